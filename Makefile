@@ -1,0 +1,33 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help up test test-slow check bench requirements
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("twolane needs Python 3.11 or newer; name one: make PYTHON=python3.13 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,test]'
+	@touch $@
+
+up: $(STAMP) ## Start the API, the queues, the worker and the schedules on this machine
+	@$(BIN)/twolane up
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest -n auto -m 'not slow'
+
+test-slow: $(STAMP) ## Run the tests that take longer
+	@$(BIN)/python -m pytest -n auto -m slow
+
+check: $(STAMP) ## Lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Run every benchmark
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done

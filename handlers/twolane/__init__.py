@@ -1,0 +1,35 @@
+"""FastAPI and Celery on AWS Lambda: three adapters, and a router for long work.
+
+Each name is imported on first use: a worker function must not pay for FastAPI at its cold start,
+nor an API function for the worker.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twolane.api import ApiHandler
+    from twolane.beat import BeatHandler
+    from twolane.errors import TwolaneError
+    from twolane.router import tasks_router
+    from twolane.worker import WorkerHandler
+
+__all__ = ["ApiHandler", "BeatHandler", "TwolaneError", "WorkerHandler", "tasks_router"]
+
+_HOME = {
+    "ApiHandler": "twolane.api",
+    "BeatHandler": "twolane.beat",
+    "TwolaneError": "twolane.errors",
+    "WorkerHandler": "twolane.worker",
+    "tasks_router": "twolane.router",
+}
+
+
+def __getattr__(name: str) -> object:
+    try:
+        module = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,76 @@
+"""Structured log lines: one JSON object a line, which a person, CloudWatch and the emulator read.
+
+Every step of the runtime that matters is an *event* (``task.started``, ``inline.failed`` …) with
+fields beside it. ``emit`` is the only way that the runtime writes one. The line's shape::
+
+    {"timestamp": "2026-01-01T00:00:00.000Z", "level": "INFO", "logger": "twolane.worker",
+     "message": "…", "event": "task.started", "requestId": "…", "taskId": "…", …}
+
+Field names are camelCase, as in AWS's own JSON log format:
+https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from contextvars import ContextVar
+from typing import Any
+
+#: What every line of the current invocation carries: requestId, traceId, taskId.
+correlation: ContextVar[dict[str, str] | None] = ContextVar("twolane_correlation", default=None)
+
+
+def emit(
+    logger: logging.Logger,
+    event: str,
+    message: str,
+    *,
+    level: int = logging.INFO,
+    exc_info: BaseException | None = None,
+    **fields: Any,
+) -> None:
+    """Write one event; ``fields`` must be JSON values and hold no secret."""
+    if logger.isEnabledFor(level):
+        extra = {"twolane": {"event": event, **fields}}
+        logger.log(level, message, extra=extra, exc_info=exc_info, stacklevel=2)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; what cannot be serialised is shown by its ``repr``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "timestamp": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **(correlation.get() or {}),
+            **getattr(record, "twolane", {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            line["errorType"] = record.exc_info[0].__name__
+            line["stackTrace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=repr, ensure_ascii=False)
+
+
+def configure(environ: dict[str, str] | None = None) -> None:
+    """Give the root logger our formatter inside an execution environment, and only there.
+
+    Idempotent. Lambda's own bootstrap installs one handler on the root logger; that handler stays
+    (it knows how to reach CloudWatch) and gets the formatter.
+    """
+    env = os.environ if environ is None else environ
+    if "AWS_LAMBDA_FUNCTION_NAME" not in env:
+        return
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.StreamHandler(sys.stdout))
+    for handler in root.handlers:
+        if not isinstance(handler.formatter, JsonFormatter):
+            handler.setFormatter(JsonFormatter())
+    root.setLevel(env.get("AWS_LAMBDA_LOG_LEVEL", "INFO"))

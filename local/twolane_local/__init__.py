@@ -1,0 +1,1 @@
+"""twolane's local layer: reads ``template.yaml`` and stands in for AWS. It never ships."""

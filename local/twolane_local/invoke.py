@@ -1,0 +1,41 @@
+"""The one seam of the emulator: every source of events ends in ``invoke(function, event)``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How one invocation ended.
+
+    ``payload`` is what the function returned, as JSON bytes, or, with ``error`` set, the error
+    object as Lambda shapes it (``errorMessage``, ``errorType``, ``stackTrace``). ``error`` is
+    ``Unhandled`` or ``Handled``, the value of ``X-Amz-Function-Error``:
+    https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+    """
+
+    request_id: str
+    payload: bytes
+    error: str | None = None
+    log_tail: bytes = b""
+    cold: bool = False
+    duration_ms: float = 0.0
+
+
+class ThrottledError(Exception):
+    """The function has no free concurrency (``TooManyRequestsException``, 429 on AWS)."""
+
+
+class Invoker(Protocol):
+    """Runs functions by name."""
+
+    async def invoke(
+        self, function: str, event: bytes, *, request_id: str | None = None
+    ) -> Invocation:
+        """Run one invocation to its response, on a free or new execution environment.
+
+        Raises ``ThrottledError`` where reserved concurrency leaves none, ``KeyError`` for an
+        unknown function. A function's own error is a result, not an exception.
+        """

@@ -1,0 +1,102 @@
+"""What a template asks for, as the emulator understands it: plain frozen facts, no behaviour.
+
+``twolane_local.template`` makes them from the expanded template; everything else only reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """One Lambda function. ``timeout_s`` in seconds, ``memory_mb`` in MiB."""
+
+    name: str  # the function's name on AWS, or its logical id where it has none
+    logical_id: str
+    handler: str  # "app.api.handler"
+    code_dir: Path
+    runtime: str = "python3.13"
+    timeout_s: float = 3.0
+    memory_mb: int = 128
+    environment: Mapping[str, str] = field(default_factory=dict)
+    layer_dirs: tuple[Path, ...] = ()
+    reserved_concurrency: int | None = None
+    event_invoke: Mapping[str, Any] = field(default_factory=dict)
+    dead_letter_arn: str | None = None
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:lambda:us-east-1:123456789012:function:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One route of an HTTP API, REST API or function URL. ``$default`` matches all."""
+
+    function: str
+    method: str = "ANY"
+    path: str = "$default"
+    kind: str = "httpapi"  # httpapi | rest | url
+    payload: str = "2.0"
+    api_id: str = "local"
+    stage: str = "$default"
+    authorizer: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # CORS, binary types …
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """One SQS queue; times in seconds, as its attributes state them."""
+
+    name: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMappingSpec:
+    """One SQS event source mapping."""
+
+    function: str
+    queue_arn: str
+    batch_size: int = 10
+    batching_window_s: float = 0.0
+    maximum_concurrency: int | None = None
+    report_batch_item_failures: bool = False
+    filter_patterns: tuple[Mapping[str, Any], ...] = ()
+    enabled: bool = True
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """One EventBridge rule or Scheduler schedule."""
+
+    name: str
+    expression: str  # rate(…), cron(…), at(…)
+    target_arn: str
+    input: str | None = None
+    timezone: str = "UTC"
+    enabled: bool = True
+    source: str = "scheduler"  # scheduler | rule: they send different events
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The whole of what a template asks the emulator to run."""
+
+    name: str
+    functions: tuple[FunctionSpec, ...]
+    routes: tuple[RouteSpec, ...] = ()
+    queues: tuple[QueueSpec, ...] = ()
+    mappings: tuple[QueueMappingSpec, ...] = ()
+    schedules: tuple[ScheduleSpec, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    #: The template that moto gets: what the emulator owns is taken out, references rewritten.
+    moto_template: Mapping[str, Any] = field(default_factory=dict)
