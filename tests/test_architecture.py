@@ -1,0 +1,86 @@
+"""Dependencies point one way, imports form no circle, modules stay small."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE_ROOTS = {"app": "handlers", "twolane": "handlers", "twolane_local": "local"}
+ALLOWED = {"app": {"twolane"}, "twolane": set(), "twolane_local": {"twolane"}}
+
+
+def modules(package: str) -> dict[str, Path]:
+    base = ROOT / SOURCE_ROOTS[package]
+    found = {}
+    for path in sorted((base / package).rglob("*.py")):
+        parts = path.relative_to(base).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def imports(tree: ast.AST, *, deferred: bool) -> set[str]:
+    """What the code imports: at import time only, or with ``deferred`` inside functions too."""
+    names: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node):
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not deferred:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        names |= imports(node, deferred=deferred)
+    return names
+
+
+@pytest.mark.parametrize("package", SOURCE_ROOTS)
+def test_packages_import_only_what_they_may(package: str) -> None:
+    for name, path in modules(package).items():
+        roots = {
+            found.split(".")[0] for found in imports(ast.parse(path.read_text()), deferred=True)
+        }
+        forbidden = (roots & set(SOURCE_ROOTS)) - ALLOWED[package] - {package}
+        assert not forbidden, f"{name} imports {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("package", SOURCE_ROOTS)
+def test_imports_form_no_circle(package: str) -> None:
+    known = modules(package)
+    graph = {
+        name: {
+            found
+            for found in imports(ast.parse(path.read_text()), deferred=False)
+            if found in known and found != name
+        }
+        for name, path in known.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("package", SOURCE_ROOTS)
+def test_modules_stay_small(package: str) -> None:
+    large = {
+        name: lines
+        for name, path in modules(package).items()
+        if (lines := len(path.read_text().splitlines())) > 350
+    }
+    assert not large
+
+
+def test_application_takes_only_the_adapters_and_the_router() -> None:
+    for name, path in modules("app").items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twolane"):
+                assert node.module in {"twolane", "twolane.http.problems"}, f"{name}: {node.module}"

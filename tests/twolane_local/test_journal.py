@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from twolane_local.clock import SystemClock
+from twolane_local.journal import Event, Journal
+
+
+class FixedClock(SystemClock):
+    def time(self) -> float:
+        return 1_767_225_600.0
+
+
+def test_event_is_immutable_and_has_time_and_sequence() -> None:
+    journal = Journal(FixedClock())
+    first = journal.record("message.sent", queue="tasks", message_id="m-1", size=12)
+    second = journal.record("task.started", task_id="t-1")
+    assert first == Event(
+        1, 1_767_225_600.0, "message.sent", queue="tasks", message_id="m-1", data={"size": 12}
+    )
+    assert second.seq == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.kind = "log"  # type: ignore[misc]
+
+
+def test_as_dict_leaves_out_what_is_absent() -> None:
+    event = Journal(FixedClock()).record("tick", function="beat", late_s=0.0)
+    assert event.as_dict() == {
+        "seq": 1,
+        "at": 1_767_225_600.0,
+        "kind": "tick",
+        "function": "beat",
+        "data": {"late_s": 0.0},
+    }
+
+
+def test_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'task\.exploded' is not a kind of journal event"):
+        Journal(FixedClock()).record("task.exploded")
+
+
+def test_ring_forgets_the_oldest() -> None:
+    journal = Journal(FixedClock(), size=2)
+    for _ in range(3):
+        journal.record("tick")
+    assert [event.seq for event in journal] == [2, 3]
+
+
+def test_subscriber_sees_events_until_it_leaves() -> None:
+    journal, seen = Journal(FixedClock()), []
+    leave = journal.subscribe(lambda event: seen.append(event.seq))
+    journal.record("tick")
+    leave()
+    journal.record("tick")
+    assert seen == [1]
