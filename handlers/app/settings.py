@@ -1,0 +1,59 @@
+"""What the environment decides. Every field is an environment variable of the same name."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    """Without any variable set: Celery on a local Redis, and mail that is only logged."""
+
+    #: The SQS queue of the deferred lane; empty, Celery's broker is ``redis_url``.
+    task_queue_url: str = ""
+    redis_url: str = "redis://localhost:6379/0"
+    #: ``redis://…`` or ``dynamodb://@REGION/TABLE?ttl_seconds=…``; empty, ``redis_url``.
+    result_backend: str = ""
+    aws_region: str = "us-east-1"
+
+    #: ``ses`` sends through Amazon SES, ``log`` only writes the log line.
+    mailer: Literal["log", "ses"] = "log"
+    sender: str = "notifications@example.com"
+    #: The share of sending attempts that fail, 0 to 1.
+    notify_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    #: Addresses, separated by commas.
+    digest_recipients: str = ""
+
+    def celery(self) -> dict[str, Any]:
+        """Celery's configuration: JSON only, on SQS where there is a queue, else on Redis."""
+        common = {
+            "task_serializer": "json",
+            "result_serializer": "json",
+            "accept_content": ["json"],
+            "result_backend": self.result_backend or self.redis_url,
+            "result_extended": True,
+            "task_track_started": True,
+            "broker_connection_retry_on_startup": True,
+        }
+        if not self.task_queue_url:
+            return {**common, "broker_url": self.redis_url}
+        return {
+            **common,
+            "broker_url": "sqs://",
+            "task_default_queue": "tasks",
+            "broker_transport_options": {
+                "region": self.aws_region,
+                "predefined_queues": {"tasks": {"url": self.task_queue_url}},
+                # kombu's default wraps base64 in base64: twice the bytes for nothing.
+                "sqs_base64_encoding": False,
+            },
+        }
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings, read once per execution environment."""
+    return Settings()

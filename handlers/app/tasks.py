@@ -1,0 +1,79 @@
+"""The deferred lane's tasks, as Celery's documentation writes them.
+
+``send_notification`` serves both lanes: FastAPI's ``BackgroundTasks`` calls it, ``.delay()`` queues
+it. Called, it tries once; queued, Celery retries it and in the end leaves its message to the
+dead-letter queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from app import mail, recipients
+from app.settings import get_settings
+from celery import Celery, group
+from celery.schedules import crontab
+from celery.utils.log import get_task_logger
+
+if TYPE_CHECKING:
+    from celery import Task
+
+logger = get_task_logger(__name__)
+
+celery = Celery("app")
+celery.conf.update(
+    get_settings().celery(),
+    beat_schedule={
+        "daily-digest": {"task": "app.tasks.daily_digest", "schedule": crontab(hour=7, minute=0)},
+    },
+)
+
+
+@celery.task(
+    bind=True,
+    autoretry_for=(mail.ProviderUnavailableError,),
+    max_retries=3,
+    retry_backoff=True,
+    retry_jitter=True,
+    # A notification that could not be sent is not acknowledged: the broker dead-letters it.
+    acks_late=True,
+    acks_on_failure_or_timeout=False,
+)
+def send_notification(self: Task[..., Any], email: str, message: str) -> dict[str, str]:
+    """Send one notification: ``{"email": …, "outcome": "sent" | "refused"}``."""
+    logger.info("Sending notification to %s", email)
+    try:
+        mail.deliver(email, message, attempt=self.request.retries)
+    except mail.MessageRefusedError as refused:
+        logger.warning("Notification to %s was refused: %s", email, refused)
+        return {"email": email, "outcome": "refused"}
+    return {"email": email, "outcome": "sent"}
+
+
+@celery.task
+def campaign_report(outcomes: list[dict[str, str]]) -> dict[str, int]:
+    """Count what became of a campaign's notifications."""
+    sent = sum(outcome["outcome"] == "sent" for outcome in outcomes)
+    return {"recipients": len(outcomes), "sent": sent, "refused": len(outcomes) - sent}
+
+
+@celery.task(bind=True, throws=(recipients.UnusableFileError,))
+def import_recipients(self: Task[..., Any], text: str) -> dict[str, Any]:
+    """Validate a CSV of recipients row by row, and tell how far it is."""
+    total, reports = recipients.read(text)
+    report = recipients.Report()
+    every = max(1, total // 20)
+    for report in reports:
+        if report.rows % every == 0:
+            self.update_state(state="PROGRESS", meta={"current": report.rows, "total": total})
+    return asdict(report)
+
+
+@celery.task
+def daily_digest() -> int:
+    """Queue the digest for each of its readers; how many there are."""
+    readers = [reader.strip() for reader in get_settings().digest_recipients.split(",")]
+    digest = group(send_notification.s(reader, "Your daily digest") for reader in readers if reader)
+    digest.delay()
+    return len(digest.tasks)
