@@ -1,0 +1,185 @@
+"""The state store in DynamoDB, in the table of Celery's own DynamoDB result backend.
+
+An item: ``id`` (S, the table's key, Celery's own), ``state`` (S), ``until`` (N, epoch seconds with
+a fraction) and ``ttl`` (N, whole epoch seconds). DynamoDB removes an expired item up to days late,
+so each read and each condition looks at ``until`` itself:
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
+
+Needs ``dynamodb:GetItem``, ``BatchGetItem``, ``PutItem`` and ``DeleteItem`` on the table.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from twolane.errors import ConfigurationError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the table is. ``endpoint_url`` is set for DynamoDB on this machine only."""
+
+    table: str
+    region: str | None
+    endpoint_url: str | None = None
+
+
+def parse_url(url: str) -> Location:
+    """Read ``dynamodb://[key:secret@]region-or-host[:port]/table?…`` as Celery's backend does.
+
+    https://docs.celeryq.dev/en/stable/userguide/configuration.html#aws-dynamodb-backend-settings
+    """
+    parts = urlsplit(url)
+    table = unquote(parts.path.strip("/")) or "celery"
+    region = parse_qs(parts.query).get("region", ["us-east-1"])[0]
+    if parts.hostname is None:
+        raise ConfigurationError(
+            f"the result backend {parts.scheme}://…/{table} names no region; write "
+            f"dynamodb://@us-east-1/{table}"
+        )
+    if parts.hostname == "localhost" or _is_address(parts.hostname):
+        endpoint = f"http://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        return Location(table, region, endpoint)
+    return Location(table, parts.hostname)
+
+
+def connect(location: Location) -> Any:
+    """A boto3 client; credentials and ``AWS_ENDPOINT_URL`` come from the environment."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "dynamodb",
+        region_name=location.region,
+        endpoint_url=location.endpoint_url,
+        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}),
+    )
+
+
+class DynamoDBStore:
+    """``connect`` returns the boto3 client; it is called once, on first use."""
+
+    def __init__(
+        self, table: str, connect: Callable[[], Any], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._table = table
+        self._connect = connect
+        self._clock = clock
+        self._client: Any = None
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, str]:
+        # BatchGetItem takes at most 100 distinct keys and may leave some unprocessed:
+        # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, str] = {}
+        with self._talking() as client:
+            for start in range(0, len(wanted), 100):
+                request: Any = {
+                    self._table: {
+                        "Keys": [_key(key) for key in wanted[start : start + 100]],
+                        "ConsistentRead": True,
+                    }
+                }
+                while request:
+                    answer = client.batch_get_item(RequestItems=request)
+                    for item in answer.get("Responses", {}).get(self._table, []):
+                        if self._is_live(item):
+                            found[item["id"]["S"]] = item["state"]["S"]
+                    request = answer.get("UnprocessedKeys")
+        return found
+
+    def put(self, key: str, value: str, *, ttl_s: float) -> None:
+        with self._talking() as client:
+            client.put_item(TableName=self._table, Item=self._item(key, value, ttl_s))
+
+    def swap(self, key: str, expected: str | None, value: str, *, ttl_s: float) -> str | None:
+        values = {":now": {"N": str(self._clock())}}
+        if expected is None:
+            condition = "attribute_not_exists(id) OR #until <= :now"
+            names = {"#until": "until"}
+        else:
+            condition = "#state = :expected AND #until > :now"
+            names = {"#until": "until", "#state": "state"}
+            values[":expected"] = {"S": expected}
+        with self._talking() as client:
+            try:
+                client.put_item(
+                    TableName=self._table,
+                    Item=self._item(key, value, ttl_s),
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except client.exceptions.ConditionalCheckFailedException as error:
+                stood = error.response.get("Item", {})
+                return str(stood["state"]["S"]) if self._is_live(stood) else ""
+        return None
+
+    def delete(self, key: str, *, expected: str | None = None) -> bool:
+        names = {"#until": "until"}
+        values = {":now": {"N": str(self._clock())}}
+        condition = "#until > :now"
+        if expected is not None:
+            names["#state"] = "state"
+            values[":expected"] = {"S": expected}
+            condition += " AND #state = :expected"
+        with self._talking() as client:
+            try:
+                client.delete_item(
+                    TableName=self._table,
+                    Key=_key(key),
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                )
+            except client.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
+
+    def _item(self, key: str, value: str, ttl_s: float) -> dict[str, Any]:
+        until = self._clock() + ttl_s
+        return {
+            **_key(key),
+            "state": {"S": value},
+            "until": {"N": str(until)},
+            "ttl": {"N": str(math.ceil(until))},
+        }
+
+    def _is_live(self, item: dict[str, Any]) -> bool:
+        return "until" in item and float(item["until"]["N"]) > self._clock()
+
+    @contextmanager
+    def _talking(self) -> Iterator[Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            yield self._client
+        except (BotoCoreError, ClientError) as error:
+            raise StoreUnavailableError(
+                f"the DynamoDB state store, table {self._table}, did not answer ({error}); nothing "
+                "is lost, the message will be delivered again. Check the table and its policy"
+            ) from error
+
+
+def _key(key: str) -> dict[str, dict[str, str]]:
+    return {"id": {"S": key}}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""The state store in Redis or Valkey, on the connection pool of Celery's own result backend.
+
+Everything that needs a condition is one command or one script, so it is atomic on a single primary:
+https://redis.io/docs/latest/develop/programmability/eval-intro/
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from twolane.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+# A script, because SET takes a condition on presence (NX, XX) but none on the value.
+_SWAP = """
+local live = redis.call('GET', KEYS[1])
+if live ~= ARGV[1] then return live or '' end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return false
+"""
+_DELETE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+class RedisStore:
+    """``connect`` returns the client; it is called once, on first use."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._opened: tuple[Any, Any, Any] | None = None
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, str]:
+        wanted = list(keys)
+        found: dict[str, str] = {}
+        with self._talking() as (client, _, _):
+            for start in range(0, len(wanted), 100):
+                part = wanted[start : start + 100]
+                for key, value in zip(part, client.mget(part), strict=True):
+                    if value is not None:
+                        found[key] = _text(value)
+        return found
+
+    def put(self, key: str, value: str, *, ttl_s: float) -> None:
+        with self._talking() as (client, _, _):
+            client.set(key, value, px=_milliseconds(ttl_s))
+
+    def swap(self, key: str, expected: str | None, value: str, *, ttl_s: float) -> str | None:
+        with self._talking() as (client, swap, _):
+            if expected is not None:
+                stood = swap(keys=[key], args=[expected, value, _milliseconds(ttl_s)])
+                return None if stood is None else _text(stood)
+            if client.set(key, value, px=_milliseconds(ttl_s), nx=True):
+                return None
+            return _text(client.get(key) or b"")
+
+    def delete(self, key: str, *, expected: str | None = None) -> bool:
+        with self._talking() as (client, _, delete):
+            if expected is None:
+                return bool(client.delete(key))
+            return bool(delete(keys=[key], args=[expected]))
+
+    @contextmanager
+    def _talking(self) -> Iterator[tuple[Any, Any, Any]]:
+        from redis.exceptions import RedisError
+
+        try:
+            if self._opened is None:
+                client = self._connect()
+                self._opened = (
+                    client, client.register_script(_SWAP), client.register_script(_DELETE),
+                )  # fmt: skip
+            yield self._opened
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(
+                f"the Redis state store did not answer ({error}); nothing is lost, the message "
+                "will be delivered again. Check the result backend's address and its memory"
+            ) from error
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+def _milliseconds(ttl_s: float) -> int:
+    return max(1, round(ttl_s * 1000))
