@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from app import mail, recipients
-from app.settings import get_settings
 from celery import Celery, group
 from celery.schedules import crontab
 from celery.utils.log import get_task_logger
+
+from app import mail, recipients
+from app.settings import get_settings
 
 if TYPE_CHECKING:
     from celery import Task
