@@ -15,6 +15,8 @@ class Settings(BaseSettings):
     #: The SQS queue of the deferred lane; empty, Celery's broker is ``redis_url``.
     task_queue_url: str = ""
     redis_url: str = "redis://localhost:6379/0"
+    #: Where messages above the queue's size limit go; empty, they are refused.
+    claim_check_bucket: str = ""
     #: ``redis://…`` or ``dynamodb://@REGION/TABLE?ttl_seconds=…``; empty, ``redis_url``.
     result_backend: str = ""
     aws_region: str = "us-east-1"
@@ -40,16 +42,19 @@ class Settings(BaseSettings):
         }
         if not self.task_queue_url:
             return {**common, "broker_url": self.redis_url}
+        options: dict[str, Any] = {
+            "region": self.aws_region,
+            "predefined_queues": {"tasks": {"url": self.task_queue_url}},
+            # kombu's default wraps base64 in base64: twice the bytes for nothing.
+            "sqs_base64_encoding": False,
+        }
+        if self.claim_check_bucket:
+            options["claim_check"] = {"bucket": self.claim_check_bucket}
         return {
             **common,
             "broker_url": "sqs://",
+            "broker_transport_options": options,
             "task_default_queue": "tasks",
-            "broker_transport_options": {
-                "region": self.aws_region,
-                "predefined_queues": {"tasks": {"url": self.task_queue_url}},
-                # kombu's default wraps base64 in base64: twice the bytes for nothing.
-                "sqs_base64_encoding": False,
-            },
         }
 
 
