@@ -31,3 +31,7 @@ check: $(STAMP) ## Lint and type-check
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
+
+requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, for every platform
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(BIN)/uv pip compile pyproject.toml --group app --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
