@@ -1,0 +1,155 @@
+"""The internal Lambda extension that keeps the execution environment awake after a response.
+
+Lambda freezes an environment once the runtime *and* every extension have asked for the next event,
+so a thread of this process that asks only when the left-over work is done keeps the work running
+while the client already has its response.
+
+- https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+- https://aws.amazon.com/blogs/compute/running-code-after-returning-a-response-from-an-aws-lambda-function/
+
+An internal extension may subscribe to INVOKE only, gets no SHUTDOWN, and has to register before
+the runtime's first ``next``: that is, while the handler's module is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Any
+
+from twolane.errors import TwolaneError
+from twolane.logs import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("twolane.api")
+
+_API = "/2020-01-01/extension"
+_RETRY_S = (0.05, 0.2, 1.0)
+
+
+class ExtensionsApiError(TwolaneError):
+    """The Extensions API refused; work then finishes before the response is returned."""
+
+
+class ExtensionsApi:
+    """The two calls that we need, on one connection that stays open.
+
+    ``address`` is ``host:port``, the value of ``AWS_LAMBDA_RUNTIME_API``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._connection = HTTPConnection(address)
+        self._identifier = ""
+
+    def register(self, name: str) -> None:
+        """Subscribe to INVOKE. Raises ``ExtensionsApiError``, ``OSError`` or ``HTTPException``."""
+        body = json.dumps({"events": ["INVOKE"]})
+        headers = {"Lambda-Extension-Name": name, "Content-Type": "application/json"}
+        self._connection.request("POST", f"{_API}/register", body, headers)
+        response = self._connection.getresponse()
+        text = response.read()
+        identifier = response.headers["Lambda-Extension-Identifier"]
+        if response.status != 200 or not identifier:
+            raise ExtensionsApiError(
+                f"POST {_API}/register at {self._address} answered {response.status}: "
+                f"{text[:200]!r}. Registration is open only until the runtime asks for its first "
+                "event: create ApiHandler when the handler's module is imported."
+            )
+        self._identifier = identifier
+
+    def next(self) -> dict[str, Any]:
+        """Block until the next INVOKE event: ``requestId``, ``deadlineMs``, ``tracing`` …"""
+        headers = {"Lambda-Extension-Identifier": self._identifier}
+        self._connection.request("GET", f"{_API}/event/next", headers=headers)
+        response = self._connection.getresponse()
+        text = response.read()
+        if response.status != 200:
+            raise ExtensionsApiError(
+                f"GET {_API}/event/next at {self._address} answered {response.status}: "
+                f"{text[:200]!r}."
+            )
+        event: dict[str, Any] = json.loads(text)
+        return event
+
+    def reconnect(self) -> None:
+        """Drop the connection after an error; the next call opens a new one."""
+        self._connection.close()
+
+
+class Extension:
+    """The thread that asks for events, and between two of them finishes what a request left."""
+
+    def __init__(self, api: ExtensionsApi, finish: Callable[[str, float], None]) -> None:
+        """``finish(request id, deadline)`` does the work; the deadline is in epoch seconds."""
+        self._api = api
+        self._finish = finish
+        # A daemon: the thread is blocked in `next` most of its life, and would keep a process
+        # that ends (sys.exit in a handler, an init error) from ending. Work does not depend on
+        # it: Lambda does not end an environment while an extension has not asked for `next`.
+        self._thread = threading.Thread(target=self._run, name="twolane-extension", daemon=True)
+
+    @classmethod
+    def start(cls, address: str, finish: Callable[[str, float], None]) -> Extension | None:
+        """Register and begin to listen; ``None``, with a log line, where that is refused."""
+        api = ExtensionsApi(address)
+        try:
+            api.register("twolane")
+        except (ExtensionsApiError, OSError, HTTPException) as exc:
+            emit(
+                logger,
+                "extension.refused",
+                f"No Lambda extension: work finishes before each response is returned. {exc}",
+                level=logging.WARNING,
+            )
+            return None
+        extension = cls(api, finish)
+        extension._thread.start()
+        return extension
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody will finish what a request leaves."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        failures = 0
+        while failures <= len(_RETRY_S):
+            try:
+                event = self._api.next()
+            except (ExtensionsApiError, OSError, HTTPException, ValueError) as exc:
+                self._api.reconnect()
+                emit(
+                    logger,
+                    "extension.failed",
+                    f"The Lambda extension got no event (attempt {failures + 1}): {exc}",
+                    level=logging.ERROR,
+                )
+                if failures < len(_RETRY_S):
+                    time.sleep(_RETRY_S[failures])
+                failures += 1
+            else:
+                failures = 0
+                self._serve(event)
+
+    def _serve(self, event: dict[str, Any]) -> None:
+        if event.get("eventType") != "INVOKE":
+            return
+        # Whatever the work raises, `next` must be asked for again: an extension that does not
+        # hangs this invocation until its timeout, and takes the environment with it.
+        try:
+            self._finish(event["requestId"], event["deadlineMs"] / 1000)
+        except BaseException as exc:  # noqa: BLE001
+            emit(
+                logger,
+                "inline.failed",
+                f"Work after the response failed outside of any task: {exc!r}",
+                level=logging.ERROR,
+                exc_info=exc,
+                requestId=event.get("requestId"),
+            )
