@@ -1,0 +1,194 @@
+"""What must hold for the repository as a whole: what ships, what it needs, what it may do."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+HANDLERS = ROOT / "handlers"
+#: In Lambda's Python runtimes already, so not in requirements.txt:
+#: https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-create-dependencies
+PROVIDED_BY_LAMBDA = {"boto3", "botocore"}
+#: Looked for, and done without where they are missing.
+OPTIONAL: set[str] = {"awslambdaric"}
+
+
+class _Loader(yaml.SafeLoader):
+    """CloudFormation's short forms, each as the list or mapping that it abbreviates."""
+
+
+def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    text = (ROOT / "template.yaml").read_text()
+    return yaml.load(text, Loader=_Loader)  # type: ignore[no-any-return]
+
+
+def of_type(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+def third_party_imports() -> set[str]:
+    found: set[str] = set()
+    for path in HANDLERS.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        typing_only = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if id(node) in typing_only:
+                continue
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"app", "twolane"}
+
+
+def pinned() -> dict[str, list[str]]:
+    """Each pinned distribution with its hashes."""
+    pins: dict[str, list[str]] = {}
+    name = ""
+    for line in (HANDLERS / "requirements.txt").read_text().splitlines():
+        if match := re.match(r"([a-z0-9-]+)(?:\[[a-z,]+\])?==\S+", line):
+            name = match[1]
+            pins[name] = []
+        elif match := re.match(r"    --hash=sha256:([0-9a-f]{64})( \\)?$", line):
+            pins[name].append(match[1])
+        else:
+            pytest.fail(f"neither a pin nor a hash: {line!r}")
+    return pins
+
+
+def test_what_the_functions_import_is_pinned() -> None:
+    owners = importlib.metadata.packages_distributions()
+    imported = third_party_imports()
+    assert {"celery", "fastapi", "mangum", "redis", "pydantic_settings"} <= imported
+    missing = {
+        name
+        for name in imported - PROVIDED_BY_LAMBDA - OPTIONAL
+        if not any(re.sub(r"[-_.]+", "-", owner).lower() in pinned() for owner in owners[name])
+    }
+    assert not missing, f"run `make requirements`: {sorted(missing)}"
+
+
+def test_each_pin_has_hashes() -> None:
+    assert all(pinned().values())
+
+
+def test_requirements_name_no_address() -> None:
+    assert "://" not in (HANDLERS / "requirements.txt").read_text()
+
+
+def test_the_boto_family_does_not_ship() -> None:
+    assert not PROVIDED_BY_LAMBDA & set(pinned())
+
+
+def test_only_what_ships_lives_in_the_code_folder() -> None:
+    # `sam build` copies the whole CodeUri, and has no ignore file.
+    assert {path.name for path in HANDLERS.iterdir()} - {"__pycache__"} == {
+        "app",
+        "requirements.txt",
+        "twolane",
+    }
+    # It drops these without a word.
+    assert not [path for path in HANDLERS.rglob("*") if path.name == "env" or path.suffix == ".so"]
+
+
+def test_handlers_exist(template: dict[str, Any]) -> None:
+    for properties in of_type(template, "AWS::Serverless::Function").values():
+        module, _, name = properties["Handler"].rpartition(".")
+        tree = ast.parse((HANDLERS / module.replace(".", "/")).with_suffix(".py").read_text())
+        assert name in {
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+
+
+def test_each_function_has_an_event_file(template: dict[str, Any]) -> None:
+    files = [path.name for path in (ROOT / "events").glob("*.json")]
+    for name in of_type(template, "AWS::Serverless::Function"):
+        prefix = name.removesuffix("Function").lower()
+        assert [file for file in files if file.startswith(f"{prefix}-")], name
+    for path in (ROOT / "events").glob("*.json"):
+        assert isinstance(json.loads(path.read_text()), dict)
+
+
+def test_no_permission_is_for_everything(template: dict[str, Any]) -> None:
+    documents = [
+        policy["PolicyDocument"]
+        for role in of_type(template, "AWS::IAM::Role").values()
+        for policy in role["Policies"]
+    ] + [
+        policy["PolicyDocument"] for policy in of_type(template, "AWS::IAM::ManagedPolicy").values()
+    ]
+    statements = [statement for document in documents for statement in document["Statement"]]
+    assert len(statements) > 8
+    for statement in statements:
+        actions = statement["Action"]
+        for action in [actions] if isinstance(actions, str) else actions:
+            assert "*" not in action
+        assert statement["Resource"] != "*"
+        assert isinstance(statement["Resource"], dict), "a resource of this stack, by reference"
+
+
+def test_functions_take_no_policy_but_their_role(template: dict[str, Any]) -> None:
+    for properties in of_type(template, "AWS::Serverless::Function").values():
+        assert "Policies" not in properties
+        assert "Role" in properties
+
+
+def test_a_throttled_batch_is_not_delivered_twice(template: dict[str, Any]) -> None:
+    queue = of_type(template, "AWS::SQS::Queue")["TaskQueue"]
+    worker = of_type(template, "AWS::Serverless::Function")["WorkerFunction"]
+    assert queue["VisibilityTimeout"] >= 6 * worker["Timeout"]
+
+
+def test_failed_messages_go_to_the_dead_letter_queue(template: dict[str, Any]) -> None:
+    queue = of_type(template, "AWS::SQS::Queue")["TaskQueue"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": "TaskDeadLetterQueue.Arn"},
+        "maxReceiveCount": 5,
+    }
+    worker = of_type(template, "AWS::Serverless::Function")["WorkerFunction"]
+    source = worker["Events"]["Tasks"]["Properties"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_results_table_is_laid_out_as_celery_reads_it(template: dict[str, Any]) -> None:
+    # celery.backends.dynamodb describes and *creates* the table when it does not find it so.
+    table = of_type(template, "AWS::DynamoDB::Table")["ResultsTable"]
+    assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
+    assert table["AttributeDefinitions"] == [{"AttributeName": "id", "AttributeType": "S"}]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
