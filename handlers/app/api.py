@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from celery import chord
 from fastapi import BackgroundTasks, Body, FastAPI, HTTPException, Response
 from pydantic import BaseModel, EmailStr, Field
-from twolane.http.problems import install_problems
 
 from app.tasks import campaign_report, celery, import_recipients, send_notification
 from twolane import ApiHandler, tasks_router
+from twolane.http.problems import install_problems
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

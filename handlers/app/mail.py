@@ -60,7 +60,7 @@ def _unlucky(email: str, attempt: int, rate: float) -> bool:
 
 
 def _send(sender: str, email: str, message: str) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as below
+    from botocore.exceptions import BotoCoreError, ClientError
 
     client = _client()
     try:
@@ -80,6 +80,6 @@ def _send(sender: str, email: str, message: str) -> None:
 @cache
 def _client() -> SESV2Client:
     # boto3 takes as long to import as FastAPI: not before the first mail.
-    import boto3  # noqa: PLC0415
+    import boto3
 
     return boto3.Session(region_name=get_settings().aws_region).client("sesv2")

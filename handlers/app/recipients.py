@@ -43,12 +43,12 @@ def read(text: str) -> tuple[int, Iterator[Report]]:
     The first line names the columns; ``email`` must be one of them.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if "email" not in (reader.fieldnames or ()):
-        raise UnusableFileError("the first line must name the columns, and one must be `email`")
     try:
+        if "email" not in (reader.fieldnames or ()):
+            raise UnusableFileError("the first line must name the columns, and one must be `email`")
         rows = [(reader.line_num, row.get("email") or "") for row in reader]
     except csv.Error as error:
-        raise UnusableFileError(f"line {reader.line_num}: {error}") from error
+        raise UnusableFileError(f"after line {reader.line_num}: {error}") from error
     return len(rows), _check(rows)
 
 
