@@ -1,0 +1,170 @@
+"""The adapter: a schedule's event in, the due entries of ``beat_schedule`` on their queues."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from twolane.beat.entries import Missed, iso, read_entries, task_id
+from twolane.beat.events import Slot, Tick, read_event
+from twolane.beat.ledger import Claim, Ledger, LedgerStore
+from twolane.beat.plan import Plan, plan_tick
+from twolane.beat.sending import send
+from twolane.beat.single import claim_slot
+from twolane.errors import ConfigurationError, PublishError
+from twolane.logs import configure, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from celery import Celery
+
+    from twolane.beat.entries import Entry
+    from twolane.state import StateStore
+
+log = logging.getLogger(__name__)
+
+#: How long a claim is another's where Lambda does not tell how long this invocation may last.
+_LEASE_S = 60.0
+
+
+class BeatHandler:
+    """``handler = BeatHandler(celery)``: Celery beat with no beat process.
+
+    Each tick sends every slot of ``beat_schedule`` that is due since the last one, once, with a
+    task id made of the entry and the slot. Slots between two ticks are sent ahead with their time.
+    A slot whose tick never came is dealt with by the entry's policy: ``skip``, ``latest`` or
+    ``all``, here for all entries, or in an entry's ``options={"headers": {"twolane_missed": …}}``.
+
+    Returns ``{"tick": "2026-01-01T00:00:00Z", "published": [{"entry", "slot", "taskId"}]}``.
+    Raises ``PublishError`` where a slot could not be sent: Lambda's retry, or else the next tick,
+    sends it with the same id.
+    """
+
+    def __init__(
+        self,
+        celery: Celery,
+        *,
+        missed: Missed = "latest",
+        store: StateStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        from twolane.publish import install
+
+        configure()
+        install()
+        self._app = celery
+        self._missed = missed
+        self._clock = clock
+        self._given_store = store
+        self._ledger: LedgerStore | None = None
+        self._entries: dict[str, Entry] | None = None
+        self._read_from: object = None
+
+    def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
+        now = self._clock()
+        asked = read_event(event, now)
+        lease_until = now + _lease_s(context)
+        if isinstance(asked, Slot):
+            return self._one_slot(asked, now, lease_until)
+        return self._tick(asked, now, lease_until)
+
+    @property
+    def store(self) -> StateStore:
+        """The state store, opened on first use: an import must not need it."""
+        if self._given_store is None:
+            from twolane.state import open_store
+
+            self._given_store = open_store(self._app)
+        return self._given_store
+
+    def entries(self) -> dict[str, Entry]:
+        """``beat_schedule``, read again if the application has added to it."""
+        current = (id(self._app.conf.beat_schedule), len(self._app.conf.beat_schedule or ()))
+        if self._entries is None or current != self._read_from:
+            self._entries = read_entries(self._app, missed=self._missed)
+            self._read_from = current
+        return self._entries
+
+    def _tick(self, asked: Tick, now: float, lease_until: float) -> dict[str, Any]:
+        if self._ledger is None:
+            self._ledger = LedgerStore(self.store, self._app.main or "")
+        entries = self.entries()
+        plan = Plan(Ledger(), (), changed=False)
+
+        def step(ledger: Ledger) -> Ledger | None:
+            nonlocal plan
+            plan = plan_tick(
+                ledger, entries, asked.at, now=now, lease_until=lease_until,
+                name_task=lambda entry, slot: task_id(self._app, entry, slot),
+            )  # fmt: skip
+            return plan.ledger if plan.changed else None
+
+        self._ledger.change(step)
+        failed = self._send(plan.claims, now)
+        if plan.claims:
+            # What failed stays in the outbox, free for the next who comes.
+            dead = {claim.task_id for claim in failed}
+            done = [claim.task_id for claim in plan.claims if claim.task_id not in dead]
+            self._ledger.change(lambda ledger: _released(ledger.without(done), dead))
+        return self._report(asked.at, plan.claims, failed)
+
+    def _one_slot(self, asked: Slot, now: float, lease_until: float) -> dict[str, Any]:
+        if asked.entry not in self.entries():
+            raise ConfigurationError(
+                f"a schedule asks for {asked.entry!r}, which is not in beat_schedule or is "
+                "disabled; write the schedules anew with `twolane schedules`"
+            )
+        name = task_id(self._app, asked.entry, asked.at)
+        with claim_slot(self.store, name, now=now, until=lease_until) as free:
+            claims = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
+            return self._report(asked.at, claims, self._send(claims, now))
+
+    def _send(self, claims: Iterable[Claim], now: float) -> list[Claim]:
+        """Send each; return those that could not be sent."""
+        entries = self.entries()
+        failed = []
+        for claim in claims:
+            entry = entries.get(claim.entry)
+            if entry is None:
+                continue  # claimed before a deploy that took the entry away
+            try:
+                send(self._app, entry, claim.task_id, claim.slot, now)
+            except Exception as error:  # noqa: BLE001 - one entry must not stop the others
+                failed.append(claim)
+                emit(
+                    log, "log", f"entry {entry.name!r} could not be sent; it will be tried again",
+                    level=logging.ERROR, exc_info=error, entry=entry.name, taskId=claim.task_id,
+                )  # fmt: skip
+        return failed
+
+    def _report(self, at: float, claims: Iterable[Claim], failed: list[Claim]) -> dict[str, Any]:
+        published = [
+            {"entry": claim.entry, "slot": iso(claim.slot), "taskId": claim.task_id}
+            for claim in claims
+            if claim not in failed
+        ]
+        emit(
+            log, "tick", f"tick {iso(at)}: {len(published)} published",
+            time=iso(at), published=len(published), entries=[each["entry"] for each in published],
+        )  # fmt: skip
+        if failed:
+            names = ", ".join(sorted({claim.entry for claim in failed}))
+            raise PublishError(
+                f"{len(failed)} of {len(published) + len(failed)} due tasks could not be sent "
+                f"({names}); they are kept, and sent with the same ids by the next tick"
+            )
+        return {"tick": iso(at), "published": published}
+
+
+def _released(ledger: Ledger, task_ids: set[str]) -> Ledger:
+    outbox = tuple(
+        claim._replace(until=0.0) if claim.task_id in task_ids else claim for claim in ledger.outbox
+    )
+    return Ledger(ledger.records, outbox)
+
+
+def _lease_s(context: Any) -> float:
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return _LEASE_S if remaining is None else float(remaining()) / 1000 + 1.0

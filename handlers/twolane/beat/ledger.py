@@ -1,0 +1,117 @@
+"""What beat remembers between two ticks: one small JSON text in the state store.
+
+For each entry the last slot that is dealt with; and an *outbox* of slots that are claimed but not
+yet known to be sent. A tick writes its claims before it sends anything, on the condition that
+nobody wrote meanwhile, and takes them out of the outbox when they are sent. So of two ticks at once
+one claims a slot, and the other sees that it is claimed; and where a tick dies half-way, the next
+one finds the rest in the outbox.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from twolane.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from twolane.state import StateStore
+
+#: A yearly entry must not be forgotten between two slots. Rewritten whenever anything is due.
+_TTL_S = 10 * 365 * 86_400.0
+_ATTEMPTS = 20
+_VERSION = 1
+
+
+class Record(NamedTuple):
+    """Where an entry stands; times in seconds since the epoch."""
+
+    fingerprint: str
+    last: float  # every slot up to here is dealt with
+    next: float | None  # the first slot after it
+    sent: float | None = None  # the last slot that was put on the queue
+
+
+class Claim(NamedTuple):
+    """A slot that somebody is about to send, until ``until`` (epoch seconds, real time)."""
+
+    task_id: str
+    entry: str
+    slot: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One state of beat's memory."""
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    outbox: tuple[Claim, ...] = ()
+
+    def without(self, task_ids: Iterable[str]) -> Ledger:
+        """The ledger once these are sent."""
+        sent = frozenset(task_ids)
+        return replace(self, outbox=tuple(each for each in self.outbox if each.task_id not in sent))
+
+
+def dump(ledger: Ledger) -> str:
+    """``{"v": 1, "entries": {name: [fingerprint, last, next, sent]}, "outbox": [[…]]}``."""
+    return json.dumps(
+        {"v": _VERSION, "entries": ledger.records, "outbox": ledger.outbox},
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+
+
+def load(text: str) -> Ledger:
+    """The reverse of ``dump``."""
+    raw = json.loads(text)
+    return Ledger(
+        {name: Record(*record) for name, record in raw["entries"].items()},
+        tuple(Claim(*claim) for claim in raw["outbox"]),
+    )
+
+
+class LedgerStore:
+    """Reads and changes the one ledger of an app."""
+
+    def __init__(self, store: StateStore, app_name: str) -> None:
+        self._store = store
+        self._key = f"twolane:tick:{app_name or 'celery'}"
+        self._text: str | None = None
+        self._ledger = Ledger()
+
+    def read(self) -> Ledger:
+        """The ledger as it stands; parsed again only if it changed."""
+        self._remember(self._store.get_many([self._key]).get(self._key))
+        return self._ledger
+
+    def change(self, step: Callable[[Ledger], Ledger | None]) -> None:
+        """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile.
+
+        ``step`` returns ``None`` where there is nothing to write; it may be called several times,
+        and only its last call counts. Raises ``StoreUnavailableError`` where the ledger cannot be
+        written.
+        """
+        self.read()
+        for _ in range(_ATTEMPTS):
+            changed = step(self._ledger)
+            if changed is None:
+                return
+            text = dump(changed)
+            stood = self._store.swap(self._key, self._text, text, ttl_s=_TTL_S)
+            if stood is None:
+                self._text, self._ledger = text, changed
+                return
+            self._remember(stood or None)
+        raise StoreUnavailableError(
+            f"{self._key} changed {_ATTEMPTS} times while a tick tried to write it; "
+            "nothing was sent, the next tick catches up"
+        )
+
+    def _remember(self, text: str | None) -> None:
+        if text != self._text:
+            self._text, self._ledger = text, (load(text) if text else Ledger())

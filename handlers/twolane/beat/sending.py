@@ -1,0 +1,60 @@
+"""A claimed slot becomes a message: ``apply_async`` as ``celery beat`` does it, with a fixed id."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from twolane.beat.entries import iso
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery import Celery
+
+    from twolane.beat.entries import Entry
+
+#: Names the entry and its slot in the message's headers, beside Celery's own ``celery_beat_task``.
+ENTRY_HEADER = "twolane_entry"
+SLOT_HEADER = "twolane_slot"
+
+
+def send(app: Celery, entry: Entry, task_id: str, slot: float, now: float) -> None:
+    """Put one task on its queue; a slot that is still to come is sent with its time.
+
+    The task's modules are imported only if the task is not known yet: its own options (queue,
+    serializer, expiry) are part of the message. A task that no module has is sent by name.
+    """
+    if entry.task not in app.tasks:
+        app.loader.import_default_modules()
+    options = _options(entry, slot, now)
+    args = tuple(_evaluated(value) for value in entry.args)
+    kwargs = {key: _evaluated(value) for key, value in (entry.kwargs or {}).items()}
+    task = app.tasks.get(entry.task)
+    if task is not None:
+        task.apply_async(args, kwargs, task_id=task_id, **options)
+    else:
+        app.send_task(entry.task, args, kwargs, task_id=task_id, **options)
+
+
+def _options(entry: Entry, slot: float, now: float) -> dict[str, Any]:
+    options = dict(entry.options or {})
+    headers: Mapping[str, Any] = options.get("headers") or {}
+    options["headers"] = {
+        **headers, "celery_beat_task": True, ENTRY_HEADER: entry.name, SLOT_HEADER: iso(slot)
+    }  # fmt: skip
+    if slot > now:
+        # countdown and expires count from the slot, as if it were sent then.
+        moment = datetime.fromtimestamp(slot, UTC)
+        if "eta" not in options:
+            options["eta"] = moment + timedelta(seconds=options.pop("countdown", None) or 0)
+        if isinstance(options.get("expires"), (int, float)):
+            options["expires"] = moment + timedelta(seconds=options["expires"])
+    return options
+
+
+def _evaluated(value: Any) -> Any:
+    """An argument, called if it is a ``BeatLazyFunc``; who uses one has imported celery.beat."""
+    beat = sys.modules.get("celery.beat")
+    return value() if beat is not None and isinstance(value, beat.BeatLazyFunc) else value
