@@ -53,11 +53,10 @@ def plan_tick(
     """
     records: dict[str, Record] = {}
     due: list[tuple[str, float]] = []
-    horizon = tick + LOOKAHEAD_S
     changed = ledger.records.keys() != entries.keys()
     for name, entry in entries.items():
         record = ledger.records.get(name)
-        if record is not None and _waits(record, entry, tick, horizon):
+        if record is not None and _waits(record, entry, tick):
             records[name] = record
             continue
         try:
@@ -82,13 +81,13 @@ def plan_tick(
     return Plan(Ledger(records, (*others, *claims)), tuple(claims), changed=True)
 
 
-def _waits(record: Record, entry: Entry, tick: float, horizon: float) -> bool:
+def _waits(record: Record, entry: Entry, tick: float) -> bool:
     """Whether this tick has nothing to do with the entry; the common case, so the cheap one."""
     if record.fingerprint != entry.fingerprint:
         return False
-    if record.next is None or record.next >= horizon:
+    if record.next is None or record.next >= tick + LOOKAHEAD_S:
         return True
-    return record.next > tick and not _between_ticks(entry, record.next, tick)
+    return record.next > tick and not _goes_ahead(entry, record.next, tick)
 
 
 def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[float], Record]:
@@ -97,11 +96,7 @@ def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[flo
     past, last = entry.slots.recent(last, tick, CATCH_UP if entry.missed == "all" else 1)
     chosen = [slot for slot in past if _still_wanted(entry, tick - slot)]
     upcoming = entry.slots.after(last)
-    while (
-        upcoming is not None
-        and upcoming < tick + LOOKAHEAD_S
-        and _between_ticks(entry, upcoming, tick)
-    ):
+    while upcoming is not None and _goes_ahead(entry, upcoming, tick):
         chosen.append(upcoming)
         last = upcoming
         upcoming = entry.slots.after(last)
@@ -115,6 +110,8 @@ def _still_wanted(entry: Entry, late_s: float) -> bool:
     return entry.missed != "skip" or late_s < TICK_S
 
 
-def _between_ticks(entry: Entry, slot: float, tick: float) -> bool:
-    """Whether no coming tick falls on the slot, so that waiting for one would make it late."""
+def _goes_ahead(entry: Entry, slot: float, tick: float) -> bool:
+    """Whether a coming slot is sent now: no tick will fall on it, so its tick would be late."""
+    if slot >= tick + LOOKAHEAD_S:
+        return False
     return (slot - tick) % TICK_S != 0 or (entry.slots.interval_s or TICK_S) < TICK_S
