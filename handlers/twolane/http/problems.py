@@ -1,0 +1,131 @@
+"""Every error as ``application/problem+json``: https://www.rfc-editor.org/rfc/rfc9457
+
+``install_problems(app)`` is one call. An error that is not listed here stays what it was: a 500
+that says nothing of the inside, and a log line that says all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
+from starlette.exceptions import HTTPException
+
+from twolane.errors import PublishError, StoreUnavailableError
+from twolane.logs import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastapi import FastAPI, Request
+
+logger = logging.getLogger("twolane.http")
+
+MEDIA_TYPE = "application/problem+json"
+#: Seconds after which a client may try again what the queue or the store did not take.
+RETRY_AFTER_S = 2
+
+
+class Problem(HTTPException):
+    """An error with members of its own: ``raise Problem(409, "…", type="…", task_id=…)``."""
+
+    def __init__(
+        self,
+        status_code: int,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(status_code, detail, headers)
+        self.members = members
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document; ``type`` is ``about:blank`` where the status says it all."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        status: int,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        document = {"type": "about:blank", "title": _title(status), "status": status}
+        if detail is not None:
+            document["detail"] = detail
+        super().__init__({**document, **members}, status_code=status, headers=dict(headers or {}))
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every error of ``app`` as a problem document."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(PublishError, _unavailable)
+    app.add_exception_handler(OperationalError, _unavailable)
+    app.add_exception_handler(StoreUnavailableError, _unavailable)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _http(_: Request, exc: Exception) -> ProblemResponse:
+    assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette looks handlers up by class
+    members = dict(getattr(exc, "members", {}))
+    # FastAPI lets applications put any JSON value there.
+    detail: Any = exc.detail
+    if not isinstance(detail, str):
+        members, detail = {"errors": jsonable_encoder(detail), **members}, None
+    if detail == _title(exc.status_code):
+        detail = None
+    return ProblemResponse(exc.status_code, detail, headers=exc.headers, **members)
+
+
+async def _validation(_: Request, exc: Exception) -> ProblemResponse:
+    """Where and why, never what was sent: the input may hold a secret."""
+    assert isinstance(exc, RequestValidationError)  # noqa: S101
+    errors = [
+        {"loc": list(error["loc"]), "msg": error["msg"], "type": error["type"]}
+        for error in exc.errors()
+    ]
+    detail = "The request does not fit the schema; `errors` says where."
+    return ProblemResponse(422, detail, errors=jsonable_encoder(errors))
+
+
+async def _unavailable(request: Request, exc: Exception) -> ProblemResponse:
+    """Nothing was accepted: 503, and when to come again. The cause is for the log only."""
+    emit(
+        logger,
+        "log",
+        f"{request.method} {request.url.path} answered 503: {exc}",
+        level=logging.ERROR,
+        exc_info=exc,
+    )
+    what = (
+        "The state store did not answer"
+        if isinstance(exc, StoreUnavailableError)
+        else "The task could not be put on its queue"
+    )
+    return ProblemResponse(
+        503,
+        f"{what}; try again after {RETRY_AFTER_S} seconds.",
+        headers={"retry-after": str(RETRY_AFTER_S)},
+    )
+
+
+async def _unexpected(_: Request, exc: Exception) -> ProblemResponse:  # noqa: ARG001
+    """Starlette raises the error again once this is sent, so the server logs it."""
+    return ProblemResponse(500)

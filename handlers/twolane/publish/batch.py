@@ -1,0 +1,109 @@
+"""A group's messages, ten to a request.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twolane.publish import report
+from twolane.publish.client import ATTEMPTS, is_passing
+from twolane.publish.entry import MAX_BYTES, Entry
+from twolane.publish.errors import EnqueueBatchError, EnqueueError
+
+if TYPE_CHECKING:
+    from twolane.publish.client import SqsClient
+    from twolane.publish.target import Target
+    from twolane.publish.transport import Channel
+
+MAX_ENTRIES = 10
+
+
+class Batch:
+    """kombu's publish batch: what ``Producer.batch()`` feeds with each publish.
+
+    A full request leaves at once, so a group of any size needs the memory of ten messages. What SQS
+    refuses is tried again, and in the end raised by task id when the batch is flushed: the rest of
+    the group goes out all the same. Where SQS does not answer at all, the batch ends there.
+    """
+
+    def __init__(self, channel: Channel, max_size: int) -> None:
+        self.channel = channel
+        self._max_entries = min(max_size, MAX_ENTRIES)
+        self._waiting: dict[Target, list[Entry]] = {}
+        self._failures: dict[str, str] = {}
+        self._sent = 0
+
+    def publish(self, message: dict[str, Any], **kwargs: Any) -> Any:
+        """Route one message as ``basic_publish`` does; it comes back by ``add``."""
+        return self.channel.basic_publish(message, batch=self, **kwargs)
+
+    def add(self, target: Target, entry: Entry) -> None:
+        """Keep one message; send what is full."""
+        waiting = self._waiting.setdefault(target, [])
+        if waiting and sum(kept.size for kept in waiting) + entry.size > MAX_BYTES:
+            self._send(target)
+            waiting = self._waiting.setdefault(target, [])
+        waiting.append(entry)
+        if len(waiting) >= self._max_entries:
+            self._send(target)
+
+    def flush(self) -> None:
+        """Send what is kept. Raises ``EnqueueBatchError`` for all that SQS has refused so far."""
+        for target in tuple(self._waiting):
+            self._send(target)
+        if self._failures:
+            failures, self._failures = self._failures, {}
+            raise EnqueueBatchError(failures, sent=self._sent)
+
+    def discard(self) -> None:
+        """Forget what is kept; what was sent stays sent."""
+        self._waiting.clear()
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+    def _send(self, target: Target) -> None:
+        waiting = self._waiting.pop(target, [])
+        if not waiting:
+            return
+        try:
+            refused = send_batch(self.channel.sqs, target, waiting)
+        except EnqueueError as exc:
+            unsent = {entry.task_id: str(exc) for entry in waiting}
+            raise EnqueueBatchError({**self._failures, **unsent}, sent=self._sent) from exc
+        self._failures.update(refused)
+        self._sent += len(waiting) - len(refused)
+
+
+def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[str, str]:
+    """Send at most ten messages; returns what SQS refused for good: task id → reason.
+
+    A batch answers 200 even where it refused every entry. ``SenderFault`` says that the same entry
+    would be refused again; anything else is tried again, alone or with the others.
+    """
+    refused: dict[str, str] = {}
+    for attempt in range(ATTEMPTS):
+        answer = client.call("SendMessageBatch", target, {"Entries": _numbered(entries)})
+        for taken in answer.get("Successful") or ():
+            report.published(entries[int(taken["Id"])], target, str(taken.get("MessageId", "")))
+        again = []
+        refused_now: dict[str, str] = {}
+        for failed in answer.get("Failed") or ():
+            entry, code = entries[int(failed["Id"])], str(failed.get("Code", ""))
+            refused_now[entry.task_id] = f"{code} {failed.get('Message') or ''}".strip()
+            if not failed.get("SenderFault") or is_passing(code):
+                again.append(entry)
+            else:
+                refused[entry.task_id] = refused_now[entry.task_id]
+        if not again:
+            return refused
+        entries = again
+        if attempt + 1 < ATTEMPTS:
+            client.pause(attempt)
+    return {**refused, **{entry.task_id: refused_now[entry.task_id] for entry in entries}}
+
+
+def _numbered(entries: list[Entry]) -> list[dict[str, Any]]:
+    return [{"Id": str(number), **entry.fields} for number, entry in enumerate(entries)]

@@ -1,0 +1,163 @@
+"""SendMessage and SendMessageBatch, in SQS's JSON protocol, with retries.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-json-faqs.html
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from twolane.publish.errors import EnqueueError
+from twolane.publish.sigv4 import signed_headers
+from twolane.publish.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twolane.publish.target import Endpoint, Target
+
+#: When the invocation must have answered, on the monotonic clock; whoever knows it sets it.
+deadline: ContextVar[float | None] = ContextVar("twolane_publish_deadline", default=None)
+
+#: One request's time-out and that of all attempts together, in seconds. Lambda's default function
+#: timeout is 3 s: an enqueue that fails has to leave time to say so.
+ATTEMPT_S = 2.0
+TOTAL_S = 2.5
+#: What is kept of the invocation's time for the answer.
+RESERVE_S = 0.25
+ATTEMPTS = 4
+BACKOFF_BASE_S = 0.05
+BACKOFF_CAP_S = 0.8
+
+#: Codes that the AWS SDKs treat as throttling or as passing, beside every 429 and 5xx.
+_PASSING = frozenset(
+    {
+        "RequestThrottled", "ThrottlingException", "Throttling", "ThrottledException",
+        "RequestThrottledException", "TooManyRequestsException", "SlowDown", "RequestTimeout",
+        "RequestTimeoutException", "InternalError", "InternalFailure", "ServiceUnavailable",
+        "KmsThrottled", "OverLimit",
+    }
+)  # fmt: skip
+
+
+class SqsClient:
+    """Sends to any queue; keeps one connection for each endpoint."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._jitter = jitter
+        self._wires: dict[Endpoint, Wire] = {}
+
+    def call(self, action: str, target: Target, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Call one action on the target's queue; returns SQS's answer.
+
+        Raises ``EnqueueError``, which tells what SQS said, once attempts or time are used up. A
+        request that timed out may have been taken: the retry then makes a duplicate, as it does
+        with every AWS SDK. A task's id stays the same, and the worker's lease knows it again.
+        """
+        body = json.dumps({"QueueUrl": target.queue_url, **fields}).encode()
+        ends = self._ends()
+        failure = EnqueueError(f"No time is left in this invocation to send to {target.queue_url}.")
+        for attempt in range(ATTEMPTS):
+            left = ends - self._monotonic()
+            if left <= 0:
+                break
+            try:
+                status, answer = self._post(action, target, body, min(left, ATTEMPT_S))
+            except (OSError, http.client.HTTPException) as exc:
+                failure = _unreachable(target, exc)
+            else:
+                if status == 200:
+                    parsed: dict[str, Any] = json.loads(answer or b"{}")
+                    return parsed
+                failure, passing = _refusal(action, target, status, answer)
+                if not passing:
+                    break
+            if attempt + 1 < ATTEMPTS:
+                self.pause(attempt, ends)
+        raise failure
+
+    def pause(self, attempt: int, ends: float | None = None) -> None:
+        """Full jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/"""
+        ceiling = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**attempt)
+        left = (self._ends() if ends is None else ends) - self._monotonic()
+        self._sleep(max(0.0, min(left, ceiling * self._jitter())))
+
+    def close(self) -> None:
+        for wire in self._wires.values():
+            wire.close()
+        self._wires.clear()
+
+    def _ends(self) -> float:
+        ends = self._monotonic() + TOTAL_S
+        invocation = deadline.get()
+        return ends if invocation is None else min(ends, invocation - RESERVE_S)
+
+    def _post(
+        self, action: str, target: Target, body: bytes, timeout_s: float
+    ) -> tuple[int, bytes]:
+        headers = signed_headers(
+            {
+                "content-type": "application/x-amz-json-1.0",
+                "host": target.endpoint.host,
+                "x-amz-target": f"AmazonSQS.{action}",
+            },
+            body,
+            credentials=target.credentials,
+            region=target.region,
+            service="sqs",
+            now=self._clock(),
+        )
+        return self._wire(target.endpoint).post(headers, body, timeout_s=timeout_s)
+
+    def _wire(self, endpoint: Endpoint) -> Wire:
+        wire = self._wires.get(endpoint)
+        if wire is None:
+            wire = Wire(endpoint, ca_bundle=os.environ.get("AWS_CA_BUNDLE"))
+            self._wires[endpoint] = wire
+        return wire
+
+
+def is_passing(code: str) -> bool:
+    """Whether an error code is worth another attempt."""
+    return code in _PASSING
+
+
+def _unreachable(target: Target, exc: Exception) -> EnqueueError:
+    failure = EnqueueError(
+        f"SQS at {target.endpoint.host} did not answer for {target.queue_url} "
+        f"({type(exc).__name__}: {exc}). Check the network path (VPC endpoint, AWS_ENDPOINT_URL); "
+        "if SQS took the message after all, its task id makes the second one a duplicate."
+    )
+    failure.__cause__ = exc
+    return failure
+
+
+def _refusal(action: str, target: Target, status: int, answer: bytes) -> tuple[EnqueueError, bool]:
+    """The error of a refused request, and whether another attempt may succeed."""
+    try:
+        said = json.loads(answer)
+        code = str(said.get("__type", "")).rpartition("#")[2]
+        message = str(said.get("message") or said.get("Message") or "")
+    except (ValueError, AttributeError):
+        code, message = "", answer[:200].decode(errors="replace")
+    failure = EnqueueError(
+        f"SQS refused {action} on {target.queue_url}: {status} {code or 'no code'}: {message}",
+        code=code,
+    )
+    return failure, status >= 500 or status == 429 or is_passing(code)

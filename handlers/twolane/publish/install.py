@@ -1,0 +1,22 @@
+"""Put the light path behind stock Celery, for the whole process.
+
+The transport is not imported before the first publish: kombu looks transports up by name, and all
+that happens here is that the name ``sqs`` leads to ours.
+"""
+
+from __future__ import annotations
+
+from kombu import transport as kombu_transport
+
+from twolane.publish import groups
+
+LIGHT = "twolane.publish.transport:Transport"
+
+
+def install() -> None:
+    """Make every publish to an ``sqs://`` broker take the light path. Idempotent."""
+    for alias in ("sqs", "SQS"):
+        kombu_transport.TRANSPORT_ALIASES[alias] = LIGHT
+        # A name that was resolved before us is kept there.
+        vars(kombu_transport)["_transport_cache"].pop(alias, None)
+    groups.install()

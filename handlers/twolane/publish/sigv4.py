@@ -1,0 +1,77 @@
+"""AWS Signature Version 4 for one shape of request: a POST of JSON to ``/``.
+
+A pure function of its arguments. botocore's signer does the same and costs its import, 120 ms of a
+cold start: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request is signed with; only the key's id may ever be shown."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+def signed_headers(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    credentials: Credentials,
+    region: str,
+    service: str,
+    now: float,
+) -> dict[str, str]:
+    """``headers`` (lower-case names, with ``host``) and what makes them a signed request.
+
+    ``now`` is in seconds since the epoch; AWS accepts a request within five minutes of it.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    signed = {**headers, "x-amz-date": stamp}
+    if credentials.session_token:
+        signed["x-amz-security-token"] = credentials.session_token
+    names = sorted(signed)
+    canonical = "\n".join(
+        [
+            "POST",
+            "/",
+            "",
+            *(f"{name}:{' '.join(signed[name].split())}" for name in names),
+            "",
+            ";".join(names),
+            hashlib.sha256(body).hexdigest(),
+        ]
+    )
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    key = _signing_key(credentials.secret_access_key, stamp[:8], region, service)
+    signature = hmac.digest(key, f"{ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256")
+    signed["authorization"] = (
+        f"{ALGORITHM} Credential={credentials.access_key_id}/{scope}, "
+        f"SignedHeaders={';'.join(names)}, Signature={signature.hex()}"
+    )
+    return signed
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Good for a whole day: four of a request's five HMACs."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

@@ -1,0 +1,128 @@
+"""Where a queue's messages go, and whether the light path covers that.
+
+Everything is read from what the Celery application already says: ``broker_url``,
+``broker_transport_options`` and the environment as Lambda (or the AWS SDKs' users) set it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from twolane.publish.sigv4 import Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Options that make kombu take another way than "sign with these keys, send to this queue".
+_STOCK_ONLY = ("sts_role_arn", "supports_fanout", "client-config", "queue_name_prefix")
+
+_REGIONAL_HOST = re.compile(
+    r"^(?:sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)|(?P<legacy>[a-z0-9-]+)\.queue)\.amazonaws\.com"
+)
+#: Names that kombu sends to as they are; others it rewrites first.
+_PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server to connect to. ``host`` is as the Host header has it: no default port."""
+
+    secure: bool
+    name: str
+    port: int
+
+    @property
+    def host(self) -> str:
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return name if self.port == (443 if self.secure else 80) else f"{name}:{self.port}"
+
+    @classmethod
+    def of(cls, url: str) -> Endpoint:
+        """The endpoint of an ``http`` or ``https`` URL; its path is ignored."""
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http or https URL with a host")
+        secure = parts.scheme == "https"
+        return cls(secure, parts.hostname, parts.port or (443 if secure else 80))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One queue, and all that a request to it needs."""
+
+    queue_url: str
+    endpoint: Endpoint
+    region: str
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What kombu's connection says: the parts of ``broker_url`` and the transport's options."""
+
+    options: Mapping[str, Any]
+    hostname: str | None = None
+    port: int | None = None
+    userid: str | None = None
+    password: str | None = None
+
+
+def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | None:
+    """The target of ``queue``, or ``None`` where the stock transport has to do it.
+
+    Not covered: queues without a fixed URL (kombu lists and creates them), FIFO queues, assumed
+    roles, fan-out, and credentials that are not in the environment (a profile, a container or
+    instance role, SnapStart's credentials endpoint).
+    """
+    options = broker.options
+    if any(options.get(name) for name in _STOCK_ONLY) or not _PLAIN_NAME.match(queue):
+        return None
+    settings = (options.get("predefined_queues") or {}).get(queue)
+    if not settings or str(settings["url"]).endswith(".fifo"):
+        return None
+    credentials = _credentials(settings, broker, environ)
+    if credentials is None:
+        return None
+    url = str(settings["url"])
+    named = _REGIONAL_HOST.match(urlsplit(url).hostname or "")
+    region = (
+        (named and (named["region"] or named["legacy"]))
+        or settings.get("region")
+        or options.get("region")
+        or environ.get("AWS_REGION")
+        or environ.get("AWS_DEFAULT_REGION")
+        or "us-east-1"
+    )
+    return Target(url, _endpoint(url, broker, environ), str(region), credentials)
+
+
+def _endpoint(url: str, broker: Broker, environ: Mapping[str, str]) -> Endpoint:
+    """First what the application says, then the environment, then the queue's own host.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    if broker.hostname is not None:
+        secure = bool(broker.options.get("is_secure"))
+        return Endpoint(secure, broker.hostname, broker.port or (443 if secure else 80))
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        configured = environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL")
+        if configured:
+            return Endpoint.of(configured)
+    return Endpoint.of(url)
+
+
+def _credentials(
+    settings: Mapping[str, Any], broker: Broker, environ: Mapping[str, str]
+) -> Credentials | None:
+    """The queue's own keys, those of ``broker_url``, those of the environment; in kombu's order."""
+    key = settings.get("access_key_id", broker.userid)
+    secret = settings.get("secret_access_key", broker.password)
+    if key and secret:
+        return Credentials(str(key), str(secret))
+    key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    if key and secret:
+        return Credentials(key, secret, environ.get("AWS_SESSION_TOKEN") or None)
+    return None

@@ -1,0 +1,187 @@
+"""kombu's ``sqs`` transport for publishers, without boto3.
+
+kombu resolves transports by name, so everything above it (Celery's routing, protocol, signals,
+retries, canvas) runs as it always does; only the last step, "put this envelope on that queue", is
+ours. What the light path does not cover is handed over, one operation at a time, to a stock channel
+of the same connection: consuming, purging, FIFO queues, assumed roles, credentials that are not in
+the environment. Only then is boto3 imported.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from amqp.protocol import queue_declare_ok_t
+from kombu.transport import virtual
+
+from twolane.publish import entry as entries
+from twolane.publish import report
+from twolane.publish.batch import Batch
+from twolane.publish.client import SqsClient
+from twolane.publish.errors import EnqueueError
+from twolane.publish.target import Broker, Target, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+def _handed_over(name: str) -> Callable[..., Any]:
+    """An operation that the stock channel does."""
+
+    def operation(self: Channel, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.stock, name)(*args, **kwargs)
+
+    operation.__name__ = name
+    return operation
+
+
+@contextmanager
+def _botos_errors_translated(queue: str | None) -> Iterator[None]:
+    """botocore's errors are not among the connection errors that kombu knows of this transport."""
+    try:
+        yield
+    except Exception as exc:
+        if type(exc).__module__.partition(".")[0] != "botocore":
+            raise
+        raise EnqueueError(f"SQS did not take a message for {queue!r}: {exc}") from exc
+
+
+class Channel(virtual.Channel):
+    """Publishes; hands everything else over."""
+
+    supports_batch_publish = True
+
+    basic_consume = _handed_over("basic_consume")
+    basic_cancel = _handed_over("basic_cancel")
+    basic_get = _handed_over("basic_get")
+    basic_ack = _handed_over("basic_ack")
+    basic_reject = _handed_over("basic_reject")
+    basic_recover = _handed_over("basic_recover")
+    basic_qos = _handed_over("basic_qos")
+    queue_delete = _handed_over("queue_delete")
+    drain_events = _handed_over("drain_events")
+    _get = _handed_over("_get")
+    _size = _handed_over("_size")
+    _purge = _handed_over("_purge")
+    _delete = _handed_over("_delete")
+    _put_fanout = _handed_over("_put_fanout")
+
+    def __init__(self, connection: Transport, **kwargs: Any) -> None:
+        super().__init__(connection, **kwargs)
+        self._owner = connection
+        self._base64 = bool(connection.options.get("sqs_base64_encoding", True))
+        #: As the application says; fan-out itself is handed over.
+        self.supports_fanout = bool(connection.options.get("supports_fanout", False))
+        self._stock: virtual.Channel | None = None
+
+    @property
+    def stock(self) -> virtual.Channel:
+        """kombu's own channel, made when something asks for what only it can do."""
+        if self._stock is None:
+            transport: Any = self._owner.stock
+            self._stock = transport.create_channel(transport)
+        return self._stock
+
+    @property
+    def sqs(self) -> SqsClient:
+        return self._owner.sqs
+
+    def queue_declare(
+        self, queue: str | None = None, passive: bool = False, **kwargs: Any
+    ) -> queue_declare_ok_t:
+        """Infrastructure makes the queue; asking SQS for its size would cost a round trip."""
+        if queue is not None and self._owner.target(queue) is not None:
+            return queue_declare_ok_t(queue, 0, 0)
+        with _botos_errors_translated(queue):
+            return self.stock.queue_declare(queue=queue, passive=passive, **kwargs)
+
+    def create_publish_batch(self, max_size: int) -> Batch:
+        """kombu's seam for ``Producer.batch()``."""
+        return Batch(self, max_size)
+
+    def _put(
+        self, queue: str, message: dict[str, Any], batch: Batch | None = None, **_: Any
+    ) -> None:
+        target = self._owner.target(queue)
+        if target is None:
+            with _botos_errors_translated(queue):
+                self.stock._put(queue, message)  # noqa: SLF001 - how virtual channels publish
+            return
+        entry = entries.build(
+            message,
+            base64_encoding=self._base64,
+            trace_header=os.environ.get("_X_AMZN_TRACE_ID"),
+            now=time.time(),
+        )
+        if entry.size > entries.MAX_BYTES:
+            raise EnqueueError(
+                f"Task {entry.name}[{entry.task_id}] makes a message of {entry.size} bytes, more "
+                f"than SQS takes ({entries.MAX_BYTES}). Pass a reference to the data instead."
+            )
+        if batch is not None:
+            batch.add(target, entry)
+            return
+        answer = self._owner.sqs.call("SendMessage", target, entry.fields)
+        report.published(entry, target, str(answer.get("MessageId", "")))
+
+    def close(self) -> None:
+        if self._stock is not None:
+            self._stock.close()
+            self._stock = None
+        super().close()
+
+
+class Transport(virtual.Transport):
+    """One kombu connection; its channels share one client, so one kept-alive socket."""
+
+    Channel = Channel
+    driver_type = "sqs"
+    driver_name = "sqs"
+    default_port = None
+    implements = virtual.Transport.implements.extend(
+        batch_publish=True, exchange_type=frozenset(["direct"])
+    )
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.options: Mapping[str, Any] = client.transport_options
+        self.sqs = SqsClient()
+        self._connection = client
+        self._stock: virtual.Transport | None = None
+
+    @property
+    def stock(self) -> virtual.Transport:
+        """kombu's own SQS transport on the same connection settings; imports boto3."""
+        if self._stock is None:
+            from kombu.transport.SQS import Transport as Stock
+
+            self._stock = Stock(self._connection)
+        return self._stock
+
+    def target(self, queue: str) -> Target | None:
+        """Where ``queue`` goes by the light path; read anew, as credentials may be rotated."""
+        url = self._connection
+        broker = Broker(self.options, url.hostname, url.port, url.userid, url.password)
+        return resolve(queue, broker, os.environ)
+
+    def drain_events(  # type: ignore[override]  # the stubs' two base classes disagree
+        self,
+        connection: Any,  # noqa: ARG002 - kombu passes what it got from us, this transport
+        timeout: float | None = None,
+    ) -> None:
+        stock: Any = self.stock
+        stock.drain_events(stock, timeout=timeout)
+
+    def close_connection(self, connection: Any) -> None:
+        self.sqs.close()
+        super().close_connection(connection)
+        if self._stock is not None:
+            stock: Any = self._stock
+            stock.close_connection(stock)
+
+    @property
+    def default_connection_params(self) -> dict[str, Any]:
+        return {"port": self.default_port}
