@@ -1,0 +1,67 @@
+"""Messages that are not due yet: sent again with a delay, never held in memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane.worker.queues import QueueClient
+    from twolane.worker.records import Record
+
+#: SQS's longest delay in seconds:
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+LONGEST_DELAY_S = 900
+
+
+class LongDelays(Protocol):
+    """Who sends a message that is due later than SQS can delay it."""
+
+    def schedule(self, record: Record, due: float) -> None:
+        """Have the record's body sent to its queue at ``due`` (epoch seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Sends a copy of a record that becomes visible when it is due.
+
+    The copy goes out before the original is deleted: a crash between the two leaves two messages
+    with one task id, of which the lease lets one run.
+    """
+
+    queues: QueueClient
+    long_delays: LongDelays | None = None
+
+    def defer(self, record: Record, delay_s: float, now: float) -> bool:
+        """Put the record off. ``False`` where the queue takes no delay for a single message.
+
+        On a FIFO queue a delay belongs to the queue, not to the message; the original stays, and
+        its visibility timeout carries the wait.
+        """
+        if record.is_fifo:
+            return False
+        if delay_s > LONGEST_DELAY_S and self.long_delays is not None:
+            self.long_delays.schedule(record, now + delay_s)
+        else:
+            # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
+            self.queues.send(
+                record.queue_arn,
+                record.body,
+                delay_s=min(math.ceil(delay_s), LONGEST_DELAY_S),
+                attributes=sent_attributes(record.message_attributes),
+            )
+        return True
+
+
+def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Message attributes in the shape of SendMessage, from the shape of an event."""
+    shapes = {"stringValue": "StringValue", "binaryValue": "BinaryValue", "dataType": "DataType"}
+    return {
+        name: {
+            shapes[key]: value for key, value in attribute.items() if key in shapes and value != ""
+        }
+        for name, attribute in received.items()
+    }

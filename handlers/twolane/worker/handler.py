@@ -1,0 +1,122 @@
+"""``WorkerHandler``: SQS events in, partial batch responses out, Celery in between."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import _state, signals
+from celery.app.trace import setup_worker_optimizations
+
+from twolane import logs
+from twolane.publish import install
+from twolane.state import find_store
+from twolane.worker.deadline import deadline_of
+from twolane.worker.deferral import Deferral
+from twolane.worker.lease import Leases
+from twolane.worker.naming import node_name
+from twolane.worker.queues import BotoQueues, QueueClient
+from twolane.worker.records import parse_event
+from twolane.worker.settlement import Settled, response, visibility_s
+from twolane.worker.work import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from celery import Celery
+
+    from twolane.state.store import StateStore
+
+
+class WorkerHandler:
+    """The Lambda handler of a Celery application whose broker is SQS::
+
+        handler = WorkerHandler(celery)
+
+    Give the function an event source mapping with ``ReportBatchItemFailures``. The keyword
+    arguments are seams for tests: the state store (by default the application's own), SQS, the
+    environment and the clock.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        store: StateStore | None = None,
+        queues: QueueClient | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        logs.configure()
+        install()
+        self._app = app
+        self._queues = queues or BotoQueues(environ)
+        hostname = node_name(environ)
+        _prepare(app, hostname)
+        store = store or find_store(app)
+        self._worker = Worker(
+            app,
+            hostname=hostname,
+            store=store,
+            leases=Leases(store, clock, _keep_s(app)) if store else None,
+            deferral=Deferral(self._queues),
+            clock=clock,
+        )
+        _announce(app, hostname, self._worker)
+
+    def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
+        """Run one batch. Raises ``ConfigurationError`` for an event that is not from SQS."""
+        records = parse_event(event)
+        token = logs.correlation.set(_request(context))
+        joining: Any = _state
+        blocks = joining.task_join_will_block()
+        joining._set_task_join_will_block(True)  # noqa: SLF001 - as each of Celery's pools does
+        try:
+            settled = self._worker.run(records, deadline_of(context))
+            self._delay(settled)
+            return response(settled)
+        finally:
+            joining._set_task_join_will_block(blocks)  # noqa: SLF001
+            logs.correlation.reset(token)
+
+    def _delay(self, settled: Iterable[Settled]) -> None:
+        """Say when each returned message is to come back."""
+        by_queue: dict[str, list[tuple[str, int]]] = {}
+        for one in settled:
+            wait_s = visibility_s(one)
+            if wait_s is not None:
+                changes = by_queue.setdefault(one.record.queue_arn, [])
+                changes.append((one.record.receipt_handle, wait_s))
+        for queue_arn, changes in by_queue.items():
+            self._queues.change_visibility(queue_arn, changes)
+
+
+def _prepare(app: Celery, hostname: str) -> None:
+    """What ``celery worker`` does to the application before it consumes."""
+    # Nothing is read from a broker here; with the real one set, Celery's consumer would import
+    # boto3 and kombu's SQS transport to learn their exceptions (a hundred milliseconds).
+    app.conf.update(broker_read_url="memory://")
+    signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
+    app.loader.init_worker()
+    setup_worker_optimizations(app, hostname)
+
+
+def _announce(app: Celery, hostname: str, worker: Worker) -> None:
+    controller = worker.consumer.controller
+    signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
+    signals.worker_init.send(sender=controller)
+    signals.worker_process_init.send(sender=hostname)
+    signals.worker_ready.send(sender=worker.consumer)
+
+
+def _keep_s(app: Celery) -> float:
+    """How long finished work is remembered: as long as its result, an hour at least."""
+    expires = app.conf.result_expires
+    seconds = expires.total_seconds() if hasattr(expires, "total_seconds") else expires
+    return max(3600.0, float(seconds or 0) or 86_400.0)
+
+
+def _request(context: Any) -> dict[str, str]:
+    request_id = getattr(context, "aws_request_id", None)
+    return {"requestId": request_id} if request_id else {}

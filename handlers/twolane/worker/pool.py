@@ -1,0 +1,155 @@
+"""A pool of one: it runs the task at once, in this thread, within its time limits."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
+from billiard.exceptions import Terminated, WorkerLostError
+from celery.concurrency.base import BasePool
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+
+from twolane.worker.limits import (
+    Alarms,
+    DeadlineReached,
+    HardLimitReached,
+    TaskTerminated,
+    limits,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twolane.worker.deadline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How one run ended: succeeded, failed, retried, rejected, ignored, lost or terminated."""
+
+    ending: str
+    runtime_s: float
+    error: BaseException | None = None
+
+
+_ENDINGS: tuple[tuple[type[BaseException], str], ...] = (
+    (Retry, "retried"),
+    (Reject, "rejected"),
+    (Ignore, "ignored"),
+)
+
+
+class Pool(BasePool):
+    """What Celery's requests are executed on.
+
+    An error *under* the task (a result store that is down, say) is not a result: it is raised to
+    the caller, who returns the message.
+    """
+
+    body_can_be_buffer = True
+    deadline: Deadline | None = None
+
+    #: How the last run ended; ``None`` if nothing has run since it was taken.
+    ran: Ran | None = None
+
+    def apply_async(  # type: ignore[override]
+        self,
+        target: Callable[..., tuple[int, Any, float | None]],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        callback: Callable[..., object],
+        error_callback: Callable[..., object],
+        accept_callback: Callable[..., object],
+        timeout_callback: Callable[..., object],
+        soft_timeout: float | None = None,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> None:
+        started = time.monotonic()
+        accept_callback(os.getpid(), started)
+        try:
+            with limits(self._alarms(started, soft_timeout, timeout)):
+                result = target(*args, **(kwargs or {}))
+        except HardLimitReached as error:
+            self.ran = Ran("failed", time.monotonic() - started, error)
+            timeout_callback(False, timeout)  # Celery's signature: soft, timeout
+        except Exception:
+            self.ran = Ran("broken", time.monotonic() - started)
+            raise
+        except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
+            self.ran = Ran(
+                "terminated" if isinstance(error, TaskTerminated) else "lost",
+                time.monotonic() - started,
+                error,
+            )
+            error_callback(_einfo(_as_worker_loss(error)))
+        else:
+            self.ran = _ran(result, time.monotonic() - started)
+            if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
+                timeout_callback(True, soft_timeout)
+            callback(result)
+
+    def take_ran(self) -> Ran | None:
+        ran, self.ran = self.ran, None
+        return ran
+
+    def _alarms(self, started: float, soft: float | None, hard: float | None) -> Alarms:
+        alarms: Alarms = []
+        if soft:
+            alarms.append((started + soft, SoftTimeLimitExceeded))
+        if hard:
+            alarms.append((started + hard, HardLimitReached))
+        if self.deadline is not None:
+            alarms.append((self.deadline.soft, SoftTimeLimitExceeded))
+            alarms.append((self.deadline.lost, DeadlineReached))
+        return alarms
+
+    def _get_info(self) -> dict[str, Any]:
+        return {
+            **super()._get_info(),  # type: ignore[misc]
+            "max-concurrency": 1,
+            "processes": [os.getpid()],
+            "max-tasks-per-child": None,
+            "put-guarded-by-semaphore": True,
+            "timeouts": (),
+        }
+
+    @property
+    def num_processes(self) -> int:
+        return 1
+
+
+def _ran(result: tuple[int, Any, float | None], elapsed_s: float) -> Ran:
+    failed, value, runtime = result
+    if not failed:
+        return Ran("succeeded", elapsed_s if runtime is None else runtime)
+    error = value.exception
+    if isinstance(error, ExceptionWithTraceback):
+        error = error.exc
+    for kind, ending in _ENDINGS:
+        if isinstance(error, kind):
+            return Ran(ending, elapsed_s, error)
+    return Ran("failed", elapsed_s, error)
+
+
+def _as_worker_loss(error: BaseException) -> BaseException:
+    """What Celery would have seen, had the task brought a worker process down."""
+    if isinstance(error, TaskTerminated):
+        return Terminated(str(error) or "SIGTERM")
+    if isinstance(error, DeadlineReached):
+        return WorkerLostError(
+            "the function's timeout came before the task's end; give the function more time, "
+            "split the task, or run it on a celery worker"
+        )
+    return WorkerLostError(f"the task ended its worker: {error!r}")
+
+
+def _einfo(error: BaseException) -> ExceptionInfo:
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - only to give it a traceback
+        return ExceptionInfo()

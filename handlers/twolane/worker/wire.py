@@ -1,0 +1,117 @@
+"""From an SQS body to a kombu message: every form that kombu's SQS transport writes.
+
+kombu writes an object ``{"body", "headers", "properties", "content-type", "content-encoding"}``.
+The whole of it is base64 unless ``sqs_base64_encoding`` is off, and its ``body`` is base64 where
+``properties.body_encoding`` says so; both are on by default, so a plain task is encoded twice:
+https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.SQS.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twolane.errors import MalformedMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kombu.message import Message
+
+    from twolane.worker.channel import Channel
+    from twolane.worker.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as it was published. ``body`` is still compressed and serialised."""
+
+    body: bytes | str
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    content_type: str | None
+    content_encoding: str | None
+
+    @property
+    def task_id(self) -> str | None:
+        """The task's id: in the headers (protocol 2), or as the correlation id (protocol 1)."""
+        found = self.headers.get("id") or self.properties.get("correlation_id")
+        return found if isinstance(found, str) else None
+
+
+def open_envelope(text: str) -> Envelope:
+    """Read an SQS body. Raises ``MalformedMessageError`` for what kombu never writes."""
+    payload = _payload(text)
+    properties = payload.get("properties")
+    headers = payload.get("headers") or {}
+    if not isinstance(properties, dict) or not isinstance(headers, dict):
+        raise MalformedMessageError(
+            "the body is JSON, but not a Celery message: it has no properties or headers"
+        )
+    body = payload.get("body") or ""
+    if not isinstance(body, str):
+        raise MalformedMessageError("the message's own body is not text")
+    return Envelope(
+        _from_base64(body) if properties.get("body_encoding") == "base64" else body,
+        headers,
+        properties,
+        payload.get("content-type"),
+        payload.get("content-encoding"),
+    )
+
+
+def to_message(envelope: Envelope, record: Record, channel: Channel, accept: set[str]) -> Message:
+    """The kombu message that Celery's consumer takes.
+
+    ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on.
+    Raises ``MalformedMessageError`` where the body cannot be decompressed.
+    """
+    from kombu.message import Message
+
+    info = envelope.properties.get("delivery_info")
+    message = Message(
+        body=envelope.body,  # type: ignore[arg-type]
+        delivery_tag=record.message_id,
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        delivery_info={
+            **(info if isinstance(info, dict) else {}),
+            "redelivered": record.receive_count > 1,
+        },
+        properties=dict(envelope.properties),
+        headers=dict(envelope.headers),
+        postencode="utf-8",
+        accept=accept,
+        channel=channel,
+    )
+    if message.errors:
+        cause = message.errors[0][1]
+        raise MalformedMessageError(f"the message's body does not decompress: {cause}") from cause
+    return message
+
+
+def _payload(text: str) -> dict[str, Any]:
+    plain: str | bytes = text.strip()
+    if not plain.startswith("{"):  # type: ignore[arg-type]
+        plain = _from_base64(text)
+    try:
+        payload = json.loads(plain)
+    except ValueError as error:
+        raise MalformedMessageError(
+            f"the body is neither JSON nor JSON in base64: {error}"
+        ) from error
+    if not isinstance(payload, dict):
+        raise MalformedMessageError("the body is JSON, but not an object")
+    return payload
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedMessageError(
+            f"the body is neither JSON nor JSON in base64: {error}"
+        ) from error

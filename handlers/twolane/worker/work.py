@@ -1,0 +1,284 @@
+"""One batch of records, one by one, through Celery; and what became of each."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import TaskRevokedError
+from celery.worker import state as worker_state
+from celery.worker.request import Request
+from kombu.serialization import prepare_accept_content
+
+from twolane.errors import MalformedMessageError, StoreUnavailableError
+from twolane.worker import narration
+from twolane.worker.channel import Channel, Outcome
+from twolane.worker.consumer import TaskConsumer
+from twolane.worker.lease import LeaseState, holder_of, lease_key, read_lease, write_lease
+from twolane.worker.pool import Pool
+from twolane.worker.revocation import revoked_key, stamp_keys
+from twolane.worker.settlement import Settled, is_stopper
+from twolane.worker.timer import Timer
+from twolane.worker.wire import Envelope, open_envelope, to_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from celery import Celery
+
+    from twolane.state.store import StateStore
+    from twolane.worker.deadline import Deadline
+    from twolane.worker.deferral import Deferral
+    from twolane.worker.lease import Lease, Leases
+    from twolane.worker.records import Record
+
+logger = logging.getLogger("twolane.worker")
+
+#: An ETA this close is waited for in place: a delay on SQS would be a whole second.
+_IN_PLACE_S = 1.0
+
+#: A lease without a deadline (a direct call) lasts as long as Lambda's longest timeout.
+_LONGEST_RUN_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A record with its envelope, or with what is wrong with it."""
+
+    record: Record
+    envelope: Envelope | None
+    problem: MalformedMessageError | None = None
+
+    @property
+    def lease_key(self) -> str | None:
+        if self.envelope is None or self.envelope.task_id is None:
+            return None
+        return lease_key(self.envelope.headers, self.envelope.task_id)
+
+
+def open_record(record: Record) -> Opened:
+    try:
+        return Opened(record, open_envelope(record.body))
+    except MalformedMessageError as error:
+        return Opened(record, None, error)
+
+
+class Worker:
+    """An execution environment's worker: it outlives the invocation, its batches do not."""
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        hostname: str,
+        store: StateStore | None,
+        leases: Leases | None,
+        deferral: Deferral,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._deferral = deferral
+        self._clock = clock
+        self._sleep = sleep
+        self._accept = prepare_accept_content(app.conf.accept_content) or set()
+        self._channel = Channel()
+        self.pool = Pool(limit=1, app=app)
+        self._timer = Timer()
+        self.consumer = TaskConsumer(
+            app,
+            hostname=hostname,
+            channel=self._channel,
+            pool=self.pool,
+            timer=self._timer,
+            on_task_request=self._on_task_request,
+        )
+        self._known: Mapping[str, str] = {}
+        self._opened: Opened | None = None
+        self._held: Lease | None = None
+        self._wait_s: float | None = None
+
+    def run(self, records: Iterable[Record], deadline: Deadline | None) -> list[Settled]:
+        """Run a batch in order. Raises nothing that belongs to one record."""
+        batch = [open_record(record) for record in records]
+        try:
+            self._known = self._look_up(batch)
+        except StoreUnavailableError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
+            return [self._close(one, Outcome.BROKEN) for one in batch]
+        self.pool.deadline = deadline
+        settled: list[Settled] = []
+        waiting_groups: set[str | None] = set()
+        for one in batch:
+            record = one.record
+            waits = record.is_fifo and record.group_id in waiting_groups
+            if waits or (deadline is not None and deadline.too_late_to_start):
+                settled.append(self._close(one, Outcome.UNTOUCHED))
+            else:
+                settled.append(self._run_one(one))
+            if record.is_fifo and is_stopper(settled[-1].outcome):
+                waiting_groups.add(record.group_id)
+        return settled
+
+    def _look_up(self, batch: Sequence[Opened]) -> dict[str, str]:
+        """Leases and revocations of the whole batch, in one look-up."""
+        if self._store is None:
+            return {}
+        stamps: dict[str, tuple[str, Any]] = {}
+        keys: list[str] = []
+        revocable: dict[str, str] = {}
+        for one in batch:
+            if one.envelope is not None and one.envelope.task_id is not None:
+                key = revoked_key(one.envelope.task_id)
+                revocable[key] = one.envelope.task_id
+                keys += [one.lease_key or "", key]
+                stamps |= stamp_keys(one.envelope.headers)
+        known = self._store.get_many([*keys, *stamps]) if keys else {}
+        for key, task_id in revocable.items():
+            if key in known:
+                worker_state.revoked.add(task_id)
+        revoked_stamps: dict[str, Any] = worker_state.revoked_stamps
+        for key, (header, value) in stamps.items():
+            if key in known and value not in revoked_stamps.setdefault(header, []):
+                revoked_stamps[header].append(value)
+        return known
+
+    def _run_one(self, one: Opened) -> Settled:
+        self._opened, self._held, self._wait_s = one, None, None
+        with narration.about_task(one.envelope.task_id if one.envelope else None):
+            try:
+                outcome = self._stood_in_the_way(one) or self._receive(one)
+            except MalformedMessageError as error:
+                narration.malformed(one.record, error)
+                outcome = Outcome.MALFORMED
+            except Exception:
+                # Whatever broke under Celery is about this message only; it comes back.
+                logger.exception(
+                    "message %s was not settled; it will be delivered again", one.record.message_id
+                )
+                outcome = Outcome.BROKEN
+            return self._close(one, self._end_lease(outcome))
+
+    def _stood_in_the_way(self, one: Opened) -> Outcome | None:
+        if one.problem is not None:
+            raise one.problem
+        if self._leases is None or one.lease_key is None:
+            return None
+        seen = read_lease(self._known.get(one.lease_key))
+        return self._give_way(self._leases.obstacle(seen, holder_of(one.record.receipt_handle)))
+
+    def _give_way(self, lease: Lease | None) -> Outcome | None:
+        if lease is None:
+            return None
+        if lease.state is LeaseState.DONE:
+            return Outcome.DUPLICATE
+        if lease.state is LeaseState.REJECTED:
+            return Outcome.REJECTED
+        self._wait_s = max(1.0, lease.until - self._clock()) + random.uniform(0, 1)  # noqa: S311
+        return Outcome.BUSY
+
+    def _receive(self, one: Opened) -> Outcome:
+        record = one.record
+        if one.envelope is None:
+            raise MalformedMessageError
+        try:
+            self.consumer.receive(to_message(one.envelope, record, self._channel, self._accept))
+            self._empty_timer(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if self.pool.ran is None and self._held is None:
+                # Nothing has run: Celery could not make a request of it.
+                raise MalformedMessageError(
+                    f"Celery could not read the message: {error!r}"
+                ) from error
+            raise
+        finally:
+            outcome = self._channel.take(record.message_id)
+        return outcome
+
+    def _empty_timer(self, record: Record) -> None:
+        for delay_s, entry in self._timer.take():
+            if delay_s > 0 and delay_s <= _IN_PLACE_S:
+                self._sleep(delay_s)
+            if delay_s <= _IN_PLACE_S:
+                entry()
+                continue
+            for request in _requests(entry.args[0]):
+                worker_state.task_ready(request)
+            if self._deferral.defer(record, delay_s, self._clock()):
+                self._channel.mark(record.message_id, Outcome.DEFERRED)
+            else:
+                self._channel.mark(record.message_id, Outcome.POSTPONED)
+            self._wait_s = delay_s
+
+    def _on_task_request(self, request: Any) -> None:
+        """What a stock worker does to hand a request to its pool, with the lease taken first."""
+        one = self._opened
+        assert one is not None  # noqa: S101 - set before the consumer is called
+        if request.revoked():
+            return
+        way = self._take_lease(one)
+        if way is not None:
+            worker_state.task_ready(request)
+            self._channel.mark(one.record.message_id, way)
+            return
+        narration.started(one.record, request)
+        # It may expire between the look above and the start; Celery has settled it then.
+        with suppress(TaskRevokedError):
+            request.execute_using_pool(self.pool)
+
+    def _take_lease(self, one: Opened) -> Outcome | None:
+        if self._leases is None or one.lease_key is None:
+            return None
+        deadline = self.pool.deadline
+        left_s = _LONGEST_RUN_S if deadline is None else deadline.remaining_s
+        now = self._clock()
+        wanted = write_lease(
+            LeaseState.RUNNING,
+            holder_of(one.record.receipt_handle),
+            now + left_s + 1,
+            worker=self.consumer.hostname,
+            since=now,
+        )
+        stood = self._leases.take(one.lease_key, read_lease(self._known.get(one.lease_key)), wanted)
+        if stood is None:
+            self._held = wanted
+        return self._give_way(stood)
+
+    def _end_lease(self, outcome: Outcome) -> Outcome:
+        held, self._held = self._held, None
+        key = self._opened.lease_key if self._opened else None
+        if held is None or key is None or self._leases is None:
+            return outcome
+        try:
+            if outcome is Outcome.ACKNOWLEDGED:
+                self._leases.end(key, held, LeaseState.DONE)
+            elif outcome is Outcome.REJECTED:
+                self._leases.end(key, held, LeaseState.REJECTED)
+            else:
+                self._leases.release(key, held)
+        except StoreUnavailableError as error:
+            # The work itself is settled; only a second delivery would not be recognised.
+            logger.warning("%s", error)
+        return outcome
+
+    def _close(self, one: Opened, outcome: Outcome) -> Settled:
+        settled = Settled(one.record, outcome, self._wait_s)
+        narration.settled(settled, one.envelope, self.pool.take_ran())
+        self._wait_s = None
+        return settled
+
+
+def _requests(waiting: Any) -> list[Any]:
+    """The requests behind a timer entry: an ETA's request, or all that a rate limit holds back."""
+    if isinstance(waiting, Request):
+        return [waiting]
+    held = []
+    while waiting.contents:
+        request, _ = waiting.contents.popleft()
+        held.append(request)
+    return held
