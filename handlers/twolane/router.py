@@ -1,6 +1,6 @@
 """Tasks over HTTP: ``app.include_router(tasks_router(celery))``."""
 
-from __future__ import annotations
+# Annotations are evaluated here: FastAPI reads them, and some name what is local to the router.
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -31,7 +31,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def tasks_router(
-    celery: Celery,
+    celery: "Celery",
     *,
     visible: Iterable[str] | None = None,
     authorize: Authorize | None = None,
@@ -100,7 +100,7 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _look_up(celery: Celery, task_id: str) -> TaskStatus:
+def _look_up(celery: "Celery", task_id: str) -> TaskStatus:
     backend = celery.backend
     try:
         return from_meta(task_id, backend.get_task_meta(task_id, cache=False))
@@ -120,7 +120,7 @@ def _is_outage(exc: Exception, backend: Any) -> bool:
     return type(exc).__module__.partition(".")[0] in {"redis", "botocore"}
 
 
-def _may_be_seen(celery: Celery, status: TaskStatus, names: frozenset[str] | None) -> bool:
+def _may_be_seen(celery: "Celery", status: TaskStatus, names: frozenset[str] | None) -> bool:
     """A task whose name is not known yet may be anyone's, so it may be seen: it says nothing."""
     if status.name is None:
         return True

@@ -55,7 +55,8 @@ def from_meta(task_id: str, meta: Mapping[str, Any]) -> TaskStatus:
         id=task_id,
         name=meta.get("name"),
         state=state,
-        progress=value if own_state or state == states.STARTED else None,
+        # STARTED carries the worker's host and process: nobody's business outside.
+        progress=value if own_state else None,
         result=value if state == states.SUCCESS else None,
         error=_problem(value) if state in states.EXCEPTION_STATES else None,
         attempts=_attempts(state, meta, own_state=own_state),
