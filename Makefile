@@ -19,10 +19,10 @@ up: $(STAMP) ## Start the API, the queues, the worker and the schedules on this 
 	@$(BIN)/twolane up
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -n auto -m 'not slow'
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
 test-slow: $(STAMP) ## Run the tests that take longer
-	@$(BIN)/python -m pytest -n auto -m slow
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
 
 check: $(STAMP) ## Lint and type-check
 	$(BIN)/ruff check .
