@@ -22,7 +22,7 @@ KINDS = frozenset(
         "environment.started", "environment.frozen", "environment.stopped",
         "invocation.started", "invocation.responded", "invocation.ended", "invocation.throttled",
         "message.sent", "message.received", "message.deleted", "message.returned",
-        "message.dead_lettered", "message.filtered", "message.expired",
+        "message.dead_lettered", "message.filtered", "message.expired", "batch.invoked",
         "tick", "schedule.fired",
         "task.published", "task.started", "task.succeeded", "task.failed", "task.retried",
         "task.deferred", "task.revoked", "task.rejected", "task.expired", "task.duplicate",

@@ -1,0 +1,183 @@
+"""Asynchronous invocation: accepted at once, run later, tried again, then sent somewhere.
+
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html
+
+- A function error is tried again twice, after one minute and then two.
+- A throttle is tried again for up to six hours, after one second at first and five minutes at most.
+- What still fails goes to the on-failure destination and to the dead-letter queue; what succeeds to
+  the on-success destination.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twolane_local.invoke import ThrottledError
+from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.queues.message import AttributeValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.clock import Clock
+    from twolane_local.invoke import Invocation, Invoker
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+
+RETRY_AFTER_S = (60.0, 120.0)
+THROTTLE_FIRST_S, THROTTLE_MOST_S = 1.0, 300.0
+MAXIMUM_AGE_S = 21_600
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an asynchronous invocation ended, after all its tries.
+
+    ``condition`` is Success, RetriesExhausted or EventAgeExceeded; ``last`` is ``None`` where the
+    function was throttled every time.
+    """
+
+    request_id: str
+    payload: bytes
+    condition: str
+    tries: int
+    last: Invocation | None
+    at: float
+
+
+class Deliver(Protocol):
+    """Sends a record to a destination that is not ours: an SNS topic or an event bus."""
+
+    async def __call__(self, arn: str, body: str) -> None: ...
+
+
+class AsyncInvocations:
+    """Runs ``Event`` invocations. ``submit`` needs the event loop running."""
+
+    def __init__(
+        self,
+        invoker: Invoker,
+        functions: Mapping[str, FunctionSpec],
+        queues: QueueService,
+        clock: Clock,
+        journal: Journal,
+        *,
+        deliver: Deliver | None = None,
+    ) -> None:
+        self._invoker, self._functions, self._queues = invoker, functions, queues
+        self._clock, self._journal, self._deliver = clock, journal, deliver
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, function: str, payload: bytes) -> str:
+        """Accept an event for ``function``; gives the request id."""
+        request_id = str(uuid.uuid4())
+        task = asyncio.create_task(self._run(self._functions[function], payload, request_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return request_id
+
+    async def close(self) -> None:
+        """Stop; what is still waiting for a retry is lost, as nothing keeps it."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, spec: FunctionSpec, payload: bytes, request_id: str) -> None:
+        retries = int(spec.event_invoke.get("MaximumRetryAttempts", len(RETRY_AFTER_S)))
+        max_age = float(spec.event_invoke.get("MaximumEventAgeInSeconds", MAXIMUM_AGE_S))
+        accepted = self._clock.time()
+        throttle_pause = THROTTLE_FIRST_S
+        tries = 0
+        last: Invocation | None = None
+        condition = "RetriesExhausted"
+        while tries <= retries:
+            try:
+                last = await self._invoker.invoke(spec.name, payload, request_id=request_id)
+            except ThrottledError:
+                pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
+            else:
+                tries += 1
+                if last.error is None:
+                    condition = "Success"
+                    break
+                pause = RETRY_AFTER_S[min(tries, len(RETRY_AFTER_S)) - 1]
+                if tries > retries:
+                    break
+            if self._clock.time() + pause > accepted + max_age:
+                condition = "EventAgeExceeded"
+                break
+            await self._clock.sleep(pause)
+        await self._finish(
+            spec, Ended(request_id, payload, condition, tries, last, self._clock.time())
+        )
+
+    async def _finish(self, spec: FunctionSpec, ended: Ended) -> None:
+        succeeded = ended.condition == "Success"
+        destinations = spec.event_invoke.get("DestinationConfig") or {}
+        side = destinations.get("OnSuccess" if succeeded else "OnFailure") or {}
+        if target := side.get("Destination"):
+            await self._send(target, json.dumps(destination_record(spec, ended)), {})
+        if not succeeded and spec.dead_letter_arn:
+            attributes = dead_letter_attributes(ended)
+            await self._send(spec.dead_letter_arn, ended.payload.decode(), attributes)
+
+    async def _send(self, arn: str, body: str, attributes: dict[str, AttributeValue]) -> None:
+        service = arn.split(":")[2]
+        if service == "sqs":
+            queue = self._queues.get_by_arn(arn)
+            self._queues.send(queue.name, NewMessage(body, attributes=attributes))
+        elif service == "lambda":
+            self.submit(arn.split(":")[6], body.encode())
+        elif self._deliver is not None:
+            await self._deliver(arn, body)
+        else:
+            self._journal.record(
+                "log", level="ERROR", message=f"nothing here delivers to the destination {arn}"
+            )
+
+
+def destination_record(spec: FunctionSpec, ended: Ended) -> dict[str, Any]:
+    """What a destination gets.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
+    stamp = datetime.fromtimestamp(ended.at, UTC).isoformat(timespec="milliseconds")
+    record: dict[str, Any] = {
+        "version": "1.0",
+        "timestamp": stamp.replace("+00:00", "Z"),
+        "requestContext": {
+            "requestId": ended.request_id,
+            "functionArn": f"{spec.arn}:$LATEST",
+            "condition": ended.condition,
+            "approximateInvokeCount": ended.tries,
+        },
+        "requestPayload": json.loads(ended.payload or b"null"),
+    }
+    if ended.last is not None:
+        record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST"}
+        if ended.last.error is not None:
+            record["responseContext"]["functionError"] = ended.last.error
+        record["responsePayload"] = json.loads(ended.last.payload or b"null")
+    return record
+
+
+def dead_letter_attributes(ended: Ended) -> dict[str, AttributeValue]:
+    """The attributes of a message on a function's dead-letter queue.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html#invocation-dlq
+    """
+    code, message = "429", "Rate Exceeded."
+    if ended.last is not None:
+        code = "200"
+        problem = json.loads(ended.last.payload or b"null")
+        message = str(problem.get("errorMessage", "")) if isinstance(problem, dict) else ""
+    return {
+        "RequestID": AttributeValue("String", ended.request_id),
+        "ErrorCode": AttributeValue("Number", code),
+        "ErrorMessage": AttributeValue("String", message[:1024] or "Unhandled"),
+    }

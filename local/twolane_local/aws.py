@@ -1,0 +1,133 @@
+"""The AWS endpoint of this machine: each call goes to the service that it was signed for.
+
+SQS and the Lambda Invoke API are ours, further services can be mounted, everything else goes on
+to ``fallback`` (moto). Whom a call is for stands, in this order, in its SigV4 credential scope, in
+``X-Amz-Target``, in the Host header, or in the path:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from twolane_local.lambda_api import LambdaApi
+from twolane_local.queues.api import SqsApi
+from twolane_local.wire import AwsRequest, AwsResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.async_invoke import AsyncInvocations
+    from twolane_local.invoke import Invoker
+    from twolane_local.mapping.registry import Mappings
+    from twolane_local.model import FunctionSpec
+    from twolane_local.queues.core import QueueService
+    from twolane_local.wire import AwsService
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Above every limit of the services answered here, so that each can refuse in its own words.
+BODY_LIMIT = 16 * 1024 * 1024
+
+_CREDENTIAL = re.compile(
+    r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
+)
+_SQS_HOST = re.compile(r"(?:[^.]+\.)?(?:sqs|queue)\.")
+_QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class AwsEndpoint:
+    """An ASGI app for uvicorn. ``mounts`` maps a service's name in the credential scope
+    (``scheduler``) to what answers its calls.
+    """
+
+    def __init__(
+        self,
+        queues: QueueService,
+        invoker: Invoker,
+        *,
+        fallback: Asgi,
+        functions: Mapping[str, FunctionSpec],
+        asynchronous: AsyncInvocations,
+        mappings: Mappings | None = None,
+        mounts: Mapping[str, AwsService] | None = None,
+    ) -> None:
+        self._fallback = fallback
+        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings)
+        self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        service, region = service_of(headers, path, query)
+        answer = self._services.get(service)
+        if service in ("lambda", "") and self._lambda.answers(scope["method"], path):
+            answer = self._lambda
+        if answer is None:
+            await self._fallback(scope, receive, send)
+            return
+        try:
+            body = await _read(receive)
+        except _TooLargeError:
+            await _respond(send, AwsResponse(413, b"Request body too large"))
+            return
+        request = AwsRequest(
+            scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())
+        )
+        await _respond(send, await answer(request))
+
+
+def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, str]:
+    """The service and region that a call is for; an empty service where nothing says so."""
+    authorization = headers.get("authorization", "")
+    if "X-Amz-Credential=" in query:
+        authorization = f"Credential={parse_qs(query)['X-Amz-Credential'][0]}"
+    if (signed := _CREDENTIAL.search(authorization)) is not None:
+        return signed["service"].lower(), signed["region"]
+    form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    if (
+        headers.get("x-amz-target", "").startswith("AmazonSQS.")
+        or _SQS_HOST.match(headers.get("host", ""))
+        or (_QUEUE_PATH.fullmatch(path) and (form or "Action=" in query))
+    ):
+        return "sqs", "us-east-1"
+    return "", "us-east-1"
+
+
+async def _read(receive: Receive) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > BODY_LIMIT:
+            raise _TooLargeError
+    return body
+
+
+async def _respond(send: Send, response: AwsResponse) -> None:
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers.items()
+    ]
+    headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,199 @@
+"""One SQS event source mapping: queue → batches → invocations → what is deleted.
+
+https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
+
+- A batch whose function succeeds is deleted; with ``ReportBatchItemFailures``, what the function
+  did not report is.
+- What failed stays invisible until the queue's visibility timeout is over, then it is received
+  again; the queue moves it to its dead-letter queue after ``maxReceiveCount``.
+- A throttled invocation is tried again until the visibility timeout of its messages is over; they
+  are then received again, so that throttles use up receives:
+  https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.invoke import ThrottledError
+from twolane_local.mapping.batch import Batcher, Item, payload_of
+from twolane_local.mapping.response import Outcome, batch_item_failures
+from twolane_local.mapping.scaling import PER_MINUTE, Scaling
+from twolane_local.queues.errors import QueueDoesNotExistError, SqsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.clock import Clock
+    from twolane_local.invoke import Invocation, Invoker
+    from twolane_local.journal import Journal
+    from twolane_local.model import QueueMappingSpec
+    from twolane_local.queues.core import QueueService
+    from twolane_local.queues.message import Received
+
+#: Waits between tries of a throttled batch, in seconds; AWS documents that they grow, not how.
+THROTTLE_FIRST_S, THROTTLE_MOST_S = 0.2, 10.0
+
+
+class Mapping:
+    """Runs one mapping until cancelled. ``enabled`` may be changed at any time."""
+
+    def __init__(
+        self,
+        spec: QueueMappingSpec,
+        queues: QueueService,
+        invoker: Invoker,
+        clock: Clock,
+        journal: Journal,
+        *,
+        wanted: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> None:
+        """``wanted`` tells of a record whether the function gets it; the default asks the spec's
+        filter patterns.
+        """
+        self.spec = spec
+        self._queues, self._invoker = queues, invoker
+        self._clock, self._journal = clock, journal
+        self._queue = spec.queue_arn.rpartition(":")[2]
+        self._batcher = Batcher(spec, queues, wanted, self._discard)
+        self._scaling = Scaling(spec.maximum_concurrency, clock.time())
+        self._under_way = 0
+        self._changed = asyncio.Event()
+        self._enabled = asyncio.Event()
+        self.enabled = spec.enabled
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled.is_set()
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None:
+        """A disabled mapping takes no more messages; the batch that it was gathering still goes."""
+        self._batcher.closing = not on
+        if on:
+            self._enabled.set()
+        else:
+            self._enabled.clear()
+            self._queues.wake(self._queue)
+
+    @property
+    def under_way(self) -> int:
+        """How many batches are with the function now."""
+        return self._under_way
+
+    async def run(self) -> None:
+        """Poll, invoke, delete, until cancelled."""
+        async with asyncio.TaskGroup() as batches:
+            while True:
+                await self._enabled.wait()
+                try:
+                    await self._room()
+                    batch = await self._batcher.gather()
+                except QueueDoesNotExistError:
+                    self._log("ERROR", f"queue {self._queue} does not exist; waiting for it")
+                    await self._queues.exists(self._queue)
+                    continue
+                if batch:
+                    self._under_way += 1
+                    batches.create_task(self._process(batch))
+
+    async def drain(self) -> None:
+        """Stop taking messages and return once no batch is under way."""
+        self.enabled = False
+        while self._under_way:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _room(self) -> None:
+        """Wait until one more batch may be under way."""
+        scaling = self._scaling
+        ready = self._queues.settled(self._queue).ready()
+        if not ready:
+            scaling.idle(self._clock.time())
+        while self._under_way >= scaling.allowed:
+            ready = self._queues.settled(self._queue).ready()
+            if ready:
+                scaling.backlog(self._clock.time())
+            self._changed.clear()
+            await self._clock.wait(self._changed, 60 / PER_MINUTE if ready else 1.0)
+
+    async def _process(self, batch: list[Item]) -> None:
+        try:
+            invocation, sent = await self._invoke(batch)
+            if invocation is not None:
+                self._settle(invocation, sent)
+        finally:
+            self._under_way -= 1
+            self._changed.set()
+
+    async def _invoke(self, batch: list[Item]) -> tuple[Invocation | None, list[Item]]:
+        """Invoke the function, again while it is throttled and messages are still ours."""
+        pause = THROTTLE_FIRST_S
+        while True:
+            batch = [item for item in batch if item.expires_at > self._clock.time()]
+            if not batch:
+                self._log("WARNING", "throttled until the visibility timeout was over")
+                return None, batch
+            request_id = str(uuid.uuid4())
+            self._journal.record(
+                "batch.invoked", function=self.spec.function, queue=self._queue,
+                request_id=request_id, messageIds=[item.id for item in batch],
+            )  # fmt: skip
+            try:
+                payload = payload_of(batch)
+                return await self._invoker.invoke(
+                    self.spec.function, payload, request_id=request_id
+                ), batch
+            except ThrottledError:
+                self._scaling.failed()
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, THROTTLE_MOST_S)
+            except Exception as error:  # noqa: BLE001 - one broken batch must not end the mapping
+                self._scaling.failed()
+                self._log("ERROR", f"invocation failed: {error!r}", requestId=request_id)
+                return None, batch
+
+    def _settle(self, invocation: Invocation, batch: list[Item]) -> None:
+        """Delete what is done; the rest comes back when its visibility timeout is over."""
+        outcome = self._outcome(invocation, batch)
+        if outcome.failed:
+            self._scaling.failed()
+        else:
+            self._scaling.succeeded()
+        for item in batch:
+            if item.id in outcome.failed:
+                continue
+            try:
+                self._queues.delete(self._queue, item.received.receipt_handle)
+            except SqsError as error:
+                self._log(
+                    "WARNING", f"message {item.id} is done but was not deleted, and will be "
+                    f"delivered again: {error.message}",
+                )  # fmt: skip
+
+    def _outcome(self, invocation: Invocation, batch: list[Item]) -> Outcome:
+        ids = [item.id for item in batch]
+        if invocation.error is not None:
+            return Outcome(frozenset(ids), "the function failed")
+        if not self.spec.report_batch_item_failures:
+            return Outcome(frozenset())
+        outcome = batch_item_failures(invocation.payload, frozenset(ids))
+        if outcome.reason is not None:
+            self._log("ERROR", f"the whole batch counts as failed: {outcome.reason}",
+                      requestId=invocation.request_id)  # fmt: skip
+        return outcome
+
+    def _discard(self, received: Received) -> None:
+        self._journal.record(
+            "message.filtered", function=self.spec.function, queue=self._queue,
+            message_id=received.message.id,
+        )  # fmt: skip
+        self._queues.delete(self._queue, received.receipt_handle)
+
+    def _log(self, level: str, message: str, **data: Any) -> None:
+        self._journal.record(
+            "log", function=self.spec.function, queue=self._queue,
+            level=level, message=f"mapping of {self._queue}: {message}", **data,
+        )  # fmt: skip

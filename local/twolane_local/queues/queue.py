@@ -1,0 +1,243 @@
+"""One queue in memory: every operation costs the same at ten messages and at a million.
+
+Nothing runs in the background. Each operation first *settles* the queue at the present time:
+delayed messages and those whose visibility timeout is over become visible, and those older than
+the retention period go. A message is delayed, visible, in flight or gone:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from twolane_local.queues.attributes import Settings, defaults, settings_of
+from twolane_local.queues.deduplication import Deduplication
+from twolane_local.queues.errors import ReceiptHandleIsInvalidError
+from twolane_local.queues.message import Received
+from twolane_local.queues.order import (
+    DELAYED,
+    GONE,
+    IN_FLIGHT,
+    VISIBLE,
+    Entry,
+    FifoOrder,
+    Order,
+    Retention,
+    StandardOrder,
+)
+from twolane_local.queues.timetable import Timetable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from twolane_local.queues.message import Message
+
+
+class Queue:
+    """The messages of one queue. Not thread-safe: ``QueueService`` holds the lock."""
+
+    def __init__(
+        self,
+        name: str,
+        arn: str,
+        attributes: Mapping[str, str],
+        tags: Mapping[str, str],
+        now: float,
+    ) -> None:
+        fifo = attributes.get("FifoQueue") == "true"
+        self.name, self.arn = name, arn
+        self.attributes: dict[str, str] = {**defaults(fifo=fifo), **attributes}
+        self.settings: Settings = settings_of(self.attributes)
+        self.tags = dict(tags)
+        self.created_at = self.modified_at = now
+        self.purged_at: float | None = None
+        self.deduplication = Deduplication()
+        self._sequence = 0
+        self._entries: dict[str, Entry] = {}
+        self._due: Timetable[Entry] = Timetable()
+        self._ages: Timetable[Retention] = Timetable()
+        self._order: Order = FifoOrder() if fifo else StandardOrder()
+        self._counts = {DELAYED: 0, VISIBLE: 0, IN_FLIGHT: 0}
+
+    def configure(self, attributes: Mapping[str, str], now: float) -> None:
+        """Set checked attributes; an empty document removes the attribute."""
+        self.attributes.update(attributes)
+        for name in ("RedrivePolicy", "RedriveAllowPolicy", "Policy", "KmsMasterKeyId"):
+            if self.attributes.get(name) == "":
+                del self.attributes[name]
+        self.settings = settings_of(self.attributes)
+        self.modified_at = now
+
+    @property
+    def fifo(self) -> bool:
+        return self.settings.fifo
+
+    def count(self, state: str) -> int:
+        """How many messages are ``DELAYED``, ``VISIBLE`` or ``IN_FLIGHT``."""
+        return self._counts[state]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(tuple(self._entries.values()))
+
+    def next_sequence(self) -> str:
+        """The next SequenceNumber: 20 digits, rising (its size and steps are not documented)."""
+        return f"{18_850_000_000_000_000_000 + self._sequence + 1:020d}"
+
+    def put(self, message: Message, *, visible_at: float, now: float) -> Entry:
+        """Add a message that becomes visible at ``visible_at``."""
+        self._sequence += 1
+        entry = Entry(message, self._sequence)
+        entry.state = DELAYED if visible_at > now else VISIBLE
+        self._counts[entry.state] += 1
+        self._entries[message.id] = entry
+        self._ages.add(message.sent_at, entry.retained)
+        if entry.state is DELAYED:
+            entry.due_at = visible_at
+            self._due.add(visible_at, entry)
+        self._order.add(entry)
+        return entry
+
+    def settle(self, now: float) -> tuple[list[Entry], list[Entry]]:
+        """Bring the queue up to ``now``: whose visibility timeout ended, and whose retention
+        period.
+        """
+        returned: list[Entry] = []
+        while (entry := self._due.pop_due(now)) is not None:
+            if entry.state is IN_FLIGHT:
+                returned.append(entry)
+            self._become_visible(entry)
+        expired: list[Entry] = []
+        # A message in flight goes too: retention counts from when the message was sent.
+        while (retention := self._ages.pop_due(now - self.settings.retention_s)) is not None:
+            expired.append(retention.entry)
+            self._drop(retention.entry, on_ages=False)
+        return returned, expired
+
+    def _become_visible(self, entry: Entry) -> None:
+        was = entry.state
+        self._move(entry, VISIBLE)
+        if was is DELAYED and self.fifo:
+            self._order.became_visible(entry)
+        else:
+            self._order.give_back(entry)
+
+    def _move(self, entry: Entry, state: str) -> None:
+        self._counts[entry.state] -= 1
+        entry.epoch += 1
+        entry.state = state
+        if state is not GONE:
+            self._counts[state] += 1
+
+    def ready(self) -> bool:
+        """Whether a receive would find a message now."""
+        return self._order.ready()
+
+    def next_due(self) -> float | None:
+        """When the next delayed or in-flight message becomes visible."""
+        return self._due.next_at()
+
+    def receive(
+        self, limit: int, visibility_s: float, now: float, *,
+        exhausted: Callable[[Entry], bool], nonce: Callable[[], str],
+    ) -> list[Received]:  # fmt: skip
+        """Hand out up to ``limit`` messages; what is ``exhausted`` is left to its new owner."""
+        handed: list[Received] = []
+
+        def accept(entry: Entry) -> bool:
+            if exhausted(entry):
+                return False
+            handed.append(self._hand_out(entry, visibility_s, now, nonce()))
+            return True
+
+        self._order.take(limit, accept)
+        # With a timeout of 0 they are visible again at once, but only to the next receive.
+        for entry in [self._entries[r.message.id] for r in handed] if visibility_s <= 0 else ():
+            self._become_visible(entry)
+        return handed
+
+    def _hand_out(self, entry: Entry, visibility_s: float, now: float, nonce: str) -> Received:
+        self._move(entry, IN_FLIGHT)
+        entry.receive_count += 1
+        if entry.receive_count == 1:
+            entry.first_received_at = now
+        entry.received_at = now
+        entry.due_at = now + visibility_s
+        if visibility_s > 0:
+            self._due.add(entry.due_at, entry)
+        entry.receipt = self._handle(entry, nonce)
+        return Received(entry.message, entry.receipt, entry.receive_count, entry.first_received_at)
+
+    def _handle(self, entry: Entry, nonce: str) -> str:
+        text = f"{self.name} {entry.message.id} {nonce}"
+        return base64.b64encode(text.encode()).decode()
+
+    def find(self, handle: str) -> Entry | None:
+        """The message that the handle was given out for; ``None`` once that is gone.
+
+        Raises for what is not a handle of this queue.
+        """
+        try:
+            name, message_id, _ = base64.b64decode(handle, validate=True).decode().split(" ")
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            raise ReceiptHandleIsInvalidError(
+                f'The input receipt handle "{handle}" is not a valid receipt handle.'
+            ) from None
+        if name != self.name:
+            raise ReceiptHandleIsInvalidError(
+                f'The input receipt handle "{handle}" is not a receipt handle of {self.name}.'
+            )
+        return self._entries.get(message_id)
+
+    def change_visibility(self, entry: Entry, seconds: float, now: float) -> None:
+        """Count the visibility timeout of a message in flight anew from ``now``."""
+        if seconds <= 0:
+            self._become_visible(entry)
+            self._due.call_off()
+            return
+        entry.epoch += 1
+        self._due.call_off()
+        entry.due_at = now + seconds
+        self._due.add(entry.due_at, entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Take a message off the queue, whatever its state."""
+        self._drop(entry, on_ages=True)
+
+    def _drop(self, entry: Entry, *, on_ages: bool) -> None:
+        was = entry.state
+        self._move(entry, GONE)
+        entry.retained.epoch += 1
+        del self._entries[entry.message.id]
+        if was is not VISIBLE:
+            self._due.call_off()
+        if on_ages:
+            self._ages.call_off()
+        if was is IN_FLIGHT:
+            self._order.released(entry)
+        else:
+            self._order.withdrawn(entry)
+
+    def discard_taken(self, entry: Entry) -> None:
+        """Forget a message that ``receive`` offered as exhausted: its order has let go of it."""
+        self._move(entry, GONE)
+        entry.retained.epoch += 1
+        self._ages.call_off()
+        del self._entries[entry.message.id]
+
+    def clear(self) -> int:
+        """Remove all messages, those in flight as well; tells how many."""
+        gone = len(self._entries)
+        for entry in self._entries.values():
+            entry.state = GONE
+            entry.epoch += 1
+        self._entries.clear()
+        self._due.clear()
+        self._ages.clear()
+        self._order = FifoOrder() if self.fifo else StandardOrder()
+        self._counts = dict.fromkeys(self._counts, 0)
+        return gone

@@ -1,0 +1,193 @@
+"""The queues by name: creating, finding, configuring, tagging, purging and deleting them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.queues import attributes as attrs
+from twolane_local.queues.errors import (
+    PurgeQueueInProgressError,
+    QueueDeletedRecentlyError,
+    QueueDoesNotExistError,
+    QueueNameExistsError,
+)
+from twolane_local.queues.queue import Queue
+from twolane_local.queues.waiting import Waiters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.clock import Clock
+    from twolane_local.journal import Journal
+    from twolane_local.queues.order import Entry
+    from twolane_local.queues.record import Record
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+
+#: How long a deleted queue's name is taken, and how long one purge lasts.
+QUIET_S = 60.0
+
+
+class QueueRegistry:
+    """All queues, by name. Every method may be called from any thread."""
+
+    def __init__(
+        self, clock: Clock, journal: Journal, *, record: Record, account: str, region: str
+    ) -> None:
+        self.clock, self._journal, self._record = clock, journal, record
+        self.account, self.region = account, region
+        self._lock = threading.RLock()
+        self._queues: dict[str, Queue] = {}
+        self._deleted: dict[str, float] = {}
+        self._waiters: dict[str, Waiters] = {}
+
+    def arn(self, name: str) -> str:
+        return f"arn:aws:sqs:{self.region}:{self.account}:{name}"
+
+    def create(
+        self,
+        name: str,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Queue:
+        """Create a queue, or give the one that exists with the same attributes."""
+        given = attributes or {}
+        fifo = str(given.get("FifoQueue", "")).lower() == "true"
+        attrs.check_name(name, fifo=fifo)
+        checked = attrs.check(given, fifo=fifo)
+        with self._lock:
+            now = self.clock.time()
+            if (queue := self._queues.get(name)) is not None:
+                self._check_same(queue, checked)
+                return queue
+            if self._deleted.get(name, -QUIET_S) > now - QUIET_S:
+                raise QueueDeletedRecentlyError
+            queue = Queue(name, self.arn(name), checked, tags or {}, now)
+            self._queues[name] = queue
+            self._record.queue(queue)
+            self._wake(name)
+            return queue
+
+    @staticmethod
+    def _check_same(queue: Queue, checked: Mapping[str, str]) -> None:
+        for key, value in checked.items():
+            if queue.attributes.get(key, "") != value:
+                raise QueueNameExistsError(
+                    "A queue already exists with the same name and a different value for "
+                    f"attribute {key}"
+                )
+
+    def get(self, name: str) -> Queue:
+        """The queue of that name; raises ``QueueDoesNotExistError``."""
+        try:
+            return self._queues[name]
+        except KeyError:
+            raise QueueDoesNotExistError from None
+
+    def get_by_arn(self, arn: str) -> Queue:
+        queue = self._queues.get(arn.rpartition(":")[2])
+        if queue is None or queue.arn != arn:
+            raise QueueDoesNotExistError(f"The specified queue {arn} does not exist.")
+        return queue
+
+    def names(self) -> list[str]:
+        return sorted(self._queues)
+
+    def settled(self, name: str) -> Queue:
+        """The queue as of now, for reading its counts."""
+        with self._lock:
+            queue = self.get(name)
+            self._settle(queue, self.clock.time())
+            return queue
+
+    def configure(self, name: str, attributes: Mapping[str, str]) -> None:
+        with self._lock:
+            queue = self.get(name)
+            queue.configure(attrs.check(attributes, fifo=queue.fifo), self.clock.time())
+            self._record.queue(queue)
+            self._wake(name)
+
+    def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
+        """Set tags; ``None`` removes one."""
+        with self._lock:
+            queue = self.get(name)
+            merged = {**queue.tags, **tags}
+            queue.tags = {key: value for key, value in merged.items() if value is not None}
+            self._record.queue(queue)
+
+    def delete_queue(self, name: str, *, name_is_free: bool = False) -> None:
+        """Delete a queue with its messages. Its name is taken for 60 seconds, unless a re-applied
+        template needs it at once.
+        """
+        with self._lock:
+            self.get(name)
+            del self._queues[name]
+            if not name_is_free:
+                self._deleted[name] = self.clock.time()
+            self._record.queue_deleted(name)
+            self._wake(name)
+
+    def purge(self, name: str) -> int:
+        """Remove every message; once in 60 seconds."""
+        with self._lock:
+            queue, now = self.get(name), self.clock.time()
+            if queue.purged_at is not None and queue.purged_at > now - QUIET_S:
+                raise PurgeQueueInProgressError(
+                    f"Only one PurgeQueue operation on {name} is allowed every 60 seconds."
+                )
+            queue.purged_at = now
+            gone = queue.clear()
+            self._record.purged(name)
+            return gone
+
+    async def wait(self, name: str, timeout_s: float | None) -> bool:
+        """Return once a message can be received, or after ``timeout_s``; tells which."""
+        deadline = None if timeout_s is None else self.clock.time() + timeout_s
+        while not await self.pause(name, deadline):
+            if deadline is not None and self.clock.time() >= deadline:
+                return False
+        return True
+
+    async def pause(self, name: str, deadline: float | None) -> bool:
+        """Return at once if a message can be received, else at the next change of the queue or at
+        ``deadline`` on the clock; tells whether there was a message.
+        """
+        with self._waiters.setdefault(name, Waiters()).watch() as changed:
+            with self._lock:
+                queue, now = self.get(name), self.clock.time()
+                self._settle(queue, now)
+                if queue.ready():
+                    return True
+                due = queue.next_due()
+            ends = [at for at in (due, deadline) if at is not None]
+            await self.clock.wait(changed, max(0.0, min(ends) - now) if ends else None)
+        return False
+
+    async def exists(self, name: str) -> None:
+        """Return once there is a queue of that name."""
+        while name not in self._queues:
+            with self._waiters.setdefault(name, Waiters()).watch() as changed:
+                await self.clock.wait(changed, None)
+
+    def wake(self, name: str) -> None:
+        """Have whoever waits for the queue look again."""
+        self._wake(name)
+
+    def _settle(self, queue: Queue, now: float) -> None:
+        returned, expired = queue.settle(now)
+        for entry in returned:
+            self._tell("message.returned", queue, entry)
+        for entry in expired:
+            self._record.gone(queue.name, entry.message.id)
+            self._tell("message.expired", queue, entry)
+
+    def _tell(self, kind: str, queue: Queue, entry: Entry, **data: Any) -> None:
+        self._journal.record(
+            kind, queue=queue.name, message_id=entry.message.id,
+            receiveCount=entry.receive_count, **data,
+        )  # fmt: skip
+
+    def _wake(self, name: str) -> None:
+        if (waiters := self._waiters.get(name)) is not None:
+            waiters.wake()

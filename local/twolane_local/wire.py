@@ -1,0 +1,37 @@
+"""One AWS API call as the local services see it, without a web framework in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AwsRequest:
+    """``path`` as sent, still percent-encoded; ``headers`` by lower-case name; ``service`` and
+    ``region`` from the SigV4 credential scope, empty for an unsigned call.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    service: str = ""
+    region: str = "us-east-1"
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AwsResponse:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+#: What ``twolane_local.aws.AwsEndpoint`` mounts, by the service's name in the credential scope.
+AwsService = Callable[[AwsRequest], Awaitable[AwsResponse]]
