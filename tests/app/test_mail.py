@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 from moto import mock_aws
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ses.models import ses_backends
 
 from app import mail
@@ -30,7 +29,7 @@ def ses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_ses_gets_the_message(ses: None) -> None:
     boto3.client("sesv2", region_name="us-east-1").create_email_identity(EmailIdentity=SENDER)
     mail.deliver("user@example.com", "Hello")
-    (sent,) = ses_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].sent_messages
+    (sent,) = ses_backends["123456789012"]["us-east-1"].sent_messages
     assert sent.source == SENDER
     assert sent.destinations["ToAddresses"] == ["user@example.com"]
     assert sent.subject == mail.SUBJECT

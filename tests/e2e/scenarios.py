@@ -1,0 +1,56 @@
+"""What each of the README's scenarios must come to, wherever the application runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .conftest import Service
+
+
+def inline(service: Service) -> None:
+    answer = service.readme("inline")
+    assert " 200" in answer.splitlines()[0]
+    assert answer.endswith('{"message":"Notification will be sent"}')
+
+
+def deferred(service: Service) -> None:
+    task = service.readme_task("deferred")
+    assert task["state"] == "SUCCESS"
+    assert task["name"] == "app.tasks.send_notification"
+    assert task["result"] == {"email": "user@example.com", "outcome": "sent"}
+    assert task["attempts"] == 1
+    service.logged("Sending notification to user@example.com")
+
+
+def campaign(service: Service) -> None:
+    task = service.readme_task("campaign")
+    assert task["state"] == "SUCCESS"
+    assert task["name"] == "app.tasks.campaign_report"
+    assert task["result"] == {"recipients": 200, "sent": 199, "refused": 1}
+
+
+def imported(service: Service) -> None:
+    task = service.readme_task("import")
+    assert task["state"] == "SUCCESS"
+    result = task["result"]
+    assert (result["rows"], result["accepted"], result["rejected"]) == (10_000, 9_990, 10)
+    assert [error["line"] for error in result["errors"]] == list(range(9_992, 10_002))
+
+
+def retried(service: Service) -> None:
+    task = service.readme_task("retried")
+    assert task["state"] == "SUCCESS"
+    assert task["attempts"] == 2
+
+
+def revoked(service: Service) -> None:
+    assert service.readme_task("revoked")["state"] == "REVOKED"
+    assert "Sending notification to late@example.com" not in service.log_text()
+
+
+def exhausted(service: Service) -> None:
+    task = service.readme_task("dead-lettered")
+    assert task["state"] == "FAILURE"
+    assert task["attempts"] == 4
+    assert "no answer at attempt 4" in str(task["error"])
