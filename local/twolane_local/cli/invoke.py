@@ -1,0 +1,72 @@
+"""``twolane invoke FUNCTION``"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twolane_local.cli.console import Console
+from twolane_local.cli.options import emulator_options, run_on_loop
+from twolane_local.errors import LocalError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from twolane_local.model import Stack
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument("function", metavar="FUNCTION", help="logical id or name")
+    parser.add_argument(
+        "--event", default=None, metavar="FILE", help="the event's JSON; - is stdin ({})"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 where the function returned, 1 where it failed."""
+    event = _event(options.event)
+    return run_on_loop(_invoke(options, event))
+
+
+def _event(source: str | None) -> bytes:
+    if source is None:
+        return b"{}"
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+        json.loads(text)
+    except OSError as error:
+        raise LocalError(
+            f"{source} cannot be read ({error.strerror}); events/ holds ready ones"
+        ) from error
+    except ValueError as error:
+        raise LocalError(f"{source} is not JSON: {error}") from error
+    return text.encode()
+
+
+async def _invoke(options: argparse.Namespace, event: bytes) -> int:
+    from twolane_local.emulator import Emulator
+
+    emulator = Emulator(
+        emulator_options(options, port=0, aws_port=0, http=False, sources=False, warm=False)
+    )
+    emulator.journal.subscribe(Console(sys.stderr).tell)
+    await emulator.start()
+    try:
+        name = function_name(emulator.stack, options.function)
+        outcome = await emulator.functions.invoke(name, event)
+    finally:
+        await emulator.stop()
+    print(outcome.payload.decode("utf-8", "replace"))
+    return 1 if outcome.error else 0
+
+
+def function_name(stack: Stack, wanted: str) -> str:
+    """The function of that name or logical id."""
+    for spec in stack.functions:
+        if wanted in {spec.name, spec.logical_id}:
+            return spec.name
+    known = ", ".join(spec.logical_id for spec in stack.functions) or "none"
+    raise LocalError(f"the template has no Python function {wanted!r}; it has: {known}")

@@ -1,0 +1,39 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Coroutine
+
+    from twolane_local.emulator import Options
+
+T = TypeVar("T")
+
+
+def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
+    """The emulator's options from the command line's."""
+    from twolane_local.emulator import Options
+
+    return Options(
+        template=options.template,
+        redis_url=options.redis_url,
+        in_process=options.in_process,
+        parameters=dict(options.parameter),
+        stack_name=options.stack_name,
+        allow_real_aws=options.allow_real_aws,
+        **more,
+    )
+
+
+def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

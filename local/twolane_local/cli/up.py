@@ -1,0 +1,93 @@
+"""``twolane up``"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from twolane_local.cli.console import Console
+from twolane_local.cli.options import emulator_options, run_on_loop
+
+if TYPE_CHECKING:
+    import argparse
+
+    from twolane_local.emulator import Addresses, Emulator
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument("--port", type=int, default=3000, help="the HTTP API's port (3000)")
+    parser.add_argument("--aws-port", type=int, default=4566, help="the AWS endpoint's port (4566)")
+    parser.add_argument("--no-http", action="store_true", help="serve no HTTP API")
+    parser.add_argument(
+        "--json", action="store_true", help="print where everything is as one line of JSON"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no line for each step")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Until Ctrl-C."""
+    return run_on_loop(_up(options))
+
+
+async def _up(options: argparse.Namespace) -> int:
+    from twolane_local.emulator import Emulator
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    # From here on, so that Ctrl-C during the start leaves no process behind either.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    emulator = Emulator(
+        emulator_options(
+            options, port=options.port, aws_port=options.aws_port, http=not options.no_http
+        )
+    )
+    if not options.quiet:
+        emulator.journal.subscribe(Console(sys.stderr).tell)
+    starting = asyncio.create_task(emulator.start())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
+        return 130
+    addresses = starting.result()
+    try:
+        _say(emulator, addresses, as_json=options.json)
+        await asyncio.wait([stopped, emulator.failed], return_when=asyncio.FIRST_COMPLETED)
+        if emulator.failed.done():
+            emulator.failed.result()
+    finally:
+        stopped.cancel()
+        await emulator.stop()
+    return 0
+
+
+def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
+    if as_json:
+        answer = {**asdict(addresses), "outputs": dict(emulator.stack.outputs)}
+        answer["api"] = next(iter(addresses.apis.values()), None)
+        print(json.dumps(answer), flush=True)
+        return
+    for note in emulator.notes:
+        print(f"! {note}", file=sys.stderr)
+    print(table(addresses), flush=True)
+
+
+def table(addresses: Addresses) -> str:
+    """Where everything is, for a person."""
+    rows = [(f"API {name}" if len(addresses.apis) > 1 else "API", url)
+            for name, url in addresses.apis.items()]  # fmt: skip
+    rows += [
+        ("AWS endpoint", addresses.aws),
+        ("store", f"{addresses.store} ({addresses.store_kind})"),
+    ]
+    rows += [(f"queue {name}", url) for name, url in addresses.queues.items()]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {value}" for name, value in rows]
+    return "\n".join(["twolane is up", *lines, "Ctrl-C stops all of it; nothing is kept."])

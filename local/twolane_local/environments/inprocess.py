@@ -1,0 +1,229 @@
+"""An in-process execution environment: the handler is called on a thread of this process.
+
+For debuggers and tests: a breakpoint stops, a coverage run sees the handler. The environment
+variables are the process's own, so a variable that differs between two functions has the value of
+the function that was invoked last; what must not leak belongs in an isolated environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.environments import report
+from twolane_local.invoke import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twolane_local.environments import Owner, Work
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a handler gets beside the event.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+    """
+
+    aws_request_id: str
+    function_name: str
+    invoked_function_arn: str
+    memory_limit_in_mb: str
+    deadline: float  # time.monotonic()
+    function_version: str = "$LATEST"
+    log_group_name: str = ""
+    log_stream_name: str = "local"
+    identity: None = None
+    client_context: None = None
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds to the function's timeout."""
+        return max(0, int((self.deadline - time.monotonic()) * 1000))
+
+
+class InProcessEnvironment:
+    """Implements ``Environment``; one thread, so that the handler sees one invocation at a time."""
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        environ: Mapping[str, str],
+        *,
+        owner: Owner,
+        journal: Journal,
+        enforce_timeout: bool = True,
+    ) -> None:
+        self._spec = spec
+        self._environ = environ
+        self._owner = owner
+        self._journal = journal
+        self._enforce_timeout = enforce_timeout
+        self._loop = asyncio.get_running_loop()
+        self._thread = concurrent.futures.ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix=spec.name
+        )
+        self._handler: Callable[[Any, Context], Any] | None = None
+        self._cold = True
+        self._stopped = False
+        self.responded = False
+
+    def start(self) -> None:
+        began = time.perf_counter()
+        future = self._loop.run_in_executor(self._thread, self._load)
+        future.add_done_callback(lambda done: self._loaded(done, began))
+
+    def _load(self) -> None:
+        self._enter()
+        for folder in (*(d / "python" for d in self._spec.layer_dirs), self._spec.code_dir):
+            if str(folder) not in sys.path:
+                sys.path.insert(0, str(folder))
+        module, _, name = self._spec.handler.rpartition(".")
+        self._handler = getattr(importlib.import_module(module.replace("/", ".")), name)
+
+    def _enter(self) -> None:
+        os.environ.update(self._environ)
+
+    def _loaded(self, done: asyncio.Future[None], began: float) -> None:
+        error = done.exception()
+        if error is not None:
+            self._owner.gone(self, _load_error(self._spec.handler, error))
+            return
+        self._journal.record(
+            "environment.started",
+            function=self._spec.name,
+            initMs=round((time.perf_counter() - began) * 1000, 2),
+        )
+        if not self._stopped:
+            self._owner.freed(self)
+
+    def begin(self, work: Work) -> None:
+        self.responded = False
+        work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        self._journal.record(
+            "invocation.started",
+            function=self._spec.name,
+            request_id=work.request_id,
+            cold=self._cold,
+        )
+        began = time.perf_counter()
+        context = Context(
+            aws_request_id=work.request_id,
+            function_name=self._spec.name,
+            invoked_function_arn=work.invoked_arn or self._spec.arn,
+            memory_limit_in_mb=str(self._spec.memory_mb),
+            deadline=time.monotonic() + self._spec.timeout_s,
+            log_group_name=f"/aws/lambda/{self._spec.name}",
+        )
+        timer = (
+            self._loop.call_later(self._spec.timeout_s, self._timed_out, work)
+            if self._enforce_timeout
+            else None
+        )
+        variables = contextvars.copy_context()
+        future = self._loop.run_in_executor(
+            self._thread, variables.run, self._call, work.event, context
+        )
+
+        def ended(done: asyncio.Future[tuple[bytes, str | None]]) -> None:
+            if timer is not None:
+                timer.cancel()
+            self._ended(work, done.result(), began)
+
+        future.add_done_callback(ended)
+
+    def _call(self, event: bytes, context: Context) -> tuple[bytes, str | None]:
+        if self._handler is None:
+            raise RuntimeError("the environment is not free")
+        self._enter()
+        try:
+            result = self._handler(json.loads(event), context)
+            return json.dumps(result, ensure_ascii=False).encode(), None
+        except Exception as error:  # noqa: BLE001 (a function's own error is a result)
+            return _error_object(error, context.aws_request_id), "Unhandled"
+
+    def _ended(self, work: Work, outcome: tuple[bytes, str | None], began: float) -> None:
+        payload, error = outcome
+        duration = (time.perf_counter() - began) * 1000
+        figures = report.Report(
+            duration_ms=duration,
+            memory_mb=self._spec.memory_mb,
+            max_memory_mb=report.peak_memory_mb(os.getpid()),
+            init_ms=None,
+        )
+        self._journal.record(
+            "invocation.responded",
+            function=self._spec.name,
+            request_id=work.request_id,
+            durationMs=round(duration, 2),
+            error=error,
+        )
+        if not work.done.done():
+            work.done.set_result(
+                Invocation(
+                    work.request_id,
+                    payload,
+                    error,
+                    report.tail(work, figures),
+                    self._cold,
+                    duration,
+                )
+            )
+        self._journal.record(
+            "invocation.ended",
+            function=self._spec.name,
+            request_id=work.request_id,
+            **figures.as_dict(),
+        )
+        self._cold = False
+        if not self._stopped:
+            self._owner.freed(self)
+
+    def _timed_out(self, work: Work) -> None:
+        """Answer for it; a thread cannot be killed, so it stays busy until it returns."""
+        if not work.done.done():
+            payload = report.timed_out(work.request_id, self._spec.timeout_s)
+            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _error_object(error: BaseException, request_id: str) -> bytes:
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
+    ]
+    return json.dumps(
+        {
+            "errorMessage": str(error),
+            "errorType": type(error).__name__,
+            "requestId": request_id,
+            "stackTrace": traceback.format_list(frames),
+        }
+    ).encode()
+
+
+def _load_error(handler: str, error: BaseException) -> bytes:
+    """As the runtime client words it, with the trace of whatever the module itself raised."""
+    module, _, name = handler.rpartition(".")
+    if isinstance(error, ImportError):
+        return report.error(
+            "Runtime.ImportModuleError", f"Unable to import module '{module}': {error}"
+        )
+    if isinstance(error, AttributeError) and getattr(error, "name", None) == name:
+        return report.error(
+            "Runtime.HandlerNotFound", f"Handler '{name}' missing on module '{module}'"
+        )
+    return _error_object(error, "")

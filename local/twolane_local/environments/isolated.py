@@ -1,0 +1,394 @@
+"""An isolated execution environment: a child process with AWS's own runtime client.
+
+Its life is Lambda's: init, then invocations one at a time, frozen between them, killed at the
+timeout: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twolane_local import runtime_api
+from twolane_local.environments import output, report
+from twolane_local.environments.process import Launch
+from twolane_local.invoke import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.environments import Owner, Work
+    from twolane_local.environments.process import Launcher, Process
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+    from twolane_local.runtime_api import Reply
+
+#: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
+INIT_LIMIT_S = 10.0
+#: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
+#: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
+SHUTDOWN_S = 0.5
+
+
+@dataclass(slots=True)
+class _Extension:
+    name: str
+    events: tuple[str, ...]
+    waiting: Reply | None = None
+
+
+class IsolatedEnvironment:
+    """Implements ``Environment`` towards the pool, and ``Calls`` towards its process."""
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        environ: Mapping[str, str],
+        *,
+        owner: Owner,
+        launcher: Launcher,
+        journal: Journal,
+    ) -> None:
+        self._spec = spec
+        self._environ = environ
+        self._owner = owner
+        self._launcher = launcher
+        self._journal = journal
+        self._loop = asyncio.get_running_loop()
+        self._lines = output.Lines()
+        self._process: Process | None = None
+        self._server: asyncio.Server | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
+        self._stopping = False
+        self._runtime: Reply | None = None
+        self._extensions: dict[str, _Extension] = {}
+        self._work: Work | None = None
+        self._initialised = False
+        self._init_failure: bytes | None = None
+        self._init_ms = 0.0
+        self._cold = True
+        self._frozen = False
+        self._began = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._memory = report.Memory()
+        self._killed_as = ""
+        self.responded = False
+
+    # Towards the pool.
+
+    def start(self) -> None:
+        self._began = time.perf_counter()
+        limit = INIT_LIMIT_S + self._spec.timeout_s
+        self._timer = self._loop.call_later(limit, self._timed_out)
+        self._starting = self._loop.create_task(self._start())
+
+    async def _start(self) -> None:
+        self._server, port = await runtime_api.serve(self)
+        self._process = await self._launcher.launch(
+            Launch(
+                handler=self._spec.handler,
+                directory=self._spec.code_dir,
+                environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
+            ),
+            on_output=self._on_output,
+            on_exit=self._on_exit,
+        )
+        if self._stopping:
+            self._process.kill()
+
+    def begin(self, work: Work) -> None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is None or self._process is None:
+            raise RuntimeError("the environment is not free")
+        if self._frozen:
+            self._frozen = False
+            self._process.thaw()
+        self._work = work
+        self.responded = False
+        self._began = time.perf_counter()
+        work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
+        work.log.append(report.start(work.request_id))
+        self._journal.record(
+            "invocation.started",
+            function=self._spec.name,
+            request_id=work.request_id,
+            cold=self._cold,
+        )
+        self._tell_extensions(work)
+        runtime.send(200, work.event, _next_headers(work, self._spec))
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._process is not None and not self._gone.is_set():
+            if self._extensions and self._initialised:
+                self._process.terminate()
+                try:
+                    async with asyncio.timeout(SHUTDOWN_S):
+                        await self._gone.wait()
+                except TimeoutError:
+                    self._process.kill()
+            else:
+                self._process.kill()
+            await self._gone.wait()
+        elif self._starting is not None and not self._starting.done():
+            await asyncio.wait([self._starting])
+            await self._gone.wait()
+
+    # Towards the process: what it calls.
+
+    def runtime_next(self, reply: Reply) -> None:
+        self._runtime = reply
+        self._settle()
+
+    def runtime_response(self, request_id: str, body: bytes, reply: Reply) -> None:
+        work = self._current(request_id, reply)
+        if work is None:
+            return
+        if len(body) > runtime_api.MAX_RESPONSE:
+            runtime_api.refuse(
+                reply, 413, "RequestEntityTooLarge", "Exceeded maximum allowed payload size"
+            )
+            self._answer(work, report.too_large(len(body)), "Unhandled")
+            return
+        runtime_api.accept(reply)
+        self._answer(work, body, None)
+
+    def runtime_error(self, request_id: str, body: bytes, reply: Reply) -> None:
+        work = self._current(request_id, reply)
+        if work is not None:
+            runtime_api.accept(reply)
+            self._answer(work, body, "Unhandled")
+
+    def init_error(self, body: bytes, reply: Reply) -> None:
+        self._init_failure = body
+        runtime_api.accept(reply)
+
+    def extension_register(self, name: str, events: list[str], reply: Reply) -> None:
+        # An extension in the runtime's process may ask for INVOKE alone, and only during init:
+        # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#extensions-registration-api-a
+        if self._runtime is not None or self._initialised:
+            runtime_api.refuse(
+                reply, 403, "Extension.RegistrationClosed", "Extension registration closed already"
+            )
+            return
+        if any(event != "INVOKE" for event in events):
+            runtime_api.refuse(
+                reply, 403, "ShutdownEventNotSupportedForInternalExtension",
+                "Cannot register internal extension for SHUTDOWN event",
+            )  # fmt: skip
+            return
+        identifier = str(uuid.uuid4())
+        self._extensions[identifier] = _Extension(name, tuple(events))
+        body = {
+            "functionName": self._spec.name,
+            "functionVersion": "$LATEST",
+            "handler": self._spec.handler,
+        }
+        reply.send(
+            200, json.dumps(body).encode(), b"Lambda-Extension-Identifier: %s\r\n"
+            % identifier.encode(),
+        )  # fmt: skip
+
+    def extension_next(self, identifier: str, reply: Reply) -> None:
+        extension = self._extensions.get(identifier)
+        if extension is None:
+            runtime_api.refuse(
+                reply, 403, "Extension.InvalidExtensionIdentifier", "Invalid extension identifier"
+            )
+            return
+        extension.waiting = reply
+        self._settle()
+
+    def extension_error(self, identifier: str, body: bytes, reply: Reply) -> None:
+        runtime_api.accept(reply)
+        if not self._initialised:
+            self._init_failure = body
+        if self._process is not None:
+            self._process.kill()
+
+    # What follows from the calls.
+
+    def _settle(self) -> None:
+        """Once the runtime and every extension wait for the next event, the phase is over."""
+        if self._runtime is None or any(
+            extension.waiting is None for extension in self._extensions.values()
+        ):
+            return
+        if not self._initialised:
+            self._init_ended()
+        elif self._work is not None:
+            self._invocation_ended(self._work)
+        else:
+            return
+        self._owner.freed(self)
+        # Still free: nothing was waiting, so the environment freezes, as on Lambda.
+        if self._work is None and not self._stopping and self._process is not None:
+            self._frozen = True
+            self._process.freeze()
+
+    def _init_ended(self) -> None:
+        self._cancel_timer()
+        self._initialised = True
+        self._init_ms = (time.perf_counter() - self._began) * 1000
+        self._drain()
+        self._journal.record(
+            "environment.started", function=self._spec.name, initMs=round(self._init_ms, 2)
+        )
+
+    def _invocation_ended(self, work: Work) -> None:
+        if not self.responded:
+            # The runtime asked for the next invocation without answering this one.
+            self._answer(work, report.no_response(work.request_id), "Unhandled")
+        self._finish(work)
+
+    def _finish(self, work: Work) -> None:
+        self._cancel_timer()
+        self._drain()
+        duration = (time.perf_counter() - self._began) * 1000
+        self._journal.record(
+            "invocation.ended",
+            function=self._spec.name,
+            request_id=work.request_id,
+            **self._report(duration).as_dict(),
+        )
+        self._work = None
+        self._cold = False
+
+    def _report(self, duration_ms: float) -> report.Report:
+        pid = self._process.pid if self._process else 0
+        return report.Report(
+            duration_ms=duration_ms,
+            memory_mb=self._spec.memory_mb,
+            max_memory_mb=self._memory.peak_mb(pid),
+            init_ms=self._init_ms if self._cold else None,
+        )
+
+    def _answer(self, work: Work, payload: bytes, error: str | None) -> None:
+        self.responded = True
+        self._drain()
+        duration = (time.perf_counter() - self._began) * 1000
+        self._journal.record(
+            "invocation.responded",
+            function=self._spec.name,
+            request_id=work.request_id,
+            durationMs=round(duration, 2),
+            error=error,
+        )
+        if not work.done.done():
+            tail = report.tail(work, self._report(duration))
+            work.done.set_result(
+                Invocation(work.request_id, payload, error, tail, self._cold, duration)
+            )
+
+    def _current(self, request_id: str, reply: Reply) -> Work | None:
+        work = self._work
+        if work is not None and work.request_id == request_id and not self.responded:
+            return work
+        runtime_api.refuse(reply, 400, "InvalidRequestID", "Invalid request ID")
+        return None
+
+    def _tell_extensions(self, work: Work) -> None:
+        if not self._extensions:
+            return
+        event = json.dumps(
+            {
+                "eventType": "INVOKE",
+                "deadlineMs": work.deadline_ms,
+                "requestId": work.request_id,
+                "invokedFunctionArn": work.invoked_arn or self._spec.arn,
+                "tracing": {"type": "X-Amzn-Trace-Id", "value": work.trace_id},
+            }
+        ).encode()
+        for identifier, extension in self._extensions.items():
+            if "INVOKE" in extension.events and extension.waiting is not None:
+                waiting, extension.waiting = extension.waiting, None
+                waiting.send(
+                    200, event, b"Lambda-Extension-Identifier: %s\r\n" % identifier.encode()
+                )
+
+    # What happens to the process.
+
+    def _timed_out(self) -> None:
+        """Kill it: the function timeout covers the runtime and its extensions."""
+        work = self._work
+        if work is None:
+            self._killed_as = "init"
+            self._init_failure = report.init_timed_out()
+        else:
+            self._killed_as = "timeout"
+            if self.responded:
+                self._journal.record(
+                    "log",
+                    function=self._spec.name,
+                    request_id=work.request_id,
+                    line=f"! timed out after {self._spec.timeout_s:g} s with the response sent: "
+                    "what was still running is lost",
+                )
+            else:
+                self._answer(
+                    work, report.timed_out(work.request_id, self._spec.timeout_s), "Unhandled"
+                )
+        if self._process is not None:
+            self._process.kill()
+
+    def _on_output(self, data: bytes) -> None:
+        self._record(self._lines.feed(data))
+
+    def _record(self, lines: list[bytes]) -> None:
+        work = self._work
+        for line in lines:
+            if work is not None:
+                work.log.append(line + b"\n")
+            output.record(self._journal, self._spec.name, work.request_id if work else None, line)
+
+    def _drain(self) -> None:
+        # What was written before a call over HTTP is in the pipe by now: it belongs to this phase.
+        if self._process is not None and (data := self._process.read_output()):
+            self._on_output(data)
+
+    def _on_exit(self, status: int) -> None:
+        self._cancel_timer()
+        self._record(self._lines.flush())
+        work = self._work
+        failure = None
+        if work is not None:
+            if not self.responded:
+                self._answer(work, report.exited(work.request_id, status), "Unhandled")
+            self._finish(work)
+        elif not self._initialised:
+            failure = self._init_failure or report.exited("", status)
+        self._journal.record(
+            "environment.stopped",
+            function=self._spec.name,
+            status=status,
+            reason=self._killed_as or ("stopped" if self._stopping else "exited"),
+        )
+        if self._server is not None:
+            self._server.close()
+        self._gone.set()
+        if not self._stopping:
+            self._owner.gone(self, failure)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _next_headers(work: Work, spec: FunctionSpec) -> bytes:
+    """https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
+    lines = (
+        f"Lambda-Runtime-Aws-Request-Id: {work.request_id}\r\n"
+        f"Lambda-Runtime-Deadline-Ms: {work.deadline_ms}\r\n"
+        f"Lambda-Runtime-Invoked-Function-Arn: {work.invoked_arn or spec.arn}\r\n"
+        f"Lambda-Runtime-Trace-Id: {work.trace_id}\r\n"
+    )
+    if work.client_context:
+        lines += f"Lambda-Runtime-Client-Context: {work.client_context}\r\n"
+    return lines.encode("latin-1", "replace")

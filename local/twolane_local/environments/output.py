@@ -1,0 +1,66 @@
+"""What a function writes, line by line, into the journal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.journal import KINDS
+
+if TYPE_CHECKING:
+    from twolane_local.journal import Journal
+
+#: Fields of the runtime's own log lines that the journal has a place for.
+_PLACES = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
+           "queue": "queue"}  # fmt: skip
+
+
+class Lines:
+    """Cuts a stream of bytes into lines; keeps the unfinished last one."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes, without their ends."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return lines
+
+    def flush(self) -> list[bytes]:
+        """The unfinished line, if there is one."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
+    """Journal one line: as the event that it states, or as a ``log`` line.
+
+    The runtime client writes a stack trace as one line, with ``\\r`` for line ends, as CloudWatch
+    wants it.
+    """
+    text = line.decode("utf-8", "replace").rstrip()
+    fields = _json_object(text)
+    if fields is None:
+        journal.record(
+            "log", function=function, request_id=request_id, line=text.replace("\r", "\n")
+        )
+        return
+    kind = fields.pop("event", None)
+    known = kind if isinstance(kind, str) and kind in KINDS else "log"
+    named = {place: str(fields.pop(field)) for field, place in _PLACES.items() if fields.get(field)}
+    if known == "log":
+        fields.setdefault("line", str(fields.get("message", text)))
+    named.setdefault("request_id", request_id)  # type: ignore[arg-type]
+    # What a line calls `kind` or `function` must not get in the way of record's own parameters.
+    data = {name: value for name, value in fields.items() if name not in {"kind", "function"}}
+    journal.record(known, function=function, **named, **data)  # type: ignore[arg-type]
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,135 @@
+"""Lambda's own words about an invocation: log lines and error objects.
+
+https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
+https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twolane_local.environments import Work
+
+#: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of a REPORT line; times in milliseconds, memory in MB."""
+
+    duration_ms: float
+    memory_mb: int
+    max_memory_mb: int
+    init_ms: float | None
+
+    def line(self, request_id: str) -> bytes:
+        """The line as CloudWatch shows it; init is billed as well, as it is since August 2025."""
+        init = "" if self.init_ms is None else f"Init Duration: {self.init_ms:.2f} ms\t"
+        return (
+            f"REPORT RequestId: {request_id}\tDuration: {self.duration_ms:.2f} ms\t"
+            f"Billed Duration: {self.billed_ms} ms\tMemory Size: {self.memory_mb} MB\t"
+            f"Max Memory Used: {self.max_memory_mb} MB\t{init}\n"
+        ).encode()
+
+    @property
+    def billed_ms(self) -> int:
+        return math.ceil(self.duration_ms + (self.init_ms or 0))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the journal."""
+        values: dict[str, Any] = {
+            "durationMs": round(self.duration_ms, 2),
+            "billedMs": self.billed_ms,
+            "memoryMb": self.memory_mb,
+            "maxMemoryMb": self.max_memory_mb,
+        }
+        if self.init_ms is not None:
+            values["initMs"] = round(self.init_ms, 2)
+        return values
+
+
+class Memory:
+    """The peak resident memory of a process, read seldom enough to cost nothing."""
+
+    _EVERY_S = 0.2
+
+    def __init__(self) -> None:
+        self._peak = 0
+        self._read_at = float("-inf")
+
+    def peak_mb(self, pid: int) -> int:
+        """In MB; the last known value once the process is gone, 0 where /proc is missing."""
+        now = time.monotonic()
+        if now - self._read_at >= self._EVERY_S:
+            self._read_at = now
+            self._peak = max(self._peak, peak_memory_mb(pid))
+        return self._peak
+
+
+def peak_memory_mb(pid: int) -> int:
+    """``VmHWM`` of proc(5), in MB."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return 0
+    _, found, rest = status.partition(b"VmHWM:")
+    return int(rest.split(None, 1)[0]) // 1024 if found else 0
+
+
+def start(request_id: str) -> bytes:
+    """The START line."""
+    return f"START RequestId: {request_id} Version: $LATEST\n".encode()
+
+
+def tail(work: Work, report: Report) -> bytes:
+    """The last 4 KB of the invocation's log, with END and REPORT."""
+    end = f"END RequestId: {work.request_id}\n".encode()
+    return (b"".join(work.log) + end + report.line(work.request_id))[-TAIL_BYTES:]
+
+
+def error(kind: str, message: str) -> bytes:
+    """An error object that Lambda itself makes."""
+    return json.dumps({"errorType": kind, "errorMessage": message}).encode()
+
+
+def timed_out(request_id: str, timeout_s: float) -> bytes:
+    return error(
+        "Sandbox.Timedout",
+        f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds",
+    )
+
+
+def init_timed_out() -> bytes:
+    return error("Sandbox.Timedout", "Error: the init phase did not end in time")
+
+
+def exited(request_id: str, status: int) -> bytes:
+    how = f"exit status {status}" if status >= 0 else f"signal: {_SIGNALS.get(-status, -status)}"
+    return error(
+        "Runtime.ExitError", f"RequestId: {request_id} Error: Runtime exited with error: {how}"
+    )
+
+
+def no_response(request_id: str) -> bytes:
+    return error(
+        "Runtime.ExitError",
+        f"RequestId: {request_id} Error: Runtime exited without providing a reason",
+    )
+
+
+def too_large(size: int) -> bytes:
+    """https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+    return error(
+        "Function.ResponseSizeTooLarge",
+        f"Response payload size ({size} bytes) exceeded maximum allowed payload size (6291556 bytes).",
+    )
+
+
+_SIGNALS = {9: "killed", 11: "segmentation fault", 6: "aborted", 15: "terminated"}

@@ -1,0 +1,1 @@
+"""The shapes of AWS's events and responses, as pure functions."""

@@ -1,0 +1,214 @@
+"""Runs functions: for each, a pool of execution environments that grows with demand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twolane_local.environments import Work
+from twolane_local.invoke import Invocation, ThrottledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from twolane_local.environments import Environment, Owner
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+
+    MakeEnvironment = Callable[[FunctionSpec, Owner], Environment]
+
+#: How long work waits for a busy environment before a new one is started. An environment that has
+#: just answered is free again within a millisecond; a new one costs hundreds and takes a core.
+PATIENCE_S = 0.02
+#: A laptop's stand-in for the account's limit of 1,000; above it work waits.
+MAX_ENVIRONMENTS = max(32, 4 * (os.cpu_count() or 4))
+
+
+class Pool:
+    """The environments of one function. Implements ``Owner``."""
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        make: MakeEnvironment,
+        journal: Journal,
+        *,
+        maximum: int = MAX_ENVIRONMENTS,
+    ) -> None:
+        self.spec = spec
+        self._make = make
+        self._journal = journal
+        self._maximum = maximum
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Environment] = []
+        self._busy: set[Environment] = set()
+        self._starting: set[Environment] = set()
+        self._waiting: deque[Work] = deque()
+        self._ready = asyncio.Event()
+        self._failure: bytes | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._idle) + len(self._busy) + len(self._starting)
+
+    @property
+    def _limit(self) -> int:
+        reserved = self.spec.reserved_concurrency
+        return self._maximum if reserved is None else min(reserved, self._maximum)
+
+    def submit(self, work: Work) -> None:
+        """Run it, now or as soon as an environment is there.
+
+        Raises ``ThrottledError`` where reserved concurrency is used up.
+        """
+        if self.spec.reserved_concurrency is not None:
+            self._check_reserved(self.spec.reserved_concurrency)
+        if self._idle:
+            self._begin(self._idle.pop(), work)
+            return
+        self._waiting.append(work)
+        if not len(self):
+            self._grow()
+        else:
+            self._loop.call_later(PATIENCE_S, self._grow_for, work)
+
+    def _check_reserved(self, reserved: int) -> None:
+        # One that has answered is about to be free: it must not throttle the next in line.
+        executing = sum(1 for environment in self._busy if not environment.responded)
+        if executing + len(self._waiting) >= reserved:
+            raise ThrottledError
+
+    def _begin(self, environment: Environment, work: Work) -> None:
+        self._busy.add(environment)
+        environment.begin(work)
+
+    def _grow_for(self, work: Work) -> None:
+        """The patience with one piece of work is at its end."""
+        if work in self._waiting and len(self._starting) < len(self._waiting):
+            self._grow()
+
+    def _grow(self) -> None:
+        if len(self) < self._limit and not self._closed:
+            environment = self._make(self.spec, self)
+            self._starting.add(environment)
+            environment.start()
+
+    def freed(self, environment: Environment) -> None:
+        self._starting.discard(environment)
+        self._busy.discard(environment)
+        self._ready.set()
+        while self._waiting:
+            work = self._waiting.popleft()
+            if not work.done.done():
+                self._begin(environment, work)
+                return
+        self._idle.append(environment)
+
+    def gone(self, environment: Environment, failure: bytes | None) -> None:
+        self._starting.discard(environment)
+        self._busy.discard(environment)
+        if environment in self._idle:
+            self._idle.remove(environment)
+        if failure is not None:
+            self._failure = failure
+            self._ready.set()
+            if self._waiting:
+                work = self._waiting.popleft()
+                if not work.done.done():
+                    work.done.set_result(Invocation(work.request_id, failure, "Unhandled"))
+        if self._waiting and not self._idle:
+            self._grow()
+
+    async def warm(self) -> bytes | None:
+        """Have one environment ready; returns the error object where its init failed."""
+        if not len(self):
+            self._ready.clear()
+            self._failure = None
+            self._grow()
+        await self._ready.wait()
+        return self._failure
+
+    async def close(self) -> None:
+        """End every environment; work that still waits is answered as throttled."""
+        self._closed = True
+        for work in self._waiting:
+            if not work.done.done():
+                work.done.set_exception(ThrottledError())
+        self._waiting.clear()
+        everything = [*self._idle, *self._busy, *self._starting]
+        await asyncio.gather(*(environment.stop() for environment in everything))
+        for group in (self._idle, self._busy, self._starting):
+            group.clear()
+
+
+class Functions:
+    """All functions of the stack, by name. Implements ``Invoker``."""
+
+    def __init__(
+        self,
+        specs: Iterable[FunctionSpec],
+        make: MakeEnvironment,
+        journal: Journal,
+        *,
+        maximum: int = MAX_ENVIRONMENTS,
+    ) -> None:
+        self._journal = journal
+        self._loop = asyncio.get_running_loop()
+        self._pools = {spec.name: Pool(spec, make, journal, maximum=maximum) for spec in specs}
+
+    async def invoke(
+        self, function: str, event: bytes, *, request_id: str | None = None
+    ) -> Invocation:
+        return await self.submit(function, event, request_id=request_id).done
+
+    def submit(
+        self,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
+    ) -> Work:
+        """Start one invocation; its ``done`` is the outcome.
+
+        Raises ``KeyError`` for an unknown function, ``ThrottledError`` as ``Invoker`` says.
+        """
+        pool = self._pools[function]
+        identifier = request_id or new_request_id()
+        work = Work(
+            request_id=identifier,
+            event=event,
+            done=self._loop.create_future(),
+            trace_id=f"Root=1-{identifier[:8]}-{identifier.replace('-', '')[8:]};Sampled=0",
+            client_context=client_context,
+        )
+        try:
+            pool.submit(work)
+        except ThrottledError:
+            self._journal.record("invocation.throttled", function=function, request_id=identifier)
+            raise
+        return work
+
+    def specs(self) -> list[FunctionSpec]:
+        return [pool.spec for pool in self._pools.values()]
+
+    async def warm(self) -> dict[str, bytes]:
+        """Have an environment of each function ready; returns the failures, by function."""
+        pools = list(self._pools.values())
+        results = await asyncio.gather(*(pool.warm() for pool in pools))
+        return {
+            pool.spec.name: failure
+            for pool, failure in zip(pools, results, strict=True)
+            if failure is not None
+        }
+
+    async def close(self) -> None:
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+
+
+def new_request_id() -> str:
+    """A request id as Lambda makes them: a UUID."""
+    return str(uuid.UUID(bytes=os.urandom(16), version=4))

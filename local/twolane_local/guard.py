@@ -1,0 +1,84 @@
+"""What keeps functions away from real AWS: their environment variables, and our own.
+
+The other half is in ``environments/child.py``, which refuses AWS hosts by name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from twolane_local.template_values import REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from twolane_local.model import FunctionSpec
+
+#: Obviously not credentials, yet of a shape that every SDK signs with.
+DUMMY_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_SESSION_TOKEN": "local",
+}
+#: Taken over from the shell that starts the emulator; nothing else is.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+
+
+def function_environment(
+    spec: FunctionSpec,
+    *,
+    endpoint_url: str,
+    allow_real_aws: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The variables of one function, reserved ones as Lambda sets them.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
+    """
+    shell = os.environ if environ is None else environ
+    inherited = {name: shell[name] for name in _INHERITED if name in shell}
+    task_root = str(spec.code_dir)
+    layers = [str(layer / "python") for layer in spec.layer_dirs]
+    values = {
+        **inherited,
+        "LANG": shell.get("LANG", "en_US.UTF-8"),
+        "TZ": ":UTC",
+        "PYTHONPATH": os.pathsep.join([task_root, *layers]),
+        **spec.environment,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        **DUMMY_CREDENTIALS,
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{spec.runtime}",
+        "AWS_LAMBDA_FUNCTION_NAME": spec.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(spec.memory_mb),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{spec.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "local",
+        "LAMBDA_TASK_ROOT": task_root,
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "_HANDLER": spec.handler,
+    }
+    if allow_real_aws:
+        values["TWOLANE_ALLOW_REAL_AWS"] = "1"
+    return values
+
+
+def protect_own_process(environ: MutableMapping[str, str] | None = None) -> None:
+    """Give the emulator's own process dummy credentials, so that no call of ours can be real."""
+    own = os.environ if environ is None else environ
+    for name in [name for name in own if name.startswith("AWS_")]:
+        del own[name]
+    own.update(DUMMY_CREDENTIALS)
+    own.update(
+        AWS_REGION=REGION,
+        AWS_DEFAULT_REGION=REGION,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_EC2_METADATA_DISABLED="true",
+    )

@@ -1,0 +1,190 @@
+"""Lambda's Runtime API and Extensions API for one execution environment, on a loopback port.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+
+A plain asyncio protocol: this is the hottest path of the emulator, passed three times by every
+invocation. It knows HTTP and the two APIs' paths; what a call *means* is the environment's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_RESPONSE = 6 * 1024 * 1024
+
+_RUNTIME = b"/2018-06-01/runtime/"
+_EXTENSION = b"/2020-01-01/extension/"
+_ACCEPTED = b'{"status":"OK"}'
+
+
+class Reply:
+    """The one answer to one call; may be given later (both ``next`` calls wait)."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def lost(self) -> bool:
+        """The caller has gone away."""
+        return self._connection.transport.is_closing()
+
+    def send(self, status: int, body: bytes = b"", headers: bytes = b"") -> None:
+        """Answer; ``headers`` are further header lines, each ended by CRLF."""
+        self._connection.transport.write(
+            b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
+            % (status, _PHRASES.get(status, b"OK"), headers, len(body), body)
+        )
+
+
+_PHRASES = {200: b"OK", 202: b"Accepted", 400: b"Bad Request", 403: b"Forbidden",
+            404: b"Not Found", 413: b"Request Entity Too Large"}  # fmt: skip
+
+
+class Calls(Protocol):
+    """What the runtime and its extensions may call."""
+
+    def runtime_next(self, reply: Reply) -> None:
+        """The runtime is ready for an invocation."""
+
+    def runtime_response(self, request_id: str, body: bytes, reply: Reply) -> None:
+        """The function returned."""
+
+    def runtime_error(self, request_id: str, body: bytes, reply: Reply) -> None:
+        """The function raised."""
+
+    def init_error(self, body: bytes, reply: Reply) -> None:
+        """The runtime could not load the function."""
+
+    def extension_register(self, name: str, events: list[str], reply: Reply) -> None:
+        """An extension asks for events."""
+
+    def extension_next(self, identifier: str, reply: Reply) -> None:
+        """An extension is done with the last event."""
+
+    def extension_error(self, identifier: str, body: bytes, reply: Reply) -> None:
+        """An extension cannot go on."""
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection from the environment's process."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, not a check: uvloop's transports have no base class of asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.transport.abort()
+
+    # The callbacks of httptools.
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = {}
+        self._body = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        if self._headers.get(b"expect", b"").lower() == b"100-continue":
+            # libcurl waits a second for this before it sends a large body.
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        dispatch(self._calls, self._url, self._headers, b"".join(self._body), Reply(self))
+
+
+def dispatch(
+    calls: Calls, url: bytes, headers: Mapping[bytes, bytes], body: bytes, reply: Reply
+) -> None:
+    """Turn one HTTP request into one call."""
+    if url.startswith(_RUNTIME):
+        _runtime(calls, url[len(_RUNTIME) :], body, reply)
+    elif url.startswith(_EXTENSION):
+        _extension(calls, url[len(_EXTENSION) :], headers, body, reply)
+    else:
+        reply.send(404, _error("NotFound", f"no such path: {url.decode('latin-1')}"))
+
+
+def _runtime(calls: Calls, path: bytes, body: bytes, reply: Reply) -> None:
+    if path == b"invocation/next":
+        calls.runtime_next(reply)
+        return
+    head, _, verb = path.rpartition(b"/")
+    if path == b"init/error":
+        calls.init_error(body, reply)
+    elif head.startswith(b"invocation/") and verb == b"response":
+        calls.runtime_response(head[11:].decode("latin-1"), body, reply)
+    elif head.startswith(b"invocation/") and verb == b"error":
+        calls.runtime_error(head[11:].decode("latin-1"), body, reply)
+    else:
+        reply.send(404, _error("NotFound", f"no such path: {path.decode('latin-1')}"))
+
+
+def _extension(
+    calls: Calls, path: bytes, headers: Mapping[bytes, bytes], body: bytes, reply: Reply
+) -> None:
+    identifier = headers.get(b"lambda-extension-identifier", b"").decode("latin-1")
+    if path == b"register":
+        name = headers.get(b"lambda-extension-name", b"").decode("latin-1")
+        try:
+            events = list(json.loads(body or b"{}").get("events", []))
+        except (ValueError, AttributeError):
+            reply.send(400, _error("InvalidRequestFormat", "the body is not a JSON object"))
+            return
+        calls.extension_register(name, events, reply)
+    elif path == b"event/next":
+        calls.extension_next(identifier, reply)
+    elif path in {b"init/error", b"exit/error"}:
+        calls.extension_error(identifier, body, reply)
+    else:
+        reply.send(404, _error("NotFound", f"no such path: {path.decode('latin-1')}"))
+
+
+def _error(kind: str, message: str) -> bytes:
+    return json.dumps({"errorType": kind, "errorMessage": message}).encode()
+
+
+def accept(reply: Reply) -> None:
+    """The 202 that a response or an error gets."""
+    reply.send(202, _ACCEPTED)
+
+
+def refuse(reply: Reply, status: int, kind: str, message: str) -> None:
+    """An error as the two APIs shape it."""
+    reply.send(status, _error(kind, message))
+
+
+async def serve(calls: Calls) -> tuple[asyncio.Server, int]:
+    """Open the APIs on a free loopback port."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(calls), "127.0.0.1", 0)
+    return server, int(server.sockets[0].getsockname()[1])

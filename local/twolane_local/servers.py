@@ -1,0 +1,89 @@
+"""HTTP servers on loopback, inside a loop that somebody else runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from twolane_local.errors import PortInUseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST = "127.0.0.1"
+
+
+def bind(port: int, flag: str) -> socket.socket:
+    """A listening socket on loopback; 0 takes any free port.
+
+    Raises ``PortInUseError`` naming ``flag``, by which the user can choose another.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(
+                f"port {port} is in use; stop what holds it (`ss -ltnp 'sport = :{port}'`), or "
+                f"choose another with {flag}"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise PortInUseError(
+                f"port {port} needs more rights than this process has; choose one above 1023 "
+                f"with {flag}"
+            ) from error
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command's: it stops all servers, not each one itself."""
+        yield
+
+
+class HttpServer:
+    """One ASGI app on one socket."""
+
+    def __init__(self, app: Any, listener: socket.socket) -> None:
+        self.port = int(listener.getsockname()[1])
+        self._listener = listener
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                timeout_keep_alive=75,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns once it accepts connections."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """Finish what is under way, for a second at most."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._listener.close()

@@ -1,0 +1,176 @@
+"""From an expanded template to what the emulator runs: functions, routes, queues, sources.
+
+Each resource is one of three: *ours* (the emulator plays it), *moto's* (it goes into the stack that
+moto creates), or *not emulated*, which is said by name and line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twolane_local import stack_functions, stack_routes
+from twolane_local.errors import TemplateError
+from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
+from twolane_local.stack_moto import moto_template
+from twolane_local.stack_names import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from twolane_local.template import Template
+
+#: Played by the emulator, or without meaning on one machine (roles, permissions, stages).
+OURS = (
+    "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
+    "AWS::Events::Rule", "AWS::IAM::", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy",
+    "AWS::S3::BucketPolicy", "AWS::Logs::", "AWS::CloudWatch::",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Where things are on this machine."""
+
+    aws_url: str
+    base_url: Callable[[str], str]
+    elsewhere: Callable[[str, str | None], Any]
+
+
+def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
+    """The stack, and a line for each thing in the template that is not emulated."""
+    names = Names(
+        template, aws_url=facts.aws_url, base_url=facts.base_url, elsewhere=facts.elsewhere
+    )
+    notes: list[str] = []
+
+    def complain(logical_id: str, why: str) -> None:
+        notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
+
+    functions = tuple(stack_functions.functions(template, names, complain))
+    stack = Stack(
+        name=template.stack_name,
+        functions=functions,
+        routes=stack_routes.routes(template.resources, names, complain),
+        queues=tuple(_queues(template, names)),
+        mappings=tuple(_mappings(template, names, complain)),
+        schedules=tuple(_schedules(template, names, complain)),
+        outputs={
+            name: local_address(names.resolve(value), facts)
+            for name, value in template.outputs.items()
+        },
+        moto_template=moto_template(template, names, OURS, complain),
+    )
+    _check_functions(template, stack)
+    return stack, notes
+
+
+def local_address(value: Any, facts: Facts) -> str:
+    """An output's text; an API's public address becomes the local one."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    head, mark, tail = text.partition(".execute-api.")
+    if mark and head.startswith("https://"):
+        rest = tail.partition("amazonaws.com")[2]
+        return facts.base_url(head.removeprefix("https://")) + rest
+    return text
+
+
+def _of_type(template: Template, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] == kind:
+            yield logical_id, resource.get("Properties") or {}
+
+
+def _queues(template: Template, names: Names) -> Iterator[QueueSpec]:
+    for logical_id, raw in _of_type(template, "AWS::SQS::Queue"):
+        properties = names.resolve(dict(raw))
+        attributes = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in properties.items()
+            if key not in {"QueueName", "Tags"}
+        }
+        # The API knows no standard queue that says so: it refuses "false".
+        if attributes.get("FifoQueue") == "false":
+            del attributes["FifoQueue"]
+        yield QueueSpec(names.name(logical_id), attributes)
+
+
+def _mappings(
+    template: Template, names: Names, complain: Callable[[str, str], None]
+) -> Iterator[QueueMappingSpec]:
+    for logical_id, raw in _of_type(template, "AWS::Lambda::EventSourceMapping"):
+        properties = names.resolve(dict(raw))
+        arn = str(properties.get("EventSourceArn", ""))
+        function = stack_routes.function_name(properties.get("FunctionName", ""))
+        if ":sqs:" not in arn or function is None:
+            complain(logical_id, "only event source mappings from SQS to a function are")
+            continue
+        filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
+        yield QueueMappingSpec(
+            function=function,
+            queue_arn=arn,
+            batch_size=int(properties.get("BatchSize", 10)),
+            batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
+            maximum_concurrency=_optional_int(
+                (properties.get("ScalingConfig") or {}).get("MaximumConcurrency")
+            ),
+            report_batch_item_failures="ReportBatchItemFailures"
+            in (properties.get("FunctionResponseTypes") or ()),
+            filter_patterns=tuple(json.loads(item["Pattern"]) for item in filters),
+            enabled=_truth(properties.get("Enabled", True)),
+            uuid=logical_id,
+        )
+
+
+def _schedules(
+    template: Template, names: Names, complain: Callable[[str, str], None]
+) -> Iterator[ScheduleSpec]:
+    for logical_id, raw in _of_type(template, "AWS::Scheduler::Schedule"):
+        properties = names.resolve(dict(raw))
+        target = properties["Target"]
+        yield ScheduleSpec(
+            name=names.name(logical_id),
+            expression=str(properties["ScheduleExpression"]),
+            target_arn=str(target["Arn"]),
+            input=target.get("Input"),
+            timezone=str(properties.get("ScheduleExpressionTimezone", "UTC")),
+            enabled=properties.get("State", "ENABLED") == "ENABLED",
+            source="scheduler",
+            options={**properties, "Target": target},
+        )
+    for logical_id, raw in _of_type(template, "AWS::Events::Rule"):
+        properties = names.resolve(dict(raw))
+        if "ScheduleExpression" not in properties:
+            complain(logical_id, "event patterns are not, schedules are")
+            continue
+        for target in properties.get("Targets") or ():
+            yield ScheduleSpec(
+                name=names.name(logical_id),
+                expression=str(properties["ScheduleExpression"]),
+                target_arn=str(target["Arn"]),
+                input=target.get("Input"),
+                enabled=properties.get("State", "ENABLED") == "ENABLED",
+                source="rule",
+                options={"Target": target},
+            )
+
+
+def _optional_int(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _truth(value: Any) -> bool:
+    return str(value).lower() == "true"
+
+
+def _check_functions(template: Template, stack: Stack) -> None:
+    known = {function.name for function in stack.functions}
+    wanted = {route.function for route in stack.routes if route.function}
+    wanted |= {mapping.function for mapping in stack.mappings}
+    missing = sorted(wanted - known)
+    if missing:
+        raise TemplateError(
+            f"{template.source.path}: {missing[0]!r} receives events, but is no Python function of "
+            "this template"
+        )

@@ -1,0 +1,106 @@
+"""The Lambda functions of an expanded template.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-function.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.errors import TemplateError
+from twolane_local.model import FunctionSpec
+from twolane_local.template import LOCAL_BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from twolane_local.stack_names import Names
+    from twolane_local.template import Template
+
+
+def functions(
+    template: Template, names: Names, complain: Callable[[str, str], None]
+) -> Iterator[FunctionSpec]:
+    """Every Python function with code on this machine; the others are complained of."""
+    root = template.source.path.resolve().parent
+    invoke_configs = _event_invoke_configs(template, names)
+    layers = _layers(template, names, root)
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] != "AWS::Lambda::Function":
+            continue
+        properties = names.resolve(resource.get("Properties") or {})
+        why = _unsupported(properties)
+        if why:
+            complain(logical_id, why)
+            continue
+        name = names.name(logical_id)
+        yield FunctionSpec(
+            name=name,
+            logical_id=logical_id,
+            handler=str(properties["Handler"]),
+            code_dir=_code_dir(template, logical_id, properties["Code"], root),
+            runtime=str(properties["Runtime"]),
+            timeout_s=float(properties.get("Timeout", 3)),
+            memory_mb=int(properties.get("MemorySize", 128)),
+            environment={
+                key: _text(value)
+                for key, value in (
+                    (properties.get("Environment") or {}).get("Variables") or {}
+                ).items()
+            },
+            layer_dirs=tuple(
+                layers[arn] for arn in map(str, properties.get("Layers") or ()) if arn in layers
+            ),
+            reserved_concurrency=(
+                int(properties["ReservedConcurrentExecutions"])
+                if "ReservedConcurrentExecutions" in properties
+                else None
+            ),
+            event_invoke=invoke_configs.get(name, {}),
+            dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),
+        )
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unsupported(properties: Mapping[str, Any]) -> str | None:
+    if properties.get("PackageType") == "Image":
+        return "functions from container images are not"
+    runtime = str(properties.get("Runtime", ""))
+    if not runtime.startswith("python"):
+        return f"runtime {runtime or 'missing'!r} is not Python"
+    if properties.get("Code", {}).get("S3Bucket") != LOCAL_BUCKET:
+        return "its code is not a path on this machine"
+    return None
+
+
+def _code_dir(template: Template, logical_id: str, code: Mapping[str, Any], root: Path) -> Path:
+    path = (root / str(code["S3Key"])).resolve()
+    if not path.is_dir():
+        raise TemplateError(
+            f"{template.source.where(logical_id)}: {logical_id}'s CodeUri {str(code['S3Key'])!r} "
+            f"is no directory ({path})"
+        )
+    return path
+
+
+def _layers(template: Template, names: Names, root: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] == "AWS::Lambda::LayerVersion":
+            content = names.resolve((resource.get("Properties") or {}).get("Content") or {})
+            if content.get("S3Bucket") == LOCAL_BUCKET:
+                found[names.ref(logical_id)] = (root / str(content["S3Key"])).resolve()
+    return found
+
+
+def _event_invoke_configs(template: Template, names: Names) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for resource in template.resources.values():
+        if resource["Type"] == "AWS::Lambda::EventInvokeConfig":
+            properties = names.resolve(resource.get("Properties") or {})
+            found[str(properties["FunctionName"])] = properties
+    return found

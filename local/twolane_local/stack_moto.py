@@ -1,0 +1,102 @@
+"""The part of a template that moto creates.
+
+What the emulator plays itself never reaches moto: its event source mappings would consume messages
+without running anything, and several types make it refuse the whole stack. References to what was
+taken out become the literal values that the emulator uses.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.stack_names import NAME_PROPERTY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twolane_local.stack_names import Names
+    from twolane_local.template import Template
+
+_SUB = re.compile(r"\$\{([^!}][^}]*)\}")
+
+#: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
+_MOTO = frozenset(
+    {
+        "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
+        "AWS::SNS::Subscription", "AWS::SSM::Parameter", "AWS::SecretsManager::Secret",
+        "AWS::KMS::Key", "AWS::KMS::Alias", "AWS::Events::EventBus", "AWS::Kinesis::Stream",
+        "AWS::StepFunctions::StateMachine",
+    }
+)  # fmt: skip
+
+
+def moto_template(
+    template: Template,
+    names: Names,
+    ours: tuple[str, ...],
+    complain: Callable[[str, str], None],
+) -> Mapping[str, Any]:
+    """A CloudFormation template without references to anything outside of it."""
+    kept: dict[str, Any] = {}
+    identities: list[str] = []
+    for logical_id, resource in template.resources.items():
+        kind = resource["Type"]
+        if kind in _MOTO and not _to_function(resource, names):
+            kept[logical_id] = _literal(logical_id, resource, names)
+        elif kind == "AWS::SES::EmailIdentity":
+            identities.append(str(names.resolve(resource["Properties"]["EmailIdentity"])))
+        elif not kind.startswith(ours) and kind not in _MOTO:
+            complain(logical_id, f"{kind} is unknown to the emulator")
+    # References are literal by now; what they said about the order must not be lost.
+    for logical_id, resource in kept.items():
+        original = template.resources[logical_id]
+        before = mentioned(original.get("Properties")) | set(_listed(original.get("DependsOn")))
+        resource["DependsOn"] = sorted(before & kept.keys() - {logical_id})
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Resources": kept,
+        # Not CloudFormation's: moto's CloudFormation knows no senders, moto's SES does.
+        "Identities": identities,
+    }
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _to_function(resource: Mapping[str, Any], names: Names) -> bool:
+    properties = resource.get("Properties") or {}
+    return resource["Type"] == "AWS::SNS::Subscription" and names.resolve(
+        properties.get("Protocol")
+    ) in {"lambda", "sqs"}
+
+
+def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    properties = names.resolve(resource.get("Properties") or {})
+    # Notifications are the emulator's: moto would refuse a function that it does not hold.
+    properties.pop("NotificationConfiguration", None)
+    if resource["Type"] == "AWS::SQS::Queue":
+        # Only the name: the queue that works is the emulator's.
+        properties = {key: properties[key] for key in ("FifoQueue", "Tags") if key in properties}
+    name = NAME_PROPERTY.get(resource["Type"])
+    if name:
+        properties[name] = names.name(logical_id)
+    return {"Type": resource["Type"], "Properties": properties}
+
+
+def mentioned(value: Any) -> set[str]:
+    """The names that a value refers to, by Ref, GetAtt or Sub."""
+    if isinstance(value, dict):
+        found = {str(value["Ref"])} if "Ref" in value else set()
+        target = value.get("Fn::GetAtt")
+        if target:
+            found.add(str(target.split(".")[0] if isinstance(target, str) else target[0]))
+        text = value.get("Fn::Sub")
+        if text:
+            text = text if isinstance(text, str) else text[0]
+            found |= {name.split(".")[0].strip() for name in _SUB.findall(text)}
+        return found.union(*map(mentioned, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(mentioned, value))
+    return set()

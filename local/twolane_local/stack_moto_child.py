@@ -1,0 +1,86 @@
+"""The process that runs moto: ``python -m twolane_local.stack_moto_child PARENT_PID``.
+
+Moto's imports cost more than a second and its calls hold the interpreter: in a process of its own
+it delays neither the emulator's start nor its requests. Commands come as lines of JSON on stdin,
+each answered by one line on stdout; the end of stdin ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import Any
+
+from twolane_local.leash import die_with_parent
+from twolane_local.template_values import ACCOUNT, REGION
+
+
+def serve() -> int:
+    """Serve moto's APIs on a free loopback port, from threads."""
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+            return None
+
+    app = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.port
+
+
+def create(name: str, template: dict[str, Any]) -> dict[str, Any]:
+    """Create the stack, or bring it to the new template; returns its outputs."""
+    from moto.cloudformation.models import cloudformation_backends
+
+    identities = template.pop("Identities", [])
+    if identities:
+        verify_senders(identities)
+    if not template["Resources"]:
+        return {}
+    backend = cloudformation_backends[ACCOUNT][REGION]
+    text = json.dumps(template)
+    known = {stack.name: stack for stack in backend.stacks.values()}
+    if name in known:
+        known[name].update(text)
+        stack = known[name]
+    else:
+        stack = backend.create_stack(
+            name=name, template=text, parameters={}, notification_arns=[], tags={}
+        )
+    return {output.key: output.value for output in stack.output_map.values()}
+
+
+def verify_senders(identities: list[str]) -> None:
+    """moto refuses mail from senders that nobody verified, as Amazon SES does."""
+    from moto.ses.models import ses_backends
+
+    backend = ses_backends[ACCOUNT][REGION]
+    for identity in identities:
+        if "@" in identity:
+            backend.verify_email_identity(identity)
+        else:
+            backend.verify_domain(identity)
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[1]))
+    print(json.dumps({"port": serve()}), flush=True)  # noqa: T201 (the protocol of the pipe)
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer: dict[str, Any] = {"outputs": create(command["name"], command["template"])}
+        except Exception as error:  # noqa: BLE001 (told to the parent, which raises it)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer, default=str), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

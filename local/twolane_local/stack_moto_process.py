@@ -1,0 +1,171 @@
+"""The emulator's side of the moto process: start it, give it the stack, pass requests on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from twolane_local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+
+    Message = MutableMapping[str, Any]
+
+#: Headers that belong to one connection (RFC 9110, 7.6.1); each side makes its own.
+_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer",
+                  b"upgrade", b"content-length", b"expect", b"proxy-connection"})  # fmt: skip
+
+
+class MotoProcess:
+    """Moto in a child process. Also an ASGI app that passes each request on to it, from the
+    stack's creation on.
+    """
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._lock = asyncio.Lock()
+        self._created = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns once the process runs, well before it answers."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "twolane_local.stack_moto_child", str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=1 << 24,
+        )  # fmt: skip
+        self._starting = asyncio.create_task(self._await_port())
+
+    async def _await_port(self) -> None:
+        try:
+            answer = await self._line()
+        except LocalError as error:
+            self._port.set_exception(error)
+            self._port.exception()  # seen: whoever needs moto meets it again
+        else:
+            self._port.set_result(answer["port"])
+
+    async def _line(self) -> dict[str, Any]:
+        line = await self._streams()[0].readline()
+        if not line:
+            raise LocalError("the moto process ended; its last words are above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._process is None or self._process.stdout is None or self._process.stdin is None:
+            raise LocalError("the moto process was not started")
+        return self._process.stdout, self._process.stdin
+
+    async def create(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Create or update the stack; returns its outputs, raises ``LocalError``."""
+        await asyncio.shield(self._port)
+        async with self._lock:
+            commands = self._streams()[1]
+            commands.write(json.dumps({"name": name, "template": template}).encode() + b"\n")
+            await commands.drain()
+            answer = await self._line()
+        if "error" in answer:
+            raise LocalError(f"moto does not create the stack: {answer['error']}")
+        self._created.set()
+        outputs: Mapping[str, Any] = answer["outputs"]
+        return outputs
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        body = await _read(receive)
+        await self._created.wait()  # a function may call before its table is there
+        port = await asyncio.shield(self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(_head(scope, len(body)) + body)
+            await writer.drain()
+            await _pass_back(reader, send, bodiless=scope["method"] == "HEAD")
+        finally:
+            writer.close()
+
+
+async def _read(receive: Callable[[], Awaitable[Message]]) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _head(scope: MutableMapping[str, Any], length: int) -> bytes:
+    target = scope.get("raw_path") or scope["path"].encode()
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    lines = [
+        b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _HOP
+    ]
+    return b"\r\n".join(
+        [
+            b"%s %s HTTP/1.1" % (scope["method"].encode(), target),
+            *lines,
+            b"content-length: %d" % length,
+            b"connection: close",
+            b"",
+            b"",
+        ]
+    )
+
+
+class _Answer:
+    """Callbacks of httptools for one response."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() not in _HOP:
+            self.headers.append((name.lower(), value))
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+async def _pass_back(
+    reader: asyncio.StreamReader, send: Callable[[Message], Awaitable[None]], *, bodiless: bool
+) -> None:
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    # The answer to HEAD has a length and no body: there the end of the connection is the end.
+    while not answer.complete and (data := await reader.read(1 << 16)):
+        parser.feed_data(data)
+    body = b"" if bodiless else b"".join(answer.body)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": parser.get_status_code(),
+            "headers": [*answer.headers, (b"content-length", str(len(body)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

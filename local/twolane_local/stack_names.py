@@ -1,0 +1,150 @@
+"""What a resource is called on this machine: the answers to ``Ref`` and ``GetAtt``.
+
+Names are made from the stack's name and the logical id, without AWS's random tail, so that they
+are the same on every start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.template_values import ACCOUNT, REGION, Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.template import Template
+
+#: The property that names a resource, for the types that the emulator names itself.
+NAME_PROPERTY = {
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::Events::Rule": "Name",
+    "AWS::Events::EventBus": "Name",
+    "AWS::Scheduler::Schedule": "Name",
+    "AWS::Scheduler::ScheduleGroup": "Name",
+    "AWS::Lambda::LayerVersion": "LayerName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+}
+_APIS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi"})
+_STAGES = frozenset({"AWS::ApiGatewayV2::Stage", "AWS::ApiGateway::Stage"})
+
+
+class Names:
+    """Answers ``Ref`` and ``GetAtt``; what it cannot answer is asked of ``elsewhere``.
+
+    ``base_url(api_id)`` gives the local address of an API or function URL; ``elsewhere(name,
+    attribute or None)`` the values of resources that moto holds, or raises ``KeyError``.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        *,
+        aws_url: str,
+        base_url: Callable[[str], str],
+        elsewhere: Callable[[str, str | None], Any],
+    ) -> None:
+        self._template = template
+        self._aws_url = aws_url
+        self._base_url = base_url
+        self._elsewhere = elsewhere
+        self.resolve = Resolver(
+            template.parameters,
+            conditions=template.conditions,
+            mappings=template.mappings,
+            ref=self.ref,
+            attribute=self.attribute,
+        )
+
+    def name(self, logical_id: str) -> str:
+        """The resource's own name: the property's value, or one made for it."""
+        resource = self._template.resources[logical_id]
+        kind = resource["Type"]
+        properties = resource.get("Properties") or {}
+        given = properties.get(NAME_PROPERTY.get(kind, ""))
+        if given is not None:
+            return str(self.resolve(given))
+        if kind == "AWS::Lambda::Function":
+            return logical_id
+        made = f"{self._template.stack_name}-{logical_id}"
+        if kind == "AWS::S3::Bucket":
+            return made.lower()
+        fifo = str(self.resolve(properties.get("FifoQueue", properties.get("FifoTopic", False))))
+        return f"{made}.fifo" if fifo.lower() == "true" else made
+
+    def ref(self, logical_id: str) -> Any:
+        kind = self._kind(logical_id)
+        properties = self._template.resources[logical_id].get("Properties") or {}
+        if kind == "AWS::SQS::Queue":
+            return f"{self._aws_url}/{ACCOUNT}/{self.name(logical_id)}"
+        if kind == "AWS::SNS::Topic":
+            return self._arn("sns", self.name(logical_id))
+        if kind in _APIS:
+            return logical_id.lower()
+        if kind in _STAGES:
+            return self.resolve(properties.get("StageName", "$default"))
+        if kind in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}:
+            version = self.resolve(properties.get("Name", "1"))
+            return f"{self._function_arn(properties['FunctionName'])}:{version}"
+        if kind == "AWS::Lambda::LayerVersion":
+            return f"{self._arn('lambda', f'layer:{self.name(logical_id)}')}:1"
+        if kind in NAME_PROPERTY:
+            return self.name(logical_id)
+        return self._elsewhere(logical_id, None)
+
+    def attribute(self, logical_id: str, attribute: str) -> Any:
+        kind = self._kind(logical_id)
+        if kind == "AWS::SQS::Queue":
+            return self._queue_attribute(logical_id, attribute)
+        if kind in _APIS:
+            return {"ApiId": logical_id.lower(), "ApiEndpoint": self._base_url(logical_id.lower())}[
+                attribute
+            ]
+        if kind == "AWS::Lambda::Url" and attribute == "FunctionUrl":
+            return f"{self._base_url(logical_id.lower())}/"
+        if attribute in {"Arn", "TopicArn"}:
+            arn = self._own_arn(kind, logical_id)
+            if arn is not None:
+                return arn
+        if kind == "AWS::SNS::Topic" and attribute == "TopicName":
+            return self.name(logical_id)
+        return self._elsewhere(logical_id, attribute)
+
+    def _kind(self, logical_id: str) -> str:
+        return str(self._template.resources[logical_id]["Type"])
+
+    def _queue_attribute(self, logical_id: str, attribute: str) -> str:
+        name = self.name(logical_id)
+        return {
+            "Arn": self._arn("sqs", name),
+            "QueueName": name,
+            "QueueUrl": f"{self._aws_url}/{ACCOUNT}/{name}",
+        }[attribute]
+
+    def _own_arn(self, kind: str, logical_id: str) -> str | None:
+        name = self.name(logical_id)
+        return {
+            "AWS::Lambda::Function": self._arn("lambda", f"function:{name}"),
+            "AWS::DynamoDB::Table": self._arn("dynamodb", f"table/{name}"),
+            "AWS::S3::Bucket": f"arn:aws:s3:::{name}",
+            "AWS::SNS::Topic": self._arn("sns", name),
+            "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
+            "AWS::Events::Rule": self._arn("events", f"rule/{name}"),
+            "AWS::Events::EventBus": self._arn("events", f"event-bus/{name}"),
+            "AWS::Scheduler::Schedule": self._arn("scheduler", f"schedule/default/{name}"),
+            "AWS::Scheduler::ScheduleGroup": self._arn("scheduler", f"schedule-group/{name}"),
+            "AWS::Logs::LogGroup": self._arn("logs", f"log-group:{name}:*"),
+        }.get(kind)
+
+    def _function_arn(self, value: Any) -> str:
+        name = str(self.resolve(value))
+        return name if name.startswith("arn:") else self._arn("lambda", f"function:{name}")
+
+    @staticmethod
+    def _arn(service: str, rest: str) -> str:
+        return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{rest}"

@@ -1,0 +1,179 @@
+"""The HTTP routes of an expanded template: HTTP APIs, REST APIs, function URLs.
+
+SAM writes an API's routes as an OpenAPI document with API Gateway's extensions:
+https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger-extensions.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.model import RouteSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from twolane_local.stack_names import Names
+
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+_ANY = "x-amazon-apigateway-any-method"
+_FUNCTION = re.compile(r"function:([^/:]+)")
+
+
+def function_name(value: Any) -> str | None:
+    """The function in an ARN, an integration's URI, or a bare name."""
+    text = str(value)
+    match = _FUNCTION.search(text)
+    if match:
+        return match.group(1)
+    return None if text.startswith("arn:") else text
+
+
+def routes(
+    resources: Mapping[str, Mapping[str, Any]], names: Names, complain: Callable[[str, str], None]
+) -> tuple[RouteSpec, ...]:
+    """All routes; ``complain(logical_id, why)`` hears of each that cannot be served."""
+    found: list[RouteSpec] = []
+    for logical_id, resource in resources.items():
+        reader = _READERS.get(resource["Type"])
+        if reader:
+            properties = names.resolve(resource.get("Properties") or {})
+            found += reader(logical_id, properties, resources, names, complain)
+    return tuple(found)
+
+
+def _http_api(
+    logical_id: str,
+    properties: Mapping[str, Any],
+    resources: Mapping[str, Mapping[str, Any]],
+    names: Names,
+    complain: Callable[[str, str], None],
+) -> Iterator[RouteSpec]:
+    body = properties.get("Body") or {}
+    options = {"cors": body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")}
+    stage = _stage("AWS::ApiGatewayV2::Stage", "ApiId", logical_id, resources, names, "$default")
+    for path, method, operation in _operations(body):
+        integration = operation.get("x-amazon-apigateway-integration") or {}
+        function = function_name(integration.get("uri", "arn:"))
+        if function is None:
+            complain(logical_id, f"route {method} {path} has no Lambda integration")
+            continue
+        yield RouteSpec(
+            function=function,
+            method=method,
+            path=path,
+            kind="httpapi",
+            payload=str(integration.get("payloadFormatVersion", "2.0")),
+            api_id=logical_id.lower(),
+            stage=stage,
+            authorizer=_authorizer(body, operation),
+            options=options,
+        )
+
+
+def _rest_api(
+    logical_id: str,
+    properties: Mapping[str, Any],
+    resources: Mapping[str, Mapping[str, Any]],
+    names: Names,
+    complain: Callable[[str, str], None],
+) -> Iterator[RouteSpec]:
+    body = properties.get("Body") or {}
+    binary = properties.get("BinaryMediaTypes") or body.get(
+        "x-amazon-apigateway-binary-media-types"
+    )
+    stage = _stage("AWS::ApiGateway::Stage", "RestApiId", logical_id, resources, names, "Prod")
+    for path, method, operation in _operations(body):
+        integration = operation.get("x-amazon-apigateway-integration") or {}
+        kind = str(integration.get("type", "")).lower()
+        function = function_name(integration.get("uri", "arn:"))
+        if kind != "mock" and function is None:
+            complain(logical_id, f"method {method} {path} has no Lambda integration")
+            continue
+        yield RouteSpec(
+            function=function or "",
+            method=method,
+            path=path,
+            kind="rest",
+            payload="1.0",
+            api_id=logical_id.lower(),
+            stage=stage,
+            authorizer=_authorizer(body, operation),
+            options={
+                "binary": [str(item).replace("~1", "/") for item in binary or []],
+                "integration": integration,
+                "api_key": bool(operation.get("x-amazon-apigateway-api-key-source")),
+            },
+        )
+
+
+def _function_url(
+    logical_id: str,
+    properties: Mapping[str, Any],
+    resources: Mapping[str, Mapping[str, Any]],
+    names: Names,
+    complain: Callable[[str, str], None],
+) -> Iterator[RouteSpec]:
+    function = function_name(properties["TargetFunctionArn"])
+    if function is None:
+        complain(logical_id, "its target is not a function of this template")
+        return
+    yield RouteSpec(
+        function=function,
+        kind="url",
+        api_id=logical_id.lower(),
+        options={
+            "cors": _lower_keys(properties.get("Cors")),
+            "auth": properties.get("AuthType", "NONE"),
+            "invoke_mode": properties.get("InvokeMode", "BUFFERED"),
+        },
+    )
+
+
+_READERS = {
+    "AWS::ApiGatewayV2::Api": _http_api,
+    "AWS::ApiGateway::RestApi": _rest_api,
+    "AWS::Lambda::Url": _function_url,
+}
+
+
+def _lower_keys(cors: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {key[0].lower() + key[1:]: value for key, value in cors.items()} if cors else None
+
+
+def _operations(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for path, item in (body.get("paths") or {}).items():
+        for method, operation in (item or {}).items():
+            if method == _ANY:
+                yield path, "ANY", operation
+            elif method in _METHODS:
+                yield path, method.upper(), operation
+
+
+def _stage(
+    kind: str,
+    api_property: str,
+    api: str,
+    resources: Mapping[str, Mapping[str, Any]],
+    names: Names,
+    default: str,
+) -> str:
+    for resource in resources.values():
+        properties = resource.get("Properties") or {}
+        if resource["Type"] == kind and names.resolve(properties.get(api_property)) == api.lower():
+            return str(names.resolve(properties.get("StageName", default)))
+    return default
+
+
+def _authorizer(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any] | None:
+    schemes = (body.get("components") or {}).get("securitySchemes") or body.get(
+        "securityDefinitions"
+    )
+    for requirement in operation.get("security") or ():
+        for name, scopes in requirement.items():
+            scheme = (schemes or {}).get(name)
+            if scheme is not None:
+                authorizer = scheme.get("x-amazon-apigateway-authorizer") or {}
+                return {"name": name, "scopes": scopes, "scheme": scheme, **authorizer}
+    return None

@@ -1,0 +1,162 @@
+"""A SAM template, expanded to CloudFormation by AWS's own translator.
+
+``CodeUri``, ``ContentUri`` and ``DefinitionUri`` may name local paths, which the translator refuses:
+they travel through it as made-up S3 addresses and come back as paths.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twolane_local import template_cache, template_yaml
+from twolane_local.errors import TemplateError
+from twolane_local.template_values import Resolver, pseudo_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+#: The bucket that stands for "a path on this machine"; the key is the path.
+LOCAL_BUCKET = "twolane-local-path"
+_PATH_PROPERTIES = {
+    "AWS::Serverless::Function": "CodeUri",
+    "AWS::Serverless::LayerVersion": "ContentUri",
+    "AWS::Serverless::StateMachine": "DefinitionUri",
+}
+SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An expanded template: CloudFormation resources whose conditions hold, nothing else."""
+
+    source: template_yaml.Source
+    stack_name: str
+    resources: Mapping[str, Mapping[str, Any]]
+    outputs: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    conditions: Mapping[str, Any]
+    mappings: Mapping[str, Any]
+
+
+def load(path: Path, parameters: Mapping[str, str], *, stack_name: str) -> Template:
+    """Read and expand the template; ``parameters`` override the defaults of its Parameters.
+
+    Raises ``TemplateError`` for anything that SAM or CloudFormation would refuse.
+    """
+    source = template_yaml.read(path)
+    declared = source.content.get("Parameters") or {}
+    values = _parameters(source, declared, parameters)
+    expanded = template_cache.through(
+        [source.content, values], lambda: _expand(source, values, stack_name)
+    )
+    everything = {**values, **pseudo_parameters(stack_name)}
+    conditions = expanded.get("Conditions") or {}
+    mappings = expanded.get("Mappings") or {}
+    holds = Resolver(
+        everything,
+        conditions=conditions,
+        mappings=mappings,
+        ref=_no_resource,
+        attribute=_no_resource,
+    ).condition
+    resources = {
+        name: resource
+        for name, resource in expanded["Resources"].items()
+        if "Condition" not in resource or holds(resource["Condition"])
+    }
+    outputs = {
+        name: output["Value"]
+        for name, output in (expanded.get("Outputs") or {}).items()
+        if "Condition" not in output or holds(output["Condition"])
+    }
+    return Template(source, stack_name, resources, outputs, everything, conditions, mappings)
+
+
+def _no_resource(*_: str) -> Any:
+    raise KeyError
+
+
+def _parameters(
+    source: template_yaml.Source, declared: Mapping[str, Any], given: Mapping[str, str]
+) -> dict[str, Any]:
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        known = ", ".join(sorted(declared)) or "none"
+        raise TemplateError(f"{source.path} has no parameter {unknown[0]!r}; it has: {known}")
+    values: dict[str, Any] = {}
+    for name, parameter in declared.items():
+        value = given.get(name, parameter.get("Default"))
+        if value is None:
+            raise TemplateError(
+                f"{source.path}: parameter {name!r} has no default; give --parameter {name}=VALUE"
+            )
+        allowed = parameter.get("AllowedValues")
+        if allowed and str(value) not in map(str, allowed):
+            raise TemplateError(
+                f"{source.path}: parameter {name}={value!r} is not one of {', '.join(map(str, allowed))}"
+            )
+        kind = parameter.get("Type", "String")
+        is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
+        values[name] = (
+            [item.strip() for item in str(value).split(",")] if is_list else _as_text(value)
+        )
+    return values
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _expand(
+    source: template_yaml.Source, parameters: Mapping[str, Any], stack_name: str
+) -> dict[str, Any]:
+    content = _with_local_paths(copy.deepcopy(source.content))
+    transforms = content.get("Transform") or []
+    if SAM_TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
+        return content
+    # Imported here: it costs half a second, and a cached expansion needs none of it.
+    from samtranslator.model.exceptions import InvalidDocumentException
+    from samtranslator.translator.transform import transform
+
+    text = {
+        name: ",".join(value) if isinstance(value, list) else value
+        for name, value in parameters.items()
+    }
+    pseudo = pseudo_parameters(stack_name)
+    text |= {name: pseudo[name] for name in ("AWS::Region", "AWS::Partition", "AWS::AccountId")}
+    try:
+        expanded: dict[str, Any] = transform(content, text, _ManagedPolicies())
+    except InvalidDocumentException as error:
+        causes = "; ".join(cause.message for cause in error.causes) or error.message
+        raise TemplateError(f"{source.path}: SAM refuses the template: {causes}") from error
+    return expanded
+
+
+class _ManagedPolicies:
+    """Stands in for the IAM look-up of managed policies: roles are not enforced locally."""
+
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
+    for resource in content["Resources"].values():
+        if not isinstance(resource, dict):
+            continue
+        name = _PATH_PROPERTIES.get(resource.get("Type", ""))
+        properties = resource.get("Properties")
+        if name and isinstance(properties, dict):
+            _hide_path(properties, name)
+    for kind, properties in (content.get("Globals") or {}).items():
+        if kind == "Function" and isinstance(properties, dict):
+            _hide_path(properties, "CodeUri")
+    return content
+
+
+def _hide_path(properties: dict[str, Any], name: str) -> None:
+    value = properties.get(name)
+    if isinstance(value, str) and not value.startswith("s3://"):
+        properties[name] = {"Bucket": LOCAL_BUCKET, "Key": value or "."}

@@ -1,0 +1,49 @@
+"""A cache of expanded templates: the translator's import alone costs half a second.
+
+The key covers the whole input and the translator's version, so that a stale entry cannot be hit. A
+cache that cannot be read or written is no cache, and no error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def directory() -> Path:
+    """``$XDG_CACHE_HOME/twolane``, by default ``~/.cache/twolane``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "twolane"
+
+
+def through(key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """``make()``, or what it gave for the same key before. Both are JSON values."""
+    try:
+        text = json.dumps([version("aws-sam-translator"), key], sort_keys=True)
+    except TypeError:
+        return make()
+    file = directory() / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    with suppress(OSError, ValueError):
+        cached: dict[str, Any] = json.loads(file.read_bytes())
+        return cached
+    value = make()
+    with suppress(OSError, TypeError):
+        _write(file, json.dumps(value))
+    return value
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and moved, so that a reader never sees half a file.
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as aside:
+        aside.write(text)
+    Path(aside.name).replace(file)

@@ -1,0 +1,157 @@
+"""Intrinsic functions, resolved to the emulator's own values.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference.html
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.errors import TemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
+#: Stands for ``AWS::NoValue``: whoever holds it in a map or list drops the entry.
+NO_VALUE = object()
+
+_SUB = re.compile(r"\$\{(!?)([^}]*)\}")
+
+
+def pseudo_parameters(stack: str) -> dict[str, Any]:
+    """What ``AWS::…`` names stand for.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html
+    """
+    return {
+        "AWS::AccountId": ACCOUNT,
+        "AWS::NoValue": NO_VALUE,
+        "AWS::NotificationARNs": [],
+        "AWS::Partition": "aws",
+        "AWS::Region": REGION,
+        "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/local",
+        "AWS::StackName": stack,
+        "AWS::URLSuffix": "amazonaws.com",
+    }
+
+
+class Resolver:
+    """Resolves values of one template.
+
+    ``ref`` and ``attribute`` answer for resources (they raise ``KeyError`` for one they do not
+    know); everything else is in the template.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        conditions: Mapping[str, Any],
+        mappings: Mapping[str, Any],
+        ref: Callable[[str], Any],
+        attribute: Callable[[str, str], Any],
+    ) -> None:
+        self._parameters = parameters
+        self._conditions = conditions
+        self._mappings = mappings
+        self._ref_resource = ref
+        self._attribute = attribute
+        self._functions: dict[str, Callable[[Any], Any]] = {
+            "Ref": self._ref,
+            "Condition": self.condition,
+            "Fn::GetAtt": self._get_att,
+            "Fn::Sub": self._sub,
+            "Fn::Join": lambda v: str(self(v[0])).join(str(item) for item in self(v[1])),
+            "Fn::Split": lambda v: str(self(v[1])).split(self(v[0])),
+            "Fn::Select": lambda v: self(v[1])[int(self(v[0]))],
+            "Fn::If": lambda v: self(v[1]) if self.condition(v[0]) else self(v[2]),
+            "Fn::Equals": lambda v: str(self(v[0])) == str(self(v[1])),
+            "Fn::And": lambda v: all(self(item) for item in v),
+            "Fn::Or": lambda v: any(self(item) for item in v),
+            "Fn::Not": lambda v: not self(v[0]),
+            "Fn::FindInMap": self._find_in_map,
+            "Fn::Base64": lambda v: base64.b64encode(str(self(v)).encode()).decode(),
+            "Fn::GetAZs": lambda _: [f"{REGION}{zone}" for zone in "abcdef"],
+            "Fn::ImportValue": self._import,
+            "Fn::ToJsonString": lambda v: json.dumps(self(v)),
+            "Fn::Length": lambda v: len(self(v)),
+        }
+
+    def __call__(self, value: Any) -> Any:
+        """The value with every intrinsic in it resolved."""
+        if isinstance(value, dict):
+            if len(value) == 1:
+                ((name, argument),) = value.items()
+                function = self._functions.get(name)
+                # A map with the one key "Condition" is an intrinsic only where it names one.
+                if function and (name != "Condition" or argument in self._conditions):
+                    return function(argument)
+            resolved = ((key, self(item)) for key, item in value.items())
+            return {key: item for key, item in resolved if item is not NO_VALUE}
+        if isinstance(value, list):
+            return [item for item in map(self, value) if item is not NO_VALUE]
+        return value
+
+    def condition(self, name: str) -> bool:
+        """Whether the condition of that name holds."""
+        if name not in self._conditions:
+            raise TemplateError(f"the template has no condition {name!r}; declare it in Conditions")
+        return bool(self(self._conditions[name]))
+
+    def _ref(self, name: str) -> Any:
+        if name in self._parameters:
+            return self._parameters[name]
+        try:
+            return self._ref_resource(name)
+        except KeyError:
+            raise TemplateError(
+                f"Ref {name!r} is neither a parameter nor a resource of the template"
+            ) from None
+
+    def _get_att(self, argument: Any) -> Any:
+        name, attribute = argument.split(".", 1) if isinstance(argument, str) else argument
+        attribute = self(attribute)
+        try:
+            return self._attribute(name, attribute)
+        except KeyError:
+            raise TemplateError(
+                f"GetAtt {name}.{attribute} is not known to the emulator; "
+                "pass the value as a parameter instead"
+            ) from None
+
+    def _sub(self, argument: Any) -> str:
+        text, variables = (argument, {}) if isinstance(argument, str) else argument
+
+        def value(match: re.Match[str]) -> str:
+            literal, name = match.group(1), match.group(2).strip()
+            if literal:
+                return "${" + name + "}"
+            if name in variables:
+                return str(self(variables[name]))
+            if "." in name:
+                return str(self._get_att(name))
+            return str(self._ref(name))
+
+        return _SUB.sub(value, text)
+
+    def _find_in_map(self, argument: list[Any]) -> Any:
+        keys = [str(self(item)) for item in argument[:3]]
+        try:
+            name, top, second = keys
+            return self(self._mappings[name][top][second])
+        except KeyError:
+            if len(argument) > 3 and "DefaultValue" in argument[3]:
+                return self(argument[3]["DefaultValue"])
+            raise TemplateError(f"FindInMap {'.'.join(keys)} is not in Mappings") from None
+
+    def _import(self, argument: Any) -> Any:
+        raise TemplateError(
+            f"ImportValue {self(argument)!r}: exports of other stacks do not exist locally; "
+            "make it a parameter"
+        )
