@@ -101,8 +101,9 @@ class Service:
         return done.stdout
 
     def readme_task(self, name: str) -> dict[str, Any]:
-        """Run the README's lines of that name; the finished task that they end with."""
-        return dict(json.loads(self.readme(name).splitlines()[-1]))
+        """Run the README's lines of that name; the last task that they show."""
+        tasks = [line for line in self.readme(name).splitlines() if line.startswith('{"id"')]
+        return dict(json.loads(tasks[-1]))
 
     def logged(self, text: str, *, seconds: float = 10) -> None:
         """Wait for a line of the log."""

@@ -50,6 +50,7 @@ def revoked(service: Service) -> None:
 
 
 def exhausted(service: Service) -> None:
+    # The block itself ends only once the message of this very task is on the queue.
     task = service.readme_task("dead-lettered")
     assert task["state"] == "FAILURE"
     assert task["attempts"] == 4
