@@ -5,14 +5,13 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-j
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
 import time
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from twolane.publish.deadline import deadline
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import signed_headers
 from twolane.publish.wire import Wire
@@ -20,10 +19,8 @@ from twolane.publish.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twolane.publish.response import Response
     from twolane.publish.target import Endpoint, Target
-
-#: When the invocation must have answered, on the monotonic clock; whoever knows it sets it.
-deadline: ContextVar[float | None] = ContextVar("twolane_publish_deadline", default=None)
 
 #: One request's time-out and that of all attempts together, in seconds. Lambda's default function
 #: timeout is 3 s: an enqueue that fails has to leave time to say so.
@@ -78,14 +75,14 @@ class SqsClient:
             if left <= 0:
                 break
             try:
-                status, answer = self._post(action, target, body, min(left, ATTEMPT_S))
-            except (OSError, http.client.HTTPException) as exc:
+                response = self._post(action, target, body, min(left, ATTEMPT_S))
+            except OSError as exc:
                 failure = _unreachable(target, exc)
             else:
-                if status == 200:
-                    parsed: dict[str, Any] = json.loads(answer or b"{}")
+                if response.status == 200:
+                    parsed: dict[str, Any] = json.loads(response.body or b"{}")
                     return parsed
-                failure, passing = _refusal(action, target, status, answer)
+                failure, passing = _refusal(action, target, response.status, response.body)
                 if not passing:
                     break
             if attempt + 1 < ATTEMPTS:
@@ -108,9 +105,7 @@ class SqsClient:
         invocation = deadline.get()
         return ends if invocation is None else min(ends, invocation - RESERVE_S)
 
-    def _post(
-        self, action: str, target: Target, body: bytes, timeout_s: float
-    ) -> tuple[int, bytes]:
+    def _post(self, action: str, target: Target, body: bytes, timeout_s: float) -> Response:
         headers = signed_headers(
             {
                 "content-type": "application/x-amz-json-1.0",

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 #: Options that make kombu take another way than "sign with these keys, send to this queue".
 _STOCK_ONLY = ("sts_role_arn", "supports_fanout", "client-config", "queue_name_prefix")
 
+#: All that ``resolve`` reads of the environment.
+READ_FROM_ENVIRONMENT = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION",
+    "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)  # fmt: skip
+
 _REGIONAL_HOST = re.compile(
     r"^(?:sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)|(?P<legacy>[a-z0-9-]+)\.queue)\.amazonaws\.com"
 )

@@ -22,7 +22,7 @@ from twolane.publish import report
 from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
 from twolane.publish.errors import EnqueueError
-from twolane.publish.target import Broker, Target, resolve
+from twolane.publish.target import READ_FROM_ENVIRONMENT, Broker, Target, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -150,6 +150,7 @@ class Transport(virtual.Transport):
         self.options: Mapping[str, Any] = client.transport_options
         self.sqs = SqsClient()
         self._connection = client
+        self._targets: dict[tuple[str | None, ...], Target | None] = {}
         self._stock: virtual.Transport | None = None
 
     @property
@@ -162,10 +163,13 @@ class Transport(virtual.Transport):
         return self._stock
 
     def target(self, queue: str) -> Target | None:
-        """Where ``queue`` goes by the light path; read anew, as credentials may be rotated."""
-        url = self._connection
-        broker = Broker(self.options, url.hostname, url.port, url.userid, url.password)
-        return resolve(queue, broker, os.environ)
+        """Where ``queue`` goes by the light path; decided anew when the environment changes."""
+        said = (queue, *map(os.environ.get, READ_FROM_ENVIRONMENT))
+        if said not in self._targets:
+            url = self._connection
+            broker = Broker(self.options, url.hostname, url.port, url.userid, url.password)
+            self._targets[said] = resolve(queue, broker, os.environ)
+        return self._targets[said]
 
     def drain_events(  # type: ignore[override]  # the stubs' two base classes disagree
         self,

@@ -1,12 +1,13 @@
-"""One kept-alive HTTP connection to one endpoint, over ``http.client``."""
+"""One kept-alive HTTP/1.1 connection to one endpoint."""
 
 from __future__ import annotations
 
-import http.client
 import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+
+from twolane.publish.response import Response, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,68 +31,67 @@ class Wire:
         self._endpoint = endpoint
         self._ca_bundle = ca_bundle
         self._monotonic = monotonic
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
+        self._reader: BinaryIO | None = None
         self._last_used = 0.0
 
-    def post(
-        self, headers: Mapping[str, str], body: bytes, *, timeout_s: float
-    ) -> tuple[int, bytes]:
-        """POST to ``/``; returns status and body. Raises ``OSError`` or ``HTTPException``."""
-        connection = self._connected(timeout_s)
+    def post(self, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Response:
+        """POST to ``/``. Raises ``OSError``: nobody there, time out, or a broken answer."""
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        request = f"POST / HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        sock, reader = self._connected(timeout_s)
         try:
-            connection.putrequest("POST", "/", skip_host=True, skip_accept_encoding=True)
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.putheader("content-length", str(len(body)))
-            connection.endheaders(body)
-            response = connection.getresponse()
-            answer = response.status, response.read()
+            sock.sendall(request)
+            response = read(reader)
         except BaseException:
             # The state of the exchange is unknown: the next one starts on a fresh connection.
             self.close()
             raise
         self._last_used = self._monotonic()
-        if response.will_close:
+        if not response.reusable:
             self.close()
-        return answer
+        return response
 
     def close(self) -> None:
         """Drop the connection; the next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
-        connection = self._connection
-        if connection is not None and self._usable(connection):
-            connection.timeout = timeout_s
-            connection.sock.settimeout(timeout_s)
-            return connection
+    def _connected(self, timeout_s: float) -> tuple[socket.socket, BinaryIO]:
+        if self._socket is not None and self._reader is not None and self._usable(self._socket):
+            self._socket.settimeout(timeout_s)
+            return self._socket, self._reader
         self.close()
-        connection = self._open(timeout_s)
-        connection.connect()
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection = connection
-        return connection
+        self._socket = self._open(timeout_s)
+        self._reader = self._socket.makefile("rb")
+        return self._socket, self._reader
 
-    def _usable(self, connection: http.client.HTTPConnection) -> bool:
+    def _usable(self, sock: socket.socket) -> bool:
         """A frozen environment wakes up with sockets that the other side closed meanwhile.
 
         An idle connection has nothing to read; one that is readable has been closed.
         """
-        if connection.sock is None or self._monotonic() - self._last_used > IDLE_S:
+        if self._monotonic() - self._last_used > IDLE_S:
             return False
         poll = select.poll()
-        poll.register(connection.sock, select.POLLIN)
+        poll.register(sock, select.POLLIN)
         return not poll.poll(0)
 
-    def _open(self, timeout_s: float) -> http.client.HTTPConnection:
+    def _open(self, timeout_s: float) -> socket.socket:
         endpoint = self._endpoint
+        sock = socket.create_connection((endpoint.name, endpoint.port), timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not endpoint.secure:
-            return http.client.HTTPConnection(endpoint.name, endpoint.port, timeout=timeout_s)
+            return sock
         import ssl
 
-        context = ssl.create_default_context(cafile=self._ca_bundle)
-        return http.client.HTTPSConnection(
-            endpoint.name, endpoint.port, timeout=timeout_s, context=context
-        )
+        try:
+            context = ssl.create_default_context(cafile=self._ca_bundle)
+            return context.wrap_socket(sock, server_hostname=endpoint.name)
+        except BaseException:
+            sock.close()
+            raise

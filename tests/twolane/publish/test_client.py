@@ -9,13 +9,16 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from twolane.errors import PublishError
-from twolane.publish.client import ATTEMPT_S, ATTEMPTS, RESERVE_S, TOTAL_S, SqsClient, deadline
+from twolane.publish.client import ATTEMPT_S, ATTEMPTS, RESERVE_S, TOTAL_S, SqsClient
+from twolane.publish.deadline import deadline
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import Credentials
 from twolane.publish.target import Endpoint, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from twolane.publish.response import Response
 
 
 class Time:
@@ -116,7 +119,7 @@ def test_a_silent_server_costs_no_more_than_the_whole_time_out(scripted: Any) ->
     now = [0.0]
 
     class Silent(SqsClient):
-        def _post(self, *args: Any) -> tuple[int, bytes]:
+        def _post(self, *args: Any) -> Response:
             timeouts.append(args[-1])
             now[0] += args[-1]
             raise TimeoutError("timed out")

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
-import http.client
+import datetime
+import ipaddress
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from twolane.publish.response import BrokenResponseError, Response
 from twolane.publish.target import Endpoint
 from twolane.publish.wire import IDLE_S, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def wire(scripted: Any, now: list[float]) -> Iterator[Wire]:
     wire.close()
 
 
-def post(wire: Wire) -> tuple[int, bytes]:
+def post(wire: Wire) -> Response:
     return wire.post({"host": "q"}, b"{}", timeout_s=5)
 
 
@@ -33,8 +42,8 @@ def connections(scripted: Any) -> int:
 
 
 def test_a_connection_is_kept(wire: Wire, scripted: Any) -> None:
-    assert post(wire) == (200, b'{"MessageId": "m"}')
-    assert post(wire) == (200, b'{"MessageId": "m"}')
+    assert post(wire) == Response(200, b'{"MessageId": "m"}', reusable=True)
+    assert post(wire) == Response(200, b'{"MessageId": "m"}', reusable=True)
     assert connections(scripted) == 1
 
 
@@ -55,7 +64,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_noticed_before_it_is_u
     post(wire)
     assert scripted.hung_up.wait(5)
     scripted.hang_up_after_answer = False
-    assert post(wire)[0] == 200
+    assert post(wire).status == 200
     assert (len(scripted.seen), connections(scripted)) == (2, 2)
 
 
@@ -63,6 +72,72 @@ def test_a_lost_answer_is_an_error_and_the_next_request_starts_anew(
     wire: Wire, scripted: Any
 ) -> None:
     scripted.will(None)
-    with pytest.raises(http.client.RemoteDisconnected):
+    with pytest.raises(BrokenResponseError, match="without an answer"):
         post(wire)
-    assert post(wire)[0] == 200
+    assert post(wire).status == 200
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A server on 127.0.0.1 with a certificate that nobody but its own file vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret = tmp_path / "key.pem"
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle, secret)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_address[1], bundle
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_https_with_a_bundle_of_ones_own(tls_server: tuple[int, Path]) -> None:
+    port, bundle = tls_server
+    wire = Wire(Endpoint.of(f"https://127.0.0.1:{port}"), ca_bundle=str(bundle))
+    assert post(wire).status == 200
+    assert post(wire).status == 200
+    wire.close()
+
+
+def test_a_server_that_nobody_vouches_for_is_not_talked_to(tls_server: tuple[int, Path]) -> None:
+    wire = Wire(Endpoint.of(f"https://127.0.0.1:{tls_server[0]}"))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        post(wire)
