@@ -244,6 +244,13 @@ class Emulator:
 
         task.add_done_callback(done)
 
+    async def run_until(self, stopped: asyncio.Task[Any]) -> None:
+        """Wait for ``stopped``; raises what made the emulator fail, if it does so before."""
+        waiting: list[asyncio.Future[Any]] = [stopped, self.failed]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            self.failed.result()
+
     async def stop(self) -> None:
         """Nothing of it is left when this returns."""
         for task in self._tasks:

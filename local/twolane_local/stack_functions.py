@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resou
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
@@ -14,6 +13,7 @@ from twolane_local.template import LOCAL_BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from twolane_local.stack_names import Names
     from twolane_local.template import Template

@@ -6,12 +6,12 @@ are the same on every start.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twolane_local.template_values import ACCOUNT, REGION, Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twolane_local.template import Template
 
@@ -31,7 +31,6 @@ NAME_PROPERTY = {
     "AWS::Logs::LogGroup": "LogGroupName",
 }
 _APIS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi"})
-_STAGES = frozenset({"AWS::ApiGatewayV2::Stage", "AWS::ApiGateway::Stage"})
 
 
 class Names:
@@ -79,23 +78,44 @@ class Names:
 
     def ref(self, logical_id: str) -> Any:
         kind = self._kind(logical_id)
-        properties = self._template.resources[logical_id].get("Properties") or {}
-        if kind == "AWS::SQS::Queue":
-            return f"{self._aws_url}/{ACCOUNT}/{self.name(logical_id)}"
-        if kind == "AWS::SNS::Topic":
-            return self._arn("sns", self.name(logical_id))
-        if kind in _APIS:
-            return logical_id.lower()
-        if kind in _STAGES:
-            return self.resolve(properties.get("StageName", "$default"))
-        if kind in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}:
-            version = self.resolve(properties.get("Name", "1"))
-            return f"{self._function_arn(properties['FunctionName'])}:{version}"
-        if kind == "AWS::Lambda::LayerVersion":
-            return f"{self._arn('lambda', f'layer:{self.name(logical_id)}')}:1"
+        special = self._REFS.get(kind)
+        if special is not None:
+            return special(self, logical_id)
         if kind in NAME_PROPERTY:
             return self.name(logical_id)
         return self._elsewhere(logical_id, None)
+
+    def _queue_url(self, logical_id: str) -> str:
+        return f"{self._aws_url}/{ACCOUNT}/{self.name(logical_id)}"
+
+    def _api_id(self, logical_id: str) -> str:
+        return logical_id.lower()
+
+    def _stage_name(self, logical_id: str) -> Any:
+        return self.resolve(self._properties(logical_id).get("StageName", "$default"))
+
+    def _topic_arn(self, logical_id: str) -> str:
+        return self._arn("sns", self.name(logical_id))
+
+    def _version_arn(self, logical_id: str) -> str:
+        properties = self._properties(logical_id)
+        version = self.resolve(properties.get("Name", "1"))
+        return f"{self._function_arn(properties['FunctionName'])}:{version}"
+
+    def _layer_arn(self, logical_id: str) -> str:
+        return f"{self._arn('lambda', f'layer:{self.name(logical_id)}')}:1"
+
+    _REFS: ClassVar[Mapping[str, Callable[[Names, str], Any]]] = {
+        "AWS::SQS::Queue": _queue_url,
+        "AWS::SNS::Topic": _topic_arn,
+        "AWS::ApiGatewayV2::Api": _api_id,
+        "AWS::ApiGateway::RestApi": _api_id,
+        "AWS::ApiGatewayV2::Stage": _stage_name,
+        "AWS::ApiGateway::Stage": _stage_name,
+        "AWS::Lambda::Version": _version_arn,
+        "AWS::Lambda::Alias": _version_arn,
+        "AWS::Lambda::LayerVersion": _layer_arn,
+    }
 
     def attribute(self, logical_id: str, attribute: str) -> Any:
         kind = self._kind(logical_id)
@@ -115,6 +135,9 @@ class Names:
             return self.name(logical_id)
         return self._elsewhere(logical_id, attribute)
 
+    def _properties(self, logical_id: str) -> Mapping[str, Any]:
+        return self._template.resources[logical_id].get("Properties") or {}
+
     def _kind(self, logical_id: str) -> str:
         return str(self._template.resources[logical_id]["Type"])
 
@@ -123,7 +146,7 @@ class Names:
         return {
             "Arn": self._arn("sqs", name),
             "QueueName": name,
-            "QueueUrl": f"{self._aws_url}/{ACCOUNT}/{name}",
+            "QueueUrl": self._queue_url(logical_id),
         }[attribute]
 
     def _own_arn(self, kind: str, logical_id: str) -> str | None:

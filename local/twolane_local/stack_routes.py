@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import RouteSpec
@@ -35,34 +36,52 @@ def routes(
 ) -> tuple[RouteSpec, ...]:
     """All routes; ``complain(logical_id, why)`` hears of each that cannot be served."""
     found: list[RouteSpec] = []
+    reading = _Reading(resources, names, complain)
     for logical_id, resource in resources.items():
         reader = _READERS.get(resource["Type"])
         if reader:
             properties = names.resolve(resource.get("Properties") or {})
-            found += reader(logical_id, properties, resources, names, complain)
+            found += reader(logical_id, properties, reading)
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What every reader needs beside its own resource."""
+
+    resources: Mapping[str, Mapping[str, Any]]
+    names: Names
+    complain: Callable[[str, str], None]
+
+    def stage(self, kind: str, api_property: str, api: str, default: str) -> str:
+        """The name of the API's stage."""
+        for resource in self.resources.values():
+            if resource["Type"] != kind:
+                continue
+            properties = self.names.resolve(resource.get("Properties") or {})
+            if properties.get(api_property) == api.lower():
+                return str(properties.get("StageName", default))
+        return default
 
 
 def _http_api(
     logical_id: str,
     properties: Mapping[str, Any],
-    resources: Mapping[str, Mapping[str, Any]],
-    names: Names,
-    complain: Callable[[str, str], None],
+    reading: _Reading,
 ) -> Iterator[RouteSpec]:
     body = properties.get("Body") or {}
     options = {"cors": body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")}
-    stage = _stage("AWS::ApiGatewayV2::Stage", "ApiId", logical_id, resources, names, "$default")
+    stage = reading.stage("AWS::ApiGatewayV2::Stage", "ApiId", logical_id, "$default")
     for path, method, operation in _operations(body):
         integration = operation.get("x-amazon-apigateway-integration") or {}
         function = function_name(integration.get("uri", "arn:"))
         if function is None:
-            complain(logical_id, f"route {method} {path} has no Lambda integration")
+            reading.complain(logical_id, f"route {method} {path} has no Lambda integration")
             continue
         yield RouteSpec(
             function=function,
             method=method,
-            path=path,
+            path="$default" if operation.get("isDefaultRoute") else path,
             kind="httpapi",
             payload=str(integration.get("payloadFormatVersion", "2.0")),
             api_id=logical_id.lower(),
@@ -75,21 +94,19 @@ def _http_api(
 def _rest_api(
     logical_id: str,
     properties: Mapping[str, Any],
-    resources: Mapping[str, Mapping[str, Any]],
-    names: Names,
-    complain: Callable[[str, str], None],
+    reading: _Reading,
 ) -> Iterator[RouteSpec]:
     body = properties.get("Body") or {}
     binary = properties.get("BinaryMediaTypes") or body.get(
         "x-amazon-apigateway-binary-media-types"
     )
-    stage = _stage("AWS::ApiGateway::Stage", "RestApiId", logical_id, resources, names, "Prod")
+    stage = reading.stage("AWS::ApiGateway::Stage", "RestApiId", logical_id, "Prod")
     for path, method, operation in _operations(body):
         integration = operation.get("x-amazon-apigateway-integration") or {}
         kind = str(integration.get("type", "")).lower()
         function = function_name(integration.get("uri", "arn:"))
         if kind != "mock" and function is None:
-            complain(logical_id, f"method {method} {path} has no Lambda integration")
+            reading.complain(logical_id, f"method {method} {path} has no Lambda integration")
             continue
         yield RouteSpec(
             function=function or "",
@@ -111,13 +128,11 @@ def _rest_api(
 def _function_url(
     logical_id: str,
     properties: Mapping[str, Any],
-    resources: Mapping[str, Mapping[str, Any]],
-    names: Names,
-    complain: Callable[[str, str], None],
+    reading: _Reading,
 ) -> Iterator[RouteSpec]:
     function = function_name(properties["TargetFunctionArn"])
     if function is None:
-        complain(logical_id, "its target is not a function of this template")
+        reading.complain(logical_id, "its target is not a function of this template")
         return
     yield RouteSpec(
         function=function,
@@ -149,21 +164,6 @@ def _operations(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str
                 yield path, "ANY", operation
             elif method in _METHODS:
                 yield path, method.upper(), operation
-
-
-def _stage(
-    kind: str,
-    api_property: str,
-    api: str,
-    resources: Mapping[str, Mapping[str, Any]],
-    names: Names,
-    default: str,
-) -> str:
-    for resource in resources.values():
-        properties = resource.get("Properties") or {}
-        if resource["Type"] == kind and names.resolve(properties.get(api_property)) == api.lower():
-            return str(names.resolve(properties.get("StageName", default)))
-    return default
 
 
 def _authorizer(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any] | None:

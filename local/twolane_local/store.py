@@ -22,10 +22,12 @@ _LEASH = Path(__file__).with_name("leash.py")
 
 
 class Store(Protocol):
-    """A running store."""
+    """A running store: its address, and which of the three kinds it is."""
 
-    url: str
-    kind: str
+    @property
+    def url(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
 
     async def stop(self) -> None:
         """End it; a store that was given stays."""
@@ -122,14 +124,15 @@ async def _redis_server(program: str, directory: Path | None) -> RedisServer:
     keep = ["--appendonly", "yes", "--appendfsync", "always"] if directory else ["--save", ""]
     for _ in range(3):  # another process may take the port first
         port = free_port()
+        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        server = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path)]
         process = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-            [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path),
-             "--maxmemory-policy", "noeviction", *keep],
+            [*leash, *server, "--maxmemory-policy", "noeviction", *keep],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
         if await _listening(port, process):
             return RedisServer(f"redis://127.0.0.1:{port}/0", process, folder)
     raise LocalError(

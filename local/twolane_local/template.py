@@ -1,18 +1,19 @@
 """A SAM template, expanded to CloudFormation by AWS's own translator.
 
-``CodeUri``, ``ContentUri`` and ``DefinitionUri`` may name local paths, which the translator refuses:
-they travel through it as made-up S3 addresses and come back as paths.
+``CodeUri``, ``ContentUri`` and ``DefinitionUri`` may name local paths, which the translator
+refuses: they travel through it as made-up S3 addresses and come back as paths.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import template_cache, template_yaml
 from twolane_local.errors import TemplateError
-from twolane_local.template_values import Resolver, pseudo_parameters
+from twolane_local.template_values import REGION, Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,8 +96,9 @@ def _parameters(
             )
         allowed = parameter.get("AllowedValues")
         if allowed and str(value) not in map(str, allowed):
+            choices = ", ".join(map(str, allowed))
             raise TemplateError(
-                f"{source.path}: parameter {name}={value!r} is not one of {', '.join(map(str, allowed))}"
+                f"{source.path}: parameter {name}={value!r} is not one of {choices}"
             )
         kind = parameter.get("Type", "String")
         is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
@@ -121,6 +123,8 @@ def _expand(
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
+    # The translator asks boto3 for a region, although it is given one.
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     text = {
         name: ",".join(value) if isinstance(value, list) else value
         for name, value in parameters.items()

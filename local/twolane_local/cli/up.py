@@ -59,9 +59,7 @@ async def _up(options: argparse.Namespace) -> int:
     addresses = starting.result()
     try:
         _say(emulator, addresses, as_json=options.json)
-        await asyncio.wait([stopped, emulator.failed], return_when=asyncio.FIRST_COMPLETED)
-        if emulator.failed.done():
-            emulator.failed.result()
+        await emulator.run_until(stopped)
     finally:
         stopped.cancel()
         await emulator.stop()

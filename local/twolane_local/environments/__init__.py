@@ -6,11 +6,12 @@ invocations) and *inprocess* (the handler called in this process, for debuggers 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from twolane_local.invoke import Invocation
 
 

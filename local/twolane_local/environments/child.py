@@ -41,7 +41,7 @@ def refuse_real_aws() -> None:
             return False
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "socket.getaddrinfo" or event == "socket.gethostbyname":
+        if event in {"socket.getaddrinfo", "socket.gethostbyname"}:
             host = arguments[0]
         elif event == "socket.connect":
             address = arguments[1]

@@ -60,6 +60,7 @@ class IsolatedEnvironment:
         self._journal = journal
         self._loop = asyncio.get_running_loop()
         self._lines = output.Lines()
+        self._frames = output.Frames()
         self._process: Process | None = None
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -95,8 +96,7 @@ class IsolatedEnvironment:
                 directory=self._spec.code_dir,
                 environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
             ),
-            on_output=self._on_output,
-            on_exit=self._on_exit,
+            self,
         )
         if self._stopping:
             self._process.kill()
@@ -205,7 +205,7 @@ class IsolatedEnvironment:
         extension.waiting = reply
         self._settle()
 
-    def extension_error(self, identifier: str, body: bytes, reply: Reply) -> None:
+    def extension_error(self, identifier: str, body: bytes, reply: Reply) -> None:  # noqa: ARG002
         runtime_api.accept(reply)
         if not self._initialised:
             self._init_failure = body
@@ -337,22 +337,25 @@ class IsolatedEnvironment:
         if self._process is not None:
             self._process.kill()
 
-    def _on_output(self, data: bytes) -> None:
+    def on_output(self, data: bytes) -> None:
         self._record(self._lines.feed(data))
+
+    def on_frames(self, data: bytes) -> None:
+        self._record(self._frames.feed(data))
 
     def _record(self, lines: list[bytes]) -> None:
         work = self._work
         for line in lines:
             if work is not None:
-                work.log.append(line + b"\n")
+                work.log.append(line if line.endswith(b"\n") else line + b"\n")
             output.record(self._journal, self._spec.name, work.request_id if work else None, line)
 
     def _drain(self) -> None:
         # What was written before a call over HTTP is in the pipe by now: it belongs to this phase.
-        if self._process is not None and (data := self._process.read_output()):
-            self._on_output(data)
+        if self._process is not None:
+            self._process.drain()
 
-    def _on_exit(self, status: int) -> None:
+    def on_exit(self, status: int) -> None:
         self._cancel_timer()
         self._record(self._lines.flush())
         work = self._work

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 _PLACES = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
            "queue": "queue"}  # fmt: skip
 
+_RESERVED = frozenset({"kind", "function", "request_id", "message_id", "task_id", "queue"})
+
+
+#: The length of a frame's header, in bytes.
+_HEADER = 16
+
 
 class Lines:
     """Cuts a stream of bytes into lines; keeps the unfinished last one."""
@@ -32,28 +38,49 @@ class Lines:
         return [rest] if rest else []
 
 
-def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
-    """Journal one line: as the event that it states, or as a ``log`` line.
+class Frames:
+    """Cuts the runtime client's framed log into records, each perhaps of several lines.
 
-    The runtime client writes a stack trace as one line, with ``\\r`` for line ends, as CloudWatch
-    wants it.
+    A frame is four bytes of type, four of length, eight of time, and the record
+    (``FramedTelemetryLogSink`` of awslambdaric); Lambda reads the log so as well.
     """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The records that ``data`` completes."""
+        buffer = self._rest + data
+        records: list[bytes] = []
+        start = 0
+        while len(buffer) - start >= _HEADER:
+            end = start + _HEADER + int.from_bytes(buffer[start + 4 : start + 8], "big")
+            if end > len(buffer):
+                break
+            records.append(buffer[start + _HEADER : end])
+            start = end
+        self._rest = buffer[start:]
+        return records
+
+
+def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
+    """Journal one line or record: as the event that it states, or as a ``log`` line."""
     text = line.decode("utf-8", "replace").rstrip()
     fields = _json_object(text)
     if fields is None:
-        journal.record(
-            "log", function=function, request_id=request_id, line=text.replace("\r", "\n")
-        )
+        journal.record("log", function=function, request_id=request_id, line=text)
         return
     kind = fields.pop("event", None)
     known = kind if isinstance(kind, str) and kind in KINDS else "log"
-    named = {place: str(fields.pop(field)) for field, place in _PLACES.items() if fields.get(field)}
+    named: dict[str, Any] = {"request_id": request_id}
+    named |= {
+        place: str(fields.pop(field)) for field, place in _PLACES.items() if fields.get(field)
+    }
     if known == "log":
         fields.setdefault("line", str(fields.get("message", text)))
-    named.setdefault("request_id", request_id)  # type: ignore[arg-type]
     # What a line calls `kind` or `function` must not get in the way of record's own parameters.
-    data = {name: value for name, value in fields.items() if name not in {"kind", "function"}}
-    journal.record(known, function=function, **named, **data)  # type: ignore[arg-type]
+    data = {name: value for name, value in fields.items() if name not in _RESERVED}
+    journal.record(known, function=function, **named, **data)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

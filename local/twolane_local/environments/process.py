@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 CHILD = Path(__file__).with_name("child.py")
+#: Where the runtime client finds the pipe for its log, as on Lambda.
+LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,19 @@ class Launch:
     handler: str
     directory: Path
     environ: Mapping[str, str]
+
+
+class Hear(Protocol):
+    """Whoever wants to know of a child, on the event loop."""
+
+    def on_output(self, data: bytes) -> None:
+        """From its stdout or stderr."""
+
+    def on_frames(self, data: bytes) -> None:
+        """From its log, in the runtime client's frames."""
+
+    def on_exit(self, status: int) -> None:
+        """It is gone: its exit status, negative for the signal that ended it."""
 
 
 class Process(Protocol):
@@ -45,36 +61,58 @@ class Process(Protocol):
     def kill(self) -> None:
         """End it."""
 
-    def read_output(self) -> bytes:
-        """What it has written so far and nobody has read, without waiting."""
+    def drain(self) -> None:
+        """Hand over what it has written so far, without waiting."""
 
 
 class Launcher(Protocol):
     """Starts child processes."""
 
-    async def launch(
-        self,
-        what: Launch,
-        *,
-        on_output: Callable[[bytes], None],
-        on_exit: Callable[[int], None],
-    ) -> Process:
-        """``on_exit`` gets the exit status: negative for the signal that ended it."""
+    async def launch(self, what: Launch, hear: Hear) -> Process:
+        """Start one; ``hear`` is told of what it writes and of its end."""
 
     async def close(self) -> None:
         """End whatever the launcher itself keeps running."""
 
 
-class GroupProcess:
-    """A child that leads its own process group, with one pipe for all its output."""
+class Pipe:
+    """The reading end of a pipe from a child; hands over whatever comes."""
 
-    def __init__(self, pid: int, output: int, on_output: Callable[[bytes], None]) -> None:
-        self.pid = pid
-        self._output: int | None = output
-        self._on_output = on_output
+    def __init__(self, descriptor: int, on_data: Callable[[bytes], None]) -> None:
+        self._descriptor: int | None = descriptor
+        self._on_data = on_data
         self._loop = asyncio.get_running_loop()
-        os.set_blocking(output, False)
-        self._loop.add_reader(output, self._readable)
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self.drain)
+
+    def drain(self) -> None:
+        """Read what there is, without waiting."""
+        while self._descriptor is not None:
+            try:
+                data = os.read(self._descriptor, _CHUNK)
+            except BlockingIOError:
+                return
+            if data:
+                self._on_data(data)
+            if len(data) < _CHUNK:
+                if not data:
+                    self.close()
+                return
+
+    def close(self) -> None:
+        """Let go of it; what was not read is lost."""
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class GroupProcess:
+    """A child that leads its own process group."""
+
+    def __init__(self, pid: int, pipes: Sequence[Pipe]) -> None:
+        self.pid = pid
+        self._pipes = pipes
 
     def _signal(self, number: signal.Signals) -> None:
         # Already gone is as good as signalled: the exit is reported on its own way.
@@ -94,62 +132,46 @@ class GroupProcess:
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 
-    def read_output(self) -> bytes:
-        if self._output is None:
-            return b""
-        try:
-            return os.read(self._output, 1 << 20)
-        except BlockingIOError:
-            return b""
+    def drain(self) -> None:
+        for pipe in self._pipes:
+            pipe.drain()
 
-    def _readable(self) -> None:
-        data = self.read_output()
-        if data:
-            self._on_output(data)
-        else:
-            self.close_output()
-
-    def close_output(self) -> None:
-        """Read what is left, then let go of the pipe."""
-        if self._output is None:
-            return
-        while data := self.read_output():
-            self._on_output(data)
-        self._loop.remove_reader(self._output)
-        os.close(self._output)
-        self._output = None
+    def close(self) -> None:
+        """The child is gone: read the rest, let go of the pipes."""
+        self.drain()
+        for pipe in self._pipes:
+            pipe.close()
 
 
 class SpawnLauncher:
     """Starts each environment as a fresh interpreter."""
 
-    async def launch(
-        self,
-        what: Launch,
-        *,
-        on_output: Callable[[bytes], None],
-        on_exit: Callable[[int], None],
-    ) -> Process:
-        read, write = os.pipe()
+    async def launch(self, what: Launch, hear: Hear) -> Process:
+        output, write_output = os.pipe()
+        frames, write_frames = os.pipe()
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
                 [sys.executable, str(CHILD), str(os.getpid()), what.handler],
                 cwd=what.directory,
-                env=dict(what.environ),
+                env={**what.environ, LOG_DESCRIPTOR: str(write_frames)},
                 stdin=subprocess.DEVNULL,
-                stdout=write,
-                stderr=write,
+                stdout=write_output,
+                stderr=write_output,
+                pass_fds=(write_frames,),
                 start_new_session=True,
             )
         finally:
-            os.close(write)
-        process = GroupProcess(popen.pid, read, on_output)
+            os.close(write_output)
+            os.close(write_frames)
+        process = GroupProcess(
+            popen.pid, (Pipe(output, hear.on_output), Pipe(frames, hear.on_frames))
+        )
 
         def ended(status: int) -> None:
-            # A grandchild may hold the pipe open: what the group still runs ends with its leader.
+            # What the group still runs ends with its leader, and must not hold the pipes open.
             process.kill()
-            process.close_output()
-            on_exit(status)
+            process.close()
+            hear.on_exit(status)
 
         when_gone(popen.pid, popen.wait, ended)
         return process

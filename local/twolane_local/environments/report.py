@@ -128,7 +128,8 @@ def too_large(size: int) -> bytes:
     """https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
     return error(
         "Function.ResponseSizeTooLarge",
-        f"Response payload size ({size} bytes) exceeded maximum allowed payload size (6291556 bytes).",
+        f"Response payload size ({size} bytes) exceeded maximum allowed payload size "
+        "(6291556 bytes).",
     )
 
 
