@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ from celery.app.trace import setup_worker_optimizations
 from twolane import logs
 from twolane.publish import install
 from twolane.state import find_store
+from twolane.worker import control
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
 from twolane.worker.lease import Leases
+from twolane.worker.lookup import Lookup
 from twolane.worker.naming import node_name
 from twolane.worker.queues import BotoQueues, QueueClient
 from twolane.worker.records import parse_event
 from twolane.worker.settlement import Settled, response, visibility_s
+from twolane.worker.telling import Teller
+from twolane.worker.watch import Watch
 from twolane.worker.work import Worker
 
 if TYPE_CHECKING:
@@ -50,7 +55,7 @@ class WorkerHandler:
     ) -> None:
         logs.configure()
         install()
-        self._app = app
+        control.install()
         self._queues = queues or BotoQueues(environ)
         hostname = node_name(environ)
         _prepare(app, hostname)
@@ -58,26 +63,38 @@ class WorkerHandler:
         self._worker = Worker(
             app,
             hostname=hostname,
-            store=store,
+            lookup=Lookup(store, clock),
             leases=Leases(store, clock, _keep_s(app)) if store else None,
             deferral=Deferral(self._queues),
             clock=clock,
         )
+        self._watch = self._worker.pool.watch = Watch(store) if store else None
+        self._teller = Teller(app, store, self._worker.consumer, clock) if store else None
         _announce(app, hostname, self._worker)
+        if self._teller is not None:
+            self._teller.enlist()
 
     def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
         """Run one batch. Raises ``ConfigurationError`` for an event that is not from SQS."""
         records = parse_event(event)
         token = logs.correlation.set(_request(context))
+        # Celery refuses to wait for a result inside a task. Its flag is the whole process's, so it
+        # is left alone where the worker is only a guest in one: the emulator's threads.
         joining: Any = _state
-        blocks = joining.task_join_will_block()
-        joining._set_task_join_will_block(True)  # noqa: SLF001 - as each of Celery's pools does
+        blocked = joining.task_join_will_block()
+        if threading.current_thread() is threading.main_thread():
+            joining._set_task_join_will_block(True)  # noqa: SLF001 - Celery's pools do the same
         try:
-            settled = self._worker.run(records, deadline_of(context))
+            if self._watch is not None:
+                self._watch.wake()
+            tell = self._teller.tell if self._teller is not None else _nothing
+            settled = self._worker.run(records, deadline_of(context), tell)
             self._delay(settled)
             return response(settled)
         finally:
-            joining._set_task_join_will_block(blocks)  # noqa: SLF001
+            if self._watch is not None:
+                self._watch.rest()
+            joining._set_task_join_will_block(blocked)  # noqa: SLF001
             logs.correlation.reset(token)
 
     def _delay(self, settled: Iterable[Settled]) -> None:
@@ -120,3 +137,7 @@ def _keep_s(app: Celery) -> float:
 def _request(context: Any) -> dict[str, str]:
     request_id = getattr(context, "aws_request_id", None)
     return {"requestId": request_id} if request_id else {}
+
+
+def _nothing(_: object) -> None:
+    """Without a store nobody can be told."""

@@ -46,6 +46,7 @@ class Lease:
     state: LeaseState
     holder: str
     until: float
+    message_id: str
     text: str
 
 
@@ -65,13 +66,17 @@ def read_lease(text: str | None) -> Lease | None:
     if not text:
         return None
     value = json.loads(text)
-    return Lease(LeaseState(value["state"]), value["holder"], value["until"], text)
+    return Lease(
+        LeaseState(value["state"]), value["holder"], value["until"], value["message"], text
+    )
 
 
-def write_lease(state: LeaseState, holder: str, until: float, **about: Any) -> Lease:
+def write_lease(
+    state: LeaseState, holder: str, until: float, message_id: str, **about: Any
+) -> Lease:
     """``about`` is for whoever looks at the store: the worker's name, when it started …"""
-    value = {"state": state, "holder": holder, "until": until, **about}
-    return Lease(state, holder, until, json.dumps(value, separators=(",", ":")))
+    value = {"state": state, "holder": holder, "until": until, "message": message_id, **about}
+    return Lease(state, holder, until, message_id, json.dumps(value, separators=(",", ":")))
 
 
 class Leases:
@@ -82,12 +87,19 @@ class Leases:
         self._clock = clock
         self._keep_s = keep_s
 
-    def obstacle(self, seen: Lease | None, holder: str) -> Lease | None:
-        """The lease, if it stands in this delivery's way."""
-        if seen is None or (seen.state is LeaseState.RUNNING and seen.holder == holder):
+    def obstacle(self, seen: Lease | None, holder: str, message_id: str) -> Lease | None:
+        """The lease, if it stands in this delivery's way.
+
+        A refused message that was redriven from its dead-letter queue is to run again. SQS makes a
+        new message of it, with a new id:
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
+        """
+        if seen is None:
             return None
-        if seen.state is LeaseState.RUNNING and seen.until <= self._clock():
-            return None
+        if seen.state is LeaseState.REJECTED:
+            return seen if seen.message_id == message_id else None
+        if seen.state is LeaseState.RUNNING:
+            return seen if seen.holder != holder and seen.until > self._clock() else None
         return seen
 
     def take(self, key: str, seen: Lease | None, wanted: Lease) -> Lease | None:
@@ -97,7 +109,7 @@ class Leases:
         if stood is None:
             return None
         found = read_lease(stood)
-        if found is None or self.obstacle(found, wanted.holder) is None:
+        if found is None or self.obstacle(found, wanted.holder, wanted.message_id) is None:
             # What was seen is gone, or has run out since: one more try, on what is there now.
             stood = self._store.swap(key, found.text if found else None, wanted.text, ttl_s=ttl_s)
             return None if stood is None else read_lease(stood) or wanted
@@ -106,7 +118,7 @@ class Leases:
     def end(self, key: str, held: Lease, state: LeaseState) -> bool:
         """Record how the work ended; ``False`` where the lease has passed to another delivery."""
         now = self._clock()
-        ended = write_lease(state, held.holder, now + self._keep_s)
+        ended = write_lease(state, held.holder, now + self._keep_s, held.message_id)
         return self._store.swap(key, held.text, ended.text, ttl_s=self._keep_s) is None
 
     def release(self, key: str, held: Lease) -> None:

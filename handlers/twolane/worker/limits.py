@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,71 +35,99 @@ class TaskTerminated(BaseException):
     """The task was revoked with ``terminate=True`` while it ran."""
 
 
+class Interrupter(Protocol):
+    """A way into the running block, for other threads."""
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        """Raise ``error`` in the block, if it still runs."""
+
+
 @contextmanager
-def limits(alarms: Alarms) -> Iterator[None]:
+def limits(alarms: Alarms) -> Iterator[Interrupter]:
     """Raise each alarm's exception in the block at its time, in order."""
-    if not alarms:
-        yield
-        return
     pending = sorted(alarms, key=lambda alarm: alarm[0])
-    if threading.current_thread() is threading.main_thread():
-        with _signalled(pending):
-            yield
-    else:
-        with _watched(pending):
-            yield
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    limiter = _Signalled(pending) if in_main_thread else _Watched(pending)
+    limiter.start()
+    try:
+        yield limiter
+    finally:
+        limiter.stop()
 
 
-@contextmanager
-def _signalled(pending: Alarms) -> Iterator[None]:
-    armed = True
+class _Signalled:
+    """By SIGALRM, in the main thread."""
 
-    def arm() -> None:
-        if pending:
-            signal.setitimer(signal.ITIMER_REAL, max(1e-6, pending[0][0] - time.monotonic()))
+    def __init__(self, pending: Alarms) -> None:
+        self._pending = pending
+        self._armed = False
+        self._before: Any = None
 
-    def on_alarm(*_ignored: Any) -> None:
+    def start(self) -> None:
+        self._before = signal.signal(signal.SIGALRM, self._on_alarm)
+        self._armed = True
+        self._arm()
+
+    def stop(self) -> None:
         # A signal that was on its way while the block ended must not hit what comes after it.
-        if armed and pending:
-            error = pending.pop(0)[1]
-            arm()
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        self._pending.insert(0, (0.0, error))
+        if self._armed:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def _arm(self) -> None:
+        if self._pending:
+            wait_s = self._pending[0][0] - time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, wait_s))
+
+    def _on_alarm(self, *_: Any) -> None:
+        if not self._armed or not self._pending:
+            return
+        due = self._pending[0][0] <= time.monotonic()
+        error = self._pending.pop(0)[1] if due else None
+        self._arm()
+        if error is not None:
             raise error
 
-    before = signal.signal(signal.SIGALRM, on_alarm)
-    arm()
-    try:
-        yield
-    finally:
-        armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
+class _Watched:
+    """By a watching thread, in any other thread."""
 
-@contextmanager
-def _watched(pending: Alarms) -> Iterator[None]:
-    lock = threading.Lock()
-    target = threading.get_ident()
-    done = threading.Event()
+    def __init__(self, pending: Alarms) -> None:
+        self._pending = pending
+        self._lock = threading.Lock()
+        self._target = threading.get_ident()
+        self._done = threading.Event()
+        self._watcher: threading.Thread | None = None
 
-    def watch() -> None:
-        for at, error in pending:
-            if done.wait(max(0.0, at - time.monotonic())):
+    def start(self) -> None:
+        if self._pending:
+            self._watcher = threading.Thread(target=self._watch, name="twolane-limits", daemon=True)
+            self._watcher.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._done.set()
+        if self._watcher is not None:
+            self._watcher.join()
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        with self._lock:
+            if not self._done.is_set():
+                _raise_in(self._target, error)
+
+    def _watch(self) -> None:
+        for at, error in self._pending:
+            if self._done.wait(max(0.0, at - time.monotonic())):
                 return
-            with lock:
-                if not done.is_set():
-                    interrupt(target, error)
-
-    watcher = threading.Thread(target=watch, name="twolane-limits", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        with lock:
-            done.set()
-        watcher.join()
+            self.interrupt(error)
 
 
-def interrupt(thread_id: int, error: type[BaseException]) -> None:
+def _raise_in(thread_id: int, error: type[BaseException]) -> None:
     """Raise ``error`` in a thread, at its next bytecode.
 
     https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twolane.worker.deadline import Deadline
+    from twolane.worker.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Pool(BasePool):
 
     body_can_be_buffer = True
     deadline: Deadline | None = None
+    watch: Watch | None = None
 
     #: How the last run ended; ``None`` if nothing has run since it was taken.
     ran: Ran | None = None
@@ -67,12 +69,15 @@ class Pool(BasePool):
         timeout_callback: Callable[..., object],
         soft_timeout: float | None = None,
         timeout: float | None = None,
+        correlation_id: str = "",
         **_: Any,
     ) -> None:
         started = time.monotonic()
         accept_callback(os.getpid(), started)
         try:
-            with limits(self._alarms(started, soft_timeout, timeout)):
+            with limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
+                if self.watch is not None:
+                    self.watch.begin(correlation_id, interrupter)
                 result = target(*args, **(kwargs or {}))
         except HardLimitReached as error:
             self.ran = Ran("failed", time.monotonic() - started, error)
@@ -92,6 +97,9 @@ class Pool(BasePool):
             if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
             callback(result)
+        finally:
+            if self.watch is not None:
+                self.watch.end()
 
     def take_ran(self) -> Ran | None:
         ran, self.ran = self.ran, None

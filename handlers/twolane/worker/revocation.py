@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from twolane.state.store import StateStore
+
 PREFIX = "twolane:revoked:"
 STAMP_PREFIX = "twolane:revoked-stamp:"
+_LIST_KEY = "twolane:revoked-list"
 
 #: The longest that SQS keeps a message, in seconds: a revoke must outlive the message it is for.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -61,3 +64,18 @@ def _many(value: Any) -> Iterable[Any]:
     if value is None:
         return ()
     return value if isinstance(value, list | tuple | set) else (value,)
+
+
+def remember(store: StateStore, ids: Iterable[str]) -> None:
+    """Keep the ids on a list, for ``inspect revoked`` only: the newest thousand."""
+    for _ in range(20):
+        text = store.get_many([_LIST_KEY]).get(_LIST_KEY)
+        listed: list[str] = json.loads(text) if text else []
+        kept = [one for one in listed if one not in ids] + list(ids)
+        if store.swap(_LIST_KEY, text, json.dumps(kept[-1000:]), ttl_s=KEEP_S) is None:
+            return
+
+
+def revoked_ids(store: StateStore) -> list[str]:
+    text = store.get_many([_LIST_KEY]).get(_LIST_KEY)
+    return json.loads(text) if text else []

@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import TaskRevokedError
@@ -18,19 +17,18 @@ from twolane.errors import MalformedMessageError, StoreUnavailableError
 from twolane.worker import narration
 from twolane.worker.channel import Channel, Outcome
 from twolane.worker.consumer import TaskConsumer
-from twolane.worker.lease import LeaseState, holder_of, lease_key, read_lease, write_lease
+from twolane.worker.lease import LeaseState, holder_of, write_lease
+from twolane.worker.lookup import Lookup, Opened, open_record
 from twolane.worker.pool import Pool
-from twolane.worker.revocation import revoked_key, stamp_keys
 from twolane.worker.settlement import Settled, is_stopper
 from twolane.worker.timer import Timer
-from twolane.worker.wire import Envelope, open_envelope, to_message
+from twolane.worker.wire import to_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from celery import Celery
 
-    from twolane.state.store import StateStore
     from twolane.worker.deadline import Deadline
     from twolane.worker.deferral import Deferral
     from twolane.worker.lease import Lease, Leases
@@ -45,28 +43,6 @@ _IN_PLACE_S = 1.0
 _LONGEST_RUN_S = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A record with its envelope, or with what is wrong with it."""
-
-    record: Record
-    envelope: Envelope | None
-    problem: MalformedMessageError | None = None
-
-    @property
-    def lease_key(self) -> str | None:
-        if self.envelope is None or self.envelope.task_id is None:
-            return None
-        return lease_key(self.envelope.headers, self.envelope.task_id)
-
-
-def open_record(record: Record) -> Opened:
-    try:
-        return Opened(record, open_envelope(record.body))
-    except MalformedMessageError as error:
-        return Opened(record, None, error)
-
-
 class Worker:
     """An execution environment's worker: it outlives the invocation, its batches do not."""
 
@@ -75,13 +51,13 @@ class Worker:
         app: Celery,
         *,
         hostname: str,
-        store: StateStore | None,
+        lookup: Lookup,
         leases: Leases | None,
         deferral: Deferral,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._store = store
+        self._lookup = lookup
         self._leases = leases
         self._deferral = deferral
         self._clock = clock
@@ -98,59 +74,50 @@ class Worker:
             timer=self._timer,
             on_task_request=self._on_task_request,
         )
-        self._known: Mapping[str, str] = {}
         self._opened: Opened | None = None
         self._held: Lease | None = None
         self._wait_s: float | None = None
 
-    def run(self, records: Iterable[Record], deadline: Deadline | None) -> list[Settled]:
-        """Run a batch in order. Raises nothing that belongs to one record."""
+    def run(
+        self,
+        records: Iterable[Record],
+        deadline: Deadline | None,
+        tell: Callable[[Sequence[Opened]], object] = lambda _: None,
+    ) -> list[Settled]:
+        """Run a batch in order. Raises nothing that belongs to one record.
+
+        ``tell`` is called with the batch once the store has answered, before anything runs.
+        """
         batch = [open_record(record) for record in records]
-        try:
-            self._known = self._look_up(batch)
-        except StoreUnavailableError as error:
-            logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
-            return [self._close(one, Outcome.BROKEN) for one in batch]
         self.pool.deadline = deadline
         settled: list[Settled] = []
+        try:
+            self._lookup.begin(batch)
+            tell(batch)
+            self._run_all(batch, deadline, settled)
+        except StoreUnavailableError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
+            settled += [self._close(one, Outcome.BROKEN) for one in batch[len(settled) :]]
+        return settled
+
+    def _run_all(
+        self, batch: Sequence[Opened], deadline: Deadline | None, settled: list[Settled]
+    ) -> None:
         waiting_groups: set[str | None] = set()
-        for one in batch:
+        for number, one in enumerate(batch):
             record = one.record
             waits = record.is_fifo and record.group_id in waiting_groups
             if waits or (deadline is not None and deadline.too_late_to_start):
                 settled.append(self._close(one, Outcome.UNTOUCHED))
             else:
+                self._lookup.refresh(batch[number:])
                 settled.append(self._run_one(one))
             if record.is_fifo and is_stopper(settled[-1].outcome):
                 waiting_groups.add(record.group_id)
-        return settled
-
-    def _look_up(self, batch: Sequence[Opened]) -> dict[str, str]:
-        """Leases and revocations of the whole batch, in one look-up."""
-        if self._store is None:
-            return {}
-        stamps: dict[str, tuple[str, Any]] = {}
-        keys: list[str] = []
-        revocable: dict[str, str] = {}
-        for one in batch:
-            if one.envelope is not None and one.envelope.task_id is not None:
-                key = revoked_key(one.envelope.task_id)
-                revocable[key] = one.envelope.task_id
-                keys += [one.lease_key or "", key]
-                stamps |= stamp_keys(one.envelope.headers)
-        known = self._store.get_many([*keys, *stamps]) if keys else {}
-        for key, task_id in revocable.items():
-            if key in known:
-                worker_state.revoked.add(task_id)
-        revoked_stamps: dict[str, Any] = worker_state.revoked_stamps
-        for key, (header, value) in stamps.items():
-            if key in known and value not in revoked_stamps.setdefault(header, []):
-                revoked_stamps[header].append(value)
-        return known
 
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
-        with narration.about_task(one.envelope.task_id if one.envelope else None):
+        with narration.about_task(one.task_id):
             try:
                 outcome = self._stood_in_the_way(one) or self._receive(one)
             except MalformedMessageError as error:
@@ -162,15 +129,19 @@ class Worker:
                     "message %s was not settled; it will be delivered again", one.record.message_id
                 )
                 outcome = Outcome.BROKEN
-            return self._close(one, self._end_lease(outcome))
+            self._end_lease(one, outcome)
+            return self._close(one, outcome)
 
     def _stood_in_the_way(self, one: Opened) -> Outcome | None:
         if one.problem is not None:
             raise one.problem
         if self._leases is None or one.lease_key is None:
             return None
-        seen = read_lease(self._known.get(one.lease_key))
-        return self._give_way(self._leases.obstacle(seen, holder_of(one.record.receipt_handle)))
+        record = one.record
+        seen = self._lookup.lease(one)
+        return self._give_way(
+            self._leases.obstacle(seen, holder_of(record.receipt_handle), record.message_id)
+        )
 
     def _give_way(self, lease: Lease | None) -> Outcome | None:
         if lease is None:
@@ -202,17 +173,15 @@ class Worker:
 
     def _empty_timer(self, record: Record) -> None:
         for delay_s, entry in self._timer.take():
-            if delay_s > 0 and delay_s <= _IN_PLACE_S:
+            if 0 < delay_s <= _IN_PLACE_S:
                 self._sleep(delay_s)
             if delay_s <= _IN_PLACE_S:
                 entry()
                 continue
             for request in _requests(entry.args[0]):
                 worker_state.task_ready(request)
-            if self._deferral.defer(record, delay_s, self._clock()):
-                self._channel.mark(record.message_id, Outcome.DEFERRED)
-            else:
-                self._channel.mark(record.message_id, Outcome.POSTPONED)
+            sent = self._deferral.defer(record, delay_s, self._clock())
+            self._channel.mark(record.message_id, Outcome.DEFERRED if sent else Outcome.POSTPONED)
             self._wait_s = delay_s
 
     def _on_task_request(self, request: Any) -> None:
@@ -241,30 +210,29 @@ class Worker:
             LeaseState.RUNNING,
             holder_of(one.record.receipt_handle),
             now + left_s + 1,
+            one.record.message_id,
             worker=self.consumer.hostname,
             since=now,
         )
-        stood = self._leases.take(one.lease_key, read_lease(self._known.get(one.lease_key)), wanted)
+        stood = self._leases.take(one.lease_key, self._lookup.lease(one), wanted)
         if stood is None:
             self._held = wanted
         return self._give_way(stood)
 
-    def _end_lease(self, outcome: Outcome) -> Outcome:
+    def _end_lease(self, one: Opened, outcome: Outcome) -> None:
         held, self._held = self._held, None
-        key = self._opened.lease_key if self._opened else None
-        if held is None or key is None or self._leases is None:
-            return outcome
+        if held is None or one.lease_key is None or self._leases is None:
+            return
         try:
             if outcome is Outcome.ACKNOWLEDGED:
-                self._leases.end(key, held, LeaseState.DONE)
+                self._leases.end(one.lease_key, held, LeaseState.DONE)
             elif outcome is Outcome.REJECTED:
-                self._leases.end(key, held, LeaseState.REJECTED)
+                self._leases.end(one.lease_key, held, LeaseState.REJECTED)
             else:
-                self._leases.release(key, held)
+                self._leases.release(one.lease_key, held)
         except StoreUnavailableError as error:
             # The work itself is settled; only a second delivery would not be recognised.
             logger.warning("%s", error)
-        return outcome
 
     def _close(self, one: Opened, outcome: Outcome) -> Settled:
         settled = Settled(one.record, outcome, self._wait_s)

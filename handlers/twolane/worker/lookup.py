@@ -1,0 +1,95 @@
+"""What the store knows of a batch: leases and revocations, in one look-up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery.worker import state as worker_state
+
+from twolane.errors import MalformedMessageError
+from twolane.worker.lease import Lease, lease_key, read_lease
+from twolane.worker.revocation import revoked_key, stamp_keys
+from twolane.worker.wire import Envelope, open_envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twolane.state.store import StateStore
+    from twolane.worker.records import Record
+
+#: A batch that takes longer than this asks again: a task may have been revoked meanwhile.
+_FRESH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A record with its envelope, or with what is wrong with it."""
+
+    record: Record
+    envelope: Envelope | None
+    problem: MalformedMessageError | None = None
+
+    @property
+    def task_id(self) -> str | None:
+        return self.envelope.task_id if self.envelope else None
+
+    @property
+    def lease_key(self) -> str | None:
+        if self.envelope is None or self.envelope.task_id is None:
+            return None
+        return lease_key(self.envelope.headers, self.envelope.task_id)
+
+
+def open_record(record: Record) -> Opened:
+    try:
+        return Opened(record, open_envelope(record.body))
+    except MalformedMessageError as error:
+        return Opened(record, None, error)
+
+
+class Lookup:
+    """The store's knowledge of the records that are still to run, kept for a second."""
+
+    def __init__(self, store: StateStore | None, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._found: dict[str, str] = {}
+        self._at = 0.0
+
+    def begin(self, batch: Sequence[Opened]) -> None:
+        """Forget the last batch and ask for this one."""
+        self._at = 0.0
+        self.refresh(batch)
+
+    def refresh(self, rest: Sequence[Opened]) -> None:
+        """Ask again if the answer is old. Raises ``StoreUnavailableError``."""
+        now = self._clock()
+        if self._store is None or now - self._at < _FRESH_S:
+            return
+        stamps: dict[str, tuple[str, Any]] = {}
+        revocable: dict[str, str] = {}
+        keys: list[str] = []
+        for one in rest:
+            if one.envelope is not None and one.task_id is not None:
+                revocable[revoked_key(one.task_id)] = one.task_id
+                stamps |= stamp_keys(one.envelope.headers)
+                keys.append(one.lease_key or "")
+        self._found = self._store.get_many([*keys, *revocable, *stamps]) if keys else {}
+        self._at = now
+        worker_state.revoked.update(
+            task_id for key, task_id in revocable.items() if key in self._found
+        )
+        _note_stamps([pair for key, pair in stamps.items() if key in self._found])
+
+    def lease(self, one: Opened) -> Lease | None:
+        return read_lease(self._found.get(one.lease_key or ""))
+
+
+def _note_stamps(revoked: list[tuple[str, Any]]) -> None:
+    """Tell Celery's request which stamps are revoked, where a stock worker keeps them."""
+    known: dict[str, Any] = worker_state.revoked_stamps
+    for header, value in revoked:
+        values = known.setdefault(header, [])
+        if value not in values:
+            values.append(value)

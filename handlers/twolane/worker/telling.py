@@ -1,0 +1,74 @@
+"""The worker's side of ``presence``: what it tells about itself and its batch."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from twolane.errors import StoreUnavailableError
+from twolane.worker.presence import Facts, Presence, task_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from celery import Celery
+
+    from twolane.state.store import StateStore
+    from twolane.worker.consumer import TaskConsumer
+    from twolane.worker.lookup import Opened
+
+logger = logging.getLogger("twolane.worker")
+
+
+class Teller:
+    """Tells the store at cold start and at the start of each batch."""
+
+    def __init__(
+        self,
+        app: Celery,
+        store: StateStore,
+        consumer: TaskConsumer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._app = app
+        self._presence = Presence(store)
+        self._consumer = consumer
+        self._clock = clock
+
+    def enlist(self) -> None:
+        """Become known. A store that is down now costs only ``inspect``, not the cold start."""
+        try:
+            self._presence.enlist(self._consumer.hostname, self._clock())
+            self._presence.tell(self._facts({}))
+        except StoreUnavailableError as error:
+            logger.warning("this worker is not listed for inspect: %s", error)
+
+    def tell(self, batch: Sequence[Opened]) -> None:
+        now = self._clock()
+        with_args = bool(self._app.conf.result_extended)
+        self._presence.tell(
+            self._facts(
+                {
+                    one.lease_key: task_facts(
+                        one.envelope,
+                        hostname=self._consumer.hostname,
+                        now=now,
+                        with_args=with_args,
+                        redelivered=one.record.receive_count > 1,
+                    )
+                    for one in batch
+                    if one.envelope is not None and one.lease_key is not None
+                }
+            )
+        )
+
+    def _facts(self, tasks: dict[str, dict[str, Any]]) -> Facts:
+        return Facts(
+            hostname=self._consumer.hostname,
+            seen=self._clock(),
+            stats=self._consumer.controller.stats(),
+            registered=tuple(
+                sorted(name for name in self._app.tasks if not name.startswith("celery."))
+            ),
+            tasks=tasks,
+        )

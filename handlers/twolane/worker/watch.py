@@ -1,0 +1,85 @@
+"""Stops a running task that is revoked with ``terminate=True``.
+
+A stock worker hears the broadcast and kills the pool's process. Here one thread asks the store once
+a second while a task runs, from the task's second second on, and interrupts the task.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twolane.errors import StoreUnavailableError
+from twolane.worker.limits import TaskTerminated
+from twolane.worker.revocation import read_revocation, revoked_key
+
+if TYPE_CHECKING:
+    from twolane.state.store import StateStore
+    from twolane.worker.limits import Interrupter
+
+logger = logging.getLogger("twolane.worker")
+
+_INTERVAL_S = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Running:
+    """The task that runs, and how to reach it."""
+
+    task_id: str
+    interrupter: Interrupter
+    seen: bool = False
+
+
+class Watch:
+    """One thread for an execution environment; it rests while no batch is being run."""
+
+    def __init__(self, store: StateStore, interval_s: float = _INTERVAL_S) -> None:
+        self._store = store
+        self._interval_s = interval_s
+        self._awake = threading.Event()
+        self._running: Running | None = None
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """A batch begins."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="twolane-watch", daemon=True)
+            self._thread.start()
+        self._awake.set()
+
+    def rest(self) -> None:
+        """The batch has ended: the thread asks nothing until the next one."""
+        self._awake.clear()
+
+    def begin(self, task_id: str, interrupter: Interrupter) -> None:
+        self._running = Running(task_id, interrupter)
+
+    def end(self) -> None:
+        self._running = None
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._awake.wait()
+            pause.wait(self._interval_s)
+            self.look()
+
+    def look(self) -> None:
+        """One look. A task is asked about once it is there for the second time."""
+        running = self._running
+        if running is None:
+            return
+        if not running.seen:
+            running.seen = True
+            return
+        key = revoked_key(running.task_id)
+        try:
+            text = self._store.get_many([key]).get(key)
+        except StoreUnavailableError as error:
+            logger.warning("%s", error)
+            return
+        if text and read_revocation(text).terminate and self._running is running:
+            running.interrupter.interrupt(TaskTerminated)
