@@ -15,9 +15,10 @@ from mangum.protocols.http import HTTPCycle, HTTPCycleState
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
-    from collections.abc import Callable
 
     from mangum.types import ASGI, Message, Response, Scope
+
+    from twolane.api.inline import Lane
 
 logger = logging.getLogger("twolane.api")
 
@@ -38,12 +39,12 @@ class Cycle(HTTPCycle):
         loop: AbstractEventLoop,
         *,
         hold: bool,
-        failed: Callable[[BaseException], None],
+        lane: Lane,
     ) -> None:
         super().__init__(scope, body)
         self.responded: Future[None] = loop.create_future()
         self._gate: Future[None] | None = loop.create_future() if hold else None
-        self._failed = failed
+        self._lane = lane
 
     @property
     def response(self) -> Response:
@@ -64,11 +65,13 @@ class Cycle(HTTPCycle):
             raise
         except BaseException as exc:  # noqa: BLE001
             if self.state is HTTPCycleState.COMPLETE:
-                self._failed(exc)
+                self._lane.failed(exc)
             else:
                 self._abort("An error occurred running the application.", exc)
         else:
             self._abort("The ASGI call returned without completing its response.", None)
+        finally:
+            self._lane.end()
 
     async def send(self, message: Message) -> None:
         await super().send(message)

@@ -1,0 +1,220 @@
+"""What an execution environment keeps from one request to the next, and how it serves each.
+
+One event loop, driven by the handler's thread until the response is complete and, where an
+extension keeps the environment awake, by the extension's thread after it; see ``turns``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from twolane import logs
+from twolane.api import inline, runtime_client, starlette_tasks
+from twolane.api.cycle import Cycle
+from twolane.api.lifespan import Lifespan
+from twolane.api.shutdown import Termination
+from twolane.api.turns import Turns
+from twolane.api.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from contextvars import Context
+
+    from mangum.types import ASGI, LambdaContext, LifespanMode, Response, Scope
+
+    from twolane.api.extension import Extension
+
+logger = logging.getLogger("twolane.api")
+
+#: Of the 500 ms that Lambda gives: for work still going on, and for the lifespan's shutdown.
+_WORK_GRACE_S, _SHUTDOWN_GRACE_S = 0.15, 0.3
+
+
+class Engine:
+    """Serves requests to ``app``, one at a time."""
+
+    def __init__(
+        self, app: ASGI, lifespan: LifespanMode, reserve_s: float, environ: Mapping[str, str]
+    ) -> None:
+        self._app = app
+        self._reserve_s = reserve_s
+        self._environ = environ
+        # A loop of our own for the life of the environment, as under a server: what the lifespan
+        # opens on it stays usable, whichever thread drives it.
+        self._loop = asyncio.new_event_loop()
+        self._driving = threading.Lock()
+        self._driver: int | None = None
+        self._lifespan = Lifespan(app, lifespan, self._loop)
+        self._turns = Turns()
+        self._watchdog = Watchdog()
+        self._termination = Termination(self._terminate)
+        self._extension: Extension | None = None
+        starlette_tasks.install()
+        try:
+            self._begin()
+        except BaseException:
+            self._loop.close()
+            raise
+
+    def _begin(self) -> None:
+        # The lifespan first: an init that fails must not leave a registered extension behind.
+        if not _in_a_loop():
+            self._lifespan.start()
+        address = self._environ.get("AWS_LAMBDA_RUNTIME_API")
+        if address is None:
+            return
+        self._termination.install()
+        # With several processes in one environment (Lambda managed instances) nothing is frozen
+        # between invocations, and extensions get no INVOKE.
+        if "AWS_LAMBDA_MAX_CONCURRENCY" in self._environ:
+            return
+        if runtime_client.listen(self._posted):
+            from twolane.api.extension import Extension
+
+            self._extension = Extension.start(address, self._finish)
+
+    def respond(self, scope: Scope, body: bytes, context: LambdaContext) -> Response:
+        """Run ``app`` for one request: until its response is complete where an extension is there
+        to finish the rest, else until the whole ASGI call is done.
+        """
+        hold = self._extension is not None and self._extension.alive
+        with self._turn():
+            if not self._lifespan.started:
+                self._lifespan.start()
+            if self._lifespan.active:
+                scope["state"] = self._lifespan.state
+            lane = self._lane(scope, context)
+            cycle = Cycle(scope, body, self._loop, hold=hold, lane=lane)
+            task = self._loop.create_task(cycle.run(self._app), context=self._context(lane))
+            if hold:
+                self._loop.run_until_complete(cycle.responded)
+                self._turns.leave(lane.request_id, lambda: self._drive(cycle, task, lane))
+            else:
+                self._loop.run_until_complete(task)
+        if not hold:
+            self._termination.resume()
+        return cycle.response
+
+    def close(self) -> None:
+        """End the lifespan, the loop and every thread but the extension's. Idempotent."""
+        with self._turn():
+            if self._loop.is_closed():
+                return
+            try:
+                self._loop.run_until_complete(self._lifespan.stop())
+                self._loop.run_until_complete(_cancel_all())
+                self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            finally:
+                self._loop.close()
+                self._watchdog.stop()
+
+    def _lane(self, scope: Scope, context: LambdaContext) -> inline.Lane:
+        remaining_ms = getattr(context, "get_remaining_time_in_millis", None)
+        remaining = _forever if remaining_ms is None else _in_seconds(remaining_ms)
+        return inline.Lane(
+            request_id=getattr(context, "aws_request_id", None) or "",
+            label=f"{scope['method']} {scope['path']}",
+            remaining=remaining,
+            # A function with a timeout of a second still gets most of it for its work.
+            reserve_s=min(self._reserve_s, remaining() / 4),
+            watch=self._watchdog.watch,
+        )
+
+    def _context(self, lane: inline.Lane) -> Context:
+        """The context of one request: it ends with it, in whichever thread that is."""
+        told = {"requestId": lane.request_id}
+        if trace := self._environ.get("_X_AMZN_TRACE_ID"):
+            told["traceId"] = trace
+        context = copy_context()
+        context.run(logs.correlation.set, told)
+        context.run(inline.current.set, lane)
+        # Where tasks are published, an enqueue has to give up in time to answer 503.
+        publishing = sys.modules.get("twolane.publish.deadline")
+        if publishing is not None and (left_s := lane.remaining()) < float("inf"):
+            context.run(publishing.deadline.set, time.monotonic() + left_s)
+        return context
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._driving:
+            self._driver = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._driver = None
+
+    def _posted(self, request_id: str) -> None:
+        self._turns.posted(request_id)
+        self._termination.resume()
+
+    def _finish(self, request_id: str, deadline: float) -> None:
+        work = self._turns.take(request_id, max(0.0, deadline - time.time()))
+        if work is not None:
+            work()
+
+    def _drive(self, cycle: Cycle, task: Task[None], lane: inline.Lane) -> None:
+        with self._turn():
+            self._watchdog.watch(lane)
+            cycle.release()
+            self._loop.run_until_complete(task)
+
+    def _terminate(self) -> bool:
+        if self._driver == threading.get_ident():
+            return False
+        if self._driving.acquire(timeout=_WORK_GRACE_S):
+            stop = asyncio.wait_for(self._lifespan.stop(), _SHUTDOWN_GRACE_S)
+            self._shut_down(stop, self._loop.run_until_complete)
+        else:
+            # Work after a response still has the loop: the shutdown runs beside it there.
+            self._shut_down(self._lifespan.stop(), self._run_beside)
+        return True
+
+    def _run_beside(self, stop: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(stop, self._loop).result(_SHUTDOWN_GRACE_S)
+
+    def _shut_down(
+        self,
+        stop: Coroutine[None, None, None],
+        run: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        try:
+            run(stop)
+        except Exception as exc:  # noqa: BLE001
+            logs.emit(
+                logger,
+                "environment.stopped",
+                f"The lifespan's shutdown failed or took over {_SHUTDOWN_GRACE_S} s: {exc!r}",
+                level=logging.ERROR,
+                exc_info=exc,
+            )
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _forever() -> float:
+    return float("inf")
+
+
+def _in_seconds(milliseconds: Callable[[], int]) -> Callable[[], float]:
+    return lambda: milliseconds() / 1000

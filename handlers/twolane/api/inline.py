@@ -1,0 +1,207 @@
+"""The inline lane of one request: its background tasks, and what is done with those left over.
+
+A task that has started runs to its end. One that has not started when the invocation's reserve is
+reached never will: it goes onto its queue if its callable is a Celery task, else it is logged as
+lost, by name. The lane decides that under a lock, for each task exactly once, because the loop's
+thread starts tasks while the watchdog's thread gives up on them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from twolane.api.callables import name_of, publisher_of
+from twolane.logs import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from twolane.api.callables import Work
+
+logger = logging.getLogger("twolane.api")
+
+#: The lane of the request that the current asyncio task serves.
+current: ContextVar[Lane | None] = ContextVar("twolane_inline_lane", default=None)
+
+
+class _State(Enum):
+    WAITING = auto()
+    RUNNING = auto()
+    OVER = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    work: Work
+    state: _State = _State.WAITING
+    since: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return name_of(self.work.func)
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """``remaining`` gives the seconds until the function's timeout; ``reserve_s`` of them are kept
+    for giving up in order. ``watch`` is called when there is something to watch over.
+    """
+
+    request_id: str
+    label: str
+    remaining: Callable[[], float]
+    reserve_s: float
+    watch: Callable[[Lane], None]
+    _entries: dict[int, _Entry] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _told: list[BaseException] = field(default_factory=list)
+    _closed: bool = False
+    ended: bool = False
+
+    def enrol(self, work: Iterable[Work]) -> None:
+        """Take note of tasks before the first one starts."""
+        with self._lock:
+            for one in work:
+                self._entries.setdefault(id(one), _Entry(one))
+        self.watch(self)
+
+    async def run(self, work: Work, call: Callable[[Any], Awaitable[None]]) -> None:
+        """Run one task, unless its time is over; raises what the task raises."""
+        if id(work) not in self._entries:
+            self.enrol([work])
+        entry = self._entries[id(work)]
+        if self.remaining() <= self.reserve_s:
+            self.close()
+        with self._lock:
+            if entry.state is not _State.WAITING:
+                return
+            entry.state, entry.since = _State.RUNNING, time.monotonic()
+        self._tell("inline.started", f"→ {entry.name}", entry)
+        try:
+            await call(work)
+        except BaseException as exc:
+            self._told.append(exc)
+            self._tell(
+                "inline.failed",
+                f"! {entry.name} failed after the response and is not run again: {exc!r}",
+                entry,
+                level=logging.ERROR,
+                exc_info=exc,
+                durationMs=_since_ms(entry),
+            )
+            raise
+        else:
+            self._tell("inline.succeeded", f"← {entry.name}", entry, durationMs=_since_ms(entry))
+        finally:
+            entry.state = _State.OVER
+
+    def close(self) -> None:
+        """The reserve is reached: give up on every task that has not started. Idempotent."""
+        with self._lock:
+            first, self._closed = not self._closed, True
+        if first:
+            left_ms = round(self.remaining() * 1000)
+            self._give_up(f"{left_ms} ms before the function's timeout", defer=True)
+
+    def last_words(self) -> None:
+        """The timeout is about to kill what still runs: say so while there is time to."""
+        with self._lock:
+            running = [entry for entry in self._entries.values() if entry.state is _State.RUNNING]
+        left_ms = round(self.remaining() * 1000)
+        reason = f"is still running {left_ms} ms before the function's timeout, which kills it"
+        for entry in running:
+            self._tell(
+                "inline.lost",
+                f"! {entry.name} {reason}. Make it a Celery task, or raise Timeout.",
+                entry,
+                level=logging.ERROR,
+                reason="timeout",
+                durationMs=_since_ms(entry),
+            )
+        if not running and not self.ended:
+            self._tell(
+                "inline.lost",
+                f"! The work after the response of {self.label} {reason}.",
+                level=logging.ERROR,
+                reason="timeout",
+            )
+
+    def failed(self, exc: BaseException) -> None:
+        """The ASGI call raised after its response; said here unless its task has said it."""
+        if not any(_contains(exc, told) for told in self._told):
+            self._tell(
+                "inline.failed",
+                f"! The work after the response of {self.label} failed: {exc!r}",
+                level=logging.ERROR,
+                exc_info=exc,
+            )
+
+    def end(self) -> None:
+        """The ASGI call is over. What has not started by now is not going to.
+
+        That is so after an exception in an earlier task of the same response: Starlette stops
+        there, under every server, and what follows is not deferred either, so that the order of
+        effects is the same everywhere.
+        """
+        self.ended = True
+        if self._entries:
+            self._give_up("an earlier task of the same response failed", defer=False)
+
+    def _give_up(self, reason: str, *, defer: bool) -> None:
+        with self._lock:
+            waiting = [entry for entry in self._entries.values() if entry.state is _State.WAITING]
+            for entry in waiting:
+                entry.state = _State.OVER
+        for entry in waiting:
+            publish = publisher_of(entry.work) if defer else None
+            if publish is None:
+                self._lose(entry, f"had not started ({reason})")
+            else:
+                self._defer(entry, publish, reason)
+
+    def _defer(self, entry: _Entry, publish: Callable[[], str], reason: str) -> None:
+        try:
+            task_id = publish()
+        except Exception as exc:  # noqa: BLE001
+            self._lose(entry, f"had not started ({reason}) and could not be enqueued", exc)
+        else:
+            self._tell(
+                "inline.deferred",
+                f"↻ {entry.name} had not started ({reason}); it is on its queue now",
+                entry,
+                level=logging.WARNING,
+                taskId=task_id,
+            )
+
+    def _lose(self, entry: _Entry, why: str, exc: BaseException | None = None) -> None:
+        self._tell(
+            "inline.lost",
+            f"! {entry.name} is lost: it {why}. Make it a Celery task, and it is deferred instead.",
+            entry,
+            level=logging.ERROR,
+            exc_info=exc,
+            reason="not started",
+        )
+
+    def _tell(self, event: str, message: str, entry: _Entry | None = None, **fields: Any) -> None:
+        if entry is not None:
+            fields["task"] = entry.name
+        emit(logger, event, message, requestId=self.request_id, **fields)
+
+
+def _since_ms(entry: _Entry) -> float:
+    return round((time.monotonic() - entry.since) * 1000, 1)
+
+
+def _contains(exc: BaseException, told: BaseException) -> bool:
+    if exc is told:
+        return True
+    return isinstance(exc, BaseExceptionGroup) and any(
+        _contains(inner, told) for inner in exc.exceptions
+    )
