@@ -40,7 +40,14 @@ def emit(
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what cannot be serialised is shown by its ``repr``."""
+    """A record as one line of JSON; what cannot be serialised is shown by its ``repr``.
+
+    ``end`` is what a handler needs that, unlike the standard library's, ends no line by itself.
+    """
+
+    def __init__(self, end: str = "") -> None:
+        super().__init__()
+        self._end = end
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -55,7 +62,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["errorType"] = record.exc_info[0].__name__
             line["stackTrace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=repr, ensure_ascii=False)
+        return json.dumps(line, default=repr, ensure_ascii=False) + self._end
 
 
 def configure(environ: dict[str, str] | None = None) -> None:
@@ -72,5 +79,7 @@ def configure(environ: dict[str, str] | None = None) -> None:
         root.addHandler(logging.StreamHandler(sys.stdout))
     for handler in root.handlers:
         if not isinstance(handler.formatter, JsonFormatter):
-            handler.setFormatter(JsonFormatter())
+            # awslambdaric's handler writes what the formatter gives, and no more.
+            ends_lines = isinstance(handler, logging.StreamHandler)
+            handler.setFormatter(JsonFormatter("" if ends_lines else "\n"))
     root.setLevel(env.get("AWS_LAMBDA_LOG_LEVEL", "INFO"))
