@@ -1,0 +1,42 @@
+"""Queues on a clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from twolane_local.journal import Journal
+from twolane_local.queues.core import QueueService
+
+
+class HandClock:
+    """A clock that a test sets; nothing in these tests waits on it."""
+
+    def __init__(self) -> None:
+        self.now = 1_767_225_600.0
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing may wait here")
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        raise AssertionError("nothing may wait here")
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def journal(clock: HandClock) -> Journal:
+    return Journal(clock)
+
+
+@pytest.fixture
+def queues(clock: HandClock, journal: Journal) -> QueueService:
+    return QueueService(clock, journal, rng=random.Random(7))

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from twolane_local.journal import Journal
+from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.queues.errors import (
+    InvalidParameterValueError,
+    OverLimitError,
+    QueueDoesNotExistError,
+    ReceiptHandleIsInvalidError,
+)
+from twolane_local.virtual_clock import VirtualClock, run_virtual
+
+DLQ = "arn:aws:sqs:us-east-1:123456789012:dead"
+
+
+def bodies(received):
+    return [one.message.body for one in received]
+
+
+def counts(queues, name="q"):
+    queue = queues.settled(name)
+    return {state: queue.count(state) for state in ("visible", "delayed", "in flight")}
+
+
+def test_a_received_message_is_invisible_until_its_timeout_and_then_counts_a_receive(queues, clock):
+    queues.create("q", {"VisibilityTimeout": "30"})
+    sent = queues.send("q", NewMessage("hello"))
+    first = queues.receive("q")[0]
+    assert (first.message, first.receive_count) == (sent, 1)
+    assert first.first_received_at == clock.now
+    assert queues.receive("q") == []
+    assert counts(queues) == {"visible": 0, "delayed": 0, "in flight": 1}
+    clock.now += 29.999
+    assert queues.receive("q") == []
+    clock.now += 0.001
+    second = queues.receive("q")[0]
+    assert second.receive_count == 2
+    assert second.first_received_at == first.first_received_at
+    assert second.receipt_handle != first.receipt_handle
+
+
+def test_a_deleted_message_is_gone(queues):
+    queues.create("q")
+    queues.send("q", NewMessage("hello"))
+    handle = queues.receive("q")[0].receipt_handle
+    assert queues.delete("q", handle)
+    assert not queues.delete("q", handle), "a second delete succeeds and does nothing"
+    assert len(queues.settled("q")) == 0
+
+
+def test_only_the_most_recent_receipt_handle_deletes(queues, clock):
+    queues.create("q")
+    queues.send("q", NewMessage("hello"))
+    old = queues.receive("q")[0].receipt_handle
+    clock.now += 30
+    new = queues.receive("q")[0].receipt_handle
+    assert not queues.delete("q", old)
+    assert queues.delete("q", new)
+
+
+def test_a_handle_still_deletes_while_its_message_is_visible_again(queues, clock):
+    queues.create("q")
+    queues.send("q", NewMessage("a"))
+    queues.send("q", NewMessage("b"))
+    handle = queues.receive("q")[0].receipt_handle
+    clock.now += 30
+    assert queues.delete("q", handle)
+    assert bodies(queues.receive("q", 10)) == ["b"]
+
+
+@pytest.mark.parametrize("handle", ["", "nonsense", "e30=", "%%%"])
+def test_what_is_no_receipt_handle_is_refused(queues, handle):
+    queues.create("q")
+    with pytest.raises(ReceiptHandleIsInvalidError):
+        queues.delete("q", handle)
+
+
+def test_the_handle_of_another_queue_is_refused(queues):
+    queues.create("q")
+    queues.create("other")
+    queues.send("other", NewMessage("x"))
+    handle = queues.receive("other")[0].receipt_handle
+    with pytest.raises(ReceiptHandleIsInvalidError):
+        queues.delete("q", handle)
+
+
+def test_a_delayed_message_comes_when_it_is_due(queues, clock):
+    queues.create("q", {"DelaySeconds": "5"})
+    queues.send("q", NewMessage("of the queue"))
+    queues.send("q", NewMessage("own", delay_s=10))
+    queues.send("q", NewMessage("none", delay_s=0))
+    assert counts(queues) == {"visible": 1, "delayed": 2, "in flight": 0}
+    assert bodies(queues.receive("q", 10)) == ["none"]
+    clock.now += 5
+    assert bodies(queues.receive("q", 10)) == ["of the queue"]
+    clock.now += 5
+    assert bodies(queues.receive("q", 10)) == ["own"]
+
+
+def test_a_visibility_of_zero_gives_a_message_back_at_once(queues):
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    handle = queues.receive("q")[0].receipt_handle
+    queues.change_visibility("q", handle, 0)
+    assert counts(queues) == {"visible": 1, "delayed": 0, "in flight": 0}
+    assert queues.receive("q")[0].receive_count == 2
+
+
+def test_a_changed_visibility_counts_from_now_and_only_once(queues, clock):
+    queues.create("q", {"VisibilityTimeout": "60"})
+    queues.send("q", NewMessage("x"))
+    handle = queues.receive("q")[0].receipt_handle
+    clock.now += 15
+    queues.change_visibility("q", handle, 10)
+    clock.now += 9.9
+    assert queues.receive("q") == []
+    clock.now += 0.1
+    assert bodies(queues.receive("q")) == ["x"]
+    clock.now += 59
+    assert queues.receive("q") == [], "the next receive has the queue's timeout again"
+
+
+def test_visibility_cannot_be_changed_once_it_is_over(queues, clock):
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    handle = queues.receive("q")[0].receipt_handle
+    clock.now += 30
+    with pytest.raises(InvalidParameterValueError, match="not available for visibility"):
+        queues.change_visibility("q", handle, 30)
+
+
+def test_visibility_ends_twelve_hours_after_the_receive(queues, clock):
+    queues.create("q", {"VisibilityTimeout": "43200"})
+    queues.send("q", NewMessage("x"))
+    handle = queues.receive("q")[0].receipt_handle
+    clock.now += 1
+    with pytest.raises(InvalidParameterValueError, match="beyond the limit"):
+        queues.change_visibility("q", handle, 43_200)
+    queues.change_visibility("q", handle, 43_199)
+
+
+def test_a_receive_may_set_its_own_visibility(queues, clock):
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    queues.receive("q", visibility_s=5)
+    clock.now += 5
+    assert queues.receive("q")
+    queues.create("zero")
+    queues.send("zero", NewMessage("x"))
+    assert queues.receive("zero", visibility_s=0)
+    assert queues.receive("zero", visibility_s=0)[0].receive_count == 2
+
+
+def test_a_message_goes_to_the_dead_letter_queue_when_it_would_be_received_too_often(
+    queues, clock, journal
+):
+    queues.create("dead")
+    queues.create(
+        "q", {"RedrivePolicy": f'{{"deadLetterTargetArn":"{DLQ}","maxReceiveCount":"2"}}'}
+    )
+    sent = queues.send("q", NewMessage("poison"))
+    queues.send("q", NewMessage("good", delay_s=60))
+    for _ in range(2):
+        assert bodies(queues.receive("q")) == ["poison"]
+        clock.now += 30
+    assert bodies(queues.receive("q", 10)) == ["good"]
+    dead = queues.receive("dead")[0]
+    assert dead.message.id == sent.id
+    assert dead.message.body == "poison"
+    assert dead.message.sent_at == sent.sent_at, "a standard queue keeps the time of sending"
+    assert dead.message.dead_letter_source == "arn:aws:sqs:us-east-1:123456789012:q"
+    assert [(e.kind, e.queue) for e in journal if e.message_id == sent.id] == [
+        ("message.sent", "q"),
+        ("message.received", "q"),
+        ("message.returned", "q"),
+        ("message.received", "q"),
+        ("message.returned", "q"),
+        ("message.dead_lettered", "q"),
+        ("message.received", "dead"),
+    ]
+
+
+def test_without_its_dead_letter_queue_a_message_stays(queues, clock):
+    policy = f'{{"deadLetterTargetArn":"{DLQ}","maxReceiveCount":1}}'
+    queues.create("q", {"RedrivePolicy": policy})
+    queues.send("q", NewMessage("x"))
+    for count in (1, 2, 3):
+        assert queues.receive("q")[0].receive_count == count
+        clock.now += 30
+
+
+def test_messages_expire_with_the_retention_period_even_in_flight(queues, clock, journal):
+    queues.create("q", {"MessageRetentionPeriod": "60"})
+    for body in ("in flight", "visible"):
+        queues.send("q", NewMessage(body))
+    queues.send("q", NewMessage("delayed", delay_s=900))
+    handle = queues.receive("q", visibility_s=3600)[0].receipt_handle
+    clock.now += 60
+    assert counts(queues) == {"visible": 0, "delayed": 0, "in flight": 0}
+    assert not queues.delete("q", handle)
+    assert [e.kind for e in journal].count("message.expired") == 3
+    assert queues.receive("q") == []
+
+
+def test_a_shorter_retention_period_applies_to_what_is_there(queues, clock):
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    clock.now += 100
+    queues.configure("q", {"MessageRetentionPeriod": "60"})
+    assert queues.receive("q") == []
+
+
+def test_in_flight_messages_are_limited(queues, monkeypatch):
+    monkeypatch.setattr("twolane_local.queues.core.IN_FLIGHT_LIMIT", 3)
+    queues.create("q")
+    for _ in range(5):
+        queues.send("q", NewMessage("x"))
+    assert len(queues.receive("q", 10)) == 3
+    with pytest.raises(OverLimitError):
+        queues.receive("q")
+
+
+def test_an_unknown_queue_is_refused(queues):
+    with pytest.raises(QueueDoesNotExistError):
+        queues.send("nowhere", NewMessage("x"))
+
+
+def test_ids_repeat_with_the_seed(clock):
+    def run():
+        service = QueueService(clock, Journal(clock), rng=random.Random(3))
+        service.create("q")
+        service.send("q", NewMessage("x"))
+        return service.receive("q")
+
+    assert run() == run()
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_random_history_loses_and_doubles_nothing(clock, fifo):
+    """What was sent is delivered until it is deleted; in a FIFO group strictly in order."""
+    rng = random.Random(11)
+    queues = QueueService(clock, Journal(clock), rng=rng)
+    name = "q.fifo" if fifo else "q"
+    queues.create(name, {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {})
+    sent, done, held = [], [], []
+    for step in range(3_000):
+        match rng.randrange(5):
+            case 0 | 1:
+                group = f"g{rng.randrange(4)}" if fifo else None
+                delay = None if fifo else rng.choice([None, None, 3])
+                sent.append(queues.send(name, NewMessage(str(step), delay_s=delay, group_id=group)))
+            case 2:
+                held += queues.receive(name, rng.randint(1, 10))
+            case 3:
+                clock.now += rng.choice([0, 0.5, 7])
+            case 4 if held:
+                one = held.pop(rng.randrange(len(held)))
+                try:
+                    if rng.random() < 0.3:
+                        queues.change_visibility(name, one.receipt_handle, 0)
+                    elif queues.delete(name, one.receipt_handle):
+                        done.append(one.message)
+                except InvalidParameterValueError:
+                    pass  # its visibility timeout was over
+        queue = queues.settled(name)
+        assert len(queue) == sum(counts(queues, name).values()) == len(sent) - len(done)
+    while len(done) < len(sent):
+        clock.now += 1
+        for one in queues.receive(name, 10):
+            queues.delete(name, one.receipt_handle)
+            done.append(one.message)
+    assert sorted(m.id for m in done) == sorted(m.id for m in sent)
+
+
+def test_cost_does_not_grow_with_depth(clock):
+    """Steps are counted, not timed: the heaps' lengths stay in step with what is on the queue."""
+    queues = QueueService(clock, Journal(clock, size=10))
+    queues.create("q")
+    for _ in range(2_000):
+        queues.send("q", NewMessage("x"))
+    for _ in range(2_000):
+        queues.delete("q", queues.receive("q")[0].receipt_handle)
+    queue = queues.settled("q")
+    assert len(queue) == 0
+    assert len(queue._due) < 200
+    assert len(queue._ages) < 200
+
+
+def test_waiting_ends_with_the_message_the_delay_the_timeout_or_the_visibility():
+    async def main(clock: VirtualClock) -> None:
+        queues = QueueService(clock, Journal(clock))
+        queues.create("q")
+        start = clock.time()
+        assert not await queues.wait("q", 20)
+        assert clock.time() - start == 20
+        queues.send("q", NewMessage("x", delay_s=7))
+        assert await queues.wait("q", 20)
+        assert clock.time() - start == 27
+        queues.receive("q", visibility_s=5)
+        assert await queues.wait("q", None)
+        assert clock.time() - start == 32
+
+    run_virtual(main)
+
+
+def test_waiting_ends_when_another_thread_sends():
+    import asyncio
+    import threading
+
+    from twolane_local.clock import SystemClock
+
+    async def main() -> None:
+        clock = SystemClock()
+        queues = QueueService(clock, Journal(clock))
+        queues.create("q")
+        waiting = asyncio.ensure_future(queues.wait("q", 20))
+        await asyncio.sleep(0)
+        thread = threading.Thread(target=queues.send, args=("q", NewMessage("x")))
+        thread.start()
+        assert await waiting
+        thread.join()
+
+    asyncio.run(main())
