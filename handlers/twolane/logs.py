@@ -83,3 +83,5 @@ def configure(environ: dict[str, str] | None = None) -> None:
             ends_lines = isinstance(handler, logging.StreamHandler)
             handler.setFormatter(JsonFormatter("" if ends_lines else "\n"))
     root.setLevel(env.get("AWS_LAMBDA_LOG_LEVEL", "INFO"))
+    # botocore tells at INFO where it found credentials and endpoints, at every cold start.
+    logging.getLogger("botocore").setLevel(max(root.level, logging.WARNING))
