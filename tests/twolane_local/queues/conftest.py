@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from twolane_local.journal import Journal
 from twolane_local.queues.core import QueueService
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class HandClock:

@@ -239,41 +239,67 @@ def test_ids_repeat_with_the_seed(clock):
     assert run() == run()
 
 
+class History:
+    """Random senders and receivers on one queue, and what must hold after each step."""
+
+    def __init__(self, clock, *, fifo):
+        self.rng, self.clock, self.fifo = random.Random(11), clock, fifo
+        self.queues = QueueService(clock, Journal(clock), rng=self.rng)
+        self.name = "q.fifo" if fifo else "q"
+        fifo_attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+        self.queues.create(self.name, fifo_attributes if fifo else {})
+        self.left, self.held, self.sent = {}, [], 0
+
+    def send(self):
+        self.sent += 1
+        group = f"g{self.rng.randrange(4)}" if self.fifo else None
+        delay = None if self.fifo else self.rng.choice([None, None, 3])
+        message = self.queues.send(
+            self.name, NewMessage(str(self.sent), delay_s=delay, group_id=group)
+        )
+        self.left[message.id] = message
+
+    def receive(self):
+        received = self.queues.receive(self.name, self.rng.randint(1, 10))
+        if self.fifo:
+            for group in {one.message.group_id for one in received}:
+                got = [one.message for one in received if one.message.group_id == group]
+                oldest = [m for m in self.left.values() if m.group_id == group][: len(got)]
+                assert got == oldest, "a group is handed out from its oldest message on"
+        assert len({one.message.id for one in received}) == len(received)
+        self.held += received
+
+    def wait(self):
+        self.clock.now += self.rng.choice([0, 0.5, 7])
+
+    def finish(self):
+        if not self.held:
+            return
+        one = self.held.pop(self.rng.randrange(len(self.held)))
+        try:
+            if self.rng.random() < 0.3:
+                self.queues.change_visibility(self.name, one.receipt_handle, 0)
+            elif self.queues.delete(self.name, one.receipt_handle):
+                del self.left[one.message.id]
+        except InvalidParameterValueError:
+            pass  # its visibility timeout was over
+
+
 @pytest.mark.parametrize("fifo", [False, True])
 def test_a_random_history_loses_and_doubles_nothing(clock, fifo):
-    """What was sent is delivered until it is deleted; in a FIFO group strictly in order."""
-    rng = random.Random(11)
-    queues = QueueService(clock, Journal(clock), rng=rng)
-    name = "q.fifo" if fifo else "q"
-    queues.create(name, {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {})
-    sent, done, held = [], [], []
-    for step in range(3_000):
-        match rng.randrange(5):
-            case 0 | 1:
-                group = f"g{rng.randrange(4)}" if fifo else None
-                delay = None if fifo else rng.choice([None, None, 3])
-                sent.append(queues.send(name, NewMessage(str(step), delay_s=delay, group_id=group)))
-            case 2:
-                held += queues.receive(name, rng.randint(1, 10))
-            case 3:
-                clock.now += rng.choice([0, 0.5, 7])
-            case 4 if held:
-                one = held.pop(rng.randrange(len(held)))
-                try:
-                    if rng.random() < 0.3:
-                        queues.change_visibility(name, one.receipt_handle, 0)
-                    elif queues.delete(name, one.receipt_handle):
-                        done.append(one.message)
-                except InvalidParameterValueError:
-                    pass  # its visibility timeout was over
-        queue = queues.settled(name)
-        assert len(queue) == sum(counts(queues, name).values()) == len(sent) - len(done)
-    while len(done) < len(sent):
-        clock.now += 1
-        for one in queues.receive(name, 10):
-            queues.delete(name, one.receipt_handle)
-            done.append(one.message)
-    assert sorted(m.id for m in done) == sorted(m.id for m in sent)
+    history = History(clock, fifo=fifo)
+    steps = [history.send, history.send, history.receive, history.wait, history.finish]
+    for _ in range(3_000):
+        history.rng.choice(steps)()
+        queue = history.queues.settled(history.name)
+        assert len(queue) == sum(counts(history.queues, history.name).values())
+        assert len(queue) == len(history.left)
+    while history.left:
+        clock.now += 30
+        history.receive()
+        while history.held:
+            history.finish()
+    assert history.sent > 1_000
 
 
 def test_cost_does_not_grow_with_depth(clock):

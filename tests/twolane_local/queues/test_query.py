@@ -34,7 +34,7 @@ def test_create_send_receive_delete(call, queues):
     assert call(
         "Action=CreateQueue&QueueName=q&Attribute.1.Name=DelaySeconds&Attribute.1.Value=0"
         "&Tag.1.Key=team&Tag.1.Value=a%26b"
-    ) == (  # fmt: skip
+    ) == (
         f"<CreateQueueResponse {NS}><CreateQueueResult>"
         "<QueueUrl>http://localhost:4566/123456789012/q</QueueUrl>"
         f"</CreateQueueResult>{META}</CreateQueueResponse>"
