@@ -1,0 +1,155 @@
+"""Virtual time for tests: a day of waiting passes in milliseconds, in the same order every time.
+
+The event loop itself is virtual. Whenever nothing is ready to run, its clock leaps to the next
+timer, so that every ``asyncio.sleep``, timeout and ``Clock`` wait is instant, and time stands still
+while anything runs. Work on threads (``asyncio.to_thread``, ``run_in_executor``, or whatever is
+wrapped in ``VirtualClock.real_work``) is waited for in real time before the clock leaps.
+
+    def test_a_day() -> None:
+        async def main(clock: VirtualClock) -> None:
+            await clock.sleep(86_400)
+
+        run_virtual(main, start=1_767_225_600.0)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+
+from twolane_local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from concurrent.futures import Executor
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+#: Real seconds after which work that does not end is taken for a dead end.
+_STALLED_S = 30.0
+#: Real seconds that an open socket is given to speak before the clock leaps.
+_SOCKET_GRACE_S = 0.005
+#: 2026-01-01T00:00:00Z
+NEW_YEAR = 1_767_225_600.0
+
+
+class StalledError(LocalError):
+    """Everything waits, and nothing is left that could wake it: no timer, no thread, no socket."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock leaps over what would be waiting."""
+
+    def __init__(self, start: float = NEW_YEAR, on_leap: Callable[[float], None] | None = None):
+        self.epoch_s = start
+        self.real_work = 0
+        self._on_leap = on_leap
+        super().__init__(_LeapingSelector(self))
+        # asyncio runs a timer once its time lies below now + resolution, and at the size of an
+        # epoch a float's own steps are 0.2 µs: the system's nanosecond would vanish in the sum.
+        self._clock_resolution = 1e-6
+        self.own_sockets = len(self.selector.get_map())
+        if on_leap is not None:
+            on_leap(start)
+
+    @property
+    def selector(self) -> selectors.BaseSelector:
+        selector: selectors.BaseSelector = self._selector  # type: ignore[attr-defined]
+        return selector
+
+    def time(self) -> float:
+        """The loop's own time is the virtual wall clock: one axis, nothing to convert."""
+        return self.epoch_s
+
+    def leap(self, seconds: float) -> None:
+        """Move the clock; timers that are then due run next."""
+        self.epoch_s += seconds
+        if self._on_leap is not None:
+            self._on_leap(self.epoch_s)
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self.real_work += 1
+        future.add_done_callback(self._work_ended)
+        return future
+
+    def _work_ended(self, _: object) -> None:
+        self.real_work -= 1
+
+
+class _LeapingSelector(selectors.DefaultSelector):
+    """Where a loop would block, its virtual clock leaps instead."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if self._loop.real_work:
+            return self._real(_STALLED_S)
+        sockets = len(self.get_map()) > self._loop.own_sockets
+        if sockets and (ready := super().select(_SOCKET_GRACE_S)):
+            return ready
+        if timeout is None:
+            return super().select(None) if sockets else self._real(_STALLED_S)
+        self._loop.leap(timeout)
+        return []
+
+    def _real(self, seconds: float) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(seconds)
+        if not ready:
+            raise StalledError
+        return ready
+
+
+class VirtualClock:
+    """``twolane_local.clock.Clock`` on a ``VirtualLoop``."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        return self._loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @contextmanager
+    def real_work(self) -> Iterator[None]:
+        """Time stands still inside: for work on threads or processes that the loop cannot see."""
+        self._loop.real_work += 1
+        try:
+            yield
+        finally:
+            self._loop.real_work -= 1
+
+
+def run_virtual(
+    main: Callable[[VirtualClock], Coroutine[Any, Any, T]],
+    *,
+    start: float = NEW_YEAR,
+    on_leap: Callable[[float], None] | None = None,
+) -> T:
+    """Run ``main`` to its end in virtual time that begins at ``start`` (epoch seconds).
+
+    ``on_leap`` is told each new time, first ``start``: to move a patched ``time.time`` along.
+    """
+    loop = VirtualLoop(start, on_leap)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main(VirtualClock(loop)))
