@@ -7,8 +7,7 @@ reads it: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu.utils.json import dumps
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1_048_576
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A message that is ready to go, and what is told of it."""
 
     task_id: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kombu import transport as kombu_transport
 
-from twolane.publish import groups
+from twolane.publish import groups, results
 
 LIGHT = "twolane.publish.transport:Transport"
 
@@ -20,3 +20,4 @@ def install() -> None:
         # A name that was resolved before us is kept there.
         vars(kombu_transport)["_transport_cache"].pop(alias, None)
     groups.install()
+    results.install()

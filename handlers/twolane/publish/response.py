@@ -7,8 +7,7 @@ https://www.rfc-editor.org/rfc/rfc9112
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _MAX_LINE = 65536
 _MAX_HEADERS = 100
@@ -18,8 +17,7 @@ class BrokenResponseError(ConnectionError):
     """The server hung up, or did not speak HTTP/1.1; whether it took the request is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A whole answer; ``reusable``: whether another request may follow on the connection."""
 
     status: int

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,13 +18,19 @@ if TYPE_CHECKING:
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a request is signed with; only the key's id may ever be shown."""
+class Credentials(NamedTuple):
+    """What a request is signed with; only the key's id may ever be shown.
+
+    A named tuple like all small values on the light path: a frozen dataclass takes ten times as
+    long to define, and cold starts define every class once.
+    """
 
     access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    secret_access_key: str
+    session_token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.access_key_id!r}, …)"
 
 
 def signed_headers(

@@ -7,8 +7,7 @@ Everything is read from what the Celery application already says: ``broker_url``
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from twolane.publish.sigv4 import Credentials
@@ -33,8 +32,7 @@ _REGIONAL_HOST = re.compile(
 _PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One server to connect to. ``host`` is as the Host header has it: no default port."""
 
     secure: bool
@@ -56,8 +54,7 @@ class Endpoint:
         return cls(secure, parts.hostname, parts.port or (443 if secure else 80))
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One queue, and all that a request to it needs."""
 
     queue_url: str
@@ -66,8 +63,7 @@ class Target:
     credentials: Credentials
 
 
-@dataclass(frozen=True, slots=True)
-class Broker:
+class Broker(NamedTuple):
     """What kombu's connection says: the parts of ``broker_url`` and the transport's options."""
 
     options: Mapping[str, Any]
