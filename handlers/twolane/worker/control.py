@@ -55,7 +55,7 @@ def install() -> None:
 class Control(CeleryControl):
     """Celery's remote control client, for workers that live for one batch at a time."""
 
-    def broadcast(  # type: ignore[override]  # noqa: PLR0917 - Celery's signature
+    def broadcast(  # noqa: PLR0917 - Celery's signature
         self,
         command: str,
         arguments: Mapping[str, Any] | None = None,

@@ -20,8 +20,11 @@ LONGEST_DELAY_S = 900
 class LongDelays(Protocol):
     """Who sends a message that is due later than SQS can delay it."""
 
-    def schedule(self, record: Record, due: float) -> None:
-        """Have the record's body sent to its queue at ``due`` (epoch seconds)."""
+    def schedule(self, record: Record, due: float) -> bool:
+        """Have the record's body sent to its queue at ``due`` (epoch seconds).
+
+        ``False`` where that is not possible for this record; whatever goes wrong is raised.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +46,16 @@ class Deferral:
         """
         if record.is_fifo:
             return False
-        if delay_s > LONGEST_DELAY_S and self.long_delays is not None:
-            self.long_delays.schedule(record, now + delay_s)
-        else:
-            # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
-            self.queues.send(
-                record.queue_arn,
-                record.body,
-                delay_s=min(math.ceil(delay_s), LONGEST_DELAY_S),
-                attributes=sent_attributes(record.message_attributes),
-            )
+        long_delays = self.long_delays if delay_s > LONGEST_DELAY_S else None
+        if long_delays is not None and long_delays.schedule(record, now + delay_s):
+            return True
+        # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
+        self.queues.send(
+            record.queue_arn,
+            record.body,
+            delay_s=min(math.ceil(delay_s), LONGEST_DELAY_S),
+            attributes=sent_attributes(record.message_attributes),
+        )
         return True
 
 

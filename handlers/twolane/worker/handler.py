@@ -11,6 +11,7 @@ from celery import _state, signals
 from celery.app.trace import setup_worker_optimizations
 
 from twolane import logs
+from twolane.claimcheck import claim_check
 from twolane.publish import install
 from twolane.state import find_store
 from twolane.worker import control
@@ -19,8 +20,9 @@ from twolane.worker.deferral import Deferral
 from twolane.worker.lease import Leases
 from twolane.worker.lookup import Lookup
 from twolane.worker.naming import node_name
-from twolane.worker.queues import BotoQueues, QueueClient
+from twolane.worker.queues import QueueClient, Sqs
 from twolane.worker.records import parse_event
+from twolane.worker.scheduling import schedules
 from twolane.worker.settlement import Settled, response, visibility_s
 from twolane.worker.telling import Teller
 from twolane.worker.watch import Watch
@@ -41,7 +43,7 @@ class WorkerHandler:
 
     Give the function an event source mapping with ``ReportBatchItemFailures``. The keyword
     arguments are seams for tests: the state store (by default the application's own), SQS, the
-    environment and the clock.
+    Celery node's name, the environment and the clock.
     """
 
     def __init__(
@@ -50,14 +52,15 @@ class WorkerHandler:
         *,
         store: StateStore | None = None,
         queues: QueueClient | None = None,
+        hostname: str | None = None,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
     ) -> None:
         logs.configure()
         install()
         control.install()
-        self._queues = queues or BotoQueues(environ)
-        hostname = node_name(environ)
+        self._queues = queues or Sqs(environ)
+        hostname = hostname or node_name(environ)
         _prepare(app, hostname)
         store = store or find_store(app)
         self._worker = Worker(
@@ -65,7 +68,8 @@ class WorkerHandler:
             hostname=hostname,
             lookup=Lookup(store, clock),
             leases=Leases(store, clock, _keep_s(app)) if store else None,
-            deferral=Deferral(self._queues),
+            deferral=Deferral(self._queues, schedules(environ)),
+            redeem=claim.redeem if (claim := claim_check(app)) else _itself,
             clock=clock,
         )
         self._watch = self._worker.pool.watch = Watch(store) if store else None
@@ -137,6 +141,11 @@ def _keep_s(app: Celery) -> float:
 def _request(context: Any) -> dict[str, str]:
     request_id = getattr(context, "aws_request_id", None)
     return {"requestId": request_id} if request_id else {}
+
+
+def _itself(body: str) -> str:
+    """Without a claim check every body is the message."""
+    return body
 
 
 def _nothing(_: object) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state as worker_state
 
-from twolane.errors import MalformedMessageError
 from twolane.worker.lease import Lease, lease_key, read_lease
 from twolane.worker.revocation import revoked_key, stamp_keys
 from twolane.worker.wire import Envelope, open_envelope
@@ -28,7 +27,7 @@ class Opened:
 
     record: Record
     envelope: Envelope | None
-    problem: MalformedMessageError | None = None
+    problem: Exception | None = None
 
     @property
     def task_id(self) -> str | None:
@@ -41,10 +40,11 @@ class Opened:
         return lease_key(self.envelope.headers, self.envelope.task_id)
 
 
-def open_record(record: Record) -> Opened:
+def open_record(record: Record, redeem: Callable[[str], str]) -> Opened:
+    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways."""
     try:
-        return Opened(record, open_envelope(record.body))
-    except MalformedMessageError as error:
+        return Opened(record, open_envelope(redeem(record.body)))
+    except Exception as error:  # noqa: BLE001 - it is about this record: it is raised in its turn
         return Opened(record, None, error)
 
 

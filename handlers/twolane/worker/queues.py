@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane.publish.client import SqsClient
+from twolane.publish.errors import EnqueueError
+from twolane.publish.target import Broker, resolve
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("twolane.worker")
 
 
 class QueueClient(Protocol):
@@ -18,7 +23,10 @@ class QueueClient(Protocol):
     def send(
         self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
     ) -> None:
-        """Send one message; whatever goes wrong is raised."""
+        """Send one message; whatever goes wrong is raised.
+
+        ``attributes`` are as an event has them, in SendMessage's names; binary values in base64.
+        """
 
     def change_visibility(self, queue_arn: str, changes: Sequence[tuple[str, int]]) -> None:
         """Set the visibility timeout of (receipt handle, seconds) pairs.
@@ -38,37 +46,34 @@ def queue_url(queue_arn: str, environ: Mapping[str, str]) -> str:
     return f"{endpoint.rstrip('/')}/{account}/{name}"
 
 
-class BotoQueues:
-    """SQS through boto3, which is imported on the first call: most invocations need none."""
+class Sqs:
+    """SQS by the light client; by boto3 where the credentials are not in the environment."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
-        self._clients: dict[str, Any] = {}
+        self._light = SqsClient()
+        self._boto: dict[str, Any] = {}
 
     def send(
         self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
     ) -> None:
-        self._client(queue_arn).send_message(
-            QueueUrl=queue_url(queue_arn, self._environ),
-            MessageBody=body,
-            DelaySeconds=delay_s,
-            MessageAttributes=attributes,
-        )
+        fields: dict[str, Any] = {"MessageBody": body, "DelaySeconds": delay_s}
+        if attributes:
+            fields["MessageAttributes"] = attributes
+        self._call("SendMessage", queue_arn, fields)
 
     def change_visibility(self, queue_arn: str, changes: Sequence[tuple[str, int]]) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        # At most ten entries a call:
+        # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
         for start in range(0, len(changes), 10):
             entries = [
                 {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
                 for number, (receipt, seconds) in enumerate(changes[start : start + 10])
             ]
             try:
-                answer = self._client(queue_arn).change_message_visibility_batch(
-                    QueueUrl=queue_url(queue_arn, self._environ), Entries=entries
-                )
-                refused = answer.get("Failed", [])
-            except (BotoCoreError, ClientError) as error:
+                answer = self._call("ChangeMessageVisibilityBatch", queue_arn, {"Entries": entries})
+                refused = answer.get("Failed") or []
+            except EnqueueError as error:
                 refused = [{"Message": str(error)}]
             for refusal in refused:
                 logger.warning(
@@ -78,10 +83,47 @@ class BotoQueues:
                     refusal.get("Message"),
                 )
 
-    def _client(self, queue_arn: str) -> Any:
-        region = queue_arn.split(":")[3]
-        if region not in self._clients:
+    def _call(self, action: str, queue_arn: str, fields: dict[str, Any]) -> dict[str, Any]:
+        region, name = queue_arn.split(":")[3], queue_arn.rpartition(":")[2]
+        url = queue_url(queue_arn, self._environ)
+        plain = name.removesuffix(".fifo")
+        options = {"region": region, "predefined_queues": {plain: {"url": url}}}
+        # Only the name is looked at here; the address is the queue's own.
+        target = resolve(plain, Broker(options), self._environ) if plain == name else None
+        if target is not None:
+            return self._light.call(action, target, fields)
+        return self._call_boto(action, region, url, fields)
+
+    def _call_boto(
+        self, action: str, region: str, url: str, fields: dict[str, Any]
+    ) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if region not in self._boto:
             import boto3
 
-            self._clients[region] = boto3.client("sqs", region_name=region)
-        return self._clients[region]
+            self._boto[region] = boto3.client("sqs", region_name=region)
+        client = self._boto[region]
+        attributes = fields.get("MessageAttributes")
+        if attributes:
+            fields = {**fields, "MessageAttributes": _for_boto(attributes)}
+        method = {
+            "SendMessage": client.send_message,
+            "ChangeMessageVisibilityBatch": client.change_message_visibility_batch,
+        }[action]
+        try:
+            answer: dict[str, Any] = method(QueueUrl=url, **fields)
+        except (BotoCoreError, ClientError) as error:
+            raise EnqueueError(f"SQS refused {action} on {url}: {error}") from error
+        return answer
+
+
+def _for_boto(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """boto3 puts binary values into base64 itself."""
+    return {
+        name: {
+            key: base64.b64decode(value) if key == "BinaryValue" else value
+            for key, value in attribute.items()
+        }
+        for name, attribute in attributes.items()
+    }

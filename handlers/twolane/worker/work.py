@@ -54,12 +54,14 @@ class Worker:
         lookup: Lookup,
         leases: Leases | None,
         deferral: Deferral,
+        redeem: Callable[[str], str],
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._lookup = lookup
         self._leases = leases
         self._deferral = deferral
+        self._redeem = redeem
         self._clock = clock
         self._sleep = sleep
         self._accept = prepare_accept_content(app.conf.accept_content) or set()
@@ -88,7 +90,7 @@ class Worker:
 
         ``tell`` is called with the batch once the store has answered, before anything runs.
         """
-        batch = [open_record(record) for record in records]
+        batch = [open_record(record, self._redeem) for record in records]
         self.pool.deadline = deadline
         settled: list[Settled] = []
         try:

@@ -1,0 +1,169 @@
+"""Messages beyond SQS's limit: the body waits in S3, the queue carries a pointer to it.
+
+The pointer is the one of AWS's own extended clients, so other tools can read the queue::
+
+    ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "…", "s3Key": "…"}]
+
+with the message attribute ``ExtendedPayloadSize`` (Number, the body's size in bytes):
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-managing-large-messages.html
+
+An application names its bucket in ``broker_transport_options``::
+
+    {"claim_check": {"bucket": "my-bucket"}}
+
+``prefix`` (``claim-check/`` if absent) and ``limit`` (bytes; SQS's own if absent) may be beside it.
+Nothing is deleted here: a message may be delivered again, or redriven days later. A lifecycle rule
+on the prefix cleans up, after the queues' retention period at the earliest.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twolane.errors import ConfigurationError, MalformedMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from celery import Celery
+
+#: The most that SQS takes for one message, body and attributes together, in bytes (1 MiB):
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_MESSAGE_BYTES = 1_048_576
+
+SIZE_ATTRIBUTE = "ExtendedPayloadSize"
+_POINTER = "software.amazon.payloadoffloading.PayloadS3Pointer"
+
+Attributes = dict[str, dict[str, Any]]
+
+
+class Objects(Protocol):
+    """S3, as far as it is needed."""
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Store an object; whatever goes wrong is raised."""
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Read an object. Raises ``KeyError`` where there is none (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCheck:
+    """Checks big bodies in and redeems their pointers, in one bucket under one prefix."""
+
+    bucket: str
+    objects: Objects
+    prefix: str = "claim-check/"
+    limit: int = MAX_MESSAGE_BYTES
+    new_key: Callable[[], str] = lambda: uuid.uuid4().hex
+
+    def check_in(
+        self, body: str, attributes: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> tuple[str, Attributes]:
+        """The body and the message attributes (as SendMessage takes them) to send.
+
+        Up to the limit both come back as they are; beyond, the body is stored and its pointer
+        comes back. The object is written first: a pointer to nothing is never sent.
+        """
+        kept = {name: dict(value) for name, value in (attributes or {}).items()}
+        if message_size(body, kept) <= self.limit:
+            return body, kept
+        content = body.encode()
+        key = f"{self.prefix}{self.new_key()}"
+        self.objects.put(self.bucket, key, content)
+        size = {"DataType": "Number", "StringValue": str(len(content))}
+        return pointer_to(self.bucket, key), {**kept, SIZE_ATTRIBUTE: size}
+
+    def redeem(self, body: str) -> str:
+        """The body behind a pointer, or the body itself.
+
+        Raises ``MalformedMessageError`` for a pointer out of this bucket and prefix, so that nobody
+        who can write to the queue makes the worker read elsewhere, and where the object is gone.
+        """
+        pointer = read_pointer(body)
+        if pointer is None:
+            return body
+        bucket, key = pointer
+        if bucket != self.bucket or not key.startswith(self.prefix):
+            raise MalformedMessageError(
+                f"the message points to s3://{bucket}/{key}, which is not under "
+                f"s3://{self.bucket}/{self.prefix}; it was not read"
+            )
+        try:
+            return self.objects.get(bucket, key).decode()
+        except (KeyError, UnicodeDecodeError) as error:
+            raise MalformedMessageError(
+                f"the message's body at s3://{bucket}/{key} is gone or is no text; a lifecycle "
+                "rule must keep it longer than the queues keep their messages"
+            ) from error
+
+
+def claim_check(app: Celery, objects: Objects | None = None) -> ClaimCheck | None:
+    """The application's claim check; ``None`` where it names no bucket."""
+    options = (app.conf.broker_transport_options or {}).get("claim_check")
+    if not options or not options.get("bucket"):
+        return None
+    unknown = set(options) - {"bucket", "prefix", "limit"}
+    if unknown:
+        raise ConfigurationError(
+            f"broker_transport_options['claim_check'] has unknown keys {sorted(unknown)}; it takes "
+            "bucket, prefix and limit"
+        )
+    return ClaimCheck(objects=objects or S3Objects(), **options)
+
+
+def message_size(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    """A message's size as SQS counts it: the body, and each attribute's name, type and value."""
+    size = len(body) if body.isascii() else len(body.encode())
+    for name, attribute in attributes.items():
+        value = attribute.get("StringValue", attribute.get("BinaryValue", b""))
+        size += len(name.encode()) + len(str(attribute["DataType"]).encode())
+        size += len(value.encode() if isinstance(value, str) else value)
+    return size
+
+
+def pointer_to(bucket: str, key: str) -> str:
+    return json.dumps([_POINTER, {"s3BucketName": bucket, "s3Key": key}])
+
+
+def read_pointer(body: str) -> tuple[str, str] | None:
+    """Bucket and key, if the body is a pointer."""
+    if not body.startswith("[") or _POINTER not in body[:100]:
+        return None
+    try:
+        kind, place = json.loads(body)
+        found = str(place["s3BucketName"]), str(place["s3Key"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if kind == _POINTER else None
+
+
+class S3Objects:
+    """S3 through boto3, which is imported on the first big message.
+
+    Needs ``s3:PutObject`` to publish and ``s3:GetObject`` to work, on the prefix.
+    """
+
+    def __init__(self) -> None:
+        self._client: Any = None
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        self._s3().put_object(Bucket=bucket, Key=key, Body=content)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        client = self._s3()
+        try:
+            content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except client.exceptions.NoSuchKey as error:
+            raise KeyError(key) from error
+        return content
+
+    def _s3(self) -> Any:
+        if self._client is None:
+            import boto3
+
+            self._client = boto3.client("s3")
+        return self._client

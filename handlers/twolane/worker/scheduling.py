@@ -1,0 +1,87 @@
+"""Delays beyond fifteen minutes: a one-shot EventBridge Scheduler entry that deletes itself.
+
+The entry's target is the task queue itself (a templated SendMessage), so nothing of ours runs in
+between: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
+
+Configured by the environment: ``TWOLANE_SCHEDULER_ROLE_ARN``, the role that Scheduler assumes to
+send to the queue, and ``TWOLANE_SCHEDULER_GROUP``, the schedule group the entries live in. The
+function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on the role.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane.worker.records import Record
+
+#: Scheduler calls its target within the minute after the time that an entry names. Ours name one a
+#: minute early; the worker then puts off what is left with SQS's delay, which is exact to a second.
+#: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+LEAD_S = 60.0
+
+#: The longest input of a schedule, in bytes:
+#: https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
+MAX_INPUT_BYTES = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class Schedules:
+    """Creates one entry a message."""
+
+    role_arn: str
+    group: str
+    client: Any = None
+
+    def schedule(self, record: Record, due: float) -> bool:
+        """Have the record's body sent at ``due`` (epoch seconds). ``False``: too big for that.
+
+        The entry's name is made from the body, which holds the task's id and its ETA: a second
+        delivery finds the entry there already and adds none.
+        """
+        if len(record.body.encode()) > MAX_INPUT_BYTES:
+            return False
+        client = self.client or _connect(record.queue_arn.split(":")[3])
+        try:
+            client.create_schedule(**entry(record, due, role_arn=self.role_arn, group=self.group))
+        except client.exceptions.ConflictException:
+            return True
+        return True
+
+
+def entry(record: Record, due: float, *, role_arn: str, group: str) -> dict[str, Any]:
+    """The arguments of CreateSchedule, as a pure function.
+
+    https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
+    """
+    at = datetime.fromtimestamp(due - LEAD_S, UTC)
+    digest = hashlib.blake2b(record.body.encode(), digest_size=16).hexdigest()
+    return {
+        "Name": f"twolane-{digest}",
+        "GroupName": group,
+        "ScheduleExpression": f"at({at:%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpressionTimezone": "UTC",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "ActionAfterCompletion": "DELETE",
+        "Target": {"Arn": record.queue_arn, "RoleArn": role_arn, "Input": record.body},
+    }
+
+
+def schedules(environ: Mapping[str, str]) -> Schedules | None:
+    """What the environment configures; ``None`` where it does not, and delays go in hops."""
+    role_arn, group = (
+        environ.get("TWOLANE_SCHEDULER_ROLE_ARN"),
+        environ.get("TWOLANE_SCHEDULER_GROUP"),
+    )
+    return Schedules(role_arn, group) if role_arn and group else None
+
+
+def _connect(region: str) -> Any:
+    import boto3
+
+    return boto3.client("scheduler", region_name=region)
