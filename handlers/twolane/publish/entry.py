@@ -16,6 +16,8 @@ from twolane.publish.delay import MAX_DELAY_S, delay_seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twolane.claimcheck import ClaimCheck
+
 #: What one message, and all of a batch together, may hold: body and attributes, in bytes.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_BYTES = 1_048_576
@@ -63,6 +65,15 @@ def build(
     size = len(text.encode()) + _attributes_size(attributes)
     task_id = headers.get("id") or properties.get("correlation_id") or ""
     return Entry(str(task_id), str(headers.get("task") or ""), size, fields)
+
+
+def checked_in(entry: Entry, check: ClaimCheck) -> Entry:
+    """The entry with its body put aside; all else of it stays."""
+    body, attributes = check.check_in(
+        entry.fields["MessageBody"], entry.fields.get("MessageAttributes")
+    )
+    fields = {**entry.fields, "MessageBody": body, "MessageAttributes": attributes}
+    return entry._replace(size=len(body.encode()) + _attributes_size(attributes), fields=fields)
 
 
 def _explicit_delay(properties: Mapping[str, Any]) -> int | None:

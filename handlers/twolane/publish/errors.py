@@ -7,6 +7,7 @@ https://docs.celeryq.dev/en/stable/userguide/calling.html#connection-error-handl
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
@@ -14,7 +15,7 @@ from kombu.exceptions import OperationalError
 from twolane.errors import PublishError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class EnqueueError(PublishError, OperationalError):
@@ -39,3 +40,14 @@ class EnqueueBatchError(EnqueueError):
         self.failures = dict(failures)
         #: How many of the group SQS took.
         self.sent = sent
+
+
+@contextmanager
+def botos_errors_translated(where: str) -> Iterator[None]:
+    """botocore's errors are not among the connection errors that kombu knows of the transport."""
+    try:
+        yield
+    except Exception as exc:
+        if type(exc).__module__.partition(".")[0] != "botocore":
+            raise
+        raise EnqueueError(f"The message was not taken by {where}: {exc}") from exc

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kombu import transport as kombu_transport
 
-from twolane.publish import groups, results
+from twolane.publish import correlation, groups, results
 
 LIGHT = "twolane.publish.transport:Transport"
 
@@ -19,5 +19,6 @@ def install() -> None:
         kombu_transport.TRANSPORT_ALIASES[alias] = LIGHT
         # A name that was resolved before us is kept there.
         vars(kombu_transport)["_transport_cache"].pop(alias, None)
+    correlation.install()
     groups.install()
     results.install()

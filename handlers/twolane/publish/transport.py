@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -21,11 +20,13 @@ from twolane.publish import entry as entries
 from twolane.publish import report
 from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
-from twolane.publish.errors import EnqueueError
+from twolane.publish.errors import EnqueueError, botos_errors_translated
 from twolane.publish.target import READ_FROM_ENVIRONMENT, Broker, Target, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+
+    from twolane.claimcheck import ClaimCheck
 
 
 def _handed_over(name: str) -> Callable[..., Any]:
@@ -36,17 +37,6 @@ def _handed_over(name: str) -> Callable[..., Any]:
 
     operation.__name__ = name
     return operation
-
-
-@contextmanager
-def _botos_errors_translated(queue: str | None) -> Iterator[None]:
-    """botocore's errors are not among the connection errors that kombu knows of this transport."""
-    try:
-        yield
-    except Exception as exc:
-        if type(exc).__module__.partition(".")[0] != "botocore":
-            raise
-        raise EnqueueError(f"SQS did not take a message for {queue!r}: {exc}") from exc
 
 
 class Channel(virtual.Channel):
@@ -95,7 +85,7 @@ class Channel(virtual.Channel):
         """Infrastructure makes the queue; asking SQS for its size would cost a round trip."""
         if queue is not None and self._owner.target(queue) is not None:
             return queue_declare_ok_t(queue, 0, 0)
-        with _botos_errors_translated(queue):
+        with botos_errors_translated(f"queue {queue!r}"):
             return self.stock.queue_declare(queue=queue, passive=passive, **kwargs)
 
     def create_publish_batch(self, max_size: int) -> Batch:
@@ -107,7 +97,7 @@ class Channel(virtual.Channel):
     ) -> None:
         target = self._owner.target(queue)
         if target is None:
-            with _botos_errors_translated(queue):
+            with botos_errors_translated(f"queue {queue!r}"):
                 self.stock._put(queue, message)  # noqa: SLF001 - how virtual channels publish
             return
         entry = entries.build(
@@ -116,11 +106,7 @@ class Channel(virtual.Channel):
             trace_header=os.environ.get("_X_AMZN_TRACE_ID"),
             now=time.time(),
         )
-        if entry.size > entries.MAX_BYTES:
-            raise EnqueueError(
-                f"Task {entry.name}[{entry.task_id}] makes a message of {entry.size} bytes, more "
-                f"than SQS takes ({entries.MAX_BYTES}). Pass a reference to the data instead."
-            )
+        entry = self._owner.fitting(entry)
         if batch is not None:
             batch.add(target, entry)
             return
@@ -150,6 +136,7 @@ class Transport(virtual.Transport):
         self.options: Mapping[str, Any] = client.transport_options
         self.sqs = SqsClient()
         self._connection = client
+        self._claim_check: ClaimCheck | None = None
         self._targets: dict[tuple[str | None, ...], Target | None] = {}
         self._stock: virtual.Transport | None = None
 
@@ -170,6 +157,25 @@ class Transport(virtual.Transport):
             broker = Broker(self.options, url.hostname, url.port, url.userid, url.password)
             self._targets[said] = resolve(queue, broker, os.environ)
         return self._targets[said]
+
+    def fitting(self, entry: entries.Entry) -> entries.Entry:
+        """The entry, or what carries it where it is bigger than SQS takes."""
+        claim = self.options.get("claim_check")
+        limit = int((claim or {}).get("limit") or entries.MAX_BYTES)
+        if entry.size <= limit:
+            return entry
+        if not claim:
+            raise EnqueueError(
+                f"Task {entry.name}[{entry.task_id}] makes a message of {entry.size} bytes, more "
+                f"than SQS takes ({limit}). Pass a reference to the data, or name a bucket for big "
+                "messages in broker_transport_options['claim_check']."
+            )
+        from twolane.claimcheck import ClaimCheck, S3Objects
+
+        if self._claim_check is None:
+            self._claim_check = ClaimCheck(objects=S3Objects(), **claim)
+        with botos_errors_translated(f"the S3 bucket {claim['bucket']}"):
+            return entries.checked_in(entry, self._claim_check)
 
     def drain_events(  # type: ignore[override]  # the stubs' two base classes disagree
         self,

@@ -156,7 +156,7 @@ def test_boto3s_refusal_is_an_enqueue_error_too(
 ) -> None:
     url = queue.url.rpartition("/")[0] + "/missing.fifo"
     app = make_app(queue.url, predefined_queues={"missing.fifo": {"url": url}})
-    with pytest.raises(EnqueueError, match=r"SQS did not take a message for 'missing.fifo'"):
+    with pytest.raises(EnqueueError, match=r"not taken by queue 'missing.fifo'"):
         app.tasks["shop.add"].apply_async((1, 2), queue="missing.fifo")
 
 

@@ -1,0 +1,49 @@
+"""The request that a task comes from, carried on its message.
+
+Two headers stand on every message that is published while something is known:
+``twolane_request_id``, the id of the invocation that started it all, and ``twolane_trace_id``,
+X-Ray's trace header. A task that publishes others hands on what it was given, so a whole chain,
+retries included, is found by the one request. Log lines of the worker carry it as
+``originRequestId``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+
+from twolane.logs import correlation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REQUEST_ID = "twolane_request_id"
+TRACE_ID = "twolane_trace_id"
+
+
+def outgoing(known: Mapping[str, str]) -> dict[str, str]:
+    """The headers for what ``logs.correlation`` knows."""
+    origin = known.get("originRequestId") or known.get("requestId")
+    found = {REQUEST_ID: origin, TRACE_ID: known.get("traceId")}
+    return {name: value for name, value in found.items() if value}
+
+
+def incoming(headers: Mapping[str, Any]) -> dict[str, str]:
+    """What ``logs.correlation`` is to know while the task with these headers runs."""
+    found = {"originRequestId": headers.get(REQUEST_ID), "traceId": headers.get(TRACE_ID)}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _before_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    known = correlation.get()
+    if known and headers is not None:
+        for name, value in outgoing(known).items():
+            headers.setdefault(name, value)
+
+
+def install() -> None:
+    """Put the headers on every message that Celery publishes, to whichever broker."""
+    signals.before_task_publish.connect(
+        _before_publish, weak=False, dispatch_uid="twolane.correlation"
+    )
