@@ -78,6 +78,7 @@ class Service:
     url: str
     log: Path
     aws: str = ""
+    redis_url: str = ""
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         # No proxy of this machine may stand between.
