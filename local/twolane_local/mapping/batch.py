@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.mapping.event import record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twolane_local.model import QueueMappingSpec
     from twolane_local.queues.core import QueueService
@@ -46,7 +46,7 @@ class Batcher:
         self,
         spec: QueueMappingSpec,
         queues: QueueService,
-        wanted: Callable[[dict[str, Any]], bool] | None,
+        wanted: Callable[[Mapping[str, Any]], bool] | None,
         discard: Callable[[Received], None],
     ) -> None:
         self._spec, self._queues = spec, queues

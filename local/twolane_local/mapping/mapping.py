@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.invoke import ThrottledError
 from twolane_local.mapping.batch import Batcher, Item, payload_of
+from twolane_local.mapping.filters import compile_filters
 from twolane_local.mapping.response import Outcome, batch_item_failures
 from twolane_local.mapping.scaling import PER_MINUTE, Scaling
 from twolane_local.queues.errors import QueueDoesNotExistError, SqsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twolane_local.clock import Clock
     from twolane_local.invoke import Invocation, Invoker
     from twolane_local.journal import Journal
@@ -47,16 +46,13 @@ class Mapping:
         invoker: Invoker,
         clock: Clock,
         journal: Journal,
-        *,
-        wanted: Callable[[dict[str, Any]], bool] | None = None,
     ) -> None:
-        """``wanted`` tells of a record whether the function gets it; the default asks the spec's
-        filter patterns.
-        """
+        """Raises ``PatternError`` for a malformed filter pattern."""
         self.spec = spec
         self._queues, self._invoker = queues, invoker
         self._clock, self._journal = clock, journal
         self._queue = spec.queue_arn.rpartition(":")[2]
+        wanted = compile_filters(spec.filter_patterns)
         self._batcher = Batcher(spec, queues, wanted, self._discard)
         self._scaling = Scaling(spec.maximum_concurrency, clock.time())
         self._under_way = 0
@@ -162,9 +158,19 @@ class Mapping:
             self._scaling.failed()
         else:
             self._scaling.succeeded()
+        held_back: set[str] = set()
         for item in batch:
+            group = item.received.message.group_id
             if item.id in outcome.failed:
+                held_back.update({group} if group is not None else ())
                 continue
+            if group in held_back and item.received.message.sequence is not None:
+                # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html: the
+                # function is to stop at its first failure. Lambda deletes what it is told to.
+                self._log(
+                    "WARNING", f"message {item.id} is deleted out of order: the function reported "
+                    f"an earlier one of message group {group} as failed, but not this one",
+                )  # fmt: skip
             try:
                 self._queues.delete(self._queue, item.received.receipt_handle)
             except SqsError as error:

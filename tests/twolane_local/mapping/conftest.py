@@ -1,0 +1,104 @@
+"""A mapping in virtual time, with a function written in the test."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.journal import Journal
+from twolane_local.mapping import Mapping
+from twolane_local.model import QueueMappingSpec
+from twolane_local.queues.core import NewMessage, QueueService
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from twolane_local.virtual_clock import VirtualClock
+
+    Function = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class FunctionError(Exception):
+    """What a function of a test raises to fail."""
+
+
+@dataclass
+class World:
+    """One queue ``q``, its dead-letter queue ``dead``, and a function with its invocations."""
+
+    clock: VirtualClock
+    function: Function
+    attributes: dict[str, str] = field(default_factory=dict)
+    name: str = "q"
+    reserved: int | None = None
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.clock)
+        self.queues = QueueService(self.clock, self.journal, rng=random.Random(5))
+        self.queues.create("dead")
+        self.queues.create(self.name, self.attributes)
+        self.events: list[tuple[float, list[str]]] = []
+        self.running = self.most_running = 0
+        self.start = self.clock.time()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def elapsed(self) -> float:
+        return round(self.clock.time() - self.start, 3)
+
+    def mapping(self, queue: str | None = None, **spec: Any) -> Mapping:
+        arn = self.queues.arn(queue or self.name)
+        return Mapping(
+            QueueMappingSpec("worker", arn, **spec), self.queues, self, self.clock, self.journal
+        )
+
+    def send(self, *bodies: str, **more: Any) -> None:
+        for body in bodies:
+            self.queues.send(self.name, NewMessage(body, **more))
+
+    def left(self, name: str | None = None) -> list[str]:
+        return [entry.message.body for entry in self.queues.settled(name or self.name)]
+
+    def bodies(self) -> list[list[str]]:
+        return [bodies for _, bodies in self.events]
+
+    def all_bodies(self) -> list[str]:
+        return [body for bodies in self.bodies() for body in bodies]
+
+    def kinds(self, kind: str) -> list[Any]:
+        return [event for event in self.journal if event.kind == kind]
+
+    async def invoke(
+        self, function: str, event: bytes, *, request_id: str | None = None
+    ) -> Invocation:
+        assert function == "worker"
+        if self.reserved is not None and self.running >= self.reserved:
+            raise ThrottledError
+        parsed = json.loads(event)
+        self.events.append((self.elapsed(), [one["body"] for one in parsed["Records"]]))
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            answer = await self.function(parsed)
+        except FunctionError as error:
+            payload = json.dumps({"errorMessage": str(error), "errorType": "FunctionError"})
+            return Invocation(request_id or "", payload.encode(), "Unhandled")
+        finally:
+            self.running -= 1
+        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return Invocation(request_id or "", raw)
+
+
+@pytest.fixture
+def world() -> type[World]:
+    return World
+
+
+@pytest.fixture
+def function_error() -> type[FunctionError]:
+    return FunctionError
