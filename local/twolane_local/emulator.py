@@ -12,6 +12,7 @@ from twolane_local import guard, stack, template
 from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
+from twolane_local.environments.capture import captured
 from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.process import SpawnLauncher
@@ -101,11 +102,14 @@ class Emulator:
 
     async def _start(self) -> Addresses:
         guard.protect_own_process()
+        if self.options.in_process:
+            loop = asyncio.get_running_loop()
+            self._stopping.enter_context(captured(self.journal, loop))
         aws_listener = self._bind(self.options.aws_port, "--aws-port")
         first = self._bind(self.options.port, "--port") if self.options.http else None
         self._moto = MotoProcess()
         self._stopping.push_async_callback(self._moto.stop)
-        await self._moto.start()
+        await self._moto.start(_url(aws_listener))
         store = await open_store(self.options.redis_url)
         self._stopping.push_async_callback(store.stop)
         expanded = await asyncio.to_thread(self._load, store)
@@ -225,7 +229,7 @@ class Emulator:
             self.mappings.add(mapping)
             self._watch(mapping.run(), f"mapping {spec.uuid}")
         source = ScheduleSource(
-            self.stack.schedules, self.functions, self.queues, self.clock, self.journal
+            self.stack.schedules, self._asynchronous, self.queues, self.clock, self.journal
         )
         self._watch(source.run(), "schedules")
 

@@ -159,6 +159,10 @@ class Functions:
         self._loop = asyncio.get_running_loop()
         self._pools = {spec.name: Pool(spec, make, journal, maximum=maximum) for spec in specs}
 
+    def __len__(self) -> int:
+        """How many environments there are."""
+        return sum(len(pool) for pool in self._pools.values())
+
     async def invoke(
         self, function: str, event: bytes, *, request_id: str | None = None
     ) -> Invocation:

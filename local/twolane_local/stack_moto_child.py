@@ -1,4 +1,4 @@
-"""The process that runs moto: ``python -m twolane_local.stack_moto_child PARENT_PID``.
+"""The process that runs moto: ``python -m twolane_local.stack_moto_child PARENT_PID ENDPOINT``.
 
 Moto's imports cost more than a second and its calls hold the interpreter: in a process of its own
 it delays neither the emulator's start nor its requests. Commands come as lines of JSON on stdin,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import urllib.request
 from typing import Any
 
 from twolane_local.leash import die_with_parent
@@ -70,8 +71,60 @@ def verify_senders(identities: list[str]) -> None:
             backend.verify_domain(identity)
 
 
+#: ``SQSBackend.send_message``'s parameters after the queue and the body.
+_SEND_PARAMETERS = ("message_attributes", "delay_seconds", "deduplication_id", "group_id")
+
+
+def deliver_to(endpoint: str) -> None:
+    """Have what moto sends to a queue (from SNS, S3, EventBridge) sent to the emulator's queue.
+
+    Those services call moto's SQS as a Python object, not over HTTP.
+    """
+    from moto.sqs.models import Message, Queue, SQSBackend
+
+    def send_message(
+        self: SQSBackend, queue_name: str, message_body: str, *rest: Any, **named: Any
+    ) -> Any:
+        """``rest`` in the order of moto's own parameters."""
+        named = dict(zip(_SEND_PARAMETERS, rest, strict=False)) | named
+        self.get_queue(queue_name)  # raises where moto knows none of that name
+        body = {
+            "QueueUrl": f"{endpoint}/{ACCOUNT}/{queue_name}",
+            "MessageBody": message_body,
+            "MessageAttributes": _attributes(named.get("message_attributes") or {}),
+            "DelaySeconds": named.get("delay_seconds"),
+            "MessageDeduplicationId": named.get("deduplication_id"),
+            "MessageGroupId": named.get("group_id"),
+        }
+        call = urllib.request.Request(  # noqa: S310 (the emulator's own address)
+            endpoint,
+            json.dumps({name: value for name, value in body.items() if value}).encode(),
+            {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"},
+        )
+        with urllib.request.urlopen(call, timeout=30):  # noqa: S310
+            return Message("", message_body, system_attributes={})
+
+    address = property(lambda queue: f"{endpoint}/{ACCOUNT}/{queue.name}")
+    setattr(SQSBackend, "send_message", send_message)  # noqa: B010 (moto's own method)
+    setattr(Queue, "physical_resource_id", address)  # noqa: B010 (likewise)
+
+
+def _attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    """moto's spelling of message attributes as the API's."""
+    return {
+        name: {
+            "DataType": value.get("data_type", value.get("DataType", "String")),
+            "StringValue": str(
+                value.get("string_value", value.get("StringValue", value.get("Value", "")))
+            ),
+        }
+        for name, value in attributes.items()
+    }
+
+
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
+    deliver_to(sys.argv[2])
     print(json.dumps({"port": serve()}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:
         command = json.loads(line)

@@ -34,10 +34,13 @@ class MotoProcess:
         self._created = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Returns once the process runs, well before it answers."""
+    async def start(self, endpoint: str) -> None:
+        """Returns once the process runs, well before it answers.
+
+        ``endpoint`` is the emulator's own, where queues are.
+        """
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "twolane_local.stack_moto_child", str(os.getpid()),
+            sys.executable, "-m", "twolane_local.stack_moto_child", str(os.getpid()), endpoint,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

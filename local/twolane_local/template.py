@@ -48,11 +48,8 @@ def load(path: Path, parameters: Mapping[str, str], *, stack_name: str) -> Templ
     Raises ``TemplateError`` for anything that SAM or CloudFormation would refuse.
     """
     source = template_yaml.read(path)
-    declared = source.content.get("Parameters") or {}
-    values = _parameters(source, declared, parameters)
-    expanded = template_cache.through(
-        [source.content, values], lambda: _expand(source, values, stack_name)
-    )
+    values = _parameters(source, parameters)
+    expanded = _cached(source, values, stack_name)
     everything = {**values, **pseudo_parameters(stack_name)}
     conditions = expanded.get("Conditions") or {}
     mappings = expanded.get("Mappings") or {}
@@ -76,13 +73,26 @@ def load(path: Path, parameters: Mapping[str, str], *, stack_name: str) -> Templ
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings)
 
 
+def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The template as plain CloudFormation, its local paths as S3 addresses."""
+    source = template_yaml.read(path)
+    return _cached(source, _parameters(source, parameters), "local")
+
+
+def _cached(
+    source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
+) -> dict[str, Any]:
+    return template_cache.through(
+        [source.content, values], lambda: _expand(source, values, stack_name)
+    )
+
+
 def _no_resource(*_: str) -> Any:
     raise KeyError
 
 
-def _parameters(
-    source: template_yaml.Source, declared: Mapping[str, Any], given: Mapping[str, str]
-) -> dict[str, Any]:
+def _parameters(source: template_yaml.Source, given: Mapping[str, str]) -> dict[str, Any]:
+    declared = source.content.get("Parameters") or {}
     unknown = sorted(set(given) - set(declared))
     if unknown:
         known = ", ".join(sorted(declared)) or "none"

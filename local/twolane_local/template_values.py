@@ -89,8 +89,8 @@ class Resolver:
             if len(value) == 1:
                 ((name, argument),) = value.items()
                 function = self._functions.get(name)
-                # A map with the one key "Condition" is an intrinsic only where it names one.
-                if function and (name != "Condition" or argument in self._conditions):
+                # In a policy, a map with the one key "Condition" is no intrinsic.
+                if function and (name != "Condition" or isinstance(argument, str)):
                     return function(argument)
             resolved = ((key, self(item)) for key, item in value.items())
             return {key: item for key, item in resolved if item is not NO_VALUE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from twolane_local.errors import LocalError
 if TYPE_CHECKING:
     import argparse
 
+    from twolane_local.invoke import Invocation
     from twolane_local.model import Stack
 
 
@@ -28,7 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 where the function returned, 1 where it failed."""
     event = _event(options.event)
-    return run_on_loop(_invoke(options, event))
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # where in-process handlers print
+        outcome = run_on_loop(_invoke(options, event))
+    print(outcome.payload.decode("utf-8", "replace"), file=out)
+    return 1 if outcome.error else 0
 
 
 def _event(source: str | None) -> bytes:
@@ -46,7 +52,7 @@ def _event(source: str | None) -> bytes:
     return text.encode()
 
 
-async def _invoke(options: argparse.Namespace, event: bytes) -> int:
+async def _invoke(options: argparse.Namespace, event: bytes) -> Invocation:
     from twolane_local.emulator import Emulator
 
     emulator = Emulator(
@@ -56,11 +62,9 @@ async def _invoke(options: argparse.Namespace, event: bytes) -> int:
     await emulator.start()
     try:
         name = function_name(emulator.stack, options.function)
-        outcome = await emulator.functions.invoke(name, event)
+        return await emulator.functions.invoke(name, event)
     finally:
         await emulator.stop()
-    print(outcome.payload.decode("utf-8", "replace"))
-    return 1 if outcome.error else 0
 
 
 def function_name(stack: Stack, wanted: str) -> str:

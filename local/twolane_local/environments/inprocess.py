@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import importlib
 import json
@@ -19,7 +20,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.environments import report
+from twolane_local.environments import capture, report
 from twolane_local.invoke import Invocation
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class InProcessEnvironment:
         future.add_done_callback(lambda done: self._loaded(done, began))
 
     def _load(self) -> None:
+        capture.current.set((self._spec.name, None))
         self._enter()
         for folder in (*(d / "python" for d in self._spec.layer_dirs), self._spec.code_dir):
             if str(folder) not in sys.path:
@@ -146,12 +148,18 @@ class InProcessEnvironment:
     def _call(self, event: bytes, context: Context) -> tuple[bytes, str | None]:
         if self._handler is None:
             raise RuntimeError("the environment is not free")
+        capture.current.set((self._spec.name, context.aws_request_id))
         self._enter()
         try:
             result = self._handler(json.loads(event), context)
-            return json.dumps(result, ensure_ascii=False).encode(), None
         except Exception as error:  # noqa: BLE001 (a function's own error is a result)
             return _error_object(error, context.aws_request_id), "Unhandled"
+        try:
+            return json.dumps(result, ensure_ascii=False).encode(), None
+        except (TypeError, ValueError) as error:
+            # As the runtime client words it.
+            message = f"Unable to marshal response: {error}"
+            return report.error("Runtime.MarshalError", message), "Unhandled"
 
     def _ended(self, work: Work, outcome: tuple[bytes, str | None], began: float) -> None:
         payload, error = outcome
@@ -198,6 +206,10 @@ class InProcessEnvironment:
 
     async def stop(self) -> None:
         self._stopped = True
+        close = getattr(self._handler, "close", None)
+        if callable(close):  # ApiHandler's: it runs the application's shutdown
+            with contextlib.suppress(RuntimeError):  # the thread hangs in a timed-out handler
+                await self._loop.run_in_executor(self._thread, close)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -231,6 +231,7 @@ class IsolatedEnvironment:
         if self._work is None and not self._stopping and self._process is not None:
             self._frozen = True
             self._process.freeze()
+            self._journal.record("environment.frozen", function=self._spec.name)
 
     def _init_ended(self) -> None:
         self._cancel_timer()

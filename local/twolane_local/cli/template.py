@@ -1,0 +1,22 @@
+"""``twolane template``"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from twolane_local import template
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """It has no flags of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what AWS's translator makes of the template, as CloudFormation in JSON."""
+    expanded = template.expand(options.template, dict(options.parameter))
+    print(json.dumps(expanded, indent=2))
+    return 0

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Echo:
+    Type: AWS::Serverless::Function
+    Properties: {FunctionName: the-echo, Handler: echo.handler, CodeUri: src/, Runtime: python3.13}
+"""
+CODE = """
+def handler(event, context):
+    print("a log line")
+    if event.get("raise"): raise ValueError("bad")
+    return event
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "echo.py").write_text(CODE)
+    (tmp_path / "template.yaml").write_text(TEMPLATE)
+    return tmp_path
+
+
+def invoke(project: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "twolane_local.cli", "invoke", *arguments],
+        cwd=project, input=stdin, capture_output=True, text=True, timeout=30, check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(project / "cache")},
+    )  # fmt: skip
+
+
+def test_the_response_is_on_stdout_and_the_log_on_stderr(project: Path) -> None:
+    (project / "event.json").write_text('{"a": "é"}')
+    done = invoke(project, "Echo", "--event", "event.json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"a": "é"})
+    assert "a log line" in done.stderr
+    assert "a log line" not in done.stdout
+
+
+@pytest.mark.parametrize("flags", [[], ["--in-process"]])
+def test_a_failed_function_is_exit_code_one(project: Path, flags: list[str]) -> None:
+    done = invoke(project, "the-echo", "--event", "-", *flags, stdin='{"raise": 1}')
+    assert (done.returncode, json.loads(done.stdout)["errorType"]) == (1, "ValueError")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Nobody"], "no Python function 'Nobody'; it has: Echo"),
+        (["Echo", "--event", "none.json"], "none.json cannot be read"),
+        (["Echo", "--event", "template.yaml"], "template.yaml is not JSON"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_two(
+    project: Path, arguments: list[str], words: str
+) -> None:
+    done = invoke(project, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].startswith("! ")

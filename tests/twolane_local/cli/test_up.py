@@ -1,0 +1,122 @@
+"""The command as a process: what it prints, how it ends, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Api:
+    Type: AWS::Serverless::Function
+    Properties:
+      {Handler: shown.handler, CodeUri: src/, Runtime: python3.13, Events: {A: {Type: HttpApi}}}
+"""
+CODE = """
+import os
+def handler(event, context):
+    print("shown line")
+    return {"pid": os.getpid()}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "shown.py").write_text(CODE)
+    (tmp_path / "template.yaml").write_text(TEMPLATE)
+    return tmp_path
+
+
+def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "twolane_local.cli", "up", "--port", "0", "--aws-port", "0",
+         *arguments],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(project / "cache")},
+    )  # fmt: skip
+
+
+def children(pid: int) -> set[int]:
+    """All processes below one."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | children(child)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_up_serves_and_leaves_no_process_behind(project: Path, number: signal.Signals) -> None:
+    process = start(project, "--json")
+    assert process.stdout is not None
+    addresses: dict[str, Any] = json.loads(process.stdout.readline())
+    with urllib.request.urlopen(addresses["api"] + "/x") as response:
+        pid = json.load(response)["pid"]
+    below = children(process.pid)
+    assert pid in below
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    if number != signal.SIGKILL:
+        assert process.returncode == 0
+        assert " → Api" in errors
+        assert "shown line" in errors
+        assert "← gateway" not in errors.split("→")[0]
+    for _ in range(200):
+        if not any(map(alive, below)):
+            break
+        subprocess.run(["sleep", "0.02"], check=True)
+    assert not [child for child in below if alive(child)]
+
+
+def test_the_table_says_where_everything_is(project: Path) -> None:
+    process = start(project, "--quiet")
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(4)]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert lines[0] == "twolane is up\n"
+    assert "API" in lines[1]
+    assert "http://127.0.0.1:" in lines[1]
+    assert "AWS endpoint" in lines[2]
+    assert "store" in lines[3]
+
+
+def test_a_missing_template_is_one_clear_line(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert errors.count("\n") == 1
+    assert errors.startswith("! template.yaml cannot be read")
+    assert "--template" in errors
+
+
+def test_a_handler_that_does_not_import_ends_with_one_clear_line(project: Path) -> None:
+    (project / "src" / "shown.py").write_text("import nothing_there\n")
+    process = start(project, "--quiet")
+    out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("! Api: handler shown.handler in ")
+    assert "No module named 'nothing_there'" in line

@@ -1,0 +1,312 @@
+"""The real runtime client in a real child process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twolane_local import guard
+from twolane_local.clock import SystemClock
+from twolane_local.environments.isolated import IsolatedEnvironment
+from twolane_local.environments.process import SpawnLauncher
+from twolane_local.functions import Functions
+from twolane_local.journal import Journal
+from twolane_local.model import FunctionSpec
+
+if TYPE_CHECKING:
+    from twolane_local.environments import Environment, Owner
+
+HANDLER = """
+import http.client, json, os, sys, threading, time
+print("init line")
+state = {"count": 0}
+
+def handler(event, context):
+    state["count"] += 1
+    print("out", event.get("say", ""))
+    print("err", file=sys.stderr)
+    if "sleep" in event: time.sleep(event["sleep"])
+    if "raise" in event: raise ValueError(event["raise"])
+    if "exit" in event: os._exit(event["exit"])
+    if "connect" in event:
+        import socket
+        socket.create_connection((event["connect"], 443))
+    if "size" in event: return "x" * event["size"]
+    return {
+        "count": state["count"], "pid": os.getpid(), "id": context.aws_request_id,
+        "remaining": context.get_remaining_time_in_millis(), "cwd": os.getcwd(),
+        "environ": dict(os.environ),
+    }
+"""
+
+
+class Bench:
+    """A function with isolated environments, and what the journal saw of it."""
+
+    def __init__(self, folder: Path, code: str, **fields: Any) -> None:
+        (folder / "module.py").write_text(code)
+        self.journal = Journal(SystemClock())
+        self.spec = FunctionSpec(
+            "fn", "Fn", "module.handler", folder, **{"timeout_s": 5.0, **fields}
+        )
+        self.launcher = SpawnLauncher()
+        self.functions = Functions([self.spec], self.make, self.journal)
+
+    def make(self, spec: FunctionSpec, owner: Owner) -> Environment:
+        environ = guard.function_environment(spec, endpoint_url="http://127.0.0.1:1")
+        return IsolatedEnvironment(
+            spec, environ, owner=owner, launcher=self.launcher, journal=self.journal
+        )
+
+    async def __call__(self, **event: Any) -> tuple[Any, str | None]:
+        outcome = await self.functions.invoke("fn", json.dumps(event).encode())
+        return json.loads(outcome.payload), outcome.error
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.journal]
+
+    async def until(self, kind: str) -> None:
+        """Until the journal has an event of that kind."""
+        seen = asyncio.Event()
+        unsubscribe = self.journal.subscribe(lambda event: event.kind == kind and seen.set())
+        if kind not in self.kinds():
+            await asyncio.wait_for(seen.wait(), 10)
+        unsubscribe()
+
+
+def run(folder: Path, script: Any, code: str = HANDLER, **fields: Any) -> None:
+    async def main() -> None:
+        bench = Bench(folder, code, **fields)
+        try:
+            await script(bench)
+        finally:
+            await bench.functions.close()
+
+    asyncio.run(main())
+
+
+async def stopped(pid: int) -> None:
+    """Until the kernel has stopped the process: a signal takes its time."""
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            await asyncio.sleep(0.001)
+
+
+def test_an_environment_is_reused_and_frozen_in_between(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        first, error = await bench(say="hello")
+        assert error is None
+        await bench.until("environment.frozen")
+        await stopped(first["pid"])
+        second, _ = await bench()
+        assert second["pid"] == first["pid"]
+        assert (first["count"], second["count"]) == (1, 2)
+        assert first["cwd"] == str(tmp_path)
+        assert 4000 < first["remaining"] <= 5000
+
+    run(tmp_path, script)
+
+
+def test_reserved_variables_and_dummy_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real-secret")
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+
+    async def script(bench: Bench) -> None:
+        result, _ = await bench()
+        environ = result["environ"]
+        assert environ["AWS_LAMBDA_FUNCTION_NAME"] == "fn"
+        assert environ["AWS_SECRET_ACCESS_KEY"] == "local"
+        assert environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
+        assert environ["MINE"] == "yes"
+        assert environ["LAMBDA_TASK_ROOT"] == str(tmp_path)
+        assert not {"AWS_PROFILE", "HTTPS_PROXY", "HOME"} & environ.keys()
+
+    run(tmp_path, script, environment={"MINE": "yes"})
+
+
+def test_output_is_in_the_journal_with_its_request(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        outcome = await bench.functions.invoke("fn", b'{"say": "hi"}', request_id="r-1")
+        await bench.until("invocation.ended")
+        lines = {
+            event.data["line"]: event.request_id for event in bench.journal if event.kind == "log"
+        }
+        assert lines == {"init line": None, "out hi": "r-1", "err": "r-1"}
+        tail = outcome.log_tail.decode()
+        assert tail.startswith("START RequestId: r-1 Version: $LATEST\nout hi\n")
+        assert "END RequestId: r-1\nREPORT RequestId: r-1\tDuration: " in tail
+        assert "Init Duration: " in tail
+
+    run(tmp_path, script)
+
+
+def test_a_function_error_is_as_lambda_shapes_it(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        error, kind = await bench(**{"raise": "bad"})
+        assert kind == "Unhandled"
+        assert (error["errorType"], error["errorMessage"]) == ("ValueError", "bad")
+        assert "module.py" in error["stackTrace"][0]
+        _, kind = await bench()
+        assert kind is None
+
+    run(tmp_path, script)
+
+
+def test_a_timeout_kills_and_the_next_environment_is_new(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        error, kind = await bench(sleep=30)
+        assert kind == "Unhandled"
+        assert error["errorType"] == "Sandbox.Timedout"
+        assert error["errorMessage"].endswith("Error: Task timed out after 0.50 seconds")
+        result, _ = await bench()
+        assert result["count"] == 1
+
+    run(tmp_path, script, timeout_s=0.5)
+
+
+def test_a_crash_is_an_exit_error_and_the_next_environment_is_new(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        error, kind = await bench(exit=3)
+        assert kind == "Unhandled"
+        assert error["errorType"] == "Runtime.ExitError"
+        assert error["errorMessage"].endswith("Runtime exited with error: exit status 3")
+        result, _ = await bench()
+        assert result["count"] == 1
+
+    run(tmp_path, script)
+
+
+def test_a_killed_environment_is_replaced(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        result, _ = await bench()
+        await bench.until("invocation.ended")
+        os.kill(result["pid"], 9)
+        await bench.until("environment.stopped")
+        again, error = await bench()
+        assert error is None
+        assert again["pid"] != result["pid"]
+
+    run(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("import nothing_there", "Runtime.ImportModuleError", "No module named 'nothing_there'"),
+        ("handlers = 1", "Runtime.HandlerNotFound", "Handler 'handler' missing on module"),
+        ("1 +", "Runtime.UserCodeSyntaxError", "Syntax error in module 'module'"),
+        ("raise RuntimeError('early')", "RuntimeError", "early"),
+        ("import os; os._exit(4)", "Runtime.ExitError", "exit status 4"),
+    ],
+)
+def test_init_failures(tmp_path: Path, code: str, kind: str, words: str) -> None:
+    async def script(bench: Bench) -> None:
+        error, outcome = await bench()
+        assert outcome == "Unhandled"
+        assert error["errorType"] == kind
+        assert words in error["errorMessage"]
+
+    run(tmp_path, script, code)
+
+
+def test_a_response_above_six_megabytes_is_refused(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        error, kind = await bench(size=6 * 1024 * 1024 + 200)
+        assert kind == "Unhandled"
+        assert error["errorType"] == "Function.ResponseSizeTooLarge"
+
+    run(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    "host", ["sqs.us-east-1.amazonaws.com", "SQS.amazonaws.com.", "169.254.169.254"]
+)
+def test_real_aws_is_refused_by_name(tmp_path: Path, host: str) -> None:
+    async def script(bench: Bench) -> None:
+        error, _ = await bench(connect=host)
+        assert error["errorType"] == "ConnectionRefusedError"
+        assert "twolane refused a connection to real AWS" in error["errorMessage"]
+
+    run(tmp_path, script)
+
+
+EXTENSION = """
+import http.client, json, os, threading
+HOST = os.environ["AWS_LAMBDA_RUNTIME_API"]
+connection = http.client.HTTPConnection(HOST)
+
+def call(method, path, headers, body=None):
+    connection.request(method, "/2020-01-01/extension/" + path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, dict(answer.headers), json.loads(answer.read())
+
+status, headers, refused = call("POST", "register", {"Lambda-Extension-Name": "x"},
+                                '{"events": ["SHUTDOWN"]}')
+assert (status, refused["errorType"]) == (403, "ShutdownEventNotSupportedForInternalExtension")
+status, headers, body = call("POST", "register", {"Lambda-Extension-Name": "x"},
+                             '{"events": ["INVOKE"]}')
+me = {"Lambda-Extension-Identifier": headers["Lambda-Extension-Identifier"]}
+assert body["functionName"] == "fn", body
+release = threading.Event()
+seen = []
+
+def loop():
+    while True:
+        _, _, event = call("GET", "event/next", me)
+        seen.append(event["requestId"])
+        release.wait(10)
+        release.clear()
+        print("after", event["eventType"])
+
+threading.Thread(target=loop, daemon=True).start()
+
+def handler(event, context):
+    threading.Timer(event["after"], release.set).start()
+    return seen
+"""
+
+
+def test_the_response_leaves_before_the_extension_is_done(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        outcome = await bench.functions.invoke("fn", b'{"after": 0.3}', request_id="r-1")
+        assert json.loads(outcome.payload) == ["r-1"]
+        assert "invocation.ended" not in bench.kinds()
+        await bench.until("invocation.ended")
+        assert [event.data["line"] for event in bench.journal if event.kind == "log"] == [
+            "after INVOKE"
+        ]
+
+    run(tmp_path, script, EXTENSION)
+
+
+def test_the_timeout_covers_what_comes_after_the_response(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        outcome = await bench.functions.invoke("fn", b'{"after": 20}')
+        assert outcome.error is None
+        await bench.until("environment.stopped")
+        lines = [event.data["line"] for event in bench.journal if event.kind == "log"]
+        assert any("timed out after 0.5 s with the response sent" in line for line in lines)
+
+    run(tmp_path, script, EXTENSION, timeout_s=0.5)
+
+
+def test_nothing_is_left_after_close(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    async def script(bench: Bench) -> None:
+        outcomes = await asyncio.gather(*(bench(sleep=0.1) for _ in range(3)))
+        pids.extend({result["pid"] for result, _ in outcomes})
+
+    run(tmp_path, script)
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

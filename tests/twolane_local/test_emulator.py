@@ -1,0 +1,177 @@
+"""A whole template on this machine, isolated and in-process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from twolane_local.emulator import Emulator, Options
+from twolane_local.errors import HandlerImportError, LocalError, PortInUseError
+from twolane_local.servers import bind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  RedisUrl: {Type: String, Default: ""}
+Globals:
+  Function: {CodeUri: src/, Runtime: python3.13, Timeout: 10, MemorySize: 256}
+Resources:
+  Api:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: emulated.api
+      Environment: {Variables: {QUEUE: !Ref Tasks, STORE: !Ref RedisUrl, TABLE: !Ref Table}}
+      Events: {All: {Type: HttpApi}}
+  Worker:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: emulated.worker
+      Events:
+        Queue:
+          Type: SQS
+          Properties: {Queue: !GetAtt Tasks.Arn, FunctionResponseTypes: [ReportBatchItemFailures]}
+  Tasks:
+    Type: AWS::SQS::Queue
+    Properties: {RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 1}}
+  Dead: {Type: AWS::SQS::Queue}
+  Table:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+"""
+CODE = """
+import json, os
+
+def api(event, context):
+    if event["rawPath"] == "/send":
+        import boto3
+        boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE"], MessageBody=event["body"])
+    if event["rawPath"] == "/table":
+        import boto3
+        table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+        table.put_item(Item={"id": "1"})
+        return {"items": table.item_count or len(table.scan()["Items"])}
+    return {"store": os.environ["STORE"], "pid": os.getpid()}
+
+def worker(event, context):
+    failed = [r["messageId"] for r in event["Records"] if r["body"] == "fail"]
+    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+"""
+
+
+def project(folder: Path, *, code: str = CODE) -> Path:
+    (folder / "src").mkdir()
+    (folder / "src" / "emulated.py").write_text(code)
+    (folder / "template.yaml").write_text(TEMPLATE)
+    return folder / "template.yaml"
+
+
+def run(options: Options, script: Callable[[Emulator], Awaitable[None]]) -> None:
+    async def main() -> None:
+        emulator = Emulator(options)
+        await emulator.start()
+        try:
+            await script(emulator)
+        finally:
+            await emulator.stop()
+
+    asyncio.run(main())
+
+
+@pytest.fixture(autouse=True)
+def own_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The emulator changes the process: put back what it changed."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "emulated", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+async def until(emulator: Emulator, kind: str, count: int = 1) -> None:
+    async with asyncio.timeout(20):
+        while sum(event.kind == kind for event in emulator.journal) < count:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_the_whole_way(tmp_path: Path, in_process: bool) -> None:
+    async def script(emulator: Emulator) -> None:
+        url = next(iter(emulator.addresses.apis.values()))
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            answer = (await client.get("/")).json()
+            assert answer["store"] == emulator.addresses.store
+            assert (answer["pid"] == os.getpid()) is in_process
+            assert (await client.get("/table")).json() == {"items": 1}
+            await client.post("/send", content="work", headers={"content-type": "text/plain"})
+            await until(emulator, "message.deleted")
+            await client.post("/send", content="fail", headers={"content-type": "text/plain"})
+        queue = emulator.queues.get("local-Tasks")
+        assert queue is not None
+
+    run(
+        Options(project(tmp_path), port=0, aws_port=0, in_process=in_process),
+        script,
+    )
+
+
+def test_a_handler_that_does_not_import_is_said_at_the_start(tmp_path: Path) -> None:
+    path = project(tmp_path, code="import nothing_there")
+
+    async def script(emulator: Emulator) -> None:
+        raise AssertionError("it must not start")
+
+    with pytest.raises(HandlerImportError, match="Api: handler emulated.api in .* does not load"):
+        run(Options(path, port=0, aws_port=0), script)
+
+
+def test_a_port_in_use_names_the_flag(tmp_path: Path) -> None:
+    with bind(0, "--port") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"port {port} is in use.*--aws-port"):
+            run(Options(project(tmp_path), port=0, aws_port=port), _never)
+
+
+def test_an_unknown_parameter_is_an_error_even_with_a_store(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="no parameter 'Nope'"):
+        run(Options(project(tmp_path), port=0, aws_port=0, parameters={"Nope": "1"}), _never)
+
+
+async def _never(_: Any) -> None:
+    raise AssertionError("it must not start")
+
+
+def test_a_store_parameter_that_is_given_stays(tmp_path: Path) -> None:
+    async def script(emulator: Emulator) -> None:
+        spec = next(spec for spec in emulator.stack.functions if spec.name == "Api")
+        assert spec.environment["STORE"] == "redis://elsewhere"
+
+    options = Options(
+        project(tmp_path), port=0, aws_port=0, parameters={"RedisUrl": "redis://elsewhere"}
+    )
+    run(options, script)
+
+
+def test_the_invoke_api_on_the_endpoint(tmp_path: Path) -> None:
+    async def script(emulator: Emulator) -> None:
+        async with httpx.AsyncClient(base_url=emulator.addresses.aws, timeout=20) as client:
+            response = await client.post(
+                "/2015-03-31/functions/Worker/invocations", content=b'{"Records": []}'
+            )
+        assert (response.status_code, json.loads(response.content)) == (
+            200,
+            {"batchItemFailures": []},
+        )
+
+    run(Options(project(tmp_path), port=0, aws_port=0), script)

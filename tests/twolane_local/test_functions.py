@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twolane_local.clock import SystemClock
+from twolane_local.functions import PATIENCE_S, Functions
+from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.journal import Journal
+from twolane_local.model import FunctionSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from twolane_local.environments import Owner, Work
+
+
+class Scripted:
+    """An environment that does what the test tells it, when the test tells it."""
+
+    made: list[Scripted]
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.responded = False
+        self.work: Work | None = None
+        self.stopped = False
+
+    def start(self) -> None:
+        pass
+
+    def begin(self, work: Work) -> None:
+        assert self.work is None
+        self.work = work
+        self.responded = False
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def ready(self) -> None:
+        self.owner.freed(self)
+
+    def respond(self) -> None:
+        assert self.work is not None
+        self.responded = True
+        self.work.done.set_result(Invocation(self.work.request_id, self.work.event))
+
+    def end(self) -> None:
+        self.work = None
+        self.owner.freed(self)
+
+
+class Stage:
+    def __init__(self, folder: Path, **fields: Any) -> None:
+        self.made: list[Scripted] = []
+        self.journal = Journal(SystemClock())
+        spec = FunctionSpec("fn", "Fn", "m.h", folder, **fields)
+
+        def make(_: FunctionSpec, owner: Owner) -> Scripted:
+            self.made.append(Scripted(owner))
+            return self.made[-1]
+
+        self.functions = Functions([spec], make, self.journal, maximum=4)
+
+    def submit(self, event: bytes = b"{}") -> asyncio.Future[Invocation]:
+        return self.functions.submit("fn", event).done
+
+
+def run(folder: Path, script: Any, **fields: Any) -> None:
+    async def main() -> None:
+        stage = Stage(folder, **fields)
+        await script(stage)
+        await stage.functions.close()
+        assert len(stage.functions) == 0
+
+    asyncio.run(main())
+
+
+async def patience() -> None:
+    await asyncio.sleep(PATIENCE_S * 1.5)
+
+
+def test_the_first_work_starts_an_environment(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        done = stage.submit(b"1")
+        (only,) = stage.made
+        only.ready()
+        only.respond()
+        assert (await done).payload == b"1"
+
+    run(tmp_path, script)
+
+
+def test_work_waits_for_a_busy_environment_before_a_new_one_is_made(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        first = stage.submit(b"1")
+        stage.made[0].ready()
+        second = stage.submit(b"2")
+        stage.made[0].respond()
+        stage.made[0].end()
+        stage.made[0].respond()
+        assert [(await first).payload, (await second).payload] == [b"1", b"2"]
+        await patience()
+        assert len(stage.made) == 1
+
+    run(tmp_path, script)
+
+
+def test_an_environment_is_made_once_patience_is_over(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.submit()
+        stage.made[0].ready()
+        second = stage.submit(b"2")
+        await patience()
+        stage.made[1].ready()
+        stage.made[1].respond()
+        assert (await second).payload == b"2"
+
+    run(tmp_path, script)
+
+
+def test_no_more_environments_start_than_work_waits_nor_than_the_limit(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        for _ in range(10):
+            stage.submit()
+        await patience()
+        assert len(stage.made) == 4
+
+    run(tmp_path, script)
+
+
+def test_waiting_work_is_taken_in_order(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        done = [stage.submit(str(number).encode()) for number in range(3)]
+        only = stage.made[0]
+        only.ready()
+        for number, future in enumerate(done):
+            only.respond()
+            assert (await future).payload == str(number).encode()
+            only.end()
+
+    run(tmp_path, script)
+
+
+def test_reserved_concurrency_throttles(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.submit()
+        stage.made[0].ready()
+        with pytest.raises(ThrottledError):
+            stage.submit()
+        assert [event.kind for event in stage.journal] == ["invocation.throttled"]
+
+    run(tmp_path, script, reserved_concurrency=1)
+
+
+def test_reserved_zero_is_always_throttled(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        with pytest.raises(ThrottledError):
+            stage.submit()
+        assert not stage.made
+
+    run(tmp_path, script, reserved_concurrency=0)
+
+
+def test_one_that_has_answered_does_not_throttle_the_next(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.submit()
+        stage.made[0].ready()
+        stage.made[0].respond()
+        second = stage.submit(b"2")
+        stage.made[0].end()
+        stage.made[0].respond()
+        assert (await second).payload == b"2"
+
+    run(tmp_path, script, reserved_concurrency=1)
+
+
+def test_a_failed_init_answers_the_work_that_it_was_for(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        done = stage.submit()
+        stage.made[0].owner.gone(stage.made[0], b'{"errorType":"X"}')
+        outcome = await done
+        assert (outcome.error, outcome.payload) == ("Unhandled", b'{"errorType":"X"}')
+
+    run(tmp_path, script)
+
+
+def test_work_that_waits_survives_an_environment_that_dies(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.submit()
+        stage.made[0].ready()
+        second = stage.submit(b"2")
+        stage.made[0].respond()
+        stage.made[0].owner.gone(stage.made[0], None)
+        stage.made[1].ready()
+        stage.made[1].respond()
+        assert (await second).payload == b"2"
+
+    run(tmp_path, script)
+
+
+def test_work_whose_caller_went_away_is_not_run(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        abandoned = stage.submit(b"1")
+        abandoned.cancel()
+        second = stage.submit(b"2")
+        stage.made[0].ready()
+        stage.made[0].respond()
+        assert (await second).payload == b"2"
+
+    run(tmp_path, script)
+
+
+def test_an_unknown_function(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        with pytest.raises(KeyError):
+            await stage.functions.invoke("nobody", b"{}")
+
+    run(tmp_path, script)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from twolane_local.clock import SystemClock
+from twolane_local.gateway import MAX_BODY, Gateway
+from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.journal import Journal
+from twolane_local.model import RouteSpec
+
+
+class Answering:
+    """Invokes nothing: remembers the event and gives the outcome that the test set."""
+
+    def __init__(self, payload: Any = None, error: str | None = None) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.payload = json.dumps(payload).encode()
+        self.error = error
+
+    async def invoke(
+        self, function: str, event: bytes, *, request_id: str | None = None
+    ) -> Invocation:
+        self.events.append(json.loads(event))
+        return Invocation(request_id or "", self.payload, self.error)
+
+
+class Throttling(Answering):
+    async def invoke(
+        self, function: str, event: bytes, *, request_id: str | None = None
+    ) -> Invocation:
+        raise ThrottledError
+
+
+def ask(
+    invoker: Any, method: str, path: str, *routes: RouteSpec, **more: Any
+) -> tuple[httpx.Response, Journal]:
+    journal = Journal(SystemClock())
+    gateway = Gateway(routes or [RouteSpec("fn")], invoker, SystemClock(), journal)
+
+    async def main() -> httpx.Response:
+        transport = httpx.ASGITransport(app=gateway)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **more)
+
+    return asyncio.run(main()), journal
+
+
+def test_a_request_becomes_an_event_and_a_response() -> None:
+    invoker = Answering({"statusCode": 201, "headers": {"X-A": "b"}, "body": "done"})
+    response, journal = ask(invoker, "POST", "/a%20b?x=1&x=2", json={"a": 1})
+    assert (response.status_code, response.headers["x-a"], response.text) == (201, "b", "done")
+    (event,) = invoker.events
+    assert event["rawPath"] == "/a b"
+    assert event["queryStringParameters"] == {"x": "1,2"}
+    assert json.loads(event["body"]) == {"a": 1}
+    received, answered = journal
+    assert (received.kind, answered.kind) == ("request.received", "request.answered")
+    assert received.request_id == answered.request_id == event["requestContext"]["requestId"]
+    assert answered.data["status"] == 201
+
+
+def test_path_parameters() -> None:
+    invoker = Answering({"statusCode": 200})
+    ask(invoker, "GET", "/x/7", RouteSpec("fn", "GET", "/x/{id}"))
+    assert invoker.events[0]["routeKey"] == "GET /x/{id}"
+    assert invoker.events[0]["pathParameters"] == {"id": "7"}
+
+
+def test_no_route_is_404() -> None:
+    response, _ = ask(Answering(), "GET", "/other", RouteSpec("fn", "GET", "/x"))
+    assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
+
+
+def test_a_function_error_is_500_and_says_why_in_the_journal() -> None:
+    error = {"errorType": "ValueError", "errorMessage": "bad"}
+    response, journal = ask(Answering(error, "Unhandled"), "GET", "/")
+    assert (response.status_code, response.json()) == (500, {"message": "Internal Server Error"})
+    assert list(journal)[-1].data["error"] == "ValueError: bad"
+
+
+def test_a_throttle_is_503() -> None:
+    response, _ = ask(Throttling(), "GET", "/")
+    assert (response.status_code, response.json()) == (503, {"message": "Service Unavailable"})
+
+
+def test_head_has_no_body() -> None:
+    response, _ = ask(Answering({"statusCode": 200, "body": "text"}), "HEAD", "/")
+    assert (response.content, response.headers["content-length"]) == (b"", "4")
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_BODY, 200), (MAX_BODY + 1, 413)])
+def test_the_size_limit_of_a_request(size: int, status: int) -> None:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html"""
+    response, _ = ask(Answering({"statusCode": 200}), "POST", "/", content=b"x" * size)
+    assert response.status_code == status
