@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +45,35 @@ def api() -> Iterator[Callable[..., ApiHandler]]:
     yield build
     for handler in handlers:
         handler.close()
+
+
+@pytest.fixture
+def held(api: Callable[..., ApiHandler]) -> Callable[..., Held]:
+    """``held(app, **options)``: a handler whose environment an extension keeps awake."""
+    return lambda app, **options: Held(api(app, **options))
+
+
+class Held:
+    """Stands in for the runtime and the extension, each where its thread is; see ``isolated`` for
+    the real ones.
+    """
+
+    def __init__(self, handler: ApiHandler) -> None:
+        self._handler = handler
+        self._engine = handler._engine
+        self._engine._extension = SimpleNamespace(alive=True)  # type: ignore[assignment]
+
+    def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
+        return self._handler(event, context)
+
+    def finish(self, context: Context) -> None:
+        """The response is posted; the extension's thread does what is left."""
+        self._engine._posted(context.aws_request_id)
+        arguments = (context.aws_request_id, time.time() + 30)
+        extension = threading.Thread(target=self._engine._finish, args=arguments)
+        extension.start()
+        extension.join(30)
+        assert not extension.is_alive()
 
 
 @pytest.fixture
