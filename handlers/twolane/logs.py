@@ -20,6 +20,8 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
+from twolane.metrics import embedded
+
 #: What every line of the current invocation carries: requestId, traceId, taskId.
 correlation: ContextVar[dict[str, str] | None] = ContextVar("twolane_correlation", default=None)
 
@@ -62,6 +64,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["errorType"] = record.exc_info[0].__name__
             line["stackTrace"] = self.formatException(record.exc_info)
+        line |= embedded(line, os.environ, now_ms=int(record.created * 1000))
         return json.dumps(line, default=repr, ensure_ascii=False) + self._end
 
 
@@ -77,11 +80,17 @@ def configure(environ: dict[str, str] | None = None) -> None:
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.StreamHandler(sys.stdout))
+    fresh = False
     for handler in root.handlers:
         if not isinstance(handler.formatter, JsonFormatter):
+            fresh = True
             # awslambdaric's handler writes what the formatter gives, and no more.
             ends_lines = isinstance(handler, logging.StreamHandler)
             handler.setFormatter(JsonFormatter("" if ends_lines else "\n"))
     root.setLevel(env.get("AWS_LAMBDA_LOG_LEVEL", "INFO"))
     # botocore tells at INFO where it found credentials and endpoints, at every cold start.
     logging.getLogger("botocore").setLevel(max(root.level, logging.WARNING))
+    if fresh:
+        kind = env.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+        message = f"Execution environment starts ({kind})"
+        emit(logging.getLogger("twolane"), "environment.cold", message, initialization=kind)

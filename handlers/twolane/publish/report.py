@@ -21,7 +21,7 @@ def published(entry: Entry, target: Target, message_id: str) -> None:
         "task.published",
         f"Task {entry.name}[{entry.task_id}] is on its queue",
         taskId=entry.task_id,
-        task=entry.name,
+        taskName=entry.name,
         queue=target.queue_url.rpartition("/")[2],
         messageId=message_id,
         bytes=entry.size,
