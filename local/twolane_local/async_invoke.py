@@ -3,7 +3,8 @@
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html
 
 - A function error is tried again twice, after one minute and then two.
-- A throttle is tried again for up to six hours, after one second at first and five minutes at most.
+- A throttle or system error is tried again for up to six hours, after one second at first and five
+  minutes at most.
 - What still fails goes to the on-failure destination and to the dead-letter queue; what succeeds to
   the on-success destination.
 """
@@ -100,6 +101,9 @@ class AsyncInvocations:
                 last = await self._invoker.invoke(spec.name, payload, request_id=request_id)
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
+            except Exception as error:  # noqa: BLE001 - a system error is tried again like a throttle
+                self._log(spec.name, f"invocation failed and is tried again: {error!r}")
+                pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
             else:
                 tries += 1
                 if last.error is None:
@@ -121,24 +125,31 @@ class AsyncInvocations:
         destinations = spec.event_invoke.get("DestinationConfig") or {}
         side = destinations.get("OnSuccess" if succeeded else "OnFailure") or {}
         if target := side.get("Destination"):
-            await self._send(target, json.dumps(destination_record(spec, ended)), {})
+            await self._send(spec, target, json.dumps(destination_record(spec, ended)), {})
         if not succeeded and spec.dead_letter_arn:
             attributes = dead_letter_attributes(ended)
-            await self._send(spec.dead_letter_arn, ended.payload.decode(), attributes)
+            await self._send(spec, spec.dead_letter_arn, ended.payload.decode(), attributes)
 
-    async def _send(self, arn: str, body: str, attributes: dict[str, AttributeValue]) -> None:
-        service = arn.split(":")[2]
-        if service == "sqs":
-            queue = self._queues.get_by_arn(arn)
-            self._queues.send(queue.name, NewMessage(body, attributes=attributes))
-        elif service == "lambda":
-            self.submit(arn.split(":")[6], body.encode())
-        elif self._deliver is not None:
-            await self._deliver(arn, body)
-        else:
-            self._journal.record(
-                "log", level="ERROR", message=f"nothing here delivers to the destination {arn}"
-            )
+    async def _send(
+        self, spec: FunctionSpec, arn: str, body: str, attributes: dict[str, AttributeValue]
+    ) -> None:
+        """Send to a queue or function here, or by ``deliver``; what cannot be sent is said."""
+        parts = arn.split(":")
+        try:
+            if parts[2] == "sqs":
+                queue = self._queues.get_by_arn(arn)
+                self._queues.send(queue.name, NewMessage(body, attributes=attributes))
+            elif parts[2] == "lambda":
+                self.submit(parts[6], body.encode())
+            elif self._deliver is not None:
+                await self._deliver(arn, body)
+            else:
+                self._log(spec.name, f"nothing here delivers to the destination {arn}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the event's end must be told
+            self._log(spec.name, f"the destination {arn} did not take the event: {error!r}")
+
+    def _log(self, function: str, message: str) -> None:
+        self._journal.record("log", function=function, level="ERROR", message=message)
 
 
 def destination_record(spec: FunctionSpec, ended: Ended) -> dict[str, Any]:

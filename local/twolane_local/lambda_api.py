@@ -15,10 +15,11 @@ from twolane_local.invoke import ThrottledError
 from twolane_local.wire import AwsRequest, AwsResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping as MappingOf
 
     from twolane_local.async_invoke import AsyncInvocations
     from twolane_local.invoke import Invoker
+    from twolane_local.mapping import Mapping
     from twolane_local.mapping.registry import Mappings
     from twolane_local.model import FunctionSpec
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SYNC_LIMIT, ASYNC_LIMIT = 6_291_456, 1_048_576
 
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
+_MAPPINGS = re.compile(r"/2015-03-31/event-source-mappings(?:/(?P<uuid>[0-9a-f-]{36}))?/?")
 _NAME = re.compile(
     r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:(?P<account>\d{12}):)?(?:function:)?"
     r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
@@ -46,7 +48,7 @@ class LambdaApi:
     def __init__(
         self,
         invoker: Invoker,
-        functions: Mapping[str, FunctionSpec],
+        functions: MappingOf[str, FunctionSpec],
         asynchronous: AsyncInvocations,
         mappings: Mappings | None = None,
     ) -> None:
@@ -57,13 +59,19 @@ class LambdaApi:
     @staticmethod
     def answers(method: str, path: str) -> bool:
         """Whether a call is one of ours; other Lambda calls are not."""
+        if _MAPPINGS.fullmatch(path):
+            return method in ("GET", "PUT")
         return method == "POST" and _INVOKE.fullmatch(path) is not None
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         try:
+            if (match := _MAPPINGS.fullmatch(request.path)) is not None:
+                return self._event_source_mappings(match["uuid"], request)
             return await self._invoke(request)
         except _RefusedError as refused:
-            body: dict[str, Any] = {"Type": "User", "Message": refused.message}
+            # The one error whose message is capitalised in the API's model.
+            key = "Message" if refused.kind == "ResourceNotFoundException" else "message"
+            body: dict[str, Any] = {"Type": "User", key: refused.message}
             if refused.reason is not None:
                 body["Reason"] = refused.reason
             headers = {
@@ -112,6 +120,33 @@ class LambdaApi:
             headers["x-amz-log-result"] = base64.b64encode(done.log_tail[-4096:]).decode()
         return AwsResponse(200, done.payload, headers)
 
+    def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:
+        """List them, get one, or enable and disable it; the template says everything else.
+
+        https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
+        """
+        known = dict(self._mappings) if self._mappings is not None else {}
+        if identity is None:
+            query = {key: values[0] for key, values in parse_qs(request.query).items()}
+            shown = [described(one, mapping) for one, mapping in known.items()]
+            found = [one for one in shown if _asked_for(one, query)]
+            return _json(200, {"EventSourceMappings": found}, request)
+        mapping = known.get(identity)
+        if mapping is None:
+            raise _RefusedError(
+                404, "ResourceNotFoundException",
+                "The resource you requested does not exist.",
+            )  # fmt: skip
+        if request.method == "PUT":
+            changes = json.loads(request.body or b"{}")
+            if set(changes) - {"Enabled", "FunctionName"}:
+                raise _RefusedError(
+                    400, "InvalidParameterValueException",
+                    "Here only Enabled can be changed; change the rest in the template.",
+                )  # fmt: skip
+            mapping.enabled = bool(changes.get("Enabled", mapping.enabled))
+        return _json(200 if request.method == "GET" else 202, described(identity, mapping), request)
+
     def _resolve(self, given: str, qualifier: str | None) -> str:
         """The function that a name, partial ARN or ARN means; only ``$LATEST`` exists here."""
         match = _NAME.fullmatch(given)
@@ -128,6 +163,44 @@ class LambdaApi:
             where = arn if version == "$LATEST" else f"{arn}:{version}"
             raise _RefusedError(404, "ResourceNotFoundException", f"Function not found: {where}")
         return name
+
+
+def described(identity: str, mapping: Mapping) -> dict[str, Any]:
+    """A mapping as the API shows it.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+    """
+    spec = mapping.spec
+    shown: dict[str, Any] = {
+        "UUID": identity,
+        "EventSourceArn": spec.queue_arn,
+        "FunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{spec.function}",
+        "BatchSize": spec.batch_size,
+        "MaximumBatchingWindowInSeconds": int(spec.batching_window_s),
+        "State": "Enabled" if mapping.enabled else "Disabled",
+        "StateTransitionReason": "USER_INITIATED",
+        "FunctionResponseTypes": (
+            ["ReportBatchItemFailures"] if spec.report_batch_item_failures else []
+        ),
+    }
+    if spec.maximum_concurrency is not None:
+        shown["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
+    if spec.filter_patterns:
+        filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
+        shown["FilterCriteria"] = {"Filters": filters}
+    return shown
+
+
+def _asked_for(shown: dict[str, Any], query: dict[str, str]) -> bool:
+    function = query.get("FunctionName", "")
+    source = query.get("EventSourceArn", shown["EventSourceArn"])
+    same_function = not function or shown["FunctionArn"].endswith(f":{function.rpartition(':')[2]}")
+    return same_function and bool(source == shown["EventSourceArn"])
+
+
+def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse:
+    headers = {"content-type": "application/json", "x-amzn-requestid": request.request_id}
+    return AwsResponse(status, json.dumps(body).encode(), headers)
 
 
 def _check_payload(body: bytes, limit: int) -> None:

@@ -1,0 +1,223 @@
+"""https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html, with literal calls and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.lambda_api import LambdaApi
+from twolane_local.model import FunctionSpec
+from twolane_local.wire import AwsRequest
+
+
+class Function:
+    def __init__(self):
+        self.calls = []
+
+    async def invoke(self, function, event, *, request_id=None):
+        self.calls.append((function, event))
+        if function == "busy":
+            raise ThrottledError
+        if function == "broken":
+            payload = b'{"errorMessage": "no", "errorType": "ValueError", "stackTrace": []}'
+            return Invocation(request_id, payload, "Unhandled", b"Traceback\n")
+        return Invocation(request_id, b'{"ok": true}', None, b"x" * 5000 + b"END")
+
+
+class Asynchronous:
+    def __init__(self):
+        self.submitted = []
+
+    def submit(self, function, payload):
+        self.submitted.append((function, payload))
+        return "async-id"
+
+
+@pytest.fixture
+def function():
+    return Function()
+
+
+@pytest.fixture
+def asynchronous():
+    return Asynchronous()
+
+
+@pytest.fixture
+def invoke(function, asynchronous):
+    names = ("f", "busy", "broken")
+    functions = {name: FunctionSpec(name, name, "app.handler", Path()) for name in names}
+    api = LambdaApi(function, functions, asynchronous)
+
+    def invoke(name, body=b'{"n":1}', query="", **headers):
+        path = f"/2015-03-31/functions/{name}/invocations"
+        assert api.answers("POST", path)
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        request = AwsRequest("POST", path, query, named, body, "lambda", request_id="rid")
+        return asyncio.run(api(request))
+
+    return invoke
+
+
+def test_request_response(invoke, function):
+    response = invoke("f")
+    assert function.calls == [("f", b'{"n":1}')]
+    assert (response.status, response.body) == (200, b'{"ok": true}')
+    assert response.headers == {
+        "content-type": "application/json",
+        "x-amz-executed-version": "$LATEST",
+        "x-amzn-requestid": "rid",
+    }
+
+
+def test_an_empty_payload_is_an_empty_object(invoke, function):
+    invoke("f", b"")
+    assert function.calls == [("f", b"{}")]
+
+
+def test_the_tail_of_the_log_is_its_last_four_kilobytes(invoke):
+    response = invoke("f", x_amz_log_type="Tail")
+    tail = base64.b64decode(response.headers["x-amz-log-result"])
+    assert tail == b"x" * 4093 + b"END"
+    assert "x-amz-log-result" not in invoke("f", x_amz_log_type="None").headers
+
+
+def test_a_function_error_is_a_200_with_a_header(invoke):
+    response = invoke("broken")
+    assert response.status == 200
+    assert response.headers["x-amz-function-error"] == "Unhandled"
+    assert json.loads(response.body)["errorType"] == "ValueError"
+
+
+def test_an_event_is_accepted(invoke, asynchronous, function):
+    response = invoke("f", x_amz_invocation_type="Event")
+    assert (response.status, response.body) == (202, b"")
+    assert response.headers["x-amzn-requestid"] == "async-id"
+    assert (asynchronous.submitted, function.calls) == ([("f", b'{"n":1}')], [])
+
+
+def test_a_dry_run_runs_nothing(invoke, function):
+    response = invoke("f", x_amz_invocation_type="DryRun")
+    assert (response.status, response.body, function.calls) == (204, b"", [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "f",
+        "f:$LATEST",
+        "123456789012:function:f",
+        "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Af",
+        "arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST",
+    ],
+)
+def test_the_forms_of_a_functions_name(invoke, name):
+    assert invoke(name).status == 200
+
+
+def refused(response):
+    return response.status, response.headers["x-amzn-errortype"], json.loads(response.body)
+
+
+def test_errors_before_the_function_is_reached(invoke):
+    assert refused(invoke("nowhere")) == (
+        404,
+        "ResourceNotFoundException",
+        {
+            "Type": "User",
+            "Message": "Function not found: arn:aws:lambda:us-east-1:123456789012:function:nowhere",
+        },
+    )
+    status, kind, body = refused(invoke("f", query="Qualifier=prod"))
+    assert (status, kind) == (404, "ResourceNotFoundException")
+    assert body["Message"].endswith("function:f:prod")
+    assert refused(invoke("f", b"{not json"))[:2] == (400, "InvalidRequestContentException")
+    assert refused(invoke("f", b"\xff"))[:2] == (400, "InvalidRequestContentException")
+    assert refused(invoke("a%20b"))[:2] == (400, "InvalidParameterValueException")
+    assert refused(invoke("f", x_amz_invocation_type="Later"))[:2] == (
+        400, "InvalidParameterValueException",
+    )  # fmt: skip
+
+
+def test_a_throttle_is_a_429(invoke):
+    assert refused(invoke("busy")) == (
+        429,
+        "TooManyRequestsException",
+        {
+            "Type": "User",
+            "message": "Rate Exceeded.",
+            "Reason": "ReservedFunctionConcurrentInvocationLimitExceeded",
+        },
+    )
+
+
+def test_payloads_have_limits(invoke, asynchronous):
+    fits, too_long = b'"' + b"x" * 6_291_454 + b'"', b'"' + b"x" * 6_291_455 + b'"'
+    assert invoke("f", fits).status == 200
+    assert refused(invoke("f", too_long))[:2] == (413, "RequestTooLargeException")
+    event = b'"' + b"x" * 1_048_575 + b'"'
+    assert refused(invoke("f", event, x_amz_invocation_type="Event"))[:2] == (
+        413, "RequestTooLargeException",
+    )  # fmt: skip
+    assert asynchronous.submitted == []
+
+
+def test_other_calls_are_not_ours():
+    assert not LambdaApi.answers("GET", "/2015-03-31/functions/f")
+    assert not LambdaApi.answers("GET", "/2015-03-31/functions/f/invocations")
+
+
+def test_event_source_mappings_are_listed_and_switched():
+    from twolane_local.clock import SystemClock
+    from twolane_local.journal import Journal
+    from twolane_local.mapping import Mapping
+    from twolane_local.mapping.registry import Mappings
+    from twolane_local.model import QueueMappingSpec
+    from twolane_local.queues.core import QueueService
+
+    clock = SystemClock()
+    journal = Journal(clock)
+    queues = QueueService(clock, journal)
+    arn = queues.arn("q")
+    spec = QueueMappingSpec(
+        "f", arn, 5, 1.0, 2, report_batch_item_failures=True,
+        filter_patterns=({"body": {"a": [1]}},),
+    )  # fmt: skip
+    mapping = Mapping(spec, queues, Function(), clock, journal)
+    mappings = Mappings()
+    identity = mappings.add(mapping)
+    api = LambdaApi(Function(), {}, Asynchronous(), mappings)
+
+    def call(method, path="", body=b"", query=""):
+        path = f"/2015-03-31/event-source-mappings{path}"
+        assert api.answers(method, path)
+        response = asyncio.run(api(AwsRequest(method, path, query, {}, body, "lambda")))
+        return response.status, json.loads(response.body)
+
+    shown = {
+        "UUID": identity,
+        "EventSourceArn": arn,
+        "FunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:f",
+        "BatchSize": 5,
+        "MaximumBatchingWindowInSeconds": 1,
+        "State": "Enabled",
+        "StateTransitionReason": "USER_INITIATED",
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "ScalingConfig": {"MaximumConcurrency": 2},
+        "FilterCriteria": {"Filters": [{"Pattern": '{"body": {"a": [1]}}'}]},
+    }
+    assert call("GET", "/") == (200, {"EventSourceMappings": [shown]})
+    assert call("GET", query="FunctionName=other") == (200, {"EventSourceMappings": []})
+    assert call("GET", f"/{identity}") == (200, shown)
+    assert call("PUT", f"/{identity}", b'{"Enabled":false}') == (
+        202,
+        {**shown, "State": "Disabled"},
+    )
+    assert not mapping.enabled
+    assert call("PUT", f"/{identity}", b'{"BatchSize":1}')[0] == 400
+    assert call("GET", f"/{'0' * 36}")[0] == 404
