@@ -1,0 +1,270 @@
+"""The endpoint as its clients see it: boto3 and Celery's own transport over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import urllib.request
+from pathlib import Path
+
+import boto3
+import pytest
+import uvicorn
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from twolane_local.async_invoke import AsyncInvocations
+from twolane_local.aws import AwsEndpoint, service_of
+from twolane_local.clock import SystemClock
+from twolane_local.invoke import Invocation
+from twolane_local.journal import Journal
+from twolane_local.model import FunctionSpec
+from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.wire import AwsResponse
+
+
+class Echo:
+    async def invoke(self, function, event, *, request_id=None):
+        return Invocation(request_id, event, log_tail=b"a line\n")
+
+
+async def fallback(scope, receive, send):
+    """Stands where moto is, and says what reached it."""
+    body = json.dumps({"fallback": scope["path"]}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def scheduler(request):
+    return AwsResponse(200, json.dumps({"scheduler": request.path}).encode())
+
+
+class Server:
+    """The endpoint on a free port, its loop in a thread, until ``close``."""
+
+    def __init__(self):
+        self.clock = SystemClock()
+        journal = Journal(self.clock)
+        self.queues = QueueService(self.clock, journal)
+        functions = {"f": FunctionSpec("f", "F", "app.handler", Path())}
+        invocations = AsyncInvocations(Echo(), functions, self.queues, self.clock, journal)
+        self.app = AwsEndpoint(
+            self.queues, Echo(), fallback=fallback, functions=functions,
+            asynchronous=invocations, mounts={"scheduler": scheduler},
+        )  # fmt: skip
+        config = uvicorn.Config(self.app, port=0, log_level="error", lifespan="off")
+        self.server = uvicorn.Server(config)
+        self.started = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()))
+        self.thread.start()
+        self.started.wait(10)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def serve(self):
+        serving = asyncio.create_task(self.server.serve())
+        while not self.server.started:  # uvicorn offers no event for it
+            await asyncio.sleep(0.005)
+        self.started.set()
+        await serving
+
+    def client(self, service):
+        return boto3.client(
+            service, endpoint_url=self.url, region_name="us-east-1",
+            aws_access_key_id="test", aws_secret_access_key="test",
+            config=Config(retries={"max_attempts": 0}),
+        )  # fmt: skip
+
+    def close(self):
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(shared):
+    yield shared
+    for name in shared.queues.names():
+        shared.queues.delete_queue(name, name_is_free=True)
+
+
+@pytest.fixture
+def sqs(server):
+    client = server.client("sqs")
+    yield client
+    client.close()
+
+
+def test_boto3_sends_receives_and_deletes(sqs):
+    """boto3 checks the digests of what it sends and of what it receives."""
+    url = sqs.create_queue(QueueName="q", tags={"a": "b"})["QueueUrl"]
+    assert sqs.get_queue_url(QueueName="q")["QueueUrl"] == url
+    assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"a": "b"}
+    attributes = {
+        "text": {"DataType": "String", "StringValue": "grüße"},
+        "bytes": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+    }
+    sent = sqs.send_message(QueueUrl=url, MessageBody="body \r\n😀", MessageAttributes=attributes)
+    (received,) = sqs.receive_message(
+        QueueUrl=url, MessageAttributeNames=["All"], MessageSystemAttributeNames=["All"]
+    )["Messages"]
+    assert received["MessageId"] == sent["MessageId"]
+    assert received["Body"] == "body \r\n😀"
+    assert received["MessageAttributes"] == attributes
+    assert received["Attributes"]["ApproximateReceiveCount"] == "1"
+    sqs.change_message_visibility(
+        QueueUrl=url, ReceiptHandle=received["ReceiptHandle"], VisibilityTimeout=0
+    )
+    (again,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=again["ReceiptHandle"])
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+
+
+def test_boto3_batches(sqs):
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    entries = [{"Id": str(n), "MessageBody": f"body {n}"} for n in range(10)]
+    assert len(sqs.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == 10
+    received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    handles = [
+        {"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(received)
+    ]
+    assert len(sqs.delete_message_batch(QueueUrl=url, Entries=handles)["Successful"]) == 10
+
+
+def test_boto3_gets_the_errors_that_it_knows(sqs):
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist) as gone:
+        sqs.get_queue_url(QueueName="nowhere")
+    assert gone.value.response["Error"]["Code"] == "AWS.SimpleQueueService.NonExistentQueue"
+    url = sqs.create_queue(QueueName="brief")["QueueUrl"]
+    with pytest.raises(sqs.exceptions.ReceiptHandleIsInvalid):
+        sqs.delete_message(QueueUrl=url, ReceiptHandle="x")
+    with pytest.raises(sqs.exceptions.EmptyBatchRequest):
+        sqs.send_message_batch(QueueUrl=url, Entries=[])
+    with pytest.raises(ClientError, match="InvalidParameterValue"):
+        sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=99)
+    sqs.purge_queue(QueueUrl=url)
+    with pytest.raises(sqs.exceptions.PurgeQueueInProgress):
+        sqs.purge_queue(QueueUrl=url)
+    sqs.delete_queue(QueueUrl=url)
+    with pytest.raises(sqs.exceptions.QueueDeletedRecently):
+        sqs.create_queue(QueueName="brief")
+
+
+def test_boto3_pages_through_queues(sqs):
+    for number in range(5):
+        sqs.create_queue(QueueName=f"q{number}")
+    pages = sqs.get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 2})
+    names = [[url.rpartition("/")[2] for url in page["QueueUrls"]] for page in pages]
+    assert names == [["q0", "q1"], ["q2", "q3"], ["q4"]]
+
+
+def test_a_long_poll_ends_with_a_message_that_another_client_sends(sqs, server):
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    timer = threading.Timer(0.1, server.queues.send, ("q", NewMessage("x")))
+    timer.start()
+    received = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"]
+    timer.join()
+    assert received[0]["Body"] == "x"
+
+
+def test_an_unsigned_call_of_the_older_protocol(server):
+    server.queues.create("q")
+    form = b"Action=SendMessage&MessageBody=hello"
+    with urllib.request.urlopen(f"{server.url}/123456789012/q", form, 10) as answer:
+        assert b"<SendMessageResult>" in answer.read()
+    with urllib.request.urlopen(f"{server.url}/123456789012/q?Action=ReceiveMessage") as answer:
+        assert b"<Body>hello</Body>" in answer.read()
+
+
+def test_kombu_sends_and_consumes(server):
+    """Celery's own SQS transport, as a stock worker and publisher use it."""
+    from kombu import Connection
+
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    server.queues.create("tasks")
+    options = {
+        "region": "us-east-1",
+        "is_secure": False,
+        "predefined_queues": {
+            "tasks": {
+                "url": f"{server.url}/123456789012/tasks",
+                "access_key_id": "test",
+                "secret_access_key": "test",
+            }
+        },
+        "wait_time_seconds": 1,
+    }
+    with Connection(f"sqs://test:test@{host}:{port}", transport_options=options) as connection:
+        queue = connection.SimpleQueue("tasks")
+        queue.put({"hello": "world"})
+        assert server.queues.settled("tasks").count("visible") == 1
+        message = queue.get(timeout=10)
+        assert message.payload == {"hello": "world"}
+        message.ack()
+        queue.close()
+    assert len(server.queues.settled("tasks")) == 0
+
+
+def test_boto3_invokes_a_function(server):
+    with contextlib.closing(server.client("lambda")) as client:
+        answer = client.invoke(FunctionName="f", Payload=b'{"n":1}', LogType="Tail")
+        assert answer["Payload"].read() == b'{"n":1}'
+        assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
+        assert answer["LogResult"] == "YSBsaW5lCg=="
+        assert client.invoke(FunctionName="f", InvocationType="Event")["StatusCode"] == 202
+        assert client.invoke(FunctionName="f", InvocationType="DryRun")["StatusCode"] == 204
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            client.invoke(FunctionName="nowhere")
+
+
+def test_everything_else_goes_on(server):
+    with contextlib.closing(server.client("lambda")) as client:
+        assert client.list_functions()["ResponseMetadata"]["HTTPStatusCode"] == 200
+    with urllib.request.urlopen(f"{server.url}/bucket/key") as answer:
+        assert json.load(answer) == {"fallback": "/bucket/key"}
+    with contextlib.closing(server.client("scheduler")) as client:
+        assert client.get_schedule(Name="x")["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/{}/aws4_request, SignedHeaders=host"
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "query", "service"),
+    [
+        ({"authorization": SIGNED.format("sqs")}, "/", "", "sqs"),
+        ({"authorization": SIGNED.format("s3")}, "/123456789012/q", "Action=x", "s3"),
+        ({"authorization": SIGNED.format("dynamodb")}, "/", "", "dynamodb"),
+        ({}, "/", "X-Amz-Credential=AKID%2F20260101%2Fus-east-1%2Fsqs%2Faws4_request", "sqs"),
+        ({"x-amz-target": "AmazonSQS.SendMessage"}, "/", "", "sqs"),
+        ({"host": "sqs.us-east-1.amazonaws.com"}, "/", "", "sqs"),
+        ({"host": "us-east-1.queue.amazonaws.com"}, "/", "", "sqs"),
+        ({"host": "localhost:4566"}, "/123456789012/q", "Action=SendMessage", "sqs"),
+        ({"content-type": "application/x-www-form-urlencoded"}, "/123456789012/q.fifo", "", "sqs"),
+        ({}, "/123456789012/q", "", ""),
+        ({"content-type": "application/x-www-form-urlencoded"}, "/bucket/key", "", ""),
+        ({"authorization": "Bearer x"}, "/", "", ""),
+    ],
+)
+def test_whom_a_call_is_for(headers, path, query, service):
+    assert service_of(headers, path, query)[0] == service
+
+
+def test_a_body_beyond_every_limit_is_refused(server):
+    request = urllib.request.Request(
+        server.url, b"x" * (16 * 1024 * 1024 + 1), {"X-Amz-Target": "AmazonSQS.SendMessage"}
+    )
+    with pytest.raises((urllib.error.HTTPError, ConnectionError)) as refused:
+        urllib.request.urlopen(request, timeout=20)
+    if isinstance(refused.value, urllib.error.HTTPError):
+        assert refused.value.code == 413
+        refused.value.close()
