@@ -139,7 +139,7 @@ def test_a_handler_that_does_not_import_is_said_at_the_start(tmp_path: Path) -> 
 def test_a_port_in_use_names_the_flag(tmp_path: Path) -> None:
     with bind(0, "--port") as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortInUseError, match=f"port {port} is in use.*--aws-port"):
+        with pytest.raises(PortInUseError, match=rf"port {port} is in use.*--aws-port"):
             run(Options(project(tmp_path), port=0, aws_port=port), _never)
 
 

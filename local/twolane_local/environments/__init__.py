@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twolane_local.invoke import Invocation
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """One invocation on its way through an environment.
 
@@ -30,6 +30,7 @@ class Work:
     client_context: str = ""
     invoked_arn: str = ""
     deadline_ms: int = 0
+    waiting_since: float = 0.0  # the loop's time
     log: list[bytes] = field(default_factory=list)
 
 

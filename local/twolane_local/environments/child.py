@@ -6,10 +6,15 @@ A script, not a module of the package: the process sees the function's paths, no
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import os
+import queue
 import signal
 import sys
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def die_with_parent(parent: int) -> None:
@@ -35,10 +40,8 @@ def refuse_real_aws() -> None:
         name = host.rstrip(".").lower()
         if name.endswith(suffixes):
             return True
-        try:
-            return ipaddress.ip_address(name.partition("%")[0]).is_link_local
-        except ValueError:
-            return False
+        # The metadata services: link-local addresses, IPv4 and IPv6.
+        return name.startswith(("169.254.", "fe80:", "fd00:ec2::"))
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in {"socket.getaddrinfo", "socket.gethostbyname"}:
@@ -57,6 +60,58 @@ def refuse_real_aws() -> None:
     sys.addaudithook(hook)
 
 
+class KeptPoller:
+    """Stands in for the executor that the runtime client makes for every single ``next``.
+
+    The client polls on a thread of its own so that signal handlers run while it waits; making and
+    joining that thread takes longer than the rest of an invocation. This one is kept.
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        """Its signature is the executor's."""
+
+    def __enter__(self) -> Self:
+        if _poller is None:
+            start_poller()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The thread stays."""
+
+    def submit(self, call: Callable[[], object]) -> KeptPoller:
+        """Run the call on the thread; this is its own future."""
+        _calls.put(call)
+        return self
+
+    def result(self) -> object:
+        """Wait for the call; signal handlers run meanwhile."""
+        value, error = _results.get()
+        if error is not None:
+            raise error
+        return value
+
+
+_calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+_results: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
+_poller: threading.Thread | None = None
+
+
+def start_poller() -> None:
+    """A daemon: it waits in C code most of its life, and must not hold up the end."""
+
+    def poll() -> None:
+        while True:
+            call = _calls.get()
+            try:
+                _results.put((call(), None))
+            except BaseException as error:  # noqa: BLE001 (raised on the waiting thread)
+                _results.put((None, error))
+
+    global _poller  # noqa: PLW0603 (one for the process)
+    _poller = threading.Thread(target=poll, name="next", daemon=True)
+    _poller.start()
+
+
 def main() -> None:
     """``child.py PARENT_PID HANDLER``."""
     die_with_parent(int(sys.argv[1]))
@@ -65,9 +120,14 @@ def main() -> None:
     # The script's own folder is no part of the function's path.
     sys.path[0] = os.getcwd()  # noqa: PTH109 (pathlib would cost the cold start 5 ms)
     sys.argv = ["bootstrap", sys.argv[2]]
-    from awslambdaric.__main__ import main as bootstrap
+    from awslambdaric import bootstrap
+    from awslambdaric.lambda_config import LambdaConfigProvider
+    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
-    bootstrap(sys.argv)
+    config = LambdaConfigProvider(sys.argv)
+    client = LambdaRuntimeClient(config.api_address, config.use_thread_polling)
+    client.ThreadPoolExecutor = KeptPoller
+    bootstrap.run(config.handler, client)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ timeout: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twolane_local import runtime_api
 from twolane_local.environments import output, report
+from twolane_local.environments.extensions import Extensions
 from twolane_local.environments.process import Launch
 from twolane_local.invoke import Invocation
 
@@ -32,13 +30,6 @@ INIT_LIMIT_S = 10.0
 #: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 SHUTDOWN_S = 0.5
-
-
-@dataclass(slots=True)
-class _Extension:
-    name: str
-    events: tuple[str, ...]
-    waiting: Reply | None = None
 
 
 class IsolatedEnvironment:
@@ -67,7 +58,7 @@ class IsolatedEnvironment:
         self._gone = asyncio.Event()
         self._stopping = False
         self._runtime: Reply | None = None
-        self._extensions: dict[str, _Extension] = {}
+        self._extensions = Extensions(spec)
         self._work: Work | None = None
         self._initialised = False
         self._init_failure: bytes | None = None
@@ -120,7 +111,7 @@ class IsolatedEnvironment:
             request_id=work.request_id,
             cold=self._cold,
         )
-        self._tell_extensions(work)
+        self._extensions.tell(work)
         runtime.send(200, work.event, _next_headers(work, self._spec))
 
     async def stop(self) -> None:
@@ -170,40 +161,12 @@ class IsolatedEnvironment:
         runtime_api.accept(reply)
 
     def extension_register(self, name: str, events: list[str], reply: Reply) -> None:
-        # An extension in the runtime's process may ask for INVOKE alone, and only during init:
-        # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#extensions-registration-api-a
-        if self._runtime is not None or self._initialised:
-            runtime_api.refuse(
-                reply, 403, "Extension.RegistrationClosed", "Extension registration closed already"
-            )
-            return
-        if any(event != "INVOKE" for event in events):
-            runtime_api.refuse(
-                reply, 403, "ShutdownEventNotSupportedForInternalExtension",
-                "Cannot register internal extension for SHUTDOWN event",
-            )  # fmt: skip
-            return
-        identifier = str(uuid.uuid4())
-        self._extensions[identifier] = _Extension(name, tuple(events))
-        body = {
-            "functionName": self._spec.name,
-            "functionVersion": "$LATEST",
-            "handler": self._spec.handler,
-        }
-        reply.send(
-            200, json.dumps(body).encode(), b"Lambda-Extension-Identifier: %s\r\n"
-            % identifier.encode(),
-        )  # fmt: skip
+        closed = self._runtime is not None or self._initialised
+        self._extensions.register(name, events, reply, closed=closed)
 
     def extension_next(self, identifier: str, reply: Reply) -> None:
-        extension = self._extensions.get(identifier)
-        if extension is None:
-            runtime_api.refuse(
-                reply, 403, "Extension.InvalidExtensionIdentifier", "Invalid extension identifier"
-            )
-            return
-        extension.waiting = reply
-        self._settle()
+        if self._extensions.next(identifier, reply):
+            self._settle()
 
     def extension_error(self, identifier: str, body: bytes, reply: Reply) -> None:  # noqa: ARG002
         runtime_api.accept(reply)
@@ -216,9 +179,7 @@ class IsolatedEnvironment:
 
     def _settle(self) -> None:
         """Once the runtime and every extension wait for the next event, the phase is over."""
-        if self._runtime is None or any(
-            extension.waiting is None for extension in self._extensions.values()
-        ):
+        if self._runtime is None or not self._extensions.settled:
             return
         if not self._initialised:
             self._init_ended()
@@ -293,25 +254,6 @@ class IsolatedEnvironment:
             return work
         runtime_api.refuse(reply, 400, "InvalidRequestID", "Invalid request ID")
         return None
-
-    def _tell_extensions(self, work: Work) -> None:
-        if not self._extensions:
-            return
-        event = json.dumps(
-            {
-                "eventType": "INVOKE",
-                "deadlineMs": work.deadline_ms,
-                "requestId": work.request_id,
-                "invokedFunctionArn": work.invoked_arn or self._spec.arn,
-                "tracing": {"type": "X-Amzn-Trace-Id", "value": work.trace_id},
-            }
-        ).encode()
-        for identifier, extension in self._extensions.items():
-            if "INVOKE" in extension.events and extension.waiting is not None:
-                waiting, extension.waiting = extension.waiting, None
-                waiting.send(
-                    200, event, b"Lambda-Extension-Identifier: %s\r\n" % identifier.encode()
-                )
 
     # What happens to the process.
 
