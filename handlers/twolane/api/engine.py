@@ -1,7 +1,7 @@
 """What an execution environment keeps from one request to the next, and how it serves each.
 
 One event loop, driven by the handler's thread until the response is complete and, where an
-extension keeps the environment awake, by the extension's thread after it; see ``turns``.
+extension keeps the environment awake, by the extension's thread after it; see ``awake``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from twolane import logs
-from twolane.api import inline, runtime_client, starlette_tasks
+from twolane.api import awake, inline, starlette_tasks
 from twolane.api.cycle import Cycle
 from twolane.api.lifespan import Lifespan
 from twolane.api.shutdown import Termination
-from twolane.api.turns import Turns
 from twolane.api.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from mangum.types import ASGI, LambdaContext, LifespanMode, Response, Scope
 
-    from twolane.api.extension import Extension
+    from twolane.api.awake import Awake
 
 logger = logging.getLogger("twolane.api")
 
@@ -53,10 +52,9 @@ class Engine:
         self._driving = threading.Lock()
         self._driver: int | None = None
         self._lifespan = Lifespan(app, lifespan, self._loop)
-        self._turns = Turns()
+        self._awake: Awake | None = None
         self._watchdog = Watchdog()
         self._termination = Termination(self._terminate)
-        self._extension: Extension | None = None
         starlette_tasks.install()
         try:
             self._begin()
@@ -68,24 +66,18 @@ class Engine:
         # The lifespan first: an init that fails must not leave a registered extension behind.
         if not _in_a_loop():
             self._lifespan.start()
-        address = self._environ.get("AWS_LAMBDA_RUNTIME_API")
-        if address is None:
-            return
-        self._termination.install()
-        # With several processes in one environment (Lambda managed instances) nothing is frozen
-        # between invocations, and extensions get no INVOKE.
-        if "AWS_LAMBDA_MAX_CONCURRENCY" in self._environ:
-            return
-        if runtime_client.listen(self._posted):
-            from twolane.api.extension import Extension
-
-            self._extension = Extension.start(address, self._finish)
+        if "AWS_LAMBDA_RUNTIME_API" in self._environ:
+            self._termination.install()
+        self._awake = awake.of(self._environ)
+        if self._awake is not None:
+            self._awake.between_requests(self._termination.resume)
 
     def respond(self, scope: Scope, body: bytes, context: LambdaContext) -> Response:
         """Run ``app`` for one request: until its response is complete where an extension is there
         to finish the rest, else until the whole ASGI call is done.
         """
-        hold = self._extension is not None and self._extension.alive
+        shared = self._awake
+        hold = shared is not None and shared.holds
         with self._turn():
             if not self._lifespan.started:
                 self._lifespan.start()
@@ -94,12 +86,12 @@ class Engine:
             lane = self._lane(scope, context)
             cycle = Cycle(scope, body, self._loop, hold=hold, lane=lane)
             task = self._loop.create_task(cycle.run(self._app), context=self._context(lane))
-            if hold:
+            if shared is not None and hold:
                 self._loop.run_until_complete(cycle.responded)
-                self._turns.leave(lane.request_id, lambda: self._drive(cycle, task, lane))
+                shared.turns.leave(lane.request_id, lambda: self._drive(cycle, task, lane))
             else:
                 self._loop.run_until_complete(task)
-        if not hold:
+        if shared is None:
             self._termination.resume()
         return cycle.response
 
@@ -150,15 +142,6 @@ class Engine:
                 yield
             finally:
                 self._driver = None
-
-    def _posted(self, request_id: str) -> None:
-        self._turns.posted(request_id)
-        self._termination.resume()
-
-    def _finish(self, request_id: str, deadline: float) -> None:
-        work = self._turns.take(request_id, max(0.0, deadline - time.time()))
-        if work is not None:
-            work()
 
     def _drive(self, cycle: Cycle, task: Task[None], lane: inline.Lane) -> None:
         with self._turn():

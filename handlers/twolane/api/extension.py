@@ -86,7 +86,7 @@ class Extension:
     """The thread that asks for events, and between two of them finishes what a request left."""
 
     def __init__(self, api: ExtensionsApi, finish: Callable[[str, float], None]) -> None:
-        """``finish(request id, deadline)`` does the work; the deadline is in epoch seconds."""
+        """``finish(request id, seconds until its deadline)`` does the work."""
         self._api = api
         self._finish = finish
         # A daemon: the thread is blocked in `next` most of its life, and would keep a process
@@ -143,7 +143,8 @@ class Extension:
         # Whatever the work raises, `next` must be asked for again: an extension that does not
         # hangs this invocation until its timeout, and takes the environment with it.
         try:
-            self._finish(event["requestId"], event["deadlineMs"] / 1000)
+            left_s = event["deadlineMs"] / 1000 - time.time()
+            self._finish(event["requestId"], max(0.0, left_s))
         except BaseException as exc:  # noqa: BLE001
             emit(
                 logger,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane import ApiHandler
+from twolane.api.awake import Awake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,17 +60,18 @@ class Held:
 
     def __init__(self, handler: ApiHandler) -> None:
         self._handler = handler
-        self._engine = handler._engine
-        self._engine._extension = SimpleNamespace(alive=True)  # type: ignore[assignment]
+        self._awake = Awake()
+        self._awake.keep(SimpleNamespace(alive=True))
+        handler._engine._awake = self._awake
 
     def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         return self._handler(event, context)
 
     def finish(self, context: Context) -> None:
         """The response is posted; the extension's thread does what is left."""
-        self._engine._posted(context.aws_request_id)
-        arguments = (context.aws_request_id, time.time() + 30)
-        extension = threading.Thread(target=self._engine._finish, args=arguments)
+        self._awake.posted(context.aws_request_id)
+        arguments = (context.aws_request_id, 30.0)
+        extension = threading.Thread(target=self._awake.finish, args=arguments)
         extension.start()
         extension.join(30)
         assert not extension.is_alive()

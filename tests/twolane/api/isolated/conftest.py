@@ -194,7 +194,7 @@ class Environment:
         self.lines: list[dict[str, Any]] = []
         self._grew = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", "served.handler"],
+            [sys.executable, "-m", "awslambdaric", environ.pop("HANDLER", "served.handler")],
             cwd=folder,
             env={
                 "PATH": os.environ["PATH"],
@@ -274,3 +274,21 @@ def environment(service: Lambda, tmp_path: Path) -> Iterator[Callable[..., Envir
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def get() -> Callable[..., dict[str, Any]]:
+    """``get(path, query="")``: an HTTP API event."""
+
+    def get(path: str, query: str = "") -> dict[str, Any]:
+        http = {"method": "GET", "path": path, "sourceIp": "203.0.113.7", "protocol": "HTTP/1.1"}
+        return {
+            "version": "2.0",
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": {"host": "id.execute-api.us-east-1.amazonaws.com"},
+            "requestContext": {"http": http, "stage": "$default"},
+            "isBase64Encoded": False,
+        }
+
+    return get

@@ -82,19 +82,7 @@ handler = ApiHandler(app)
 """
 
 
-def event(path: str, query: str = "") -> dict[str, Any]:
-    http = {"method": "GET", "path": path, "sourceIp": "203.0.113.7", "protocol": "HTTP/1.1"}
-    return {
-        "version": "2.0",
-        "rawPath": path,
-        "rawQueryString": query,
-        "headers": {"host": "id.execute-api.us-east-1.amazonaws.com"},
-        "requestContext": {"http": http, "stage": "$default"},
-        "isBase64Encoded": False,
-    }
-
-
-def test_work_starts_only_after_a_response_of_4_mb_has_left(service, environment) -> None:
+def test_work_starts_only_after_a_response_of_4_mb_has_left(service, environment, get) -> None:
     env = environment(SOURCE, SERIALISE_S="0.2")
     early: list[Any] = []
 
@@ -103,7 +91,7 @@ def test_work_starts_only_after_a_response_of_4_mb_has_left(service, environment
         early.extend(env.await_line("work", timeout_s=0.5))
 
     service.while_posting = hold_the_post
-    invocation = service.invoke(event("/big"))
+    invocation = service.invoke(get("/big"))
 
     assert len(invocation.response["body"]) == 4_000_000
     assert early == []
@@ -111,10 +99,10 @@ def test_work_starts_only_after_a_response_of_4_mb_has_left(service, environment
 
 
 def test_the_response_does_not_wait_for_the_work_and_the_environment_does(
-    service, environment
+    service, environment, get
 ) -> None:
     env = environment(SOURCE)
-    invocation = service.invoke(event("/slow", "s=0.5"))
+    invocation = service.invoke(get("/slow", "s=0.5"))
 
     assert invocation.response["body"] == "ok"
     assert not invocation.ended.is_set(), "frozen before the work was done"
@@ -124,17 +112,17 @@ def test_the_response_does_not_wait_for_the_work_and_the_environment_does(
     assert env.line("inline.succeeded")["requestId"] == invocation.request_id
 
 
-def test_a_request_without_work_ends_at_once_and_many_follow(service, environment) -> None:
+def test_a_request_without_work_ends_at_once_and_many_follow(service, environment, get) -> None:
     environment(SOURCE)
     for path in ("/plain", "/work") * 10:
-        invocation = service.invoke(event(path))
+        invocation = service.invoke(get(path))
         assert invocation.response["statusCode"] == 200
     assert invocation.ended.wait(30)
 
 
-def test_tasks_run_in_order_each_in_the_context_of_its_request(service, environment) -> None:
+def test_tasks_run_in_order_each_in_the_context_of_its_request(service, environment, get) -> None:
     env = environment(SOURCE)
-    service.invoke(event("/several")).ended.wait(30)
+    service.invoke(get("/several")).ended.wait(30)
 
     said = [line for line in env.lines if line.get("event") in {"first", "second", "third"}]
     assert [line["event"] for line in said] == ["first", "second", "third"]
@@ -143,14 +131,14 @@ def test_tasks_run_in_order_each_in_the_context_of_its_request(service, environm
 
 @pytest.mark.parametrize("path", ["/fail", "/leave"])
 def test_an_exception_in_the_work_is_logged_and_the_next_invocations_are_served(
-    service, environment, path
+    service, environment, get, path
 ) -> None:
     env = environment(SOURCE)
-    broken = service.invoke(event(path))
+    broken = service.invoke(get(path))
     assert broken.response["statusCode"] == 200
     assert broken.ended.wait(30), "the extension was left waiting"
     for _ in range(3):
-        assert service.invoke(event("/work")).ended.wait(30)
+        assert service.invoke(get("/work")).ended.wait(30)
 
     failed = env.line("inline.failed")
     assert failed["requestId"] == broken.request_id
@@ -159,20 +147,22 @@ def test_an_exception_in_the_work_is_logged_and_the_next_invocations_are_served(
     assert "never" not in env.events(), "what follows a failure does not run, as under uvicorn"
 
 
-def test_an_error_of_the_handler_itself_leaves_the_extension_free(service, environment) -> None:
+def test_an_error_of_the_handler_itself_leaves_the_extension_free(
+    service, environment, get
+) -> None:
     environment(SOURCE)
     failed = service.invoke({"what": "is this"})
     assert failed.failed
     assert failed.ended.wait(30)
-    assert service.invoke(event("/work")).ended.wait(30)
+    assert service.invoke(get("/work")).ended.wait(30)
 
 
 def test_where_the_extension_is_refused_the_work_is_done_before_the_response(
-    service, environment
+    service, environment, get
 ) -> None:
     service.refuse_extensions = True
     env = environment(SOURCE)
-    invocation = service.invoke(event("/slow", "s=0.01"))
+    invocation = service.invoke(get("/slow", "s=0.01"))
 
     assert env.line("slow.ended")["at"] < invocation.posted
     assert env.line("extension.refused")["level"] == "WARNING"
