@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("twolane.api")
 
 _API = "/2020-01-01/extension"
-_RETRY_S = (0.05, 0.2, 1.0)
+#: How long to wait before each further attempt to get an event.
+RETRY_S = (0.05, 0.2, 1.0)
 
 
 class ExtensionsApiError(TwolaneError):
@@ -77,8 +78,8 @@ class ExtensionsApi:
         event: dict[str, Any] = json.loads(text)
         return event
 
-    def reconnect(self) -> None:
-        """Drop the connection after an error; the next call opens a new one."""
+    def close(self) -> None:
+        """Drop the connection; the next call opens a new one."""
         self._connection.close()
 
 
@@ -101,6 +102,7 @@ class Extension:
         try:
             api.register("twolane")
         except (ExtensionsApiError, OSError, HTTPException) as exc:
+            api.close()
             emit(
                 logger,
                 "extension.refused",
@@ -119,19 +121,19 @@ class Extension:
 
     def _run(self) -> None:
         failures = 0
-        while failures <= len(_RETRY_S):
+        while failures <= len(RETRY_S):
             try:
                 event = self._api.next()
             except (ExtensionsApiError, OSError, HTTPException, ValueError) as exc:
-                self._api.reconnect()
+                self._api.close()
                 emit(
                     logger,
                     "extension.failed",
                     f"The Lambda extension got no event (attempt {failures + 1}): {exc}",
                     level=logging.ERROR,
                 )
-                if failures < len(_RETRY_S):
-                    time.sleep(_RETRY_S[failures])
+                if failures < len(RETRY_S):
+                    time.sleep(RETRY_S[failures])
                 failures += 1
             else:
                 failures = 0

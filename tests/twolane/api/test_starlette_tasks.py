@@ -1,0 +1,53 @@
+"""The wrap around Starlette's background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextvars import copy_context
+
+from starlette.background import BackgroundTask, BackgroundTasks
+
+from twolane.api import inline, starlette_tasks
+
+
+def _lane() -> inline.Lane:
+    return inline.Lane("r-1", "GET /", lambda: 30.0, reserve_s=1.0, watch=lambda lane: None)
+
+
+def test_outside_of_a_request_of_ours_nothing_changes(caplog) -> None:
+    assert starlette_tasks.install()
+    ran: list[int] = []
+    tasks = BackgroundTasks([BackgroundTask(ran.append, 1)])
+    tasks.add_task(ran.append, 2)
+    with caplog.at_level("INFO", "twolane"):
+        asyncio.run(tasks())
+    assert ran == [1, 2]
+    assert caplog.records == []
+
+
+def test_in_a_request_each_task_is_run_in_its_lane(caplog) -> None:
+    assert starlette_tasks.install()
+    lane, ran = _lane(), []
+    tasks = BackgroundTasks([BackgroundTasks([BackgroundTask(ran.append, 1)])])
+    tasks.add_task(ran.append, 2)
+    context = copy_context()
+    context.run(inline.current.set, lane)
+    with caplog.at_level("INFO", "twolane"):
+        context.run(asyncio.run, tasks())
+    assert ran == [1, 2]
+    events = [record.twolane["event"] for record in caplog.records]
+    assert events == ["inline.started", "inline.succeeded"] * 2
+
+
+def test_it_is_wrapped_once() -> None:
+    starlette_tasks.install()
+    call = BackgroundTask.__call__
+    starlette_tasks.install()
+    assert BackgroundTask.__call__ is call
+
+
+def test_without_starlette_there_is_nothing_to_wrap(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "starlette.background")
+    assert not starlette_tasks.install()
+    assert "starlette.background" not in sys.modules, "it must not be imported"
