@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.queues import actions_message as message
+from twolane_local.queues import actions_moves as moves
 from twolane_local.queues import actions_queue as queue
 from twolane_local.queues import query
 from twolane_local.queues.errors import (
@@ -55,6 +56,7 @@ class SqsApi:
 
     def __init__(self, queues: QueueService) -> None:
         self._queues = queues
+        self._moves = moves.MoveTasks(queues)
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         request_id = request.request_id or str(uuid.uuid4())
@@ -102,6 +104,8 @@ class SqsApi:
             if (on_queues := _ON_QUEUES.get(action)) is not None:
                 base = f"http://{request.headers.get('host', 'localhost')}"
                 return on_queues(self._queues, params, base)
+            if (on_moves := self._moves.actions.get(action)) is not None:
+                return on_moves(params)
         except UnicodeEncodeError:
             raise InvalidParameterValueError(
                 "A string of the request holds half of a surrogate pair, which UTF-8 cannot carry."

@@ -13,7 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.queues.deduplication import Attempt, Deduplication
-from twolane_local.queues.errors import InvalidParameterValueError, OverLimitError
+from twolane_local.queues.errors import (
+    InvalidParameterValueError,
+    OverLimitError,
+    UnknownSourceError,
+)
 from twolane_local.queues.message import AttributeValue, Message, md5_of, md5_of_attributes
 from twolane_local.queues.order import IN_FLIGHT, Entry
 from twolane_local.queues.record import NoRecord, Record
@@ -204,6 +208,41 @@ class QueueService(QueueRegistry):
         self._tell("message.dead_lettered", queue, entry, deadLetterQueue=dead.name)
         self._wake(dead.name)
         return True
+
+    def redrive_one(self, name: str, target: str | None) -> Message | None:
+        """Move the next visible message of a dead-letter queue to ``target``, or to where it came
+        from; ``None`` once none is visible.
+
+        It is a new message there, with a new id and time of sending:
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
+        """
+        with self._lock:
+            queue, now = self.get(name), self.clock.time()
+            self._settle(queue, now)
+            entry = queue.peek()
+            if entry is None:
+                return None
+            source = entry.message.dead_letter_source
+            if target is None and source is None:
+                raise UnknownSourceError
+            to = self.get(target) if target is not None else self.get_by_arn(source or "")
+            queue.pop()
+            message = replace(
+                entry.message,
+                id=self._new_id(),
+                sent_at=now,
+                dead_letter_source=None,
+                sequence=to.next_sequence() if to.fifo else None,
+            )
+            moved = to.put(message, visible_at=now, now=now)
+            self._record.moved(name, entry, to.name, moved)
+            self._tell("message.deleted", queue, entry, redrivenTo=to.name)
+            self._journal.record(
+                "message.sent", queue=to.name, message_id=message.id,
+                bytes=len(message.body), redrivenFrom=name,
+            )  # fmt: skip
+            self._wake(to.name)
+            return message
 
     def delete(self, name: str, receipt_handle: str) -> bool:
         """Delete a message by the handle of its most recent receive; an older one does nothing.

@@ -138,6 +138,12 @@ class ResourceNotFoundError(SqsError):
     code = query_code = "ResourceNotFoundException"
 
 
+class UnknownSourceError(SqsError):
+    """A message cannot go back: it was sent to the dead-letter queue directly. Name a target."""
+
+    code = query_code = "CouldNotDetermineMessageSource"
+
+
 class TooManyEntriesInBatchRequestError(SqsError):
     """A batch request holds at most 10 entries."""
 

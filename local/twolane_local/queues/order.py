@@ -70,8 +70,8 @@ class Order(Protocol):
         ``accept`` says whether the entry is in flight from now on; if not, it has gone elsewhere.
         """
 
-    def ready(self) -> bool:
-        """Whether ``take`` would offer at least one entry."""
+    def first(self) -> Entry | None:
+        """The entry that ``take`` would offer first."""
 
 
 class StandardOrder:
@@ -93,15 +93,15 @@ class StandardOrder:
 
     def take(self, limit: int, accept: Callable[[Entry], bool]) -> None:
         taken = 0
-        while taken < limit and self.ready():
+        while taken < limit and self.first() is not None:
             taken += accept(self._visible.popleft()[1])
 
-    def ready(self) -> bool:
+    def first(self) -> Entry | None:
         visible = self._visible
         # A message can be deleted by its last receipt handle while it is visible again.
         while visible and visible[0][0] != visible[0][1].epoch:
             visible.popleft()
-        return bool(visible)
+        return visible[0][1] if visible else None
 
 
 @dataclass(slots=True)
@@ -151,7 +151,7 @@ class FifoOrder:
 
     def take(self, limit: int, accept: Callable[[Entry], bool]) -> None:
         taken = 0
-        while taken < limit and self.ready():
+        while taken < limit and self.first() is not None:
             name = heappop(self._heads)[1]
             group = self._groups[name]
             while taken < limit and self._head(group) is not None:
@@ -160,16 +160,16 @@ class FifoOrder:
                     taken += 1
             self._offer(name, group)
 
-    def ready(self) -> bool:
+    def first(self) -> Entry | None:
         heads = self._heads
         while heads:
             position, name = heads[0]
             group = self._groups.get(name)
             head = self._head(group) if group is not None and not group.in_flight else None
             if head is not None and head.position == position:
-                return True
+                return head
             heappop(heads)  # the group was locked, emptied, or got an earlier head
-        return False
+        return None
 
     def _offer(self, name: str, group: _Group) -> None:
         head = self._head(group)

@@ -135,7 +135,11 @@ class Queue:
 
     def ready(self) -> bool:
         """Whether a receive would find a message now."""
-        return self._order.ready()
+        return self._order.first() is not None
+
+    def peek(self) -> Entry | None:
+        """The message that a receive would find first."""
+        return self._order.first()
 
     def next_due(self) -> float | None:
         """When the next delayed or in-flight message becomes visible."""
@@ -206,14 +210,28 @@ class Queue:
 
     def remove(self, entry: Entry) -> None:
         """Take a message off the queue, whatever its state."""
-        self._drop(entry, on_ages=True)
+        self._drop(entry)
 
-    def _drop(self, entry: Entry, *, on_ages: bool) -> None:
+    def pop(self) -> Entry | None:
+        """Take the next visible message off the queue without receiving it."""
+        taken: list[Entry] = []
+
+        def accept(entry: Entry) -> bool:
+            self._move(entry, IN_FLIGHT)
+            taken.append(entry)
+            return True
+
+        self._order.take(1, accept)
+        for entry in taken:
+            self._drop(entry, on_due=False)
+        return taken[0] if taken else None
+
+    def _drop(self, entry: Entry, *, on_ages: bool = True, on_due: bool = True) -> None:
         was = entry.state
         self._move(entry, GONE)
         entry.retained.epoch += 1
         del self._entries[entry.message.id]
-        if was is not VISIBLE:
+        if on_due and was is not VISIBLE:
             self._due.call_off()
         if on_ages:
             self._ages.call_off()
