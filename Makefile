@@ -24,10 +24,13 @@ test: $(STAMP) ## Run the tests
 test-slow: $(STAMP) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
 
-check: $(STAMP) ## Lint and type-check
+check: $(STAMP) ## Lint and type-check, the template raw and expanded too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/cfn-lint template.yaml
+	@$(BIN)/twolane template > $(VENV)/expanded.json
+	$(BIN)/cfn-lint $(VENV)/expanded.json
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
