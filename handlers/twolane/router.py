@@ -2,23 +2,23 @@
 
 # Annotations are evaluated here: FastAPI reads them, and some name what is local to the router.
 
-import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from celery import states
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from twolane.errors import StoreUnavailableError
+from twolane.http.events import END_ID, HEADERS, streams, task_events
+from twolane.http.lookup import Authorize, Tasks
 from twolane.http.problems import MEDIA_TYPE, Problem
-from twolane.http.status import TaskStatus, from_meta
+from twolane.http.status import TaskStatus
+from twolane.http.waiting import last_change, preferred_wait
 
 if TYPE_CHECKING:
     from celery import Celery
-
-#: Says whether this request may see and revoke this task.
-Authorize = Callable[[Request, TaskStatus], bool | Awaitable[bool]]
 
 #: Seconds that a client should wait between two looks at an unfinished task.
 POLL_S = 1
@@ -27,6 +27,15 @@ _PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such task, or none of yours", **_PROBLEM},
     503: {"description": "The result store did not answer", **_PROBLEM},
+}
+_REVOKE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **_RESPONSES,
+    409: {"description": "Already finished", **_PROBLEM},
+}
+_EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The stream", "content": {"text/event-stream": {}}},
+    204: {"description": "Nothing more will come; do not reconnect"},
+    **_RESPONSES,
 }
 
 
@@ -37,7 +46,7 @@ def tasks_router(
     authorize: Authorize | None = None,
     prefix: str = "/tasks",
 ) -> APIRouter:
-    """``GET`` and ``DELETE {prefix}/{id}`` for the tasks of ``celery``.
+    """``GET`` and ``DELETE {prefix}/{id}``, ``GET {prefix}/{id}/events`` for tasks of ``celery``.
 
     ``visible``: the names of the tasks that HTTP may know; by default the application's own, not
     Celery's built-in ones. ``authorize(request, task)`` may refuse a request: the answer is then
@@ -47,90 +56,60 @@ def tasks_router(
     An unfinished task is answered with ``Retry-After``. A waiting task, an unknown id and an
     expired result are all ``PENDING``, as everywhere in Celery:
     https://docs.celeryq.dev/en/stable/userguide/tasks.html#pending
+
+    ``Prefer: wait=N`` holds the answer back until the task is finished, for 20 s at most. Events
+    are streamed where the platform streams; elsewhere they are polling in the same form.
     """
     router = APIRouter(prefix=prefix, tags=["tasks"])
-    names = None if visible is None else frozenset(visible)
+    tasks = Tasks(celery, visible, authorize)
 
     async def known(
         request: Request,
         task_id: Annotated[str, Path(alias="id", description="The task's id.")],
     ) -> TaskStatus:
-        if not _is_uuid(task_id):
-            raise Problem(404, "No such task.")
-        status = await run_in_threadpool(_look_up, celery, task_id)
-        if not _may_be_seen(celery, status, names) or not await _allowed(
-            authorize, request, status
-        ):
-            raise Problem(404, "No such task.")
-        return status
+        return await tasks.look(request, task_id)
 
     @router.get("/{id}", response_model=TaskStatus, responses=_RESPONSES)
     async def read_task(
-        status: Annotated[TaskStatus, Depends(known)], response: Response
+        request: Request,
+        response: Response,
+        status: Annotated[TaskStatus, Depends(known)],
+        prefer: Annotated[
+            str | None, Header(description="`wait=N`: answer once finished, or after N seconds.")
+        ] = None,
     ) -> TaskStatus:
         """How a task stands: its state, progress, attempts, and result or error."""
+        wait_s = preferred_wait(prefer)
+        if wait_s is not None:
+            status = await last_change(status, partial(tasks.look, request, status.id), wait_s)
+            response.headers["preference-applied"] = f"wait={wait_s:.0f}"
         response.headers["cache-control"] = "no-store"
         if not status.finished:
             response.headers["retry-after"] = str(POLL_S)
         return status
 
-    @router.delete(
-        "/{id}",
-        status_code=202,
-        response_model=TaskStatus,
-        responses={**_RESPONSES, 409: {"description": "Already finished", **_PROBLEM}},
-    )
+    @router.get("/{id}/events", response_class=StreamingResponse, responses=_EVENT_RESPONSES)
+    async def watch_task(
+        request: Request,
+        status: Annotated[TaskStatus, Depends(known)],
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """A task's changes as server-sent events: `status` for each, `end` with the last."""
+        if last_event_id == END_ID:
+            # Tells an EventSource to stop coming back.
+            return Response(status_code=204)
+        look = partial(tasks.look, request, status.id)
+        events = task_events(look, streaming=streams(request.scope))
+        return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+
+    @router.delete("/{id}", status_code=202, response_model=TaskStatus, responses=_REVOKE_RESPONSES)
     async def revoke_task(status: Annotated[TaskStatus, Depends(known)]) -> TaskStatus:
         """Revoke a task: it will not start. One that has started runs on."""
         if status.finished and status.state != states.REVOKED:
-            raise Problem(
-                409, f"The task is already finished ({status.state}).", state=status.state
-            )
+            detail = f"The task is already finished ({status.state})."
+            raise Problem(409, detail, state=status.state)
         if not status.finished:
             await run_in_threadpool(celery.control.revoke, status.id)
         return status
 
     return router
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
-
-
-def _look_up(celery: "Celery", task_id: str) -> TaskStatus:
-    backend = celery.backend
-    try:
-        return from_meta(task_id, backend.get_task_meta(task_id, cache=False))
-    except Exception as exc:
-        if not _is_outage(exc, backend):
-            raise
-        raise StoreUnavailableError(
-            f"The result backend did not answer for task {task_id}: {exc}"
-        ) from exc
-
-
-def _is_outage(exc: Exception, backend: Any) -> bool:
-    """Whether the backend was out of reach, in the words of whichever client library it uses."""
-    connection_errors = tuple(getattr(backend, "connection_errors", ()))
-    if isinstance(exc, (OSError, *connection_errors)):
-        return True
-    return type(exc).__module__.partition(".")[0] in {"redis", "botocore"}
-
-
-def _may_be_seen(celery: "Celery", status: TaskStatus, names: frozenset[str] | None) -> bool:
-    """A task whose name is not known yet may be anyone's, so it may be seen: it says nothing."""
-    if status.name is None:
-        return True
-    if names is not None:
-        return status.name in names
-    return status.name in celery.tasks and not status.name.startswith("celery.")
-
-
-async def _allowed(authorize: Authorize | None, request: Request, status: TaskStatus) -> bool:
-    if authorize is None:
-        return True
-    verdict = authorize(request, status)
-    return verdict if isinstance(verdict, bool) else await verdict

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+import json
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvicorn
 from celery import Celery
 from celery.app.task import Context
 from fastapi import FastAPI, Request
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
 
     from twolane.http.status import TaskStatus
 
-pytestmark = pytest.mark.asyncio
 ID = "6f1c0f5e-6a8b-4b65-9d9f-0f7b3a0f5a11"
 
 
@@ -54,12 +57,15 @@ def make_api(celery: Celery, **options: Any) -> FastAPI:
     return app
 
 
-async def call(app: FastAPI, method: str = "GET", path: str = f"/tasks/{ID}") -> httpx.Response:
+async def call(
+    app: FastAPI, method: str = "GET", path: str = f"/tasks/{ID}", **headers: str
+) -> httpx.Response:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await client.request(method, path)
+        return await client.request(method, path, headers=headers)
 
 
+@pytest.mark.asyncio
 async def test_a_waiting_task_or_one_that_nobody_knows(api: FastAPI) -> None:
     answer = await call(api)
     assert answer.status_code == 200
@@ -71,6 +77,7 @@ async def test_a_waiting_task_or_one_that_nobody_knows(api: FastAPI) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.asyncio
 async def test_progress(api: FastAPI, celery: Celery) -> None:
     store(celery, {"current": 3, "total": 9}, "PROGRESS", retries=2)
     answer = (await call(api)).json()
@@ -78,6 +85,7 @@ async def test_progress(api: FastAPI, celery: Celery) -> None:
     assert (answer["progress"], answer["attempts"]) == ({"current": 3, "total": 9}, 3)
 
 
+@pytest.mark.asyncio
 async def test_a_result(api: FastAPI, celery: Celery) -> None:
     store(celery, {"total": 3}, "SUCCESS")
     answer = await call(api)
@@ -86,6 +94,7 @@ async def test_a_result(api: FastAPI, celery: Celery) -> None:
     assert "retry-after" not in answer.headers
 
 
+@pytest.mark.asyncio
 async def test_a_failure_is_told_without_its_traceback(api: FastAPI, celery: Celery) -> None:
     store(celery, ValueError("no such address"), "FAILURE", traceback='File "/var/task/app.py"')
     answer = await call(api)
@@ -97,6 +106,7 @@ async def test_a_failure_is_told_without_its_traceback(api: FastAPI, celery: Cel
 
 
 @pytest.mark.parametrize("task_id", ["1", "latest", "%00", "6f1c0f5e6a8b4b659d9f0f7b3a0f5a11"])
+@pytest.mark.asyncio
 async def test_what_cannot_be_an_id_is_not_looked_up(
     api: FastAPI, celery: Celery, monkeypatch: pytest.MonkeyPatch, task_id: str
 ) -> None:
@@ -116,6 +126,7 @@ async def test_what_cannot_be_an_id_is_not_looked_up(
         ("shop.add", ["shop.other"], 404),
     ],
 )
+@pytest.mark.asyncio
 async def test_only_tasks_that_http_may_know_are_visible(
     celery: Celery, name: str, visible: list[str] | None, status: int
 ) -> None:
@@ -123,6 +134,7 @@ async def test_only_tasks_that_http_may_know_are_visible(
     assert (await call(make_api(celery, visible=visible))).status_code == status
 
 
+@pytest.mark.asyncio
 async def test_an_owner_check_hides_the_task(celery: Celery) -> None:
     store(celery, 3, "SUCCESS")
     seen: list[str] = []
@@ -139,6 +151,7 @@ async def test_an_owner_check_hides_the_task(celery: Celery) -> None:
     assert (await call(make_api(celery, authorize=lambda *_: True))).status_code == 200
 
 
+@pytest.mark.asyncio
 async def test_delete_revokes(
     api: FastAPI, celery: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,18 +162,21 @@ async def test_delete_revokes(
     assert revoked == [ID]
 
 
+@pytest.mark.asyncio
 async def test_delete_of_what_is_finished_is_a_conflict(api: FastAPI, celery: Celery) -> None:
     store(celery, 3, "SUCCESS")
     answer = await call(api, "DELETE")
     assert (answer.status_code, answer.json()["state"]) == (409, "SUCCESS")
 
 
+@pytest.mark.asyncio
 async def test_delete_twice_is_as_good_as_once(api: FastAPI, celery: Celery) -> None:
     store(celery, RuntimeError("revoked"), "REVOKED")
     answer = await call(api, "DELETE")
     assert (answer.status_code, answer.json()["state"]) == (202, "REVOKED")
 
 
+@pytest.mark.asyncio
 async def test_a_result_store_that_is_down_is_503(unused_tcp_port: int) -> None:
     url = f"redis://127.0.0.1:{unused_tcp_port}/0"
     celery = Celery("shop", broker="memory://", backend=url, set_as_current=False)
@@ -170,6 +186,74 @@ async def test_a_result_store_that_is_down_is_503(unused_tcp_port: int) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
+@pytest.mark.asyncio
 async def test_ids_are_random_uuids(celery: Celery) -> None:
     task_id = celery.tasks["shop.add"].delay(1, 2).id
     assert uuid.UUID(task_id).version == 4
+
+
+@pytest.mark.asyncio
+async def test_a_client_may_wait_for_the_result(api: FastAPI, celery: Celery) -> None:
+    store(celery, None, "STARTED")
+    waiting = asyncio.create_task(call(api, prefer="wait=10"))
+    await asyncio.to_thread(store, celery, 3, "SUCCESS")
+    answer = await waiting
+    assert (answer.json()["state"], answer.json()["result"]) == ("SUCCESS", 3)
+    assert answer.headers["preference-applied"] == "wait=10"
+
+
+@pytest.mark.asyncio
+async def test_waiting_for_nothing_is_a_look(api: FastAPI) -> None:
+    answer = await call(api, prefer="wait=0")
+    assert answer.json()["state"] == "PENDING"
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.asyncio
+async def test_events_are_a_stream_for_an_event_source(api: FastAPI, celery: Celery) -> None:
+    store(celery, 3, "SUCCESS")
+    answer = await call(api, path=f"/tasks/{ID}/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.text.count("event: status") == answer.text.count("event: end") == 1
+
+
+@pytest.mark.asyncio
+async def test_who_has_seen_the_end_is_told_not_to_come_back(api: FastAPI, celery: Celery) -> None:
+    store(celery, 3, "SUCCESS")
+    answer = await call(api, path=f"/tasks/{ID}/events", **{"last-event-id": "end"})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.asyncio
+async def test_events_of_a_hidden_task_are_404(celery: Celery) -> None:
+    app = make_api(celery, authorize=lambda *_: False)
+    assert (await call(app, path=f"/tasks/{ID}/events")).status_code == 404
+
+
+def test_under_a_server_that_streams_changes_arrive_as_they_happen(
+    api: FastAPI, celery: Celery
+) -> None:
+    """Through uvicorn, over a socket: the first event is there before the task is finished."""
+    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/tasks/{ID}/events"
+        seen = []
+        with httpx.stream("GET", url, timeout=10) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    seen.append(json.loads(line[6:])["state"])
+                    if seen == ["PENDING"]:
+                        store(celery, {"current": 1}, "PROGRESS")
+                    if seen == ["PENDING", "PROGRESS"]:
+                        store(celery, 3, "SUCCESS")
+        assert seen == ["PENDING", "PROGRESS", "SUCCESS", "SUCCESS"]
+    finally:
+        server.should_exit = True
+        thread.join()
