@@ -115,8 +115,8 @@ def _normal(name: str, value: str) -> str:
         if value not in _CHOICES[name]:
             raise InvalidAttributeValueError(f"Invalid value for the parameter {name}.")
         return value
-    if name in _DOCUMENTS:
-        return _DOCUMENTS[name](name, value)
+    if name in DOCUMENTS:
+        return DOCUMENTS[name](name, value)
     raise InvalidAttributeNameError(f"Unknown Attribute {name}.")
 
 
@@ -180,7 +180,8 @@ def _key_id(_name: str, value: str) -> str:
     return value
 
 
-_DOCUMENTS: dict[str, Callable[[str, str], str]] = {
+#: Attributes that are absent until set, and absent again when set to nothing.
+DOCUMENTS: dict[str, Callable[[str, str], str]] = {
     "RedrivePolicy": _redrive_policy,
     "RedriveAllowPolicy": _redrive_allow_policy,
     "Policy": _policy,

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.queues.deduplication import Attempt, Deduplication
+from twolane_local.queues.deduplication import Attempt
 from twolane_local.queues.errors import (
     InvalidParameterValueError,
     OverLimitError,
@@ -75,14 +75,11 @@ class QueueService(QueueRegistry):
             queue, now = self.get(name), self.clock.time()
             self._settle(queue, now)
             deduplication_id = new.deduplication_id
-            key = None
             if queue.fifo:
                 if deduplication_id is None:
                     deduplication_id = hashlib.sha256(new.body.encode()).hexdigest()
-                key = Deduplication.key(
-                    new.group_id, deduplication_id, by_group=queue.settings.deduplicate_by_group
-                )
-                if (first := queue.deduplication.sends.get(key, now)) is not None:
+                first = queue.duplicate_of(new.group_id, deduplication_id, now)
+                if first is not None:
                     return first
             message = Message(
                 id=self._new_id(),
@@ -98,8 +95,8 @@ class QueueService(QueueRegistry):
             )
             delay = queue.settings.delay_s if new.delay_s is None else new.delay_s
             self._put(queue, message, visible_at=now + delay, now=now)
-            if key is not None:
-                queue.deduplication.sends.set(key, message, now)
+            if queue.fifo:
+                queue.remember(message, now)
             return message
 
     def _put(self, queue: Queue, message: Message, *, visible_at: float, now: float) -> Entry:

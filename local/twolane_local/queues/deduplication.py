@@ -36,6 +36,10 @@ class Recent(Generic[V]):
         self._values[key] = (now, value)
         self._order.append((now, key))
 
+    def values(self) -> list[V]:
+        """What is remembered, in the order in which it was set."""
+        return [value for _, value in self._values.values()]
+
     def forget(self, key: str) -> None:
         self._values.pop(key, None)
 
@@ -54,8 +58,3 @@ class Deduplication:
     def __init__(self) -> None:
         self.sends: Recent[Message] = Recent()
         self.attempts: Recent[Attempt] = Recent()
-
-    @staticmethod
-    def key(group_id: str | None, deduplication_id: str, *, by_group: bool) -> str:
-        """Within which bounds a deduplication id counts (DeduplicationScope)."""
-        return f"{group_id}\0{deduplication_id}" if by_group else deduplication_id

@@ -52,6 +52,9 @@ class Order(Protocol):
     def add(self, entry: Entry) -> None:
         """Take in an entry that is delayed or visible."""
 
+    def held(self, entry: Entry) -> None:
+        """Take in an entry that is in flight."""
+
     def became_visible(self, entry: Entry) -> None:
         """A delayed entry is due."""
 
@@ -89,7 +92,7 @@ class StandardOrder:
     def released(self, entry: Entry) -> None:
         """Nothing waits for a message of a standard queue."""
 
-    withdrawn = released
+    withdrawn = held = released
 
     def take(self, limit: int, accept: Callable[[Entry], bool]) -> None:
         taken = 0
@@ -127,6 +130,9 @@ class FifoOrder:
         heappush(group.waiting, (entry.position, entry))
         if group.waiting[0][1] is entry:
             self._offer(name, group)
+
+    def held(self, entry: Entry) -> None:
+        self._groups.setdefault(entry.message.group_id or "", _Group()).in_flight += 1
 
     def became_visible(self, entry: Entry) -> None:
         name = entry.message.group_id or ""

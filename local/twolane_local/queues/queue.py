@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twolane_local.queues.attributes import Settings, defaults, settings_of
+from twolane_local.queues.attributes import DOCUMENTS, Settings, defaults, settings_of
 from twolane_local.queues.deduplication import Deduplication
 from twolane_local.queues.errors import ReceiptHandleIsInvalidError
 from twolane_local.queues.message import Received
@@ -35,6 +36,19 @@ if TYPE_CHECKING:
     from twolane_local.queues.message import Message
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What changes about a message as it is received; times in epoch seconds, ``due`` 0.0 where it
+    is visible.
+    """
+
+    due: float
+    receives: int
+    first_at: float
+    last_at: float
+    receipt: str | None
+
+
 class Queue:
     """The messages of one queue. Not thread-safe: ``QueueService`` holds the lock."""
 
@@ -54,7 +68,7 @@ class Queue:
         self.created_at = self.modified_at = now
         self.purged_at: float | None = None
         self.deduplication = Deduplication()
-        self._sequence = 0
+        self.sent = 0  # messages so far
         self._entries: dict[str, Entry] = {}
         self._due: Timetable[Entry] = Timetable()
         self._ages: Timetable[Retention] = Timetable()
@@ -64,7 +78,7 @@ class Queue:
     def configure(self, attributes: Mapping[str, str], now: float) -> None:
         """Set checked attributes; an empty document removes the attribute."""
         self.attributes.update(attributes)
-        for name in ("RedrivePolicy", "RedriveAllowPolicy", "Policy", "KmsMasterKeyId"):
+        for name in DOCUMENTS:
             if self.attributes.get(name) == "":
                 del self.attributes[name]
         self.settings = settings_of(self.attributes)
@@ -86,12 +100,12 @@ class Queue:
 
     def next_sequence(self) -> str:
         """The next SequenceNumber: 20 digits, rising (its size and steps are not documented)."""
-        return f"{18_850_000_000_000_000_000 + self._sequence + 1:020d}"
+        return f"{18_850_000_000_000_000_000 + self.sent + 1:020d}"
 
     def put(self, message: Message, *, visible_at: float, now: float) -> Entry:
         """Add a message that becomes visible at ``visible_at``."""
-        self._sequence += 1
-        entry = Entry(message, self._sequence)
+        self.sent += 1
+        entry = Entry(message, self.sent)
         entry.state = DELAYED if visible_at > now else VISIBLE
         self._counts[entry.state] += 1
         self._entries[message.id] = entry
@@ -101,6 +115,38 @@ class Queue:
             self._due.add(visible_at, entry)
         self._order.add(entry)
         return entry
+
+    def restore(self, message: Message, position: int, place: Place, now: float) -> None:
+        """Put a message back where it was before the process ended."""
+        entry = Entry(message, position)
+        entry.receive_count, entry.receipt = place.receives, place.receipt
+        entry.first_received_at, entry.received_at = place.first_at, place.last_at
+        if place.due > now:
+            entry.state = IN_FLIGHT if place.receipt is not None else DELAYED
+            entry.due_at = place.due
+            self._due.add(place.due, entry)
+        self._counts[entry.state] += 1
+        self._entries[message.id] = entry
+        self._ages.add(message.sent_at, entry.retained)
+        if entry.state is IN_FLIGHT:
+            self._order.held(entry)
+        else:
+            self._order.add(entry)
+
+    def duplicate_of(
+        self, group_id: str | None, deduplication_id: str, now: float
+    ) -> Message | None:
+        """The message that was sent with the same deduplication id in the last five minutes."""
+        return self.deduplication.sends.get(self._key(group_id, deduplication_id), now)
+
+    def remember(self, message: Message, now: float) -> None:
+        """Have duplicates of a message be dropped for five minutes."""
+        key = self._key(message.group_id, message.deduplication_id or "")
+        self.deduplication.sends.set(key, message, now)
+
+    def _key(self, group_id: str | None, deduplication_id: str) -> str:
+        by_group = self.settings.deduplicate_by_group
+        return f"{group_id}\0{deduplication_id}" if by_group else deduplication_id
 
     def settle(self, now: float) -> tuple[list[Entry], list[Entry]]:
         """Bring the queue up to ``now``: whose visibility timeout ended, and whose retention

@@ -69,6 +69,34 @@ class QueueRegistry:
             self._wake(name)
             return queue
 
+    def ensure(
+        self,
+        name: str,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Queue:
+        """Have a queue with exactly these attributes, as a template that is applied again asks."""
+        with self._lock:
+            queue = self._queues.get(name)
+            if queue is None:
+                self._deleted.pop(name, None)
+                return self.create(name, attributes, tags)
+            blank = dict.fromkeys(attrs.DOCUMENTS, "")
+            checked = attrs.check(attributes or {}, fifo=queue.fifo)
+            queue.tags = dict(tags or {})
+            self.configure(name, {**attrs.defaults(fifo=queue.fifo), **blank, **checked})
+            return queue
+
+    def adopt(self, queue: Queue) -> None:
+        """Take in a queue with its messages, as persistence restores it."""
+        with self._lock:
+            self._queues[queue.name] = queue
+            self._wake(queue.name)
+
+    def record_in(self, record: Record) -> None:
+        """Tell ``record`` of every change from now on."""
+        self._record = record
+
     @staticmethod
     def _check_same(queue: Queue, checked: Mapping[str, str]) -> None:
         for key, value in checked.items():

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from twolane_local.journal import Journal
+from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.queues.message import AttributeValue
+from twolane_local.queues.persistence import FILE, PersistenceError, QueueLog
+
+FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+
+
+@pytest.fixture
+def opened(tmp_path, clock):
+    """Open the queues as a process would, as often as asked; the former process is gone by then."""
+    logs, rng = [], random.Random(1)
+
+    def opened():
+        for log in logs:
+            log.close()
+        logs[:] = [QueueLog(tmp_path)]
+        queues = QueueService(clock, Journal(clock), rng=rng)
+        logs[0].attach(queues)
+        return queues
+
+    yield opened
+    for log in logs:
+        log.close()
+
+
+def shown(queues):
+    """Everything that can be seen of the queues."""
+    return {
+        name: (
+            queues.get(name).attributes,
+            queues.get(name).tags,
+            queues.get(name).created_at,
+            {state: queues.settled(name).count(state) for state in ("visible", "delayed",
+                                                                   "in flight")},
+            [
+                (entry.message, entry.receive_count, entry.receipt, entry.first_received_at)
+                for entry in sorted(queues.settled(name), key=lambda entry: entry.position)
+            ],
+        )
+        for name in queues.names()
+    }  # fmt: skip
+
+
+def test_queues_messages_and_their_places_come_back(opened, clock):
+    queues = opened()
+    queues.create("q", {"VisibilityTimeout": "60"}, {"team": "a"})
+    queues.create("empty")
+    queues.create("gone")
+    queues.delete_queue("gone")
+    attributes = {
+        "s": AttributeValue("String", "ü"),
+        "b": AttributeValue("Binary", None, b"\0\xff"),
+    }
+    queues.send("q", NewMessage("grüße\r\n", attributes=attributes, trace_header="Root=1"))
+    queues.send("q", NewMessage("deleted"))
+    queues.send("q", NewMessage("delayed", delay_s=600))
+    first, second = queues.receive("q", 2)
+    queues.delete("q", second.receipt_handle)
+    queues.configure("empty", {"DelaySeconds": "7"})
+    clock.now += 10
+    before = shown(queues)
+    again = opened()
+    assert shown(again) == before
+    clock.now += 49.9
+    assert again.receive("q") == [], "still in flight"
+    assert again.delete("q", first.receipt_handle), "by the handle from before"
+    clock.now += 600
+    assert again.receive("q")[0].message.body == "delayed"
+
+
+def test_a_message_whose_visibility_ended_meanwhile_is_visible(opened, clock):
+    queues = opened()
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    queues.receive("q")
+    clock.now += 3_600
+    assert opened().receive("q")[0].receive_count == 2
+
+
+def test_a_purge_and_a_move_come_back(opened, clock):
+    queues = opened()
+    queues.create("dead")
+    policy = json.dumps({"deadLetterTargetArn": queues.arn("dead"), "maxReceiveCount": 1})
+    queues.create("q", {"RedrivePolicy": policy})
+    queues.send("q", NewMessage("poison"))
+    queues.receive("q")
+    clock.now += 30
+    queues.receive("q")
+    assert [len(queues.settled(name)) for name in ("q", "dead")] == [0, 1]
+    queues = opened()
+    assert [len(queues.settled(name)) for name in ("q", "dead")] == [0, 1]
+    queues.redrive_one("dead", None)
+    queues = opened()
+    assert [len(queues.settled(name)) for name in ("q", "dead")] == [1, 0]
+    queues.purge("q")
+    assert len(opened().settled("q")) == 0
+
+
+def test_fifo_groups_sequence_and_deduplication_come_back(opened, clock):
+    queues = opened()
+    queues.create("q.fifo", FIFO)
+    sent = [queues.send("q.fifo", NewMessage(body, group_id="g")) for body in ("1", "2", "3")]
+    first = queues.receive("q.fifo")[0]
+    queues = opened()
+    assert queues.receive("q.fifo") == [], "the group is still locked"
+    assert queues.send("q.fifo", NewMessage("2", group_id="g")).id == sent[1].id
+    queues.delete("q.fifo", first.receipt_handle)
+    queues = opened()
+    assert queues.send("q.fifo", NewMessage("1", group_id="g")).id == sent[0].id, (
+        "a deleted message is remembered too"
+    )
+    assert [one.message.body for one in queues.receive("q.fifo", 10)] == ["2", "3"]
+    assert queues.send("q.fifo", NewMessage("4", group_id="g")).sequence > sent[2].sequence
+    clock.now += 300
+    assert opened().send("q.fifo", NewMessage("2", group_id="g")).id != sent[1].id
+
+
+def test_any_history_comes_back(opened, clock):
+    rng = random.Random(9)
+    queues = opened()
+    queues.create("q")
+    held = []
+    for step in range(600):
+        match rng.randrange(5):
+            case 0 | 1:
+                queues.send("q", NewMessage(str(step), delay_s=rng.choice([0, 0, 20])))
+            case 2:
+                held += queues.receive("q", rng.randint(1, 3))
+            case 3:
+                clock.now += rng.random() * 5
+            case _ if held:
+                queues.delete("q", held.pop(rng.randrange(len(held))).receipt_handle)
+        if step % 50 == 0:
+            before = shown(queues)
+            queues = opened()
+            assert shown(queues) == before
+
+
+def test_the_log_is_written_anew_when_it_has_grown(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("twolane_local.queues.persistence.SMALLEST", 20_000)
+    queues = opened()
+    queues.create("q")
+    for _ in range(500):
+        queues.send("q", NewMessage("x" * 100))
+        queues.delete("q", queues.receive("q")[0].receipt_handle)
+    queues.send("q", NewMessage("last"))
+    assert (tmp_path / FILE).stat().st_size < 21_000
+    assert opened().receive("q")[0].message.body == "last"
+
+
+def test_half_a_line_at_the_end_is_no_message(opened, tmp_path):
+    queues = opened()
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"do":"put","queue":"q","mess')
+    assert len(opened().settled("q")) == 1
+
+
+def test_a_damaged_line_is_named(opened, tmp_path):
+    queues = opened()
+    queues.create("q")
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b"garbage\n")
+    queues.send("q", NewMessage("x"))
+    with pytest.raises(PersistenceError, match=r"queues\.jsonl:2 is damaged"):
+        opened()
+
+
+def test_one_directory_serves_one_process(opened, tmp_path):
+    opened()
+    with pytest.raises(PersistenceError, match="in use by another"):
+        QueueLog(tmp_path)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from twolane_local.clock import SystemClock
+from twolane_local.journal import Journal
+from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.queues.persistence import QueueLog
+clock = SystemClock()
+queues = QueueService(clock, Journal(clock))
+QueueLog(Path(sys.argv[1])).attach(queues)
+queues.ensure("q")
+number = 0
+while True:
+    message = queues.send("q", NewMessage("x" * 2000))
+    print("sent", message.id, flush=True)
+    number += 1
+    if number % 3 == 0:
+        received = queues.receive("q")[0]
+        queues.delete("q", received.receipt_handle)
+        print("deleted", received.message.id, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_loses_no_acknowledged_message(tmp_path, clock):
+    sent, deleted = set(), set()
+    for lines in (7, 100, 331):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert child.stdout is not None
+        told = [child.stdout.readline() for _ in range(lines)]
+        child.send_signal(signal.SIGKILL)
+        told += child.stdout.readlines()
+        child.wait()
+        child.stdout.close()
+        for word, message_id in (line.split() for line in told if line.endswith(b"\n")):
+            (sent if word == b"sent" else deleted).add(message_id.decode())
+    clock.now = Path(tmp_path / FILE).stat().st_mtime
+    log = QueueLog(tmp_path)
+    with closing(log):
+        queues = QueueService(clock, Journal(clock))
+        log.attach(queues)
+        left = {entry.message.id for entry in queues.settled("q")}
+    assert len(sent) > 250
+    assert sent - deleted <= left, "every acknowledged send is there"
+    assert not deleted & left, "and no acknowledged delete came back"
