@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kombu import transport as kombu_transport
 
+from twolane import otel
 from twolane.publish import correlation, groups, results
 
 LIGHT = "twolane.publish.transport:Transport"
@@ -22,3 +23,4 @@ def install() -> None:
     correlation.install()
     groups.install()
     results.install()
+    otel.install_if_used()
