@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
 from twolane_local.environments.capture import captured
+from twolane_local.environments.fork_launcher import ForkLauncher
 from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.process import SpawnLauncher
@@ -84,7 +86,7 @@ class Emulator:
         self.functions: Functions
         self.queues = QueueService(self.clock, self.journal)
         self.mappings = Mappings()
-        self._launcher: Launcher = SpawnLauncher()
+        self._launcher: Launcher = ForkLauncher() if sys.platform == "linux" else SpawnLauncher()
         self._moto: MotoProcess
         self._servers: list[HttpServer] = []
         self._tasks: list[asyncio.Task[Any]] = []

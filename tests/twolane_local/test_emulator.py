@@ -132,7 +132,7 @@ def test_a_handler_that_does_not_import_is_said_at_the_start(tmp_path: Path) -> 
     async def script(emulator: Emulator) -> None:
         raise AssertionError("it must not start")
 
-    with pytest.raises(HandlerImportError, match="Api: handler emulated.api in .* does not load"):
+    with pytest.raises(HandlerImportError, match=r"Api: handler emulated\.api in .* does not load"):
         run(Options(path, port=0, aws_port=0), script)
 
 

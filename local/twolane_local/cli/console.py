@@ -1,10 +1,13 @@
 """The journal on a terminal: one line a step, which scans at a glance.
 
-``→`` something begins, ``←`` it ends well, ``↻`` it comes again, ``!`` it needs a look.
+``→`` something begins, ``←`` it ends well, ``↻`` it comes again, ``!`` it needs a look, ``·`` is
+what the application itself logs. A line is: time, sign, who, what, and at its end the short id by
+which the steps of one request or task are found again.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,10 +16,11 @@ if TYPE_CHECKING:
 
     from twolane_local.journal import Event
 
-#: Kinds that only repeat what another line says: `request.*` say what the invocation was for.
-_SILENT = frozenset(
-    {"environment.frozen", "message.received", "message.deleted", "tick", "invocation.responded"}
-)
+#: Kinds that only repeat what another line says.
+_DETAIL = frozenset(
+    {"environment.frozen", "message.received", "message.deleted", "tick", "invocation.responded",
+     "invocation.started", "batch.received", "batch.invoked", "message.sent"}
+)  # fmt: skip
 _BEGIN = frozenset(
     {"request.received", "invocation.started", "message.sent", "task.published", "task.started",
      "inline.started", "schedule.fired"}
@@ -29,26 +33,49 @@ _LOOK = frozenset(
     {"invocation.throttled", "message.dead_lettered", "message.expired", "task.failed",
      "task.rejected", "inline.failed", "inline.lost"}
 )  # fmt: skip
+#: Loggers of libraries that say again what a step of ours says, or nothing that matters here.
+_CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3", "mangum",
+            "kombu", "asyncio")  # fmt: skip
 
 
 class Console:
-    """Writes events to ``out``; give its ``tell`` to ``Journal.subscribe``."""
+    """Writes events to ``out``; give its ``tell`` to ``Journal.subscribe``.
 
-    def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
+    ``verbose`` also writes the steps in between and what libraries log.
+    """
+
+    def __init__(self, out: TextIO, *, verbose: bool = False, colour: bool | None = None) -> None:
         self._out = out
-        self._colour = out.isatty() if colour is None else colour
+        self._verbose = verbose
+        # https://no-color.org
+        wanted = out.isatty() and not os.environ.get("NO_COLOR")
+        self._colour = wanted if colour is None else colour
 
     def tell(self, event: Event) -> None:
         """Write the event's line, if it has one."""
-        if event.kind in _SILENT:
+        if not self._verbose and is_detail(event):
             return
+        self._out.write(self.line(event) + "\n")
+
+    def line(self, event: Event) -> str:
+        """The whole line, without its end."""
         mark = mark_of(event)
         stamp = time.strftime("%H:%M:%S", time.localtime(event.at))
-        who = event.function or event.queue or "gateway"
-        line = f"{stamp}.{int(event.at % 1 * 1000):03d} {mark} {who:<16} {text_of(event)}"
-        if self._colour and mark == "!":
-            line = f"\x1b[31m{line}\x1b[0m"
-        self._out.write(line + "\n")
+        who = event.function or event.queue or str(event.data.get("schedule", "gateway"))
+        identity = event.task_id or event.request_id or event.message_id or ""
+        text = text_of(event)
+        tail = f"  {identity[:8]}" if identity else ""
+        line = f"{stamp}.{int(event.at % 1 * 1000):03d} {mark} {who:<15} {text}{tail}"
+        return f"\x1b[31m{line}\x1b[0m" if self._colour and mark == "!" else line
+
+
+def is_detail(event: Event) -> bool:
+    """Whether the line is for ``--verbose`` alone."""
+    if event.kind == "log":
+        logger = str(event.data.get("logger", ""))
+        quiet = event.data.get("level") in {None, "DEBUG", "INFO"}
+        return quiet and logger.startswith(_CHATTER)
+    return event.kind in _DETAIL
 
 
 def mark_of(event: Event) -> str:
@@ -58,19 +85,19 @@ def mark_of(event: Event) -> str:
         return "!"
     if event.kind == "request.answered" and isinstance(status, int) and status >= 500:
         return "!"
+    if event.kind == "log":
+        return "!" if event.data.get("level") in {"ERROR", "CRITICAL"} else "·"
     if event.kind in _BEGIN:
         return "→"
-    if event.kind in _AGAIN:
-        return "↻"
-    return "·" if event.kind == "log" else "←"
+    return "↻" if event.kind in _AGAIN else "←"
 
 
 def _request(event: Event) -> str:
     data = event.data
     if event.kind == "request.received":
         return f"{data['method']} {data['path']}"
-    why = f"  ({data['error']})" if data.get("error") else ""
-    return f"{data['status']} {data['method']} {data['path']} in {data['durationMs']} ms{why}"
+    why = f" ({data['error']})" if data.get("error") else ""
+    return f"{data['status']} {data['method']} {data['path']} {data['durationMs']} ms{why}"
 
 
 def _started(event: Event) -> str:
@@ -79,27 +106,34 @@ def _started(event: Event) -> str:
 
 def _ended(event: Event) -> str:
     data = event.data
-    init = f", init {data['initMs']} ms" if data.get("initMs") else ""
+    init = f", init {data['initMs']:.0f} ms" if data.get("initMs") else ""
     return (
-        f"done in {data['durationMs']} ms, billed {data['billedMs']} ms, "
-        f"{data['maxMemoryMb']} of {data['memoryMb']} MB{init}"
+        f"REPORT {data['durationMs']} ms, billed {data['billedMs']} ms, "
+        f"{data['maxMemoryMb']}/{data['memoryMb']} MB{init}"
     )
 
 
 def _environment(event: Event) -> str:
     if event.kind == "environment.started":
-        return f"environment ready, init {event.data['initMs']} ms"
+        return f"environment ready, init {event.data['initMs']:.0f} ms"
     return f"environment {event.data.get('reason', 'stopped')}"
 
 
 def _log(event: Event) -> str:
-    return str(event.data.get("line", event.data.get("message", "")))
+    text = str(event.data.get("message") or event.data.get("line", ""))
+    trace = event.data.get("stackTrace")
+    return f"{text}\n{trace}" if isinstance(trace, str) else text
 
 
-def _rest(event: Event) -> str:
-    words = [event.kind]
-    words += [str(event.data[name]) for name in ("task", "name", "message") if event.data.get(name)]
-    words += [value for value in (event.task_id, event.message_id) if value]
+def _step(event: Event) -> str:
+    """``failed app.tasks.send``, with what there is to say about it."""
+    data = event.data
+    words = [event.kind.partition(".")[2].replace("_", " ") or event.kind]
+    words += [str(data[name]) for name in ("taskName", "task", "name") if data.get(name)][:1]
+    if data.get("durationMs") is not None:
+        words.append(f"{data['durationMs']:.0f} ms")
+    if data.get("error") or event.kind in _LOOK | _AGAIN:
+        words += [str(data[name]) for name in ("error", "reason", "message") if data.get(name)][:1]
     return " ".join(words)
 
 
@@ -115,5 +149,5 @@ _TEXTS: dict[str, Callable[[Event], str]] = {
 
 
 def text_of(event: Event) -> str:
-    """The line without time and mark."""
-    return _TEXTS.get(event.kind, _rest)(event)
+    """What happened, in a short phrase."""
+    return _TEXTS.get(event.kind, _step)(event)

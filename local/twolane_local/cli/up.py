@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print where everything is as one line of JSON"
     )
+    parser.add_argument("--verbose", action="store_true", help="also each step in between")
     parser.add_argument("--quiet", action="store_true", help="no line for each step")
 
 
@@ -48,7 +49,7 @@ async def _up(options: argparse.Namespace) -> int:
         )
     )
     if not options.quiet:
-        emulator.journal.subscribe(Console(sys.stderr).tell)
+        emulator.journal.subscribe(Console(sys.stderr, verbose=options.verbose).tell)
     starting = asyncio.create_task(emulator.start())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)

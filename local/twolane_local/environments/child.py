@@ -1,28 +1,17 @@
-"""Runs inside an isolated environment's process: guards it, then hands over to the runtime client.
-
-A script, not a module of the package: the process sees the function's paths, not the emulator's.
-"""
+"""Runs in an isolated environment's process: guards it, then hands over to the runtime client."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Self
 
+from twolane_local.leash import die_with_parent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def die_with_parent(parent: int) -> None:
-    """As in ``leash.py``, which cannot be imported from here."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def refuse_real_aws() -> None:
@@ -112,22 +101,29 @@ def start_poller() -> None:
     _poller.start()
 
 
-def main() -> None:
-    """``child.py PARENT_PID HANDLER``."""
-    die_with_parent(int(sys.argv[1]))
+def guard() -> None:
+    """Keep real AWS out of reach, unless a flag of the command allowed it."""
     if os.environ.pop("TWOLANE_ALLOW_REAL_AWS", "") != "1":
         refuse_real_aws()
-    # The script's own folder is no part of the function's path.
-    sys.path[0] = os.getcwd()  # noqa: PTH109 (pathlib would cost the cold start 5 ms)
-    sys.argv = ["bootstrap", sys.argv[2]]
+
+
+def run(handler: str) -> None:
+    """Hand over to the runtime client; returns only by an exception."""
     from awslambdaric import bootstrap
     from awslambdaric.lambda_config import LambdaConfigProvider
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
-    config = LambdaConfigProvider(sys.argv)
+    config = LambdaConfigProvider(["bootstrap", handler])
     client = LambdaRuntimeClient(config.api_address, config.use_thread_polling)
     client.ThreadPoolExecutor = KeptPoller
     bootstrap.run(config.handler, client)
+
+
+def main() -> None:
+    """``python -m twolane_local.environments.child PARENT_PID HANDLER``, in the task root."""
+    die_with_parent(int(sys.argv[1]))
+    guard()
+    run(sys.argv[2])
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-CHILD = Path(__file__).with_name("child.py")
+CHILD = "twolane_local.environments.child"
 #: Where the runtime client finds the pipe for its log, as on Lambda.
 LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CHUNK = 1 << 16
@@ -151,7 +151,7 @@ class SpawnLauncher:
         frames, write_frames = os.pipe()
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-                [sys.executable, str(CHILD), str(os.getpid()), what.handler],
+                [sys.executable, "-m", CHILD, str(os.getpid()), what.handler],
                 cwd=what.directory,
                 env={**what.environ, LOG_DESCRIPTOR: str(write_frames)},
                 stdin=subprocess.DEVNULL,

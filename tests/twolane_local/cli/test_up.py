@@ -80,9 +80,8 @@ def test_up_serves_and_leaves_no_process_behind(project: Path, number: signal.Si
     _, errors = process.communicate(timeout=20)
     if number != signal.SIGKILL:
         assert process.returncode == 0
-        assert " → Api" in errors
-        assert "shown line" in errors
-        assert "← gateway" not in errors.split("→")[0]
+        assert " → gateway         GET /x" in errors
+        assert " · Api             shown line" in errors
     for _ in range(200):
         if not any(map(alive, below)):
             break

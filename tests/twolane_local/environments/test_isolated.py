@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from twolane_local import guard
 from twolane_local.clock import SystemClock
+from twolane_local.environments.fork_launcher import ForkLauncher
 from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.process import SpawnLauncher
+from twolane_local.environments.process import Launcher, SpawnLauncher
 from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
@@ -48,13 +50,15 @@ def handler(event, context):
 class Bench:
     """A function with isolated environments, and what the journal saw of it."""
 
-    def __init__(self, folder: Path, code: str, **fields: Any) -> None:
+    def __init__(
+        self, folder: Path, code: str, launcher: Callable[[], Launcher], **fields: Any
+    ) -> None:
         (folder / "module.py").write_text(code)
         self.journal = Journal(SystemClock())
         self.spec = FunctionSpec(
             "fn", "Fn", "module.handler", folder, **{"timeout_s": 5.0, **fields}
         )
-        self.launcher = SpawnLauncher()
+        self.launcher = launcher()
         self.functions = Functions([self.spec], self.make, self.journal)
 
     def make(self, spec: FunctionSpec, owner: Owner) -> Environment:
@@ -79,15 +83,26 @@ class Bench:
         unsubscribe()
 
 
-def run(folder: Path, script: Any, code: str = HANDLER, **fields: Any) -> None:
+def run(
+    folder: Path,
+    script: Any,
+    code: str = HANDLER,
+    launcher: Callable[[], Launcher] = SpawnLauncher,
+    **fields: Any,
+) -> None:
     async def main() -> None:
-        bench = Bench(folder, code, **fields)
+        bench = Bench(folder, code, launcher, **fields)
         try:
             await script(bench)
         finally:
             await bench.functions.close()
+            await bench.launcher.close()
 
     asyncio.run(main())
+
+
+both = pytest.mark.parametrize("launcher", [SpawnLauncher, ForkLauncher])
+Start = Callable[[], Launcher]
 
 
 async def stopped(pid: int) -> None:
@@ -97,7 +112,8 @@ async def stopped(pid: int) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_an_environment_is_reused_and_frozen_in_between(tmp_path: Path) -> None:
+@both
+def test_an_environment_is_reused_and_frozen_in_between(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         first, error = await bench(say="hello")
         assert error is None
@@ -109,7 +125,7 @@ def test_an_environment_is_reused_and_frozen_in_between(tmp_path: Path) -> None:
         assert first["cwd"] == str(tmp_path)
         assert 4000 < first["remaining"] <= 5000
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher)
 
 
 def test_reserved_variables_and_dummy_credentials(
@@ -132,7 +148,8 @@ def test_reserved_variables_and_dummy_credentials(
     run(tmp_path, script, environment={"MINE": "yes"})
 
 
-def test_output_is_in_the_journal_with_its_request(tmp_path: Path) -> None:
+@both
+def test_output_is_in_the_journal_with_its_request(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         outcome = await bench.functions.invoke("fn", b'{"say": "hi"}', request_id="r-1")
         await bench.until("invocation.ended")
@@ -145,7 +162,7 @@ def test_output_is_in_the_journal_with_its_request(tmp_path: Path) -> None:
         assert "END RequestId: r-1\nREPORT RequestId: r-1\tDuration: " in tail
         assert "Init Duration: " in tail
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher)
 
 
 def test_a_function_error_is_as_lambda_shapes_it(tmp_path: Path) -> None:
@@ -160,7 +177,8 @@ def test_a_function_error_is_as_lambda_shapes_it(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
-def test_a_timeout_kills_and_the_next_environment_is_new(tmp_path: Path) -> None:
+@both
+def test_a_timeout_kills_and_the_next_environment_is_new(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         error, kind = await bench(sleep=30)
         assert kind == "Unhandled"
@@ -169,10 +187,13 @@ def test_a_timeout_kills_and_the_next_environment_is_new(tmp_path: Path) -> None
         result, _ = await bench()
         assert result["count"] == 1
 
-    run(tmp_path, script, timeout_s=0.5)
+    run(tmp_path, script, timeout_s=0.5, launcher=launcher)
 
 
-def test_a_crash_is_an_exit_error_and_the_next_environment_is_new(tmp_path: Path) -> None:
+@both
+def test_a_crash_is_an_exit_error_and_the_next_environment_is_new(
+    tmp_path: Path, launcher: Start
+) -> None:
     async def script(bench: Bench) -> None:
         error, kind = await bench(exit=3)
         assert kind == "Unhandled"
@@ -181,7 +202,7 @@ def test_a_crash_is_an_exit_error_and_the_next_environment_is_new(tmp_path: Path
         result, _ = await bench()
         assert result["count"] == 1
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher)
 
 
 def test_a_killed_environment_is_replaced(tmp_path: Path) -> None:
@@ -197,6 +218,7 @@ def test_a_killed_environment_is_replaced(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
+@both
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
@@ -207,14 +229,14 @@ def test_a_killed_environment_is_replaced(tmp_path: Path) -> None:
         ("import os; os._exit(4)", "Runtime.ExitError", "exit status 4"),
     ],
 )
-def test_init_failures(tmp_path: Path, code: str, kind: str, words: str) -> None:
+def test_init_failures(tmp_path: Path, code: str, kind: str, words: str, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         error, outcome = await bench()
         assert outcome == "Unhandled"
         assert error["errorType"] == kind
         assert words in error["errorMessage"]
 
-    run(tmp_path, script, code)
+    run(tmp_path, script, code, launcher=launcher)
 
 
 def test_a_response_above_six_megabytes_is_refused(tmp_path: Path) -> None:
@@ -226,16 +248,17 @@ def test_a_response_above_six_megabytes_is_refused(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
+@both
 @pytest.mark.parametrize(
     "host", ["sqs.us-east-1.amazonaws.com", "SQS.amazonaws.com.", "169.254.169.254"]
 )
-def test_real_aws_is_refused_by_name(tmp_path: Path, host: str) -> None:
+def test_real_aws_is_refused_by_name(tmp_path: Path, host: str, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         error, _ = await bench(connect=host)
         assert error["errorType"] == "ConnectionRefusedError"
         assert "twolane refused a connection to real AWS" in error["errorMessage"]
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher)
 
 
 EXTENSION = """
@@ -274,7 +297,8 @@ def handler(event, context):
 """
 
 
-def test_the_response_leaves_before_the_extension_is_done(tmp_path: Path) -> None:
+@both
+def test_the_response_leaves_before_the_extension_is_done(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         outcome = await bench.functions.invoke("fn", b'{"after": 0.3}', request_id="r-1")
         assert json.loads(outcome.payload) == ["r-1"]
@@ -284,7 +308,7 @@ def test_the_response_leaves_before_the_extension_is_done(tmp_path: Path) -> Non
             "after INVOKE"
         ]
 
-    run(tmp_path, script, EXTENSION)
+    run(tmp_path, script, EXTENSION, launcher=launcher)
 
 
 def test_the_timeout_covers_what_comes_after_the_response(tmp_path: Path) -> None:
@@ -298,15 +322,50 @@ def test_the_timeout_covers_what_comes_after_the_response(tmp_path: Path) -> Non
     run(tmp_path, script, EXTENSION, timeout_s=0.5)
 
 
-def test_nothing_is_left_after_close(tmp_path: Path) -> None:
+@both
+def test_nothing_is_left_after_close(tmp_path: Path, launcher: Start) -> None:
     pids: list[int] = []
 
     async def script(bench: Bench) -> None:
         outcomes = await asyncio.gather(*(bench(sleep=0.1) for _ in range(3)))
         pids.extend({result["pid"] for result, _ in outcomes})
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher)
     assert pids
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_environments_that_a_fork_server_made_die_with_it(tmp_path: Path) -> None:
+    async def script(bench: Bench) -> None:
+        result, _ = await bench()
+        await bench.until("environment.frozen")
+        (server,) = bench.launcher._servers.values()  # type: ignore[attr-defined]
+        server._popen.kill()
+        await bench.until("environment.stopped")
+        again, error = await bench()
+        assert error is None
+        assert again["pid"] != result["pid"]
+
+    run(tmp_path, script, launcher=ForkLauncher)
+
+
+def test_a_thread_at_import_makes_forking_unsafe_and_a_fresh_interpreter_stands_in(
+    tmp_path: Path,
+) -> None:
+    library = tmp_path / "layer" / "python"
+    library.mkdir(parents=True)
+    (library / "threaded_import.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    code = "import threaded_import\n" + HANDLER
+
+    async def script(bench: Bench) -> None:
+        result, error = await bench()
+        assert error is None
+        (server,) = bench.launcher._servers.values()  # type: ignore[attr-defined]
+        assert server.ready.result() is False
+        assert result["count"] == 1
+
+    run(tmp_path, script, code, launcher=ForkLauncher, layer_dirs=(tmp_path / "layer",))

@@ -1,0 +1,122 @@
+"""``python -m twolane_local.environments.forkserver PARENT_PID CONTROL_FD HANDLER``
+
+Imports what a function's environments share, then forks one environment for each message on the
+control socket. Started in the function's directory, with the function's variables but for the
+Runtime API's address.
+A message carries that address, and the pipes for output and log; the answer is the new process's
+id. The end of a process is told as well. All messages are JSON, one a packet.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from twolane_local.environments import child, preload
+from twolane_local.leash import die_with_parent
+
+LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
+#: Of the runtime client, all but what takes the Runtime API's address when it is imported.
+_CLIENT = ("json", "http.client", "logging", "traceback", "awslambdaric.lambda_context",
+           "awslambdaric.lambda_runtime_exception", "awslambdaric.lambda_runtime_marshaller",
+           "awslambdaric.lambda_runtime_log_utils", "awslambdaric.lambda_config")  # fmt: skip
+
+
+def share(handler: str) -> None:
+    """Import what can be shared. What fails here fails again, and is reported, where it counts."""
+    task_root = Path(os.environ["LAMBDA_TASK_ROOT"])
+    for name in (*_CLIENT, *preload.modules(handler, [task_root])):
+        with suppress(Exception):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child must not copy what is shared
+
+
+def serve(control: socket.socket, handler: str) -> None:
+    """Fork on demand until the control socket closes."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(wake, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == wake:
+                os.read(wake, 1024)
+                reap(control)
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, 65536, 2)
+            if not message:
+                return
+            pid = os.fork()
+            if pid == 0:
+                os.close(wake)
+                os.close(woken)
+                control.close()
+                become(json.loads(message)["api"], descriptors, handler)
+            # In both processes: whoever signals the group first finds it.
+            with suppress(OSError):
+                os.setpgid(pid, pid)
+            for each in descriptors:
+                os.close(each)
+            control.send(json.dumps({"started": pid}).encode())
+
+
+def reap(control: socket.socket) -> None:
+    """Tell of every process that has ended."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        control.send(json.dumps({"ended": pid, "status": code}).encode())
+
+
+def become(api: str, descriptors: list[int], handler: str) -> None:
+    """In the new process: what ``exec`` would have made of it, then the runtime client."""
+    os.setpgid(0, 0)
+    die_with_parent(os.getppid())
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    output, frames = descriptors
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.environ["AWS_LAMBDA_RUNTIME_API"] = api
+    os.environ[LOG_DESCRIPTOR] = str(frames)
+    try:
+        child.run(handler)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def main() -> None:
+    parent, control, handler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    die_with_parent(parent)
+    child.guard()
+    share(handler)
+    connection = socket.socket(fileno=control)
+    # A fork copies one thread: with more, the copy may wait for a lock for ever.
+    alone = threading.active_count() == 1
+    connection.send(json.dumps({"ready": alone}).encode())
+    if alone:
+        serve(connection, handler)
+
+
+if __name__ == "__main__":
+    main()
