@@ -121,10 +121,10 @@ if not STOCK:
         },
     )
     from twolane.publish import install
-    from twolane.worker import control
+    from twolane.worker import hooks
 
     install()
-    control.install()
+    hooks.install()
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ class TaskConsumer(Consumer):
             # An application's own consumer steps need a running worker; see docs/semantics.md.
             super().__init__(steps=(), **options)
 
-    event_dispatcher = None
+    event_dispatcher: Any = None
     task_consumer = None
 
     def __init__(

@@ -6,7 +6,7 @@ has no broadcast; so a revoke is written where each worker looks before it runs 
 ``Control``. Commands that only make sense for a process that polls (``pool_grow``,
 ``add_consumer`` …) answer with an error instead of silence.
 
-``Celery.control_cls`` names this class, see ``install``.
+``Celery.control_cls`` names this class, see ``twolane.worker.hooks``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from celery import Celery, states
+from celery import states
 from celery.app.control import Control as CeleryControl
 
 from twolane.state import open_store
@@ -36,6 +36,8 @@ from twolane.worker.revocation import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from celery import Celery
+
     from twolane.state.store import StateStore
 
 logger = logging.getLogger("twolane.control")
@@ -45,11 +47,6 @@ _NOT_STARTED = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.
 
 #: Commands that read the application rather than a worker: the caller's own is the same.
 _OF_THE_APPLICATION = frozenset({"conf", "dump_conf", "report", "clock", "active_queues"})
-
-
-def install() -> None:
-    """Make this the class of every application's ``app.control`` from now on."""
-    Celery.control_cls = "twolane.worker.control:Control"
 
 
 class Control(CeleryControl):

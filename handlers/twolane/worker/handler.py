@@ -14,7 +14,7 @@ from twolane import logs
 from twolane.claimcheck import claim_check
 from twolane.publish import install
 from twolane.state import find_store
-from twolane.worker import control
+from twolane.worker import hooks
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
 from twolane.worker.lease import Leases
@@ -58,7 +58,7 @@ class WorkerHandler:
     ) -> None:
         logs.configure()
         install()
-        control.install()
+        hooks.install()
         self._queues = queues or Sqs(environ)
         hostname = hostname or node_name(environ)
         _prepare(app, hostname)
@@ -74,6 +74,8 @@ class WorkerHandler:
         )
         self._watch = self._worker.pool.watch = Watch(store) if store else None
         self._teller = Teller(app, store, self._worker.consumer, clock) if store else None
+        if app.conf.worker_send_task_events:
+            _send_events(app, self._worker)
         _announce(app, hostname, self._worker)
         if self._teller is not None:
             self._teller.enlist()
@@ -91,6 +93,8 @@ class WorkerHandler:
         try:
             if self._watch is not None:
                 self._watch.wake()
+            if self._worker.consumer.event_dispatcher is not None:
+                _tell_alive(self._worker.consumer.event_dispatcher)
             tell = self._teller.tell if self._teller is not None else _nothing
             settled = self._worker.run(records, deadline_of(context), tell)
             self._delay(settled)
@@ -113,6 +117,12 @@ class WorkerHandler:
             self._queues.change_visibility(queue_arn, changes)
 
 
+def _tell_alive(dispatcher: Any) -> None:
+    from twolane.worker import events
+
+    events.tell_alive(dispatcher)
+
+
 def _prepare(app: Celery, hostname: str) -> None:
     """What ``celery worker`` does to the application before it consumes."""
     # Nothing is read from a broker here; with the real one set, Celery's consumer would import
@@ -121,6 +131,15 @@ def _prepare(app: Celery, hostname: str) -> None:
     signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
     app.loader.init_worker()
     setup_worker_optimizations(app, hostname)
+
+
+def _send_events(app: Celery, worker: Worker) -> None:
+    from twolane.worker import events
+
+    dispatcher = events.worker_dispatcher(app, worker.consumer.hostname)
+    if dispatcher is not None:
+        worker.consumer.event_dispatcher = dispatcher
+        events.tell_alive(dispatcher, "worker-online")
 
 
 def _announce(app: Celery, hostname: str, worker: Worker) -> None:

@@ -10,11 +10,16 @@ the lease of the task's id; whoever comes second finds it:
              SQS moves it to the dead-letter queue
 ===========  ========================================================================
 
-The lease's value names the delivery that holds it (a digest of the receipt handle, which is new for
-each receive), and each change states the value it expects. So an environment that was frozen, or
-whose lease ran out while it worked on, cannot end the lease of the one that took over.
+A lease names the delivery that holds it (by a digest of the receipt handle, which is new for each
+receive), and each change states the value it expects. So an environment that was frozen, or whose
+lease ran out while it worked on, cannot end the lease of the one that took over.
 
-A retry and a replacement keep their task's id: both counts belong to the key.
+Celery gives one id to more than one piece of work: a retry and a replacement keep their task's id,
+an error callback that several tasks share has one id for all of them. Counts and parent are part of
+the key. And an application may publish an id again on purpose. So finished work stands in the way
+of *its own message* for as long as results are kept, but of another message with the same id only
+for five minutes: long enough for a publisher that tried again, a schedule's second tick, a chord
+that was completed twice; it is the interval in which SQS's FIFO queues know a message again.
 """
 
 from __future__ import annotations
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
 
 PREFIX = "twolane:lease:"
 
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/using-messagededuplicationid-property.html
+DEDUPLICATION_S = 300.0
+
 
 class LeaseState(StrEnum):
     RUNNING = "running"
@@ -40,43 +48,64 @@ class LeaseState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """One receive of one message. ``publish`` stays the same for every copy of the message."""
+
+    holder: str
+    message: str
+    publish: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease as stored. ``until`` is in epoch seconds, ``text`` the stored value itself."""
+    """A lease as stored. Times are in epoch seconds; ``text`` is the stored value itself."""
 
     state: LeaseState
-    holder: str
+    delivery: Delivery
+    since: float
     until: float
-    message_id: str
     text: str
 
 
 def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
     """The key of the lease of one run of a task."""
+    parent = headers.get("parent_id")
     retries = headers.get("retries") or 0
     replaced = headers.get("replaced_task_nesting") or 0
-    suffix = f":{retries}:{replaced}" if retries or replaced else ""
-    return f"{PREFIX}{task_id}{suffix}"
+    key = f"{PREFIX}{task_id}"
+    if retries or replaced:
+        key += f":{retries}:{replaced}"
+    return f"{key}<{parent}" if parent else key
 
 
-def holder_of(receipt_handle: str) -> str:
-    return hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
+def delivery_of(receipt_handle: str, message_id: str, properties: Mapping[str, Any]) -> Delivery:
+    """kombu gives each publish a delivery tag, which copies and redeliveries share."""
+    holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
+    return Delivery(holder, message_id, str(properties.get("delivery_tag") or message_id))
 
 
 def read_lease(text: str | None) -> Lease | None:
     if not text:
         return None
     value = json.loads(text)
-    return Lease(
-        LeaseState(value["state"]), value["holder"], value["until"], value["message"], text
-    )
+    delivery = Delivery(value["holder"], value["message"], value["publish"])
+    return Lease(LeaseState(value["state"]), delivery, value["since"], value["until"], text)
 
 
 def write_lease(
-    state: LeaseState, holder: str, until: float, message_id: str, **about: Any
+    state: LeaseState, delivery: Delivery, *, since: float, until: float, **about: Any
 ) -> Lease:
-    """``about`` is for whoever looks at the store: the worker's name, when it started …"""
-    value = {"state": state, "holder": holder, "until": until, "message": message_id, **about}
-    return Lease(state, holder, until, message_id, json.dumps(value, separators=(",", ":")))
+    """``about`` is for whoever looks at the store: the worker's name …"""
+    value = {
+        "state": state,
+        "holder": delivery.holder,
+        "message": delivery.message,
+        "publish": delivery.publish,
+        "since": since,
+        "until": until,
+        **about,
+    }
+    return Lease(state, delivery, since, until, json.dumps(value, separators=(",", ":")))
 
 
 class Leases:
@@ -87,7 +116,7 @@ class Leases:
         self._clock = clock
         self._keep_s = keep_s
 
-    def obstacle(self, seen: Lease | None, holder: str, message_id: str) -> Lease | None:
+    def obstacle(self, seen: Lease | None, delivery: Delivery) -> Lease | None:
         """The lease, if it stands in this delivery's way.
 
         A refused message that was redriven from its dead-letter queue is to run again. SQS makes a
@@ -97,10 +126,13 @@ class Leases:
         if seen is None:
             return None
         if seen.state is LeaseState.REJECTED:
-            return seen if seen.message_id == message_id else None
-        if seen.state is LeaseState.RUNNING:
-            return seen if seen.holder != holder and seen.until > self._clock() else None
-        return seen
+            stands = seen.delivery.message == delivery.message
+        elif seen.state is LeaseState.RUNNING:
+            stands = seen.delivery.holder != delivery.holder and seen.until > self._clock()
+        else:
+            same = seen.delivery.publish == delivery.publish
+            stands = same or seen.since > self._clock() - DEDUPLICATION_S
+        return seen if stands else None
 
     def take(self, key: str, seen: Lease | None, wanted: Lease) -> Lease | None:
         """Put ``wanted`` in the place of ``seen``; ``None`` on success, else what stands there."""
@@ -109,7 +141,7 @@ class Leases:
         if stood is None:
             return None
         found = read_lease(stood)
-        if found is None or self.obstacle(found, wanted.holder, wanted.message_id) is None:
+        if found is None or self.obstacle(found, wanted.delivery) is None:
             # What was seen is gone, or has run out since: one more try, on what is there now.
             stood = self._store.swap(key, found.text if found else None, wanted.text, ttl_s=ttl_s)
             return None if stood is None else read_lease(stood) or wanted
@@ -118,7 +150,7 @@ class Leases:
     def end(self, key: str, held: Lease, state: LeaseState) -> bool:
         """Record how the work ended; ``False`` where the lease has passed to another delivery."""
         now = self._clock()
-        ended = write_lease(state, held.holder, now + self._keep_s, held.message_id)
+        ended = write_lease(state, held.delivery, since=now, until=now + self._keep_s)
         return self._store.swap(key, held.text, ended.text, ttl_s=self._keep_s) is None
 
     def release(self, key: str, held: Lease) -> None:

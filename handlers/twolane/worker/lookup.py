@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state as worker_state
 
-from twolane.worker.lease import Lease, lease_key, read_lease
+from twolane.worker.lease import Delivery, Lease, delivery_of, lease_key, read_lease
 from twolane.worker.revocation import revoked_key, stamp_keys
 from twolane.worker.wire import Envelope, open_envelope
 
@@ -38,6 +38,11 @@ class Opened:
         if self.envelope is None or self.envelope.task_id is None:
             return None
         return lease_key(self.envelope.headers, self.envelope.task_id)
+
+    @property
+    def delivery(self) -> Delivery:
+        properties = self.envelope.properties if self.envelope else {}
+        return delivery_of(self.record.receipt_handle, self.record.message_id, properties)
 
 
 def open_record(record: Record, redeem: Callable[[str], str]) -> Opened:

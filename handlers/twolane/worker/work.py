@@ -17,7 +17,7 @@ from twolane.errors import MalformedMessageError, StoreUnavailableError
 from twolane.worker import narration
 from twolane.worker.channel import Channel, Outcome
 from twolane.worker.consumer import TaskConsumer
-from twolane.worker.lease import LeaseState, holder_of, write_lease
+from twolane.worker.lease import LeaseState, write_lease
 from twolane.worker.lookup import Lookup, Opened, open_record
 from twolane.worker.pool import Pool
 from twolane.worker.settlement import Settled, is_stopper
@@ -139,11 +139,7 @@ class Worker:
             raise one.problem
         if self._leases is None or one.lease_key is None:
             return None
-        record = one.record
-        seen = self._lookup.lease(one)
-        return self._give_way(
-            self._leases.obstacle(seen, holder_of(record.receipt_handle), record.message_id)
-        )
+        return self._give_way(self._leases.obstacle(self._lookup.lease(one), one.delivery))
 
     def _give_way(self, lease: Lease | None) -> Outcome | None:
         if lease is None:
@@ -210,11 +206,10 @@ class Worker:
         now = self._clock()
         wanted = write_lease(
             LeaseState.RUNNING,
-            holder_of(one.record.receipt_handle),
-            now + left_s + 1,
-            one.record.message_id,
-            worker=self.consumer.hostname,
+            one.delivery,
             since=now,
+            until=now + left_s + 1,
+            worker=self.consumer.hostname,
         )
         stood = self._leases.take(one.lease_key, self._lookup.lease(one), wanted)
         if stood is None:

@@ -137,7 +137,10 @@ def test_work_in_progress_elsewhere_goes_back_until_its_lease_ends(
     import time
 
     until = time.time() + 40
-    lease = {"state": "running", "holder": "other", "until": until, "message": "m1"}
+    lease = {
+        "state": "running", "holder": "other", "message": "m1", "publish": "d1",
+        "since": until - 60, "until": until,
+    }  # fmt: skip
     store.put("twolane:lease:t1", json.dumps(lease), ttl_s=60)
     answer = handler(event(record(body("add", 1, 2, task_id="t1"), "m1")))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}

@@ -1,0 +1,102 @@
+"""Task events for monitors such as Flower, over Redis.
+
+Celery publishes its events on the broker, as a broadcast, which SQS has not. Where the results are
+in Redis they go there instead, in kombu's own form, so that a stock monitor reads them::
+
+    celery -A app.tasks --broker=redis://… flower
+
+Off by default, on by Celery's own settings: ``worker_send_task_events`` for what the worker tells,
+``task_send_sent_event`` for what publishers do. ``twolane_events_url`` names another Redis. No task
+fails because of an event that cannot be sent.
+https://docs.celeryq.dev/en/stable/userguide/monitoring.html#events
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from celery.events.dispatcher import EventDispatcher
+from celery.events.event import get_exchange
+from celery.utils.sysinfo import load_average
+from celery.worker import state as worker_state
+from kombu import Connection
+
+from twolane.worker.control import on_sqs
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger("twolane.worker")
+
+#: How many events wait in memory for a Redis that does not answer; older ones are dropped.
+_WAITING = 1000
+
+#: How often a worker is told to be alive, in seconds; Flower takes it for offline after twice that.
+#: An environment tells it with each batch, and has none to tell it while it is frozen.
+_HEARTBEAT_S = 900.0
+
+
+def events_url(app: Celery) -> str | None:
+    """The Redis that events go to; ``None`` where the settings name none."""
+    url = app.conf.get("twolane_events_url") or app.conf.result_backend
+    return url if isinstance(url, str) and url.startswith(("redis://", "rediss://")) else None
+
+
+class Dispatcher(EventDispatcher):
+    """Celery's dispatcher; with SQS as the broker, what publishers tell goes to Redis as well."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._outbound_buffer: deque[Any] = deque(maxlen=_WAITING)
+        self._redis: Any = None
+
+    def publish(  # type: ignore[override]
+        self,
+        type: str,  # noqa: A002 - Celery's name
+        fields: dict[str, Any],
+        producer: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Publish one event with another's producer: Celery's ``task-sent``."""
+        app: Any = self.app
+        if on_sqs(app):
+            url = events_url(app)
+            if url is None:
+                logger.debug("no Redis for events; %s is dropped", type)
+                return
+            producer = self._producer_on(url)
+            kwargs.update(retry=False)
+        super().publish(type, fields, producer, **kwargs)
+
+    def _producer_on(self, url: str) -> Any:
+        if self._redis is None:
+            conf = cast("Any", self.app).conf
+            connection = Connection(url, connect_timeout=2)
+            self.exchange = get_exchange(connection, name=conf.event_exchange)
+            self._redis = connection.Producer(
+                exchange=self.exchange, serializer=conf.event_serializer, auto_declare=False
+            )
+        return self._redis
+
+
+def worker_dispatcher(app: Celery, hostname: str) -> Dispatcher | None:
+    """What the worker's consumer sends its events with; ``None`` unless events are on."""
+    url = events_url(app)
+    if not app.conf.worker_send_task_events or url is None:
+        return None
+    return Dispatcher(Connection(url, connect_timeout=2), hostname, app=app)
+
+
+def tell_alive(dispatcher: Dispatcher, event: str = "worker-heartbeat") -> None:
+    """Send what a stock worker's heartbeat sends, and what waited for Redis to answer."""
+    dispatcher.flush()
+    facts: dict[str, Any] = {
+        "freq": _HEARTBEAT_S,
+        "active": len(worker_state.active_requests),
+        "processed": worker_state.all_total_count[0],
+        "loadavg": load_average(),
+        **worker_state.SOFTWARE_INFO,
+    }
+    dispatcher.send(event, **facts)
