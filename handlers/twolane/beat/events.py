@@ -1,4 +1,4 @@
-"""The two kinds of event that reach a beat function, told apart and read.
+"""The kinds of event that reach a beat function, told apart and read.
 
 A *tick*, from a Scheduler schedule or an EventBridge rule without an input of its own; both carry
 ``"time"``. Scheduler's ``detail`` is the *text* ``"{}"``, a rule's an empty object:
@@ -39,7 +39,14 @@ class Slot:
     at: float
 
 
-def read_event(event: Any, now: float) -> Tick | Slot:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A person asks something; see ``twolane.beat.control``."""
+
+    asked: dict[str, Any]
+
+
+def read_event(event: Any, now: float) -> Tick | Slot | Request:
     """What an event asks for; ``now`` stands in where it has no time of its own.
 
     Raises ``ConfigurationError`` for an event that no schedule sends.
@@ -50,8 +57,10 @@ def read_event(event: Any, now: float) -> Tick | Slot:
             "check the Events of BeatHandler's function in template.yaml"
         )
     asked = event.get("twolane")
-    if isinstance(asked, dict) and "entry" in asked:
-        return Slot(str(asked["entry"]), _instant(asked.get("slot"), now))
+    if isinstance(asked, dict):
+        if "entry" in asked:
+            return Slot(str(asked["entry"]), _instant(asked.get("slot"), now))
+        return Request(asked)
     return Tick(_instant(event.get("time"), now))
 
 

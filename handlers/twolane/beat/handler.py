@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane.beat.entries import Missed, iso, read_entries, task_id
-from twolane.beat.events import Slot, Tick, read_event
+from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore
 from twolane.beat.plan import Plan, plan_tick
 from twolane.beat.sending import send
@@ -54,8 +54,8 @@ class BeatHandler:
 
         configure()
         install()
-        self._app = celery
-        self._missed = missed
+        self.app = celery
+        self.missed: Missed = missed
         self._clock = clock
         self._given_store = store
         self._ledger: LedgerStore | None = None
@@ -68,6 +68,10 @@ class BeatHandler:
         lease_until = now + _lease_s(context)
         if isinstance(asked, Slot):
             return self._one_slot(asked, now, lease_until)
+        if isinstance(asked, Request):
+            from twolane.beat.control import answer
+
+            return answer(self, asked.asked, now)
         return self._tick(asked, now, lease_until)
 
     @property
@@ -76,20 +80,20 @@ class BeatHandler:
         if self._given_store is None:
             from twolane.state import open_store
 
-            self._given_store = open_store(self._app)
+            self._given_store = open_store(self.app)
         return self._given_store
 
     def entries(self) -> dict[str, Entry]:
         """``beat_schedule``, read again if the application has added to it."""
-        current = (id(self._app.conf.beat_schedule), len(self._app.conf.beat_schedule or ()))
+        current = (id(self.app.conf.beat_schedule), len(self.app.conf.beat_schedule or ()))
         if self._entries is None or current != self._read_from:
-            self._entries = read_entries(self._app, missed=self._missed)
+            self._entries = read_entries(self.app, missed=self.missed)
             self._read_from = current
         return self._entries
 
     def _tick(self, asked: Tick, now: float, lease_until: float) -> dict[str, Any]:
         if self._ledger is None:
-            self._ledger = LedgerStore(self.store, self._app.main or "")
+            self._ledger = LedgerStore(self.store, self.app.main or "")
         entries = self.entries()
         plan = Plan(Ledger(), (), changed=False)
 
@@ -97,7 +101,7 @@ class BeatHandler:
             nonlocal plan
             plan = plan_tick(
                 ledger, entries, asked.at, now=now, lease_until=lease_until,
-                name_task=lambda entry, slot: task_id(self._app, entry, slot),
+                name_task=lambda entry, slot: task_id(self.app, entry, slot),
             )  # fmt: skip
             return plan.ledger if plan.changed else None
 
@@ -116,7 +120,7 @@ class BeatHandler:
                 f"a schedule asks for {asked.entry!r}, which is not in beat_schedule or is "
                 "disabled; write the schedules anew with `twolane schedules`"
             )
-        name = task_id(self._app, asked.entry, asked.at)
+        name = task_id(self.app, asked.entry, asked.at)
         with claim_slot(self.store, name, now=now, until=lease_until) as free:
             claims = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
             return self._report(asked.at, claims, self._send(claims, now))
@@ -130,7 +134,7 @@ class BeatHandler:
             if entry is None:
                 continue  # claimed before a deploy that took the entry away
             try:
-                send(self._app, entry, claim.task_id, claim.slot, now)
+                send(self.app, entry, claim.task_id, claim.slot, now)
             except Exception as error:  # noqa: BLE001 - one entry must not stop the others
                 failed.append(claim)
                 emit(

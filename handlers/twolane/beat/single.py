@@ -29,7 +29,7 @@ def claim_slot(store: StateStore, task_id: str, *, now: float, until: float) -> 
     An exception in the block frees the claim and goes on. Raises ``PublishError`` while another
     invocation holds the claim: it may die, and Lambda's retry then sends.
     """
-    key = f"twolane:tick:slot:{task_id}"
+    key = claim_key(task_id)
     mine = json.dumps(until)
     stood = store.swap(key, None, mine, ttl_s=_TTL_S)
     if stood == _SENT:
@@ -46,6 +46,11 @@ def claim_slot(store: StateStore, task_id: str, *, now: float, until: float) -> 
         store.delete(key, expected=mine)
         raise
     store.put(key, _SENT, ttl_s=_TTL_S)
+
+
+def claim_key(task_id: str) -> str:
+    """Where the claim is kept."""
+    return f"twolane:tick:slot:{task_id}"
 
 
 def _take_over(store: StateStore, key: str, stood: str, mine: str, now: float) -> bool:

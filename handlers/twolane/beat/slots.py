@@ -123,6 +123,11 @@ def describe(source: Any) -> str:
     return repr(source)
 
 
+def plainly(source: Any) -> str:
+    """A schedule for a person to read: Celery's own words, without the brackets."""
+    return repr(source).strip("<>").removesuffix(" (m/h/dM/MY/d)")
+
+
 def _pinned(source: BaseSchedule, now: Any) -> BaseSchedule:
     """The schedule with its clock in our hand, the application's own object left as it is."""
     copy: BaseSchedule = object.__new__(type(source))

@@ -80,7 +80,12 @@ class Schedule:
 
 
 def from_properties(
-    name: str, properties: Mapping[str, Any], *, now: float, source: str = "scheduler"
+    name: str,
+    properties: Mapping[str, Any],
+    *,
+    now: float,
+    source: str = "scheduler",
+    created: float | None = None,
 ) -> Schedule:
     """A schedule as CloudFormation and the API describe it: the same names in both.
 
@@ -103,7 +108,7 @@ def from_properties(
         window_s=_window_s(window),
         delete_when_complete=properties.get("ActionAfterCompletion") == "DELETE",
         description=properties.get("Description"),
-        created=now,
+        created=now if created is None else created,
         modified=now,
     )
 

@@ -1,0 +1,120 @@
+"""What a person wants to know of ``beat_schedule``: what comes next, and what ran last."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twolane.beat.entries import iso, read_entries, task_id
+from twolane.beat.ledger import LedgerStore
+from twolane.beat.single import claim_key
+from twolane.beat.slots import plainly
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from twolane.beat.entries import Entry, Missed
+    from twolane.beat.ledger import Record
+    from twolane.state import StateStore
+
+#: How far back a slot is looked for that an entry's own event sent: as long as its claim lives.
+_BACK_S = 3 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One entry; times in epoch seconds."""
+
+    name: str
+    task: str
+    schedule: str
+    timezone: str
+    missed: str
+    next: tuple[float, ...]
+    last: float | None = None
+    task_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same with camelCase names and times like ``2026-01-01T00:00:00Z``."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "schedule": self.schedule,
+            "timezone": self.timezone,
+            "missed": self.missed,
+            "next": [iso(slot) for slot in self.next],
+            "last": None if self.last is None else iso(self.last),
+            "taskId": self.task_id,
+        }
+
+
+def list_entries(
+    app: Celery, store: StateStore, now: float, *, count: int = 3, missed: Missed = "latest"
+) -> list[Listed]:
+    """Every enabled entry with its next ``count`` times and its last run, sorted by name.
+
+    An interval that no tick has seen yet counts from now. Raises ``StoreUnavailableError``.
+    """
+    entries = read_entries(app, missed=missed)
+    records = LedgerStore(store, app.main or "").read().records
+    last = {
+        name: _last_run(entry, records[name], now)
+        for name, entry in entries.items()
+        if name in records
+    }
+    last |= _sent_by_their_own_events(app, store, entries, records, now)
+    return [
+        Listed(
+            name=name,
+            task=entry.task,
+            schedule=plainly(entry.schedule),
+            timezone=str(app.timezone),
+            missed=entry.missed,
+            next=tuple(_upcoming(entry, records.get(name), now, count)),
+            last=(slot := last.get(name)),
+            task_id=None if slot is None else task_id(app, name, slot),
+        )
+        for name, entry in sorted(entries.items())
+    ]
+
+
+def _last_run(entry: Entry, record: Record, now: float) -> float | None:
+    """The last slot that was sent and has come; what was sent ahead may still be to come."""
+    if record.sent is None or record.sent <= now:
+        return record.sent
+    every = entry.slots.interval_s
+    if every is not None:
+        return round(record.sent - math.ceil((record.sent - now) / every) * every, 6)
+    found, _ = entry.slots.recent(now - _BACK_S, now, 1)
+    return found[-1] if found else None
+
+
+def _upcoming(entry: Entry, record: Record | None, now: float, count: int) -> list[float]:
+    last = record.last if record is not None else now
+    if last < now:
+        last = entry.slots.recent(last, now, 1)[1]
+    found: list[float] = []
+    while len(found) < count and (slot := entry.slots.after(last)) is not None:
+        last = slot
+        if slot > now:
+            found.append(slot)
+    return found
+
+
+def _sent_by_their_own_events(
+    app: Celery,
+    store: StateStore,
+    entries: dict[str, Entry],
+    records: Any,
+    now: float,
+) -> dict[str, float | None]:
+    """The latest slot of entries that no tick knows, if its claim says that it was sent."""
+    latest = {
+        name: entry.slots.recent(now - _BACK_S, now, 1)[1]
+        for name, entry in entries.items()
+        if name not in records and entry.slots.interval_s is None
+    }
+    keys = {name: claim_key(task_id(app, name, slot)) for name, slot in latest.items()}
+    known = store.get_many(keys.values()) if keys else {}
+    return {name: latest[name] for name, key in keys.items() if key in known}
