@@ -71,6 +71,23 @@ def running(arguments: list[str], log: Path, **changes: str) -> Iterator[subproc
             raise AssertionError(f"{arguments} did not stop within 15 s of SIGINT") from None
 
 
+@contextmanager
+def up(folder: Path, *flags: str) -> Iterator[tuple[Service, dict[str, Any]]]:
+    """`twolane up` on free ports; the service, and all that it says of itself."""
+    log = folder / "log"
+    command = [str(BIN / "twolane"), "up", "--json", "--port", "0", "--aws-port", "0", *flags]
+    with running(command, log) as process:
+
+        def ready() -> dict[str, Any] | None:
+            text = log.read_text()
+            assert process.poll() is None, text
+            lines = [line for line in text.splitlines() if line.startswith('{"')]
+            return dict(json.loads(lines[0])) if lines else None
+
+        said = until(ready, "line of JSON")
+        yield Service(said["api"], log, said["aws"]), said
+
+
 @dataclass(frozen=True)
 class Service:
     """The service under test, as its clients see it; ``log`` is what its operator sees."""
@@ -78,7 +95,6 @@ class Service:
     url: str
     log: Path
     aws: str = ""
-    redis_url: str = ""
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         # No proxy of this machine may stand between.

@@ -55,3 +55,8 @@ def exhausted(service: Service) -> None:
     assert task["state"] == "FAILURE"
     assert task["attempts"] == 4
     assert "no answer at attempt 4" in str(task["error"])
+
+
+#: Where no dead-letter queue is: a Celery worker on Redis.
+STOCK = [inline, deferred, campaign, imported, retried, revoked]
+ALL = [*STOCK, exhausted]

@@ -20,7 +20,7 @@ import pytest
 
 from .conftest import ROOT, clean_environ
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sam"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FUNCTIONS = {"ApiFunction": "app.api", "WorkerFunction": "app.worker", "BeatFunction": "app.beat"}
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 

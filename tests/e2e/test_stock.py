@@ -13,8 +13,6 @@ from .conftest import BIN, Service, free_port, running, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.xdist_group("stock")
-
 
 @pytest.fixture(scope="module")
 def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
@@ -42,17 +40,7 @@ def ready(service: Service) -> bool | None:
         return None
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        scenarios.inline,
-        scenarios.deferred,
-        scenarios.campaign,
-        scenarios.imported,
-        scenarios.retried,
-        scenarios.revoked,
-    ],
-)
+@pytest.mark.parametrize("scenario", scenarios.STOCK)
 def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None:
     scenario(service)
 

@@ -1,0 +1,52 @@
+"""The same with results and task state in the table, as a deployment without RedisUrl has it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from . import scenarios
+from .conftest import up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .conftest import Service
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with up(tmp_path_factory.mktemp("up"), "--parameter", "RedisUrl=") as (service, _):
+        yield service
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        # moto takes some 10 s for the 2,000 table writes of a campaign.
+        pytest.param(scenario, marks=[pytest.mark.slow] * (scenario is scenarios.campaign))
+        for scenario in scenarios.ALL
+    ],
+)
+def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None:
+    scenario(service)
+
+
+def test_results_are_in_the_table(service: Service) -> None:
+    make: Any = boto3.client
+    dynamodb = make(
+        "dynamodb",
+        region_name="us-east-1",
+        endpoint_url=service.aws,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    task = service.readme_task("deferred")
+    # Celery 5.7 writes the text form of its key's bytes: str(key) in its DynamoDBBackend.
+    key = {"id": {"S": str(f"celery-task-meta-{task['id']}".encode())}}
+    item = dynamodb.get_item(TableName="local-ResultsTable", Key=key)["Item"]
+    assert json.loads(item["result"]["B"])["result"] == task["result"]
+    assert item["ttl"]["N"]
