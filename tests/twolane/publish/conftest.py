@@ -74,14 +74,23 @@ class Queue:
         return int(attributes["ApproximateNumberOfMessagesDelayed"])
 
 
-@pytest.fixture
-def queue(aws: str, request: pytest.FixtureRequest) -> Iterator[Queue]:
-    client = boto3.client("sqs")
-    name = f"tasks-{abs(hash(request.node.nodeid))}"
-    url = client.create_queue(QueueName=name)["QueueUrl"]
-    yield Queue(url, client)
-    client.delete_queue(QueueUrl=url)
+@pytest.fixture(scope="session")
+def sqs(moto_url: str) -> Iterator[Any]:
+    """One client for all tests: making one takes longer than most of them."""
+    client = boto3.client(
+        "sqs", "us-east-1", endpoint_url=moto_url,
+        aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret",
+    )  # fmt: skip
+    yield client
     client.close()
+
+
+@pytest.fixture
+def queue(aws: str, sqs: Any, request: pytest.FixtureRequest) -> Iterator[Queue]:
+    name = f"tasks-{abs(hash(request.node.nodeid))}"
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    yield Queue(url, sqs)
+    sqs.delete_queue(QueueUrl=url)
 
 
 def celery_app(url: str, **options: Any) -> Celery:

@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import group
+from hypothesis import given
+from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
 from twolane.publish import client as client_module
+from twolane.publish.batch import MAX_ENTRIES, Batch
+from twolane.publish.client import SqsClient
+from twolane.publish.entry import MAX_BYTES, Entry
 from twolane.publish.errors import EnqueueBatchError
+from twolane.publish.sigv4 import Credentials
+from twolane.publish.target import Endpoint, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+
+TARGET = Target(
+    "http://q/1/tasks", Endpoint.of("http://q"), "us-east-1", Credentials("AKID", "secret")
+)
 
 
 def ids(seen: Any) -> list[str]:
@@ -109,3 +120,42 @@ def test_the_next_publish_after_a_failed_group_works(app: Celery, scripted: Any)
         send_three(app)
     app.tasks["shop.add"].delay(1, 2)
     assert scripted.seen[-1].headers["x-amz-target"] == "AmazonSQS.SendMessage"
+
+
+sizes = st.lists(st.integers(1, 600_000) | st.integers(1, 2_000), max_size=40)
+
+
+@given(sizes=sizes, refused=st.sets(st.integers(0, 39)))
+def test_whatever_the_sizes_every_message_goes_once_in_order_within_the_limits(
+    sizes: list[int], refused: set[int]
+) -> None:
+    requests: list[list[int]] = []
+
+    class Client(SqsClient):
+        def call(self, action: str, target: Target, fields: Any) -> dict[str, Any]:
+            numbers = [int(entry["MessageBody"]) for entry in fields["Entries"]]
+            requests.append(numbers)
+            held = [(place, number in refused) for place, number in enumerate(numbers)]
+            return {
+                "Successful": [
+                    {"Id": str(place), "MessageId": "m"} for place, no in held if not no
+                ],
+                "Failed": [failed(place, "X", sender=True) for place, no in held if no],
+            }
+
+    class Channel:
+        sqs = Client()
+
+    batch = Batch(Channel(), 1000)  # type: ignore[arg-type]
+    for number, size in enumerate(sizes):
+        batch.add(TARGET, Entry(f"task-{number}", "shop.add", size, {"MessageBody": str(number)}))
+    expected = [number for number in range(len(sizes)) if number in refused]
+    try:
+        batch.flush()
+        failures = []
+    except EnqueueBatchError as error:
+        failures = list(error.failures)
+    assert failures == [f"task-{number}" for number in expected]
+    assert [number for request in requests for number in request] == list(range(len(sizes)))
+    assert all(len(request) <= MAX_ENTRIES for request in requests)
+    assert all(sum(sizes[number] for number in request) <= MAX_BYTES for request in requests)
