@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from celery import chord
-from fastapi import BackgroundTasks, Body, FastAPI, HTTPException, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, HTTPException, Response
 from pydantic import BaseModel, EmailStr, Field
 
+from app.auth import authorized
 from app.tasks import campaign_report, celery, import_recipients, send_notification
 from twolane import ApiHandler, tasks_router
 from twolane.http.problems import install_problems
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from celery.result import AsyncResult
 
 app = FastAPI(title="Notifications", version="1.0.0")
-app.include_router(tasks_router(celery))
 install_problems(app)
+service = APIRouter(dependencies=[Depends(authorized)])
+service.include_router(tasks_router(celery))
 
 
 class Notification(BaseModel):
@@ -59,14 +61,14 @@ def accepted(response: Response, message: str, task: AsyncResult[Any]) -> Accept
     return Accepted(message=message, id=task.id)
 
 
-@app.post("/notify")
+@service.post("/notify")
 def notify(notification: Notification, background_tasks: BackgroundTasks) -> Message:
     """The inline lane: the response leaves first, the notification follows."""
     background_tasks.add_task(send_notification, notification.email, notification.message)
     return Message(message="Notification will be sent")
 
 
-@app.post("/notify/deferred", status_code=202)
+@service.post("/notify/deferred", status_code=202)
 def notify_deferred(notification: DeferredNotification, response: Response) -> Accepted:
     """The deferred lane: queued, retried, inspected under ``/tasks/{id}``."""
     task = send_notification.apply_async(
@@ -76,14 +78,14 @@ def notify_deferred(notification: DeferredNotification, response: Response) -> A
     return accepted(response, "Notification task queued", task)
 
 
-@app.post("/campaigns", status_code=202)
+@service.post("/campaigns", status_code=202)
 def start_campaign(campaign: Campaign, response: Response) -> Accepted:
     """Many notifications, then one report that counts them."""
     sends = [send_notification.s(email, campaign.message) for email in campaign.recipients]
     return accepted(response, "Campaign queued", chord(sends)(campaign_report.s()))
 
 
-@app.post("/imports", status_code=202)
+@service.post("/imports", status_code=202)
 def start_import(
     file: Annotated[bytes, Body(media_type="text/csv", max_length=5_000_000)], response: Response
 ) -> Accepted:
@@ -93,6 +95,9 @@ def start_import(
     except UnicodeDecodeError as error:
         raise HTTPException(422, f"the file is not UTF-8: {error.reason}") from error
     return accepted(response, "Import queued", import_recipients.delay(text))
+
+
+app.include_router(service)
 
 
 @app.get("/healthz")

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     result_backend: str = ""
     aws_region: str = "us-east-1"
 
+    #: The API key's SHA-256 in hexadecimal; empty, the API asks for no key.
+    api_key_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
     #: ``ses`` sends through Amazon SES, ``log`` only writes the log line.
     mailer: Literal["log", "ses"] = "log"
     sender: str = "notifications@example.com"

@@ -92,11 +92,18 @@ class Application:
     celery: Celery
 
     def __call__(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         event = json.loads((EVENTS / "api-healthz.json").read_text())
         event["rawPath"] = event["requestContext"]["http"]["path"] = path
         event["requestContext"]["http"]["method"] = method
+        event["headers"] |= headers or {}
         if body is not None:
             event["headers"]["content-type"] = content_type
             event["body"] = body if isinstance(body, str) else json.dumps(body)
