@@ -65,7 +65,14 @@ def tasks_router(
 
     async def known(
         request: Request,
-        task_id: Annotated[str, Path(alias="id", description="The task's id.")],
+        task_id: Annotated[
+            str,
+            Path(
+                alias="id",
+                description="The task's id.",
+                json_schema_extra={"format": "uuid"},
+            ),
+        ],
     ) -> TaskStatus:
         return await tasks.look(request, task_id)
 
@@ -103,13 +110,16 @@ def tasks_router(
         return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
 
     @router.delete("/{id}", status_code=202, response_model=TaskStatus, responses=_REVOKE_RESPONSES)
-    async def revoke_task(status: Annotated[TaskStatus, Depends(known)]) -> TaskStatus:
+    async def revoke_task(
+        request: Request, status: Annotated[TaskStatus, Depends(known)]
+    ) -> TaskStatus:
         """Revoke a task: it will not start. One that has started runs on."""
         if status.finished and status.state != states.REVOKED:
             detail = f"The task is already finished ({status.state})."
             raise Problem(409, detail, state=status.state)
         if not status.finished:
             await run_in_threadpool(celery.control.revoke, status.id)
+            status = await tasks.look(request, status.id)
         return status
 
     return router

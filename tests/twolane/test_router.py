@@ -257,3 +257,13 @@ def test_under_a_server_that_streams_changes_arrive_as_they_happen(
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.mark.asyncio
+async def test_delete_answers_with_what_the_revoke_made_of_it(
+    api: FastAPI, celery: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control that settles a waiting task at once, as ours does for SQS."""
+    monkeypatch.setattr(celery.control, "revoke", celery.backend.mark_as_revoked)
+    answer = await call(api, "DELETE")
+    assert (answer.status_code, answer.json()["state"]) == (202, "REVOKED")

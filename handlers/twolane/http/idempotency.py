@@ -50,6 +50,10 @@ KEEP_S = 86_400.0
 MAX_BODY = 200_000
 MAX_KEY = 255
 
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The Idempotency-Key is missing where it is required, or is none"},
+    409: {"description": "A request with this Idempotency-Key is still running"},
+}
 _NOT_KEPT = frozenset({"content-length", "date", "set-cookie"})
 
 
@@ -85,6 +89,7 @@ def idempotent_route(
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if {"POST", "PATCH"} & set(kwargs.get("methods") or ()):
                 kwargs["dependencies"] = [*(kwargs.get("dependencies") or ()), Depends(_header)]
+                kwargs["responses"] = {**_RESPONSES, **(kwargs.get("responses") or {})}
             super().__init__(*args, **kwargs)
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

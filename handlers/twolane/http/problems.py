@@ -72,14 +72,61 @@ def _title(status: int) -> str:
         return "Error"
 
 
+#: How the OpenAPI document describes a problem; applications may add members.
+SCHEMA = {
+    "title": "Problem",
+    "description": "https://www.rfc-editor.org/rfc/rfc9457",
+    "type": "object",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {"description": "What was wrong, where the problem has parts."},
+    },
+}
+
+
 def install_problems(app: FastAPI) -> None:
-    """Answer every error of ``app`` as a problem document."""
+    """Answer every error of ``app`` as a problem document, and describe them so in its OpenAPI."""
+    openapi = app.openapi
+
+    def openapi_with_problems() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe(openapi())
+        return app.openapi_schema
+
+    # The way that FastAPI documents: https://fastapi.tiangolo.com/how-to/extending-openapi/
+    vars(app)["openapi"] = openapi_with_problems
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(PublishError, _unavailable)
     app.add_exception_handler(OperationalError, _unavailable)
     app.add_exception_handler(StoreUnavailableError, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with every error as a problem, whether or not it names the status."""
+    problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for path in document.get("paths", {}).values():
+        for method, operation in path.items():
+            if method not in _METHODS:
+                continue
+            responses = operation.setdefault("responses", {})
+            for status, response in responses.items():
+                if str(status)[0] in "45":
+                    response["content"] = problem
+            responses.setdefault("default", {"description": "Any other error", "content": problem})
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = SCHEMA
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document
+
+
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
 
 async def _http(_: Request, exc: Exception) -> ProblemResponse:

@@ -121,3 +121,23 @@ async def test_an_unexpected_error_tells_the_client_nothing(client_of: Callable[
     assert answer.json() == {
         "type": "about:blank", "title": "Internal Server Error", "status": 500,
     }  # fmt: skip
+
+
+async def test_the_openapi_document_says_so_too(client_of: Callable[..., Any]) -> None:
+    app = api()
+
+    @app.get("/own", responses={404: {"description": "Gone fishing"}})
+    async def own() -> None:
+        return None
+
+    document = (await get(client_of, app, "/openapi.json")).json()
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    responses = document["paths"]["/own"]["get"]["responses"]
+    assert responses["404"] == {"description": "Gone fishing", "content": problem}
+    assert responses["default"]["content"] == problem
+    assert "application/json" in responses["200"]["content"]
+    assert document["paths"]["/orders"]["post"]["responses"]["422"]["content"] == problem
+    schemas = document["components"]["schemas"]
+    assert set(schemas) == {"Order", "Problem"}
+    assert schemas["Problem"]["required"] == ["type", "title", "status"]
+    assert app.openapi() is app.openapi()
