@@ -11,6 +11,8 @@ from pydantic import BaseModel, EmailStr, Field
 from app.auth import authorized
 from app.tasks import campaign_report, celery, import_recipients, send_notification
 from twolane import ApiHandler, tasks_router
+from twolane.beat.router import schedules_router
+from twolane.http.idempotency import idempotent_route
 from twolane.http.problems import install_problems
 
 if TYPE_CHECKING:
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
 
 app = FastAPI(title="Notifications", version="1.0.0")
 install_problems(app)
-service = APIRouter(dependencies=[Depends(authorized)])
-service.include_router(tasks_router(celery))
+guarded = [Depends(authorized)]
+app.include_router(tasks_router(celery), dependencies=guarded)
+app.include_router(schedules_router(celery), dependencies=guarded)
+
+inline = APIRouter(dependencies=guarded)
+# An Idempotency-Key makes it safe to send again what may have been enqueued already.
+deferred = APIRouter(dependencies=guarded, route_class=idempotent_route(celery))
 
 
 class Notification(BaseModel):
@@ -61,14 +68,14 @@ def accepted(response: Response, message: str, task: AsyncResult[Any]) -> Accept
     return Accepted(message=message, id=task.id)
 
 
-@service.post("/notify")
+@inline.post("/notify")
 def notify(notification: Notification, background_tasks: BackgroundTasks) -> Message:
     """The inline lane: the response leaves first, the notification follows."""
     background_tasks.add_task(send_notification, notification.email, notification.message)
     return Message(message="Notification will be sent")
 
 
-@service.post("/notify/deferred", status_code=202)
+@deferred.post("/notify/deferred", status_code=202)
 def notify_deferred(notification: DeferredNotification, response: Response) -> Accepted:
     """The deferred lane: queued, retried, inspected under ``/tasks/{id}``."""
     task = send_notification.apply_async(
@@ -78,14 +85,14 @@ def notify_deferred(notification: DeferredNotification, response: Response) -> A
     return accepted(response, "Notification task queued", task)
 
 
-@service.post("/campaigns", status_code=202)
+@deferred.post("/campaigns", status_code=202)
 def start_campaign(campaign: Campaign, response: Response) -> Accepted:
     """Many notifications, then one report that counts them."""
     sends = [send_notification.s(email, campaign.message) for email in campaign.recipients]
     return accepted(response, "Campaign queued", chord(sends)(campaign_report.s()))
 
 
-@service.post("/imports", status_code=202)
+@deferred.post("/imports", status_code=202)
 def start_import(
     file: Annotated[bytes, Body(media_type="text/csv", max_length=5_000_000)], response: Response
 ) -> Accepted:
@@ -97,7 +104,8 @@ def start_import(
     return accepted(response, "Import queued", import_recipients.delay(text))
 
 
-app.include_router(service)
+app.include_router(inline)
+app.include_router(deferred)
 
 
 @app.get("/healthz")

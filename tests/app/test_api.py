@@ -114,3 +114,20 @@ def test_without_a_result_store_the_service_is_not_ready(
     monkeypatch.setattr(type(application.celery), "backend", unreachable)
     answer = application("GET", "/readyz")
     assert (answer.status, answer.json["detail"]) == (503, "the result store does not answer")
+
+
+def test_the_same_idempotency_key_queues_once(application: Application, redis_url: str) -> None:
+    headers = {"idempotency-key": "a-key-of-the-client"}
+    first = application("POST", "/notify/deferred", NOTE, headers=headers)
+    again = application("POST", "/notify/deferred", NOTE, headers=headers)
+    assert (first.status, again.status) == (202, 202)
+    assert again.json == first.json
+    assert len(queued(redis_url)) == 1
+    other = {**NOTE, "message": "Another"}
+    assert application("POST", "/notify/deferred", other, headers=headers).status == 422
+
+
+def test_schedules_are_listed(application: Application) -> None:
+    answer = application("GET", "/schedules")
+    assert answer.status == 200
+    assert "daily-digest" in str(answer.json)
