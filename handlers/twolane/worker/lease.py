@@ -15,8 +15,8 @@ receive), and each change states the value it expects. So an environment that wa
 lease ran out while it worked on, cannot end the lease of the one that took over.
 
 Celery gives one id to more than one piece of work: a retry and a replacement keep their task's id,
-an error callback that several tasks share has one id for all of them. Counts and parent are part of
-the key. And an application may publish an id again on purpose. So finished work stands in the way
+a callback that was frozen before it was linked has one id for all that it is linked to. Counts and
+parent are part of the key. And an application may use an id again. So finished work is in the way
 of *its own message* for as long as results are kept, but of another message with the same id only
 for five minutes: long enough for a publisher that tried again, a schedule's second tick, a chord
 that was completed twice; it is the interval in which SQS's FIFO queues know a message again.

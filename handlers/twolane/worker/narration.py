@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twolane.logs import correlation, emit
+from twolane.publish.correlation import incoming
 from twolane.worker.channel import Outcome
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ _NOT_RUN = {
 
 
 @contextmanager
-def about_task(task_id: str | None) -> Iterator[None]:
-    """Put the task's id on every line that is logged in the block."""
-    if task_id is None:
+def about_task(envelope: Envelope | None) -> Iterator[None]:
+    """Put the task's id, and the request that it comes from, on every line logged in the block."""
+    if envelope is None or envelope.task_id is None:
         yield
         return
-    token = correlation.set({**(correlation.get() or {}), "taskId": task_id})
+    origin = incoming(envelope.headers)
+    token = correlation.set({**(correlation.get() or {}), **origin, "taskId": envelope.task_id})
     try:
         yield
     finally:

@@ -119,7 +119,7 @@ class Worker:
 
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
-        with narration.about_task(one.task_id):
+        with narration.about_task(one.envelope):
             try:
                 outcome = self._stood_in_the_way(one) or self._receive(one)
             except MalformedMessageError as error:
