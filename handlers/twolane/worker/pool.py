@@ -96,6 +96,9 @@ class Pool(BasePool):
             self.ran = _ran(result, time.monotonic() - started)
             if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
+            if isinstance(self.ran.error, MemoryError):
+                # Celery ends its worker here. The failure is recorded; the batch can go on.
+                result[1].exception = RuntimeError("the task ran out of memory")
             callback(result)
         finally:
             if self.watch is not None:

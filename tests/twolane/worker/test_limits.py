@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twolane.worker.limits import (
+    Alarms,
+    DeadlineReached,
+    HardLimitReached,
+    TaskTerminated,
+    limits,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def after(seconds: float, error: type[BaseException]) -> tuple[float, type[BaseException]]:
+    return time.monotonic() + seconds, error
+
+
+def wait_for_ever() -> None:
+    threading.Event().wait(30)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def in_thread(run: Callable[[], object]) -> BaseException | None:
+    caught: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            caught.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    return caught[0] if caught else None
+
+
+def test_a_wait_in_the_main_thread_is_interrupted() -> None:
+    with pytest.raises(HardLimitReached), limits([after(0.05, HardLimitReached)]):
+        wait_for_ever()
+
+
+def test_limits_come_in_their_order() -> None:
+    alarms: Alarms = [after(0.1, DeadlineReached), after(0.02, TimeoutError)]
+
+    def twice() -> None:
+        with suppress(TimeoutError):
+            wait_for_ever()
+        wait_for_ever()
+
+    with pytest.raises(DeadlineReached), limits(alarms):
+        twice()
+
+
+def test_no_exception_handler_catches_a_hard_limit() -> None:
+    def stubborn() -> None:
+        while True:
+            try:
+                wait_for_ever()
+            except Exception:  # noqa: BLE001 - what a careless task does
+                continue
+
+    with pytest.raises(HardLimitReached), limits([after(0.02, HardLimitReached)]):
+        stubborn()
+
+
+def test_nothing_is_raised_after_the_block() -> None:
+    with limits([after(0.03, HardLimitReached)]):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert not threading.Event().wait(0.06)
+
+
+def test_the_applications_own_handler_is_put_back() -> None:
+    def own(*_: object) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGALRM, own)
+    try:
+        with limits([after(10, HardLimitReached)]):
+            pass
+        assert signal.getsignal(signal.SIGALRM) is own
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_running_block_is_interrupted_from_outside() -> None:
+    def run() -> None:
+        with limits([]) as interrupter:
+            threading.Timer(0.03, interrupter.interrupt, args=[TaskTerminated]).start()
+            wait_for_ever()
+
+    with pytest.raises(TaskTerminated):
+        run()
+
+
+def test_another_thread_is_interrupted_between_bytecodes() -> None:
+    def run() -> None:
+        with limits([after(0.05, HardLimitReached)]):
+            spin()
+
+    assert isinstance(in_thread(run), HardLimitReached)
+
+
+def test_another_thread_is_interrupted_from_outside() -> None:
+    def run() -> None:
+        with limits([]) as interrupter:
+            threading.Timer(0.03, interrupter.interrupt, args=[TaskTerminated]).start()
+            spin()
+
+    assert isinstance(in_thread(run), TaskTerminated)
+
+
+def test_another_thread_is_left_alone_after_the_block() -> None:
+    def run() -> None:
+        with limits([after(0.03, HardLimitReached)]) as interrupter:
+            pass
+        interrupter.interrupt(HardLimitReached)
+        threading.Event().wait(0.06)
+
+    assert in_thread(run) is None
