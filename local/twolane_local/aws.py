@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-re
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,7 +20,7 @@ from twolane_local.queues.api import SqsApi
 from twolane_local.wire import AwsRequest, AwsResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from twolane_local.async_invoke import AsyncInvocations
     from twolane_local.invoke import Invoker
@@ -92,7 +93,42 @@ class AwsEndpoint:
         request = AwsRequest(
             scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())
         )
-        await _respond(send, await answer(request))
+        if _polls(request):
+            response = await _unless_gone(answer(request), receive)
+        else:
+            response = await answer(request)
+        if response is not None:
+            await _respond(send, response)
+
+
+def _polls(request: AwsRequest) -> bool:
+    """Whether a call may wait for messages."""
+    return request.headers.get("x-amz-target") == "AmazonSQS.ReceiveMessage" or (
+        b"Action=ReceiveMessage" in request.body or "Action=ReceiveMessage" in request.query
+    )
+
+
+async def _unless_gone(
+    answering: Coroutine[Any, Any, AwsResponse], receive: Receive
+) -> AwsResponse | None:
+    """The answer, ``None`` where the client went first.
+
+    A worker that is restarted leaves its long poll behind. Were that to go on, it would take the
+    next message for nobody, and hide it for a whole visibility timeout.
+    """
+    answer = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        return await answer if answer.done() else None
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, str]:

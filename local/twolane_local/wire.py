@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,4 +34,4 @@ class AwsResponse:
 
 
 #: What ``twolane_local.aws.AwsEndpoint`` mounts, by the service's name in the credential scope.
-AwsService = Callable[[AwsRequest], Awaitable[AwsResponse]]
+AwsService = Callable[[AwsRequest], Coroutine[Any, Any, AwsResponse]]

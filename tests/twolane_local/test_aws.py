@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -174,6 +176,32 @@ def test_a_long_poll_ends_with_a_message_that_another_client_sends(sqs, server):
     received = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"]
     timer.join()
     assert received[0]["Body"] == "x"
+
+
+def test_a_long_poll_of_a_client_that_went_takes_no_message(server):
+    server.queues.create("q")
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    body = json.dumps({"QueueUrl": f"{server.url}/123456789012/q", "WaitTimeSeconds": 20}).encode()
+    head = (
+        f"POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: AmazonSQS.ReceiveMessage\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head.encode() + body)
+        waiters = until(lambda: server.queues.waiting("q"))
+        assert waiters == 1
+    until(lambda: not server.queues.waiting("q"))
+    server.queues.send("q", NewMessage("x"))
+    assert server.queues.settled("q").count("visible") == 1
+
+
+def until(condition):
+    """What ``condition`` gives once it is true; the server runs on a thread of its own."""
+    deadline = time.monotonic() + 10
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        threading.Event().wait(0.005)
+    return found
 
 
 def test_an_unsigned_call_of_the_older_protocol(server):

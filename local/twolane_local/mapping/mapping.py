@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.invoke import ThrottledError
 from twolane_local.mapping.batch import Batcher, Item, payload_of
 from twolane_local.mapping.filters import compile_filters
+from twolane_local.mapping.limits import check
 from twolane_local.mapping.response import Outcome, batch_item_failures
 from twolane_local.mapping.scaling import PER_MINUTE, Scaling
 from twolane_local.queues.errors import QueueDoesNotExistError, SqsError
@@ -47,7 +48,8 @@ class Mapping:
         clock: Clock,
         journal: Journal,
     ) -> None:
-        """Raises ``PatternError`` for a malformed filter pattern."""
+        """Raises ``MappingError`` or ``PatternError`` for what AWS would refuse to create."""
+        check(spec)
         self.spec = spec
         self._queues, self._invoker = queues, invoker
         self._clock, self._journal = clock, journal

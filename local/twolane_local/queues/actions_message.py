@@ -17,6 +17,7 @@ from twolane_local.queues.errors import (
     EmptyBatchRequestError,
     InvalidBatchEntryIdError,
     InvalidParameterValueError,
+    MissingParameterError,
     SqsError,
     TooManyEntriesInBatchRequestError,
 )
@@ -204,9 +205,7 @@ def _change(queues: QueueService, name: str, params: Params) -> None:
     handle = inputs.required(params, "ReceiptHandle")
     seconds = inputs.integer(params, "VisibilityTimeout", 0, 43_200)
     if seconds is None:
-        raise InvalidParameterValueError(
-            "The request must contain the parameter VisibilityTimeout."
-        )
+        raise MissingParameterError("The request must contain the parameter VisibilityTimeout.")
     queues.change_visibility(name, handle, seconds)
 
 

@@ -198,6 +198,11 @@ class QueueRegistry:
             with self._waiters.setdefault(name, Waiters()).watch() as changed:
                 await self.clock.wait(changed, None)
 
+    def waiting(self, name: str) -> int:
+        """How many wait for messages of the queue: long polls and mappings."""
+        waiters = self._waiters.get(name)
+        return 0 if waiters is None else len(waiters)
+
     def wake(self, name: str) -> None:
         """Have whoever waits for the queue look again."""
         self._wake(name)

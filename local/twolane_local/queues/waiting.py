@@ -26,6 +26,9 @@ class Waiters:
         finally:
             self._waiting.pop(event, None)
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def wake(self) -> None:
         if not self._waiting:
             return

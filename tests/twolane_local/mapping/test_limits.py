@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from twolane_local.mapping.limits import MappingError, check
+from twolane_local.model import QueueMappingSpec
+
+STANDARD = "arn:aws:sqs:us-east-1:123456789012:q"
+FIFO = f"{STANDARD}.fifo"
+
+
+@pytest.mark.parametrize(
+    ("arn", "spec"),
+    [
+        (STANDARD, {"batch_size": 1}),
+        (STANDARD, {"batch_size": 10_000, "batching_window_s": 1}),
+        (STANDARD, {"batching_window_s": 300}),
+        (STANDARD, {"maximum_concurrency": 2}),
+        (STANDARD, {"maximum_concurrency": 1_000}),
+        (FIFO, {"batch_size": 10}),
+    ],
+)
+def test_what_aws_creates(arn, spec):
+    check(QueueMappingSpec("f", arn, **spec))
+
+
+@pytest.mark.parametrize(
+    ("arn", "spec", "reason"),
+    [
+        (STANDARD, {"batch_size": 0}, "BatchSize must be from 1 to 10000, not 0"),
+        (STANDARD, {"batch_size": 10_001, "batching_window_s": 1}, "not 10001"),
+        (STANDARD, {"batch_size": 11}, "needs MaximumBatchingWindowInSeconds"),
+        (STANDARD, {"batching_window_s": 301}, "from 0 to 300"),
+        (STANDARD, {"maximum_concurrency": 1}, "from 2 to 1000"),
+        (STANDARD, {"maximum_concurrency": 1_001}, "from 2 to 1000"),
+        (FIFO, {"batch_size": 11}, "from 1 to 10,? not 11"),
+        (FIFO, {"batching_window_s": 1}, "not supported for FIFO"),
+    ],
+)
+def test_what_aws_refuses(arn, spec, reason):
+    with pytest.raises(MappingError, match=reason):
+        check(QueueMappingSpec("f", arn, **spec))
