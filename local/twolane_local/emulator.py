@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import guard, stack, template
@@ -18,222 +18,252 @@ from twolane_local.environments.fork_launcher import ForkLauncher
 from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.process import SpawnLauncher
-from twolane_local.errors import HandlerImportError, TemplateError
+from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.functions import Functions
-from twolane_local.gateway import Gateway
+from twolane_local.gateways import Gateways
 from twolane_local.journal import Journal
-from twolane_local.mapping.mapping import Mapping as QueueMapping
 from twolane_local.mapping.registry import Mappings
+from twolane_local.options import Addresses, Options
 from twolane_local.queues.core import QueueService
-from twolane_local.schedules.source import ScheduleSource
-from twolane_local.servers import HttpServer, bind
+from twolane_local.queues.persistence import QueueLog
+from twolane_local.schedules.api import SchedulerApi
+from twolane_local.schedules.book import ScheduleBook
+from twolane_local.servers import HttpServer, bind, url_of
+from twolane_local.sources import Sources
 from twolane_local.stack_moto_process import MotoProcess
 from twolane_local.store import open_store
+from twolane_local.watch import stamps, watch
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
     from pathlib import Path
 
     from twolane_local.clock import Clock
     from twolane_local.environments import Environment, Owner
     from twolane_local.environments.process import Launcher
     from twolane_local.model import FunctionSpec, Stack
-    from twolane_local.store import Store
+
+__all__ = ["STORE_PARAMETER", "Addresses", "Emulator", "Options", "import_problem"]
 
 #: The template parameter that gets the local store's address when nobody sets it.
 STORE_PARAMETER = "RedisUrl"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `twolane up` can be told. Port 0 is any free port."""
-
-    template: Path
-    port: int = 3000
-    aws_port: int = 4566
-    redis_url: str | None = None
-    in_process: bool = False
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    stack_name: str = "local"
-    allow_real_aws: bool = False
-    http: bool = True
-    sources: bool = True  # mappings and schedules
-    warm: bool = True  # an environment of each function at the start
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where everything is; ``apis`` by API id."""
-
-    apis: Mapping[str, str]
-    aws: str
-    store: str
-    store_kind: str
-    queues: Mapping[str, str]
-
-
 class Emulator:
     """Starts and stops all of it. One for each process: it gives the process dummy credentials."""
+
+    stack: Stack
+    functions: Functions
+    notes: list[str]
 
     def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
         self.options = options
         self.clock: Clock = clock or SystemClock()
         self.journal = Journal(self.clock)
-        self.notes: list[str] = []
-        self.stack: Stack
-        self.addresses: Addresses
-        self.functions: Functions
         self.queues = QueueService(self.clock, self.journal)
         self.mappings = Mappings()
-        self._launcher: Launcher = ForkLauncher() if sys.platform == "linux" else SpawnLauncher()
-        self._moto: MotoProcess
-        self._servers: list[HttpServer] = []
+        self.book = ScheduleBook()
+        self._gateways = Gateways(options.port, enabled=options.http)
+        self._moto = MotoProcess()
+        self._launcher = _launcher(options)
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
-        #: Set to the reason when something ends that the rest needs.
+        #: Gets the exception of whatever ends that the rest needs.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> Addresses:
         """Everything up and every handler imported; raises ``LocalError``, with all stopped."""
         try:
-            return await self._start()
+            await self._start()
         except BaseException:
             await self.stop()
             raise
+        return self.addresses
 
-    async def _start(self) -> Addresses:
+    async def _start(self) -> None:
         guard.protect_own_process()
         if self.options.in_process:
             loop = asyncio.get_running_loop()
             self._stopping.enter_context(captured(self.journal, loop))
-        aws_listener = self._bind(self.options.aws_port, "--aws-port")
-        first = self._bind(self.options.port, "--port") if self.options.http else None
-        self._moto = MotoProcess()
+        listener = bind(self.options.aws_port, "--aws-port")
+        self._stopping.callback(listener.close)
+        self.aws_url = url_of(listener)
+        self._stopping.push_async_callback(self._gateways.stop)
+        self._keep_queues()
+        await self._moto.start(self.aws_url, persist=self.options.persist)
         self._stopping.push_async_callback(self._moto.stop)
-        await self._moto.start(_url(aws_listener))
-        store = await open_store(self.options.redis_url)
-        self._stopping.push_async_callback(store.stop)
-        expanded = await asyncio.to_thread(self._load, store)
-        aws_url = _url(aws_listener)
-        listeners = self._api_listeners(expanded, first)
-        base_urls = {api: _url(listener) for api, listener in listeners.items()}
-        self.stack, self.notes = stack.build(
-            expanded,
-            stack.Facts(
-                aws_url=aws_url,
-                base_url=lambda api: base_urls.get(api, "http://127.0.0.1"),
-                elsewhere=_unknown,
-            ),
-        )
-        for queue in self.stack.queues:
-            self.queues.create(queue.name, dict(queue.attributes))
-        self.functions = Functions(self.stack.functions, self._environment(aws_url), self.journal)
+        redis = self.options.persist / "redis" if self.options.persist else None
+        self._store = await open_store(self.options.redis_url, directory=redis)
+        self._stopping.push_async_callback(self._store.stop)
+        await self._build()
+        before = stamps(self._watched()) if self.options.reload else {}
+        self._ensure_queues()
+        self.functions = Functions(self.stack.functions, self._environment, self.journal)
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
-        await self._serve_aws(aws_listener)
-        self._watch(self._moto.create(self.stack.name, self.stack.moto_template), "moto")
+        await self._serve_aws(listener)
+        self._watch(self._create(), "moto")
         if self.options.warm:
             await self._warm()
-        if self.options.http:
-            await self._serve_apis(listeners)
-        self._start_sources()
-        self.addresses = Addresses(
-            apis=base_urls,
-            aws=aws_url,
-            store=store.url,
-            store_kind=store.kind,
-            queues={spec.name: f"{aws_url}/123456789012/{spec.name}" for spec in self.stack.queues},
+        await self._apply()
+        if self.options.reload:
+            self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
+
+    def _keep_queues(self) -> None:
+        if self.options.persist is not None:
+            log = QueueLog(self.options.persist)
+            self._stopping.callback(log.close)
+            log.attach(self.queues)
+
+    # The template.
+
+    async def _build(self) -> None:
+        """Read the template; what only moto knows is asked of it, and the rest waits for that."""
+        expanded = await asyncio.to_thread(self._load)
+        self._gateways.reserve(expanded)
+        known: dict[tuple[str, str | None], Any] = {}
+        missing: dict[tuple[str, str | None], None] = {}
+
+        def elsewhere(name: str, attribute: str | None) -> Any:
+            if (name, attribute) not in known:
+                missing[name, attribute] = None
+            return known.get((name, attribute), f"{name}-{attribute}")
+
+        facts = stack.Facts(self.aws_url, self._gateways.base_url, elsewhere)
+        self.stack, self.notes = stack.build(expanded, facts)
+        if missing:
+            known |= await self._moto.values(self.stack.name, self.stack.moto_template, missing)
+            self.stack, self.notes = stack.build(expanded, facts)
+
+    def _load(self) -> template.Template:
+        declared = template.parameters_of(self.options.template)
+        given = dict(self.options.parameters)
+        if STORE_PARAMETER in declared:
+            given.setdefault(STORE_PARAMETER, self._store.url)
+        return template.load(self.options.template, given, stack_name=self.options.stack_name)
+
+    def _ensure_queues(self) -> None:
+        # Those that others name as their dead-letter queue must be there first.
+        for queue in sorted(self.stack.queues, key=lambda spec: "RedrivePolicy" in spec.attributes):
+            self.queues.ensure(queue.name, dict(queue.attributes))
+
+    async def _create(self) -> None:
+        await self._moto.create(self.stack.name, self.stack.moto_template)
+
+    async def _apply(self) -> None:
+        await self._gateways.apply(self.stack, self.functions, self.clock, self.journal)
+        if self.options.sources:
+            await self._sources.apply(self.stack)
+
+    # Functions.
+
+    def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
+        environ = guard.function_environment(
+            spec, endpoint_url=self.aws_url, allow_real_aws=self.options.allow_real_aws
         )
-        return self.addresses
-
-    def _bind(self, port: int, flag: str) -> socket.socket:
-        listener = bind(port, flag)
-        self._stopping.callback(listener.close)
-        return listener
-
-    def _load(self, store: Store) -> template.Template:
-        parameters = dict(self.options.parameters)
-        if STORE_PARAMETER not in parameters:
-            with contextlib.suppress(TemplateError):
-                return template.load(
-                    self.options.template,
-                    {**parameters, STORE_PARAMETER: store.url},
-                    stack_name=self.options.stack_name,
-                )
-        return template.load(self.options.template, parameters, stack_name=self.options.stack_name)
-
-    def _api_listeners(
-        self, expanded: template.Template, first: socket.socket | None
-    ) -> dict[str, socket.socket]:
-        """One port for each API: the first gets ``--port``, the others those that follow."""
-        kinds = {"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi", "AWS::Lambda::Url"}
-        ids = [name.lower() for name, item in expanded.resources.items() if item["Type"] in kinds]
-        if first is None or not ids:
-            return {}
-        listeners = {ids[0]: first}
-        for offset, api in enumerate(ids[1:], start=1):
-            port = self.options.port + offset if self.options.port else 0
-            listeners[api] = self._bind(port, "--port")
-        return listeners
-
-    def _environment(self, aws_url: str) -> Any:
-        def make(spec: FunctionSpec, owner: Owner) -> Environment:
-            environ = guard.function_environment(
-                spec, endpoint_url=aws_url, allow_real_aws=self.options.allow_real_aws
+        if self.options.in_process:
+            return InProcessEnvironment(
+                spec,
+                environ,
+                owner=owner,
+                journal=self.journal,
+                enforce_timeout=not self.options.debug,
             )
-            if self.options.in_process:
-                return InProcessEnvironment(spec, environ, owner=owner, journal=self.journal)
-            return IsolatedEnvironment(
-                spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
-            )
+        return IsolatedEnvironment(
+            spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
+        )
 
-        return make
+    async def _warm(self) -> None:
+        """A handler that does not import is said now, not at the first request."""
+        for problem in await self._problems():
+            raise HandlerImportError(problem)
+
+    async def _problems(self) -> list[str]:
+        failures = await self.functions.warm()
+        specs = {spec.name: spec for spec in self.stack.functions}
+        return [import_problem(specs[name], failure) for name, failure in failures.items()]
+
+    # Servers and sources.
 
     async def _serve_aws(self, listener: socket.socket) -> None:
-        specs = {spec.name: spec for spec in self.stack.functions}
-        self._asynchronous = AsyncInvocations(
-            self.functions, specs, self.queues, self.clock, self.journal
+        asynchronous = AsyncInvocations(
+            self.functions,
+            self.functions.specs,
+            self.queues,
+            self.clock,
+            self.journal,
+            deliver=self._moto.deliver,
         )
-        self._stopping.push_async_callback(self._asynchronous.close)
+        self._stopping.push_async_callback(asynchronous.close)
         endpoint = AwsEndpoint(
             self.queues,
             self.functions,
             fallback=self._moto,
-            functions=specs,
-            asynchronous=self._asynchronous,
+            functions=self.functions.specs,
+            asynchronous=asynchronous,
             mappings=self.mappings,
+            mounts={"scheduler": SchedulerApi(self.book, self.clock)},
         )
-        await self._serve(endpoint, listener)
-
-    async def _serve_apis(self, listeners: Mapping[str, socket.socket]) -> None:
-        for api, listener in listeners.items():
-            routes = [route for route in self.stack.routes if route.api_id == api]
-            gateway = Gateway(routes, self.functions, self.clock, self.journal)
-            await self._serve(gateway, listener)
-
-    async def _serve(self, app: Any, listener: socket.socket) -> None:
-        server = HttpServer(app, listener)
+        server = HttpServer(endpoint, listener)
         await server.start()
         self._stopping.push_async_callback(server.stop)
-
-    async def _warm(self) -> None:
-        """A handler that does not import is said now, not at the first request."""
-        for name, failure in (await self.functions.warm()).items():
-            spec = next(spec for spec in self.stack.functions if spec.name == name)
-            raise HandlerImportError(import_problem(spec, failure))
-
-    def _start_sources(self) -> None:
-        if not self.options.sources:
-            return
-        for spec in self.stack.mappings:
-            mapping = QueueMapping(spec, self.queues, self.functions, self.clock, self.journal)
-            self.mappings.add(mapping)
-            self._watch(mapping.run(), f"mapping {spec.uuid}")
-        source = ScheduleSource(
-            self.stack.schedules, self._asynchronous, self.queues, self.clock, self.journal
+        self._sources = Sources(
+            self.queues,
+            self.functions,
+            asynchronous,
+            self.clock,
+            self.journal,
+            mappings=self.mappings,
+            book=self.book,
+            failed=self._fail,
         )
-        self._watch(source.run(), "schedules")
+        self._stopping.push_async_callback(self._sources.stop)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything is, once it is started."""
+        account = f"{self.aws_url}/123456789012"
+        return Addresses(
+            apis=self._gateways.urls(),
+            aws=self.aws_url,
+            store=self._store.url,
+            store_kind=self._store.kind,
+            queues={spec.name: f"{account}/{spec.name}" for spec in self.stack.queues},
+        )
+
+    # Changes while it runs.
+
+    def _watched(self) -> Iterable[Path]:
+        folders = {spec.code_dir for spec in self.stack.functions}
+        layers = {folder for spec in self.stack.functions for folder in spec.layer_dirs}
+        return [self.options.template, *sorted(folders | layers)]
+
+    async def _changed(self, paths: set[str]) -> None:
+        """Take up what changed: work under way ends on the old code, new work gets the new."""
+        names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
+        self.journal.record("log", line=f"↻ {names} changed", level="INFO")
+        try:
+            if str(self.options.template) in paths:
+                await self._build()
+                self._ensure_queues()
+                await self._create()
+        except LocalError as error:
+            self.journal.record("log", line=f"{error} (the former stays)", level="ERROR")
+            return
+        if isinstance(self._launcher, ForkLauncher):
+            self._launcher.forget()
+
+        def stale(spec: FunctionSpec) -> bool:
+            folders = (spec.code_dir, *spec.layer_dirs)
+            return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
+
+        self.functions.apply(self.stack.functions, renew=stale)
+        await self._apply()
+        for problem in await self._problems():
+            self.journal.record("log", line=problem, level="ERROR")
+
+    # Ends.
 
     def _watch(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         """Run it beside the rest; if it fails, the emulator fails."""
@@ -242,13 +272,15 @@ class Emulator:
         self._tasks.append(task)
 
         def done(finished: asyncio.Task[Any]) -> None:
-            if finished.cancelled() or self.failed.done():
-                return
-            error = finished.exception()
+            error = None if finished.cancelled() else finished.exception()
             if error is not None:
-                self.failed.set_exception(error)
+                self._fail(error)
 
         task.add_done_callback(done)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
     async def run_until(self, stopped: asyncio.Task[Any]) -> None:
         """Wait for ``stopped``; raises what made the emulator fail, if it does so before."""
@@ -269,10 +301,16 @@ class Emulator:
             self.failed.cancel()
 
 
+def _launcher(options: Options) -> Launcher:
+    if sys.platform == "linux" and not options.real_cold_starts:
+        return ForkLauncher()
+    return SpawnLauncher()
+
+
 def import_problem(spec: FunctionSpec, failure: bytes) -> str:
     """One line on a function whose init failed."""
     try:
-        value = json.loads(failure)
+        value: Mapping[str, Any] = json.loads(failure)
     except ValueError:
         value = {}
     reason = f"{value.get('errorType', 'Error')}: {value.get('errorMessage', '')}"
@@ -280,12 +318,3 @@ def import_problem(spec: FunctionSpec, failure: bytes) -> str:
         f"{spec.logical_id}: handler {spec.handler} in {spec.code_dir} does not load: {reason} "
         "(its own output is above); correct it and start again"
     )
-
-
-def _unknown(logical_id: str, attribute: str | None) -> Any:
-    raise KeyError(logical_id, attribute)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: How long work waits for a busy environment before a new one is started. An environment that has
 #: just answered is free again within a millisecond; a new one costs hundreds and takes a core.
 PATIENCE_S = 0.02
+#: How long an environment may be idle beyond what demand needs.
+IDLE_S = 300.0
 #: A laptop's stand-in for the account's limit of 1,000; above it work waits.
 MAX_ENVIRONMENTS = max(32, 4 * (os.cpu_count() or 4))
 
@@ -49,7 +51,11 @@ class Pool:
         self._ready = asyncio.Event()
         self._failure: bytes | None = None
         self._closed = False
+        self._stale: set[Environment] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._reaper: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._used = 0  # the most at once since the last reaping
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._busy) + len(self._starting)
@@ -84,6 +90,7 @@ class Pool:
 
     def _begin(self, environment: Environment, work: Work) -> None:
         self._busy.add(environment)
+        self._used = max(self._used, len(self._busy))
         environment.begin(work)
 
     def _impatient(self) -> None:
@@ -112,6 +119,11 @@ class Pool:
     def freed(self, environment: Environment) -> None:
         self._starting.discard(environment)
         self._busy.discard(environment)
+        if environment in self._stale:
+            self._end(environment)
+            if self._waiting and not len(self):
+                self._grow()
+            return
         self._ready.set()
         while self._waiting:
             work = self._waiting.popleft()
@@ -119,10 +131,37 @@ class Pool:
                 self._begin(environment, work)
                 return
         self._idle.append(environment)
+        if len(self._idle) > 1 and self._reaper is None:
+            self._reaper = self._loop.call_later(IDLE_S, self._reap)
+
+    def _reap(self) -> None:
+        """End the environments that demand has not needed for a while, but for one."""
+        self._reaper = None
+        used, self._used = self._used, 0
+        while len(self) > max(1, used) and len(self._idle) > 1:
+            self._end(self._idle.pop(0))
+        if len(self._idle) > 1:
+            self._reaper = self._loop.call_later(IDLE_S, self._reap)
+
+    def _end(self, environment: Environment) -> None:
+        self._stale.discard(environment)
+        task = self._loop.create_task(environment.stop())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def renew(self, spec: FunctionSpec) -> None:
+        """The function has changed: work under way finishes, what comes next runs the new one."""
+        self.spec = spec
+        self._stale |= self._busy | self._starting
+        self._failure = None
+        self._ready.clear()
+        while self._idle:
+            self._end(self._idle.pop())
 
     def gone(self, environment: Environment, failure: bytes | None) -> None:
         self._starting.discard(environment)
         self._busy.discard(environment)
+        self._stale.discard(environment)
         if environment in self._idle:
             self._idle.remove(environment)
         if failure is not None:
@@ -137,7 +176,7 @@ class Pool:
 
     async def warm(self) -> bytes | None:
         """Have one environment ready; returns the error object where its init failed."""
-        if not len(self):
+        if not self._idle and not self._starting - self._stale:
             self._ready.clear()
             self._failure = None
             self._grow()
@@ -147,8 +186,9 @@ class Pool:
     async def close(self) -> None:
         """End every environment; work that still waits is answered as throttled."""
         self._closed = True
-        if self._patience is not None:
-            self._patience.cancel()
+        for timer in (self._patience, self._reaper):
+            if timer is not None:
+                timer.cancel()
         for work in self._waiting:
             if not work.done.done():
                 work.done.set_exception(ThrottledError())
@@ -157,6 +197,11 @@ class Pool:
         await asyncio.gather(*(environment.stop() for environment in everything))
         for group in (self._idle, self._busy, self._starting):
             group.clear()
+        await asyncio.gather(*self._ending)
+
+
+def _no(_: FunctionSpec) -> bool:
+    return False
 
 
 class Functions:
@@ -170,9 +215,33 @@ class Functions:
         *,
         maximum: int = MAX_ENVIRONMENTS,
     ) -> None:
+        self._make = make
         self._journal = journal
+        self._maximum = maximum
         self._loop = asyncio.get_running_loop()
-        self._pools = {spec.name: Pool(spec, make, journal, maximum=maximum) for spec in specs}
+        self._pools: dict[str, Pool] = {}
+        #: By name; changes when the stack does.
+        self.specs: dict[str, FunctionSpec] = {}
+        self._closing: list[Pool] = []
+        self.apply(specs)
+
+    def apply(
+        self, specs: Iterable[FunctionSpec], *, renew: Callable[[FunctionSpec], bool] = _no
+    ) -> None:
+        """Have these functions from now on; a changed one, or one to ``renew``, starts anew."""
+        wanted = {spec.name: spec for spec in specs}
+        self.specs.clear()
+        self.specs.update(wanted)
+        for name in self._pools.keys() - wanted.keys():
+            gone = self._pools.pop(name)
+            gone.renew(gone.spec)
+            self._closing.append(gone)
+        for name, spec in wanted.items():
+            pool = self._pools.get(name)
+            if pool is None:
+                self._pools[name] = Pool(spec, self._make, self._journal, maximum=self._maximum)
+            elif pool.spec != spec or renew(spec):
+                pool.renew(spec)
 
     def __len__(self) -> int:
         """How many environments there are."""
@@ -211,9 +280,6 @@ class Functions:
             raise
         return work
 
-    def specs(self) -> list[FunctionSpec]:
-        return [pool.spec for pool in self._pools.values()]
-
     async def warm(self) -> dict[str, bytes]:
         """Have an environment of each function ready; returns the failures, by function."""
         pools = list(self._pools.values())
@@ -225,7 +291,8 @@ class Functions:
         }
 
     async def close(self) -> None:
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        pools = [*self._pools.values(), *self._closing]
+        await asyncio.gather(*(pool.close() for pool in pools))
 
 
 def new_request_id() -> str:

@@ -39,6 +39,10 @@ class Gateway:
         self._clock = clock
         self._journal = journal
 
+    def apply(self, routes: Iterable[RouteSpec]) -> None:
+        """Serve these routes from now on."""
+        self._routes = Routes(routes)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _refuse_other(scope, receive, send)

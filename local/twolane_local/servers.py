@@ -44,6 +44,12 @@ def bind(port: int, flag: str) -> socket.socket:
     return listener
 
 
+def url_of(listener: socket.socket) -> str:
+    """The address that a listening socket answers at."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

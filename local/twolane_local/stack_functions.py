@@ -58,6 +58,7 @@ def functions(
                 else None
             ),
             event_invoke=invoke_configs.get(name, {}),
+            log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
             dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),
         )
 

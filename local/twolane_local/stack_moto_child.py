@@ -1,4 +1,4 @@
-"""The process that runs moto: ``python -m twolane_local.stack_moto_child PARENT_PID ENDPOINT``.
+"""The process that runs moto: ``stack_moto_child PARENT_PID ENDPOINT [DIRECTORY]``.
 
 Moto's imports cost more than a second and its calls hold the interpreter: in a process of its own
 it delays neither the emulator's start nor its requests. Commands come as lines of JSON on stdin,
@@ -11,13 +11,18 @@ import json
 import sys
 import threading
 import urllib.request
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twolane_local.leash import die_with_parent
+from twolane_local.stack_moto_tables import TableLog
 from twolane_local.template_values import ACCOUNT, REGION
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def serve() -> int:
+
+def serve(directory: Path | None) -> tuple[int, TableLog | None]:
     """Serve moto's APIs on a free loopback port, from threads."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -31,10 +36,20 @@ def serve() -> int:
         def log(self, *_: Any) -> None:
             """Nothing: the emulator's journal says what matters."""
 
-    app = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    app: Any = DomainDispatcherApplication(create_backend_app)
+    log = TableLog(app, directory) if directory else None
+    server = make_server("127.0.0.1", 0, log or app, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.port
+    return server.port, log
+
+
+def items() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every item of every table, in DynamoDB's JSON."""
+    from moto.dynamodb.models import dynamodb_backends
+
+    for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
+        for item in table.all_items():
+            yield table.name, item.to_json()["Attributes"]
 
 
 def create(name: str, template: dict[str, Any]) -> dict[str, Any]:
@@ -122,14 +137,47 @@ def _attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def deliver(arn: str, body: str) -> None:
+    """The result of an asynchronous invocation, to its destination."""
+    if ":sns:" in arn:
+        from moto.sns.models import sns_backends
+
+        sns_backends[ACCOUNT][REGION].publish(message=body, arn=arn)
+    elif ":events:" in arn:
+        from moto.events.models import events_backends
+
+        record = json.loads(body)
+        outcome = "Success" if record.get("responsePayload") is not None else "Failure"
+        events_backends[ACCOUNT][REGION].put_events(
+            [
+                {
+                    "Source": "lambda",
+                    "DetailType": f"Lambda Function Invocation Result - {outcome}",
+                    "Detail": body,
+                    "EventBusName": arn,
+                }
+            ]
+        )
+    else:
+        raise ValueError("destinations are queues, functions, topics and event buses")
+
+
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
     deliver_to(sys.argv[2])
-    print(json.dumps({"port": serve()}), flush=True)  # noqa: T201 (the protocol of the pipe)
+    port, log = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            answer: dict[str, Any] = {"outputs": create(command["name"], command["template"])}
+            if "deliver" in command:
+                deliver(command["deliver"], command["body"])
+                answer: dict[str, Any] = {}
+            else:
+                answer = {"outputs": create(command["name"], command["template"])}
+                if log is not None:
+                    log.replay(items)
+                    log = None  # the tables hold it from now on
         except Exception as error:  # noqa: BLE001 (told to the parent, which raises it)
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer, default=str), flush=True)  # noqa: T201

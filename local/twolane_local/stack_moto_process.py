@@ -13,7 +13,8 @@ import httptools
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from pathlib import Path
 
     Message = MutableMapping[str, Any]
 
@@ -34,13 +35,15 @@ class MotoProcess:
         self._created = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
 
-    async def start(self, endpoint: str) -> None:
+    async def start(self, endpoint: str, *, persist: Path | None = None) -> None:
         """Returns once the process runs, well before it answers.
 
-        ``endpoint`` is the emulator's own, where queues are.
+        ``endpoint`` is the emulator's own, where queues are; ``persist`` a directory that keeps
+        DynamoDB's tables.
         """
+        arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "twolane_local.stack_moto_child", str(os.getpid()), endpoint,
+            sys.executable, "-m", "twolane_local.stack_moto_child", *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -69,8 +72,34 @@ class MotoProcess:
             raise LocalError("the moto process was not started")
         return self._process.stdout, self._process.stdin
 
-    async def create(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Create or update the stack; returns its outputs, raises ``LocalError``."""
+    async def create(self, name: str, template: Mapping[str, Any]) -> None:
+        """Create or update the stack; raises ``LocalError``."""
+        await self._command(name, template)
+        self._created.set()
+
+    async def values(
+        self,
+        name: str,
+        template: Mapping[str, Any],
+        wanted: Iterable[tuple[str, str | None]],
+    ) -> dict[tuple[str, str | None], Any]:
+        """Create the stack and ask it: (logical id, attribute, or ``None`` for ``Ref``)."""
+        keys = {f"Value{index}": key for index, key in enumerate(wanted)}
+        outputs = {
+            output: {"Value": {"Fn::GetAtt": [name, attribute]} if attribute else {"Ref": name}}
+            for output, (name, attribute) in keys.items()
+            if name in template["Resources"]
+        }
+        answers = await self._command(name, {**template, "Outputs": outputs})
+        for output, (logical_id, attribute) in keys.items():
+            if output not in answers:
+                raise LocalError(
+                    f"{logical_id}.{attribute or 'Ref'} is not known to the emulator; "
+                    "pass the value as a parameter instead"
+                )
+        return {key: answers[output] for output, key in keys.items()}
+
+    async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
         await asyncio.shield(self._port)
         async with self._lock:
             commands = self._streams()[1]
@@ -79,9 +108,19 @@ class MotoProcess:
             answer = await self._line()
         if "error" in answer:
             raise LocalError(f"moto does not create the stack: {answer['error']}")
-        self._created.set()
         outputs: Mapping[str, Any] = answer["outputs"]
         return outputs
+
+    async def deliver(self, arn: str, body: str) -> None:
+        """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
+        await asyncio.shield(self._port)
+        async with self._lock:
+            commands = self._streams()[1]
+            commands.write(json.dumps({"deliver": arn, "body": body}).encode() + b"\n")
+            await commands.drain()
+            answer = await self._line()
+        if "error" in answer:
+            raise LocalError(f"nothing is delivered to {arn}: {answer['error']}")
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:

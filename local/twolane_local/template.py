@@ -73,6 +73,12 @@ def load(path: Path, parameters: Mapping[str, str], *, stack_name: str) -> Templ
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings)
 
 
+def parameters_of(path: Path) -> Mapping[str, Any]:
+    """The Parameters that the template declares."""
+    declared: Mapping[str, Any] = template_yaml.read(path).content.get("Parameters") or {}
+    return declared
+
+
 def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """The template as plain CloudFormation, its local paths as S3 addresses."""
     source = template_yaml.read(path)

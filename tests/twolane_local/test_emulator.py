@@ -13,6 +13,7 @@ import pytest
 
 from twolane_local.emulator import Emulator, Options
 from twolane_local.errors import HandlerImportError, LocalError, PortInUseError
+from twolane_local.queues.core import NewMessage
 from twolane_local.servers import bind
 
 if TYPE_CHECKING:
@@ -175,3 +176,65 @@ def test_the_invoke_api_on_the_endpoint(tmp_path: Path) -> None:
         )
 
     run(Options(project(tmp_path), port=0, aws_port=0), script)
+
+
+def test_a_source_change_is_taken_up_while_work_under_way_finishes(tmp_path: Path) -> None:
+    path = project(tmp_path, code=CODE.replace("import json, os", "import json, os, time"))
+    source = tmp_path / "src" / "emulated.py"
+    slow = source.read_text().replace(
+        'return {"store"',
+        'time.sleep(3 if event["rawPath"] == "/slow" else 0)\n    return {"store"',
+    )
+    source.write_text(slow)
+
+    async def script(emulator: Emulator) -> None:
+        url = next(iter(emulator.addresses.apis.values()))
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            under_way = asyncio.create_task(client.get("/slow"))
+            await until(emulator, "invocation.started")
+            source.write_text(slow.replace('"store":', '"changed": True, "store":'))
+            async with asyncio.timeout(20):
+                while "changed" not in (await client.get("/")).json():
+                    await asyncio.sleep(0.05)
+            assert not under_way.done()
+            assert "changed" not in (await under_way).json()
+
+    run(Options(path, port=0, aws_port=0, reload=True), script)
+
+
+def test_a_template_change_is_applied(tmp_path: Path) -> None:
+    path = project(tmp_path)
+
+    async def script(emulator: Emulator) -> None:
+        path.write_text(
+            TEMPLATE.replace(
+                "Dead: {Type", "Added: {Type: AWS::SQS::Queue}\n  Dead: {Type"
+            ).replace("Environment: {Variables: {", "Environment: {Variables: {ADDED: !Ref Added, ")
+        )
+        async with asyncio.timeout(20):
+            while "ADDED" not in emulator.functions.specs["Api"].environment:
+                await asyncio.sleep(0.02)
+        assert emulator.queues.get("local-Added") is not None
+        path.write_text("Resources: {")
+        await until(emulator, "log")
+        async with asyncio.timeout(20):
+            while not any("the former stays" in str(e.data.get("line")) for e in emulator.journal):
+                await asyncio.sleep(0.02)
+        assert emulator.functions.specs.keys() == {"Api", "Worker"}
+
+    run(Options(path, port=0, aws_port=0, reload=True), script)
+
+
+def test_persisted_queues_survive(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    options = Options(path, port=0, aws_port=0, persist=tmp_path / "kept", sources=False)
+
+    async def fill(emulator: Emulator) -> None:
+        emulator.queues.send("local-Dead", NewMessage("kept"))
+
+    async def look(emulator: Emulator) -> None:
+        (message,) = emulator.queues.receive("local-Dead", 10)
+        assert message.message.body == "kept"
+
+    run(options, fill)
+    run(options, look)

@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Coroutine
 
-    from twolane_local.emulator import Options
+    from twolane_local.options import Options
 
 T = TypeVar("T")
 
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's."""
-    from twolane_local.emulator import Options
+    from twolane_local.options import Options
 
     return Options(
         template=options.template,
         redis_url=options.redis_url,
-        in_process=options.in_process,
+        in_process=options.in_process or more.get("debug", False),
         parameters=dict(options.parameter),
         stack_name=options.stack_name,
         allow_real_aws=options.allow_real_aws,

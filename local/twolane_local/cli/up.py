@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.cli.console import Console
@@ -22,6 +23,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Its own flags."""
     parser.add_argument("--port", type=int, default=3000, help="the HTTP API's port (3000)")
     parser.add_argument("--aws-port", type=int, default=4566, help="the AWS endpoint's port (4566)")
+    parser.add_argument(
+        "--persist",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="keep queues, tables and the store in DIR over restarts",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="--in-process, with no timeouts: breakpoints stop"
+    )
+    parser.add_argument(
+        "--no-reload", action="store_true", help="do not take up changes of the source"
+    )
+    parser.add_argument(
+        "--real-cold-starts",
+        action="store_true",
+        help="let each environment import everything itself (slower, honest init durations)",
+    )
     parser.add_argument("--no-http", action="store_true", help="serve no HTTP API")
     parser.add_argument(
         "--json", action="store_true", help="print where everything is as one line of JSON"
@@ -45,7 +64,15 @@ async def _up(options: argparse.Namespace) -> int:
         loop.add_signal_handler(number, stop.set)
     emulator = Emulator(
         emulator_options(
-            options, port=options.port, aws_port=options.aws_port, http=not options.no_http
+            options,
+            port=options.port,
+            aws_port=options.aws_port,
+            http=not options.no_http,
+            persist=options.persist,
+            debug=options.debug,
+            # In-process there is no way to take a module out of the process again.
+            reload=not (options.no_reload or options.in_process or options.debug),
+            real_cold_starts=options.real_cold_starts,
         )
     )
     if not options.quiet:
@@ -75,10 +102,10 @@ def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
         return
     for note in emulator.notes:
         print(f"! {note}", file=sys.stderr)
-    print(table(addresses), flush=True)
+    print(table(addresses, emulator.options.persist), flush=True)
 
 
-def table(addresses: Addresses) -> str:
+def table(addresses: Addresses, persist: Path | None = None) -> str:
     """Where everything is, for a person."""
     rows = [(f"API {name}" if len(addresses.apis) > 1 else "API", url)
             for name, url in addresses.apis.items()]  # fmt: skip
@@ -89,4 +116,5 @@ def table(addresses: Addresses) -> str:
     rows += [(f"queue {name}", url) for name, url in addresses.queues.items()]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {value}" for name, value in rows]
-    return "\n".join(["twolane is up", *lines, "Ctrl-C stops all of it; nothing is kept."])
+    kept = f"{persist} is kept" if persist else "nothing is kept (--persist DIR keeps it)"
+    return "\n".join(["twolane is up", *lines, f"Ctrl-C stops all of it; {kept}."])

@@ -32,6 +32,7 @@ class ForkLauncher:
 
     def __init__(self) -> None:
         self._servers: dict[Any, _Server] = {}
+        self._retired: list[_Server] = []
         self._spawn = SpawnLauncher()
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
@@ -44,13 +45,15 @@ class ForkLauncher:
             return await self._spawn.launch(what, hear)
         return await server.launch(what.environ[_API], hear)
 
-    async def forget(self) -> None:
-        """The code has changed: what comes next imports it anew."""
-        await self.close()
+    def forget(self) -> None:
+        """Code has changed: what comes next imports it anew; what runs is not disturbed."""
+        for server in self._servers.values():
+            server.retire()
+        self._retired += self._servers.values()
         self._servers.clear()
 
     async def close(self) -> None:
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._retired):
             server.close()
 
 
@@ -73,6 +76,7 @@ class _Server:
                 start_new_session=True,
             )
         self.closed = False
+        self._retiring = False
         self.ready: asyncio.Future[bool] = self._loop.create_future()
         self._waiting: list[tuple[asyncio.Future[Process], GroupProcessMaker]] = []
         self._running: dict[int, tuple[GroupProcess, Hear]] = {}
@@ -122,14 +126,20 @@ class _Server:
         process.kill()
         process.close()
         hear.on_exit(status)
+        if self._retiring and not self._running and not self._waiting:
+            self.close()
+
+    def retire(self) -> None:
+        """End with the last process that it forked, which would not outlive it."""
+        self._retiring = True
+        if not self._running and not self._waiting:
+            self.close()
 
     def _lost(self) -> None:
         """The server is gone, and with it, by the kernel, all that it forked."""
         if self.closed:
             return
         self.close()
-        if not self.ready.done():
-            self.ready.set_result(False)
         for started, maker in self._waiting:
             maker.abandon()
             if not started.done():
@@ -144,6 +154,8 @@ class _Server:
             self._control.close()
             self._popen.kill()
             self._popen.wait()
+            if not self.ready.done():
+                self.ready.set_result(False)
 
 
 class GroupProcessMaker:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
+#: How often the memory of a running invocation is looked at.
+_MEMORY_EVERY_S = 0.1
 #: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 SHUTDOWN_S = 0.5
@@ -67,6 +69,7 @@ class IsolatedEnvironment:
         self._frozen = False
         self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._memory_timer: asyncio.TimerHandle | None = None
         self._memory = report.Memory()
         self._killed_as = ""
         self.responded = False
@@ -104,6 +107,7 @@ class IsolatedEnvironment:
         self._began = time.perf_counter()
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
         self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
+        self._memory_timer = self._loop.call_later(_MEMORY_EVERY_S, self._check_memory)
         work.log.append(report.start(work.request_id))
         self._journal.record(
             "invocation.started",
@@ -280,6 +284,15 @@ class IsolatedEnvironment:
         if self._process is not None:
             self._process.kill()
 
+    def _check_memory(self) -> None:
+        """Kill it above its memory, as Lambda does; its exit tells the rest."""
+        if self._process is None:
+            return
+        if report.memory_mb(self._process.pid) > self._spec.memory_mb:
+            self._killed_as = f"killed above {self._spec.memory_mb} MB of memory"
+            self._process.kill()
+        self._memory_timer = self._loop.call_later(_MEMORY_EVERY_S, self._check_memory)
+
     def on_output(self, data: bytes) -> None:
         self._record(self._lines.feed(data))
 
@@ -325,6 +338,9 @@ class IsolatedEnvironment:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._memory_timer is not None:
+            self._memory_timer.cancel()
+            self._memory_timer = None
 
 
 def _next_headers(work: Work, spec: FunctionSpec) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 #: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 TAIL_BYTES = 4096
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,15 @@ def peak_memory_mb(pid: int) -> int:
         return 0
     _, found, rest = status.partition(b"VmHWM:")
     return int(rest.split(None, 1)[0]) // 1024 if found else 0
+
+
+def memory_mb(pid: int) -> int:
+    """The resident memory of a process now, in MB: the second figure of proc(5)'s statm, pages."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_bytes().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * _PAGE // (1024 * 1024)
 
 
 def start(request_id: str) -> bytes:

@@ -1,0 +1,37 @@
+"""``twolane env``"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from twolane_local.guard import DUMMY_CREDENTIALS
+from twolane_local.template_values import REGION
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument("--aws-port", type=int, default=4566, help="as given to `twolane up`")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what ``eval "$(twolane env)"`` sets in a shell."""
+    for name, value in exports(options.aws_port).items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def exports(aws_port: int) -> dict[str, str]:
+    """What points boto3, the AWS CLI and ``sam local`` at the emulator, and away from AWS.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_port}",
+        **DUMMY_CREDENTIALS,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }

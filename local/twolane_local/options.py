@@ -1,0 +1,42 @@
+"""What the emulator can be told, and where it then is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Port 0 is any free port. ``persist`` keeps queues and tables in that directory."""
+
+    template: Path
+    port: int = 3000
+    aws_port: int = 4566
+    redis_url: str | None = None
+    in_process: bool = False
+    debug: bool = False  # in-process, and no timeouts while a debugger holds a handler
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    stack_name: str = "local"
+    allow_real_aws: bool = False
+    http: bool = True
+    sources: bool = True  # mappings, schedules and notifications
+    warm: bool = True  # an environment of each function at the start
+    reload: bool = False
+    persist: Path | None = None
+    real_cold_starts: bool = False  # no fork server: each environment imports everything itself
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is; ``apis`` by API id, ``queues`` by name."""
+
+    apis: Mapping[str, str]
+    aws: str
+    store: str
+    store_kind: str
+    queues: Mapping[str, str]
