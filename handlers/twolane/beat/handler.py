@@ -10,13 +10,13 @@ from twolane.beat.entries import Missed, iso, read_entries, task_id
 from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore
 from twolane.beat.plan import Plan, plan_tick
-from twolane.beat.sending import send
+from twolane.beat.sending import send_all
 from twolane.beat.single import claim_slot
 from twolane.errors import ConfigurationError, PublishError
 from twolane.logs import configure, emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from celery import Celery
 
@@ -111,7 +111,7 @@ class BeatHandler:
             # What failed stays in the outbox, free for the next who comes.
             dead = {claim.task_id for claim in failed}
             done = [claim.task_id for claim in plan.claims if claim.task_id not in dead]
-            self._ledger.change(lambda ledger: _released(ledger.without(done), dead))
+            self._ledger.change(lambda ledger: _released(ledger.without(done), dead), fresh=False)
         return self._report(asked.at, plan.claims, failed)
 
     def _one_slot(self, asked: Slot, now: float, lease_until: float) -> dict[str, Any]:
@@ -125,23 +125,17 @@ class BeatHandler:
             claims = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
             return self._report(asked.at, claims, self._send(claims, now))
 
-    def _send(self, claims: Iterable[Claim], now: float) -> list[Claim]:
+    def _send(self, claims: Sequence[Claim], now: float) -> list[Claim]:
         """Send each; return those that could not be sent."""
-        entries = self.entries()
-        failed = []
+        failed = send_all(self.app, self.entries(), claims, now) if claims else {}
         for claim in claims:
-            entry = entries.get(claim.entry)
-            if entry is None:
-                continue  # claimed before a deploy that took the entry away
-            try:
-                send(self.app, entry, claim.task_id, claim.slot, now)
-            except Exception as error:  # noqa: BLE001 - one entry must not stop the others
-                failed.append(claim)
+            if claim.task_id in failed:
                 emit(
-                    log, "log", f"entry {entry.name!r} could not be sent; it will be tried again",
-                    level=logging.ERROR, exc_info=error, entry=entry.name, taskId=claim.task_id,
+                    log, "log", f"entry {claim.entry!r} could not be sent; it will be tried again",
+                    level=logging.ERROR, exc_info=failed[claim.task_id], entry=claim.entry,
+                    taskId=claim.task_id,
                 )  # fmt: skip
-        return failed
+        return [claim for claim in claims if claim.task_id in failed]
 
     def _report(self, at: float, claims: Iterable[Claim], failed: list[Claim]) -> dict[str, Any]:
         published = [

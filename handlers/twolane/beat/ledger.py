@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane.errors import StoreUnavailableError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _TTL_S = 10 * 365 * 86_400.0
 _ATTEMPTS = 20
 _VERSION = 1
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Record(NamedTuple):
@@ -57,22 +58,45 @@ class Ledger:
         return replace(self, outbox=tuple(each for each in self.outbox if each.task_id not in sent))
 
 
-def dump(ledger: Ledger) -> str:
-    """``{"v": 1, "entries": {name: [fingerprint, last, next, sent]}, "outbox": [[…]]}``."""
-    return json.dumps(
-        {"v": _VERSION, "entries": ledger.records, "outbox": ledger.outbox},
-        separators=(",", ":"),
-        ensure_ascii=False,
-    )
+def dump(ledger: Ledger, known: dict[str, tuple[Record, str]] | None = None) -> str:
+    """``{"v": 1, "entries": {name: [fingerprint, last, next, sent]}, "outbox": [[…]]}``, where
+    ``sent`` is left out if it is ``last``.
+
+    ``known`` remembers the text of each record: of a thousand, a tick changes a few.
+    """
+    known = {} if known is None else known
+    parts = []
+    for name, record in ledger.records.items():
+        kept = known.get(name)
+        if kept is None or kept[0] is not record:
+            kept = known[name] = (record, f"{_ENCODE(name)}:{_ENCODE(_packed(record))}")
+        parts.append(kept[1])
+    head = f'{{"v":{_VERSION},"entries":{{'
+    return head + ",".join(parts) + f'}},"outbox":{_ENCODE(ledger.outbox)}}}'
 
 
 def load(text: str) -> Ledger:
     """The reverse of ``dump``."""
     raw = json.loads(text)
     return Ledger(
-        {name: Record(*record) for name, record in raw["entries"].items()},
+        {name: _unpacked(*record) for name, record in raw["entries"].items()},
         tuple(Claim(*claim) for claim in raw["outbox"]),
     )
+
+
+def _packed(record: Record) -> list[Any]:
+    times = [_short(record.last), _short(record.next)]
+    if record.sent != record.last:
+        times.append(_short(record.sent))
+    return [record.fingerprint, *times]
+
+
+def _short(instant: float | None) -> float | None:
+    return int(instant) if instant is not None and instant == int(instant) else instant
+
+
+def _unpacked(fingerprint: str, last: float, upcoming: float | None, *sent: float | None) -> Record:
+    return Record(fingerprint, last, upcoming, sent[0] if sent else last)
 
 
 class LedgerStore:
@@ -83,25 +107,29 @@ class LedgerStore:
         self._key = f"twolane:tick:{app_name or 'celery'}"
         self._text: str | None = None
         self._ledger = Ledger()
+        self._texts: dict[str, tuple[Record, str]] = {}
 
     def read(self) -> Ledger:
         """The ledger as it stands; parsed again only if it changed."""
         self._remember(self._store.get_many([self._key]).get(self._key))
         return self._ledger
 
-    def change(self, step: Callable[[Ledger], Ledger | None]) -> None:
+    def change(self, step: Callable[[Ledger], Ledger | None], *, fresh: bool = True) -> None:
         """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile.
+
+        Without ``fresh`` the first try goes by what was last seen, and saves a round trip.
 
         ``step`` returns ``None`` where there is nothing to write; it may be called several times,
         and only its last call counts. Raises ``StoreUnavailableError`` where the ledger cannot be
         written.
         """
-        self.read()
+        if fresh:
+            self.read()
         for _ in range(_ATTEMPTS):
             changed = step(self._ledger)
             if changed is None:
                 return
-            text = dump(changed)
+            text = dump(changed, self._texts)
             stood = self._store.swap(self._key, self._text, text, ttl_s=_TTL_S)
             if stood is None:
                 self._text, self._ledger = text, changed

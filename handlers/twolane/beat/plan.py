@@ -53,9 +53,10 @@ def plan_tick(
     """
     records: dict[str, Record] = {}
     due: list[tuple[str, float]] = []
-    changed = ledger.records.keys() != entries.keys()
+    known = ledger.records
+    changed = known.keys() != entries.keys()
     for name, entry in entries.items():
-        record = ledger.records.get(name)
+        record = known.get(name)
         if record is not None and _waits(record, entry, tick):
             records[name] = record
             continue

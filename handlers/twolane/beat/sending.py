@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from twolane.beat.entries import iso
+from twolane.publish.errors import EnqueueBatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from celery import Celery
 
     from twolane.beat.entries import Entry
+    from twolane.beat.ledger import Claim
 
 #: Names the entry and its slot in the message's headers, beside Celery's own ``celery_beat_task``.
 ENTRY_HEADER = "twolane_entry"
 SLOT_HEADER = "twolane_slot"
 
 
-def send(app: Celery, entry: Entry, task_id: str, slot: float, now: float) -> None:
+def send_all(
+    app: Celery, entries: Mapping[str, Entry], claims: Sequence[Claim], now: float
+) -> dict[str, BaseException]:
+    """Put every claimed slot on its queue, on SQS ten to a request; what failed, by task id.
+
+    One entry that cannot be sent does not stop the others. A claim whose entry a deploy has taken
+    away is passed over.
+    """
+    failed: dict[str, BaseException] = {}
+    try:
+        with _shared_producer(app) as producer:
+            for claim in claims:
+                entry = entries.get(claim.entry)
+                if entry is None:
+                    continue
+                try:
+                    send(app, entry, claim.task_id, claim.slot, now, producer=producer)
+                except Exception as error:  # noqa: BLE001 - told by task id
+                    failed[claim.task_id] = error
+    except EnqueueBatchError as error:
+        failed.update(dict.fromkeys(error.failures, error))
+    except Exception as error:  # noqa: BLE001 - no producer, no message
+        failed.update({claim.task_id: error for claim in claims})
+    return failed
+
+
+def send(
+    app: Celery, entry: Entry, task_id: str, slot: float, now: float, *, producer: Any = None
+) -> None:
     """Put one task on its queue; a slot that is still to come is sent with its time.
 
     The task's modules are imported only if the task is not known yet: its own options (queue,
@@ -33,9 +64,18 @@ def send(app: Celery, entry: Entry, task_id: str, slot: float, now: float) -> No
     kwargs = {key: _evaluated(value) for key, value in (entry.kwargs or {}).items()}
     task = app.tasks.get(entry.task)
     if task is not None:
-        task.apply_async(args, kwargs, task_id=task_id, **options)
+        task.apply_async(args, kwargs, task_id=task_id, producer=producer, **options)
     else:
-        app.send_task(entry.task, args, kwargs, task_id=task_id, **options)
+        app.send_task(entry.task, args, kwargs, task_id=task_id, producer=producer, **options)
+
+
+@contextmanager
+def _shared_producer(app: Celery) -> Iterator[Any]:
+    """One producer for all; on SQS its messages leave as batches when the block ends."""
+    with app.producer_or_acquire() as producer:
+        light = producer.connection.transport.driver_type == "sqs"
+        with producer.batch() if light else nullcontext():
+            yield producer
 
 
 def _options(entry: Entry, slot: float, now: float) -> dict[str, Any]:
