@@ -6,7 +6,7 @@ has no broadcast; so a revoke is written where each worker looks before it runs 
 ``Control``. Commands that only make sense for a process that polls (``pool_grow``,
 ``add_consumer`` …) answer with an error instead of silence.
 
-``Celery.control_cls`` names this class, see ``twolane.worker.hooks``.
+``twolane.worker.hooks`` puts it in the place of Celery's own class.
 """
 
 from __future__ import annotations

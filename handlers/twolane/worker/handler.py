@@ -59,6 +59,7 @@ class WorkerHandler:
         logs.configure()
         install()
         hooks.install()
+        vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._queues = queues or Sqs(environ)
         hostname = hostname or node_name(environ)
         _prepare(app, hostname)

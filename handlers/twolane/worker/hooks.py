@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
 from celery.app import backends
 from celery.app.events import Events
+from celery.utils.imports import instantiate
+from kombu.utils.objects import cached_property
+
+_STOCK_CONTROL = "celery.app.control:Control"
+_CONTROL = "twolane.worker.control:Control"
 
 
 def install() -> None:
     """Put in the store-backed ``app.control``, events over Redis, duplicate-safe DynamoDB chords.
 
     They are for what an application opens from now on; with a broker or a result backend of another
-    kind they change nothing. Idempotent.
+    kind they change nothing, nor does an application with a ``control`` class of its own lose it.
+    Idempotent.
     """
-    Celery.control_cls = "twolane.worker.control:Control"
     Events.dispatcher_cls = "twolane.worker.events:Dispatcher"
     backends.BACKEND_ALIASES["dynamodb"] = "twolane.worker.chords:DynamoDBBackend"
+    # An application copies the class's control_cls when it is made, which is before us.
+    control = cached_property(_control)
+    control.__set_name__(Celery, "control")  # type: ignore[attr-defined]
+    Celery.control = control  # type: ignore[assignment,method-assign]
+
+
+def _control(app: Any) -> Any:
+    chosen = app.control_cls
+    return instantiate(_CONTROL if chosen == _STOCK_CONTROL else chosen, app=app)
