@@ -19,18 +19,17 @@ up: $(STAMP) ## Start the API, the queues, the worker and the schedules on this 
 	@$(BIN)/twolane up
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 
 test-slow: $(STAMP) ## Run the tests that take longer
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 check: $(STAMP) ## Lint and type-check, the template raw and expanded too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
-	@$(BIN)/twolane template > $(VENV)/expanded.json
-	$(BIN)/cfn-lint $(VENV)/expanded.json
+	$(BIN)/twolane template | $(BIN)/cfn-lint
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done

@@ -1,4 +1,4 @@
-"""FastAPI and Celery on AWS Lambda: three adapters, and a router for long work.
+"""FastAPI and Celery on AWS Lambda: three adapters, and what makes long work an HTTP resource.
 
 Each name is imported on first use: a worker function must not pay for FastAPI at its cold start,
 nor an API function for the worker.
@@ -12,17 +12,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from twolane.api import ApiHandler
     from twolane.beat import BeatHandler
+    from twolane.beat.router import schedules_router
     from twolane.errors import TwolaneError
+    from twolane.http.idempotency import idempotent_route
+    from twolane.http.problems import install_problems
     from twolane.router import tasks_router
     from twolane.worker import WorkerHandler
 
-__all__ = ["ApiHandler", "BeatHandler", "TwolaneError", "WorkerHandler", "tasks_router"]
+__all__ = [
+    "ApiHandler",
+    "BeatHandler",
+    "TwolaneError",
+    "WorkerHandler",
+    "idempotent_route",
+    "install_problems",
+    "schedules_router",
+    "tasks_router",
+]
 
 _HOME = {
     "ApiHandler": "twolane.api",
     "BeatHandler": "twolane.beat",
     "TwolaneError": "twolane.errors",
     "WorkerHandler": "twolane.worker",
+    "idempotent_route": "twolane.http.idempotency",
+    "install_problems": "twolane.http.problems",
+    "schedules_router": "twolane.beat.router",
     "tasks_router": "twolane.router",
 }
 
