@@ -22,6 +22,7 @@ import base64
 import hashlib
 import json
 import logging
+import re
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -48,7 +49,8 @@ CLAIM_S = 60.0
 KEEP_S = 86_400.0
 #: DynamoDB takes 400 kB an item.
 MAX_BODY = 200_000
-MAX_KEY = 255
+
+_KEY = r"^[ -~]{1,255}$"
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "The Idempotency-Key is missing where it is required, or is none"},
@@ -115,7 +117,7 @@ async def _header(
         str | None,
         Header(
             description="Any unique text. Repeating a request with its key repeats its answer.",
-            max_length=MAX_KEY,
+            pattern=_KEY,
         ),
     ] = None,
 ) -> None:
@@ -123,8 +125,8 @@ async def _header(
 
 
 async def _ticket(request: Request, key: str, owner: Callable[[Request], str]) -> Ticket:
-    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
-        raise Problem(400, f"An Idempotency-Key has 1 to {MAX_KEY} printable characters.")
+    if not re.match(_KEY, key):
+        raise Problem(400, "An Idempotency-Key has 1 to 255 printable ASCII characters.")
     place = [owner(request), request.method, request.url.path, key]
     name = hashlib.sha256(json.dumps(place).encode()).hexdigest()
     said = [request.url.query, request.headers.get("content-type", "")]

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kombu.exceptions import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from twolane.errors import PublishError, StoreUnavailableError
 from twolane.logs import emit
@@ -129,8 +130,13 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
 
-async def _http(_: Request, exc: Exception) -> ProblemResponse:
+async def _http(request: Request, exc: Exception) -> ProblemResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette looks handlers up by class
+    headers = {name.lower(): text for name, text in (exc.headers or {}).items()}
+    if exc.status_code == 405:
+        # Starlette names the methods of the first route with that path only.
+        named = {method.strip() for method in headers.get("allow", "").split(",")}
+        headers["allow"] = ", ".join(sorted((named | _methods(request)) - {""}))
     members = dict(getattr(exc, "members", {}))
     # FastAPI lets applications put any JSON value there.
     detail: Any = exc.detail
@@ -138,7 +144,18 @@ async def _http(_: Request, exc: Exception) -> ProblemResponse:
         members, detail = {"errors": jsonable_encoder(detail), **members}, None
     if detail == _title(exc.status_code):
         detail = None
-    return ProblemResponse(exc.status_code, detail, headers=exc.headers, **members)
+    return ProblemResponse(exc.status_code, detail, headers=headers, **members)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of the request's path that the OpenAPI document knows."""
+    app, scope = request.app, request.scope
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    found: set[str] = set()
+    for template, operations in app.openapi().get("paths", {}).items():
+        if compile_path(template)[0].match(path):
+            found |= {method.upper() for method in operations if method in _METHODS}
+    return found
 
 
 async def _validation(_: Request, exc: Exception) -> ProblemResponse:

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import APIRouter, FastAPI, HTTPException
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 
@@ -56,6 +56,18 @@ async def test_a_method_that_is_not_there_keeps_its_allow_header(
     answer = await get(client_of, api(), "/orders")
     assert answer.json()["title"] == "Method Not Allowed"
     assert answer.headers["allow"] == "POST"
+
+
+async def test_a_method_that_is_not_there_names_those_of_all_routes_with_the_path(
+    client_of: Callable[..., Any],
+) -> None:
+    app, router = api(), APIRouter(prefix="/items")
+    router.add_api_route("/{number}", lambda number: None, methods=["GET"])
+    router.add_api_route("/{number}", lambda number: None, methods=["DELETE"])
+    app.include_router(router)
+    async with client_of(app) as client:
+        answer = await client.patch("/items/1")
+    assert (answer.status_code, answer.headers.get_list("allow")) == (405, ["DELETE, GET"])
 
 
 async def test_an_applications_own_error(client_of: Callable[..., Any]) -> None:
