@@ -108,6 +108,8 @@ class LambdaApi:
                 429, "TooManyRequestsException", "Rate Exceeded.",
                 "ReservedFunctionConcurrentInvocationLimitExceeded",
             ) from None  # fmt: skip
+        except KeyError:
+            raise _not_found(name) from None
         headers = {
             "content-type": "application/json",
             "x-amz-executed-version": "$LATEST",
@@ -159,9 +161,7 @@ class LambdaApi:
         name, version = match["name"], match["qualifier"] or qualifier or "$LATEST"
         known = self._functions.get(name)
         if known is None or version != "$LATEST":
-            arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
-            where = arn if version == "$LATEST" else f"{arn}:{version}"
-            raise _RefusedError(404, "ResourceNotFoundException", f"Function not found: {where}")
+            raise _not_found(name if version == "$LATEST" else f"{name}:{version}")
         return name
 
 
@@ -201,6 +201,11 @@ def _asked_for(shown: dict[str, Any], query: dict[str, str]) -> bool:
 def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse:
     headers = {"content-type": "application/json", "x-amzn-requestid": request.request_id}
     return AwsResponse(status, json.dumps(body).encode(), headers)
+
+
+def _not_found(name: str) -> _RefusedError:
+    arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
+    return _RefusedError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
 
 def _check_payload(body: bytes, limit: int) -> None:

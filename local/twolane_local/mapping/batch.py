@@ -76,7 +76,10 @@ class Batcher:
             if batch and deadline is None:
                 deadline = clock.time() + self._spec.batching_window_s
             ready = await self._queues.pause(self._queue, deadline)
-            if not ready and deadline is not None and clock.time() >= deadline:
+            if ready:
+                # A backlog that no filter wants must not keep the loop from everyone else.
+                await clock.sleep(0)
+            elif deadline is not None and clock.time() >= deadline:
                 return batch
 
     def _receive(self, room: int) -> None:
@@ -84,9 +87,13 @@ class Batcher:
 
         https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html
         """
-        visibility = self._queues.get(self._queue).settings.visibility_s
+        # Lambda refuses a queue whose visibility timeout is below its function's timeout, and so
+        # never meets one of 0, which would hand out the same message without end.
+        visibility = max(1, self._queues.get(self._queue).settings.visibility_s)
         now = self._queues.clock.time()
-        for received in self._queues.receive(self._queue, min(room, RECEIVE)):
+        for received in self._queues.receive(
+            self._queue, min(room, RECEIVE), visibility_s=visibility
+        ):
             record = record_of(received, self._spec.queue_arn)
             if self._wanted is not None and not self._wanted(record):
                 self._discard(received)

@@ -129,11 +129,7 @@ class Mapping:
     async def _invoke(self, batch: list[Item]) -> tuple[Invocation | None, list[Item]]:
         """Invoke the function, again while it is throttled and messages are still ours."""
         pause = THROTTLE_FIRST_S
-        while True:
-            batch = [item for item in batch if item.expires_at > self._clock.time()]
-            if not batch:
-                self._log("WARNING", "throttled until the visibility timeout was over")
-                return None, batch
+        while batch:
             request_id = str(uuid.uuid4())
             self._journal.record(
                 "batch.invoked", function=self.spec.function, queue=self._queue,
@@ -148,10 +144,13 @@ class Mapping:
                 self._scaling.failed()
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, THROTTLE_MOST_S)
+                batch = [item for item in batch if item.expires_at > self._clock.time()]
             except Exception as error:  # noqa: BLE001 - one broken batch must not end the mapping
                 self._scaling.failed()
                 self._log("ERROR", f"invocation failed: {error!r}", requestId=request_id)
                 return None, batch
+        self._log("WARNING", "throttled until the visibility timeout was over")
+        return None, batch
 
     def _settle(self, invocation: Invocation, batch: list[Item]) -> None:
         """Delete what is done; the rest comes back when its visibility timeout is over."""

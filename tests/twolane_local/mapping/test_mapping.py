@@ -268,6 +268,28 @@ def test_what_no_filter_wants_is_deleted(world):
     run(world, scenario, filter_patterns=(pattern,))
 
 
+def test_a_backlog_that_nobody_wants_leaves_others_their_turn(world):
+    async def scenario(here, mapping):
+        turns = 0
+        here.send(*["text"] * 5_000)
+        while here.left():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 100
+
+    run(world, scenario, filter_patterns=({"body": {"n": [1]}},))
+
+
+def test_a_visibility_timeout_of_zero_still_invokes(world):
+    async def scenario(here, mapping):
+        here.send("a")
+        await here.clock.sleep(1)
+        assert here.bodies()[0] == ["a"]
+        assert here.left() == []
+
+    run(world, scenario, attributes={"VisibilityTimeout": "0"})
+
+
 def test_filtered_messages_do_not_count_towards_a_batch(world):
     async def scenario(here, mapping):
         here.send(*[json.dumps({"n": n}) for n in range(40)])
