@@ -10,6 +10,7 @@ from kombu import transport as kombu_transport
 
 from twolane import otel
 from twolane.publish import correlation, groups, results
+from twolane.worker import hooks
 
 LIGHT = "twolane.publish.transport:Transport"
 
@@ -24,3 +25,5 @@ def install() -> None:
     groups.install()
     results.install()
     otel.install_if_used()
+    # A publisher revokes and inspects too, and waits for chords.
+    hooks.install()
