@@ -39,6 +39,8 @@ logger = logging.getLogger("twolane.worker")
 #: An ETA this close is waited for in place: a delay on SQS would be a whole second.
 _IN_PLACE_S = 1.0
 
+_PICKLE = frozenset({"application/x-python-serialize"})
+
 #: A lease without a deadline (a direct call) lasts as long as Lambda's longest timeout.
 _LONGEST_RUN_S = 900.0
 
@@ -64,7 +66,8 @@ class Worker:
         self._redeem = redeem
         self._clock = clock
         self._sleep = sleep
-        self._accept = prepare_accept_content(app.conf.accept_content) or set()
+        # Whoever can write to the queue could run any code through pickle: not even on request.
+        self._accept = (prepare_accept_content(app.conf.accept_content) or set()) - _PICKLE
         self._channel = Channel()
         self.pool = Pool(limit=1, app=app)
         self._timer = Timer()
