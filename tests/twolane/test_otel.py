@@ -42,6 +42,9 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 def celery() -> Iterator[Celery]:
     celery = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
 
+    # kombu's memory queues are the process's: this one is nobody else's.
+    celery.conf.task_default_queue = "otel"
+
     @celery.task(name="shop.add", shared=False)
     def add(x: int, y: int) -> int:
         return x + y
@@ -58,11 +61,11 @@ def take(celery: Celery, count: int) -> list[str]:
     """What lies on the queue, as SQS would hold it."""
     with celery.connection_for_read() as connection:
         channel: Any = connection.default_channel
-        return [json.dumps(channel._get("celery")) for _ in range(count)]
+        return [json.dumps(channel._get("otel")) for _ in range(count)]
 
 
 def event(bodies: list[str]) -> dict[str, Any]:
-    arn = "arn:aws:sqs:us-east-1:123456789012:celery"
+    arn = "arn:aws:sqs:us-east-1:123456789012:otel"
     return {
         "Records": [
             {
@@ -100,7 +103,7 @@ def test_a_run_is_linked_to_its_publish_and_not_its_child(
     assert processed.parent is None
     assert (created.kind, processed.kind) == (trace.SpanKind.PRODUCER, trace.SpanKind.CONSUMER)
     assert processed.attributes["messaging.message.id"] == result.id
-    assert processed.attributes["messaging.destination.name"] == "celery"
+    assert processed.attributes["messaging.destination.name"] == "otel"
     (failed,) = spans(exported, "process shop.fail")
     assert failed.status.status_code is trace.StatusCode.ERROR
     assert failed.events[0].attributes["exception.message"] == "no such address"

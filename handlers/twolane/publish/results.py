@@ -65,6 +65,9 @@ class LazyBackend:
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._real(), name, value)
 
+    def __delattr__(self, name: str) -> None:
+        delattr(self._real(), name)
+
     def __repr__(self) -> str:
         return f"<LazyBackend: {self._made() or 'nobody asked for a result yet'}>"
 

@@ -104,6 +104,8 @@ def test_attributes_are_those_of_the_backend(app: Celery) -> None:
     app.backend.expires = 77
     assert app.backend._made().expires == 77
     assert app.backend.url.startswith("redis://")
+    del app.backend.expires
+    assert "expires" not in vars(app.backend._made())
 
 
 @pytest.mark.parametrize(("url", "kind"), [("rpc://", RPCBackend)])
