@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,18 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_trace_in_celery() -> Iterator[None]:
+    """Celery offers every application's tasks to each later one, and makes the last one current."""
+    state = sys.modules.get("celery._state")
+    finalizers = set(state._on_app_finalizers) if state else set()
+    current = state._tls.current_app if state else None
+    yield
+    if state := sys.modules.get("celery._state"):
+        state._on_app_finalizers.intersection_update(finalizers)
+        state._tls.current_app = current
 
 
 def free_port() -> int:
