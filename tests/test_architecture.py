@@ -84,4 +84,4 @@ def test_application_takes_only_the_adapters_and_the_router() -> None:
     for name, path in modules("app").items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twolane"):
-                assert node.module in {"twolane", "twolane.http.problems"}, f"{name}: {node.module}"
+                assert node.module == "twolane", f"{name}: {node.module}"
