@@ -48,6 +48,12 @@ _XML_MAPS = {
     "MessageAttributes": ("MessageAttribute", "Name"),
     "Tags": ("Tag", "Key"),
 }
+_WITHOUT_RESULT = frozenset(
+    {
+        "AddPermission", "ChangeMessageVisibility", "DeleteMessage", "DeleteQueue", "PurgeQueue",
+        "RemovePermission", "SetQueueAttributes", "TagQueue", "UntagQueue",
+    }
+)  # fmt: skip
 
 
 def parse(query: str, body: bytes) -> tuple[str, dict[str, Any]]:
@@ -101,7 +107,8 @@ def _numbered(value: Mapping[str, Any]) -> Iterator[Any]:
 def result(action: str, values: Mapping[str, Any], request_id: str) -> bytes:
     """A successful response."""
     inside = "".join(_members(action, values))
-    answer = f"<{action}Result>{inside}</{action}Result>" if values else ""
+    # A result without members is there all the same; clients fail without it.
+    answer = "" if action in _WITHOUT_RESULT else f"<{action}Result>{inside}</{action}Result>"
     return _document(
         f'<{action}Response xmlns="{_NAMESPACE}">{answer}<ResponseMetadata><RequestId>'
         f"{request_id}</RequestId></ResponseMetadata></{action}Response>"

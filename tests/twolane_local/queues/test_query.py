@@ -114,6 +114,14 @@ def test_lists_and_maps(call, queues):
     )
 
 
+def test_a_result_without_members_is_there_all_the_same(call, queues):
+    queues.create("q")
+    assert call("Action=ReceiveMessage", "/123456789012/q") == (
+        f"<ReceiveMessageResponse {NS}><ReceiveMessageResult></ReceiveMessageResult>{META}"
+        "</ReceiveMessageResponse>"
+    )
+
+
 def test_an_error(call):
     assert call("Action=PurgeQueue", "/123456789012/nowhere", 400) == (
         f"<ErrorResponse {NS}><Error><Type>Sender</Type>"
