@@ -78,6 +78,21 @@ def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
     return f"{key}<{parent}" if parent else key
 
 
+def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
+    """The key of the attempt that published this retry; ``None`` for a first attempt.
+
+    The retry of a task without a parent has the task itself for a parent: Celery fills in whatever
+    task publishes.
+    """
+    retries = headers.get("retries") or 0
+    if not retries:
+        return None
+    parent = headers.get("parent_id")
+    if retries == 1 and parent == task_id:
+        parent = None
+    return lease_key({**headers, "retries": retries - 1, "parent_id": parent}, task_id)
+
+
 def delivery_of(receipt_handle: str, message_id: str, properties: Mapping[str, Any]) -> Delivery:
     """kombu gives each publish a delivery tag, which copies and redeliveries share."""
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
@@ -116,14 +131,16 @@ class Leases:
         self._clock = clock
         self._keep_s = keep_s
 
-    def obstacle(self, seen: Lease | None, delivery: Delivery) -> Lease | None:
+    def obstacle(
+        self, seen: Lease | None, delivery: Delivery, *, only_running: bool = False
+    ) -> Lease | None:
         """The lease, if it stands in this delivery's way.
 
         A refused message that was redriven from its dead-letter queue is to run again. SQS makes a
         new message of it, with a new id:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
         """
-        if seen is None:
+        if seen is None or (only_running and seen.state is not LeaseState.RUNNING):
             return None
         if seen.state is LeaseState.REJECTED:
             stands = seen.delivery.message == delivery.message

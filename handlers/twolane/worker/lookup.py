@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state as worker_state
 
-from twolane.worker.lease import Delivery, Lease, delivery_of, lease_key, read_lease
+from twolane.worker.lease import Delivery, Lease, delivery_of, lease_key, prior_key, read_lease
 from twolane.worker.revocation import revoked_key, stamp_keys
 from twolane.worker.wire import Envelope, open_envelope
 
@@ -38,6 +38,12 @@ class Opened:
         if self.envelope is None or self.envelope.task_id is None:
             return None
         return lease_key(self.envelope.headers, self.envelope.task_id)
+
+    @property
+    def prior_key(self) -> str | None:
+        if self.envelope is None or self.envelope.task_id is None:
+            return None
+        return prior_key(self.envelope.headers, self.envelope.task_id)
 
     @property
     def delivery(self) -> Delivery:
@@ -79,7 +85,7 @@ class Lookup:
             if one.envelope is not None and one.task_id is not None:
                 revocable[revoked_key(one.task_id)] = one.task_id
                 stamps |= stamp_keys(one.envelope.headers)
-                keys.append(one.lease_key or "")
+                keys += [key for key in (one.lease_key, one.prior_key) if key]
         self._found = self._store.get_many([*keys, *revocable, *stamps]) if keys else {}
         self._at = now
         worker_state.revoked.update(
@@ -89,6 +95,9 @@ class Lookup:
 
     def lease(self, one: Opened) -> Lease | None:
         return read_lease(self._found.get(one.lease_key or ""))
+
+    def prior_lease(self, one: Opened) -> Lease | None:
+        return read_lease(self._found.get(one.prior_key or ""))
 
 
 def _note_stamps(revoked: list[tuple[str, Any]]) -> None:

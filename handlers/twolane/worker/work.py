@@ -142,6 +142,11 @@ class Worker:
             raise one.problem
         if self._leases is None or one.lease_key is None:
             return None
+        if self._leases.obstacle(self._lookup.prior_lease(one), one.delivery, only_running=True):
+            # Celery publishes a retry before it stores RETRY; the retry's own result, stored in
+            # between by another environment, would be overwritten for good.
+            self._wait_s = 1.0
+            return Outcome.BUSY
         return self._give_way(self._leases.obstacle(self._lookup.lease(one), one.delivery))
 
     def _give_way(self, lease: Lease | None) -> Outcome | None:

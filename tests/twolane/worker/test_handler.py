@@ -148,6 +148,26 @@ def test_work_in_progress_elsewhere_goes_back_until_its_lease_ends(
     assert ran == []
 
 
+def test_a_retry_waits_for_the_attempt_that_published_it(
+    handler: WorkerHandler, queues: RecordedQueues, store: MemoryStore, ran: list[Any]
+) -> None:
+    import time
+
+    now = time.time()
+    lease = {
+        "state": "running", "holder": "other", "message": "m0", "publish": "d0",
+        "since": now, "until": now + 60,
+    }  # fmt: skip
+    store.put("twolane:lease:t1", json.dumps(lease), ttl_s=60)
+    retry = body("add", 1, 2, task_id="t1", retries=1, parent_id="t1")
+    answer = handler(event(record(retry, "m1")))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert queues.visibility == {"m1/1": 1}
+    store.put("twolane:lease:t1", json.dumps({**lease, "state": "done"}), ttl_s=60)
+    assert handler(event(record(retry, "m1", received=2))) == {"batchItemFailures": []}
+    assert ran == [(1, 2)]
+
+
 def test_requeue_comes_back_at_once_then_backs_off(
     handler: WorkerHandler, queues: RecordedQueues, ran: list[Any]
 ) -> None:
