@@ -32,10 +32,16 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    disconnect()
     yield exporter
+    disconnect()
+    provider.shutdown()
+
+
+def disconnect() -> None:
+    """Where the SDK is loaded, as here, any test that installs the publisher installs this too."""
     for signal in SIGNALS:
         signal.disconnect(dispatch_uid=otel._STATE)
-    provider.shutdown()
 
 
 @pytest.fixture
