@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.events import http_v2
+from twolane_local.authorizers import Authorizers
+from twolane_local.errors import LocalError
+from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
 from twolane_local.functions import new_request_id
+from twolane_local.gateway_dialects import HTTP_API, dialect_of, mock_response
 from twolane_local.gateway_routes import Routes
 from twolane_local.invoke import ThrottledError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 
+    from twolane_local.authorizers import Verdict
     from twolane_local.clock import Clock
+    from twolane_local.gateway_dialects import Dialect
+    from twolane_local.gateway_routes import Route
     from twolane_local.invoke import Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec
@@ -24,35 +32,45 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-#: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
-MAX_BODY = 10 * 1024 * 1024
-
 
 class Gateway:
-    """One HTTP API. Serves loopback only: whoever binds it sees to that."""
+    """One API. Serves loopback only: whoever binds it sees to that."""
 
     def __init__(
-        self, routes: Iterable[RouteSpec], invoker: Invoker, clock: Clock, journal: Journal
+        self,
+        routes: Iterable[RouteSpec],
+        invoker: Invoker,
+        clock: Clock,
+        journal: Journal,
+        *,
+        authorizers: Authorizers | None = None,
     ) -> None:
-        self._routes = Routes(routes)
         self._invoker = invoker
         self._clock = clock
         self._journal = journal
+        self._authorizers = authorizers or Authorizers(invoker, clock)
+        self.apply(routes)
 
     def apply(self, routes: Iterable[RouteSpec]) -> None:
         """Serve these routes from now on."""
-        self._routes = Routes(routes)
+        specs = list(routes)
+        self._routes = Routes(specs)
+        first = specs[0] if specs else None
+        self._dialect = dialect_of(first) if first else HTTP_API
+        self._stage = first.stage if first else "$default"
+        self._cors: Mapping[str, Any] | None = first.options.get("cors") if first else None
+        self._max_body = self._dialect.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _refuse_other(scope, receive, send)
             return
-        body = await _read(receive)
-        response = (
-            json_response(413, {"message": "Request Entity Too Large"}, "the body is above 10 MB")
-            if body is None
-            else await self._answer(request_of(scope, body, self._clock))
-        )
+        body = await _read(receive, self._max_body)
+        if body is None:
+            why = f"the body is above {self._max_body} bytes"
+            response = json_response(413, {"message": "Request Entity Too Large"}, why)
+        else:
+            response = await self._answer(request_of(scope, body, self._clock))
         await _reply(send, response, head=scope["method"] == "HEAD")
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
@@ -63,23 +81,17 @@ class Gateway:
             path=request.path,
         )
         began = self._clock.time()
-        found = self._routes.find(request.method, request.path)
-        if found is None:
-            response = json_response(404, {"message": "Not Found"}, "no route matches")
-        else:
-            route, parameters = found
-            match = Match(
-                route_key=route.key,
-                path=route.spec.path,
-                function=route.spec.function,
-                parameters=parameters,
-                api_id=route.spec.api_id,
-                stage=route.spec.stage,
-            )
-            response = await self._invoke(request, match)
+        found: tuple[Route, dict[str, str]] | None = None
+        response = preflight(request, self._cors) if self._cors else None
+        if response is None:
+            inner = without_stage(request, self._stage)
+            found = self._routes.find(inner.method, inner.path)
+            response = await self._route(inner, *found) if found else self._dialect.no_route
+            if self._cors:
+                response = decorate(request, response, self._cors)
         self._journal.record(
             "request.answered",
-            function=found[0].spec.function if found else None,
+            function=(found[0].spec.function or None) if found else None,
             request_id=request.request_id,
             method=request.method,
             path=request.path,
@@ -89,19 +101,75 @@ class Gateway:
         )
         return response
 
-    async def _invoke(self, request: HttpRequest, match: Match) -> HttpResponse:
-        event = json.dumps(http_v2.event(request, match), ensure_ascii=False).encode()
+    async def _route(
+        self, request: HttpRequest, route: Route, parameters: dict[str, str]
+    ) -> HttpResponse:
+        spec = route.spec
+        mock = mock_response(spec)
+        if mock is not None:
+            return mock
+        dialect = dialect_of(spec)
+        match = Match(
+            route_key=route.key,
+            path=spec.path,
+            function=spec.function,
+            parameters=parameters,
+            api_id=spec.api_id,
+            stage=spec.stage,
+        )
+        event = dialect.event(request, match, spec)
+        if spec.authorizer is not None or spec.options.get("auth") == "AWS_IAM":
+            try:
+                verdict = await self._authorizers.check(spec, request, match, event)
+            except LocalError as error:  # an issuer that is real AWS
+                return dialect.failed(str(error))
+            if verdict.status != 200:
+                return _refusal(verdict, dialect)
+            if verdict.context is not None:
+                match = replace(match, authorizer=verdict.context)
+                event = dialect.event(request, match, spec)
+        return await self._invoke(request, spec, dialect, event)
+
+    async def _invoke(
+        self, request: HttpRequest, spec: RouteSpec, dialect: Dialect, event: dict[str, Any]
+    ) -> HttpResponse:
+        payload = json.dumps(event, ensure_ascii=False).encode()
         try:
-            outcome = await self._invoker.invoke(
-                match.function, event, request_id=request.request_id
-            )
+            async with asyncio.timeout(dialect.timeout_s):
+                outcome = await self._invoker.invoke(
+                    spec.function, payload, request_id=request.request_id
+                )
         except ThrottledError:
-            # API Gateway answers 503 for a throttled function:
-            # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-troubleshooting-lambda.html
-            return json_response(503, {"message": "Service Unavailable"}, "the function throttles")
+            return dialect.throttled
+        except TimeoutError:
+            return dialect.timed_out
         if outcome.error is not None:
-            return http_v2.internal_error(error_message(outcome.payload))
-        return http_v2.response(outcome.payload)
+            return dialect.failed(error_message(outcome.payload))
+        return dialect.response(outcome.payload, request, spec)
+
+
+def without_stage(request: HttpRequest, stage: str) -> HttpRequest:
+    """A named stage is the first part of the path; without it the path is a custom domain's."""
+    if stage == "$default":
+        return request
+    prefix = f"/{stage}"
+    if request.path != prefix and not request.path.startswith(f"{prefix}/"):
+        return request
+    return replace(
+        request,
+        path=request.path.removeprefix(prefix) or "/",
+        raw_path=request.raw_path.removeprefix(prefix) or "/",
+    )
+
+
+def _refusal(verdict: Verdict, dialect: Dialect) -> HttpResponse:
+    if verdict.status == 500:
+        return dialect.failed(verdict.reason)
+    base = dialect.unauthorized if verdict.status == 401 else dialect.forbidden
+    headers = base.headers
+    if verdict.challenge:
+        headers = (*headers, ("www-authenticate", verdict.challenge))
+    return replace(base, headers=headers, error=verdict.reason)
 
 
 def error_message(payload: bytes) -> str:
@@ -134,7 +202,7 @@ def request_of(scope: Scope, body: bytes, clock: Clock) -> HttpRequest:
     )
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def _read(receive: Receive, limit: int) -> bytes | None:
     """The whole body, or ``None`` where it is above the limit."""
     parts: list[bytes] = []
     size = 0
@@ -144,7 +212,7 @@ async def _read(receive: Receive) -> bytes | None:
             return b"".join(parts)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > MAX_BODY:
+        if size > limit:
             return None
         if not message.get("more_body"):
             return b"".join(parts)

@@ -70,6 +70,15 @@ def function_environment(
     return values
 
 
+_AWS_SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".aws.dev", ".api.aws", ".on.aws")
+
+
+def is_aws_host(host: str) -> bool:
+    """Whether a host is real AWS, or its metadata service."""
+    name = host.rstrip(".").lower()
+    return name.endswith(_AWS_SUFFIXES) or name.startswith(("169.254.", "fe80:", "fd00:ec2::"))
+
+
 def protect_own_process(environ: MutableMapping[str, str] | None = None) -> None:
     """Give the emulator's own process dummy credentials, so that no call of ours can be real."""
     own = os.environ if environ is None else environ

@@ -1,0 +1,239 @@
+"""Who may call a route: Lambda authorizers, JWT authorizers, IAM on function URLs.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
+https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from twolane_local.jwt import JwtChecker, TokenError
+from twolane_local.stack_routes import function_name
+from twolane_local.template_values import ACCOUNT, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.clock import Clock
+    from twolane_local.events.http import HttpRequest, Match
+    from twolane_local.invoke import Invoker
+    from twolane_local.model import RouteSpec
+
+#: What an authorizer's answer is kept where the template does not say, in seconds.
+_TTL_S = {"rest": 300.0, "httpapi": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``context`` is what the event gets; ``reason`` why not, ``status`` 401, 403 or 500."""
+
+    context: Mapping[str, Any] | None = None
+    status: int = 200
+    reason: str = ""
+    challenge: str = ""  # of WWW-Authenticate
+
+
+class Authorizers:
+    """Decides on requests; remembers decisions as long as the authorizer says."""
+
+    def __init__(self, invoker: Invoker, clock: Clock, *, allow_real_aws: bool = False) -> None:
+        self._invoker = invoker
+        self._clock = clock
+        self._jwt = JwtChecker(clock, allow_real_aws=allow_real_aws)
+        self._kept: dict[tuple[Any, ...], tuple[float, dict[str, Any]]] = {}
+
+    async def check(
+        self, route: RouteSpec, request: HttpRequest, match: Match, event: dict[str, Any]
+    ) -> Verdict:
+        """``event`` is what the function would get; a request authorizer gets much of it."""
+        if route.kind == "url":
+            signed = request.header("authorization").startswith("AWS4-HMAC-SHA256")
+            return Verdict() if signed else Verdict(status=403, reason="the request is not signed")
+        authorizer = route.authorizer or {}
+        kind = str(authorizer.get("type", "")).lower()
+        if kind == "jwt":
+            return await self._check_jwt(route, authorizer, request)
+        if kind in {"request", "token"}:
+            return await self._check_lambda(route, authorizer, request, match, event)
+        return Verdict()  # said at the start: this kind of authorizer is not emulated
+
+    async def _check_jwt(
+        self, route: RouteSpec, authorizer: Mapping[str, Any], request: HttpRequest
+    ) -> Verdict:
+        source = str(authorizer.get("identitySource", "$request.header.Authorization"))
+        value = identity(request, source) or ""
+        token = re.sub(r"(?i)^bearer\s+", "", value)
+        if not token:
+            return Verdict(status=401, reason="no token", challenge="Bearer")
+        configuration = authorizer.get("jwtConfiguration") or {}
+        try:
+            claims = await self._jwt.check(
+                token, str(configuration.get("issuer")), list(configuration.get("audience") or ())
+            )
+        except TokenError as error:
+            challenge = f'Bearer error="invalid_token" error_description="{error}"'
+            return Verdict(status=401, reason=str(error), challenge=challenge)
+        wanted = list(authorizer.get("scopes") or ())
+        granted = scopes_of(claims)
+        if wanted and not set(wanted) & set(granted):
+            return Verdict(status=403, reason="the token lacks the route's scopes")
+        flat = {name: _claim_text(claim) for name, claim in claims.items()}
+        # Scopes are in the event only for a route that asks for some.
+        jwt = {"claims": flat, "scopes": granted if wanted else None}
+        return Verdict(jwt if route.payload == "1.0" else {"jwt": jwt})
+
+    async def _check_lambda(
+        self,
+        route: RouteSpec,
+        authorizer: Mapping[str, Any],
+        request: HttpRequest,
+        match: Match,
+        event: dict[str, Any],
+    ) -> Verdict:
+        sources = identity_sources(authorizer)
+        identities = [identity(request, source) for source in sources]
+        if sources and not all(identities):
+            return Verdict(status=401, reason="an identity source is missing")
+        arn = method_arn(route, request, match)
+        ttl = float(authorizer.get("authorizerResultTtlInSeconds", _TTL_S.get(route.kind, 0.0)))
+        function = function_name(authorizer.get("authorizerUri", "")) or ""
+        # An HTTP API's decision is kept for its route, a REST API's for all that its policy names.
+        key = (route.api_id, function, *identities, *(() if route.kind == "rest" else (arn,)))
+        kept = self._kept.get(key)
+        if sources and kept is not None and kept[0] > self._clock.time():
+            return verdict(kept[1], authorizer, route, arn)
+        question = _question(authorizer, route, event, arn, [item or "" for item in identities])
+        outcome = await self._invoker.invoke(function, json.dumps(question).encode())
+        if outcome.error is not None:
+            refused = b'"errorMessage": "Unauthorized"' in outcome.payload
+            return (
+                Verdict(status=401, reason="the authorizer raised Unauthorized")
+                if refused
+                else Verdict(status=500, reason="the authorizer failed")
+            )
+        answer = json.loads(outcome.payload)
+        if not isinstance(answer, dict):
+            return Verdict(status=500, reason="the authorizer returned no object")
+        if ttl and sources:
+            self._kept[key] = (self._clock.time() + ttl, answer)
+        return verdict(answer, authorizer, route, arn)
+
+
+def identity_sources(authorizer: Mapping[str, Any]) -> list[str]:
+    """The expressions that name where a caller's identity is."""
+    given = authorizer.get("identitySource")
+    if isinstance(given, list):
+        return [str(item) for item in given]
+    if given:
+        return [part.strip() for part in str(given).split(",") if part.strip()]
+    if str(authorizer.get("type", "")).lower() == "token":
+        name = (authorizer.get("scheme") or {}).get("name", "Authorization")
+        return [f"method.request.header.{name}"]
+    return []
+
+
+def identity(request: HttpRequest, source: str) -> str | None:
+    """The value at ``$request.header.X``, ``method.request.querystring.Y`` and the like."""
+    _, _, rest = source.lstrip("$").partition("request.")
+    place, _, name = rest.partition(".")
+    if place == "header":
+        return request.header(name.lower()) or None
+    if place == "querystring":
+        values = parse_qs(request.query).get(name)
+        return values[0] if values else None
+    return source  # context and stage variables: the same for every caller
+
+
+def method_arn(route: RouteSpec, request: HttpRequest, match: Match) -> str:
+    """The resource that a policy allows or denies."""
+    path = request.path.lstrip("/")
+    arn = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{route.api_id}/{match.stage}/{request.method}"
+    return f"{arn}/{path}"
+
+
+def _question(
+    authorizer: Mapping[str, Any],
+    route: RouteSpec,
+    event: dict[str, Any],
+    arn: str,
+    identities: list[str],
+) -> dict[str, Any]:
+    if str(authorizer.get("type", "")).lower() == "token":
+        token = identities[0] if identities else ""
+        return {"type": "TOKEN", "methodArn": arn, "authorizationToken": token}
+    version = str(authorizer.get("authorizerPayloadFormatVersion", "1.0"))
+    kept = {name: value for name, value in event.items() if name != "body"}
+    kept.pop("isBase64Encoded", None)
+    if route.kind == "httpapi" and version == "2.0":
+        return {**kept, "type": "REQUEST", "routeArn": arn, "identitySource": identities}
+    first = identities[0] if identities else ""
+    return {
+        **kept,
+        "type": "REQUEST",
+        "methodArn": arn,
+        "identitySource": first,
+        "authorizationToken": first,
+    }
+
+
+def verdict(
+    answer: Mapping[str, Any], authorizer: Mapping[str, Any], route: RouteSpec, arn: str
+) -> Verdict:
+    """What an authorizer's answer means for one resource."""
+    context = dict(answer.get("context") or {})
+    simple = str(authorizer.get("enableSimpleResponses", False)).lower() == "true"
+    if simple:
+        allowed = answer.get("isAuthorized") is True
+    else:
+        allowed = policy_allows(answer.get("policyDocument") or {}, arn)
+    if not allowed:
+        return Verdict(status=403, reason="the authorizer denies it")
+    if route.kind == "httpapi" and route.payload == "2.0":
+        return Verdict({"lambda": context})
+    flat = {name: _claim_text(value) for name, value in context.items()}
+    return Verdict({"principalId": answer.get("principalId", ""), **flat})
+
+
+def policy_allows(policy: Mapping[str, Any], arn: str) -> bool:
+    """An explicit deny wins, and without an allow all is denied."""
+    allowed = False
+    for statement in _listed(policy.get("Statement")):
+        actions = [str(item).lower() for item in _listed(statement.get("Action"))]
+        if not any(_wild(action, "execute-api:invoke") for action in actions):
+            continue
+        if not any(_wild(str(item), arn) for item in _listed(statement.get("Resource"))):
+            continue
+        if statement.get("Effect") == "Deny":
+            return False
+        allowed = allowed or statement.get("Effect") == "Allow"
+    return allowed
+
+
+def _wild(pattern: str, text: str) -> bool:
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, text, re.DOTALL) is not None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def scopes_of(claims: Mapping[str, Any]) -> list[str]:
+    """``scope`` is a text of words, ``scp`` a list or the same."""
+    value = claims.get("scope", claims.get("scp", ""))
+    return [str(item) for item in value] if isinstance(value, list) else str(value).split()
+
+
+def _claim_text(value: Any) -> str:
+    """Every claim is text in the event; a list is shown as ``[a b]``."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{' '.join(_claim_text(item) for item in value)}]"
+    return value if isinstance(value, str) else json.dumps(value)
