@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -240,6 +243,64 @@ def test_kombu_sends_and_consumes(server):
         message.ack()
         queue.close()
     assert len(server.queues.settled("tasks")) == 0
+
+
+APP = """
+import os
+from celery import Celery
+url = os.environ["QUEUE_URL"]
+app = Celery("app", broker="sqs://")
+app.conf.update(
+    broker_transport_options={
+        "region": "us-east-1", "predefined_queues": {"tasks": {"url": url}}, "wait_time_seconds": 5,
+    },
+    task_default_queue="tasks", worker_enable_remote_control=False, worker_redirect_stdouts=False,
+    broker_connection_retry_on_startup=True,
+)
+@app.task
+def done(number):
+    print("done", number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_stock_celery_worker_consumes_what_a_stock_publisher_sends(server, tmp_path):
+    """Its transport polls by an HTTP client of its own, many messages at a time."""
+    (tmp_path / "app.py").write_text(APP)
+    server.queues.create("tasks", {"VisibilityTimeout": "60"})
+    environ = {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": server.url,
+        "QUEUE_URL": f"{server.url}/123456789012/tasks",
+    }
+    send = (
+        "from app import done\n"
+        "for n in range(30): done.delay(n)\n"
+        "done.apply_async((30,), countdown=1)"
+    )
+    subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=environ, check=True, timeout=60)
+    assert len(server.queues.settled("tasks")) == 31
+    command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-P", "solo", "-l", "WARNING"]
+    worker = subprocess.Popen(
+        command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert worker.stdout is not None
+    watchdog = threading.Timer(60, worker.kill)
+    watchdog.start()
+    seen = set()
+    for line in worker.stdout:
+        if b"done " in line:
+            seen.add(int(line.rpartition(b" ")[2]))
+        if len(seen) == 31:
+            break
+    until(lambda: not len(server.queues.settled("tasks")))
+    worker.kill()
+    worker.communicate()
+    watchdog.cancel()
+    assert seen == set(range(31))
 
 
 def test_boto3_invokes_a_function(server):
