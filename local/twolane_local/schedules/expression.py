@@ -84,9 +84,9 @@ def parse_expression(text: str, timezone: str = "UTC") -> Expression:
     if match is None:
         raise ExpressionError(f"{text!r} is none of rate(…), cron(…) and at(…)")
     kind, inner = match[1], match[2].strip()
+    zone = _zone(timezone)
     if kind == "rate":
         return Rate(_rate(text, inner))
-    zone = _zone(timezone)
     if kind == "cron":
         return Cron6(parse_cron(inner), zone)
     return At(_moment(text, inner, zone))

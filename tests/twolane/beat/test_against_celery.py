@@ -171,7 +171,7 @@ def year_of(kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, dict[s
     )
 
 
-@settings(max_examples=15, deadline=None, phases=(Phase.generate, Phase.shrink))
+@settings(max_examples=10, deadline=None, phases=(Phase.generate, Phase.shrink))
 @given(
     entries=year_of(st.one_of(sparse_crontabs, sparse_intervals)),
     zone=st.sampled_from(ZONES),
@@ -243,7 +243,7 @@ dense = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None, phases=(Phase.generate, Phase.shrink))
+@settings(max_examples=8, deadline=None, phases=(Phase.generate, Phase.shrink))
 @given(
     entries=year_of(dense),
     zone=st.sampled_from(ZONES),

@@ -48,7 +48,11 @@ def test_run_twice_sends_two(bench: Any) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
-    [({"run": "gone"}, "it has: digest"), ({"stop": True}, "can list and run, not stop"), ({}, "not that")],
+    [
+        ({"run": "gone"}, "it has: digest"),
+        ({"stop": True}, "can list and run, not stop"),
+        ({}, "not that"),
+    ],
 )
 def test_what_is_not_known_is_said(bench: Any, asked: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
