@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from twolane.publish.target import Endpoint, Target
 
 #: One request's time-out and that of all attempts together, in seconds. Lambda's default function
-#: timeout is 3 s: an enqueue that fails has to leave time to say so.
+#: timeout is 3 s: where nobody says how much time is left, an enqueue that fails still has to leave
+#: some to say so.
 ATTEMPT_S = 2.0
 TOTAL_S = 2.5
+#: All attempts together where the invocation's deadline is known.
+LONGEST_S = 8.0
 #: What is kept of the invocation's time for the answer.
 RESERVE_S = 0.25
 ATTEMPTS = 4
@@ -101,9 +104,10 @@ class SqsClient:
         self._wires.clear()
 
     def _ends(self) -> float:
-        ends = self._monotonic() + TOTAL_S
-        invocation = deadline.get()
-        return ends if invocation is None else min(ends, invocation - RESERVE_S)
+        now, invocation = self._monotonic(), deadline.get()
+        if invocation is None:
+            return now + TOTAL_S
+        return min(now + LONGEST_S, invocation - RESERVE_S)
 
     def _post(self, action: str, target: Target, body: bytes, timeout_s: float) -> Response:
         headers = signed_headers(

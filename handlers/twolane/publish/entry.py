@@ -51,8 +51,9 @@ def build(
         fields["MessageGroupId"] = properties["MessageGroupId"]
     delay = _explicit_delay(properties)
     if delay is None:
-        delay = delay_seconds(headers.get("eta"), now=now)
-    if delay:
+        delay = delay_seconds(headers.get("eta"), now=now) or None
+    if delay is not None:
+        # 0, if it was asked for: it overrides the queue's own delay.
         fields["DelaySeconds"] = delay
     if trace_header:
         fields["MessageSystemAttributes"] = {

@@ -129,6 +129,15 @@ def test_a_silent_server_costs_no_more_than_the_whole_time_out(scripted: Any) ->
         send(client, scripted.url)
     assert timeouts == [ATTEMPT_S, TOTAL_S - ATTEMPT_S]
 
+    timeouts.clear()
+    token = deadline.set(now[0] + 7)
+    try:
+        with pytest.raises(EnqueueError, match="TimeoutError"):
+            send(client, scripted.url)
+    finally:
+        deadline.reset(token)
+    assert timeouts == [ATTEMPT_S, ATTEMPT_S, ATTEMPT_S, 7 - RESERVE_S - 3 * ATTEMPT_S]
+
 
 def test_a_real_time_out_ends_a_request(scripted: Any) -> None:
     with socket.socket() as mute:

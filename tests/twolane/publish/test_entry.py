@@ -55,7 +55,7 @@ def test_attributes_leave_the_envelope_and_count() -> None:
         ({"DelaySeconds": "7"}, None, 7),
         ({"delay_seconds": None, "DelaySeconds": 8}, None, 8),
         ({"delay_seconds": 100_000}, None, 900),
-        ({"delay_seconds": 0}, "2026-03-01T12:01:00+00:00", None),
+        ({"delay_seconds": 0}, "2026-03-01T12:01:00+00:00", 0),
         ({"delay_seconds": -1}, "2026-03-01T12:01:00+00:00", 60),
         ({"delay_seconds": "soon"}, "2026-03-01T12:01:00+00:00", 60),
     ],
