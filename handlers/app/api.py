@@ -10,10 +10,13 @@ from pydantic import BaseModel, EmailStr, Field
 
 from app.auth import authorized
 from app.tasks import campaign_report, celery, import_recipients, send_notification
-from twolane import ApiHandler, tasks_router
-from twolane.beat.router import schedules_router
-from twolane.http.idempotency import idempotent_route
-from twolane.http.problems import install_problems
+from twolane import (
+    ApiHandler,
+    idempotent_route,
+    install_problems,
+    schedules_router,
+    tasks_router,
+)
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

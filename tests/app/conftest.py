@@ -7,12 +7,10 @@ import importlib
 import json
 import socket
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import celery._state
 import pytest
 
 if TYPE_CHECKING:
@@ -49,28 +47,14 @@ def application(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[App
     """The application's modules, imported anew on an empty Redis and put away afterwards."""
     monkeypatch.setenv("REDIS_URL", redis_url)
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if is_ours(name)}
-    with no_trace_in_celery():
-        api = importlib.import_module("app.api")
-        try:
-            yield Application(api.handler, importlib.import_module("app.tasks").celery)
-        finally:
-            api.handler.close()
-            for name in [name for name in sys.modules if is_ours(name)]:
-                del sys.modules[name]
-            sys.modules.update(before)
-
-
-@contextmanager
-def no_trace_in_celery() -> Iterator[None]:
-    """An application becomes the current one, and offers its tasks to every later one."""
-    state: Any = celery._state
-    finalizers, current = set(state._on_app_finalizers), state._tls.current_app
+    api = importlib.import_module("app.api")
     try:
-        yield
+        yield Application(api.handler, importlib.import_module("app.tasks").celery)
     finally:
-        state._on_app_finalizers.clear()
-        state._on_app_finalizers.update(finalizers)
-        state._tls.current_app = current
+        api.handler.close()
+        for name in [name for name in sys.modules if is_ours(name)]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def is_ours(name: str) -> bool:

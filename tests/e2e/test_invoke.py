@@ -20,6 +20,7 @@ def invoke(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_api_event_from_stdin() -> None:
     done = invoke("ApiFunction", "-", given=(ROOT / "events" / "api-notify.json").read_text())
     assert done.returncode == 0, done.stderr
@@ -37,6 +38,7 @@ def test_worker_event() -> None:
     assert "was refused" in done.stderr
 
 
+@pytest.mark.slow
 def test_beat_event() -> None:
     done = invoke("BeatFunction", "events/beat-slot.json")
     assert done.returncode == 0, done.stderr
@@ -59,6 +61,7 @@ def test_other_event_files(function: str, event: str) -> None:
     assert isinstance(json.loads(done.stdout), dict)
 
 
+@pytest.mark.slow
 def test_a_failed_function_is_an_exit_code() -> None:
     done = invoke("BeatFunction", "events/api-healthz.json")
     assert done.returncode == 1

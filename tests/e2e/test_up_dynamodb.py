@@ -23,11 +23,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
+#: What differs most from Redis; the others run with the slow tests.
+FIRST = (scenarios.deferred, scenarios.exhausted)
+
+
 @pytest.mark.parametrize(
     "scenario",
     [
-        # moto takes some 10 s for the 2,000 table writes of a campaign.
-        pytest.param(scenario, marks=[pytest.mark.slow] * (scenario is scenarios.campaign))
+        pytest.param(scenario, marks=[pytest.mark.slow] * (scenario not in FIRST))
         for scenario in scenarios.ALL
     ],
 )
