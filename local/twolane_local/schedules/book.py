@@ -22,6 +22,7 @@ class ScheduleBook:
         self.changed = asyncio.Event()
         self.groups: dict[str, float] = {"default": 0.0}
         self._schedules: dict[Key, Schedule] = {}
+        self._fired: dict[Key, float] = {}
 
     def add(self, schedule: Schedule) -> None:
         """Raises ``ConflictError`` where there is one of that name, ``NotFoundError`` where there
@@ -48,6 +49,7 @@ class ScheduleBook:
     def remove(self, schedule: Schedule) -> None:
         """Take a schedule out; what it has sent already stays sent."""
         self._schedules.pop(key(schedule), None)
+        self._fired.pop(key(schedule), None)
         self.changed.set()
 
     def add_group(self, name: str, now: float) -> None:
@@ -70,8 +72,17 @@ class ScheduleBook:
     def __contains__(self, schedule: Schedule) -> bool:
         return self._schedules.get(key(schedule)) is schedule
 
+    def fired(self, schedule: Schedule) -> float | None:
+        """The last due time for which it was fired, since it was made or changed."""
+        return self._fired.get(key(schedule))
+
+    def note_fired(self, schedule: Schedule, at: float) -> None:
+        """Whoever runs the book next goes on from there."""
+        self._fired[key(schedule)] = at
+
     def _put(self, schedule: Schedule) -> None:
         self._schedules[key(schedule)] = schedule
+        self._fired.pop(key(schedule), None)
         self.changed.set()
 
 

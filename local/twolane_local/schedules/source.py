@@ -75,10 +75,16 @@ class ScheduleSource:
         current = {key(schedule): schedule for schedule in self.book}
         for name, schedule in current.items():
             if self._known.get(name) is not schedule and schedule.enabled:
-                # A one-time schedule whose time has passed is invoked at once.
-                once = not schedule.expression.recurring
-                self._plan(schedule, 0.0 if once else schedule.modified - 1e-3)
+                self._plan(schedule, self._begin(schedule))
         self._known = current
+
+    def _begin(self, schedule: Schedule) -> float:
+        """After what time a schedule is due that is taken up now."""
+        fired = self.book.fired(schedule)
+        if fired is not None:
+            return fired
+        # A one-time schedule whose time has passed already is invoked at once.
+        return schedule.modified - 1e-3 if schedule.expression.recurring else 0.0
 
     def _plan(self, schedule: Schedule, after: float) -> bool:
         due = schedule.after(after)
@@ -99,6 +105,7 @@ class ScheduleSource:
             "schedule.fired",
             schedule=schedule.name, time=iso(at), target=schedule.target.arn, missed=missed,
         )  # fmt: skip
+        self.book.note_fired(schedule, at)
         again = self._plan(schedule, at)
         deliveries.create_task(self._deliver(firing, last=not again))
 

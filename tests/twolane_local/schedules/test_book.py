@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ def test_a_rule_and_a_schedule_may_have_the_same_name() -> None:
 def test_every_change_is_told() -> None:
     book = ScheduleBook()
     first, second = schedule(), schedule()
-    for change in (
-        lambda: book.add(first),
-        lambda: book.replace(second),
-        lambda: book.remove(second),
-    ):
+    changes = (
+        partial(book.add, first),
+        partial(book.replace, second),
+        partial(book.remove, second),
+    )
+    for change in changes:
         book.changed.clear()
         change()
         assert book.changed.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from datetime import UTC
 from pathlib import Path
@@ -65,7 +66,8 @@ handler = {handler}
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A template with a beat function; the module's name is its own, as modules are cached."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("CRON_HOUR", raising=False)
+    monkeypatch.setenv("CRON_HOUR", "remembered, to be taken back")
+    monkeypatch.delenv("CRON_HOUR")
     monkeypatch.chdir(tmp_path)
 
     def make(module: str, handler: str = "BeatHandler(celery)") -> Path:
@@ -117,8 +119,13 @@ def test_a_function_that_is_not_there(project: Any) -> None:
 
 
 def test_the_repositorys_file_is_what_its_beat_schedule_says() -> None:
-    text = commands.export(ROOT / "template.yaml", {})
-    assert (ROOT / "infra/schedules.yaml").read_text() == text, (
+    """In a process of its own: the application is imported with the template's environment."""
+    code = "import sys; from pathlib import Path; from twolane_local.schedules import commands; "
+    code += "sys.stdout.write(commands.export(Path('template.yaml'), {}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (ROOT / "infra/schedules.yaml").read_text() == done.stdout, (
         "run `twolane schedules template.yaml`"
     )
 

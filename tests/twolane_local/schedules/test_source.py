@@ -221,6 +221,39 @@ def test_a_changed_schedule_runs_by_its_new_times_only() -> None:
     assert run([spec("rate(1 minute)")], play).minutes == [0, 4, 8]
 
 
+def test_a_source_that_takes_over_the_book_goes_on_where_the_other_ended() -> None:
+    """As when the template changes while it runs: nothing is fired again, nothing is left out."""
+
+    async def play(machine: Machine) -> None:
+        now = machine.clock.time()
+        for name, expression in (
+            ("past", "at(2026-01-01T00:01:00)"),
+            ("to come", "at(2026-01-01T00:08:00)"),
+            ("often", "rate(3 minutes)"),
+        ):
+            machine.book.add(
+                from_properties(name, properties(expression, Target={"Arn": FUNCTION}), now=now)
+            )
+        await machine.clock.sleep(250)
+
+    async def main(clock: VirtualClock) -> list[float]:
+        machine = Machine(clock, [])
+        for _ in range(2):
+            running = asyncio.create_task(machine.source.run())
+            if not list(machine.book):
+                await play(machine)
+            else:
+                await machine.clock.sleep(350)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            machine.source = ScheduleSource(
+                [], machine, machine.queues, clock, machine.journal, book=machine.book
+            )
+        return machine.minutes
+
+    assert run_virtual(main) == [0, 1, 3, 6, 8, 9]
+
+
 def test_a_time_that_has_passed_is_made_up_for_at_once() -> None:
     assert run([spec("at(2025-12-31T23:00:00)")], ten_minutes).minutes == [0]
 
