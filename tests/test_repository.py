@@ -192,3 +192,22 @@ def test_results_table_is_laid_out_as_celery_reads_it(template: dict[str, Any]) 
     assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
     assert table["AttributeDefinitions"] == [{"AttributeName": "id", "AttributeType": "S"}]
     assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+
+def test_readme_shell_lines_are_tested_but_for_deployment() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = re.findall(r"<!-- tested: ([a-z-]+) -->\n```sh\n", readme)
+    assert names == sorted(set(names), key=names.index)
+    untested = re.findall(r"(?<!-->)\n```sh\n(.*?)```", readme, re.DOTALL)
+    assert [block.split()[0] for block in untested] == ["sam"]
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("*.py"))
+    for name in names:
+        assert f'"{name}"' in tests or f"['{name}']" in tests, name
+
+
+def test_readme_points_to_files_that_are_there() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
+        text = document.read_text()
+        for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", text):
+            path = document.parent / (target[0] or target[1])
+            assert path.exists(), f"{document.name} points to {path.name}"

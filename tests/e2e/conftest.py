@@ -88,6 +88,15 @@ def up(folder: Path, *flags: str) -> Iterator[tuple[Service, dict[str, Any]]]:
         yield Service(said["api"], log, said["aws"]), said
 
 
+def shell(script: str) -> subprocess.CompletedProcess[str]:
+    """Run lines of the README, with this interpreter's environment in the place of `.venv`."""
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace(".venv/bin", str(BIN))],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env=clean_environ(no_proxy="*"),
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Service:
     """The service under test, as its clients see it; ``log`` is what its operator sees."""
@@ -107,11 +116,7 @@ class Service:
         script = f"{blocks['helpers']}{blocks[name]}"
         for documented, actual in ((README_API, self.url), (README_AWS, self.aws)):
             script = script.replace(documented, actual)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            capture_output=True, text=True, timeout=60, check=False,
-            env={**clean_environ(), "no_proxy": "*"},
-        )  # fmt: skip
+        done = shell(script)
         assert done.returncode == 0, (
             f"{name}: {done.stdout}{done.stderr}\n{self.log_text()[-4000:]}"
         )

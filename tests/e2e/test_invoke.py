@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from .conftest import BIN, ROOT, clean_environ
+from .conftest import BIN, ROOT, clean_environ, readme_blocks, shell
 
 
 def invoke(
@@ -28,6 +28,16 @@ def test_api_event_from_stdin() -> None:
     assert answer["statusCode"] == 200
     assert json.loads(answer["body"]) == {"message": "Notification will be sent"}
     assert "Sending notification to user@example.com" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme() -> None:
+    done = shell(readme_blocks()["invoke"])
+    assert done.returncode == 0, done.stderr
+    api, worker, beat = (json.loads(line) for line in done.stdout.splitlines())
+    assert api["statusCode"] == 200
+    assert worker == {"batchItemFailures": []}
+    assert beat["published"]
 
 
 def test_worker_event() -> None:

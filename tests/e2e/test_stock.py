@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from . import scenarios
-from .conftest import BIN, Service, free_port, running, until
+from .conftest import BIN, Service, free_port, readme_blocks, running, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,12 +20,17 @@ def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     logs = tmp_path_factory.mktemp("stock")
     settings = {"REDIS_URL": f"{redis_server}/1"}
     port = free_port()
-    worker = [str(BIN / "celery"), "-A", "app.tasks", "worker", "--loglevel", "INFO", "-c", "2"]
-    beat = [str(BIN / "celery"), "-A", "app.tasks", "beat", "--loglevel", "DEBUG"]
-    server = [str(BIN / "uvicorn"), "app.api:app", "--port", str(port)]
+    worker, beat, server = (
+        shlex.split(line.replace(".venv/bin", str(BIN)).replace("3000", str(port)))
+        for line in readme_blocks()["stock"].splitlines()
+    )
     with (
-        running(worker, logs / "worker.log", **settings),
-        running([*beat, "-s", str(logs / "schedule")], logs / "beat.log", **settings),
+        running([*worker, "-c", "2"], logs / "worker.log", **settings),
+        running(
+            [*beat, "--loglevel", "DEBUG", "-s", str(logs / "schedule")],
+            logs / "beat.log",
+            **settings,
+        ),
         running(server, logs / "uvicorn.log", **settings),
     ):
         service = Service(f"http://127.0.0.1:{port}", logs / "worker.log")
