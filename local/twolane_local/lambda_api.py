@@ -212,7 +212,7 @@ def _check_payload(body: bytes, limit: int) -> None:
     if len(body) > limit:
         raise _RefusedError(
             413, "RequestTooLargeException",
-            f"{len(body)} byte payload is too large for the invocation type (limit {limit} bytes)",
+            f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
         )  # fmt: skip
     if not body:
         return

@@ -80,7 +80,7 @@ class SqsApi:
             headers["x-amzn-query-error"] = f"{error.query_code};Sender"
             space = "com.amazon.coral.service" if error.code in _COMMON else "com.amazonaws.sqs"
             answer = {"__type": f"{space}#{error.code}", "message": error.message}
-            return AwsResponse(error.status, json.dumps(answer).encode(), headers)
+            return AwsResponse(400, json.dumps(answer).encode(), headers)
         return AwsResponse(200, json.dumps(result).encode() if result else b"{}", headers)
 
     async def _query(self, request: AwsRequest, request_id: str) -> AwsResponse:
@@ -92,7 +92,7 @@ class SqsApi:
         try:
             result = await self._act(action, params, request)
         except SqsError as error:
-            return AwsResponse(error.status, query.error(error, request_id), headers)
+            return AwsResponse(error.query_status, query.error(error, request_id), headers)
         return AwsResponse(200, query.result(action, result, request_id), headers)
 
     async def _act(self, action: str, params: Params, request: AwsRequest) -> dict[str, Any]:

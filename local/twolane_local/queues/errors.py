@@ -17,7 +17,8 @@ class SqsError(LocalError):
 
     code: ClassVar[str] = "InternalError"
     query_code: ClassVar[str] = "InternalError"
-    status: ClassVar[int] = 400
+    #: The HTTP status of the query protocol; the JSON protocol has 400 for all of them.
+    query_status: ClassVar[int] = 400
 
     @property
     def message(self) -> str:
@@ -50,6 +51,7 @@ class PurgeQueueInProgressError(SqsError):
 
     code = "PurgeQueueInProgress"
     query_code = "AWS.SimpleQueueService.PurgeQueueInProgress"
+    query_status = 403
 
 
 class ReceiptHandleIsInvalidError(SqsError):
@@ -69,7 +71,7 @@ class OverLimitError(SqsError):
     """The maximum number of in-flight messages is reached; delete messages once processed."""
 
     code = query_code = "OverLimit"
-    status = 403
+    query_status = 403
 
 
 class InvalidMessageContentsError(SqsError):
@@ -94,7 +96,6 @@ class InvalidAddressError(SqsError):
     """The specified queue URL is not valid."""
 
     code = query_code = "InvalidAddress"
-    status = 404
 
 
 class InvalidParameterValueError(SqsError):
@@ -136,6 +137,7 @@ class ResourceNotFoundError(SqsError):
     """One or more specified resources don't exist."""
 
     code = query_code = "ResourceNotFoundException"
+    query_status = 404
 
 
 class UnknownSourceError(SqsError):

@@ -129,6 +129,9 @@ def test_an_error(call):
         "<Message>The specified queue does not exist.</Message><Detail/></Error>"
         "<RequestId>r</RequestId></ErrorResponse>"
     )
+    arn = "arn:aws:sqs:us-east-1:123456789012:nowhere"
+    answer = call(f"Action=StartMessageMoveTask&SourceArn={arn}", status=404)
+    assert "<Code>ResourceNotFoundException</Code>" in answer
     assert "<Code>InvalidAction</Code>" in call("Action=Nope", status=400)
     assert "<Code>InvalidAction</Code>" in call("", status=400)
 
