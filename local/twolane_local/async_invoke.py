@@ -112,6 +112,12 @@ class AsyncInvocations:
                 pause = RETRY_AFTER_S[min(tries, len(RETRY_AFTER_S)) - 1]
                 if tries > retries:
                     break
+                self._log(
+                    spec.name,
+                    f"the function failed asynchronously ({tries} of {retries + 1}); it is tried "
+                    f"again in {pause:.0f} s",
+                    level="WARNING",
+                )
             if self._clock.time() + pause > accepted + max_age:
                 condition = "EventAgeExceeded"
                 break
@@ -148,8 +154,8 @@ class AsyncInvocations:
         except Exception as error:  # noqa: BLE001 - whatever it is, the event's end must be told
             self._log(spec.name, f"the destination {arn} did not take the event: {error!r}")
 
-    def _log(self, function: str, message: str) -> None:
-        self._journal.record("log", function=function, level="ERROR", message=message)
+    def _log(self, function: str, message: str, level: str = "ERROR") -> None:
+        self._journal.record("log", function=function, level=level, message=message)
 
 
 def destination_record(spec: FunctionSpec, ended: Ended) -> dict[str, Any]:

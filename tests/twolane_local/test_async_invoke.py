@@ -59,7 +59,7 @@ def run(answers, seconds, **spec):
         await invocations.close()
         assert all(called[2] == request_id for called in function.calls if called[1] == "f")
         messages = [one.message for one in queues.receive("failed", 10)]
-        said = [event.data["message"] for event in journal if event.kind == "log"]
+        said = [event.data["message"] for event in journal if event.data.get("level") == "ERROR"]
         return function.calls, messages, sent, said or request_id
 
     return run_virtual(main)

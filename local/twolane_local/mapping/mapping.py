@@ -157,6 +157,12 @@ class Mapping:
         outcome = self._outcome(invocation, batch)
         if outcome.failed:
             self._scaling.failed()
+            left = max(item.expires_at for item in batch) - self._clock.time()
+            self._log(
+                "WARNING", f"{len(outcome.failed)} of {len(batch)} messages failed; they will be "
+                f"received again within {max(0.0, left):.0f} s, or go to the dead-letter queue",
+                requestId=invocation.request_id,
+            )  # fmt: skip
         else:
             self._scaling.succeeded()
         held_back: set[str] = set()
