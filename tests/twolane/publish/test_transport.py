@@ -41,20 +41,21 @@ def publish_stock(app: Celery, *args: Any, **options: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "encoding"),
     [
-        pytest.param({}, id="plain"),
-        pytest.param({"priority": 7, "headers": {"tenant": "é"}}, id="priority and headers"),
-        pytest.param({"link": "callback", "time_limit": 9}, id="link and time limit"),
-        pytest.param({"serializer": "json", "compression": "gzip"}, id="compressed"),
-        pytest.param({"MessageGroupId": "tenant-1"}, id="fair queue"),
+        pytest.param({}, True, id="plain"),
+        pytest.param({}, False, id="not in base64"),
+        pytest.param({"priority": 7, "headers": {"tenant": "é"}}, False, id="priority and headers"),
+        pytest.param({"link": "callback", "time_limit": 9}, True, id="link and time limit"),
+        pytest.param({"serializer": "json", "compression": "gzip"}, False, id="compressed"),
+        pytest.param({"MessageGroupId": "tenant-1"}, False, id="fair queue"),
         pytest.param(
             {"message_attributes": {"kind": {"DataType": "String", "StringValue": "mail"}}},
+            False,
             id="message attributes",
         ),
     ],
 )
-@pytest.mark.parametrize("encoding", [True, False])
 def test_envelopes_are_those_of_kombu_to_the_byte(
     make_app: Callable[..., Celery], queue: Any, options: dict[str, Any], encoding: bool
 ) -> None:
