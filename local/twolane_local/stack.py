@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OURS = (
     "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
     "AWS::Events::Rule", "AWS::IAM::", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy",
+    "AWS::SNS::Subscription",
     "AWS::S3::BucketPolicy", "AWS::Logs::", "AWS::CloudWatch::",
 )  # fmt: skip
 
@@ -55,7 +56,7 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         routes=stack_routes.routes(template.resources, names, complain),
         queues=tuple(_queues(template, names)),
         mappings=tuple(_mappings(template, names, complain)),
-        schedules=tuple(_schedules(template, names, complain)),
+        schedules=tuple(_schedules(template, names)),
         outputs={
             name: local_address(names.resolve(value), facts)
             for name, value in template.outputs.items()
@@ -123,9 +124,7 @@ def _mappings(
         )
 
 
-def _schedules(
-    template: Template, names: Names, complain: Callable[[str, str], None]
-) -> Iterator[ScheduleSpec]:
+def _schedules(template: Template, names: Names) -> Iterator[ScheduleSpec]:
     for logical_id, raw in _of_type(template, "AWS::Scheduler::Schedule"):
         properties = names.resolve(dict(raw))
         target = properties["Target"]
@@ -142,8 +141,7 @@ def _schedules(
     for logical_id, raw in _of_type(template, "AWS::Events::Rule"):
         properties = names.resolve(dict(raw))
         if "ScheduleExpression" not in properties:
-            complain(logical_id, "event patterns are not, schedules are")
-            continue
+            continue  # an event pattern: moto matches it
         for target in properties.get("Targets") or ():
             yield ScheduleSpec(
                 name=names.name(logical_id),

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 _SUB = re.compile(r"\$\{([^!}][^}]*)\}")
 
+#: In a template, of one entry there, and in S3's XML.
+_NOTIFIED = (
+    ("LambdaConfigurations", "Function", "CloudFunction"),
+    ("QueueConfigurations", "Queue", "Queue"),
+    ("TopicConfigurations", "Topic", "Topic"),
+)
 #: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
 _MOTO = frozenset(
     {
         "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
-        "AWS::SNS::Subscription", "AWS::SSM::Parameter", "AWS::SecretsManager::Secret",
+        "AWS::SSM::Parameter", "AWS::SecretsManager::Secret",
         "AWS::KMS::Key", "AWS::KMS::Alias", "AWS::Events::EventBus", "AWS::Kinesis::Stream",
         "AWS::StepFunctions::StateMachine",
     }
@@ -42,7 +48,7 @@ def moto_template(
     identities: list[str] = []
     for logical_id, resource in template.resources.items():
         kind = resource["Type"]
-        if kind in _MOTO and not _to_function(resource, names):
+        if kind in _MOTO:
             kept[logical_id] = _literal(logical_id, resource, names)
         elif kind == "AWS::SES::EmailIdentity":
             identities.append(str(names.resolve(resource["Properties"]["EmailIdentity"])))
@@ -58,18 +64,63 @@ def moto_template(
         "Resources": kept,
         # Not CloudFormation's: moto's CloudFormation knows no senders, moto's SES does.
         "Identities": identities,
+        # Nor these: they call functions that moto does not hold.
+        "Notifications": _notifications(template, names),
+        "Rules": _rules(template, names),
+        # moto's CloudFormation has no subscriptions, its SNS has.
+        "Subscriptions": _properties_of("AWS::SNS::Subscription", template, names),
     }
+
+
+def _notifications(template: Template, names: Names) -> dict[str, Any]:
+    """Of each bucket, what it tells whom, in the spelling of S3's XML."""
+    found: dict[str, Any] = {}
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] != "AWS::S3::Bucket":
+            continue
+        raw = (resource.get("Properties") or {}).get("NotificationConfiguration")
+        given = names.resolve(raw or {})
+        configuration: dict[str, Any] = {
+            f"{kind}Configuration": [
+                _notification(item, source, kind) for item in given.get(plural, ())
+            ]
+            for plural, source, kind in _NOTIFIED
+        }
+        if "EventBridgeConfiguration" in given:
+            configuration["EventBridgeConfiguration"] = {}
+        if any(configuration.values()) or "EventBridgeConfiguration" in configuration:
+            found[names.name(logical_id)] = configuration
+    return found
+
+
+def _properties_of(kind: str, template: Template, names: Names) -> list[dict[str, Any]]:
+    return [
+        names.resolve(resource["Properties"])
+        for resource in template.resources.values()
+        if resource["Type"] == kind
+    ]
+
+
+def _notification(item: Mapping[str, Any], source: str, kind: str) -> dict[str, Any]:
+    rules = ((item.get("Filter") or {}).get("S3Key") or {}).get("Rules") or []
+    made: dict[str, Any] = {kind: item[source], "Event": _listed(item["Event"])}
+    if rules:
+        key_rules = [{"Name": str(r["Name"]).lower(), "Value": r["Value"]} for r in rules]
+        made["Filter"] = {"S3Key": {"FilterRule": key_rules}}
+    return made
+
+
+def _rules(template: Template, names: Names) -> list[dict[str, Any]]:
+    """The EventBridge rules that match events; those on a schedule are the emulator's."""
+    return [
+        {**names.resolve(resource["Properties"]), "Name": names.name(logical_id)}
+        for logical_id, resource in template.resources.items()
+        if resource["Type"] == "AWS::Events::Rule" and "EventPattern" in resource["Properties"]
+    ]
 
 
 def _listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
-
-
-def _to_function(resource: Mapping[str, Any], names: Names) -> bool:
-    properties = resource.get("Properties") or {}
-    return resource["Type"] == "AWS::SNS::Subscription" and names.resolve(
-        properties.get("Protocol")
-    ) in {"lambda", "sqs"}
 
 
 def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict[str, Any]:

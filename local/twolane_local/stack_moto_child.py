@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twolane_local import stack_moto_patches
 from twolane_local.leash import die_with_parent
 from twolane_local.stack_moto_tables import TableLog
 from twolane_local.template_values import ACCOUNT, REGION
@@ -54,13 +54,26 @@ def items() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def create(name: str, template: dict[str, Any]) -> dict[str, Any]:
     """Create the stack, or bring it to the new template; returns its outputs."""
-    from moto.cloudformation.models import cloudformation_backends
-
     identities = template.pop("Identities", [])
+    notifications = template.pop("Notifications", {})
+    rules = template.pop("Rules", [])
+    subscriptions = template.pop("Subscriptions", [])
+    outputs = create_resources(name, template) if template["Resources"] else {}
     if identities:
         verify_senders(identities)
-    if not template["Resources"]:
-        return {}
+    for bucket, configuration in notifications.items():
+        stack_moto_patches.notify(bucket, configuration)
+    for subscription in subscriptions:
+        stack_moto_patches.subscribe(subscription)
+    for rule in rules:
+        stack_moto_patches.put_rule(rule)
+    return outputs
+
+
+def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
+    """What moto's CloudFormation knows of it."""
+    from moto.cloudformation.models import cloudformation_backends
+
     backend = cloudformation_backends[ACCOUNT][REGION]
     text = json.dumps(template)
     known = {stack.name: stack for stack in backend.stacks.values()}
@@ -84,57 +97,6 @@ def verify_senders(identities: list[str]) -> None:
             backend.verify_email_identity(identity)
         else:
             backend.verify_domain(identity)
-
-
-#: ``SQSBackend.send_message``'s parameters after the queue and the body.
-_SEND_PARAMETERS = ("message_attributes", "delay_seconds", "deduplication_id", "group_id")
-
-
-def deliver_to(endpoint: str) -> None:
-    """Have what moto sends to a queue (from SNS, S3, EventBridge) sent to the emulator's queue.
-
-    Those services call moto's SQS as a Python object, not over HTTP.
-    """
-    from moto.sqs.models import Message, Queue, SQSBackend
-
-    def send_message(
-        self: SQSBackend, queue_name: str, message_body: str, *rest: Any, **named: Any
-    ) -> Any:
-        """``rest`` in the order of moto's own parameters."""
-        named = dict(zip(_SEND_PARAMETERS, rest, strict=False)) | named
-        self.get_queue(queue_name)  # raises where moto knows none of that name
-        body = {
-            "QueueUrl": f"{endpoint}/{ACCOUNT}/{queue_name}",
-            "MessageBody": message_body,
-            "MessageAttributes": _attributes(named.get("message_attributes") or {}),
-            "DelaySeconds": named.get("delay_seconds"),
-            "MessageDeduplicationId": named.get("deduplication_id"),
-            "MessageGroupId": named.get("group_id"),
-        }
-        call = urllib.request.Request(  # noqa: S310 (the emulator's own address)
-            endpoint,
-            json.dumps({name: value for name, value in body.items() if value}).encode(),
-            {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"},
-        )
-        with urllib.request.urlopen(call, timeout=30):  # noqa: S310
-            return Message("", message_body, system_attributes={})
-
-    address = property(lambda queue: f"{endpoint}/{ACCOUNT}/{queue.name}")
-    setattr(SQSBackend, "send_message", send_message)  # noqa: B010 (moto's own method)
-    setattr(Queue, "physical_resource_id", address)  # noqa: B010 (likewise)
-
-
-def _attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    """moto's spelling of message attributes as the API's."""
-    return {
-        name: {
-            "DataType": value.get("data_type", value.get("DataType", "String")),
-            "StringValue": str(
-                value.get("string_value", value.get("StringValue", value.get("Value", "")))
-            ),
-        }
-        for name, value in attributes.items()
-    }
 
 
 def deliver(arn: str, body: str) -> None:
@@ -164,7 +126,7 @@ def deliver(arn: str, body: str) -> None:
 
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
-    deliver_to(sys.argv[2])
+    stack_moto_patches.apply(stack_moto_patches.Emulator(sys.argv[2]))
     port, log = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:
