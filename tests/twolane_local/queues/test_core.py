@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
 
 import pytest
 
+from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.queues.errors import (
@@ -302,8 +305,8 @@ def test_a_random_history_loses_and_doubles_nothing(clock, fifo):
     assert history.sent > 1_000
 
 
-def test_cost_does_not_grow_with_depth(clock):
-    """Steps are counted, not timed: the heaps' lengths stay in step with what is on the queue."""
+def test_what_is_deleted_leaves_no_trace_in_memory(clock):
+    """Not even where its visibility timeout or retention period is far off."""
     queues = QueueService(clock, Journal(clock, size=10))
     queues.create("q")
     for _ in range(2_000):
@@ -334,11 +337,6 @@ def test_waiting_ends_with_the_message_the_delay_the_timeout_or_the_visibility()
 
 
 def test_waiting_ends_when_another_thread_sends():
-    import asyncio
-    import threading
-
-    from twolane_local.clock import SystemClock
-
     async def main() -> None:
         clock = SystemClock()
         queues = QueueService(clock, Journal(clock))
@@ -351,3 +349,85 @@ def test_waiting_ends_when_another_thread_sends():
         thread.join()
 
     asyncio.run(main())
+
+
+class Bustle:
+    """A consumer with workers that fail or take too long, and a producer, in virtual time."""
+
+    def __init__(self, *, fifo):
+        self.fifo, self.name = fifo, "q.fifo" if fifo else "q"
+        self.rng, self.done, self.queues = random.Random(4), set(), None
+
+    async def run(self, clock):
+        self.clock = clock
+        self.queues = QueueService(clock, Journal(clock), rng=self.rng)
+        attributes = {"VisibilityTimeout": "10"}
+        if self.fifo:
+            attributes |= {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+        self.queues.create(self.name, attributes)
+        async with asyncio.TaskGroup() as tasks:
+            consumer = tasks.create_task(self.consume(tasks))
+            await self.produce()
+            consumer.cancel()
+
+    def time_passes(self, now):
+        if self.queues is not None:
+            assert not self.queues.get(self.name).ready()
+
+    async def produce(self):
+        for number in range(300):
+            delay = None if self.fifo else self.rng.choice([None, 0, 2, 30])
+            group = self.rng.choice("abc") if self.fifo else None
+            new = NewMessage(str(number), delay_s=delay, group_id=group)
+            self.queues.send(self.name, new)
+            await self.clock.sleep(self.rng.choice([0, 0, 0.5, 20]))
+        while len(self.queues.settled(self.name)):
+            await self.clock.sleep(1)
+
+    async def consume(self, tasks):
+        while True:
+            await self.queues.wait(self.name, None)
+            for one in self.queues.receive(self.name, 3):
+                tasks.create_task(self.work(one))
+
+    async def work(self, one):
+        # Sometimes too long, and so done by whoever gets it next.
+        await self.clock.sleep(self.rng.choice([0, 1, 4, 11]))
+        handle = one.receipt_handle
+        try:
+            if self.rng.random() < 0.2:
+                self.queues.change_visibility(self.name, handle, self.rng.choice([0, 3]))
+            elif self.queues.delete(self.name, handle):
+                self.done.add(one.message.id)
+        except InvalidParameterValueError:
+            pass  # its visibility timeout was over
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_no_message_is_slept_through(fifo):
+    """Whenever time passes, nothing that could be received is left: no wake-up is ever lost."""
+    bustle = Bustle(fifo=fifo)
+    run_virtual(bustle.run, on_leap=bustle.time_passes)
+    assert len(bustle.done) == 300
+
+
+def test_threads_may_send_receive_and_delete_at_once():
+    clock = SystemClock()
+    queues = QueueService(clock, Journal(clock))
+    queues.create("q", {"VisibilityTimeout": "600"})
+    received = []
+
+    def act():
+        for number in range(300):
+            queues.send("q", NewMessage(str(number)))
+            for one in queues.receive("q", 2):
+                received.append(one.message.id)
+                assert queues.delete("q", one.receipt_handle)
+
+    threads = [threading.Thread(target=act) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(received) == len(set(received)) == 1_800
+    assert len(queues.settled("q")) == 0
