@@ -28,6 +28,7 @@ ID = "6f1c0f5e-6a8b-4b65-9d9f-0f7b3a0f5a11"
 def celery() -> Iterator[Celery]:
     """Results live in this process: what a worker would store, a test stores."""
     celery = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    celery.conf.task_default_queue = "unread"
     celery.conf.result_extended = True
 
     @celery.task(name="shop.add", shared=False)
@@ -180,6 +181,7 @@ async def test_delete_twice_is_as_good_as_once(api: FastAPI, celery: Celery) -> 
 async def test_a_result_store_that_is_down_is_503(unused_tcp_port: int) -> None:
     url = f"redis://127.0.0.1:{unused_tcp_port}/0"
     celery = Celery("shop", broker="memory://", backend=url, set_as_current=False)
+    celery.conf.task_default_queue = "unread"
     celery.conf.update(result_backend_always_retry=False, redis_socket_connect_timeout=1)
     answer = await call(make_api(celery))
     celery.close()

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:Depreca
 def app(redis_url: str) -> Iterator[Celery]:
     install()
     app = Celery("shop", broker="memory://", backend=redis_url, set_as_current=False)
+    app.conf.task_default_queue = "unread"
     yield app
     close(app)
 
@@ -112,6 +113,7 @@ def test_attributes_are_those_of_the_backend(app: Celery) -> None:
 def test_backends_that_cannot_be_late_are_stock(url: str, kind: type) -> None:
     install()
     app = Celery("shop", broker="memory://", backend=url, set_as_current=False)
+    app.conf.task_default_queue = "unread"
     assert isinstance(app.backend, kind)
     app.close()
 
@@ -120,6 +122,7 @@ def test_a_store_that_is_down_does_not_hold_a_publish_up(unused_tcp_port: int) -
     install()
     url = f"redis://127.0.0.1:{unused_tcp_port}/0"
     app = Celery("shop", broker="memory://", backend=url, set_as_current=False)
+    app.conf.task_default_queue = "unread"
     assert app.send_task("shop.add", (1, 2)).id
     assert not is_made(app)
     app.close()
