@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, signals
-from celery.app.trace import setup_worker_optimizations
+from celery.app import trace
 
 from twolane import logs
 from twolane.claimcheck import claim_check
-from twolane.publish import install
+from twolane.publish.install import install
 from twolane.state import find_store
 from twolane.worker import hooks
 from twolane.worker.deadline import deadline_of
@@ -60,6 +60,7 @@ class WorkerHandler:
         install()
         hooks.install()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
+        self._app = app
         self._queues = queues or Sqs(environ)
         hostname = hostname or node_name(environ)
         _prepare(app, hostname)
@@ -73,8 +74,10 @@ class WorkerHandler:
             redeem=claim.redeem if (claim := claim_check(app)) else _itself,
             clock=clock,
         )
-        self._watch = self._worker.pool.watch = Watch(store) if store else None
         self._teller = Teller(app, store, self._worker.consumer, clock) if store else None
+        self._watch = self._worker.pool.watch = (
+            Watch(store, each_time=self._teller.catch_up) if store and self._teller else None
+        )
         if app.conf.worker_send_task_events:
             _send_events(app, self._worker)
         _announce(app, hostname, self._worker)
@@ -84,6 +87,7 @@ class WorkerHandler:
     def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
         """Run one batch. Raises ``ConfigurationError`` for an event that is not from SQS."""
         records = parse_event(event)
+        _take_over(self._app, self._worker.consumer.hostname)
         token = logs.correlation.set(_request(context))
         # Celery refuses to wait for a result inside a task. Its flag is the whole process's, so it
         # is left alone where the worker is only a guest in one: the emulator's threads.
@@ -101,8 +105,9 @@ class WorkerHandler:
             self._delay(settled)
             return response(settled)
         finally:
-            if self._watch is not None:
+            if self._watch is not None and self._teller is not None:
                 self._watch.rest()
+                self._teller.rest()
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
             logs.correlation.reset(token)
 
@@ -131,7 +136,16 @@ def _prepare(app: Celery, hostname: str) -> None:
     app.conf.update(broker_read_url="memory://")
     signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
     app.loader.init_worker()
-    setup_worker_optimizations(app, hostname)
+    _take_over(app, hostname)
+
+
+def _take_over(app: Celery, hostname: str) -> None:
+    """Make the application the process's own; another handler may have worked in between."""
+    registry: Any = vars(app).get("_tasks")
+    tracing: Any = trace
+    localized = tracing._localized  # noqa: SLF001 - where Celery keeps whose worker this is
+    if not localized or localized[0] is not registry:
+        trace.setup_worker_optimizations(app, hostname)
 
 
 def _send_events(app: Celery, worker: Worker) -> None:

@@ -42,37 +42,71 @@ class Interrupter(Protocol):
         """Raise ``error`` in the block, if it still runs."""
 
 
-@contextmanager
-def limits(alarms: Alarms) -> Iterator[Interrupter]:
-    """Raise each alarm's exception in the block at its time, in order."""
-    pending = sorted(alarms, key=lambda alarm: alarm[0])
+def limits(alarms: Alarms) -> Limits:
+    """A context that raises each alarm's exception in its block at its time, in order."""
+    pending = sorted(alarms, key=_when)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    limiter = _Signalled(pending) if in_main_thread else _Watched(pending)
-    limiter.start()
+    return _Signalled(pending) if in_main_thread else _Watched(pending)
+
+
+def _when(alarm: tuple[float, type[BaseException]]) -> float:
+    return alarm[0]
+
+
+@contextmanager
+def alarms_at_hand() -> Iterator[None]:
+    """Put SIGALRM's handler in once for many blocks: that costs more than arming it."""
+    if threading.current_thread() is not threading.main_thread() or _Signalled.at_hand:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _Signalled.on_signal)
+    _Signalled.at_hand = True
     try:
-        yield limiter
+        yield
     finally:
-        limiter.stop()
+        _Signalled.at_hand = False
+        signal.signal(signal.SIGALRM, before)
+
+
+class Limits(Protocol):
+    """What ``limits`` returns."""
+
+    def __enter__(self) -> Interrupter: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 class _Signalled:
-    """By SIGALRM, in the main thread."""
+    """By SIGALRM, in the main thread; one block at a time."""
+
+    at_hand = False
+    running: _Signalled | None = None
 
     def __init__(self, pending: Alarms) -> None:
         self._pending = pending
         self._armed = False
         self._before: Any = None
 
-    def start(self) -> None:
-        self._before = signal.signal(signal.SIGALRM, self._on_alarm)
+    def __enter__(self) -> Interrupter:
+        if not self.at_hand:
+            self._before = signal.signal(signal.SIGALRM, self.on_signal)
+        _Signalled.running = self
         self._armed = True
         self._arm()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         # A signal that was on its way while the block ended must not hit what comes after it.
         self._armed = False
+        _Signalled.running = None
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+        if self._before is not None:
+            signal.signal(signal.SIGALRM, self._before)
+
+    @staticmethod
+    def on_signal(*_: Any) -> None:
+        if _Signalled.running is not None:
+            _Signalled.running.on_alarm()
 
     def interrupt(self, error: type[BaseException]) -> None:
         self._pending.insert(0, (0.0, error))
@@ -84,7 +118,7 @@ class _Signalled:
             wait_s = self._pending[0][0] - time.monotonic()
             signal.setitimer(signal.ITIMER_REAL, max(1e-6, wait_s))
 
-    def _on_alarm(self, *_: Any) -> None:
+    def on_alarm(self) -> None:
         if not self._armed or not self._pending:
             return
         due = self._pending[0][0] <= time.monotonic()
@@ -104,12 +138,13 @@ class _Watched:
         self._done = threading.Event()
         self._watcher: threading.Thread | None = None
 
-    def start(self) -> None:
+    def __enter__(self) -> Interrupter:
         if self._pending:
             self._watcher = threading.Thread(target=self._watch, name="twolane-limits", daemon=True)
             self._watcher.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._done.set()
         if self._watcher is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from twolane.publish.correlation import incoming
 from twolane.worker.channel import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextvars import Token
 
     from twolane.errors import MalformedMessageError
     from twolane.worker.pool import Ran
@@ -43,18 +42,13 @@ _NOT_RUN = {
 }
 
 
-@contextmanager
-def about_task(envelope: Envelope | None) -> Iterator[None]:
-    """Put the task's id, and the request that it comes from, on every line logged in the block."""
+def about_task(envelope: Envelope | None) -> Token[dict[str, str] | None]:
+    """Put the task's id, and the request that it comes from, on every line until the reset."""
+    known = correlation.get()
     if envelope is None or envelope.task_id is None:
-        yield
-        return
+        return correlation.set(known)
     origin = incoming(envelope.headers)
-    token = correlation.set({**(correlation.get() or {}), **origin, "taskId": envelope.task_id})
-    try:
-        yield
-    finally:
-        correlation.reset(token)
+    return correlation.set({**(known or {}), **origin, "taskId": envelope.task_id})
 
 
 def started(record: Record, request: Any) -> None:

@@ -78,7 +78,7 @@ class Pool(BasePool):
             with limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
                 if self.watch is not None:
                     self.watch.begin(correlation_id, interrupter)
-                result = target(*args, **(kwargs or {}))
+                result = target(*_decoded(args, accept_callback), **(kwargs or {}))
         except HardLimitReached as error:
             self.ran = Ran("failed", time.monotonic() - started, error)
             timeout_callback(False, timeout)  # Celery's signature: soft, timeout
@@ -132,6 +132,19 @@ class Pool(BasePool):
     @property
     def num_processes(self) -> int:
         return 1
+
+
+def _decoded(args: Sequence[Any], accept_callback: Any) -> Sequence[Any]:
+    """The tracer's arguments with the body as Celery's request has decoded it.
+
+    Celery decodes each message twice, as its tracer runs in another process; with no content type
+    the tracer takes the body as it is.
+    """
+    request = getattr(accept_callback, "__self__", None)
+    message = getattr(request, "message", None)
+    if message is None or len(args) != 6 or args[4] is None:
+        return args
+    return (*args[:3], message.payload, None, None)
 
 
 def _ran(result: tuple[int, Any, float | None], elapsed_s: float) -> Ran:

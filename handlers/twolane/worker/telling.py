@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from twolane.worker.consumer import TaskConsumer
     from twolane.worker.lookup import Opened
 
+#: A worker tells of its batches this often at most, in seconds, unless one lasts.
+_RARELY_S = 1.0
+
 logger = logging.getLogger("twolane.worker")
 
 
@@ -34,6 +37,8 @@ class Teller:
         self._presence = Presence(store)
         self._consumer = consumer
         self._clock = clock
+        self._told = 0.0
+        self._untold: Sequence[Opened] | None = None
 
     def enlist(self) -> None:
         """Become known. A store that is down now costs only ``inspect``, not the cold start."""
@@ -44,7 +49,28 @@ class Teller:
             logger.warning("this worker is not listed for inspect: %s", error)
 
     def tell(self, batch: Sequence[Opened]) -> None:
-        now = self._clock()
+        """Tell at once, or, right after the last time, only if the batch takes longer.
+
+        Batches that are over in no time need not be known; telling of each would cost more than
+        running it.
+        """
+        if self._clock() - self._told < _RARELY_S:
+            self._untold = batch
+        else:
+            self._tell(batch)
+
+    def catch_up(self) -> None:
+        """Tell what ``tell`` has put off: the watching thread calls it in a batch that lasts."""
+        batch, self._untold = self._untold, None
+        if batch is not None:
+            self._tell(batch)
+
+    def rest(self) -> None:
+        """The batch has ended."""
+        self._untold = None
+
+    def _tell(self, batch: Sequence[Opened]) -> None:
+        now = self._told = self._clock()
         with_args = bool(self._app.conf.result_extended)
         self._presence.tell(
             self._facts(

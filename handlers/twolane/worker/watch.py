@@ -1,7 +1,7 @@
 """Stops a running task that is revoked with ``terminate=True``.
 
-A stock worker hears the broadcast and kills the pool's process. Here one thread asks the store once
-a second while a task runs, from the task's second second on, and interrupts the task.
+A stock worker hears the broadcast and kills the pool's process. Here one thread asks the store
+twice a second while a task runs, once it has run for half a second, and interrupts the task.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from twolane.worker.limits import TaskTerminated
 from twolane.worker.revocation import read_revocation, revoked_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twolane.state.store import StateStore
     from twolane.worker.limits import Interrupter
 
 logger = logging.getLogger("twolane.worker")
 
-_INTERVAL_S = 1.0
+_INTERVAL_S = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -36,8 +38,14 @@ class Running:
 class Watch:
     """One thread for an execution environment; it rests while no batch is being run."""
 
-    def __init__(self, store: StateStore, interval_s: float = _INTERVAL_S) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        interval_s: float = _INTERVAL_S,
+        each_time: Callable[[], object] = lambda: None,
+    ) -> None:
         self._store = store
+        self._each_time = each_time
         self._interval_s = interval_s
         self._awake = threading.Event()
         self._running: Running | None = None
@@ -69,6 +77,10 @@ class Watch:
 
     def look(self) -> None:
         """One look. A task is asked about once it is there for the second time."""
+        try:
+            self._each_time()
+        except StoreUnavailableError as error:
+            logger.warning("%s", error)
         running = self._running
         if running is None:
             return

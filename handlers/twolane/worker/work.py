@@ -14,10 +14,12 @@ from celery.worker.request import Request
 from kombu.serialization import prepare_accept_content
 
 from twolane.errors import MalformedMessageError, StoreUnavailableError
+from twolane.logs import correlation
 from twolane.worker import narration
 from twolane.worker.channel import Channel, Outcome
 from twolane.worker.consumer import TaskConsumer
 from twolane.worker.lease import LeaseState, write_lease
+from twolane.worker.limits import alarms_at_hand
 from twolane.worker.lookup import Lookup, Opened, open_record
 from twolane.worker.pool import Pool
 from twolane.worker.settlement import Settled, is_stopper
@@ -99,7 +101,8 @@ class Worker:
         try:
             self._lookup.begin(batch)
             tell(batch)
-            self._run_all(batch, deadline, settled)
+            with alarms_at_hand():
+                self._run_all(batch, deadline, settled)
         except StoreUnavailableError as error:
             logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
             settled += [self._close(one, Outcome.BROKEN) for one in batch[len(settled) :]]
@@ -122,20 +125,26 @@ class Worker:
 
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
-        with narration.about_task(one.envelope):
-            try:
-                outcome = self._stood_in_the_way(one) or self._receive(one)
-            except MalformedMessageError as error:
-                narration.malformed(one.record, error)
-                outcome = Outcome.MALFORMED
-            except Exception:
-                # Whatever broke under Celery is about this message only; it comes back.
-                logger.exception(
-                    "message %s was not settled; it will be delivered again", one.record.message_id
-                )
-                outcome = Outcome.BROKEN
+        token = narration.about_task(one.envelope)
+        try:
+            outcome = self._settle(one)
             self._end_lease(one, outcome)
             return self._close(one, outcome)
+        finally:
+            correlation.reset(token)
+
+    def _settle(self, one: Opened) -> Outcome:
+        try:
+            return self._stood_in_the_way(one) or self._receive(one)
+        except MalformedMessageError as error:
+            narration.malformed(one.record, error)
+            return Outcome.MALFORMED
+        except Exception:
+            # Whatever broke under Celery is about this message only; it comes back.
+            logger.exception(
+                "message %s was not settled; it will be delivered again", one.record.message_id
+            )
+            return Outcome.BROKEN
 
     def _stood_in_the_way(self, one: Opened) -> Outcome | None:
         if one.problem is not None:

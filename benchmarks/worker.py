@@ -1,0 +1,269 @@
+"""Tasks a second through ``WorkerHandler``, a stock ``celery worker``, and Celery's tracer alone.
+
+All are given the same no-op task. Ours takes batches of ten SQS records, in this process; the stock
+workers take as many messages from Redis, in processes of their own, timed from the first start to
+the last one's end. Log level is WARNING everywhere. Medians of several rounds, taken in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _table import absent, parser, report, row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "handlers"))
+
+ARN = "arn:aws:sqs:us-east-1:123456789012:tasks"
+STOCK_APP = """
+import os
+from celery import Celery
+app = Celery("stock", broker=os.environ["BENCH_REDIS"] + "/1")
+app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=100,
+                worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
+if os.environ.get("BENCH_RESULTS"):
+    app.conf.update(result_backend=os.environ["BENCH_REDIS"] + "/2", task_ignore_result=False)
+
+@app.task(name="noop")
+def noop():
+    pass
+"""
+
+
+@contextmanager
+def redis_server() -> Iterator[str | None]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        yield None
+        return
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    process = subprocess.Popen(
+        [binary, "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+class Context:
+    aws_request_id = "r"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+def record(number: int) -> dict[str, Any]:
+    task_id = f"00000000-0000-4000-8000-{number:012d}"
+    body = [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    message = {
+        "body": json.dumps(body),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py", "task": "noop", "id": task_id, "shadow": None, "eta": None,
+            "expires": None, "group": None, "group_index": None, "retries": 0,
+            "timelimit": [None, None], "root_id": task_id, "parent_id": None, "argsrepr": "()",
+            "kwargsrepr": "{}", "origin": "gen1@host", "ignore_result": False,
+            "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
+        },
+        "properties": {
+            "correlation_id": task_id, "reply_to": "", "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": "tasks"}, "priority": 0,
+            "body_encoding": "utf-8", "delivery_tag": task_id,
+        },
+    }  # fmt: skip
+    return {
+        "messageId": task_id,
+        "receiptHandle": "r" * 300 + task_id,
+        "body": json.dumps(message),
+        "attributes": {"ApproximateReceiveCount": "1"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": ARN,
+        "awsRegion": "us-east-1",
+    }
+
+
+def ours(redis: str | None, *, results: bool) -> Any:
+    """A handler and a round: seconds a task, over ``count`` tasks."""
+    from celery import Celery
+
+    from twolane import WorkerHandler
+
+    app = Celery(f"ours-{bool(redis)}-{results}", set_as_current=False)
+    app.conf.update(
+        broker_url="sqs://",
+        task_default_queue="tasks",
+        task_ignore_result=not results,
+        result_backend=f"{redis}/0" if redis else None,
+    )
+
+    @app.task(shared=False, name="noop")
+    def noop() -> None:
+        pass
+
+    handler = WorkerHandler(app, environ={})
+    numbers = iter(range(10_000_000))
+
+    def round_(count: int) -> float:
+        events = [
+            {"Records": [record(next(numbers)) for _ in range(10)]} for _ in range(count // 10)
+        ]
+        context = Context()
+        began = time.perf_counter()
+        for event in events:
+            assert handler(event, context) == {"batchItemFailures": []}
+        return (time.perf_counter() - began) / count
+
+    return round_
+
+
+def tracer() -> Any:
+    """Celery's tracer alone: what no worker can be faster than."""
+    from celery import Celery
+    from celery.app.trace import build_tracer
+
+    app = Celery("tracer", set_as_current=False)
+
+    @app.task(shared=False, name="noop", ignore_result=True)
+    def noop() -> None:
+        pass
+
+    app.finalize()
+    task = app.tasks["noop"]
+    trace = build_tracer("noop", task, app=app)
+
+    def round_(count: int) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            trace("id", (), {}, {"id": "id", "delivery_info": {}})
+        return (time.perf_counter() - began) / count
+
+    return round_
+
+
+def stock(redis: str, pool: list[str], count: int, *, results: bool) -> float:
+    """Seconds a task of a stock worker: it finds ``count`` tasks when it starts."""
+    import redis as redis_client
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redis_client.Redis.from_url(f"{redis}/1") as broker,
+    ):
+        Path(folder, "stock.py").write_text(STOCK_APP)
+        environ = {
+            **os.environ, "BENCH_REDIS": redis, "PYTHONPATH": folder, "PYTHONWARNINGS": "ignore",
+            "BENCH_RESULTS": "1" if results else "",
+        }  # fmt: skip
+        broker.flushall()
+        publish = f"import stock\nfor _ in range({count}): stock.noop.delay()"
+        subprocess.run([sys.executable, "-c", publish], env=environ, cwd=folder, check=True)
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "stock", "worker", "-l", "WARNING", *pool,
+             "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            env=environ, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            return _time_of_the_middle(broker, count)
+        finally:
+            worker.terminate()
+            worker.wait(20)
+
+
+def _time_of_the_middle(broker: Any, count: int) -> float:
+    """From a tenth of the tasks taken to the last one taken: start-up is not the worker's speed."""
+
+    def left() -> int:
+        return int(broker.llen("celery")) + int(broker.hlen("unacked"))
+
+    deadline = time.perf_counter() + 120
+    began = began_left = None
+    while time.perf_counter() < deadline:
+        now_left = left()
+        if began is None and now_left <= count * 0.9:
+            began, began_left = time.perf_counter(), now_left
+        if now_left == 0 and began is not None and began_left:
+            return (time.perf_counter() - began) / began_left
+        time.sleep(0.002)
+    raise RuntimeError("the stock worker did not finish within 120 s")
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--rounds", type=int, default=5)
+    options = flags.parse_args()
+    logging.disable(logging.INFO)
+    with redis_server() as redis:
+        rounds: dict[str, tuple[Any, int]] = {
+            "tracer": (tracer(), 5_000),
+            "ours": (ours(None, results=False), 4_000),
+        }
+        if redis is not None:
+            rounds["ours, Redis results and leases"] = (ours(redis, results=True), 1_000)
+        samples: dict[str, list[float]] = {name: [] for name in rounds}
+        for round_, _ in rounds.values():
+            round_(500)
+        for _ in range(options.rounds):
+            for name, (round_, count) in rounds.items():
+                samples[name].append(round_(count))
+        peers: dict[str, float] = {}
+        if redis is not None:
+            for name, pool, results in (
+                ("solo", ["--pool", "solo"], False),
+                ("prefork x4", ["--pool", "prefork", "-c", "4"], False),
+                ("prefork x4, Redis results", ["--pool", "prefork", "-c", "4"], True),
+            ):
+                peers[name] = statistics.median(
+                    stock(redis, pool, 2_000, results=results) for _ in range(3)
+                )
+    median = {name: statistics.median(values) for name, values in samples.items()}
+    rows = [
+        row("no-op tasks, in-process, without results", 1 / median["ours"], "tasks/s", ">= 8000"),
+        row("a task, without results", median["ours"] * 1e6, "µs"),
+        row("Celery's tracer alone", median["tracer"] * 1e6, "µs"),
+        row("a task to a bare tracer call", median["ours"] / median["tracer"], "x"),
+    ]
+    durable = median.get("ours, Redis results and leases")
+    if durable is None:
+        rows.append(absent("with Redis results and leases", "tasks/s", "redis-server is missing"))
+    else:
+        rows += [
+            row("with Redis results and leases", 1 / durable, "tasks/s", ">= 1500"),
+            row("a task, with Redis results and leases", durable * 1e6, "µs"),
+        ]
+    for name, seconds in peers.items():
+        mine = durable if durable and "results" in name else median["ours"]
+        rows.append(row(f"stock worker, {name}", 1 / seconds, "tasks/s"))
+        rows.append(row(f"ours to stock {name}", seconds / mine, "x"))
+    if not peers:
+        rows.append(absent("stock worker", "tasks/s", "redis-server is missing"))
+    report("worker: no-op tasks, batches of ten", rows, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
