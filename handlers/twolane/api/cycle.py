@@ -8,63 +8,68 @@ Here the response is complete with the last body message; the application then w
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any
+from asyncio import CancelledError, get_running_loop
+from typing import TYPE_CHECKING
 
-from mangum.protocols.http import HTTPCycle, HTTPCycleState
+from mangum.exceptions import UnexpectedMessage
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import Future
+    from collections.abc import Callable
 
-    from mangum.types import ASGI, Message, Response, Scope
+    from mangum.types import ASGI, Headers, Message, Response, Scope
 
     from twolane.api.inline import Lane
 
-logger = logging.getLogger("twolane.api")
-
-_INTERNAL_SERVER_ERROR: dict[str, Any] = {
-    "status": 500,
-    "headers": [[b"content-type", b"text/plain; charset=utf-8"]],
-    "body": b"Internal Server Error",
-}
+#: Mangum's own name, so that a level set for it holds here too.
+logger = logging.getLogger("mangum.http")
 
 
-class Cycle(HTTPCycle):
-    """``hold`` keeps the application in its last ``send`` until ``release``."""
+class Cycle:
+    """``hold`` keeps the application in its last ``send`` until ``release``.
+
+    ``stop`` is called when whoever drives the loop has to look: the response is complete (if it is
+    held), or the ASGI call is over.
+    """
 
     def __init__(
-        self,
-        scope: Scope,
-        body: bytes,
-        loop: AbstractEventLoop,
-        *,
-        hold: bool,
-        lane: Lane,
+        self, scope: Scope, body: bytes, *, lane: Lane, stop: Callable[[], None], hold: bool
     ) -> None:
-        super().__init__(scope, body)
-        self.responded: Future[None] = loop.create_future()
-        self._gate: Future[None] | None = loop.create_future() if hold else None
+        self.answered = False
+        self._scope = scope
+        self._request: bytes | None = body
         self._lane = lane
+        self._stop = stop
+        self._hold = hold
+        self._status: int | None = None
+        self._headers: Headers = []
+        self._parts: list[bytes] = []
+        self._released: Future[None] | None = None
+        self._disconnected: Future[None] | None = None
 
     @property
     def response(self) -> Response:
-        """What the application answered; only once ``responded`` is done."""
-        return {"status": self.status, "headers": self.headers, "body": self.body}
+        """What the application answered, once it has."""
+        status = 500 if self._status is None else self._status
+        return {"status": status, "headers": self._headers, "body": b"".join(self._parts)}
 
     def release(self) -> None:
-        """Let the application go on after its response. Only from the thread that drives."""
-        if self._gate is not None and not self._gate.done():
-            self._gate.set_result(None)
+        """Let the application go on after its response. Only in the thread that drives."""
+        self._hold = False
+        if self._released is not None and not self._released.done():
+            self._released.set_result(None)
 
     async def run(self, app: ASGI) -> None:
-        """Run the whole ASGI call. Never raises: a request must not break the next one."""
+        """Run the whole ASGI call. Raises nothing of the application's: a request must not break
+        the next one.
+        """
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(self._scope, self._receive, self._send)
         except CancelledError:
             self._abort("The ASGI call was cancelled before it answered.", None)
             raise
         except BaseException as exc:  # noqa: BLE001
-            if self.state is HTTPCycleState.COMPLETE:
+            if self.answered:
                 self._lane.failed(exc)
             else:
                 self._abort("An error occurred running the application.", exc)
@@ -72,24 +77,48 @@ class Cycle(HTTPCycle):
             self._abort("The ASGI call returned without completing its response.", None)
         finally:
             self._lane.end()
+            self._stop()
 
-    async def send(self, message: Message) -> None:
-        await super().send(message)
-        if self.state is HTTPCycleState.COMPLETE:
-            self._settle()
-            if self._gate is not None:
-                await self._gate
+    async def _receive(self) -> Message:
+        if self._request is not None:
+            body, self._request = self._request, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        if not self.answered:
+            self._disconnected = self._disconnected or get_running_loop().create_future()
+            await self._disconnected
+        return {"type": "http.disconnect"}
 
-    def _abort(self, why: str, exc: BaseException | None) -> None:
-        if self.state is HTTPCycleState.COMPLETE:
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if self.answered or kind != (
+            "http.response.start" if self._status is None else "http.response.body"
+        ):
+            raise UnexpectedMessage(f"Unexpected {kind}")
+        if self._status is None:
+            self._status = message["status"]
+            self._headers = message.get("headers", [])
             return
-        self.logger.error(why, exc_info=exc)
-        self.status = _INTERNAL_SERVER_ERROR["status"]
-        self.headers = _INTERNAL_SERVER_ERROR["headers"]
-        self.body = _INTERNAL_SERVER_ERROR["body"]
-        self.state = HTTPCycleState.COMPLETE
+        self._parts.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
         self._settle()
+        if self._hold:
+            self._stop()
+            self._released = get_running_loop().create_future()
+            await self._released
 
     def _settle(self) -> None:
-        if not self.responded.done():
-            self.responded.set_result(None)
+        self.answered = True
+        if self._disconnected is not None and not self._disconnected.done():
+            self._disconnected.set_result(None)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s %s %s", self._scope["method"], self._scope["path"], self._status)
+
+    def _abort(self, why: str, exc: BaseException | None) -> None:
+        if self.answered:
+            return
+        logger.error(why, exc_info=exc)
+        self._status = 500
+        self._headers = [[b"content-type", b"text/plain; charset=utf-8"]]
+        self._parts = [b"Internal Server Error"]
+        self._settle()

@@ -9,22 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from twolane import logs
 from twolane.api import awake, inline, starlette_tasks
 from twolane.api.cycle import Cycle
+from twolane.api.drive import Drive, Turn, in_a_loop
 from twolane.api.lifespan import Lifespan
 from twolane.api.shutdown import Termination
 from twolane.api.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from asyncio import Task
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from contextvars import Context
 
     from mangum.types import ASGI, LambdaContext, LifespanMode, Response, Scope
@@ -49,8 +48,8 @@ class Engine:
         # A loop of our own for the life of the environment, as under a server: what the lifespan
         # opens on it stays usable, whichever thread drives it.
         self._loop = asyncio.new_event_loop()
-        self._driving = threading.Lock()
-        self._driver: int | None = None
+        self._turn = Turn()
+        self._drive = Drive(self._loop)
         self._lifespan = Lifespan(app, lifespan, self._loop)
         self._awake: Awake | None = None
         self._watchdog = Watchdog()
@@ -64,7 +63,7 @@ class Engine:
 
     def _begin(self) -> None:
         # The lifespan first: an init that fails must not leave a registered extension behind.
-        if not _in_a_loop():
+        if not in_a_loop():
             self._lifespan.start()
         if "AWS_LAMBDA_RUNTIME_API" in self._environ:
             self._termination.install()
@@ -78,30 +77,31 @@ class Engine:
         """
         shared = self._awake
         hold = shared is not None and shared.holds
-        with self._turn():
+        with self._turn:
             if not self._lifespan.started:
                 self._lifespan.start()
             if self._lifespan.active:
                 scope["state"] = self._lifespan.state
             lane = self._lane(scope, context)
-            cycle = Cycle(scope, body, self._loop, hold=hold, lane=lane)
+            cycle = Cycle(scope, body, lane=lane, stop=self._drive.stop, hold=hold)
             task = self._loop.create_task(cycle.run(self._app), context=self._context(lane))
             if shared is not None and hold:
-                self._loop.run_until_complete(cycle.responded)
-                shared.turns.leave(lane.request_id, lambda: self._drive(cycle, task, lane))
+                self._drive.until(lambda: cycle.answered)
+                shared.turns.leave(lane.request_id, lambda: self._go_on(cycle, task, lane))
             else:
-                self._loop.run_until_complete(task)
+                self._drive.until(task.done)
         if shared is None:
             self._termination.resume()
         return cycle.response
 
     def close(self) -> None:
         """End the lifespan, the loop and every thread but the extension's. Idempotent."""
-        with self._turn():
+        with self._turn:
             if self._loop.is_closed():
                 return
             try:
                 self._loop.run_until_complete(self._lifespan.stop())
+                self._drive.end()
                 self._loop.run_until_complete(_cancel_all())
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             finally:
@@ -109,14 +109,18 @@ class Engine:
                 self._watchdog.stop()
 
     def _lane(self, scope: Scope, context: LambdaContext) -> inline.Lane:
-        remaining_ms = getattr(context, "get_remaining_time_in_millis", None)
-        remaining = _forever if remaining_ms is None else _in_seconds(remaining_ms)
+        remaining_ms = getattr(context, "get_remaining_time_in_millis", _forever)
+        try:
+            timeout_ms = remaining_ms()
+        except NotImplementedError:
+            # A stand-in for a context, as tests have it, with no clock in it.
+            remaining_ms, timeout_ms = _forever, _forever()
         return inline.Lane(
-            request_id=getattr(context, "aws_request_id", None) or "",
-            label=f"{scope['method']} {scope['path']}",
-            remaining=remaining,
+            getattr(context, "aws_request_id", ""),
+            lambda: f"{scope['method']} {scope['path']}",
+            lambda: remaining_ms() / 1000,
             # A function with a timeout of a second still gets most of it for its work.
-            reserve_s=min(self._reserve_s, remaining() / 4),
+            reserve_s=min(self._reserve_s, timeout_ms / 4000),
             watch=self._watchdog.watch,
         )
 
@@ -134,25 +138,16 @@ class Engine:
             context.run(publishing.deadline.set, time.monotonic() + left_s)
         return context
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        with self._driving:
-            self._driver = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._driver = None
-
-    def _drive(self, cycle: Cycle, task: Task[None], lane: inline.Lane) -> None:
-        with self._turn():
+    def _go_on(self, cycle: Cycle, task: Task[None], lane: inline.Lane) -> None:
+        with self._turn:
             self._watchdog.watch(lane)
             cycle.release()
-            self._loop.run_until_complete(task)
+            self._drive.until(task.done)
 
     def _terminate(self) -> bool:
-        if self._driver == threading.get_ident():
+        if self._turn.mine:
             return False
-        if self._driving.acquire(timeout=_WORK_GRACE_S):
+        if self._turn.acquire(_WORK_GRACE_S):
             stop = asyncio.wait_for(self._lifespan.stop(), _SHUTDOWN_GRACE_S)
             self._shut_down(stop, self._loop.run_until_complete)
         else:
@@ -180,14 +175,6 @@ class Engine:
             )
 
 
-def _in_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 async def _cancel_all() -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
@@ -197,7 +184,3 @@ async def _cancel_all() -> None:
 
 def _forever() -> float:
     return float("inf")
-
-
-def _in_seconds(milliseconds: Callable[[], int]) -> Callable[[], float]:
-    return lambda: milliseconds() / 1000

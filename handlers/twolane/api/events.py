@@ -7,7 +7,6 @@ something look at the event first, so that the usual event pays for none of them
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
@@ -30,9 +29,15 @@ class _Fixes:
 
     event: LambdaEvent
     config: LambdaConfig
+    _scope: Scope | None = None
 
-    @cached_property
+    @property
     def scope(self) -> Scope:
+        if self._scope is None:
+            self._scope = self._build()
+        return self._scope
+
+    def _build(self) -> Scope:
         try:
             scope: Scope = super().scope  # type: ignore[misc]
         except ValueError as exc:
@@ -63,7 +68,7 @@ class _Fixes:
 
     def bad_request(self, detail: str) -> dict[str, Any]:
         """The answer to a request that cannot be read, in the shape of this source of events."""
-        self.__dict__.setdefault("scope", {"aws.event": self.event})
+        self._scope = {"aws.event": self.event}
         problem = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail}
         return self(
             {

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -47,29 +47,45 @@ class _Entry:
         return name_of(self.work.func)
 
 
-@dataclass(slots=True, eq=False)
 class Lane:
-    """``remaining`` gives the seconds until the function's timeout; ``reserve_s`` of them are kept
-    for giving up in order. ``watch`` is called when there is something to watch over.
+    """The background tasks of one request. Made for every request, so it has to be cheap.
+
+    ``remaining`` gives the seconds until the function's timeout; ``reserve_s`` of them are kept
+    for giving up in order. ``watch`` is called when there is something to watch over, ``label``
+    when a line needs it.
     """
 
-    request_id: str
-    label: str
-    remaining: Callable[[], float]
-    reserve_s: float
-    watch: Callable[[Lane], None]
-    _entries: dict[int, _Entry] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _told: list[BaseException] = field(default_factory=list)
-    _closed: bool = False
-    ended: bool = False
+    __slots__ = (
+        "_closed", "_entries", "_lock", "_told", "_watch", "ended", "label", "remaining",
+        "request_id", "reserve_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request_id: str,
+        label: Callable[[], str],
+        remaining: Callable[[], float],
+        *,
+        reserve_s: float,
+        watch: Callable[[Lane], None],
+    ) -> None:
+        self.request_id = request_id
+        self.label = label
+        self.remaining = remaining
+        self.reserve_s = reserve_s
+        self.ended = False
+        self._watch = watch
+        self._entries: dict[int, _Entry] = {}
+        self._lock = threading.Lock()
+        self._told: list[BaseException] = []
+        self._closed = False
 
     def enrol(self, work: Iterable[Work]) -> None:
         """Take note of tasks before the first one starts."""
         with self._lock:
             for one in work:
                 self._entries.setdefault(id(one), _Entry(one))
-        self.watch(self)
+        self._watch(self)
 
     async def run(self, work: Work, call: Callable[[Any], Awaitable[None]]) -> None:
         """Run one task, unless its time is over; raises what the task raises."""
@@ -127,7 +143,7 @@ class Lane:
         if not running and not self.ended:
             self._tell(
                 "inline.lost",
-                f"! The work after the response of {self.label} {reason}.",
+                f"! The work after the response of {self.label()} {reason}.",
                 level=logging.ERROR,
                 reason="timeout",
             )
@@ -137,7 +153,7 @@ class Lane:
         if not any(_contains(exc, told) for told in self._told):
             self._tell(
                 "inline.failed",
-                f"! The work after the response of {self.label} failed: {exc!r}",
+                f"! The work after the response of {self.label()} failed: {exc!r}",
                 level=logging.ERROR,
                 exc_info=exc,
             )

@@ -32,7 +32,7 @@ def left() -> Left:
 
 @pytest.fixture
 def lane(left: Left) -> Lane:
-    return Lane("r-1", "GET /", left, reserve_s=1.0, watch=lambda lane: None)
+    return Lane("r-1", lambda: "GET /", left, reserve_s=1.0, watch=lambda lane: None)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_after_its_end_a_lane_has_nothing_to_say(lane, told) -> None:
 
 def test_a_task_that_was_not_enrolled_is_run_and_watched(left, told) -> None:
     watched: list[Lane] = []
-    lane = Lane("r-1", "GET /", left, reserve_s=1.0, watch=watched.append)
+    lane = Lane("r-1", lambda: "GET /", left, reserve_s=1.0, watch=watched.append)
     asyncio.run(lane.run(work(lambda: None), BackgroundTask.__call__))
     assert watched == [lane]
     assert told()[-1] == ("inline.succeeded", "app.work", None)

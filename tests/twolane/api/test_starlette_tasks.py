@@ -12,7 +12,7 @@ from twolane.api import inline, starlette_tasks
 
 
 def _lane() -> inline.Lane:
-    return inline.Lane("r-1", "GET /", lambda: 30.0, reserve_s=1.0, watch=lambda lane: None)
+    return inline.Lane("r-1", lambda: "GET /", lambda: 30.0, reserve_s=1.0, watch=lambda lane: None)
 
 
 def test_outside_of_a_request_of_ours_nothing_changes(caplog) -> None:
