@@ -92,7 +92,7 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
     """Run lines of the README, with this interpreter's environment in the place of `.venv`."""
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script.replace(".venv/bin", str(BIN))],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
         env=clean_environ(no_proxy="*"),
     )  # fmt: skip
 

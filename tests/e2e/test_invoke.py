@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 
@@ -11,10 +12,10 @@ from .conftest import BIN, ROOT, clean_environ, readme_blocks, shell
 
 
 def invoke(
-    function: str, event: str, *, given: str | None = None
+    function: str, event: str, *flags: str, given: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(BIN / "twolane"), "invoke", function, "--event", event],
+        [str(BIN / "twolane"), "invoke", function, "--event", event, *flags],
         input=given, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
         env=clean_environ(),
     )  # fmt: skip
@@ -76,3 +77,15 @@ def test_a_failed_function_is_an_exit_code() -> None:
     done = invoke("BeatFunction", "events/api-healthz.json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["errorType"] == "ConfigurationError"
+
+
+@pytest.mark.slow
+def test_the_parameter_asks_for_the_key_here_as_when_deployed() -> None:
+    event = json.loads((ROOT / "events" / "api-notify.json").read_text())
+    parameter = f"ApiKeySha256={hashlib.sha256(b'a-key').hexdigest()}"
+    statuses = []
+    for headers in ({}, {"x-api-key": "a-key"}):
+        event["headers"] |= headers
+        done = invoke("ApiFunction", "-", "--parameter", parameter, given=json.dumps(event))
+        statuses.append(json.loads(done.stdout)["statusCode"])
+    assert statuses == [401, 200]
