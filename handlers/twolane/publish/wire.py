@@ -5,11 +5,13 @@ from __future__ import annotations
 import select
 import socket
 import time
+from functools import cache
 from typing import TYPE_CHECKING, BinaryIO
 
 from twolane.publish.response import Response, read
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
     from twolane.publish.target import Endpoint
@@ -87,11 +89,16 @@ class Wire:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not endpoint.secure:
             return sock
-        import ssl
-
         try:
-            context = ssl.create_default_context(cafile=self._ca_bundle)
-            return context.wrap_socket(sock, server_hostname=endpoint.name)
+            return _tls(self._ca_bundle).wrap_socket(sock, server_hostname=endpoint.name)
         except BaseException:
             sock.close()
             raise
+
+
+@cache
+def _tls(ca_bundle: str | None) -> ssl.SSLContext:
+    """One for all connections: reading the certificates takes longer than a handshake."""
+    import ssl
+
+    return ssl.create_default_context(cafile=ca_bundle)
