@@ -65,7 +65,6 @@ class Emulator:
         self.mappings = Mappings()
         self.book = ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
-        self._moto = MotoProcess()
         self._launcher = _launcher(options)
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
@@ -91,7 +90,7 @@ class Emulator:
         self.aws_url = url_of(listener)
         self._stopping.push_async_callback(self._gateways.stop)
         self._keep_queues()
-        await self._moto.start(self.aws_url, persist=self.options.persist)
+        self._moto = MotoProcess(self.aws_url, persist=self.options.persist)
         self._stopping.push_async_callback(self._moto.stop)
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)

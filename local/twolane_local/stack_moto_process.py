@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
     Message = MutableMapping[str, Any]
 
+_QUEUE = "AWS::SQS::Queue"
 #: Headers that belong to one connection (RFC 9110, 7.6.1); each side makes its own.
 _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer",
                   b"upgrade", b"content-length", b"expect", b"proxy-connection"})  # fmt: skip
+
+
+def needs_moto(template: Mapping[str, Any]) -> bool:
+    """Whether anything in it works in moto: its queues are only names there."""
+    kinds = {resource["Type"] for resource in template["Resources"].values()}
+    rest = ("Identities", "Notifications", "Rules", "Subscriptions")
+    return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
 
 
 class MotoProcess:
@@ -28,37 +36,31 @@ class MotoProcess:
     stack's creation on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: str, *, persist: Path | None = None) -> None:
+        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables."""
+        self._arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
         self._process: asyncio.subprocess.Process | None = None
-        self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._port: asyncio.Task[int] | None = None
         self._lock = asyncio.Lock()
+        self._stack: tuple[str, Mapping[str, Any]] | None = None
         self._created = asyncio.Event()
-        self._starting: asyncio.Task[None] | None = None
 
-    async def start(self, endpoint: str, *, persist: Path | None = None) -> None:
-        """Returns once the process runs, well before it answers.
-
-        ``endpoint`` is the emulator's own, where queues are; ``persist`` a directory that keeps
-        DynamoDB's tables.
-        """
-        arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
+    async def _start(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "twolane_local.stack_moto_child", *arguments,
+            sys.executable, "-m", "twolane_local.stack_moto_child", *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
             limit=1 << 24,
         )  # fmt: skip
-        self._starting = asyncio.create_task(self._await_port())
+        port: int = (await self._line())["port"]
+        return port
 
-    async def _await_port(self) -> None:
-        try:
-            answer = await self._line()
-        except LocalError as error:
-            self._port.set_exception(error)
-            self._port.exception()  # seen: whoever needs moto meets it again
-        else:
-            self._port.set_result(answer["port"])
+    async def _running(self) -> int:
+        """The process's port; starts it if it does not run."""
+        if self._port is None:
+            self._port = asyncio.create_task(self._start())
+        return await asyncio.shield(self._port)
 
     async def _line(self) -> dict[str, Any]:
         line = await self._streams()[0].readline()
@@ -73,9 +75,20 @@ class MotoProcess:
         return self._process.stdout, self._process.stdin
 
     async def create(self, name: str, template: Mapping[str, Any]) -> None:
-        """Create or update the stack; raises ``LocalError``."""
-        await self._command(name, template)
-        self._created.set()
+        """Create or update the stack; raises ``LocalError``.
+
+        Where nothing in it needs moto, the process is left alone until something asks for it.
+        """
+        self._stack = (name, template)
+        self._created.clear()
+        if self._port is not None or needs_moto(template):
+            await self._create_now()
+
+    async def _create_now(self) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await self._command(*stack)
+            self._created.set()
 
     async def values(
         self,
@@ -100,7 +113,7 @@ class MotoProcess:
         return {key: answers[output] for output, key in keys.items()}
 
     async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        await asyncio.shield(self._port)
+        await self._running()
         async with self._lock:
             commands = self._streams()[1]
             commands.write(json.dumps({"name": name, "template": template}).encode() + b"\n")
@@ -113,7 +126,8 @@ class MotoProcess:
 
     async def deliver(self, arn: str, body: str) -> None:
         """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
-        await asyncio.shield(self._port)
+        await self._create_now()
+        await self._running()
         async with self._lock:
             commands = self._streams()[1]
             commands.write(json.dumps({"deliver": arn, "body": body}).encode() + b"\n")
@@ -126,8 +140,11 @@ class MotoProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
+        if self._port is not None:
+            self._port.cancel()
+            await asyncio.wait([self._port])
+            if not self._port.cancelled():
+                self._port.exception()  # seen: whoever needed the process has met it
 
     async def __call__(
         self,
@@ -136,8 +153,9 @@ class MotoProcess:
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         body = await _read(receive)
+        await self._create_now()
         await self._created.wait()  # a function may call before its table is there
-        port = await asyncio.shield(self._port)
+        port = await self._running()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(_head(scope, len(body)) + body)

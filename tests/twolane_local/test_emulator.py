@@ -114,7 +114,8 @@ def test_the_whole_way(tmp_path: Path, in_process: bool) -> None:
             answer = (await client.get("/")).json()
             assert answer["store"] == emulator.addresses.store
             assert (answer["pid"] == os.getpid()) is in_process
-            assert (await client.get("/table")).json() == {"items": 1}
+            table = (await client.get("/table")).json()
+            assert table == {"items": 1}, [e for e in emulator.journal if e.data.get("error")]
             await client.post("/send", content="work", headers={"content-type": "text/plain"})
             await until(emulator, "message.deleted")
             await client.post("/send", content="fail", headers={"content-type": "text/plain"})
