@@ -13,6 +13,7 @@ from celery import Celery
 from celery.app.task import Context
 from fastapi import FastAPI, Request
 
+from twolane.api import ApiHandler
 from twolane.http.problems import install_problems
 from twolane.router import tasks_router
 
@@ -269,3 +270,35 @@ async def test_delete_answers_with_what_the_revoke_made_of_it(
     monkeypatch.setattr(celery.control, "revoke", celery.backend.mark_as_revoked)
     answer = await call(api, "DELETE")
     assert (answer.status_code, answer.json()["state"]) == (202, "REVOKED")
+
+
+HTTP_EVENT = {
+    "version": "2.0",
+    "routeKey": "$default",
+    "rawPath": f"/tasks/{ID}/events",
+    "rawQueryString": "",
+    "headers": {"host": "api.test", "accept": "text/event-stream"},
+    "requestContext": {
+        "http": {
+            "method": "GET",
+            "path": f"/tasks/{ID}/events",
+            "protocol": "HTTP/1.1",
+            "sourceIp": "127.0.0.1",
+            "userAgent": "test",
+        },
+        "stage": "$default",
+        "requestId": "r-1",
+    },
+    "isBase64Encoded": False,
+}
+
+
+def test_on_lambda_a_stream_ends_at_once_with_what_is_known(api: FastAPI, celery: Celery) -> None:
+    store(celery, {"current": 1}, "PROGRESS")
+    handler = ApiHandler(api, lifespan="off")
+    answer = handler(HTTP_EVENT, None)
+    handler.close()
+    assert answer["statusCode"] == 200
+    assert answer["headers"]["content-type"].startswith("text/event-stream")
+    assert answer["body"].count("event: ") == 1
+    assert '"state":"PROGRESS"' in answer["body"]
