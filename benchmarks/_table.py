@@ -60,14 +60,11 @@ def report(title: str, rows: Iterable[Row], *, as_json: bool) -> None:
     width = max((len(each.name) for each in rows), default=0)
     print(f"\n{title}")
     for each in rows:
-        value = (
-            "-"
-            if each.value is None
-            else f"{each.value:,.3g}"
-            if each.value < 100
-            else f"{each.value:,.0f}"
-        )
         verdict = {None: "", True: "holds", False: "DOES NOT HOLD"}[each.holds]
-        print(
-            f"  {each.name:<{width}}  {value:>10} {each.unit:<8} {each.target or '':<12} {verdict}".rstrip()
-        )
+        cells = (f"{each.name:<{width}}", _figure(each.value), f"{each.unit:<8}")
+        print("  ".join(["", *cells, f"{each.target or '':<12}", verdict]).rstrip())
+
+
+def _figure(value: float | None) -> str:
+    text = "-" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{text:>10}"
