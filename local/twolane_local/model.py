@@ -29,6 +29,7 @@ class FunctionSpec:
     reserved_concurrency: int | None = None
     event_invoke: Mapping[str, Any] = field(default_factory=dict)
     dead_letter_arn: str | None = None
+    log_format: str = "Text"  # or "JSON"
 
     @property
     def arn(self) -> str:
