@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from twolane.state.memory import MemoryStore
+from twolane.worker.lease import (
+    DEDUPLICATION_S,
+    Delivery,
+    Lease,
+    Leases,
+    LeaseState,
+    delivery_of,
+    lease_key,
+    prior_key,
+    read_lease,
+    write_lease,
+)
+
+FIRST = Delivery("receipt-1", "m1", "p1")
+AGAIN = Delivery("receipt-2", "m1", "p1")
+COPY = Delivery("receipt-3", "m2", "p1")
+OTHER = Delivery("receipt-4", "m3", "p2")
+KEEP_S = 86_400.0
+
+
+class Hands:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def store(clock: Hands) -> MemoryStore:
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+def leases(store: MemoryStore, clock: Hands) -> Leases:
+    return Leases(store, clock, KEEP_S)
+
+
+def running(delivery: Delivery, clock: Hands, lasts_s: float = 60.0) -> Lease:
+    return write_lease(
+        LeaseState.RUNNING, delivery, since=clock.now, until=clock.now + lasts_s, worker="w1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({}, "twolane:lease:t"),
+        ({"retries": 0, "replaced_task_nesting": 0, "parent_id": None}, "twolane:lease:t"),
+        ({"retries": 2}, "twolane:lease:t:2:0"),
+        ({"replaced_task_nesting": 1}, "twolane:lease:t:0:1"),
+        ({"parent_id": "p"}, "twolane:lease:t<p"),
+        ({"retries": 1, "parent_id": "p"}, "twolane:lease:t:1:0<p"),
+    ],
+)
+def test_each_piece_of_work_has_its_key(headers: dict[str, Any], key: str) -> None:
+    assert lease_key(headers, "t") == key
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({"retries": 0}, None),
+        ({"retries": 1, "parent_id": "t"}, "twolane:lease:t"),
+        ({"retries": 2, "parent_id": "t"}, "twolane:lease:t:1:0<t"),
+        ({"retries": 1, "parent_id": "p"}, "twolane:lease:t<p"),
+    ],
+)
+def test_a_retry_knows_the_attempt_before_it(headers: dict[str, Any], key: str | None) -> None:
+    assert prior_key(headers, "t") == key
+
+
+def test_a_delivery_is_named_by_its_receipt() -> None:
+    one = delivery_of("AQEB…", "m1", {"delivery_tag": "d1"})
+    assert (one.message, one.publish) == ("m1", "d1")
+    assert one.holder == delivery_of("AQEB…", "m1", {}).holder != delivery_of("x", "m1", {}).holder
+    assert delivery_of("x", "m1", {}).publish == "m1"
+
+
+def test_a_lease_is_stored_as_json(clock: Hands) -> None:
+    lease = running(FIRST, clock)
+    assert json.loads(lease.text) == {
+        "state": "running",
+        "holder": "receipt-1",
+        "message": "m1",
+        "publish": "p1",
+        "since": 1000.0,
+        "until": 1060.0,
+        "worker": "w1",
+    }
+    assert read_lease(lease.text) == lease
+    assert read_lease(None) is None
+
+
+def test_only_one_takes_a_lease(leases: Leases, clock: Hands) -> None:
+    mine, theirs = running(FIRST, clock), running(AGAIN, clock)
+    assert leases.take("k", None, mine) is None
+    assert leases.take("k", None, theirs) == mine
+
+
+def test_a_lease_that_ran_out_is_taken_over(
+    leases: Leases, store: MemoryStore, clock: Hands
+) -> None:
+    old = running(FIRST, clock, lasts_s=10)
+    assert leases.take("k", None, old) is None
+    store.put("k", old.text, ttl_s=100)  # as a store that forgets late
+    clock.now += 11
+    new = running(AGAIN, clock)
+    assert leases.take("k", None, new) is None
+    # The one that was frozen meanwhile cannot end or release what is not its own any more.
+    assert leases.end("k", old, LeaseState.DONE) is False
+    leases.release("k", old)
+    assert store.get_many(["k"]) == {"k": new.text}
+    assert leases.end("k", new, LeaseState.DONE) is True
+
+
+@pytest.mark.parametrize(
+    ("delivery", "after_s", "stands"),
+    [
+        (AGAIN, 1, True),
+        (AGAIN, KEEP_S - 1, True),
+        (COPY, KEEP_S - 1, True),
+        (OTHER, DEDUPLICATION_S - 1, True),
+        (OTHER, DEDUPLICATION_S + 1, False),
+    ],
+)
+def test_finished_work_stands_in_the_way(  # noqa: PLR0917 - three fixtures and three values
+    leases: Leases,
+    store: MemoryStore,
+    clock: Hands,
+    delivery: Delivery,
+    after_s: float,
+    stands: bool,
+) -> None:
+    held = running(FIRST, clock)
+    leases.take("k", None, held)
+    leases.end("k", held, LeaseState.DONE)
+    clock.now += after_s
+    seen = read_lease(store.get_many(["k"])["k"])
+    assert (leases.obstacle(seen, delivery) is not None) is stands
+    wanted = running(delivery, clock)
+    assert (leases.take("k", seen if not stands else None, wanted) is None) is not stands
+
+
+def test_rejected_work_stands_in_its_own_message_s_way(leases: Leases, clock: Hands) -> None:
+    rejected = write_lease(LeaseState.REJECTED, FIRST, since=clock.now, until=clock.now + 9)
+    assert leases.obstacle(rejected, AGAIN) == rejected
+    assert leases.obstacle(rejected, COPY) is None  # redriven: a new message
+
+
+def test_running_work_stands_in_others_way(leases: Leases, clock: Hands) -> None:
+    lease = running(FIRST, clock, lasts_s=5)
+    assert leases.obstacle(lease, FIRST) is None
+    assert leases.obstacle(lease, AGAIN) == lease
+    assert leases.obstacle(lease, AGAIN, only_running=True) == lease
+    clock.now += 5
+    assert leases.obstacle(lease, AGAIN) is None
+    done = write_lease(LeaseState.DONE, FIRST, since=clock.now, until=clock.now + 9)
+    assert leases.obstacle(done, AGAIN, only_running=True) is None
+
+
+def test_released_work_can_be_taken_at_once(leases: Leases, clock: Hands) -> None:
+    held = running(FIRST, clock)
+    leases.take("k", None, held)
+    leases.release("k", held)
+    assert leases.take("k", None, running(AGAIN, clock)) is None
