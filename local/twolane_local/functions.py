@@ -248,9 +248,17 @@ class Functions:
         return sum(len(pool) for pool in self._pools.values())
 
     async def invoke(
-        self, function: str, event: bytes, *, request_id: str | None = None
+        self,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
     ) -> Invocation:
-        return await self.submit(function, event, request_id=request_id).done
+        """As ``Invoker`` says; ``client_context`` is JSON text, for the handler's context."""
+        return await self.submit(
+            function, event, request_id=request_id, client_context=client_context
+        ).done
 
     def submit(
         self,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twolane_local.invoke import Invoker
     from twolane_local.journal import Journal
     from twolane_local.mapping.registry import Mappings
-    from twolane_local.model import QueueMappingSpec, Stack
+    from twolane_local.model import QueueMappingSpec, ScheduleSpec, Stack
     from twolane_local.queues.core import QueueService
     from twolane_local.schedules.book import ScheduleBook
 
@@ -46,7 +46,7 @@ class Sources:
         self._failed = failed
         self._running: dict[tuple[str, str], tuple[str, Mapping, asyncio.Task[Any]]] = {}
         self._schedules: asyncio.Task[Any] | None = None
-        self._scheduled: object = None
+        self._scheduled: tuple[ScheduleSpec, ...] | None = None
 
     async def apply(self, stack: Stack) -> None:
         """Run what the stack asks for; a changed mapping first ends the batches it has."""
@@ -61,15 +61,19 @@ class Sources:
                 mapping = Mapping(spec, self._queues, self._invoker, self._clock, self._journal)
                 identity = self._mappings.add(mapping)
                 self._running[key] = (identity, mapping, self._run(mapping.run()))
-        if stack.schedules != self._scheduled or self._schedules is None:
+        if self._schedules is None or stack.schedules != self._scheduled:
             await self._reschedule(stack)
 
     async def _reschedule(self, stack: Stack) -> None:
         await _cancel(self._schedules)
-        if self._scheduled is not None:
-            for schedule in list(self._book):
+        # Those of the former template only: functions make schedules too, by the API.
+        former = {(spec.source, spec.name) for spec in self._scheduled or ()}
+        for schedule in list(self._book):
+            if (schedule.source, schedule.name) in former:
                 self._book.remove(schedule)
         self._scheduled = stack.schedules
+        for group in stack.schedule_groups:
+            self._book.groups.setdefault(group, self._clock.time())
         source = ScheduleSource(
             stack.schedules,
             self._asynchronous,

@@ -57,6 +57,10 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         queues=tuple(_queues(template, names)),
         mappings=tuple(_mappings(template, names, complain)),
         schedules=tuple(_schedules(template, names)),
+        schedule_groups=tuple(
+            names.name(logical_id)
+            for logical_id, _ in _of_type(template, "AWS::Scheduler::ScheduleGroup")
+        ),
         outputs={
             name: local_address(names.resolve(value), facts)
             for name, value in template.outputs.items()

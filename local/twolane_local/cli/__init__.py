@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "up": "Start everything that the template asks for, on this machine.",
     "invoke": "Invoke one function once, print its response.",
+    "schedules": "List what beat sends next, send one now, or write one schedule for each entry.",
     "env": "Print the exports that point the AWS tools at the emulator.",
     "template": "Print the template expanded to CloudFormation, for linters.",
 }

@@ -70,6 +70,7 @@ def record(journal: Journal, function: str, request_id: str | None, line: bytes)
     if fields is None:
         journal.record("log", function=function, request_id=request_id, line=text)
         return
+    fields.pop("_aws", None)  # CloudWatch's embedded metric format: not for people
     kind = fields.pop("event", None)
     known = kind if isinstance(kind, str) and kind in KINDS else "log"
     named: dict[str, Any] = {"request_id": request_id}
