@@ -98,6 +98,7 @@ class Stack:
     queues: tuple[QueueSpec, ...] = ()
     mappings: tuple[QueueMappingSpec, ...] = ()
     schedules: tuple[ScheduleSpec, ...] = ()
+    schedule_groups: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     #: The template that moto gets: what the emulator owns is taken out, references rewritten.
     moto_template: Mapping[str, Any] = field(default_factory=dict)
