@@ -135,7 +135,7 @@ def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, 
     """The service and region that a call is for; an empty service where nothing says so."""
     authorization = headers.get("authorization", "")
     if "X-Amz-Credential=" in query:
-        authorization = f"Credential={parse_qs(query)['X-Amz-Credential'][0]}"
+        authorization = f"Credential={parse_qs(query).get('X-Amz-Credential', [''])[0]}"
     if (signed := _CREDENTIAL.search(authorization)) is not None:
         return signed["service"].lower(), signed["region"]
     form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")

@@ -140,8 +140,9 @@ class LambdaApi:
                 "The resource you requested does not exist.",
             )  # fmt: skip
         if request.method == "PUT":
+            _check_payload(request.body, SYNC_LIMIT)
             changes = json.loads(request.body or b"{}")
-            if set(changes) - {"Enabled", "FunctionName"}:
+            if not isinstance(changes, dict) or set(changes) - {"Enabled", "FunctionName"}:
                 raise _RefusedError(
                     400, "InvalidParameterValueException",
                     "Here only Enabled can be changed; change the rest in the template.",
@@ -218,7 +219,7 @@ def _check_payload(body: bytes, limit: int) -> None:
         return
     try:
         json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _RefusedError(
             400, "InvalidRequestContentException",
             f"Could not parse request body into json: {error}",

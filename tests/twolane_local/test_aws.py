@@ -342,6 +342,7 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/{}/aws4_request, S
         ({}, "/123456789012/q", "", ""),
         ({"content-type": "application/x-www-form-urlencoded"}, "/bucket/key", "", ""),
         ({"authorization": "Bearer x"}, "/", "", ""),
+        ({}, "/", "X-Amz-Credential=", ""),
     ],
 )
 def test_whom_a_call_is_for(headers, path, query, service):

@@ -138,6 +138,8 @@ def test_errors_before_the_function_is_reached(invoke):
     assert body["Message"].endswith("function:f:prod")
     assert refused(invoke("f", b"{not json"))[:2] == (400, "InvalidRequestContentException")
     assert refused(invoke("f", b"\xff"))[:2] == (400, "InvalidRequestContentException")
+    deep = b"[" * 200_000
+    assert refused(invoke("f", deep))[:2] == (400, "InvalidRequestContentException")
     assert refused(invoke("a%20b"))[:2] == (400, "InvalidParameterValueException")
     assert refused(invoke("f", x_amz_invocation_type="Later"))[:2] == (
         400, "InvalidParameterValueException",
@@ -220,4 +222,6 @@ def test_event_source_mappings_are_listed_and_switched():
     )
     assert not mapping.enabled
     assert call("PUT", f"/{identity}", b'{"BatchSize":1}')[0] == 400
+    assert call("PUT", f"/{identity}", b"[")[0] == 400
+    assert call("PUT", f"/{identity}", b"[]")[0] == 400
     assert call("GET", f"/{'0' * 36}")[0] == 404

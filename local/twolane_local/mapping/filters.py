@@ -64,6 +64,6 @@ def _parse(body: str) -> Any:
     """
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, (dict, list)) else None

@@ -58,6 +58,7 @@ class Mapping:
         self._batcher = Batcher(spec, queues, wanted, self._discard)
         self._scaling = Scaling(spec.maximum_concurrency, clock.time())
         self._under_way = 0
+        self._polling = False
         self._changed = asyncio.Event()
         self._enabled = asyncio.Event()
         self.enabled = spec.enabled
@@ -85,13 +86,20 @@ class Mapping:
         """Poll, invoke, delete, until cancelled."""
         async with asyncio.TaskGroup() as batches:
             while True:
+                self._polling = False
+                self._changed.set()
                 await self._enabled.wait()
+                self._polling = True
                 try:
                     await self._room()
                     batch = await self._batcher.gather()
                 except QueueDoesNotExistError:
                     self._log("ERROR", f"queue {self._queue} does not exist; waiting for it")
                     await self._queues.exists(self._queue)
+                    continue
+                except SqsError as error:
+                    self._log("ERROR", f"cannot receive, and tries again in 1 s: {error.message}")
+                    await self._clock.sleep(1.0)
                     continue
                 if batch:
                     self._under_way += 1
@@ -100,7 +108,7 @@ class Mapping:
     async def drain(self) -> None:
         """Stop taking messages and return once no batch is under way."""
         self.enabled = False
-        while self._under_way:
+        while self._under_way or self._polling:
             self._changed.clear()
             await self._changed.wait()
 

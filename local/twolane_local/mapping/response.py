@@ -42,7 +42,7 @@ class _MalformedError(Exception):
 def _identifiers(payload: bytes, message_ids: Collection[str]) -> list[str]:
     try:
         response = json.loads(payload) if payload.strip() else None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _MalformedError("the response is not JSON") from None
     if response is None:
         return []

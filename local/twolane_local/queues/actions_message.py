@@ -148,6 +148,8 @@ async def receive_message(queues: QueueService, params: Params) -> dict[str, Any
         left = deadline - queues.clock.time()
         if received or left <= 0 or not await queues.wait(name, left):
             break
+        # Others may have been faster, or a FIFO queue has all in flight that it may have.
+        await queues.clock.sleep(0)
     if not received:
         return {}
     return {"Messages": [_shown(one, system, user) for one in received]}

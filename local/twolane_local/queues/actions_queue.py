@@ -188,7 +188,7 @@ def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str
         raise InvalidParameterValueError("Actions and AWSAccountIds must not be empty.")
     queue = queues.get(name)
     policy = _policy(queue.attributes.get("Policy"), queue.arn)
-    if any(statement["Sid"] == label for statement in policy["Statement"]):
+    if any(statement.get("Sid") == label for statement in policy["Statement"]):
         raise InvalidParameterValueError(
             f"Value {label} for parameter Label is invalid. Reason: Already exists."
         )
@@ -224,6 +224,8 @@ def remove_permission(queues: QueueService, params: Params, _base: str) -> dict[
 def _policy(document: str | None, arn: str) -> dict[str, Any]:
     if document:
         parsed: dict[str, Any] = json.loads(document)
-        parsed.setdefault("Statement", [])
+        statements = parsed.get("Statement", [])
+        # A policy's one statement may stand there without a list around it.
+        parsed["Statement"] = [statements] if isinstance(statements, dict) else list(statements)
         return parsed
     return {"Version": "2012-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}

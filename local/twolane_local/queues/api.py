@@ -70,7 +70,7 @@ class SqsApi:
         try:
             try:
                 params = json.loads(request.body or b"{}")
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise MalformedInputError from None
             if not isinstance(params, dict):
                 raise MalformedInputError

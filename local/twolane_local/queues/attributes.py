@@ -123,7 +123,7 @@ def _normal(name: str, value: str) -> str:
 def _document(name: str, value: str) -> dict[str, Any]:
     try:
         parsed = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
         raise _invalid(name, value, f"{name} is not a valid JSON map.")

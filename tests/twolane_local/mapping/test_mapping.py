@@ -280,6 +280,39 @@ def test_a_backlog_that_nobody_wants_leaves_others_their_turn(world):
     run(world, scenario, filter_patterns=({"body": {"n": [1]}},))
 
 
+def test_a_mapping_outlives_the_limit_of_messages_in_flight(world, monkeypatch):
+    monkeypatch.setattr("twolane_local.queues.core.IN_FLIGHT_LIMIT", 5)
+
+    async def scenario(here, mapping):
+        async def function(event):
+            await here.clock.sleep(2)
+
+        here.function = function
+        here.send(*map(str, range(12)))
+        await here.clock.sleep(60)
+        assert sorted(here.all_bodies(), key=int) == [str(number) for number in range(12)]
+        assert here.left() == []
+        assert "cannot receive" in here.kinds("log")[0].data["message"]
+
+    run(world, scenario)
+
+
+def test_a_fifo_queue_at_that_limit_is_no_busy_loop(world, monkeypatch):
+    monkeypatch.setattr("twolane_local.queues.core.IN_FLIGHT_LIMIT", 2)
+
+    async def scenario(here, mapping):
+        async def function(event):
+            await here.clock.sleep(2)
+
+        here.function = function
+        for number in range(6):
+            here.send(str(number), group_id=f"g{number}")
+        await here.clock.sleep(60)
+        assert sorted(here.all_bodies()) == [str(number) for number in range(6)]
+
+    run(world, scenario, attributes=FIFO, name="q.fifo")
+
+
 def test_a_visibility_timeout_of_zero_still_invokes(world):
     async def scenario(here, mapping):
         here.send("a")
@@ -511,6 +544,40 @@ def test_draining_waits_for_what_is_under_way(world):
         assert here.left() == []
 
     run(world, scenario)
+
+
+def test_draining_sends_the_batch_that_is_being_gathered(world):
+    async def scenario(here, mapping):
+        here.send("a")
+        await here.clock.sleep(1)
+        await mapping.drain()
+        assert here.events == [(1, ["a"])]
+        assert here.left() == []
+
+    run(world, scenario, batch_size=100, batching_window_s=60)
+
+
+def test_what_was_left_over_too_long_is_received_again(world):
+    """Two batches take longer than the visibility timeout, and the third waits for them."""
+
+    async def scenario(here, mapping):
+        async def function(event):
+            queue = here.queues.settled("q")
+            for one in event["Records"]:
+                assert queue.find(one["receiptHandle"]).receipt == one["receiptHandle"]
+            await here.clock.sleep(100 if len(here.events) <= 2 else 0)
+
+        here.function = function
+        here.send(*["x" * 1_000_000] * 13)
+        await here.clock.sleep(300)
+        assert [len(bodies) for bodies in here.bodies()][:2] == [6, 6]
+        assert here.left() == []
+        assert not here.kinds("log")
+
+    run(
+        world, scenario, batch_size=100, batching_window_s=1, maximum_concurrency=2,
+        attributes={"VisibilityTimeout": "60"},
+    )  # fmt: skip
 
 
 def test_one_queue_may_feed_two_mappings(world):

@@ -142,3 +142,10 @@ def test_a_queue_that_is_deleted_or_purged(call, queues):
     assert call("DeleteQueue", QueueUrl=URL) == {}
     error, _ = call("GetQueueUrl", 400, QueueName="q")
     assert error["__type"] == "com.amazonaws.sqs#QueueDoesNotExist"
+
+
+def test_a_policy_of_one_statement_without_a_list_takes_another(call, queues):
+    queues.create("q", {"Policy": '{"Statement":{"Effect":"Allow"}}'})
+    call("AddPermission", QueueUrl=URL, Label="l", AWSAccountIds=["1"], Actions=["SendMessage"])
+    policy = json.loads(queues.get("q").attributes["Policy"])
+    assert [statement.get("Sid") for statement in policy["Statement"]] == [None, "l"]

@@ -73,7 +73,7 @@ def test_what_sqs_refuses_is_refused(call, queues, action, params, kind):
 
 
 def test_a_body_that_is_no_json_object_is_refused(queues):
-    for body in (b"[", b"[]"):
+    for body in (b"[", b"[]", b"[" * 200_000, b"\xff"):
         request = AwsRequest("POST", "/", "", {"x-amz-target": "AmazonSQS.ListQueues"}, body)
         response = asyncio.run(SqsApi(queues)(request))
         assert response.status == 400
