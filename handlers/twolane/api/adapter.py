@@ -60,13 +60,13 @@ class ApiHandler(Mangum):
             [*TEXT_MIME_TYPES] if text_mime_types is None else text_mime_types,
             exclude_headers,
         )
+        environ = os.environ if environ is None else environ
         logs.configure()
-        _quieten(logging.getLogger("mangum"))
+        if "AWS_LAMBDA_FUNCTION_NAME" in environ:
+            _quieten(logging.getLogger("mangum"))
         self._publisher_installed = False
         self._install_publisher()
-        self._engine = Engine(
-            app, lifespan, inline_reserve_s, os.environ if environ is None else environ
-        )
+        self._engine = Engine(app, lifespan, inline_reserve_s, environ)
 
     def _setup_event_loop(self) -> None:
         """Mangum's own loop is never made: the engine has one."""
@@ -113,7 +113,7 @@ class ApiHandler(Mangum):
 
 
 def _quieten(log: logging.Logger) -> None:
-    # Mangum logs each request at INFO, on the way to the response, as the access log of whatever
-    # sent the event does. A level that somebody has set stays.
+    # Our log level lets INFO pass there, at which Mangum logs each request, as the access log of
+    # whatever sent the event does. A level that somebody has set stays.
     if log.level == logging.NOTSET:
         log.setLevel(logging.WARNING)

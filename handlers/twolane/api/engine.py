@@ -63,7 +63,7 @@ class Engine:
 
     def _begin(self) -> None:
         # The lifespan first: an init that fails must not leave a registered extension behind.
-        if not in_a_loop():
+        if not (self._lifespan.started or in_a_loop()):
             self._lifespan.start()
         if "AWS_LAMBDA_RUNTIME_API" in self._environ:
             self._termination.install()

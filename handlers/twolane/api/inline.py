@@ -207,7 +207,7 @@ class Lane:
 
     def _tell(self, event: str, message: str, entry: _Entry | None = None, **fields: Any) -> None:
         if entry is not None:
-            fields["task"] = entry.name
+            fields["taskName"] = entry.name
         emit(logger, event, message, requestId=self.request_id, **fields)
 
 

@@ -43,7 +43,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[Any, ...]]
     def told() -> list[tuple[Any, ...]]:
         fields = [record.twolane for record in caplog.records if hasattr(record, "twolane")]
         assert all(field["requestId"] == "r-1" for field in fields)
-        return [(f["event"], f.get("task"), f.get("reason")) for f in fields]
+        return [(f["event"], f.get("taskName"), f.get("reason")) for f in fields]
 
     return told
 

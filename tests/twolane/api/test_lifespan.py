@@ -44,6 +44,20 @@ def test_an_application_without_a_lifespan_is_served(api, http_event, context, a
     assert api(app, lifespan=mode)(http_event(), context)["body"] == "ok"
 
 
+def test_a_lifespan_that_is_off_is_never_asked_for(api, http_event, context) -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await _answer(send)
+
+    handler = api(app, lifespan="off")
+    handler(http_event(), context)
+    handler.close()
+    assert [scope["type"] for scope in scopes] == ["http"]
+    assert "state" not in scopes[0]
+
+
 @pytest.mark.parametrize("app", [unsupporting, refusing, raising, failing])
 def test_a_lifespan_that_has_to_be_on_and_is_not_fails_the_init(api, app) -> None:
     """Mangum serves the application all the same when it raises; uvicorn does not start."""

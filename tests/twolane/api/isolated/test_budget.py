@@ -51,12 +51,12 @@ def test_a_task_that_blocks_everything_takes_nothing_with_it(service, environmen
 
     assert invocation.response["body"] == "ok"
     deferred = env.line("inline.deferred")
-    assert deferred["task"] == "app.send"
+    assert deferred["taskName"] == "app.send"
     assert deferred["taskId"]
     lost = env.line("inline.lost", reason="not started")
-    assert lost["task"] == "served.plain"
+    assert lost["taskName"] == "served.plain"
     killed = env.line("inline.lost", reason="timeout")
-    assert killed["task"] == "served.blocking"
+    assert killed["taskName"] == "served.blocking"
     assert time.time() < invocation.deadline, "said too late: Lambda has killed it by now"
     assert {line["requestId"] for line in (deferred, lost, killed)} == {invocation.request_id}
 
