@@ -18,6 +18,8 @@ import httptools
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twolane_local.environments import Work
+
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_RESPONSE = 6 * 1024 * 1024
 
@@ -188,3 +190,21 @@ async def serve(calls: Calls) -> tuple[asyncio.Server, int]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(calls), "127.0.0.1", 0)
     return server, int(server.sockets[0].getsockname()[1])
+
+
+def next_headers(work: Work, function_arn: str) -> bytes:
+    """What stands in the header of an invocation that the runtime gets.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next
+    """
+    lines = (
+        f"Lambda-Runtime-Aws-Request-Id: {work.request_id}\r\n"
+        f"Lambda-Runtime-Deadline-Ms: {work.deadline_ms}\r\n"
+        f"Lambda-Runtime-Invoked-Function-Arn: {work.invoked_arn or function_arn}\r\n"
+        f"Lambda-Runtime-Trace-Id: {work.trace_id}\r\n"
+    )
+    if work.client_context:
+        # JSON is ASCII once it is escaped, and has no line ends: nothing can be smuggled in.
+        context = json.dumps(json.loads(work.client_context))
+        lines += f"Lambda-Runtime-Client-Context: {context}\r\n"
+    return lines.encode("latin-1", "replace")

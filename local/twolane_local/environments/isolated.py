@@ -116,7 +116,7 @@ class IsolatedEnvironment:
             cold=self._cold,
         )
         self._extensions.tell(work)
-        runtime.send(200, work.event, _next_headers(work, self._spec))
+        runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
 
     async def stop(self) -> None:
         self._stopping = True
@@ -341,16 +341,3 @@ class IsolatedEnvironment:
         if self._memory_timer is not None:
             self._memory_timer.cancel()
             self._memory_timer = None
-
-
-def _next_headers(work: Work, spec: FunctionSpec) -> bytes:
-    """https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next"""
-    lines = (
-        f"Lambda-Runtime-Aws-Request-Id: {work.request_id}\r\n"
-        f"Lambda-Runtime-Deadline-Ms: {work.deadline_ms}\r\n"
-        f"Lambda-Runtime-Invoked-Function-Arn: {work.invoked_arn or spec.arn}\r\n"
-        f"Lambda-Runtime-Trace-Id: {work.trace_id}\r\n"
-    )
-    if work.client_context:
-        lines += f"Lambda-Runtime-Client-Context: {work.client_context}\r\n"
-    return lines.encode("latin-1", "replace")
