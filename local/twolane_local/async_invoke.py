@@ -36,6 +36,15 @@ MAXIMUM_AGE_S = 21_600
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """An event that was accepted."""
+
+    request_id: str
+    payload: bytes
+    client_context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How an asynchronous invocation ended, after all its tries.
 
@@ -43,8 +52,7 @@ class Ended:
     function was throttled every time.
     """
 
-    request_id: str
-    payload: bytes
+    asked: Asked
     condition: str
     tries: int
     last: Invocation | None
@@ -74,10 +82,11 @@ class AsyncInvocations:
         self._clock, self._journal, self._deliver = clock, journal, deliver
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, function: str, payload: bytes) -> str:
+    def submit(self, function: str, payload: bytes, *, client_context: str = "") -> str:
         """Accept an event for ``function``; gives the request id."""
         request_id = str(uuid.uuid4())
-        task = asyncio.create_task(self._run(self._functions[function], payload, request_id))
+        asked = Asked(request_id, payload, client_context)
+        task = asyncio.create_task(self._run(self._functions[function], asked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return request_id
@@ -88,7 +97,7 @@ class AsyncInvocations:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, spec: FunctionSpec, payload: bytes, request_id: str) -> None:
+    async def _run(self, spec: FunctionSpec, asked: Asked) -> None:
         retries = int(spec.event_invoke.get("MaximumRetryAttempts", len(RETRY_AFTER_S)))
         max_age = float(spec.event_invoke.get("MaximumEventAgeInSeconds", MAXIMUM_AGE_S))
         accepted = self._clock.time()
@@ -98,7 +107,12 @@ class AsyncInvocations:
         condition = "RetriesExhausted"
         while tries <= retries:
             try:
-                last = await self._invoker.invoke(spec.name, payload, request_id=request_id)
+                last = await self._invoker.invoke(
+                    spec.name,
+                    asked.payload,
+                    request_id=asked.request_id,
+                    client_context=asked.client_context,
+                )
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
             except Exception as error:  # noqa: BLE001 - a system error is tried again like a throttle
@@ -122,9 +136,7 @@ class AsyncInvocations:
                 condition = "EventAgeExceeded"
                 break
             await self._clock.sleep(pause)
-        await self._finish(
-            spec, Ended(request_id, payload, condition, tries, last, self._clock.time())
-        )
+        await self._finish(spec, Ended(asked, condition, tries, last, self._clock.time()))
 
     async def _finish(self, spec: FunctionSpec, ended: Ended) -> None:
         succeeded = ended.condition == "Success"
@@ -134,7 +146,7 @@ class AsyncInvocations:
             await self._send(spec, target, json.dumps(destination_record(spec, ended)), {})
         if not succeeded and spec.dead_letter_arn:
             attributes = dead_letter_attributes(ended)
-            await self._send(spec, spec.dead_letter_arn, ended.payload.decode(), attributes)
+            await self._send(spec, spec.dead_letter_arn, ended.asked.payload.decode(), attributes)
 
     async def _send(
         self, spec: FunctionSpec, arn: str, body: str, attributes: dict[str, AttributeValue]
@@ -168,12 +180,12 @@ def destination_record(spec: FunctionSpec, ended: Ended) -> dict[str, Any]:
         "version": "1.0",
         "timestamp": stamp.replace("+00:00", "Z"),
         "requestContext": {
-            "requestId": ended.request_id,
+            "requestId": ended.asked.request_id,
             "functionArn": f"{spec.arn}:$LATEST",
             "condition": ended.condition,
             "approximateInvokeCount": ended.tries,
         },
-        "requestPayload": json.loads(ended.payload or b"null"),
+        "requestPayload": json.loads(ended.asked.payload or b"null"),
     }
     if ended.last is not None:
         record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST"}
@@ -194,7 +206,7 @@ def dead_letter_attributes(ended: Ended) -> dict[str, AttributeValue]:
         problem = json.loads(ended.last.payload or b"null")
         message = str(problem.get("errorMessage", "")) if isinstance(problem, dict) else ""
     return {
-        "RequestID": AttributeValue("String", ended.request_id),
+        "RequestID": AttributeValue("String", ended.asked.request_id),
         "ErrorCode": AttributeValue("Number", code),
         "ErrorMessage": AttributeValue("String", message[:1024] or "Unhandled"),
     }

@@ -32,9 +32,16 @@ class Invoker(Protocol):
     """Runs functions by name."""
 
     async def invoke(
-        self, function: str, event: bytes, *, request_id: str | None = None
+        self,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
     ) -> Invocation:
         """Run one invocation to its response, on a free or new execution environment.
+
+        ``client_context`` is the caller's, as JSON text.
 
         Raises ``ThrottledError`` where reserved concurrency leaves none, ``KeyError`` for an
         unknown function. A function's own error is a result, not an exception.

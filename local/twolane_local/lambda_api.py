@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-SYNC_LIMIT, ASYNC_LIMIT = 6_291_456, 1_048_576
+SYNC_LIMIT, ASYNC_LIMIT, CONTEXT_LIMIT = 6_291_456, 1_048_576, 3_583
 
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
 _MAPPINGS = re.compile(r"/2015-03-31/event-source-mappings(?:/(?P<uuid>[0-9a-f-]{36}))?/?")
@@ -95,14 +95,21 @@ class LambdaApi:
         if kind == "DryRun":
             return AwsResponse(204, b"", headers)
         payload = request.body or b"{}"
+        context = _client_context(request.headers.get("x-amz-client-context", ""))
         if kind == "Event":
-            headers["x-amzn-requestid"] = self._asynchronous.submit(name, payload)
+            headers["x-amzn-requestid"] = self._asynchronous.submit(
+                name, payload, client_context=context
+            )
             return AwsResponse(202, b"", headers)
-        return await self._now(name, payload, request)
+        return await self._now(name, payload, context, request)
 
-    async def _now(self, name: str, payload: bytes, request: AwsRequest) -> AwsResponse:
+    async def _now(
+        self, name: str, payload: bytes, context: str, request: AwsRequest
+    ) -> AwsResponse:
         try:
-            done = await self._invoker.invoke(name, payload, request_id=request.request_id)
+            done = await self._invoker.invoke(
+                name, payload, request_id=request.request_id, client_context=context
+            )
         except ThrottledError:
             raise _RefusedError(
                 429, "TooManyRequestsException", "Rate Exceeded.",
@@ -207,6 +214,22 @@ def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse
 def _not_found(name: str) -> _RefusedError:
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
     return _RefusedError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+
+def _client_context(header: str) -> str:
+    """The caller's context as JSON text; at most 3,583 bytes of base64."""
+    if not header:
+        return ""
+    try:
+        text = base64.b64decode(header, validate=True).decode()
+        if len(header) > CONTEXT_LIMIT or not isinstance(json.loads(text), dict):
+            raise ValueError(header)
+    except (ValueError, RecursionError):
+        raise _RefusedError(
+            400, "InvalidRequestContentException",
+            "Client context must be a valid Base64-encoded JSON object.",
+        ) from None  # fmt: skip
+    return text
 
 
 def _check_payload(body: bytes, limit: int) -> None:

@@ -19,8 +19,9 @@ class Function:
     def __init__(self):
         self.calls = []
 
-    async def invoke(self, function, event, *, request_id=None):
+    async def invoke(self, function, event, *, request_id=None, client_context=""):
         self.calls.append((function, event))
+        self.context = client_context
         if function == "busy":
             raise ThrottledError
         if function == "broken":
@@ -33,7 +34,8 @@ class Asynchronous:
     def __init__(self):
         self.submitted = []
 
-    def submit(self, function, payload):
+    def submit(self, function, payload, *, client_context=""):
+        self.context = client_context
         self.submitted.append((function, payload))
         return "async-id"
 
@@ -144,6 +146,19 @@ def test_errors_before_the_function_is_reached(invoke):
     assert refused(invoke("f", x_amz_invocation_type="Later"))[:2] == (
         400, "InvalidParameterValueException",
     )  # fmt: skip
+
+
+def test_the_callers_context_reaches_the_function(invoke, function, asynchronous):
+    context = base64.b64encode(b'{"custom":{"a":"b"}}').decode()
+    invoke("f", x_amz_client_context=context)
+    assert function.context == '{"custom":{"a":"b"}}'
+    invoke("f", x_amz_client_context=context, x_amz_invocation_type="Event")
+    assert asynchronous.context == '{"custom":{"a":"b"}}'
+    too_long = base64.b64encode(json.dumps({"a": "b" * 3_000}).encode()).decode()
+    for wrong in ("%%", "e30", base64.b64encode(b"[]").decode(), too_long):
+        assert refused(invoke("f", x_amz_client_context=wrong))[:2] == (
+            400, "InvalidRequestContentException",
+        )  # fmt: skip
 
 
 def test_a_throttle_is_a_429(invoke):

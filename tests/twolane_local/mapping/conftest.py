@@ -74,7 +74,12 @@ class World:
         return [event for event in self.journal if event.kind == kind]
 
     async def invoke(
-        self, function: str, event: bytes, *, request_id: str | None = None
+        self,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
     ) -> Invocation:
         assert function == "worker"
         if self.reserved is not None and self.running >= self.reserved:
