@@ -12,16 +12,15 @@ if TYPE_CHECKING:
 
 
 class Mappings:
-    """Mappings by their UUID; one without gets one from its function and queue."""
+    """Mappings by their UUID: one made from what identifies the mapping in its template."""
 
     def __init__(self) -> None:
         self._mappings: dict[str, Mapping] = {}
 
     def add(self, mapping: Mapping) -> str:
         spec = mapping.spec
-        identity = spec.uuid or str(
-            uuid.uuid5(uuid.NAMESPACE_URL, f"{spec.queue_arn} {spec.function}")
-        )
+        name = f"{spec.queue_arn} {spec.function} {spec.uuid}"
+        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
         self._mappings[identity] = mapping
         return identity
 
