@@ -137,10 +137,15 @@ class Emulator:
 
     def _load(self) -> template.Template:
         declared = template.parameters_of(self.options.template)
-        given = dict(self.options.parameters)
-        if STORE_PARAMETER in declared:
-            given.setdefault(STORE_PARAMETER, self._store.url)
-        return template.load(self.options.template, given, stack_name=self.options.stack_name)
+        given = self.options.parameters
+        # Its port is another one on each start.
+        wanted = STORE_PARAMETER in declared and STORE_PARAMETER not in given
+        return template.load(
+            self.options.template,
+            given,
+            stack_name=self.options.stack_name,
+            volatile={STORE_PARAMETER: self._store.url} if wanted else None,
+        )
 
     def _ensure_queues(self) -> None:
         # Those that others name as their dead-letter queue must be there first.

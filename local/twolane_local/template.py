@@ -7,6 +7,7 @@ refuses: they travel through it as made-up S3 addresses and come back as paths.
 from __future__ import annotations
 
 import copy
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,14 +43,25 @@ class Template:
     mappings: Mapping[str, Any]
 
 
-def load(path: Path, parameters: Mapping[str, str], *, stack_name: str) -> Template:
+def load(
+    path: Path,
+    parameters: Mapping[str, str],
+    *,
+    stack_name: str,
+    volatile: Mapping[str, str] | None = None,
+) -> Template:
     """Read and expand the template; ``parameters`` override the defaults of its Parameters.
 
-    Raises ``TemplateError`` for anything that SAM or CloudFormation would refuse.
+    ``volatile`` are further ones with another value on each start: a free port. They are put in
+    after the expansion, which so can be kept. Raises ``TemplateError`` for anything that SAM or
+    CloudFormation would refuse.
     """
     source = template_yaml.read(path)
-    values = _parameters(source, parameters)
-    expanded = _cached(source, values, stack_name)
+    fresh = dict(volatile or {})
+    stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
+    values = _parameters(source, {**stand_ins, **parameters})
+    expanded = _with_values(_cached(source, values, stack_name), stand_ins, fresh)
+    values |= {name: value for name, value in fresh.items() if name not in parameters}
     everything = {**values, **pseudo_parameters(stack_name)}
     conditions = expanded.get("Conditions") or {}
     mappings = expanded.get("Mappings") or {}
@@ -91,6 +103,16 @@ def _cached(
     return template_cache.through(
         [source.content, values], lambda: _expand(source, values, stack_name)
     )
+
+
+def _with_values(
+    expanded: dict[str, Any], stand_ins: Mapping[str, str], values: Mapping[str, str]
+) -> dict[str, Any]:
+    text = json.dumps(expanded) if values else ""
+    for name, value in values.items():
+        text = text.replace(stand_ins[name], json.dumps(value)[1:-1])
+    result: dict[str, Any] = json.loads(text) if values else expanded
+    return result
 
 
 def _no_resource(*_: str) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,3 +98,29 @@ def test_what_sam_refuses(tmp_path: Path) -> None:
     )
     with pytest.raises(TemplateError, match="SAM refuses the template"):
         template.load(path, {}, stack_name="s")
+
+
+def test_a_value_of_each_start_does_not_spoil_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(
+        """
+Transform: AWS::Serverless-2016-10-31
+Parameters: {Store: {Type: String, Default: ""}}
+Conditions: {HasStore: !Not [!Equals [!Ref Store, ""]]}
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      {Handler: a.b, Runtime: python3.13, CodeUri: ., Description: !Ref Store,
+       Environment: {Variables: {S: !If [HasStore, !Sub "${Store}/x", none]}}}
+"""
+    )
+    template.load(path, {}, stack_name="s", volatile={"Store": "redis://a:1"})
+    monkeypatch.setattr(template, "_expand", None)  # would raise if it were called
+    loaded = template.load(path, {}, stack_name="s", volatile={"Store": "redis://a:2"})
+    text = json.dumps(loaded.resources)
+    assert "stands-for" not in text
+    assert "redis://a:1" not in text
+    assert loaded.parameters["Store"] == "redis://a:2"
