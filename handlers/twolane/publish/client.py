@@ -72,7 +72,7 @@ class SqsClient:
         """
         body = json.dumps({"QueueUrl": target.queue_url, **fields}).encode()
         ends = self._ends()
-        failure = EnqueueError(f"No time is left in this invocation to send to {target.queue_url}.")
+        failure: EnqueueError | None = None
         for attempt in range(ATTEMPTS):
             left = ends - self._monotonic()
             if left <= 0:
@@ -90,7 +90,9 @@ class SqsClient:
                     break
             if attempt + 1 < ATTEMPTS:
                 self.pause(attempt, ends)
-        raise failure
+        raise failure or EnqueueError(
+            f"No time is left in this invocation to send to {target.queue_url}."
+        )
 
     def pause(self, attempt: int, ends: float | None = None) -> None:
         """Full jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/"""

@@ -16,6 +16,8 @@ logger = logging.getLogger("twolane.publish")
 
 def published(entry: Entry, target: Target, message_id: str) -> None:
     """Tell that SQS has the message."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
     emit(
         logger,
         "task.published",
