@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -36,6 +37,7 @@ class Wire:
         self._socket: socket.socket | None = None
         self._reader: BinaryIO | None = None
         self._last_used = 0.0
+        self._pid = 0
 
     def post(self, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Response:
         """POST to ``/``. Raises ``OSError``: nobody there, time out, or a broken answer."""
@@ -68,7 +70,7 @@ class Wire:
             self._socket.settimeout(timeout_s)
             return self._socket, self._reader
         self.close()
-        self._socket = self._open(timeout_s)
+        self._socket, self._pid = self._open(timeout_s), os.getpid()
         self._reader = self._socket.makefile("rb")
         return self._socket, self._reader
 
@@ -77,7 +79,8 @@ class Wire:
 
         An idle connection has nothing to read; one that is readable has been closed.
         """
-        if self._monotonic() - self._last_used > IDLE_S:
+        # A forked process has the descriptor too, but the conversation is its parent's.
+        if self._monotonic() - self._last_used > IDLE_S or self._pid != os.getpid():
             return False
         poll = select.poll()
         poll.register(sock, select.POLLIN)

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -179,3 +180,13 @@ assert "kombu.transport.SQS" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert len(queue.take()) == 1
+
+
+def test_threads_publish_at_once(app: Celery, queue: Any) -> None:
+    """As FastAPI's sync routes do it, from many threads."""
+    add = app.tasks["shop.add"]
+    with ThreadPoolExecutor(20) as pool:
+        sent = {result.id for result in pool.map(lambda n: add.delay(n, n), range(60))}
+    received = [envelope(message)["headers"]["id"] for message in queue.take(60)]
+    assert len(received) == 60
+    assert set(received) == sent

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -75,6 +76,16 @@ def test_a_lost_answer_is_an_error_and_the_next_request_starts_anew(
     with pytest.raises(BrokenResponseError, match="without an answer"):
         post(wire)
     assert post(wire).status == 200
+
+
+def test_a_forked_process_opens_a_connection_of_its_own(
+    wire: Wire, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(wire)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    post(wire)
+    post(wire)
+    assert connections(scripted) == 2
 
 
 @pytest.fixture
