@@ -81,6 +81,7 @@ def test_a_queued_task_can_be_revoked(application: Application) -> None:
         ("/notify", {"email": "nobody", "message": "Hello"}),
         ("/notify", {"email": "user@example.com", "message": ""}),
         ("/notify/deferred", {**NOTE, "delay_seconds": -1}),
+        ("/notify/deferred", {**NOTE, "delay_seconds": True}),
         ("/campaigns", {"recipients": [], "message": "Hello"}),
         ("/campaigns", "not JSON"),
     ],

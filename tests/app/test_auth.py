@@ -55,7 +55,9 @@ def test_health_is_open(guarded: None, application: Application) -> None:
     assert application("GET", "/healthz").status == 200
 
 
-def test_each_route_but_health_and_documentation_is_guarded(application: Application) -> None:
+def test_each_route_but_health_and_documentation_is_guarded(
+    guarded: None, application: Application
+) -> None:
     document = application("GET", "/openapi.json").json
     open_paths = {
         path
@@ -63,3 +65,8 @@ def test_each_route_but_health_and_documentation_is_guarded(application: Applica
         if not all(operation.get("security") for operation in operations.values())
     }
     assert open_paths == {"/healthz", "/readyz"}
+
+
+def test_without_a_key_in_the_settings_none_is_asked(application: Application) -> None:
+    assert application("POST", "/notify", NOTE).status == 200
+    assert "security" not in str(application("GET", "/openapi.json").json)
