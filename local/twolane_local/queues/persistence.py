@@ -1,22 +1,17 @@
 """Queues that outlive the process: every change is in a file before it is acknowledged.
 
-One append-only log of JSON lines. A change is written to the operating system before the call
-that made it returns, so that it survives the process being killed at any moment; it is not forced
-onto the disk, so a power cut may take the last ones. Opening the log reads it and writes it anew
-with what is left, and so does a log that has grown to several times that.
+Opening the log reads it and writes it anew with what is left, and so does a log that has grown to
+several times that.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
-import json
-import os
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.errors import LocalError
+from twolane_local.durable import JsonLog
 from twolane_local.queues.message import AttributeValue, Message
 from twolane_local.queues.order import DELAYED, IN_FLIGHT
 from twolane_local.queues.queue import Place, Queue
@@ -29,35 +24,19 @@ if TYPE_CHECKING:
     from twolane_local.queues.order import Entry
 
 FILE = "queues.jsonl"
-#: A log is written anew once it holds this many times what the last one began with.
-GROWTH, SMALLEST = 4, 16 * 1024 * 1024
-
-
-class PersistenceError(LocalError):
-    """The queues' log cannot be used; the message says why and what to do."""
 
 
 class QueueLog:
     """A ``Record`` in a directory: ``attach`` gives a service what it holds, then follows it."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / FILE
-        self._file = -1
-        self._lock = os.open(directory / f"{FILE}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        self._written = self._began_with = 0
+        """Raises ``PersistenceError`` where another emulator has the directory."""
+        self._log = JsonLog(directory, FILE)
         self._queues: dict[str, Queue] = {}
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise PersistenceError(
-                f"{directory} is in use by another emulator; stop it, or name another directory"
-            ) from None
 
     def attach(self, service: QueueService) -> None:
         """Put what the log holds into ``service``, which must be empty, and record its changes."""
-        for name, replayed in _replay(self._lines()).items():
+        for name, replayed in _replay(self._log.lines()).items():
             queue = replayed.restored(service.arn(name), service.clock.time())
             self._queues[name] = queue
             service.adopt(queue)
@@ -65,47 +44,14 @@ class QueueLog:
         service.record_in(self)
 
     def close(self) -> None:
-        for descriptor in (self._file, self._lock):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._file = self._lock = -1
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                # A line without its end was being written when the process went: it was never
-                # acknowledged.
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    raise PersistenceError(
-                        f"{self._path}:{number} is damaged; repair that line, or remove the file "
-                        "to start with empty queues"
-                    ) from None
+        self._log.close()
 
     def _rewrite(self) -> None:
-        """Write what is on the queues into a new log, and put it in the old one's place."""
-        fresh = self._path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        written = 0
-        for queue in self._queues.values():
-            lines = b"".join(_line(change) for change in _snapshot(queue))
-            written += len(lines)
-            _write(descriptor, lines)
-        fresh.replace(self._path)
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._written, self._began_with = descriptor, written, written
+        """Keep only what is on the queues."""
+        self._log.rewrite(change for queue in self._queues.values() for change in _snapshot(queue))
 
     def _append(self, change: dict[str, Any]) -> None:
-        line = _line(change)
-        _write(self._file, line)
-        self._written += len(line)
-        if self._written > max(SMALLEST, GROWTH * self._began_with):
+        if self._log.append(change):
             self._rewrite()
 
     # The changes, as ``Record`` has them
@@ -134,15 +80,6 @@ class QueueLog:
         # One line, so that a message is never on both queues or on none.
         change = _put(target, moved)
         self._append({**change, "from": source, "was": entry.message.id})
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _line(change: dict[str, Any]) -> bytes:
-    return json.dumps(change, separators=(",", ":")).encode() + b"\n"
 
 
 def _queue(queue: Queue) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from twolane_local.durable import PersistenceError
 from twolane_local.journal import Journal
 from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.queues.message import AttributeValue
-from twolane_local.queues.persistence import FILE, PersistenceError, QueueLog
+from twolane_local.queues.persistence import FILE, QueueLog
 
 FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 
@@ -151,7 +152,7 @@ def test_any_history_comes_back(opened, clock):
 
 
 def test_the_log_is_written_anew_when_it_has_grown(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("twolane_local.queues.persistence.SMALLEST", 20_000)
+    monkeypatch.setattr("twolane_local.durable.SMALLEST", 20_000)
     queues = opened()
     queues.create("q")
     for _ in range(500):
