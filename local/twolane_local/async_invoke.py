@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane_local.async_log import Asked
 from twolane_local.invoke import ThrottledError
 from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.queues.message import AttributeValue
@@ -25,6 +26,7 @@ from twolane_local.queues.message import AttributeValue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twolane_local.async_log import EventLog
     from twolane_local.clock import Clock
     from twolane_local.invoke import Invocation, Invoker
     from twolane_local.journal import Journal
@@ -33,15 +35,6 @@ if TYPE_CHECKING:
 RETRY_AFTER_S = (60.0, 120.0)
 THROTTLE_FIRST_S, THROTTLE_MOST_S = 1.0, 300.0
 MAXIMUM_AGE_S = 21_600
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An event that was accepted."""
-
-    request_id: str
-    payload: bytes
-    client_context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +70,54 @@ class AsyncInvocations:
         journal: Journal,
         *,
         deliver: Deliver | None = None,
+        log: EventLog | None = None,
     ) -> None:
+        """``log`` keeps what is accepted until it has ended; ``resume`` then takes it up again."""
+        self._log = log
         self._invoker, self._functions, self._queues = invoker, functions, queues
         self._clock, self._journal, self._deliver = clock, journal, deliver
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, function: str, payload: bytes, *, client_context: str = "") -> str:
-        """Accept an event for ``function``; gives the request id."""
-        request_id = str(uuid.uuid4())
-        asked = Asked(request_id, payload, client_context)
-        task = asyncio.create_task(self._run(self._functions[function], asked))
+        """Accept an event for ``function``; gives the request id. ``KeyError`` if there is none."""
+        spec = self._functions[function]
+        asked = Asked(function, str(uuid.uuid4()), payload, client_context, self._clock.time())
+        if self._log is not None:
+            self._log.accepted(asked)
+        self._start(spec, asked)
+        return asked.request_id
+
+    def resume(self) -> None:
+        """Take up again, at once, what was accepted before the process ended."""
+        for asked in self._log.pending() if self._log is not None else ():
+            spec = self._functions.get(asked.function)
+            if spec is None:
+                self._say(asked.function, f"event {asked.request_id} is dropped: no such function")
+                self._forget(asked)
+            else:
+                self._start(spec, asked)
+
+    def _start(self, spec: FunctionSpec, asked: Asked) -> None:
+        task = asyncio.create_task(self._run(spec, asked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return request_id
 
     async def close(self) -> None:
-        """Stop; what is still waiting for a retry is lost, as nothing keeps it."""
+        """Stop; what is still waiting for a retry is lost, unless a log keeps it."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _forget(self, asked: Asked) -> None:
+        if self._log is not None:
+            self._log.ended(asked.request_id)
+
     async def _run(self, spec: FunctionSpec, asked: Asked) -> None:
         retries = int(spec.event_invoke.get("MaximumRetryAttempts", len(RETRY_AFTER_S)))
         max_age = float(spec.event_invoke.get("MaximumEventAgeInSeconds", MAXIMUM_AGE_S))
-        accepted = self._clock.time()
         throttle_pause = THROTTLE_FIRST_S
-        tries = 0
+        # One that was killed between its last try and its end is tried once more.
+        tries = min(asked.tries, retries)
         last: Invocation | None = None
         condition = "RetriesExhausted"
         while tries <= retries:
@@ -116,27 +131,30 @@ class AsyncInvocations:
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
             except Exception as error:  # noqa: BLE001 - a system error is tried again like a throttle
-                self._log(spec.name, f"invocation failed and is tried again: {error!r}")
+                self._say(spec.name, f"invocation failed and is tried again: {error!r}")
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
             else:
                 tries += 1
+                if self._log is not None:
+                    self._log.tried(replace(asked, tries=tries))
                 if last.error is None:
                     condition = "Success"
                     break
                 pause = RETRY_AFTER_S[min(tries, len(RETRY_AFTER_S)) - 1]
                 if tries > retries:
                     break
-                self._log(
+                self._say(
                     spec.name,
                     f"the function failed asynchronously ({tries} of {retries + 1}); it is tried "
                     f"again in {pause:.0f} s",
                     level="WARNING",
                 )
-            if self._clock.time() + pause > accepted + max_age:
+            if self._clock.time() + pause > asked.accepted_at + max_age:
                 condition = "EventAgeExceeded"
                 break
             await self._clock.sleep(pause)
         await self._finish(spec, Ended(asked, condition, tries, last, self._clock.time()))
+        self._forget(asked)
 
     async def _finish(self, spec: FunctionSpec, ended: Ended) -> None:
         succeeded = ended.condition == "Success"
@@ -162,11 +180,11 @@ class AsyncInvocations:
             elif self._deliver is not None:
                 await self._deliver(arn, body)
             else:
-                self._log(spec.name, f"nothing here delivers to the destination {arn}")
+                self._say(spec.name, f"nothing here delivers to the destination {arn}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the event's end must be told
-            self._log(spec.name, f"the destination {arn} did not take the event: {error!r}")
+            self._say(spec.name, f"the destination {arn} did not take the event: {error!r}")
 
-    def _log(self, function: str, message: str, level: str = "ERROR") -> None:
+    def _say(self, function: str, message: str, level: str = "ERROR") -> None:
         self._journal.record("log", function=function, level=level, message=message)
 
 

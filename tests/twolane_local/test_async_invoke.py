@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from twolane_local.async_invoke import AsyncInvocations
+from twolane_local.async_log import EventLog
 from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
@@ -193,3 +194,34 @@ def test_a_system_error_is_said_and_tried_again():
     calls, _, _, said = run(["breaks", "ok"], 10)
     assert times(calls) == [0, 1]
     assert "no environment" in said[0]
+
+
+def test_what_was_accepted_outlives_the_process(tmp_path):
+    """The first process ends between two tries, the second takes the event up."""
+
+    def process(answers, *, first, seconds):
+        async def main(clock):
+            function, journal = Function(clock, answers), Journal(clock)
+            queues = QueueService(clock, journal)
+            queues.create("failed")
+            spec = FunctionSpec("f", "F", "app.handler", Path(), event_invoke=on("OnFailure"))
+            log = EventLog(tmp_path)
+            invocations = AsyncInvocations(function, {"f": spec}, queues, clock, journal, log=log)
+            if first:
+                invocations.submit("f", b'{"n":1}', client_context="{}")
+            else:
+                invocations.resume()
+            await clock.sleep(seconds)
+            await invocations.close()
+            log.close()
+            return function.calls, [one.message.body for one in queues.receive("failed", 10)]
+
+        return run_virtual(main)
+
+    calls, messages = process(["fails"], first=True, seconds=100)
+    assert (times(calls), messages) == ([0, 60], [])
+    request_id = calls[0][2]
+    calls, messages = process(["fails"], first=False, seconds=1_000)
+    assert calls == [(0, "f", request_id)], "the third and last try"
+    assert json.loads(messages[0])["requestContext"]["approximateInvokeCount"] == 3
+    assert process(["fails"], first=False, seconds=1_000) == ([], [])

@@ -1,0 +1,86 @@
+"""Events that were accepted for asynchronous invocation and outlive the process."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.durable import JsonLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "events.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An accepted event; ``accepted_at`` in epoch seconds, ``tries`` that have ended so far."""
+
+    function: str
+    request_id: str
+    payload: bytes
+    client_context: str = ""
+    accepted_at: float = 0.0
+    tries: int = 0
+
+
+class EventLog:
+    """What is accepted and has not ended, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises ``PersistenceError`` where another emulator has the directory."""
+        self._log = JsonLog(directory, FILE)
+        self._open: dict[str, Asked] = {}
+        for line in self._log.lines():
+            self._replay(line)
+        self._rewrite()
+
+    def pending(self) -> list[Asked]:
+        """The events that have not ended, the oldest first."""
+        return list(self._open.values())
+
+    def accepted(self, asked: Asked) -> None:
+        self._change(_shown(asked))
+
+    def tried(self, asked: Asked) -> None:
+        self._change({"do": "tried", "id": asked.request_id, "tries": asked.tries})
+
+    def ended(self, request_id: str) -> None:
+        self._change({"do": "ended", "id": request_id})
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _change(self, line: dict[str, Any]) -> None:
+        self._replay(line)
+        if self._log.append(line):
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        self._log.rewrite(_shown(asked) for asked in self._open.values())
+
+    def _replay(self, line: dict[str, Any]) -> None:
+        match line["do"]:
+            case "accepted":
+                self._open[line["id"]] = Asked(
+                    line["function"], line["id"], base64.b64decode(line["payload"]),
+                    line["context"], line["at"], line["tries"],
+                )  # fmt: skip
+            case "tried":
+                self._open[line["id"]] = replace(self._open[line["id"]], tries=line["tries"])
+            case "ended":
+                self._open.pop(line["id"], None)
+
+
+def _shown(asked: Asked) -> dict[str, Any]:
+    return {
+        "do": "accepted",
+        "id": asked.request_id,
+        "function": asked.function,
+        "payload": base64.b64encode(asked.payload).decode(),
+        "context": asked.client_context,
+        "at": asked.accepted_at,
+        "tries": asked.tries,
+    }
