@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
@@ -30,8 +31,6 @@ Ts = TypeVarTuple("Ts")
 
 #: Real seconds after which work that does not end is taken for a dead end.
 _STALLED_S = 30.0
-#: Real seconds that an open socket is given to speak before the clock leaps.
-_SOCKET_GRACE_S = 0.005
 #: 2026-01-01T00:00:00Z
 NEW_YEAR = 1_767_225_600.0
 
@@ -43,9 +42,16 @@ class StalledError(LocalError):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock leaps over what would be waiting."""
 
-    def __init__(self, start: float = NEW_YEAR, on_leap: Callable[[float], None] | None = None):
+    def __init__(
+        self,
+        start: float = NEW_YEAR,
+        on_leap: Callable[[float], None] | None = None,
+        socket_grace_s: float = 0.005,
+    ) -> None:
         self.epoch_s = start
+        self.socket_grace_s = socket_grace_s
         self.real_work = 0
+        self._real_since: float | None = None
         self._on_leap = on_leap
         super().__init__(_LeapingSelector(self))
         # asyncio runs a timer once its time lies below now + resolution, and at the size of an
@@ -62,6 +68,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """The loop's own time is the virtual wall clock: one axis, nothing to convert."""
+        if self._real_since is not None:
+            return self.epoch_s + time.monotonic() - self._real_since
         return self.epoch_s
 
     def leap(self, seconds: float) -> None:
@@ -69,6 +77,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.epoch_s += seconds
         if self._on_leap is not None:
             self._on_leap(self.epoch_s)
+
+    @property
+    def in_real_time(self) -> bool:
+        return self._real_since is not None
+
+    def go_real(self) -> None:
+        """From now on the clock runs as real clocks do."""
+        self._real_since = time.monotonic()
+
+    def go_virtual(self) -> None:
+        """From now on the clock leaps again, from the time that it has come to."""
+        now, self._real_since = self.time(), None
+        self.leap(now - self.epoch_s)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
@@ -90,13 +111,15 @@ class _LeapingSelector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._loop.in_real_time:
+            return super().select(timeout)
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
         if self._loop.real_work:
             return self._real(_STALLED_S)
         sockets = len(self.get_map()) > self._loop.own_sockets
-        if sockets and (ready := super().select(_SOCKET_GRACE_S)):
+        if sockets and (ready := super().select(self._loop.socket_grace_s)):
             return ready
         if timeout is None:
             return super().select(None) if sockets else self._real(_STALLED_S)
@@ -139,17 +162,29 @@ class VirtualClock:
         finally:
             self._loop.real_work -= 1
 
+    @contextmanager
+    def real_time(self) -> Iterator[None]:
+        """Time runs as it does outside: for starting servers and processes, which are polled."""
+        self._loop.go_real()
+        try:
+            yield
+        finally:
+            self._loop.go_virtual()
+
 
 def run_virtual(
     main: Callable[[VirtualClock], Coroutine[Any, Any, T]],
     *,
     start: float = NEW_YEAR,
     on_leap: Callable[[float], None] | None = None,
+    socket_grace_s: float = 0.005,
 ) -> T:
     """Run ``main`` to its end in virtual time that begins at ``start`` (epoch seconds).
 
     ``on_leap`` is told each new time, first ``start``: to move a patched ``time.time`` along.
+    ``socket_grace_s`` are the real seconds that an open socket is given to speak before the clock
+    leaps; 0 is enough where all that speaks through sockets runs on this loop's threads.
     """
-    loop = VirtualLoop(start, on_leap)
+    loop = VirtualLoop(start, on_leap, socket_grace_s)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main(VirtualClock(loop)))

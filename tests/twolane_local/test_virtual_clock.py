@@ -55,6 +55,19 @@ def test_time_stands_still_while_a_thread_works() -> None:
     assert run_virtual(main) == NEW_YEAR
 
 
+def test_time_runs_as_it_does_outside_where_it_is_asked_to() -> None:
+    async def main(clock: VirtualClock) -> tuple[float, float]:
+        with clock.real_time():
+            await asyncio.sleep(0.01)
+        passed = clock.time() - NEW_YEAR
+        await clock.sleep(3600)
+        return passed, clock.time() - NEW_YEAR - passed
+
+    passed, after = run_virtual(main)
+    assert 0.009 < passed < 60
+    assert after == pytest.approx(3600)
+
+
 def test_what_cannot_end_is_said_to_be_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twolane_local.virtual_clock._STALLED_S", 0.01)
 
