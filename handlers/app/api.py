@@ -93,7 +93,10 @@ def notify_deferred(notification: DeferredNotification, response: Response) -> A
 @deferred.post("/campaigns", status_code=202)
 def start_campaign(campaign: Campaign, response: Response) -> Accepted:
     """Many notifications, then one report that counts them."""
-    sends = [send_notification.s(email, campaign.message) for email in campaign.recipients]
+    sends = [
+        send_notification.s(email, campaign.message, best_effort=True)
+        for email in campaign.recipients
+    ]
     return accepted(response, "Campaign queued", chord(sends)(campaign_report.s()))
 
 

@@ -7,6 +7,7 @@ dead-letter queue.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -41,22 +42,34 @@ celery.conf.update(
     acks_late=True,
     acks_on_failure_or_timeout=False,
 )
-def send_notification(self: Task[..., Any], email: str, message: str) -> dict[str, str]:
-    """Send one notification: ``{"email": …, "outcome": "sent" | "refused"}``."""
+def send_notification(
+    self: Task[..., Any], email: str, message: str, *, best_effort: bool = False
+) -> dict[str, str]:
+    """Send one notification: ``{"email": …, "outcome": "sent" | "refused" | "failed"}``.
+
+    ``failed`` is only for ``best_effort``: the last attempt then counts instead of raising, so that
+    one address does not fail a whole campaign's report.
+    """
     logger.info("Sending notification to %s", email)
     try:
         mail.deliver(email, message, attempt=self.request.retries)
     except mail.MessageRefusedError as refused:
         logger.warning("Notification to %s was refused: %s", email, refused)
         return {"email": email, "outcome": "refused"}
+    except mail.ProviderUnavailableError:
+        if best_effort and self.request.retries == self.max_retries:
+            return {"email": email, "outcome": "failed"}
+        raise
     return {"email": email, "outcome": "sent"}
 
 
 @celery.task
 def campaign_report(outcomes: list[dict[str, str]]) -> dict[str, int]:
     """Count what became of a campaign's notifications."""
-    sent = sum(outcome["outcome"] == "sent" for outcome in outcomes)
-    return {"recipients": len(outcomes), "sent": sent, "refused": len(outcomes) - sent}
+    counted = Counter(outcome["outcome"] for outcome in outcomes)
+    return {"recipients": len(outcomes)} | {
+        outcome: counted[outcome] for outcome in ("sent", "refused", "failed")
+    }
 
 
 @celery.task(bind=True, throws=(recipients.UnusableFileError,))
