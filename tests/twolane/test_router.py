@@ -73,7 +73,7 @@ async def test_a_waiting_task_or_one_that_nobody_knows(api: FastAPI) -> None:
     assert answer.status_code == 200
     assert answer.json() == {
         "id": ID, "name": None, "state": "PENDING", "progress": None, "result": None,
-        "error": None, "attempts": 0, "finished_at": None,
+        "error": None, "attempts": 0, "published_at": None, "started_at": None, "finished_at": None,
     }  # fmt: skip
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["cache-control"] == "no-store"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from pydantic import BaseModel, Field
 
+from twolane.publish.times import times_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,6 +39,8 @@ class TaskStatus(BaseModel):
     result: Any = Field(None, description="The return value, once the state is SUCCESS.")
     error: TaskProblem | None = Field(None, description="Set for FAILURE, RETRY and REVOKED.")
     attempts: int = Field(0, description="How often the task was started; 0 while it waits.")
+    published_at: str | None = Field(None, description="ISO 8601, once a worker has the task.")
+    started_at: str | None = Field(None, description="ISO 8601, of the last attempt.")
     finished_at: str | None = Field(None, description="ISO 8601, once the task is finished.")
 
     @property
@@ -61,6 +65,7 @@ def from_meta(task_id: str, meta: Mapping[str, Any]) -> TaskStatus:
         error=_problem(value) if state in states.EXCEPTION_STATES else None,
         attempts=_attempts(state, meta, own_state=own_state),
         finished_at=done.isoformat() if isinstance(done, datetime) else done,
+        **times_of(meta),
     )
 
 

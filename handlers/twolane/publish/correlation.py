@@ -1,19 +1,21 @@
 """The request that a task comes from, carried on its message.
 
-Two headers stand on every message that is published while something is known:
-``twolane_request_id``, the id of the invocation that started it all, and ``twolane_trace_id``,
-X-Ray's trace header. A task that publishes others hands on what it was given, so a whole chain,
-retries included, is found by the one request. Log lines of the worker carry it as
-``originRequestId``.
+Three headers stand on every message that is published while something is known:
+``twolane_request_id``, the id of the invocation that started it all, ``twolane_trace_id``, X-Ray's
+trace header, and ``twolane_published_at``. A task that publishes others hands on the two ids that
+it was given, so a whole chain, retries included, is found by the one request. Log lines of the
+worker carry the first as ``originRequestId``.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
 from twolane.logs import correlation
+from twolane.publish.times import PUBLISHED_AT, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,8 @@ def _before_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
     if known and headers is not None:
         for name, value in outgoing(known).items():
             headers.setdefault(name, value)
+        # A retry is published anew, but it is the same task: the first time stays.
+        headers.setdefault(PUBLISHED_AT, stamp(time.time()))
 
 
 def install() -> None:

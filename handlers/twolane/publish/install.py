@@ -9,7 +9,7 @@ from __future__ import annotations
 from kombu import transport as kombu_transport
 
 from twolane import otel
-from twolane.publish import correlation, groups, results
+from twolane.publish import correlation, groups, results, times
 from twolane.worker import hooks
 
 LIGHT = "twolane.publish.transport:Transport"
@@ -24,6 +24,7 @@ def install() -> None:
     correlation.install()
     groups.install()
     results.install()
+    times.install()
     otel.install_if_used()
     # A publisher revokes and inspects too, and waits for chords.
     hooks.install()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import threading
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+
+from twolane.publish.times import extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ def install() -> None:
         scheme = chosen.partition(":")[0].partition("+")[0] if isinstance(chosen, str) else ""
         if scheme not in LAZY:
             return stock(self)
-        return LazyBackend(partial(stock, self))
+        return LazyBackend(lambda: extend(stock(self)))
 
     setattr(get_backend, _MARK, True)
     type.__setattr__(Celery, "_get_backend", get_backend)
