@@ -193,6 +193,11 @@ def described(identity: str, mapping: Mapping) -> dict[str, Any]:
     }
     if spec.maximum_concurrency is not None:
         shown["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
+    if spec.minimum_pollers is not None or spec.maximum_pollers is not None:
+        pollers = {"MinimumPollers": spec.minimum_pollers, "MaximumPollers": spec.maximum_pollers}
+        shown["ProvisionedPollerConfig"] = {
+            name: number for name, number in pollers.items() if number is not None
+        }
     if spec.filter_patterns:
         filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
         shown["FilterCriteria"] = {"Filters": filters}

@@ -72,6 +72,9 @@ class QueueMappingSpec:
     filter_patterns: tuple[Mapping[str, Any], ...] = ()
     enabled: bool = True
     uuid: str = ""
+    #: Provisioned mode: from how many to how many dedicated pollers.
+    minimum_pollers: int | None = None
+    maximum_pollers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from twolane_local.mapping.batch import Batcher, Item, payload_of
 from twolane_local.mapping.filters import compile_filters
 from twolane_local.mapping.limits import check
 from twolane_local.mapping.response import Outcome, batch_item_failures
-from twolane_local.mapping.scaling import PER_MINUTE, Scaling
+from twolane_local.mapping.scaling import Scaling
 from twolane_local.queues.errors import QueueDoesNotExistError, SqsError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Mapping:
         self._queue = spec.queue_arn.rpartition(":")[2]
         wanted = compile_filters(spec.filter_patterns)
         self._batcher = Batcher(spec, queues, wanted, self._discard)
-        self._scaling = Scaling(spec.maximum_concurrency, clock.time())
+        self._scaling = Scaling(spec, clock.time())
         self._under_way = 0
         self._polling = False
         self._changed = asyncio.Event()
@@ -123,7 +123,7 @@ class Mapping:
             if ready:
                 scaling.backlog(self._clock.time())
             self._changed.clear()
-            await self._clock.wait(self._changed, 60 / PER_MINUTE if ready else 1.0)
+            await self._clock.wait(self._changed, 60 / scaling.per_minute if ready else 1.0)
 
     async def _process(self, batch: list[Item]) -> None:
         try:

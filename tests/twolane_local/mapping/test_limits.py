@@ -18,6 +18,8 @@ FIFO = f"{STANDARD}.fifo"
         (STANDARD, {"maximum_concurrency": 2}),
         (STANDARD, {"maximum_concurrency": 1_000}),
         (FIFO, {"batch_size": 10}),
+        (STANDARD, {"minimum_pollers": 2, "maximum_pollers": 2_000}),
+        (STANDARD, {"minimum_pollers": 200}),
     ],
 )
 def test_what_aws_creates(arn, spec):
@@ -33,6 +35,10 @@ def test_what_aws_creates(arn, spec):
         (STANDARD, {"batching_window_s": 301}, "from 0 to 300"),
         (STANDARD, {"maximum_concurrency": 1}, "from 2 to 1000"),
         (STANDARD, {"maximum_concurrency": 1_001}, "from 2 to 1000"),
+        (STANDARD, {"minimum_pollers": 1}, "from 2 to 200"),
+        (STANDARD, {"maximum_pollers": 2_001}, "from 2 to 2000"),
+        (STANDARD, {"minimum_pollers": 9, "maximum_pollers": 8}, "must not be above"),
+        (STANDARD, {"minimum_pollers": 2, "maximum_concurrency": 2}, "exclude each other"),
         (FIFO, {"batch_size": 11}, "from 1 to 10,? not 11"),
         (FIFO, {"batching_window_s": 1}, "not supported for FIFO"),
     ],
