@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import guard, stack, template
+from twolane_local.access import LocalOnly
 from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
@@ -209,7 +210,7 @@ class Emulator:
             mappings=self.mappings,
             mounts={"scheduler": SchedulerApi(self.book, self.clock)},
         )
-        server = HttpServer(endpoint, listener)
+        server = HttpServer(LocalOnly(endpoint), listener)
         await server.start()
         self._stopping.push_async_callback(server.stop)
         self._sources = Sources(

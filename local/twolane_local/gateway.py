@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
+
+#: A header's name is a token, its value has no line end: RFC 9110, 5.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ENDS = re.compile(r"[\r\n\0]")
+#: The connection's own headers, which are not the function's to set.
+_HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
 
 
 class Gateway:
@@ -87,6 +94,8 @@ class Gateway:
             inner = without_stage(request, self._stage)
             found = self._routes.find(inner.method, inner.path)
             response = await self._route(inner, *found) if found else self._dialect.no_route
+            if not all(_NAME.fullmatch(n) and not _ENDS.search(v) for n, v in response.headers):
+                response = self._dialect.failed("a header of the function's response is malformed")
             if self._cors:
                 response = decorate(request, response, self._cors)
         self._journal.record(
@@ -222,7 +231,7 @@ async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in response.headers
-        if name != "content-length"
+        if name not in _HOP
     ]
     headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -73,6 +73,7 @@ class HttpServer:
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nobody stands between the client and us
                 timeout_graceful_shutdown=1,
                 timeout_keep_alive=75,
             )

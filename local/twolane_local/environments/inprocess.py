@@ -141,6 +141,9 @@ class InProcessEnvironment:
         def ended(done: asyncio.Future[tuple[bytes, str | None]]) -> None:
             if timer is not None:
                 timer.cancel()
+            if done.cancelled():  # stopped before its turn came
+                work.done.cancel()
+                return
             self._ended(work, done.result(), began)
 
         future.add_done_callback(ended)
