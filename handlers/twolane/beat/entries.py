@@ -53,6 +53,7 @@ def read_entries(app: Celery, *, missed: Missed = "latest") -> dict[str, Entry]:
 
     Raises ``ConfigurationError`` that names the entry which cannot be used.
     """
+    _check_zone(app)
     return {
         name: _read(app, name, dict(raw), missed)
         for name, raw in _with_defaults(app).items()
@@ -69,6 +70,17 @@ def iso(instant: float) -> str:
     """``2026-03-29T00:30:00Z``, with a fraction only where there is one."""
     text = datetime.fromtimestamp(instant, UTC).isoformat()
     return text.replace("+00:00", "Z")
+
+
+def _check_zone(app: Celery) -> None:
+    # Lambda's images have no time zones of their own: https://docs.python.org/3/library/zoneinfo.html#data-sources
+    try:
+        app.timezone  # noqa: B018 - looked up, and kept by the app
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError(
+            f"Celery's timezone {app.conf.timezone!r} is not known here; check its name, and that "
+            "handlers/requirements.txt has tzdata"
+        ) from error
 
 
 def _with_defaults(app: Celery) -> dict[str, Any]:

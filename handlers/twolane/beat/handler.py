@@ -95,7 +95,7 @@ class BeatHandler:
         if self._ledger is None:
             self._ledger = LedgerStore(self.store, self.app.main or "")
         entries = self.entries()
-        plan = Plan(Ledger(), (), changed=False)
+        plan = Plan(Ledger(), changed=False)
 
         def step(ledger: Ledger) -> Ledger | None:
             nonlocal plan
@@ -106,6 +106,13 @@ class BeatHandler:
             return plan.ledger if plan.changed else None
 
         self._ledger.change(step)
+        for missed in plan.missed:
+            emit(
+                log, "log",
+                f"entry {missed.entry!r} missed its ticks since {iso(missed.since)}: "
+                f"{missed.sent} of its slots are made up for",
+                level=logging.WARNING, entry=missed.entry, since=iso(missed.since),
+            )  # fmt: skip
         failed = self._send(plan.claims, now)
         if plan.claims:
             # What failed stays in the outbox, free for the next who comes.

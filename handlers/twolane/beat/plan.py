@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twolane.beat.ledger import Claim, Ledger, Record
 from twolane.logs import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from twolane.beat.entries import Entry
 
@@ -28,13 +28,22 @@ LOOKAHEAD_S = 2 * TICK_S
 CATCH_UP = 100
 
 
+class Missed(NamedTuple):
+    """Slots of an entry from ``since`` on whose ticks never came, and how many are made up for."""
+
+    entry: str
+    since: float
+    sent: int
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The ledger after the tick, and what it claimed; ``changed`` tells if there is news."""
+    """The ledger after the tick, what it claimed and what was missed; ``changed`` if it is news."""
 
     ledger: Ledger
-    claims: tuple[Claim, ...]
-    changed: bool
+    claims: tuple[Claim, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    changed: bool = True
 
 
 def plan_tick(
@@ -53,6 +62,7 @@ def plan_tick(
     """
     records: dict[str, Record] = {}
     due: list[tuple[str, float]] = []
+    missed: list[Missed] = []
     known = ledger.records
     changed = known.keys() != entries.keys()
     for name, entry in entries.items():
@@ -71,15 +81,17 @@ def plan_tick(
                 records[name] = record
             continue
         due += [(name, slot) for slot in slots]
+        missed += _missed(record, entry, slots, tick)
         changed = changed or after != record
         records[name] = after
     lost = [claim for claim in ledger.outbox if claim.until <= now]
     if not (changed or lost):
-        return Plan(ledger, (), changed=False)
-    claims = [claim._replace(until=lease_until) for claim in lost]
+        return Plan(ledger, changed=False)
+    # What a deploy has taken away meanwhile is not sent any more.
+    claims = [claim._replace(until=lease_until) for claim in lost if claim.entry in entries]
     claims += [Claim(name_task(name, slot), name, slot, lease_until) for name, slot in due]
     others = tuple(claim for claim in ledger.outbox if claim.until > now)
-    return Plan(Ledger(records, (*others, *claims)), tuple(claims), changed=True)
+    return Plan(Ledger(records, (*others, *claims)), tuple(claims), tuple(missed))
 
 
 def _waits(record: Record, entry: Entry, tick: float) -> bool:
@@ -94,7 +106,10 @@ def _waits(record: Record, entry: Entry, tick: float) -> bool:
 def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[float], Record]:
     """The slots of one entry to send now, and where it then stands."""
     last, sent = (record.last, record.sent) if record else (entry.slots.anchor(tick), None)
-    past, last = entry.slots.recent(last, tick, CATCH_UP if entry.missed == "all" else 1)
+    # Slots of a schedule that a deploy has only just brought were not missed: as Celery does, one
+    # is made up for.
+    same = record is not None and record.fingerprint == entry.fingerprint
+    past, last = entry.slots.recent(last, tick, CATCH_UP if same and entry.missed == "all" else 1)
     chosen = [slot for slot in past if _still_wanted(entry, tick - slot)]
     upcoming = entry.slots.after(last)
     while upcoming is not None and _goes_ahead(entry, upcoming, tick):
@@ -103,6 +118,16 @@ def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[flo
         upcoming = entry.slots.after(last)
     sent = chosen[-1] if chosen else sent
     return chosen, Record(entry.fingerprint, last, upcoming, sent)
+
+
+def _missed(
+    record: Record | None, entry: Entry, sent: list[float], tick: float
+) -> Iterator[Missed]:
+    """What the log must say: a slot that was due longer ago than the tick before."""
+    if record is None or record.fingerprint != entry.fingerprint or record.next is None:
+        return
+    if record.next <= tick - TICK_S:
+        yield Missed(entry.name, record.next, sum(slot <= tick for slot in sent))
 
 
 def _still_wanted(entry: Entry, late_s: float) -> bool:

@@ -28,18 +28,16 @@ def send_all(
 ) -> dict[str, BaseException]:
     """Put every claimed slot on its queue, on SQS ten to a request; what failed, by task id.
 
-    One entry that cannot be sent does not stop the others. A claim whose entry a deploy has taken
-    away is passed over.
+    One entry that cannot be sent does not stop the others.
     """
     failed: dict[str, BaseException] = {}
     try:
         with _shared_producer(app) as producer:
             for claim in claims:
-                entry = entries.get(claim.entry)
-                if entry is None:
-                    continue
                 try:
-                    send(app, entry, claim.task_id, claim.slot, now, producer=producer)
+                    send(
+                        app, entries[claim.entry], claim.task_id, claim.slot, now, producer=producer
+                    )
                 except Exception as error:  # noqa: BLE001 - told by task id
                     failed[claim.task_id] = error
     except EnqueueBatchError as error:

@@ -72,6 +72,11 @@ def test_what_cannot_be_used_is_named(bench: Any, raw: dict[str, Any], reason: s
         read_entries(bench.app({"broken": raw}))
 
 
+def test_a_time_zone_that_is_not_there_is_said(bench: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"'Mars/Olympus'.*tzdata"):
+        read_entries(bench.app({"e": ENTRY}, timezone="Mars/Olympus"))
+
+
 def test_the_cleanup_that_celery_adds(bench: Any) -> None:
     """Where the result backend does not expire its results by itself, beat cleans up nightly."""
     app = bench.app({"e": ENTRY})

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from celery.schedules import crontab
 
 from twolane.errors import ConfigurationError, PublishError
+from twolane.state.redis import RedisStore
 
 if TYPE_CHECKING:
     from twolane.state.memory import MemoryStore
@@ -63,8 +65,13 @@ def test_a_tick_that_comes_out_of_order_publishes_nothing_again(bench: Any) -> N
     assert bench.tick(beat, "2026-01-01T07:01:00Z", late_s=70) == []
 
 
-def test_ticks_at_once_publish_once(bench: Any) -> None:
+@pytest.mark.parametrize("where", ["memory", "redis"])
+def test_ticks_at_once_publish_once(bench: Any, where: str, request: pytest.FixtureRequest) -> None:
     """Eight execution environments at the same moment, and every slot has one of them."""
+    if where == "redis":
+        client = redis.Redis.from_url(request.getfixturevalue("redis_url"))
+        client.delete("twolane:tick:shop")
+        bench.store = RedisStore(lambda: client)
     schedule = {f"e{number}": DAILY for number in range(20)}
     app = bench.app(schedule)
     handlers = [bench.handler(app) for _ in range(8)]
@@ -85,6 +92,8 @@ def test_ticks_at_once_publish_once(bench: Any) -> None:
     published = [each["entry"] for answer in answers for each in answer["published"]]
     assert sorted(published) == sorted(schedule)
     assert len(bench.messages(app)) == 20
+    if where == "redis":
+        client.close()
 
 
 def test_slots_between_ticks_are_published_ahead_with_their_time(bench: Any) -> None:
@@ -238,6 +247,48 @@ def test_a_deploy_adds_changes_and_removes_entries(bench: Any) -> None:
     assert ("b", "2026-01-01T09:00:00Z") in published
     [(text, _)] = bench.store._items.values()
     assert sorted(json.loads(text)["entries"]) == ["b", "c"]
+
+
+def test_a_schedule_that_a_deploy_changed_does_not_make_up_for_what_it_never_had(
+    bench: Any,
+) -> None:
+    everything = {"options": {"headers": {"twolane_missed": "all"}}}
+    bench.tick(bench.handler(bench.app({"a": {**DAILY, **everything}})), "2026-01-01T07:00:00Z")
+    often = {**DAILY, **everything, "schedule": crontab(minute="*/15")}
+    published = bench.tick(bench.handler(bench.app({"a": often})), "2026-01-01T15:00:00Z")
+    assert published == [("a", "2026-01-01T15:00:00Z")]
+
+
+def test_a_claim_whose_entry_is_gone_is_dropped(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = bench.app({"a": DAILY, "b": DAILY})
+    monkeypatch.setattr(app.tasks["shop.report"], "apply_async", _unreachable)
+    with pytest.raises(PublishError):
+        bench.tick(bench.handler(app), "2026-01-01T07:00:00Z")
+    after = bench.handler(bench.app({"b": DAILY}))
+    assert bench.tick(after, "2026-01-01T07:01:00Z") == [("b", "2026-01-01T07:00:00Z")]
+    [(text, _)] = bench.store._items.values()
+    assert json.loads(text)["outbox"] == []
+
+
+@pytest.mark.parametrize(("policy", "made_up"), [("skip", 0), ("latest", 1), ("all", 4)])
+def test_missed_slots_are_said(
+    bench: Any, caplog: pytest.LogCaptureFixture, policy: str, made_up: int
+) -> None:
+    hourly = {"task": "shop.report", "schedule": crontab(minute=0)}
+    beat = bench.handler(bench.app({"hourly": hourly}), missed=policy)
+    bench.tick(beat, "2026-01-01T08:00:00Z")
+    caplog.clear()
+    bench.tick(beat, "2026-01-01T12:10:00Z")
+    [record] = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert record.message == (
+        "entry 'hourly' missed its ticks since 2026-01-01T09:00:00Z: "
+        f"{made_up} of its slots are made up for"
+    )
+    caplog.clear()
+    bench.tick(beat, "2026-01-01T13:00:00Z", late_s=59)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 def test_an_entry_that_comes_back_does_not_make_up_for_its_absence(bench: Any) -> None:
