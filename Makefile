@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow check bench requirements
+.PHONY: help up test test-slow check bench requirements mangum-suite
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,3 +37,6 @@ bench: $(STAMP) ## Run every benchmark
 requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	$(BIN)/uv pip compile pyproject.toml --group app --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
+
+mangum-suite: $(STAMP) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
+	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)
