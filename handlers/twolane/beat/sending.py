@@ -34,10 +34,9 @@ def send_all(
     try:
         with _shared_producer(app) as producer:
             for claim in claims:
+                entry = entries[claim.entry]
                 try:
-                    send(
-                        app, entries[claim.entry], claim.task_id, claim.slot, now, producer=producer
-                    )
+                    send(app, entry, claim.task_id, claim.slot, now, producer=producer)
                 except Exception as error:  # noqa: BLE001 - told by task id
                     failed[claim.task_id] = error
     except EnqueueBatchError as error:

@@ -249,9 +249,7 @@ def test_a_deploy_adds_changes_and_removes_entries(bench: Any) -> None:
     assert sorted(json.loads(text)["entries"]) == ["b", "c"]
 
 
-def test_a_schedule_that_a_deploy_changed_does_not_make_up_for_what_it_never_had(
-    bench: Any,
-) -> None:
+def test_a_changed_schedule_does_not_make_up_for_what_it_never_had(bench: Any) -> None:
     everything = {"options": {"headers": {"twolane_missed": "all"}}}
     bench.tick(bench.handler(bench.app({"a": {**DAILY, **everything}})), "2026-01-01T07:00:00Z")
     often = {**DAILY, **everything, "schedule": crontab(minute="*/15")}

@@ -6,8 +6,10 @@ queues and the scheduler do.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
+import json
 import os
 import sys
 from datetime import datetime
@@ -19,6 +21,7 @@ import redis
 import time_machine
 
 from twolane_local.emulator import Emulator, Options
+from twolane_local.schedules import commands
 from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
@@ -220,6 +223,28 @@ def test_half_past_two_in_berlin(
     for name, times in expected.items():
         for at, text in zip(found[name], times, strict=True):
             assert 0 <= at - instant(text) < 1, name
+
+
+def test_the_command_asks_the_function_that_runs(
+    tmp_path: Path, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def script(clock: VirtualClock, emulator: Emulator, module: Any) -> None:
+        url = emulator.addresses.aws
+        await clock.sleep(90)
+        for words in (["list", "--json"], ["run", "by-scheduler"]):
+            parser = argparse.ArgumentParser()
+            commands.configure(parser)
+            arguments = ["--function", "Beat", "--endpoint-url", url]
+            options = parser.parse_args([*words, *arguments])
+            assert await asyncio.to_thread(commands.run, options) == 0
+        await clock.sleep(5)
+
+    ran = play(tmp_path, redis_url, "2026-01-01T08:00:00Z", script)
+    assert [what for what, _ in ran] == ["by-scheduler"]
+    listed, sent = capsys.readouterr().out.splitlines()[-2:]
+    assert [entry["name"] for entry in json.loads(listed)] == ["by-beat", "by-scheduler"]
+    assert json.loads(listed)[0]["next"][0] == "2026-01-02T01:30:00Z"
+    assert sent.startswith("by-scheduler sent as task ")
 
 
 def test_seconds_are_on_time(tmp_path: Path, redis_url: str) -> None:
