@@ -147,16 +147,18 @@ def load(url: str, connections: int, requests: int) -> dict[str, float]:
     return result
 
 
-def requests(folder: Path) -> list[Row]:
-    """Requests a second and their times, each server in turn."""
-    measured: dict[tuple[str, int], list[dict[str, float]]] = {}
+Measured = dict[tuple[str, int], list[dict[str, float]]]
+
+
+def measure(folder: Path) -> tuple[list[float], Measured]:
+    """Seconds of each start, and each server's loads, in turns."""
+    measured: Measured = {}
     starts: list[float] = []
     with uvicorn_alone(folder) as limit:
         for _ in range(ROUNDS):
             for name, flags in KINDS.items():
                 with twolane_up(folder, *flags) as (api, _, start):
-                    if name == "isolated":
-                        starts.append(start)
+                    starts.append(start)
                     for connections in (1, 16):
                         load(api, connections, 600)  # as many environments as it takes
                         result = load(api, connections, 2000)
@@ -165,6 +167,12 @@ def requests(folder: Path) -> list[Row]:
                 load(limit, connections, 200)
                 result = load(limit, connections, 4000)
                 measured.setdefault(("uvicorn alone", connections), []).append(result)
+    return starts, measured
+
+
+def requests(folder: Path) -> list[Row]:
+    """Requests a second and their times."""
+    starts, measured = measure(folder)
 
     def middle(name: str, connections: int, what: str) -> float:
         return statistics.median(each[what] for each in measured[name, connections])
@@ -264,13 +272,10 @@ class Inside:
         """Seconds until fifteen further environments stand beside the first."""
         functions = self.functions("bench.handler", in_process=False)
         await functions.warm()
-        pool = functions._pools["fn"]
         began = time.perf_counter()
-        for _ in range(15):
-            pool._grow()  # demand would take its twenty milliseconds first
+        await functions.provision("fn", 16)
         event = json.dumps(HTTP_EVENT).encode()
         answers = await asyncio.gather(*(functions.invoke("fn", event) for _ in range(16)))
-        await until(lambda: not pool._starting)
         took = time.perf_counter() - began
         assert all(answer.error is None for answer in answers)
         await functions.close()

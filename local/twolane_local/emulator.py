@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import guard, stack, template
 from twolane_local.access import LocalOnly
 from twolane_local.async_invoke import AsyncInvocations
+from twolane_local.async_log import EventLog
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
 from twolane_local.environments.capture import captured
@@ -107,8 +108,16 @@ class Emulator:
         if self.options.warm:
             await self._warm()
         await self._apply()
+        self._asynchronous.resume()
         if self.options.reload:
             self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
+
+    def _event_log(self) -> EventLog | None:
+        if self.options.persist is None:
+            return None
+        log = EventLog(self.options.persist)
+        self._stopping.callback(log.close)
+        return log
 
     def _keep_queues(self) -> None:
         if self.options.persist is not None:
@@ -192,13 +201,14 @@ class Emulator:
     # Servers and sources.
 
     async def _serve_aws(self, listener: socket.socket) -> None:
-        asynchronous = AsyncInvocations(
+        asynchronous = self._asynchronous = AsyncInvocations(
             self.functions,
             self.functions.specs,
             self.queues,
             self.clock,
             self.journal,
             deliver=self._moto.deliver,
+            log=self._event_log(),
         )
         self._stopping.push_async_callback(asynchronous.close)
         endpoint = AwsEndpoint(

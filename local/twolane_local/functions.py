@@ -174,6 +174,14 @@ class Pool:
         if self._waiting and not self._idle:
             self._grow()
 
+    async def provision(self, count: int) -> None:
+        """Have so many environments ready at once, whatever the demand."""
+        for _ in range(count - len(self)):
+            self._grow()
+        while self._starting:
+            self._ready.clear()
+            await self._ready.wait()
+
     async def warm(self) -> bytes | None:
         """Have one environment ready; returns the error object where its init failed."""
         if not self._idle and not self._starting - self._stale:
@@ -287,6 +295,10 @@ class Functions:
             self._journal.record("invocation.throttled", function=function, request_id=identifier)
             raise
         return work
+
+    async def provision(self, function: str, count: int) -> None:
+        """Have ``count`` environments of a function ready, as provisioned concurrency does."""
+        await self._pools[function].provision(count)
 
     async def warm(self) -> dict[str, bytes]:
         """Have an environment of each function ready; returns the failures, by function."""

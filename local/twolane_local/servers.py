@@ -51,10 +51,18 @@ def url_of(listener: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopped = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the command's: it stops all servers, not each one itself."""
         yield
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own wakes ten times a second, for the Date header alone."""
+        await self.stopped.wait()
 
 
 class HttpServer:
@@ -73,6 +81,7 @@ class HttpServer:
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                date_header=False,
                 proxy_headers=False,  # nobody stands between the client and us
                 timeout_graceful_shutdown=1,
                 timeout_keep_alive=75,
@@ -91,6 +100,7 @@ class HttpServer:
     async def stop(self) -> None:
         """Finish what is under way, for a second at most."""
         self._server.should_exit = True
+        self._server.stopped.set()
         if self._task is not None:
             await self._task
         self._listener.close()

@@ -111,6 +111,7 @@ def _mappings(
         if ":sqs:" not in arn or function is None:
             complain(logical_id, "only event source mappings from SQS to a function are")
             continue
+        pollers = properties.get("ProvisionedPollerConfig") or {}
         filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
         yield QueueMappingSpec(
             function=function,
@@ -120,6 +121,8 @@ def _mappings(
             maximum_concurrency=_optional_int(
                 (properties.get("ScalingConfig") or {}).get("MaximumConcurrency")
             ),
+            minimum_pollers=_optional_int(pollers.get("MinimumPollers")),
+            maximum_pollers=_optional_int(pollers.get("MaximumPollers")),
             report_batch_item_failures="ReportBatchItemFailures"
             in (properties.get("FunctionResponseTypes") or ()),
             filter_patterns=tuple(json.loads(item["Pattern"]) for item in filters),

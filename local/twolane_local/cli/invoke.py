@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
@@ -15,7 +16,9 @@ from twolane_local.errors import LocalError
 if TYPE_CHECKING:
     import argparse
 
+    from twolane_local.emulator import Emulator
     from twolane_local.invoke import Invocation
+    from twolane_local.journal import Event
     from twolane_local.model import Stack
 
 
@@ -62,9 +65,24 @@ async def _invoke(options: argparse.Namespace, event: bytes) -> Invocation:
     await emulator.start()
     try:
         name = function_name(emulator.stack, options.function)
-        return await emulator.functions.invoke(name, event)
+        return await _to_the_end(emulator, name, event)
     finally:
         await emulator.stop()
+
+
+async def _to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation:
+    """Invoke, and wait for what the function still does after its response."""
+    ended = asyncio.Event()
+
+    def tell(step: Event) -> None:
+        if step.kind == "invocation.ended" and step.function == name:
+            ended.set()
+
+    emulator.journal.subscribe(tell)
+    outcome = await emulator.functions.invoke(name, event)
+    if outcome.log_tail:  # it began: the end comes, at the function's timeout at the latest
+        await ended.wait()
+    return outcome
 
 
 def function_name(stack: Stack, wanted: str) -> str:
