@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
-from typing import Any
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
+
+from twolane.errors import PublishError
 
 SLOT = "2026-01-01T07:00:00Z"
 ENTRY: dict[str, Any] = {"task": "shop.report", "schedule": crontab(hour=7, minute=0)}
@@ -75,13 +81,85 @@ def test_a_task_that_no_module_has_is_sent_by_name(bench: Any) -> None:
 
 
 def test_an_argument_that_is_no_json_fails_alone(bench: Any) -> None:
-    from twolane.errors import PublishError
-
     app = bench.app({"bad": {**ENTRY, "args": (object(),)}, "good": ENTRY})
     beat = bench.handler(app)
     with pytest.raises(PublishError, match=r"1 of 2 .*\(bad\)"):
         bench.tick(beat, SLOT)
     assert [message.headers["twolane_entry"] for message in bench.messages(app)] == ["good"]
+
+
+class OneRefusal(BaseHTTPRequestHandler):
+    """SQS that takes batches, and refuses the first time what is for ``entry-7``."""
+
+    batches: ClassVar[list[list[str]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        taken: dict[str, list[Any]] = {"Successful": [], "Failed": []}
+        names = [
+            json.loads(entry["MessageBody"])["headers"]["twolane_entry"]
+            for entry in body["Entries"]
+        ]
+        for name, entry in zip(names, body["Entries"], strict=True):
+            if name == "entry-7" and not self.batches:
+                taken["Failed"].append(
+                    {
+                        "Id": entry["Id"],
+                        "Code": "InvalidMessageContents",
+                        "SenderFault": True,
+                        "Message": "refused",
+                    }
+                )
+            else:
+                digest = hashlib.md5(entry["MessageBody"].encode()).hexdigest()
+                taken["Successful"].append(
+                    {"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": digest}
+                )
+        self.batches.append(names)
+        answer = json.dumps(taken).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_on_sqs_ten_go_in_one_request_and_what_is_refused_is_kept(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OneRefusal)
+    monkeypatch.setattr(OneRefusal, "batches", [])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    app = bench.app({f"entry-{number}": ENTRY for number in range(10)})
+    app.conf.update(
+        broker_url="sqs://",
+        broker_transport_options={
+            "region": "us-east-1",
+            "predefined_queues": {
+                app.conf.task_default_queue: {"url": f"{url}/123456789012/tasks"}
+            },
+            "sqs_base64_encoding": False,
+        },
+    )
+    try:
+        with pytest.raises(PublishError, match=r"1 of 10 .*\(entry-7\)"):
+            bench.tick(bench.handler(app), SLOT)
+        again = bench.tick(bench.handler(app), SLOT, late_s=60)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert again == [("entry-7", SLOT)]
+    assert [len(batch) for batch in OneRefusal.batches] == [10, 1]
 
 
 def test_a_tasks_modules_are_imported_only_when_it_is_not_known(
