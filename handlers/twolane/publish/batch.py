@@ -81,28 +81,28 @@ def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[
     """Send at most ten messages; returns what SQS refused for good: task id → reason.
 
     A batch answers 200 even where it refused every entry. ``SenderFault`` says that the same entry
-    would be refused again; anything else is tried again, alone or with the others.
+    would be refused again; anything else, an entry that the answer forgot included, is tried again.
     """
     refused: dict[str, str] = {}
     for attempt in range(ATTEMPTS):
         answer = client.call("SendMessageBatch", target, {"Entries": _numbered(entries)})
+        left = dict(enumerate(entries))
         for taken in answer.get("Successful") or ():
-            report.published(entries[int(taken["Id"])], target, str(taken.get("MessageId", "")))
-        again = []
-        refused_now: dict[str, str] = {}
+            entry = left.pop(int(taken["Id"]))
+            report.published(entry, target, str(taken.get("MessageId", "")))
+        why = {entry.task_id: "SQS did not say whether it was taken" for entry in left.values()}
         for failed in answer.get("Failed") or ():
-            entry, code = entries[int(failed["Id"])], str(failed.get("Code", ""))
-            refused_now[entry.task_id] = f"{code} {failed.get('Message') or ''}".strip()
-            if not failed.get("SenderFault") or is_passing(code):
-                again.append(entry)
-            else:
-                refused[entry.task_id] = refused_now[entry.task_id]
-        if not again:
+            number, code = int(failed["Id"]), str(failed.get("Code", ""))
+            why[left[number].task_id] = f"{code} {failed.get('Message') or ''}".strip()
+            if failed.get("SenderFault") and not is_passing(code):
+                entry = left.pop(number)
+                refused[entry.task_id] = why[entry.task_id]
+        entries = list(left.values())
+        if not entries:
             return refused
-        entries = again
         if attempt + 1 < ATTEMPTS:
             client.pause(attempt)
-    return {**refused, **{entry.task_id: refused_now[entry.task_id] for entry in entries}}
+    return {**refused, **{entry.task_id: why[entry.task_id] for entry in entries}}
 
 
 def _numbered(entries: list[Entry]) -> list[dict[str, Any]]:

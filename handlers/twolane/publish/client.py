@@ -82,10 +82,10 @@ class SqsClient:
             except OSError as exc:
                 failure = _unreachable(target, exc)
             else:
-                if response.status == 200:
-                    parsed: dict[str, Any] = json.loads(response.body or b"{}")
-                    return parsed
-                failure, passing = _refusal(action, target, response.status, response.body)
+                answer = _answer(response)
+                if answer is not None:
+                    return answer
+                failure, passing = _refusal(action, target, response)
                 if not passing:
                     break
             if attempt + 1 < ATTEMPTS:
@@ -149,14 +149,31 @@ def _unreachable(target: Target, exc: Exception) -> EnqueueError:
     return failure
 
 
-def _refusal(action: str, target: Target, status: int, answer: bytes) -> tuple[EnqueueError, bool]:
-    """The error of a refused request, and whether another attempt may succeed."""
+def _answer(response: Response) -> dict[str, Any] | None:
+    """What SQS says to a request that it took; ``None`` for anything else.
+
+    Only a message id, or the list of a batch, is a promise: a 200 can come from whatever stands in
+    between.
+    """
+    if response.status != 200:
+        return None
     try:
-        said = json.loads(answer)
+        answer = json.loads(response.body)
+    except ValueError:
+        return None
+    known = isinstance(answer, dict) and answer.keys() & {"MessageId", "Successful", "Failed"}
+    return answer if known else None
+
+
+def _refusal(action: str, target: Target, response: Response) -> tuple[EnqueueError, bool]:
+    """The error of a refused request, and whether another attempt may succeed."""
+    status = response.status
+    try:
+        said = json.loads(response.body)
         code = str(said.get("__type", "")).rpartition("#")[2]
         message = str(said.get("message") or said.get("Message") or "")
     except (ValueError, AttributeError):
-        code, message = "", answer[:200].decode(errors="replace")
+        code, message = "", response.body[:200].decode(errors="replace")
     failure = EnqueueError(
         f"SQS refused {action} on {target.queue_url}: {status} {code or 'no code'}: {message}",
         code=code,

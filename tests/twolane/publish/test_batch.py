@@ -93,6 +93,18 @@ def test_a_refusal_does_not_keep_the_rest_of_the_group_back(app: Celery, scripte
     assert caught.value.sent == 11
 
 
+def test_an_entry_that_the_answer_forgot_is_sent_again_and_in_the_end_raised(
+    app: Celery, scripted: Any
+) -> None:
+    scripted.will(200, Successful=taken(0, 2))
+    for _ in range(client_module.ATTEMPTS - 1):
+        scripted.will(200, Successful=[])
+    with pytest.raises(EnqueueBatchError) as caught:
+        send_three(app)
+    assert caught.value.failures == {"task-1": "SQS did not say whether it was taken"}
+    assert [len(ids(seen)) for seen in scripted.seen] == [3, 1, 1, 1]
+
+
 def test_an_outage_ends_the_group_and_names_what_was_not_sent(app: Celery, scripted: Any) -> None:
     scripted.will(200, Successful=taken(*range(10)))
     for _ in range(client_module.ATTEMPTS):

@@ -96,6 +96,16 @@ def test_what_stays_is_not_tried_again(client: SqsClient, scripted: Any, time: T
     assert (len(scripted.seen), time.waits) == (1, [])
 
 
+@pytest.mark.parametrize("body", [{}, {"welcome": "to the hotel's network"}])
+def test_a_200_that_is_not_from_sqs_is_no_promise(
+    client: SqsClient, scripted: Any, body: dict[str, Any]
+) -> None:
+    scripted.will(200, **body)
+    with pytest.raises(EnqueueError, match="200 no code"):
+        send(client, scripted.url)
+    assert len(scripted.seen) == 1
+
+
 def test_attempts_end(client: SqsClient, scripted: Any, time: Time) -> None:
     for _ in range(ATTEMPTS):
         scripted.will(500)
