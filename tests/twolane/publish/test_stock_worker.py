@@ -9,6 +9,7 @@ import textwrap
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from celery import chain, group
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 WORKER = """
 from celery import Celery
-
+{before}
 app = Celery("shop", broker="sqs://")
 app.conf.update(
     broker_transport_options={{
@@ -36,8 +37,21 @@ def add(x, y):
 """
 
 
-def test_a_stock_worker_runs_what_we_publish(app: Celery, queue: Any, tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(textwrap.dedent(WORKER.format(url=queue.url)))
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param("", id="stock"),
+        pytest.param(
+            "from twolane.publish import install; install()",
+            id="with the light publisher, which hands consuming over",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_stock_worker_runs_what_we_publish(
+    app: Celery, queue: Any, tmp_path: Path, before: str
+) -> None:
+    (tmp_path / "shop.py").write_text(textwrap.dedent(WORKER.format(url=queue.url, before=before)))
     add = app.tasks["shop.add"]
     add.delay(1, 1)
     add.apply_async((2, 2), priority=3, headers={"tenant": "a"}, countdown=1)
