@@ -58,21 +58,34 @@ class Ledger:
         return replace(self, outbox=tuple(each for each in self.outbox if each.task_id not in sent))
 
 
-def dump(ledger: Ledger, known: dict[str, tuple[Record, str]] | None = None) -> str:
+class Texts:
+    """The texts of records that were written before: of a thousand, a tick changes a few."""
+
+    def __init__(self) -> None:
+        self._records: Mapping[str, Record] | None = None
+        self._joined = ""
+        self._each: dict[str, tuple[Record, str]] = {}
+
+    def joined(self, records: Mapping[str, Record]) -> str:
+        """All of them, as the members of a JSON object."""
+        if records is not self._records:
+            each = self._each
+            parts = []
+            for name, record in records.items():
+                kept = each.get(name)
+                if kept is None or kept[0] is not record:
+                    kept = each[name] = (record, f"{_ENCODE(name)}:{_ENCODE(_packed(record))}")
+                parts.append(kept[1])
+            self._records, self._joined = records, ",".join(parts)
+        return self._joined
+
+
+def dump(ledger: Ledger, texts: Texts | None = None) -> str:
     """``{"v": 1, "entries": {name: [fingerprint, last, next, sent]}, "outbox": [[…]]}``, where
     ``sent`` is left out if it is ``last``.
-
-    ``known`` remembers the text of each record: of a thousand, a tick changes a few.
     """
-    known = {} if known is None else known
-    parts = []
-    for name, record in ledger.records.items():
-        kept = known.get(name)
-        if kept is None or kept[0] is not record:
-            kept = known[name] = (record, f"{_ENCODE(name)}:{_ENCODE(_packed(record))}")
-        parts.append(kept[1])
-    head = f'{{"v":{_VERSION},"entries":{{'
-    return head + ",".join(parts) + f'}},"outbox":{_ENCODE(ledger.outbox)}}}'
+    entries = (texts or Texts()).joined(ledger.records)
+    return f'{{"v":{_VERSION},"entries":{{{entries}}},"outbox":{_ENCODE(ledger.outbox)}}}'
 
 
 def load(text: str) -> Ledger:
@@ -107,7 +120,7 @@ class LedgerStore:
         self._key = f"twolane:tick:{app_name or 'celery'}"
         self._text: str | None = None
         self._ledger = Ledger()
-        self._texts: dict[str, tuple[Record, str]] = {}
+        self._texts = Texts()
 
     def read(self) -> Ledger:
         """The ledger as it stands; parsed again only if it changed."""

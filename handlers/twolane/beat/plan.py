@@ -65,11 +65,15 @@ def plan_tick(
     missed: list[Missed] = []
     known = ledger.records
     changed = known.keys() != entries.keys()
+    horizon = tick + LOOKAHEAD_S
     for name, entry in entries.items():
         record = known.get(name)
-        if record is not None and _waits(record, entry, tick):
-            records[name] = record
-            continue
+        if record is not None and record.fingerprint == entry.fingerprint:
+            upcoming = record.next
+            # Most entries, most of the time: this line is what a tick of a thousand costs.
+            if upcoming is None or upcoming >= horizon or _waits(entry, upcoming, tick):
+                records[name] = record
+                continue
         try:
             slots, after = _advance(record, entry, tick)
         except Exception as error:  # noqa: BLE001 - whatever a custom schedule raises
@@ -94,13 +98,9 @@ def plan_tick(
     return Plan(Ledger(records, (*others, *claims)), tuple(claims), tuple(missed))
 
 
-def _waits(record: Record, entry: Entry, tick: float) -> bool:
-    """Whether this tick has nothing to do with the entry; the common case, so the cheap one."""
-    if record.fingerprint != entry.fingerprint:
-        return False
-    if record.next is None or record.next >= tick + LOOKAHEAD_S:
-        return True
-    return record.next > tick and not _goes_ahead(entry, record.next, tick)
+def _waits(entry: Entry, upcoming: float, tick: float) -> bool:
+    """Whether the next slot is left to a later tick."""
+    return upcoming > tick and not _goes_ahead(entry, upcoming, tick)
 
 
 def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[float], Record]:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane.beat.ledger import Claim, Ledger, LedgerStore, Record, dump, load
+from twolane.beat.ledger import Claim, Ledger, LedgerStore, Record, Texts, dump, load
 from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.state.redis import RedisStore
@@ -41,7 +41,7 @@ def test_there_and_back() -> None:
 
 
 def test_texts_that_are_known_are_not_made_again() -> None:
-    known: dict[str, Any] = {}
+    known = Texts()
     first = dump(LEDGER, known)
     changed = Ledger({**LEDGER.records, "a": Record("f1", 160.0, 220.0, 160.0)}, ())
     assert load(dump(changed, known)) == changed
