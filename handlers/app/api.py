@@ -44,7 +44,7 @@ class Notification(BaseModel):
 class DeferredNotification(Notification):
     """One message to one address, now or later."""
 
-    delay_seconds: Annotated[int, Field(ge=0, le=7 * 86_400, strict=True)] = 0
+    delay_seconds: Annotated[float, Field(ge=0, le=7 * 86_400, strict=True)] = 0
 
 
 class Campaign(BaseModel):
