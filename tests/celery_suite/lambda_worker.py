@@ -1,9 +1,7 @@
-"""The suite's worker process: an event source mapping around ``WorkerHandler``, in a loop."""
+"""The suite's worker: an event source mapping around ``WorkerHandler``, in a loop."""
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 import time
 from typing import Any
 
@@ -42,10 +40,8 @@ def to_event(messages: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def work(app: Any, hostname: str, records: Any, ready: Any, stop: Any) -> None:
+def work(app: Any, hostname: str, ready: Any, stop: Any) -> None:
     """Receive, invoke, delete; until told to stop."""
-    root = logging.getLogger()
-    root.handlers[:] = [logging.handlers.QueueHandler(records)]
     import boto3
 
     from twolane import WorkerHandler

@@ -2,8 +2,9 @@
 
 Start it through ``make celery-suite SUITE=DIR`` (DIR: a checkout of celery/celery, never part of
 this repository). The suite is unmodified; what is replaced is ``start_worker``: in the place of
-``celery worker`` a child process receives from SQS (moto) as the event source mapping does, hands
-the events to ``WorkerHandler`` and deletes what it does not name. Results are in a real Redis.
+``celery worker`` a thread receives from SQS (moto) as the event source mapping does, hands the
+events to ``WorkerHandler`` and deletes what it does not name. It is a thread, as the suite's own
+worker is, because tests look at its signals and its log. Results are in a real Redis.
 
 Every test that does not pass must be in ``expected.toml`` with its reason, and every test that is
 there must not pass: the run fails otherwise.
@@ -12,13 +13,12 @@ there must not pass: the run fails otherwise.
 from __future__ import annotations
 
 import contextlib
-import logging
-import logging.handlers
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -130,7 +130,6 @@ if not STOCK:
 @contextlib.contextmanager
 def start_worker(app: Any, **options: Any) -> Iterator[Any]:
     """In the place of ``celery.contrib.testing.worker.start_worker``."""
-    import billiard
     from celery.contrib.testing.worker import setup_app_for_worker, test_worker_starting
     from celery.utils.nodenames import anon_nodename
     from lambda_worker import work
@@ -138,22 +137,16 @@ def start_worker(app: Any, **options: Any) -> Iterator[Any]:
     test_worker_starting.send(sender=app)
     setup_app_for_worker(app, options.get("loglevel", "error"), options.get("logfile"))
     hostname = options.get("hostname") or anon_nodename()
-    records: Any = billiard.Queue()
-    listener = logging.handlers.QueueListener(records, logging.getLogger())
-    listener.start()
-    ready, stop = billiard.Event(), billiard.Event()
-    process = billiard.Process(target=work, args=(app, hostname, records, ready, stop))
-    process.start()
+    ready, stop = threading.Event(), threading.Event()
+    worker = threading.Thread(target=work, args=(app, hostname, ready, stop), daemon=True)
+    worker.start()
     try:
         if not ready.wait(20):
             raise RuntimeError("the worker did not start within 20 s")
         yield app
     finally:
         stop.set()
-        process.join(20)
-        if process.is_alive():
-            process.terminate()
-        listener.stop()
+        worker.join(20)
 
 
 if not STOCK:

@@ -117,6 +117,7 @@ class Answers:
         self._clock = clock
 
     def answer(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        cast("Any", self._app).clock.forward()  # as each command does to a worker's clock
         if command in _OF_THE_APPLICATION:
             reply = self._of_the_application(command, arguments)
             return {facts.hostname: reply for facts in self._presence.everyone()}
@@ -135,19 +136,12 @@ class Answers:
 
     def _registered(self, taskinfoitems: Iterable[str] = (), **_: Any) -> dict[str, Any]:
         return {
-            facts.hostname: [self._registration(name, taskinfoitems) for name in facts.registered]
+            facts.hostname: [
+                _registration(name, told, tuple(taskinfoitems or ()))
+                for name, told in facts.registered.items()
+            ]
             for facts in self._presence.everyone()
         }
-
-    def _registration(self, name: str, items: Iterable[str]) -> str:
-        task = self._app.tasks.get(name)
-        found = {
-            item: str(value)
-            for item in items or ("exchange", "routing_key", "rate_limit")
-            if (value := getattr(task, item, None)) is not None
-        }
-        info = " ".join(f"{item}={value}" for item, value in found.items())
-        return f"{name} [{info}]" if info else name
 
     def _active(self, **_: Any) -> dict[str, Any]:
         return self._tasks_in("active")
@@ -237,7 +231,20 @@ class Answers:
             queues = cast("Any", self._app.amqp).queues.consume_from.values()
             return [dict(queue.as_dict(recurse=True)) for queue in queues]
         reply = Panel.data[command](_Node(self._app), **arguments)
+        if command in {"conf", "dump_conf"}:
+            # A worker includes the modules of all tasks that it knows.
+            modules = {task.__class__.__module__ for task in self._app.tasks.values()}
+            reply["include"] = sorted({*(self._app.conf.include or ()), *modules})
         return json.loads(json.dumps(reply, default=repr))
+
+
+def _registration(name: str, told: Mapping[str, str], items: tuple[str, ...]) -> str:
+    found = [
+        f"{item}={told[item]}"
+        for item in items or ("exchange", "routing_key", "rate_limit")
+        if item in told
+    ]
+    return f"{name} [{' '.join(found)}]" if found else name
 
 
 class _Node:

@@ -31,12 +31,16 @@ KEEP_S = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one worker told. ``tasks``: lease key → what Celery's ``Request.info()`` says."""
+    """What one worker told.
+
+    ``tasks``: lease key → what Celery's ``Request.info()`` says of it; ``registered``: task → its
+    options, as ``inspect registered`` shows them.
+    """
 
     hostname: str
     seen: float
     stats: dict[str, Any] = field(default_factory=dict)
-    registered: tuple[str, ...] = ()
+    registered: dict[str, dict[str, str]] = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -112,8 +116,7 @@ def _arguments(envelope: Envelope) -> tuple[Any, Any]:
 
 
 def read_facts(text: str) -> Facts:
-    value = json.loads(text)
-    return Facts(**{**value, "registered": tuple(value["registered"])})
+    return Facts(**json.loads(text))
 
 
 def _state(leases: Mapping[str, str], key: str) -> str:

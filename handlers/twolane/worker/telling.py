@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 #: A worker tells of its batches this often at most, in seconds, unless one lasts.
 _RARELY_S = 1.0
 
+#: What ``inspect registered`` can be asked for of each task.
+_SHOWN = (
+    "name", "exchange", "routing_key", "rate_limit", "serializer", "max_retries", "acks_late",
+    "ignore_result", "track_started", "time_limit", "soft_time_limit", "priority", "expires",
+)  # fmt: skip
+
 logger = logging.getLogger("twolane.worker")
 
 
@@ -93,8 +99,17 @@ class Teller:
             hostname=self._consumer.hostname,
             seen=self._clock(),
             stats=self._consumer.controller.stats(),
-            registered=tuple(
-                sorted(name for name in self._app.tasks if not name.startswith("celery."))
-            ),
+            registered=self._registered(),
             tasks=tasks,
         )
+
+    def _registered(self) -> dict[str, dict[str, str]]:
+        return {
+            name: {
+                item: str(value)
+                for item in _SHOWN
+                if (value := getattr(task, item, None)) is not None
+            }
+            for name, task in sorted(self._app.tasks.items())
+            if not name.startswith("celery.")
+        }
