@@ -28,7 +28,7 @@ class ScheduleBook:
         """Raises ``ConflictError`` where there is one of that name, ``NotFoundError`` where there
         is no such group.
         """
-        if schedule.group not in self.groups:
+        if schedule.source == "scheduler" and schedule.group not in self.groups:
             raise NotFoundError(f"Schedule group {schedule.group} does not exist.")
         if key(schedule) in self._schedules:
             raise ConflictError(f"Schedule {schedule.name} already exists.")

@@ -126,6 +126,9 @@ def from_spec(spec: ScheduleSpec, *, now: float) -> Schedule:
         "State": "ENABLED" if spec.enabled else "DISABLED",
         "Target": target,
     }
+    if spec.source == "rule":
+        # A rule may have several targets; each is a schedule of its own here.
+        properties["GroupName"] = str(target.get("Id") or "default")
     try:
         return from_properties(spec.name, properties, now=now, source=spec.source)
     except ValidationError as error:
@@ -135,6 +138,11 @@ def from_spec(spec: ScheduleSpec, *, now: float) -> Schedule:
 def _target(raw: Mapping[str, Any]) -> Target:
     if not raw.get("Arn"):
         raise ValidationError("Target.Arn is missing")
+    for field_name in ("InputPath", "InputTransformer"):
+        if raw.get(field_name):
+            raise ValidationError(
+                f"Target.{field_name} is not emulated; a rule's target gets its Input or the event"
+            )
     retry = raw.get("RetryPolicy") or {}
     text = raw.get("Input")
     return Target(

@@ -53,7 +53,8 @@ class ScheduleSource:
         self._turn = 0
         for spec in specs:
             schedule = from_spec(spec, now=clock.time())
-            self.book.groups.setdefault(schedule.group, clock.time())
+            if schedule.source == "scheduler":
+                self.book.groups.setdefault(schedule.group, clock.time())
             self.book.add(schedule)
 
     async def run(self) -> None:

@@ -94,6 +94,21 @@ def test_a_rate_of_scheduler_begins_at_once_a_rules_after_one_interval() -> None
     assert run([spec("rate(3 minutes)", source="rule")], ten_minutes).minutes == [3, 6, 9]
 
 
+def test_a_rule_with_two_targets_invokes_both() -> None:
+    targets = [
+        spec(
+            "rate(4 minutes)",
+            source="rule",
+            input=f'"{name}"',
+            options={"Target": {"Id": name, "Arn": FUNCTION}},
+        )
+        for name in ("one", "two")
+    ]
+    machine = run(targets, ten_minutes)
+    assert [event for _, event in machine.events] == ["one", "two", "one", "two"]
+    assert list(machine.book.groups) == ["default"]
+
+
 def test_a_function_gets_the_event_of_its_time() -> None:
     machine = run([spec("cron(0/5 * * * ? *)")], ten_minutes)
     assert [event["time"] for _, event in machine.events] == [
