@@ -188,7 +188,7 @@ def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str
         raise InvalidParameterValueError("Actions and AWSAccountIds must not be empty.")
     queue = queues.get(name)
     policy = _policy(queue.attributes.get("Policy"), queue.arn)
-    if any(statement.get("Sid") == label for statement in policy["Statement"]):
+    if label in _labels(policy):
         raise InvalidParameterValueError(
             f"Value {label} for parameter Label is invalid. Reason: Already exists."
         )
@@ -210,12 +210,13 @@ def remove_permission(queues: QueueService, params: Params, _base: str) -> dict[
     label = inputs.required(params, "Label")
     queue = queues.get(name)
     policy = _policy(queue.attributes.get("Policy"), queue.arn)
-    kept = [statement for statement in policy["Statement"] if statement.get("Sid") != label]
-    if len(kept) == len(policy["Statement"]):
+    if label not in _labels(policy):
         raise InvalidParameterValueError(
             f"Value {label} for parameter Label is invalid. Reason: can't find label on existing "
             "policy."
         )
+    statements = policy["Statement"]
+    kept = [each for each in statements if not isinstance(each, dict) or each.get("Sid") != label]
     policy["Statement"] = kept
     queues.configure(name, {"Policy": json.dumps(policy) if kept else ""})
     return {}
@@ -229,3 +230,7 @@ def _policy(document: str | None, arn: str) -> dict[str, Any]:
         parsed["Statement"] = [statements] if isinstance(statements, dict) else list(statements)
         return parsed
     return {"Version": "2012-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
+
+
+def _labels(policy: dict[str, Any]) -> list[object]:
+    return [each.get("Sid") for each in policy["Statement"] if isinstance(each, dict)]

@@ -171,8 +171,8 @@ def _redrive_allow_policy(name: str, value: str) -> str:
 
 
 def _policy(name: str, value: str) -> str:
-    if value:
-        _document(name, value)
+    if value and not isinstance(_document(name, value).get("Statement", []), (list, dict)):
+        raise _invalid(name, value, "Statement must be a list.")
     return value
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from twolane_local.mapping.patterns import PatternError, compile_pattern
 
@@ -158,3 +160,40 @@ def test_a_malformed_pattern_is_refused_by_name(pattern):
 def test_the_error_names_the_field():
     with pytest.raises(PatternError, match=r"a\.b of a pattern: numeric"):
         compile_pattern({"a": {"b": [{"numeric": 5}]}})
+
+
+names = st.sampled_from(["a", "b", "$or"])
+leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+operators = st.sampled_from(
+    ["prefix", "suffix", "equals-ignore-case", "wildcard", "exists", "cidr", "numeric",
+     "anything-but", "nope"]
+)  # fmt: skip
+operands = st.recursive(
+    leaf | st.sampled_from(["=", ">", "10.0.0.0/8", "a*", "\\"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(operators, inner, max_size=2),
+    max_leaves=6,
+)
+rules = st.lists(leaf | st.dictionaries(operators, operands, max_size=2), max_size=3)
+patterns = st.recursive(
+    st.dictionaries(names, rules, max_size=2),
+    lambda inner: (
+        st.dictionaries(names, inner, max_size=2)
+        | st.dictionaries(st.just("$or"), st.lists(inner, max_size=3), max_size=1)
+    ),
+    max_leaves=6,
+)
+events = st.recursive(
+    leaf,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pattern=patterns, event=events)
+def test_a_pattern_is_refused_by_name_or_answers_for_any_event(pattern, event):
+    try:
+        matches = compile_pattern(pattern)
+    except PatternError:
+        return
+    assert matches(event) in (True, False)
