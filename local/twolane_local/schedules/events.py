@@ -64,21 +64,31 @@ def with_context(text: str, firing: Firing) -> str:
     return text
 
 
-def dead_letter(firing: Firing, *, code: str, message: str, condition: str) -> dict[str, str]:
-    """The attributes of the message that says why a schedule could not reach its target.
+def dead_letter(
+    firing: Firing, *, code: str, message: str, condition: str | None
+) -> dict[str, str]:
+    """The attributes of the message that says why a target could not be reached.
 
+    ``condition`` is the retry limit that was met, ``None`` where no retry would have helped.
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
     """
-    return {
+    why = {
         "ERROR_CODE": code,
         "ERROR_MESSAGE": message,
-        "EXECUTION_ID": firing.execution_id,
-        "EXHAUSTED_RETRY_CONDITION": condition,
-        "IS_PAYLOAD_TRUNCATED": "false",
         "RETRY_ATTEMPTS": str(firing.attempt - 1),
+        "TARGET_ARN": firing.schedule.target.arn,
+    }
+    if condition is not None:
+        why["EXHAUSTED_RETRY_CONDITION"] = condition
+    if firing.schedule.source == "rule":
+        return {**why, "RULE_ARN": firing.schedule.arn}
+    return {
+        **why,
+        "EXECUTION_ID": firing.execution_id,
+        "IS_PAYLOAD_TRUNCATED": "false",
         "SCHEDULED_TIME": iso(firing.at),
         "SCHEDULE_ARN": firing.schedule.arn,
-        "TARGET_ARN": firing.schedule.target.arn,
     }
 
 

@@ -84,7 +84,8 @@ class ScheduleSource:
         fired = self.book.fired(schedule)
         if fired is not None:
             return fired
-        # A one-time schedule whose time has passed already is invoked at once.
+        # A one-time schedule whose time has passed already is invoked at once. Unverified: AWS may
+        # refuse to make one; a delay that is a second too late must not be lost here.
         return schedule.modified - 1e-3 if schedule.expression.recurring else 0.0
 
     def _plan(self, schedule: Schedule, after: float) -> bool:
@@ -122,7 +123,8 @@ class ScheduleSource:
             except DeliveryError as error:
                 wait_s = min(_FIRST_RETRY_S * 2 ** (firing.attempt - 1), _LONGEST_RETRY_S)
                 condition = _exhausted(firing, self._clock.time() + wait_s - begun)
-                if condition is not None:
+                # A rule does not try again what is not there: all that fails here is that.
+                if condition is not None or schedule.source == "rule":
                     self._give_up(firing, error, condition)
                     return
                 await self._clock.sleep(wait_s)
@@ -130,7 +132,7 @@ class ScheduleSource:
             else:
                 return
 
-    def _give_up(self, firing: Firing, error: DeliveryError, condition: str) -> None:
+    def _give_up(self, firing: Firing, error: DeliveryError, condition: str | None) -> None:
         buried = bury(firing, self._queues, error, condition)
         self._journal.record(
             "message.dead_lettered" if buried else "log",

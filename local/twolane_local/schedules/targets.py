@@ -59,7 +59,7 @@ def deliver(firing: Firing, queues: QueueService, invocations: Invocations) -> N
         raise DeliveryError("ResourceNotFoundException", f"Function not found: {arn}") from error
 
 
-def bury(firing: Firing, queues: QueueService, error: DeliveryError, condition: str) -> bool:
+def bury(firing: Firing, queues: QueueService, error: DeliveryError, condition: str | None) -> bool:
     """Put what could not be delivered on the schedule's dead-letter queue, if it has one."""
     arn = firing.schedule.target.dead_letter_arn
     if arn is None:

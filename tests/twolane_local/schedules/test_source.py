@@ -292,6 +292,24 @@ def test_what_cannot_be_delivered_is_tried_again_and_then_dead_lettered() -> Non
     assert dead.attributes["EXHAUSTED_RETRY_CONDITION"].string == "MaximumRetryAttempts"
 
 
+def test_a_rules_event_is_dead_lettered_at_once() -> None:
+    gone = spec(
+        "rate(9 minutes)",
+        source="rule",
+        target_arn=FUNCTION.replace("beat", "gone"),
+        options={"Target": {"Id": "t", "DeadLetterConfig": {"Arn": DEAD}}},
+    )
+    [dead] = run([gone], ten_minutes).bodies("dead")
+    assert {name: value.string for name, value in dead.attributes.items()} == {
+        "ERROR_CODE": "ResourceNotFoundException",
+        "ERROR_MESSAGE": f"Function not found: {FUNCTION.replace('beat', 'gone')}",
+        "RETRY_ATTEMPTS": "0",
+        "RULE_ARN": "arn:aws:events:us-east-1:123456789012:rule/tick",
+        "TARGET_ARN": FUNCTION.replace("beat", "gone"),
+    }
+    assert json.loads(dead.body)["source"] == "aws.events"
+
+
 def test_a_queue_that_appears_in_time_gets_its_message() -> None:
     async def play(machine: Machine) -> None:
         await machine.clock.sleep(65)
