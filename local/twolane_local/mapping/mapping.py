@@ -86,8 +86,7 @@ class Mapping:
         """Poll, invoke, delete, until cancelled."""
         async with asyncio.TaskGroup() as batches:
             while True:
-                self._polling = False
-                self._changed.set()
+                self._pause()
                 await self._enabled.wait()
                 self._polling = True
                 try:
@@ -95,6 +94,7 @@ class Mapping:
                     batch = await self._batcher.gather()
                 except QueueDoesNotExistError:
                     self._log("ERROR", f"queue {self._queue} does not exist; waiting for it")
+                    self._pause()
                     await self._queues.exists(self._queue)
                     continue
                 except SqsError as error:
@@ -104,6 +104,10 @@ class Mapping:
                 if batch:
                     self._under_way += 1
                     batches.create_task(self._process(batch))
+
+    def _pause(self) -> None:
+        self._polling = False
+        self._changed.set()
 
     async def drain(self) -> None:
         """Stop taking messages and return once no batch is under way."""
@@ -163,16 +167,18 @@ class Mapping:
     def _settle(self, invocation: Invocation, batch: list[Item]) -> None:
         """Delete what is done; the rest comes back when its visibility timeout is over."""
         outcome = self._outcome(invocation, batch)
-        if outcome.failed:
+        # A partial failure is no failed invocation, so that Lambda does not back off.
+        if invocation.error is not None:
             self._scaling.failed()
+        else:
+            self._scaling.succeeded()
+        if outcome.failed:
             left = max(item.expires_at for item in batch) - self._clock.time()
             self._log(
                 "WARNING", f"{len(outcome.failed)} of {len(batch)} messages failed; they will be "
                 f"received again within {max(0.0, left):.0f} s, or go to the dead-letter queue",
                 requestId=invocation.request_id,
             )  # fmt: skip
-        else:
-            self._scaling.succeeded()
         held_back: set[str] = set()
         for item in batch:
             group = item.received.message.group_id

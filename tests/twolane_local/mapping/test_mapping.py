@@ -546,6 +546,45 @@ def test_draining_waits_for_what_is_under_way(world):
     run(world, scenario)
 
 
+def test_draining_does_not_wait_for_a_queue_that_is_gone(world):
+    async def scenario(here, mapping):
+        here.queues.delete_queue("q")
+        await here.clock.sleep(1)
+        await mapping.drain()
+        assert here.elapsed() == 1
+
+    run(world, scenario)
+
+
+def test_partial_failures_do_not_slow_a_mapping_down_but_failed_invocations_do(
+    world, function_error
+):
+    async def scenario(here, mapping):
+        async def function(event):
+            await here.clock.sleep(1)
+            if event["Records"][0]["body"] == "raise":
+                raise function_error
+            return {"batchItemFailures": [{"itemIdentifier": event["Records"][0]["messageId"]}]}
+
+        async def most_at_once(body):
+            here.send(*[body] * 20)
+            await here.clock.sleep(8)
+            here.most_running = 0
+            here.send(*["later"] * 5)
+            await here.clock.sleep(0.1)
+            return here.most_running
+
+        here.function = function
+        assert await most_at_once("partial") >= 5
+        here.queues.purge("q")
+        assert await most_at_once("raise") < 5
+
+    run(
+        world, scenario, batch_size=1, report_batch_item_failures=True,
+        attributes={"VisibilityTimeout": "600"},
+    )  # fmt: skip
+
+
 def test_draining_sends_the_batch_that_is_being_gathered(world):
     async def scenario(here, mapping):
         here.send("a")
