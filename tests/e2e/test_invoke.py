@@ -28,7 +28,9 @@ def test_api_event_from_stdin() -> None:
     answer = json.loads(done.stdout)
     assert answer["statusCode"] == 200
     assert json.loads(answer["body"]) == {"message": "Notification will be sent"}
+    # The command waits for the work after the response.
     assert "Sending notification to user@example.com" in done.stderr
+    assert "succeeded app.tasks.send_notification" in done.stderr
 
 
 @pytest.mark.slow
