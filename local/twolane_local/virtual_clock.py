@@ -99,6 +99,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._work_ended)
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """In real time: from Python 3.12 on it waits for its threads by a timeout of minutes."""
+        self.go_real()
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self.go_virtual()
+
     def _work_ended(self, _: object) -> None:
         self.real_work -= 1
 
