@@ -7,8 +7,10 @@ The emulator's server of the two APIs, without the emulator around it.
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import os
+import re
 import sys
 import time
 import uuid
@@ -23,6 +25,32 @@ if TYPE_CHECKING:
     from twolane_local.runtime_api import Reply
 
 ROOT = Path(__file__).parents[1]
+
+
+#: What Lambda's own runtime brings along.
+RUNTIME = (
+    "awslambdaric", "simplejson", "snapshot-restore-py",
+    "boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3",
+)  # fmt: skip
+
+
+def deploy(folder: Path) -> Path:
+    """A directory with what an environment holds, and no more: an import that looks for an optional
+    package does not find it there, nor do the plugins of whatever else is installed here.
+    """
+    task = folder / "deployed"
+    task.mkdir()
+    pinned = (ROOT / "handlers" / "requirements.txt").read_text()
+    for name in {*RUNTIME, *re.findall(r"^([A-Za-z0-9._-]+)==", pinned, re.MULTILINE)}:
+        try:
+            files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another platform
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            link, target = task / top, Path(str(files[0].locate())).parents[len(files[0].parts) - 1]
+            if not link.exists():
+                link.symlink_to(target / top)
+    return task
 
 
 class Environment:
@@ -40,15 +68,16 @@ class Environment:
 
     async def __aenter__(self) -> Self:
         self._server, port = await runtime_api.serve(self)
-        paths = os.pathsep.join((str(ROOT / "handlers"), str(self._folder)))
+        places = (ROOT / "handlers", self._folder, self._folder / "deployed")
         self.started = time.perf_counter()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "awslambdaric", self._handler,
+            # Without this installation's site-packages; see ``deploy``.
+            sys.executable, "-S", "-m", "awslambdaric", self._handler,
             cwd=self._folder,
             stdout=asyncio.subprocess.DEVNULL,
             env={
                 "PATH": os.environ["PATH"],
-                "PYTHONPATH": paths,
+                "PYTHONPATH": os.pathsep.join(map(str, places)),
                 "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
                 "AWS_LAMBDA_FUNCTION_NAME": "Api",
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",

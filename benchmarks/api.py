@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import _table
 import publish
-from _lambda import Environment
+from _lambda import Environment, deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,6 +210,7 @@ def rows(rounds: int) -> list[_table.Row]:
         folder = Path(name)
         for module, source in MODULES.items():
             (folder / f"{module}.py").write_text(source)
+        deploy(folder)
         cold = asyncio.run(measure_cold(folder, rounds))
         posted = asyncio.run(measure_responses(folder, rounds))
     warm = measure_warm(rounds)
