@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMe
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from twolane.publish import report
@@ -13,11 +14,15 @@ from twolane.publish.entry import MAX_BYTES, Entry
 from twolane.publish.errors import EnqueueBatchError, EnqueueError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twolane.publish.client import SqsClient
     from twolane.publish.target import Target
     from twolane.publish.transport import Channel
 
 MAX_ENTRIES = 10
+#: Messages further apart than this, in seconds, do not wait for each other.
+SLOW_S = 0.05
 
 
 class Batch:
@@ -28,8 +33,12 @@ class Batch:
     the group goes out all the same. Where SQS does not answer at all, the batch ends there.
     """
 
-    def __init__(self, channel: Channel, max_size: int) -> None:
+    def __init__(
+        self, channel: Channel, max_size: int, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.channel = channel
+        self._monotonic = monotonic
+        self._last_added = monotonic()
         self._max_entries = min(max_size, MAX_ENTRIES)
         self._waiting: dict[Target, list[Entry]] = {}
         self._failures: dict[str, str] = {}
@@ -40,7 +49,12 @@ class Batch:
         return self.channel.basic_publish(message, batch=self, **kwargs)
 
     def add(self, target: Target, entry: Entry) -> None:
-        """Keep one message; send what is full."""
+        """Keep one message; send what is full, and all if they come slowly.
+
+        Celery draws a group's generator as it publishes: one that takes its time must not hold back
+        what it has yielded already.
+        """
+        slow = self._monotonic() - self._last_added > SLOW_S
         waiting = self._waiting.setdefault(target, [])
         if waiting and sum(kept.size for kept in waiting) + entry.size > MAX_BYTES:
             self._send(target)
@@ -48,6 +62,11 @@ class Batch:
         waiting.append(entry)
         if len(waiting) >= self._max_entries:
             self._send(target)
+        if slow:
+            for each in tuple(self._waiting):
+                self._send(each)
+        # After sending: the time that SQS takes is not the generator's.
+        self._last_added = self._monotonic()
 
     def flush(self) -> None:
         """Send what is kept. Raises ``EnqueueBatchError`` for all that SQS has refused so far."""

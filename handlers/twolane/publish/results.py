@@ -9,6 +9,7 @@ stands in its place answers those touches, and becomes the stock backend at any 
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,15 @@ class LazyBackend:
         for name, value in own.items():
             object.__setattr__(self, name, value)
 
-    def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:  # noqa: ARG002
-        """Nothing: whoever waits for the result subscribes first, then looks what is there."""
-        return {}
+    def on_task_call(self, producer: Any, task_id: str) -> Any:
+        """Subscribe early, as stock does, where there is a backend and it is a process that stays.
+
+        Otherwise nothing: whoever waits for the result subscribes first, then looks what is there.
+        """
+        real = self._made()
+        if real is None or "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            return {}
+        return real.on_task_call(producer, task_id)
 
     def add_pending_result(self, result: Any, weak: bool = False, **options: Any) -> Any:
         """``result.then(…)``: kept, weakly if so asked, until there is a backend to tell of it."""

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from moto.server import ThreadedMotoServer
 
-from twolane.publish import install
+from twolane.publish import batch, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +41,12 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
     return moto_url
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is, a group is not taken for a slow one."""
+    monkeypatch.setattr(batch, "SLOW_S", 60.0)
 
 
 @dataclass

@@ -134,6 +134,30 @@ def test_the_next_publish_after_a_failed_group_works(app: Celery, scripted: Any)
     assert scripted.seen[-1].headers["x-amz-target"] == "AmazonSQS.SendMessage"
 
 
+def test_a_slow_generator_holds_nothing_back() -> None:
+    now = [0.0]
+    requests: list[int] = []
+
+    class Client(SqsClient):
+        def call(self, action: str, target: Target, fields: Any) -> dict[str, Any]:
+            requests.append(len(fields["Entries"]))
+            now[0] += 1000
+            return {"Successful": taken(*range(len(fields["Entries"])))}
+
+    class Channel:
+        sqs = Client()
+
+    batch = Batch(Channel(), 1000, monotonic=lambda: now[0])  # type: ignore[arg-type]
+    sent = []
+    for number, pause in enumerate([0, 1, 1, 100, 100, 1, 1]):
+        now[0] += pause
+        batch.add(TARGET, Entry(f"task-{number}", "shop.add", 1, {"MessageBody": "b"}))
+        sent.append(sum(requests))
+    assert sent == [0, 0, 0, 4, 5, 5, 5]
+    batch.flush()
+    assert requests == [4, 1, 2]
+
+
 sizes = st.lists(st.integers(1, 600_000) | st.integers(1, 2_000), max_size=40)
 
 
@@ -158,7 +182,7 @@ def test_whatever_the_sizes_every_message_goes_once_in_order_within_the_limits(
     class Channel:
         sqs = Client()
 
-    batch = Batch(Channel(), 1000)  # type: ignore[arg-type]
+    batch = Batch(Channel(), 1000, monotonic=lambda: 0.0)  # type: ignore[arg-type]
     for number, size in enumerate(sizes):
         batch.add(TARGET, Entry(f"task-{number}", "shop.add", size, {"MessageBody": str(number)}))
     expected = [number for number in range(len(sizes)) if number in refused]

@@ -101,6 +101,20 @@ def test_threads_share_the_backend_exactly_as_in_stock_celery(app: Celery) -> No
     assert (theirs[0] is mine) is mine.thread_safe
 
 
+@pytest.mark.parametrize(
+    ("environment", "subscribed"), [({}, True), ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, False)]
+)
+def test_where_there_is_a_backend_already_a_process_that_stays_subscribes_as_in_stock_celery(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], subscribed: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    app.backend.get_task_meta("6f1c0f5e-6a8b-4b65-9d9f-0f7b3a0f5a11")
+    result = app.send_task("shop.add", (1, 2))
+    key = app.backend.get_key_for_task(result.id)
+    assert (key in app.backend.result_consumer.subscribed_to) is subscribed
+
+
 def test_attributes_are_those_of_the_backend(app: Celery) -> None:
     app.backend.expires = 77
     assert app.backend._made().expires == 77
