@@ -21,7 +21,7 @@ from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.process import SpawnLauncher
 from twolane_local.errors import HandlerImportError, LocalError
-from twolane_local.functions import Functions
+from twolane_local.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.gateways import Gateways
 from twolane_local.journal import Journal
 from twolane_local.mapping.registry import Mappings
@@ -100,7 +100,11 @@ class Emulator:
         await self._build()
         before = stamps(self._watched()) if self.options.reload else {}
         self._ensure_queues()
-        self.functions = Functions(self.stack.functions, self._environment, self.journal)
+        # In one process there is one copy of a handler, which sees one invocation at a time.
+        most = 1 if self.options.in_process else MAX_ENVIRONMENTS
+        self.functions = Functions(
+            self.stack.functions, self._environment, self.journal, maximum=most
+        )
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
         await self._serve_aws(listener)

@@ -106,6 +106,7 @@ def test_moto_answers_through_the_proxy_and_knows_the_senders() -> None:
     assert with_moto(script) == (100_000, True)
 
 
+@pytest.mark.slow
 def test_values_that_only_moto_knows() -> None:
     async def main() -> Any:
         moto = MotoProcess("http://127.0.0.1:1")
@@ -122,6 +123,7 @@ def test_values_that_only_moto_knows() -> None:
     assert ":dynamodb:" in values["Table", "StreamArn"]
 
 
+@pytest.mark.slow
 def test_a_stack_that_moto_refuses_is_an_error() -> None:
     async def main() -> None:
         moto = MotoProcess("http://127.0.0.1:1")
@@ -135,6 +137,7 @@ def test_a_stack_that_moto_refuses_is_an_error() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_the_process_is_only_started_where_something_needs_it() -> None:
     async def main() -> None:
         listener = bind(0, "--port")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import contextvars
 import importlib
 import json
@@ -78,6 +77,8 @@ class InProcessEnvironment:
         self._handler: Callable[[Any, Context], Any] | None = None
         self._cold = True
         self._stopped = False
+        self._handler_loop = asyncio.new_event_loop()
+        self._hung = False  # in a handler that does not return
         self.responded = False
 
     def start(self) -> None:
@@ -87,6 +88,8 @@ class InProcessEnvironment:
 
     def _load(self) -> None:
         capture.current.set((self._spec.name, None))
+        # On Lambda handlers run on the main thread, which has an event loop for whoever asks.
+        asyncio.set_event_loop(self._handler_loop)
         self._enter()
         for folder in (*(d / "python" for d in self._spec.layer_dirs), self._spec.code_dir):
             if str(folder) not in sys.path:
@@ -100,6 +103,7 @@ class InProcessEnvironment:
     def _loaded(self, done: asyncio.Future[None], began: float) -> None:
         error = done.exception()
         if error is not None:
+            self._end()
             self._owner.gone(self, _load_error(self._spec.handler, error))
             return
         self._journal.record(
@@ -135,18 +139,26 @@ class InProcessEnvironment:
         )
         variables = contextvars.copy_context()
         future = self._loop.run_in_executor(
-            self._thread, variables.run, self._call, work.event, context
+            self._thread, variables.run, self._work, work.event, context
         )
 
         def ended(done: asyncio.Future[tuple[bytes, str | None]]) -> None:
             if timer is not None:
                 timer.cancel()
+            self._hung = False
             if done.cancelled():  # stopped before its turn came
                 work.done.cancel()
                 return
             self._ended(work, done.result(), began)
 
         future.add_done_callback(ended)
+
+    def _work(self, event: bytes, context: Context) -> tuple[bytes, str | None]:
+        try:
+            return self._call(event, context)
+        finally:
+            if self._stopped and self._hung:  # nobody is left to do it
+                self._handler_loop.close()
 
     def _call(self, event: bytes, context: Context) -> tuple[bytes, str | None]:
         if self._handler is None:
@@ -203,6 +215,7 @@ class InProcessEnvironment:
 
     def _timed_out(self, work: Work) -> None:
         """Answer for it; a thread cannot be killed, so it stays busy until it returns."""
+        self._hung = True
         if not work.done.done():
             payload = report.timed_out(work.request_id, self._spec.timeout_s)
             work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
@@ -210,10 +223,14 @@ class InProcessEnvironment:
     async def stop(self) -> None:
         self._stopped = True
         close = getattr(self._handler, "close", None)
-        if callable(close):  # ApiHandler's: it runs the application's shutdown
-            with contextlib.suppress(RuntimeError):  # the thread hangs in a timed-out handler
-                await self._loop.run_in_executor(self._thread, close)
+        if callable(close) and not self._hung:  # ApiHandler's: it runs the application's shutdown
+            await self._loop.run_in_executor(self._thread, close)
+        self._end()
+
+    def _end(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+        if not self._hung:
+            self._handler_loop.close()
 
 
 def _error_object(error: BaseException, request_id: str) -> bytes:
