@@ -19,6 +19,7 @@ from starlette.routing import compile_path
 
 from twolane.errors import PublishError, StoreUnavailableError
 from twolane.logs import emit
+from twolane.publish.errors import MessageTooBigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +103,7 @@ def install_problems(app: FastAPI) -> None:
     vars(app)["openapi"] = openapi_with_problems
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(MessageTooBigError, _too_big)
     app.add_exception_handler(PublishError, _unavailable)
     app.add_exception_handler(OperationalError, _unavailable)
     app.add_exception_handler(StoreUnavailableError, _unavailable)
@@ -188,6 +190,17 @@ async def _unavailable(request: Request, exc: Exception) -> ProblemResponse:
         f"{what}; try again after {RETRY_AFTER_S} seconds.",
         headers={"retry-after": str(RETRY_AFTER_S)},
     )
+
+
+async def _too_big(request: Request, exc: Exception) -> ProblemResponse:
+    """The one failure of an enqueue that coming again does not cure: no ``Retry-After``."""
+    emit(
+        logger,
+        "log",
+        f"{request.method} {request.url.path} answered 413: {exc}",
+        level=logging.ERROR,
+    )
+    return ProblemResponse(413, "What was sent makes a task that is too big for its queue.")
 
 
 async def _unexpected(_: Request, exc: Exception) -> ProblemResponse:  # noqa: ARG001

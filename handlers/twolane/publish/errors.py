@@ -27,6 +27,10 @@ class EnqueueError(PublishError, OperationalError):
         self.code = code
 
 
+class MessageTooBigError(EnqueueError):
+    """The task's message is bigger than SQS takes; sending it again would not help."""
+
+
 class EnqueueBatchError(EnqueueError):
     """SQS took only a part of a group; ``failures`` says which tasks it did not take, and why."""
 

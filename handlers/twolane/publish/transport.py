@@ -20,7 +20,7 @@ from twolane.publish import entry as entries
 from twolane.publish import report
 from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
-from twolane.publish.errors import EnqueueError, botos_errors_translated
+from twolane.publish.errors import MessageTooBigError, botos_errors_translated
 from twolane.publish.target import READ_FROM_ENVIRONMENT, Broker, Target, resolve
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Transport(virtual.Transport):
         if entry.size <= limit:
             return entry
         if not claim:
-            raise EnqueueError(
+            raise MessageTooBigError(
                 f"Task {entry.name}[{entry.task_id}] makes a message of {entry.size} bytes, more "
                 f"than SQS takes ({limit}). Pass a reference to the data, or name a bucket for big "
                 "messages in broker_transport_options['claim_check']."

@@ -62,6 +62,10 @@ def api(
     def many() -> str:
         return str(group(add.s(n, n) for n in range(3)).delay())
 
+    @api.post("/big", status_code=202)
+    def big() -> str:
+        return str(total.delay([7] * 600_000))
+
     @api.post("/report", status_code=202)
     async def report() -> str:
         return str(chord([add.s(n, n) for n in range(3)])(total.s()))
@@ -96,3 +100,16 @@ async def test_an_enqueue_that_failed_is_503_and_never_202(
         scripted.script.clear()
         if path == "/one":
             assert (await client.post(path)).status_code == 202
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_is_too_big_is_413_as_coming_again_would_not_help(
+    api: FastAPI, scripted: Any
+) -> None:
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        refused = await client.post("/big")
+    assert refused.status_code == 413
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "retry-after" not in refused.headers
+    assert scripted.seen == []
