@@ -86,7 +86,7 @@ class DynamoDBBackend(CeleryBackend):
                     ":part": {"SS": [base64.b64encode(digest).decode()]},
                     ":ttl": {"N": self._until()},
                 },
-                ReturnValues="UPDATED_NEW",
+                ReturnValues="ALL_NEW",
             )
         except client.exceptions.ConditionalCheckFailedException:
             return None

@@ -226,7 +226,9 @@ def results(request: pytest.FixtureRequest, aws: str) -> str:
     return "dynamodb://@us-east-1/results?ttl_seconds=86400"
 
 
-both_results = pytest.mark.parametrize("results", ["redis", "dynamodb"], indirect=True)
+both_results = pytest.mark.parametrize(
+    "results", ["redis", pytest.param("dynamodb", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture

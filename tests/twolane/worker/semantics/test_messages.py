@@ -103,7 +103,9 @@ def test_pickle_is_refused_before_it_is_decoded(app: Celery, lane: Callable[...,
     assert worker.is_empty
 
 
-@pytest.mark.parametrize(("more", "stored"), [(-1, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize(
+    ("more", "stored"), [pytest.param(-1, 0, marks=pytest.mark.slow), (0, 0), (1, 1)]
+)
 def test_a_message_at_the_limit(
     app: Celery, lane: Callable[..., Lane], more: int, stored: int
 ) -> None:

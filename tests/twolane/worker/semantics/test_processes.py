@@ -122,6 +122,7 @@ def test_two_environments_with_the_same_messages_run_each_once(
     assert not returned[0] & returned[1]
 
 
+@pytest.mark.slow
 def test_killed_before_the_task(environment: Callable[..., Environment], redis: Any) -> None:
     first, second = environment(), environment()
     first.kill()
@@ -157,6 +158,7 @@ def test_killed_during_a_task_its_batch_is_delivered_again(
     assert runs(redis) == {"done": 1, "hangs": 2, "not-begun": 1}
 
 
+@pytest.mark.slow
 def test_killed_after_the_task_it_is_not_repeated(
     environment: Callable[..., Environment], redis: Any
 ) -> None:

@@ -106,7 +106,10 @@ def test_retry_exhausted_raises_the_given_exception(app: Celery, lane: Callable[
     assert isinstance(result.result, KeyError)
 
 
-@pytest.mark.parametrize("seconds", [5, 899, 900, 901, 4000])
+@pytest.mark.parametrize(
+    "seconds",
+    [5, 900, 901, *(pytest.param(n, marks=pytest.mark.slow) for n in (899, 4000))],
+)
 def test_countdown(app: Celery, lane: Callable[..., Lane], seconds: int) -> None:
     ran: list[float] = []
 
