@@ -24,10 +24,8 @@ def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         shlex.split(line.replace(".venv/bin", str(BIN)).replace("3000", str(port)))
         for line in readme_blocks()["stock"].splitlines()
     )
-    # One process: with two, a retry without delay may end before Celery has stored that the first
-    # attempt is to be retried, which then stands over the result for good.
     with (
-        running([*worker, "-c", "1"], logs / "worker.log", **settings),
+        running(worker, logs / "worker.log", **settings),
         running(
             [*beat, "--loglevel", "DEBUG", "-s", str(logs / "schedule")],
             logs / "beat.log",
