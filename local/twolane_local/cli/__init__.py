@@ -64,7 +64,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let functions resolve real AWS hosts (their credentials stay dummies)",
     )
-    common.add_argument("--stack-name", default="local", metavar="NAME", help="AWS::StackName")
+    common.add_argument(
+        "--stack-name", metavar="NAME", help="AWS::StackName (samconfig.toml's, or local)"
+    )
+    common.add_argument(
+        "--config-env", default="default", metavar="NAME", help="the table of samconfig.toml"
+    )
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, parents=[common], help=text, description=text)
         importlib.import_module(f"twolane_local.cli.{name}").configure(command)

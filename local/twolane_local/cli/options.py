@@ -15,15 +15,19 @@ T = TypeVar("T")
 
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
-    """The emulator's options from the command line's."""
+    """The emulator's options from the command line's, and from ``samconfig.toml``."""
+    from twolane_local import samconfig, template
     from twolane_local.options import Options
 
+    config = samconfig.read(options.template, options.config_env)
+    declared = template.parameters_of(options.template)
+    configured = {name: value for name, value in config.parameters.items() if name in declared}
     return Options(
         template=options.template,
         redis_url=options.redis_url,
         in_process=options.in_process or more.get("debug", False),
-        parameters=dict(options.parameter),
-        stack_name=options.stack_name,
+        parameters={**configured, **dict(options.parameter)},
+        stack_name=options.stack_name or config.stack_name or "local",
         allow_real_aws=options.allow_real_aws,
         **more,
     )
