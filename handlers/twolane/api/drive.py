@@ -36,8 +36,12 @@ class Turn:
         self._lock.release()
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the turn for good, if it is free within ``timeout_s``."""
+        """Take the turn if it is free within ``timeout_s``; ``release`` gives it back."""
         return self._lock.acquire(timeout=timeout_s)
+
+    def release(self) -> None:
+        """Give back what ``acquire`` took."""
+        self._lock.release()
 
     @property
     def mine(self) -> bool:

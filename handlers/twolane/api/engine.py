@@ -101,10 +101,10 @@ class Engine:
                 return
             try:
                 self._loop.run_until_complete(self._lifespan.stop())
+            finally:
                 self._drive.end()
                 self._loop.run_until_complete(_cancel_all())
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            finally:
                 self._loop.close()
                 self._watchdog.stop()
 
@@ -150,6 +150,8 @@ class Engine:
         if self._turn.acquire(_WORK_GRACE_S):
             stop = asyncio.wait_for(self._lifespan.stop(), _SHUTDOWN_GRACE_S)
             self._shut_down(stop, self._loop.run_until_complete)
+            # A handler of the application's own, which comes after us, may let the process live.
+            self._turn.release()
         else:
             # Work after a response still has the loop: the shutdown runs beside it there.
             self._shut_down(self._lifespan.stop(), self._run_beside)

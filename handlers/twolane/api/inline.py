@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from twolane.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from contextvars import Context
 
     from twolane.api.callables import Work
 
@@ -34,6 +35,7 @@ class _State(Enum):
     WAITING = auto()
     RUNNING = auto()
     OVER = auto()
+    GIVEN_UP = auto()
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +58,7 @@ class Lane:
     """
 
     __slots__ = (
-        "_closed", "_entries", "_lock", "_told", "_watch", "ended", "label", "remaining",
+        "_context", "_entries", "_lock", "_told", "_watch", "ended", "label", "remaining",
         "request_id", "reserve_s",
     )  # fmt: skip
 
@@ -78,13 +80,15 @@ class Lane:
         self._entries: dict[int, _Entry] = {}
         self._lock = threading.Lock()
         self._told: list[BaseException] = []
-        self._closed = False
+        self._context: Context | None = None
 
     def enrol(self, work: Iterable[Work]) -> None:
         """Take note of tasks before the first one starts."""
         with self._lock:
             for one in work:
                 self._entries.setdefault(id(one), _Entry(one))
+        if self._context is None:
+            self._context = copy_context()
         self._watch(self)
 
     async def run(self, work: Work, call: Callable[[Any], Awaitable[None]]) -> None:
@@ -95,7 +99,7 @@ class Lane:
         if self.remaining() <= self.reserve_s:
             self.close()
         with self._lock:
-            if entry.state is not _State.WAITING:
+            if entry.state is _State.GIVEN_UP:
                 return
             entry.state, entry.since = _State.RUNNING, time.monotonic()
         self._tell("inline.started", f"→ {entry.name}", entry)
@@ -119,11 +123,14 @@ class Lane:
 
     def close(self) -> None:
         """The reserve is reached: give up on every task that has not started. Idempotent."""
-        with self._lock:
-            first, self._closed = not self._closed, True
-        if first:
-            left_ms = round(self.remaining() * 1000)
-            self._give_up(f"{left_ms} ms before the function's timeout", defer=True)
+        left_ms = round(self.remaining() * 1000)
+        for entry in self._give_up():
+            publish = publisher_of(entry.work)
+            if publish is None:
+                why = f"it had not started {left_ms} ms before the function's timeout"
+                self._lose(entry, f"{why}. Make it a Celery task, and it is deferred instead.")
+            else:
+                self._defer(entry, publish, left_ms)
 
     def last_words(self) -> None:
         """The timeout is about to kill what still runs: say so while there is time to."""
@@ -166,30 +173,30 @@ class Lane:
         effects is the same everywhere.
         """
         self.ended = True
-        if self._entries:
-            self._give_up("an earlier task of the same response failed", defer=False)
+        for entry in self._give_up() if self._entries else ():
+            self._lose(entry, "an earlier task of the same response failed. Add it on its own.")
 
-    def _give_up(self, reason: str, *, defer: bool) -> None:
+    def _give_up(self) -> list[_Entry]:
+        """Every task that has not started; none of them will."""
         with self._lock:
             waiting = [entry for entry in self._entries.values() if entry.state is _State.WAITING]
             for entry in waiting:
-                entry.state = _State.OVER
-        for entry in waiting:
-            publish = publisher_of(entry.work) if defer else None
-            if publish is None:
-                self._lose(entry, f"had not started ({reason})")
-            else:
-                self._defer(entry, publish, reason)
+                entry.state = _State.GIVEN_UP
+        return waiting
 
-    def _defer(self, entry: _Entry, publish: Callable[[], str], reason: str) -> None:
+    def _defer(self, entry: _Entry, publish: Callable[[], str], left_ms: int) -> None:
+        # In the request's own context, also from the watchdog's thread: the message carries the
+        # request's id, and the enqueue knows when to give up.
+        context = self._context or copy_context()
         try:
-            task_id = publish()
+            task_id = context.copy().run(publish)
         except Exception as exc:  # noqa: BLE001
-            self._lose(entry, f"had not started ({reason}) and could not be enqueued", exc)
+            self._lose(entry, f"it could not be enqueued: {exc!r}", exc)
         else:
             self._tell(
                 "inline.deferred",
-                f"↻ {entry.name} had not started ({reason}); it is on its queue now",
+                f"↻ {entry.name} had not started {left_ms} ms before the function's timeout; it is "
+                "on its queue now",
                 entry,
                 level=logging.WARNING,
                 taskId=task_id,
@@ -198,7 +205,7 @@ class Lane:
     def _lose(self, entry: _Entry, why: str, exc: BaseException | None = None) -> None:
         self._tell(
             "inline.lost",
-            f"! {entry.name} is lost: it {why}. Make it a Celery task, and it is deferred instead.",
+            f"! {entry.name} is lost: {why}",
             entry,
             level=logging.ERROR,
             exc_info=exc,

@@ -60,7 +60,7 @@ class Lifespan:
         """Run shutdown, once, on the loop. Raises ``LifespanFailure``."""
         cycle, task = self._cycle, self._task
         self._cycle = self._task = None
-        self.started = False
+        self.started = self._mode == "off"
         if cycle is None or task is None or task.done():
             return
         if cycle.state is not LifespanCycleState.UNSUPPORTED:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
+from celery.signals import before_task_publish
 from starlette.background import BackgroundTask
 
 from twolane.api.inline import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+tenant: ContextVar[str] = ContextVar("tenant")
 
 
 class Left:
@@ -128,6 +133,49 @@ def test_a_celery_task_that_cannot_be_enqueued_is_lost(lane, left, told, celery,
     asyncio.run(_run(lane, BackgroundTask(send, object())))
     assert told() == [("inline.lost", "app.send", "not started")]
     assert "could not be enqueued" in caplog.text
+
+
+def test_what_comes_after_the_reserve_was_reached_is_given_up_as_well(lane, left, told) -> None:
+    async def come_late() -> None:
+        left.seconds = 0.9
+        lane.close()
+        await lane.run(work(pytest.fail, "late"), BackgroundTask.__call__)
+
+    asyncio.run(_run(lane, work(come_late, "first")))
+    assert told()[1] == ("inline.lost", "app.late", "not started")
+
+
+def test_a_task_that_was_added_twice_runs_twice(lane) -> None:
+    ran: list[int] = []
+    twice = work(lambda: ran.append(1))
+    asyncio.run(_run(lane, twice, twice))
+    assert ran == [1, 1]
+
+
+def test_a_task_is_deferred_in_the_context_of_its_request(lane, left, celery) -> None:
+    """From the watchdog's thread as well: the message says which request it is from."""
+    seen: list[str] = []
+
+    @celery.task(name="app.send")
+    def send() -> None:
+        pytest.fail("it ran in the inline lane")
+
+    async def request() -> None:
+        tenant.set("acme")
+        lane.enrol([BackgroundTask(send)])
+
+    def note(**_: Any) -> None:
+        seen.append(tenant.get("nobody"))
+
+    before_task_publish.connect(note)
+    try:
+        asyncio.run(request())
+        watchdog = threading.Thread(target=lane.close)
+        watchdog.start()
+        watchdog.join(30)
+    finally:
+        before_task_publish.disconnect(note)
+    assert seen == ["acme"]
 
 
 def test_the_watchdog_gives_up_on_what_waits_behind_a_task_that_runs(lane, left, told) -> None:

@@ -43,6 +43,9 @@ async def ends_itself(request):
     await asyncio.sleep(0.05)
     return PlainTextResponse("answered")
 
+if "SURVIVE" in os.environ:
+    signal.signal(signal.SIGTERM, lambda number, frame: say("survived"))
+
 routes = [Route(f"/{f.__name__}", f) for f in (count, working, ends_itself)]
 handler = ApiHandler(Starlette(routes=routes, lifespan=lifespan))
 """
@@ -100,3 +103,15 @@ def test_a_shutdown_that_fails_or_hangs_is_told_and_ends_all_the_same(
     env.process.terminate()
     assert env.process.wait(30) == -signal.SIGTERM
     assert "shutdown" in env.line("environment.stopped")["message"]
+
+
+def test_a_handler_of_the_application_that_lets_the_process_live_has_its_way(
+    service, environment, get
+) -> None:
+    env = environment(SOURCE, SURVIVE="1")
+    service.wait_idle()
+    env.process.terminate()
+    env.line("survived")
+    env.line("shutdown")
+    assert service.invoke(get("/count")).response["body"] == "1"
+    assert env.events().count("startup") == 2
