@@ -25,6 +25,9 @@ class MalformedMessageError(TwolaneError):
 class PublishError(TwolaneError):
     """A task could not be put on its queue; nothing was enqueued, so it is safe to try again."""
 
+    #: Whether trying again may help.
+    retryable = True
+
 
 class StoreUnavailableError(TwolaneError):
     """The state store did not answer; nothing is lost, the message will be delivered again."""

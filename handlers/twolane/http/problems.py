@@ -7,19 +7,18 @@ that says nothing of the inside, and a log line that says all of it.
 from __future__ import annotations
 
 import logging
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from kombu.exceptions import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from twolane.errors import PublishError, StoreUnavailableError
 from twolane.logs import emit
-from twolane.publish.errors import MessageTooBigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +90,10 @@ SCHEMA = {
 
 
 def install_problems(app: FastAPI) -> None:
-    """Answer every error of ``app`` as a problem document, and describe them so in its OpenAPI."""
+    """Answer every error of ``app`` as a problem document, and describe them so in its OpenAPI.
+
+    Call it once Celery is imported, if it is used at all.
+    """
     openapi = app.openapi
 
     def openapi_with_problems() -> dict[str, Any]:
@@ -103,9 +105,12 @@ def install_problems(app: FastAPI) -> None:
     vars(app)["openapi"] = openapi_with_problems
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(MessageTooBigError, _too_big)
     app.add_exception_handler(PublishError, _unavailable)
-    app.add_exception_handler(OperationalError, _unavailable)
+    if "kombu" in sys.modules:
+        # What other brokers' transports raise. An application without Celery has none of them.
+        from kombu.exceptions import OperationalError
+
+        app.add_exception_handler(OperationalError, _unavailable)
     app.add_exception_handler(StoreUnavailableError, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -173,6 +178,8 @@ async def _validation(_: Request, exc: Exception) -> ProblemResponse:
 
 async def _unavailable(request: Request, exc: Exception) -> ProblemResponse:
     """Nothing was accepted: 503, and when to come again. The cause is for the log only."""
+    if not getattr(exc, "retryable", True):
+        return _too_big(request, exc)
     emit(
         logger,
         "log",
@@ -192,7 +199,7 @@ async def _unavailable(request: Request, exc: Exception) -> ProblemResponse:
     )
 
 
-async def _too_big(request: Request, exc: Exception) -> ProblemResponse:
+def _too_big(request: Request, exc: Exception) -> ProblemResponse:
     """The one failure of an enqueue that coming again does not cure: no ``Retry-After``."""
     emit(
         logger,

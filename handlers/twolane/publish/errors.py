@@ -30,6 +30,8 @@ class EnqueueError(PublishError, OperationalError):
 class MessageTooBigError(EnqueueError):
     """The task's message is bigger than SQS takes; sending it again would not help."""
 
+    retryable = False
+
 
 class EnqueueBatchError(EnqueueError):
     """SQS took only a part of a group; ``failures`` says which tasks it did not take, and why."""

@@ -12,7 +12,7 @@ from celery.app import trace
 
 from twolane import logs
 from twolane.claimcheck import claim_check
-from twolane.publish.install import install
+from twolane.publish.installation import install
 from twolane.state import find_store
 from twolane.worker import hooks
 from twolane.worker.deadline import deadline_of

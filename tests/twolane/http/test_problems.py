@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +16,6 @@ from twolane.publish.errors import EnqueueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-pytestmark = pytest.mark.asyncio
 
 
 class Order(BaseModel):
@@ -43,6 +43,7 @@ async def get(client_of: Callable[..., Any], app: FastAPI, path: str = "/fails")
         return await client.get(path)
 
 
+@pytest.mark.asyncio
 async def test_a_path_that_is_not_there(client_of: Callable[..., Any]) -> None:
     answer = await get(client_of, api(), "/nowhere")
     assert answer.status_code == 404
@@ -50,6 +51,7 @@ async def test_a_path_that_is_not_there(client_of: Callable[..., Any]) -> None:
     assert answer.json() == {"type": "about:blank", "title": "Not Found", "status": 404}
 
 
+@pytest.mark.asyncio
 async def test_a_method_that_is_not_there_keeps_its_allow_header(
     client_of: Callable[..., Any],
 ) -> None:
@@ -58,6 +60,7 @@ async def test_a_method_that_is_not_there_keeps_its_allow_header(
     assert answer.headers["allow"] == "POST"
 
 
+@pytest.mark.asyncio
 async def test_a_method_that_is_not_there_names_those_of_all_routes_with_the_path(
     client_of: Callable[..., Any],
 ) -> None:
@@ -70,6 +73,7 @@ async def test_a_method_that_is_not_there_names_those_of_all_routes_with_the_pat
     assert (answer.status_code, answer.headers.get_list("allow")) == (405, ["DELETE, GET"])
 
 
+@pytest.mark.asyncio
 async def test_an_applications_own_error(client_of: Callable[..., Any]) -> None:
     error = HTTPException(418, "I am a teapot", headers={"x-tea": "green"})
     answer = await get(client_of, api(error))
@@ -79,6 +83,7 @@ async def test_an_applications_own_error(client_of: Callable[..., Any]) -> None:
     assert answer.headers["x-tea"] == "green"
 
 
+@pytest.mark.asyncio
 async def test_details_that_are_no_text_and_statuses_of_ones_own(
     client_of: Callable[..., Any],
 ) -> None:
@@ -88,6 +93,7 @@ async def test_details_that_are_no_text_and_statuses_of_ones_own(
     }  # fmt: skip
 
 
+@pytest.mark.asyncio
 async def test_a_problem_has_members_and_a_type(client_of: Callable[..., Any]) -> None:
     error = Problem(409, "Taken", type="https://example.test/taken", task_id="t1")
     answer = await get(client_of, api(error))
@@ -97,6 +103,7 @@ async def test_a_problem_has_members_and_a_type(client_of: Callable[..., Any]) -
     }  # fmt: skip
 
 
+@pytest.mark.asyncio
 async def test_a_validation_error_says_where_but_not_what(client_of: Callable[..., Any]) -> None:
     async with client_of(api()) as client:
         answer = await client.post("/orders", json={"count": "hunter2"})
@@ -116,6 +123,7 @@ async def test_a_validation_error_says_where_but_not_what(client_of: Callable[..
         StoreUnavailableError("redis://:secret@host is down"),
     ],
 )
+@pytest.mark.asyncio
 async def test_what_was_not_accepted_may_be_tried_again(
     client_of: Callable[..., Any], caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
@@ -128,6 +136,7 @@ async def test_what_was_not_accepted_may_be_tried_again(
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
 
 
+@pytest.mark.asyncio
 async def test_an_unexpected_error_tells_the_client_nothing(client_of: Callable[..., Any]) -> None:
     answer = await get(client_of, api(RuntimeError("the password is hunter2")))
     assert answer.json() == {
@@ -135,6 +144,7 @@ async def test_an_unexpected_error_tells_the_client_nothing(client_of: Callable[
     }  # fmt: skip
 
 
+@pytest.mark.asyncio
 async def test_the_openapi_document_says_so_too(client_of: Callable[..., Any]) -> None:
     app = api()
 
@@ -153,3 +163,16 @@ async def test_the_openapi_document_says_so_too(client_of: Callable[..., Any]) -
     assert set(schemas) == {"Order", "Problem"}
     assert schemas["Problem"]["required"] == ["type", "title", "status"]
     assert app.openapi() is app.openapi()
+
+
+def test_an_application_without_celery_does_not_pay_for_it() -> None:
+    program = """
+import sys
+from fastapi import FastAPI
+from twolane.http.problems import install_problems
+from twolane.http.waiting import changes
+install_problems(FastAPI())
+heavy = {"celery", "kombu", "amqp", "boto3", "redis"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -8,7 +8,7 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls
 
 from twolane.publish import install
-from twolane.publish.install import LIGHT
+from twolane.publish.installation import LIGHT
 from twolane.publish.transport import Transport
 
 
