@@ -130,6 +130,15 @@ def test_the_repositorys_file_is_what_its_beat_schedule_says() -> None:
     )
 
 
+@pytest.mark.slow
+def test_the_repositorys_file_is_clean_cloudformation() -> None:
+    linter = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run(
+        [linter, ROOT / "infra/schedules.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_run_needs_a_name() -> None:
     with pytest.raises(LocalError, match="twolane schedules list"):
         commands.run(options("run", "--function", "Beat"))

@@ -20,8 +20,10 @@ import pytest
 import redis
 import time_machine
 
+from twolane.beat.export import as_template
 from twolane_local.emulator import Emulator, Options
 from twolane_local.schedules import commands
+from twolane_local.schedules.schedule import from_properties
 from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ celery.conf.update(
     timezone="Europe/Berlin",
     beat_schedule={
         "by-beat": {"task": "whole.note", "schedule": %(beat)s, "args": ["by-beat"]},
-        "by-scheduler": {"task": "whole.note", "schedule": 10**9, "args": ["by-scheduler"]},
+        "by-scheduler": {"task": "whole.note", "schedule": 6 * 10**8, "args": ["by-scheduler"]},
     },
 )
 ran = []
@@ -223,6 +225,27 @@ def test_half_past_two_in_berlin(
     for name, times in expected.items():
         for at, text in zip(found[name], times, strict=True):
             assert 0 <= at - instant(text) < 1, name
+
+
+def test_one_schedule_for_each_entry_instead_of_the_tick(tmp_path: Path, redis_url: str) -> None:
+    """What `twolane schedules` writes, as Scheduler runs it: by the zone's clock, once."""
+
+    async def script(clock: VirtualClock, emulator: Emulator, module: Any) -> None:
+        for name, resource in as_template(module.celery)["Resources"].items():
+            if name == "ByBeatSchedule":
+                [beat] = [spec for spec in emulator.stack.functions if spec.logical_id == "Beat"]
+                properties = resource["Properties"]
+                target = {**properties["Target"], "Arn": beat.arn, "RoleArn": "role"}
+                emulator.book.add(
+                    from_properties(name, {**properties, "Target": target}, now=clock.time())
+                )
+        await clock.sleep(2 * 86_400)
+
+    ran = play(tmp_path, redis_url, "2026-10-24T12:00:00Z", script, tick="rate(30 days)")
+    found = [at for what, at in ran if what == "by-beat"]
+    due = [instant("2026-10-25T00:30:00Z"), instant("2026-10-26T01:30:00Z")]
+    assert len(found) == len(due)
+    assert all(0 <= at - slot < 1 for at, slot in zip(found, due, strict=True))
 
 
 def test_the_command_asks_the_function_that_runs(
