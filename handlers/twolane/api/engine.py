@@ -130,8 +130,7 @@ class Engine:
         if trace := self._environ.get("_X_AMZN_TRACE_ID"):
             told["traceId"] = trace
         context = copy_context()
-        context.run(logs.correlation.set, told)
-        context.run(inline.current.set, lane)
+        context.run(_enter, lane, told)
         # Where tasks are published, an enqueue has to give up in time to answer 503.
         publishing = sys.modules.get("twolane.publish.deadline")
         if publishing is not None and (left_s := lane.remaining()) < float("inf"):
@@ -175,6 +174,11 @@ class Engine:
                 level=logging.ERROR,
                 exc_info=exc,
             )
+
+
+def _enter(lane: inline.Lane, told: dict[str, str]) -> None:
+    inline.current.set(lane)
+    logs.correlation.set(told)
 
 
 async def _cancel_all() -> None:

@@ -119,9 +119,12 @@ class _Mounted(_Fixes):
     def __init__(self, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> None:
         # The base path ends at a slash or at the end: Mangum cuts `/api` off `/apiary` as well,
         # and leaves `x` of `/api/x` for the base path `/api/`.
-        base = config["api_gateway_base_path"].strip("/")
-        self._base = f"/{base}" if base and _under(self._raw_path(event), f"/{base}") else ""
-        super().__init__(event, context, {**config, "api_gateway_base_path": self._base or "/"})  # type: ignore[call-arg]
+        self._base = ""
+        if config["api_gateway_base_path"] != "/":
+            base = f"/{config['api_gateway_base_path'].strip('/')}"
+            self._base = base if _under(self._raw_path(event), base) else ""
+            config = {**config, "api_gateway_base_path": self._base or "/"}
+        super().__init__(event, context, config)  # type: ignore[call-arg]
 
     def _raw_path(self, event: LambdaEvent) -> str:
         return str(event["path"])
