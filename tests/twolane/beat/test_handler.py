@@ -70,7 +70,6 @@ def test_ticks_at_once_publish_once(bench: Any, where: str, request: pytest.Fixt
     """Eight execution environments at the same moment, and every slot has one of them."""
     if where == "redis":
         client = redis.Redis.from_url(request.getfixturevalue("redis_url"))
-        client.delete("twolane:tick:shop")
         bench.store = RedisStore(lambda: client)
     schedule = {f"e{number}": DAILY for number in range(20)}
     app = bench.app(schedule)

@@ -58,7 +58,6 @@ def open_ledger(request: pytest.FixtureRequest) -> Iterator[Callable[[], LedgerS
     import redis
 
     clients = [redis.Redis.from_url(request.getfixturevalue("redis_url")) for _ in range(2)]
-    clients[0].delete("twolane:tick:shop")
     waiting = iter(clients)
     yield lambda: LedgerStore(RedisStore(lambda: next(waiting)), "shop")
     for client in clients:

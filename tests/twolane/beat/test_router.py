@@ -33,7 +33,6 @@ def test_the_entries_with_their_times(bench: Any, redis_url: str) -> None:
     app = bench.app({"digest": DAILY}, timezone="Europe/Berlin")
     app.conf.result_backend = redis_url
     store = open_store(app)
-    store.delete("twolane:tick:shop")
     now = bench.instant("2026-01-01T06:00:00Z")
     beat = BeatHandler(app, store=store, clock=lambda: now)
     sent = beat({"time": "2026-01-01T06:00:00Z"}, None)["published"]

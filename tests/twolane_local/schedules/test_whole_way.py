@@ -17,7 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
 import time_machine
 
 from twolane.beat.export import as_template
@@ -165,7 +164,6 @@ def play(
                 await emulator.stop()
         return list(sys.modules[module].ran)
 
-    redis.Redis.from_url(redis_url).flushall()
     with time_machine.travel(start, tick=False) as traveller:
         return run_virtual(main, start=start, on_leap=traveller.move_to, socket_grace_s=0)
 
