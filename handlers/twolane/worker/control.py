@@ -22,6 +22,7 @@ from celery import states
 from celery.app.control import Control as CeleryControl
 
 from twolane.state import open_store
+from twolane.worker.brokers import on_sqs
 from twolane.worker.presence import Presence
 from twolane.worker.revocation import (
     KEEP_S,
@@ -86,11 +87,6 @@ class Control(CeleryControl):
             if callback is not None:
                 callback(one)
         return wanted
-
-
-def on_sqs(app: Celery) -> bool:
-    url: Any = app.conf.broker_write_url
-    return str(url[0] if isinstance(url, list | tuple) else url).startswith("sqs")
 
 
 def is_addressed(

@@ -7,7 +7,7 @@ in Redis they go there instead, in kombu's own form, so that a stock monitor rea
 
 Off by default, on by Celery's own settings: ``worker_send_task_events`` for what the worker tells,
 ``task_send_sent_event`` for what publishers do. ``twolane_events_url`` names another Redis. No task
-fails because of an event that cannot be sent.
+fails because of an event that cannot be sent. Publishers import this module too: it stays light.
 https://docs.celeryq.dev/en/stable/userguide/monitoring.html#events
 """
 
@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from celery.events.dispatcher import EventDispatcher
 from celery.events.event import get_exchange
-from celery.utils.sysinfo import load_average
-from celery.worker import state as worker_state
 from kombu import Connection
 
-from twolane.worker.control import on_sqs
+from twolane.worker.brokers import on_sqs
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -91,6 +89,9 @@ def worker_dispatcher(app: Celery, hostname: str) -> Dispatcher | None:
 
 def tell_alive(dispatcher: Dispatcher, event: str = "worker-heartbeat") -> None:
     """Send what a stock worker's heartbeat sends, and what waited for Redis to answer."""
+    from celery.utils.sysinfo import load_average
+    from celery.worker import state as worker_state
+
     dispatcher.flush()
     facts: dict[str, Any] = {
         "freq": _HEARTBEAT_S,
