@@ -109,6 +109,7 @@ class Emulator:
         self._stopping.push_async_callback(self.functions.close)
         await self._serve_aws(listener)
         self._watch(self._create(), "moto")
+        self._watch(self._lose_store(), "store")
         if self.options.warm:
             await self._warm()
         await self._apply()
@@ -168,6 +169,10 @@ class Emulator:
 
     async def _create(self) -> None:
         await self._moto.create(self.stack.name, self.stack.moto_template)
+
+    async def _lose_store(self) -> None:
+        await self._store.ended()
+        raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
 
     async def _apply(self) -> None:
         await self._gateways.apply(self.stack, self.functions, self.clock, self.journal)

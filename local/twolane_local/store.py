@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from twolane_local.environments.process import when_gone
 from twolane_local.errors import LocalError
 
 _START_LIMIT_S = 10.0
@@ -29,6 +30,9 @@ class Store(Protocol):
     @property
     def kind(self) -> str: ...
 
+    async def ended(self) -> None:
+        """Return if it ends by itself, which a server in another's hands never tells."""
+
     async def stop(self) -> None:
         """End it; a store that was given stays."""
 
@@ -39,6 +43,9 @@ class GivenStore:
 
     url: str
     kind: str = "given"
+
+    async def ended(self) -> None:
+        await asyncio.Event().wait()
 
     async def stop(self) -> None:
         return None
@@ -53,10 +60,20 @@ class RedisServer:
         self.url = url
         self._process = process
         self._folder = folder
+        self._gone = asyncio.Event()
+        when_gone(process.pid, process.wait, lambda _: self._gone.set())
+
+    async def ended(self) -> None:
+        await self._gone.wait()
 
     async def stop(self) -> None:
         self._process.terminate()
-        await asyncio.to_thread(_reap, self._process)
+        try:
+            async with asyncio.timeout(5):
+                await self._gone.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._gone.wait()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -69,6 +86,9 @@ class EmbeddedServer:
     def __init__(self, url: str, server: Any) -> None:
         self.url = url
         self._server = server
+
+    async def ended(self) -> None:
+        await asyncio.Event().wait()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._server.shutdown)
@@ -153,16 +173,8 @@ async def _listening(port: int, process: subprocess.Popen[bytes]) -> bool:
         writer.close()
         return True
     process.kill()
-    _reap(process)
+    process.wait()
     return False
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _embedded() -> EmbeddedServer:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import template_cache, template_yaml
 from twolane_local.errors import TemplateError
+from twolane_local.template_nested import flatten
 from twolane_local.template_values import REGION, Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def load(
     fresh = dict(volatile or {})
     stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
     values = _parameters(source, {**stand_ins, **parameters})
-    expanded = _with_values(_cached(source, values, stack_name), stand_ins, fresh)
+    root = path.parent
+    whole = flatten(_cached(source, values, stack_name), root, root, _expand_child)
+    expanded = _with_values(whole, stand_ins, fresh)
     values |= {name: value for name, value in fresh.items() if name not in parameters}
     everything = {**values, **pseudo_parameters(stack_name)}
     conditions = expanded.get("Conditions") or {}
@@ -83,6 +86,14 @@ def load(
         if "Condition" not in output or holds(output["Condition"])
     }
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings)
+
+
+def _expand_child(
+    path: Path, parameters: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    source = template_yaml.read(path)
+    values = _parameters(source, parameters)
+    return _cached(source, values, "local"), values
 
 
 def parameters_of(path: Path) -> Mapping[str, Any]:

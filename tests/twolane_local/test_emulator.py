@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -239,3 +240,15 @@ def test_persisted_queues_survive(tmp_path: Path) -> None:
 
     run(options, fill)
     run(options, look)
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_a_store_that_dies_ends_the_emulator_with_a_word(tmp_path: Path) -> None:
+    async def script(emulator: Emulator) -> None:
+        emulator._store._process.kill()  # type: ignore[attr-defined]
+        forever = asyncio.create_task(asyncio.Event().wait())
+        with pytest.raises(LocalError, match="redis-server ended"):
+            await asyncio.wait_for(emulator.run_until(forever), 20)
+        forever.cancel()
+
+    run(Options(project(tmp_path), port=0, aws_port=0, warm=False), script)

@@ -1,0 +1,192 @@
+"""Nested stacks from local files, flattened into the template that nests them.
+
+Every name of the child gets the nesting resource's name in front; the child's parameters become the
+expressions that the parent gives, its outputs what the parent's ``GetAtt`` stands for.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-nested-stacks.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.errors import TemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    #: A template file and its parameters' values to its expansion and those values.
+    Expand = Callable[[Path, Mapping[str, str]], tuple[dict[str, Any], dict[str, Any]]]
+
+_STACK = "AWS::CloudFormation::Stack"
+_VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
+
+
+def flatten(expanded: dict[str, Any], folder: Path, root: Path, expand: Expand) -> dict[str, Any]:
+    """The template without nested stacks from local files; others stay as they are.
+
+    ``folder`` is the template's own; paths of code are made relative to ``root``. Raises
+    ``TemplateError`` for a child that is not there.
+    """
+    result = {**expanded, "Resources": dict(expanded["Resources"])}
+    for name, resource in expanded["Resources"].items():
+        location = (resource.get("Properties") or {}).get("TemplateURL")
+        if resource["Type"] != _STACK or not isinstance(location, str) or "://" in location:
+            continue
+        path = folder / location
+        if not path.is_file():
+            raise TemplateError(f"{folder}: {name}'s template {location!r} is no file ({path})")
+        child = _child(name, resource, path, root, expand)
+        del result["Resources"][name]
+        result = _with_outputs(result, name, child.pop("Outputs"))
+        for section in ("Resources", "Conditions", "Mappings"):
+            result[section] = {**(result.get(section) or {}), **child[section]}
+    return result
+
+
+def _child(
+    name: str, resource: Mapping[str, Any], path: Path, root: Path, expand: Expand
+) -> dict[str, Any]:
+    """The child's sections, in the parent's names."""
+    given: Mapping[str, Any] = (resource.get("Properties") or {}).get("Parameters") or {}
+    # What is an expression in the parent travels through the child's expansion under a stand-in.
+    stand_ins = {
+        key: value if isinstance(value, str) else f"twolane-{name}-{key}"
+        for key, value in given.items()
+    }
+    expanded, values = expand(path, stand_ins)
+    expanded = flatten(expanded, path.parent, root, expand)
+    rewrite = _Rewrite(name, expanded, {**values, **given}, stand_ins, given)
+    condition = resource.get("Condition")
+    resources = {}
+    for key, item in expanded["Resources"].items():
+        moved = rewrite(_with_path(item, path.parent, root))
+        if "Condition" in item:
+            moved["Condition"] = name + item["Condition"]
+        elif condition is not None:
+            moved["Condition"] = condition
+        if "DependsOn" in item:
+            before = item["DependsOn"]
+            moved["DependsOn"] = [
+                name + each for each in ([before] if isinstance(before, str) else before)
+            ]
+        resources[name + key] = moved
+    return {
+        "Resources": resources,
+        "Conditions": {
+            name + key: rewrite(item) for key, item in (expanded.get("Conditions") or {}).items()
+        },
+        "Mappings": {name + key: item for key, item in (expanded.get("Mappings") or {}).items()},
+        "Outputs": {
+            key: rewrite(item["Value"]) for key, item in (expanded.get("Outputs") or {}).items()
+        },
+    }
+
+
+def _with_path(resource: Mapping[str, Any], folder: Path, root: Path) -> dict[str, Any]:
+    properties = dict(resource.get("Properties") or {})
+    for key in ("Code", "Content"):
+        code = properties.get(key)
+        if isinstance(code, dict) and code.get("S3Bucket") == "twolane-local-path":
+            moved = os.path.relpath(folder / str(code["S3Key"]), root)
+            properties[key] = {**code, "S3Key": moved}
+    return {**resource, "Properties": properties}
+
+
+class _Rewrite:
+    """Puts the parent's names and expressions into a child's values."""
+
+    def __init__(
+        self,
+        prefix: str,
+        child: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        stand_ins: Mapping[str, str],
+        given: Mapping[str, Any],
+    ) -> None:
+        self._prefix = prefix
+        self._resources = child["Resources"]
+        self._parameters = parameters
+        self._given = {stand_in: given[key] for key, stand_in in stand_ins.items()}
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._given.get(value, value)
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            ((name, argument),) = value.items()
+            special = getattr(self, "_" + name.rpartition("::")[2].lower(), None)
+            if special is not None and (name.startswith("Fn::") or name in {"Ref", "Condition"}):
+                return special(argument)
+        return {key: self(item) for key, item in value.items()}
+
+    def _ref(self, name: str) -> Any:
+        if name in self._parameters:
+            return self._parameters[name]
+        return {"Ref": self._prefix + name if name in self._resources else name}
+
+    def _condition(self, name: Any) -> Any:
+        return {"Condition": self._prefix + name if isinstance(name, str) else self(name)}
+
+    def _if(self, argument: list[Any]) -> Any:
+        return {"Fn::If": [self._prefix + argument[0], *map(self, argument[1:])]}
+
+    def _findinmap(self, argument: list[Any]) -> Any:
+        return {"Fn::FindInMap": [self._prefix + argument[0], *map(self, argument[1:])]}
+
+    def _getatt(self, argument: Any) -> Any:
+        name, attribute = argument.split(".", 1) if isinstance(argument, str) else argument
+        return {"Fn::GetAtt": [self._prefix + name, self(attribute)]}
+
+    def _sub(self, argument: Any) -> Any:
+        text, variables = (argument, {}) if isinstance(argument, str) else argument
+        found = {key: self(item) for key, item in variables.items()}
+
+        def name(match: re.Match[str]) -> str:
+            whole = match.group(1).strip()
+            head = whole.partition(".")[0]
+            if whole in found:
+                return match.group(0)
+            if whole in self._parameters:
+                found[whole] = self._parameters[whole]
+                return match.group(0)
+            return "${" + (self._prefix if head in self._resources else "") + whole + "}"
+
+        text = _VARIABLE.sub(name, text)
+        return {"Fn::Sub": [text, found]}
+
+
+def _with_outputs(value: Any, name: str, outputs: Mapping[str, Any]) -> Any:
+    """The parent's values with the child's outputs in place."""
+    if isinstance(value, list):
+        return [_with_outputs(item, name, outputs) for item in value]
+    if not isinstance(value, dict):
+        return value
+    target = value.get("Fn::GetAtt")
+    if target is not None:
+        nested, attribute = target.split(".", 1) if isinstance(target, str) else target
+        if nested == name:
+            return _output(name, attribute, outputs)
+    text = value.get("Fn::Sub")
+    if text is not None:
+        text, variables = (text, {}) if isinstance(text, str) else text
+        variables = _with_outputs(dict(variables), name, outputs)
+        for whole in _VARIABLE.findall(text):
+            if whole.startswith(f"{name}.Outputs."):
+                stand_in = whole.replace(".", "")
+                text = text.replace("${" + whole + "}", "${" + stand_in + "}")
+                variables[stand_in] = _output(name, whole.partition(".")[2], outputs)
+        return {"Fn::Sub": [text, variables]}
+    return {key: _with_outputs(item, name, outputs) for key, item in value.items()}
+
+
+def _output(name: str, attribute: str, outputs: Mapping[str, Any]) -> Any:
+    try:
+        return outputs[attribute.removeprefix("Outputs.")]
+    except KeyError:
+        raise TemplateError(f"the nested stack {name} has no output {attribute!r}") from None

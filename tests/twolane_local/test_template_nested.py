@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twolane_local import stack, template
+from twolane_local.errors import TemplateError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PARENT = """
+Transform: AWS::Serverless-2016-10-31
+Parameters: {Size: {Type: Number, Default: 256}}
+Resources:
+  Shared: {Type: AWS::SQS::Queue}
+  Orders:
+    Type: AWS::Serverless::Application
+    Properties:
+      Location: child/template.yaml
+      Parameters: {Target: !GetAtt Shared.Arn, Memory: !Ref Size, Stage: prod}
+  Front:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: a.b
+      CodeUri: .
+      Runtime: python3.13
+      Environment:
+        Variables:
+          FUNCTION: !GetAtt Orders.Outputs.Name
+          TEXT: !Sub "to ${Orders.Outputs.Queue}"
+"""
+CHILD = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Target: {Type: String}
+  Memory: {Type: Number, Default: 128}
+  Stage: {Type: String, Default: dev}
+Conditions: {Prod: !Equals [!Ref Stage, prod]}
+Mappings: {Limits: {prod: {seconds: 20}, dev: {seconds: 5}}}
+Resources:
+  Worker:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: w.handler
+      CodeUri: src
+      Runtime: python3.13
+      MemorySize: !Ref Memory
+      Timeout: !FindInMap [Limits, !Ref Stage, seconds]
+      Environment:
+        Variables:
+          TARGET: !Ref Target
+          WHERE: !Sub "${Target} ${Own.QueueName} ${Stage}"
+          KIND: !If [Prod, real, test]
+      Events: {Own: {Type: SQS, Properties: {Queue: !GetAtt Own.Arn}}}
+  Own: {Type: AWS::SQS::Queue}
+  Extra: {Type: AWS::SQS::Queue, Condition: Prod, DependsOn: Own}
+Outputs:
+  Name: {Value: !Ref Worker}
+  Queue: {Value: !GetAtt Own.QueueName}
+"""
+ARN = "arn:aws:sqs:us-east-1:123456789012"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "child" / "src").mkdir(parents=True)
+    (tmp_path / "child" / "template.yaml").write_text(CHILD)
+    (tmp_path / "template.yaml").write_text(PARENT)
+    return tmp_path
+
+
+def test_a_nested_stack_is_part_of_its_parent(folder: Path) -> None:
+    loaded = template.load(folder / "template.yaml", {"Size": "512"}, stack_name="s")
+    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    made, notes = stack.build(loaded, facts)
+    assert notes == []
+    functions = {spec.logical_id: spec for spec in made.functions}
+    worker = functions["OrdersWorker"]
+    assert worker.code_dir == (folder / "child" / "src").resolve()
+    assert (worker.memory_mb, worker.timeout_s) == (512, 20.0)
+    assert worker.environment == {
+        "TARGET": f"{ARN}:s-Shared",
+        "WHERE": f"{ARN}:s-Shared s-OrdersOwn prod",
+        "KIND": "real",
+    }
+    assert functions["Front"].environment == {
+        "FUNCTION": "OrdersWorker",
+        "TEXT": "to s-OrdersOwn",
+    }
+    (mapping,) = made.mappings
+    assert (mapping.function, mapping.queue_arn) == ("OrdersWorker", f"{ARN}:s-OrdersOwn")
+    assert {queue.name for queue in made.queues} == {"s-Shared", "s-OrdersOwn", "s-OrdersExtra"}
+
+
+def test_a_missing_child_is_named(folder: Path) -> None:
+    (folder / "child" / "template.yaml").unlink()
+    with pytest.raises(TemplateError, match=r"Orders's template 'child/template\.yaml' is no file"):
+        template.load(folder / "template.yaml", {}, stack_name="s")
+
+
+def test_an_output_that_is_not_there_is_named(folder: Path) -> None:
+    path = folder / "template.yaml"
+    path.write_text(PARENT.replace("Outputs.Name", "Outputs.Nope"))
+    with pytest.raises(TemplateError, match=r"Orders has no output 'Outputs\.Nope'"):
+        template.load(path, {}, stack_name="s")
