@@ -1,4 +1,4 @@
-"""Asks one URL again and again over kept connections: ``_load.py URL CONNECTIONS REQUESTS``.
+"""Asks one URL again and again over kept connections: ``_load.py URL CONNECTIONS REQUESTS [BODY]``.
 
 A process of its own, so that it takes no time from whoever answers. Prints one line of JSON:
 requests a second, and the 50th and 99th percentile in milliseconds.
@@ -59,10 +59,12 @@ class Connection(asyncio.Protocol):
             self.done.set_exception(error or ConnectionResetError("closed"))
 
 
-async def main(url: str, connections: int, requests: int) -> None:
+async def main(url: str, connections: int, requests: int, body: str = "") -> None:
     parts = urlsplit(url)
+    method = "POST" if body else "GET"
     request = (
-        f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: */*\r\n\r\n"
+        f"{method} {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: */*\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
     left, times = [requests], list[float]()
     loop = asyncio.get_running_loop()
@@ -88,4 +90,4 @@ async def main(url: str, connections: int, requests: int) -> None:
     )
 
 
-uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))

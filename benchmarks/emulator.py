@@ -117,30 +117,69 @@ def twolane_up(folder: Path, *flags: str) -> Iterator[tuple[str, int, float]]:
 
 @contextmanager
 def uvicorn_alone(folder: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "bench:app", "--port", str(port), "--log-level",
          "critical", "--no-access-log"],
         cwd=folder / "src",
     )  # fmt: skip
     try:
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.02)
+        wait_for(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
 
 
-def load(url: str, connections: int, requests: int) -> dict[str, float]:
+def rie_binary() -> Path | None:
+    """The runtime interface emulator that ships with the SAM CLI, where that is installed."""
+    found = importlib.util.find_spec("samcli")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder) / "local" / "rapid" / "aws-lambda-rie-x86_64"
+        if path.is_file():
+            return path
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def rie_alone(binary: Path, folder: Path) -> Iterator[str]:
+    """The same handler under the real client and AWS's own emulator: one request at a time."""
+    copy = folder / "rie"  # a wheel's file need not be executable
+    shutil.copy(binary, copy)
+    copy.chmod(0o755)
+    port = free_port()
+    process = subprocess.Popen(
+        [copy, "--runtime-interface-emulator-address", f"127.0.0.1:{port}",
+         "--runtime-api-address", f"127.0.0.1:{free_port()}",
+         sys.executable, "-m", "awslambdaric", "bench.mangum"],
+        cwd=folder / "src", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"},
+    )  # fmt: skip
+    try:
+        wait_for(port)
+        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def wait_for(port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+
+
+def load(url: str, connections: int, requests: int, *body: str) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, str(HERE / "_load.py"), url, str(connections), str(requests)],
+        [sys.executable, str(HERE / "_load.py"), url, str(connections), str(requests), *body],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     result: dict[str, float] = json.loads(done.stdout)
@@ -154,8 +193,14 @@ def measure(folder: Path) -> tuple[list[float], Measured]:
     """Seconds of each start, and each server's loads, in turns."""
     measured: Measured = {}
     starts: list[float] = []
+    binary = rie_binary()
+    event = json.dumps(HTTP_EVENT)
     with uvicorn_alone(folder) as limit:
         for _ in range(ROUNDS):
+            if binary is not None:
+                with rie_alone(binary, folder) as url:
+                    load(url, 1, 100, event)
+                    measured.setdefault(("RIE", 1), []).append(load(url, 1, 1000, event))
             for name, flags in KINDS.items():
                 with twolane_up(folder, *flags) as (api, _, start):
                     starts.append(start)
@@ -184,6 +229,10 @@ def requests(folder: Path) -> list[Row]:
             rows.append(row(f"{label}", middle(name, connections, "rps"), "req/s"))
             rows.append(row(f"{label}, p50", middle(name, connections, "p50"), "ms"))
             rows.append(row(f"{label}, p99", middle(name, connections, "p99"), "ms"))
+    if ("RIE", 1) in measured:
+        rows.append(row("the RIE, 1 connection", middle("RIE", 1, "rps"), "req/s"))
+        here = middle("isolated", 1, "rps") / middle("RIE", 1, "rps")
+        rows.append(row("isolated / the RIE at 1, this run", here, "x", ">= 1.5"))
     for peer, figures, target in (
         ("serverless-offline", SERVERLESS_OFFLINE, 1.2),
         ("the RIE", RIE, 1.5),
@@ -362,9 +411,10 @@ HTTP_EVENT = {
 def peers() -> list[Row]:
     """Peers are said to be absent; their figures of another day are what the ratios use."""
     rows = []
+    if rie_binary() is None:
+        rows.append(absent("the RIE, this run", "req/s", "aws-sam-cli is not installed"))
     for name, there in (
         ("serverless-offline", shutil.which("serverless")),
-        ("runtime interface emulator", importlib.util.find_spec("samcli")),
         ("MiniStack", importlib.util.find_spec("ministack")),
         ("sam local", shutil.which("sam")),
     ):
