@@ -106,19 +106,13 @@ class BeatHandler:
             return plan.ledger if plan.changed else None
 
         self._ledger.change(step)
-        for missed in plan.missed:
-            emit(
-                log, "log",
-                f"entry {missed.entry!r} missed its ticks since {iso(missed.since)}: "
-                f"{missed.sent} of its slots are made up for",
-                level=logging.WARNING, entry=missed.entry, since=iso(missed.since),
-            )  # fmt: skip
+        _complain(plan)
         failed = self._send(plan.claims, now)
         if plan.claims:
             # What failed stays in the outbox, free for the next who comes.
             dead = {claim.task_id for claim in failed}
             done = [claim.task_id for claim in plan.claims if claim.task_id not in dead]
-            self._ledger.change(lambda ledger: _released(ledger.without(done), dead), fresh=False)
+            self._ledger.change(lambda ledger: _released(ledger.without(done), dead))
         return self._report(asked.at, plan.claims, failed)
 
     def _one_slot(self, asked: Slot, now: float, lease_until: float) -> dict[str, Any]:
@@ -161,6 +155,22 @@ class BeatHandler:
                 f"({names}); they are kept, and sent with the same ids by the next tick"
             )
         return {"tick": iso(at), "published": published}
+
+
+def _complain(plan: Plan) -> None:
+    """Say what is not as it should be."""
+    for name, error in plan.broken.items():
+        emit(
+            log, "log", f"entry {name!r} cannot be scheduled; it is tried again at each tick",
+            level=logging.ERROR, exc_info=error, entry=name,
+        )  # fmt: skip
+    for missed in plan.missed:
+        emit(
+            log, "log",
+            f"entry {missed.entry!r} missed its ticks since {iso(missed.since)}: "
+            f"{missed.sent} of its slots are made up for",
+            level=logging.WARNING, entry=missed.entry, since=iso(missed.since),
+        )  # fmt: skip
 
 
 def _released(ledger: Ledger, task_ids: set[str]) -> Ledger:

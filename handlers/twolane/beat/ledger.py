@@ -127,27 +127,33 @@ class LedgerStore:
         self._remember(self._store.get_many([self._key]).get(self._key))
         return self._ledger
 
-    def change(self, step: Callable[[Ledger], Ledger | None], *, fresh: bool = True) -> None:
+    def change(self, step: Callable[[Ledger], Ledger | None]) -> None:
         """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile.
-
-        Without ``fresh`` the first try goes by what was last seen, and saves a round trip.
 
         ``step`` returns ``None`` where there is nothing to write; it may be called several times,
         and only its last call counts. Raises ``StoreUnavailableError`` where the ledger cannot be
         written.
         """
-        if fresh:
-            self.read()
+        # What was last seen is tried first: the write is on the condition that it still stands, so
+        # being wrong costs a round trip, and being right saves one. That there is nothing to write
+        # has no such condition, and needs a look.
+        looked = False
         for _ in range(_ATTEMPTS):
-            changed = step(self._ledger)
+            known = looked or self._text is not None
+            changed = step(self._ledger) if known else None
             if changed is None:
-                return
+                if looked:
+                    return
+                self.read()
+                looked = True
+                continue
             text = dump(changed, self._texts)
             stood = self._store.swap(self._key, self._text, text, ttl_s=_TTL_S)
             if stood is None:
                 self._text, self._ledger = text, changed
                 return
             self._remember(stood or None)
+            looked = True
         raise StoreUnavailableError(
             f"{self._key} changed {_ATTEMPTS} times while a tick tried to write it; "
             "nothing was sent, the next tick catches up"

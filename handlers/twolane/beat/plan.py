@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from twolane.beat.ledger import Claim, Ledger, Record
-from twolane.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from twolane.beat.entries import Entry
-
-log = logging.getLogger(__name__)
 
 #: The finest tick that EventBridge offers, and its precision: a tick for 10:00 comes by 10:00:59.
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
@@ -38,11 +34,14 @@ class Missed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The ledger after the tick, what it claimed and what was missed; ``changed`` if it is news."""
+    """The ledger after the tick (``changed``, if it is another), what the tick claimed and what was
+    missed, and the entries whose slots cannot be computed, with the reason.
+    """
 
     ledger: Ledger
     claims: tuple[Claim, ...] = ()
     missed: tuple[Missed, ...] = ()
+    broken: Mapping[str, Exception] = field(default_factory=dict)
     changed: bool = True
 
 
@@ -58,11 +57,12 @@ def plan_tick(
     """Claim every slot that is due at ``tick``, and what an earlier tick left unsent.
 
     ``tick`` is the tick's own time, ``now`` the real one; both in epoch seconds. An entry whose
-    next slot cannot be computed is logged and stays as it is: it must not stop the others.
+    next slot cannot be computed stays as it is: it must not stop the others.
     """
     records: dict[str, Record] = {}
     due: list[tuple[str, float]] = []
     missed: list[Missed] = []
+    broken: dict[str, Exception] = {}
     known = ledger.records
     changed = known.keys() != entries.keys()
     horizon = tick + LOOKAHEAD_S
@@ -77,10 +77,7 @@ def plan_tick(
         try:
             slots, after = _advance(record, entry, tick)
         except Exception as error:  # noqa: BLE001 - whatever a custom schedule raises
-            emit(
-                log, "log", f"entry {name!r} cannot be scheduled; it is tried again at each tick",
-                level=logging.ERROR, exc_info=error, entry=name,
-            )  # fmt: skip
+            broken[name] = error
             if record is not None:
                 records[name] = record
             continue
@@ -90,12 +87,12 @@ def plan_tick(
         records[name] = after
     lost = [claim for claim in ledger.outbox if claim.until <= now]
     if not (changed or lost):
-        return Plan(ledger, changed=False)
+        return Plan(ledger, broken=broken, changed=False)
     # What a deploy has taken away meanwhile is not sent any more.
     claims = [claim._replace(until=lease_until) for claim in lost if claim.entry in entries]
     claims += [Claim(name_task(name, slot), name, slot, lease_until) for name, slot in due]
     others = tuple(claim for claim in ledger.outbox if claim.until > now)
-    return Plan(Ledger(records, (*others, *claims)), tuple(claims), tuple(missed))
+    return Plan(Ledger(records, (*others, *claims)), tuple(claims), tuple(missed), broken)
 
 
 def _waits(entry: Entry, upcoming: float, tick: float) -> bool:

@@ -95,8 +95,23 @@ def test_a_change_by_what_was_last_seen_notices_what_it_did_not_see(
     one.change(lambda _: LEDGER)
     other.change(lambda ledger: ledger.without(["id"]))
     more = Claim("more", "a", 160.0, 190.0)
-    one.change(lambda ledger: Ledger(ledger.records, (*ledger.outbox, more)), fresh=False)
+    one.change(lambda ledger: Ledger(ledger.records, (*ledger.outbox, more)))
     assert other.read().outbox == (more,)
+
+
+def test_that_there_is_nothing_to_write_is_said_of_the_ledger_as_it_stands(
+    open_ledger: Callable[[], LedgerStore],
+) -> None:
+    one, other = open_ledger(), open_ledger()
+    one.change(lambda _: LEDGER)
+    other.change(lambda ledger: ledger.without(["id"]))
+    seen: list[Ledger] = []
+
+    def look(ledger: Ledger) -> None:
+        seen.append(ledger)
+
+    one.change(look)
+    assert seen == [LEDGER, LEDGER.without(["id"])]
 
 
 def test_nothing_to_write() -> None:
