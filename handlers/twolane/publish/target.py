@@ -6,7 +6,6 @@ Everything is read from what the Celery application already says: ``broker_url``
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,12 +23,6 @@ READ_FROM_ENVIRONMENT = (
     "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )  # fmt: skip
-
-_REGIONAL_HOST = re.compile(
-    r"^(?:sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)|(?P<legacy>[a-z0-9-]+)\.queue)\.amazonaws\.com"
-)
-#: Names that kombu sends to as they are; others it rewrites first.
-_PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
 
 
 class Endpoint(NamedTuple):
@@ -81,7 +74,7 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
     instance role, SnapStart's credentials endpoint).
     """
     options = broker.options
-    if any(options.get(name) for name in _STOCK_ONLY) or not _PLAIN_NAME.match(queue):
+    if any(options.get(name) for name in _STOCK_ONLY) or not _is_plain(queue):
         return None
     settings = (options.get("predefined_queues") or {}).get(queue)
     if not settings or str(settings["url"]).endswith(".fifo"):
@@ -90,9 +83,8 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
     if credentials is None:
         return None
     url = str(settings["url"])
-    named = _REGIONAL_HOST.match(urlsplit(url).hostname or "")
     region = (
-        (named and (named["region"] or named["legacy"]))
+        _region_of(urlsplit(url).hostname or "")
         or settings.get("region")
         or options.get("region")
         or environ.get("AWS_REGION")
@@ -100,6 +92,24 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
         or "us-east-1"
     )
     return Target(url, _endpoint(url, broker, environ), str(region), credentials)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether kombu sends to the name as it is; it rewrites others first."""
+    return name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+
+
+def _region_of(host: str) -> str | None:
+    """``sqs.REGION.amazonaws.com``, or ``REGION.queue.amazonaws.com`` as it used to be."""
+    if host == "queue.amazonaws.com":
+        return "us-east-1"
+    first, _, rest = host.partition(".")
+    second, _, domain = rest.partition(".")
+    if not domain.startswith("amazonaws.com"):
+        return None
+    if first in {"sqs", "sqs-fips"}:
+        return second
+    return first if second == "queue" else None
 
 
 def _endpoint(url: str, broker: Broker, environ: Mapping[str, str]) -> Endpoint:

@@ -40,6 +40,8 @@ def test_a_lambda_function_needs_no_more_than_the_queue_and_its_environment() ->
         ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/tasks", {}, "us-gov-west-1"),
         ("http://127.0.0.1:4566/1/tasks", {"region": "ap-south-1"}, "ap-south-1"),
         ("http://127.0.0.1:4566/1/tasks", {}, "us-east-2"),
+        ("https://queue.amazonaws.com/1/tasks", {}, "us-east-1"),
+        ("https://sqs.eu-west-1.example.test/1/tasks", {}, "us-east-2"),
     ],
 )
 def test_the_region_that_signs_is_that_of_the_queue(
@@ -92,6 +94,9 @@ def test_keys_in_the_broker_url_or_beside_the_queue_come_before_the_environment(
         pytest.param(Broker({}), ENV, "tasks", id="no predefined queues"),
         pytest.param(Broker(options()), ENV, "other", id="a queue that is not among them"),
         pytest.param(Broker(options()), {}, "tasks", id="no credentials in the environment"),
+        pytest.param(
+            Broker({"predefined_queues": {"a.b": {"url": URL}}}), ENV, "a.b", id="a dotted name"
+        ),
         pytest.param(Broker(options(sts_role_arn="arn:…")), ENV, "tasks", id="an assumed role"),
         pytest.param(Broker(options(supports_fanout=True)), ENV, "tasks", id="fan-out"),
         pytest.param(Broker(options(URL + ".fifo")), ENV, "tasks", id="a FIFO queue"),
