@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import httpx
 import pytest
 import redis
 
@@ -36,15 +37,19 @@ def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None
     scenario(service)
 
 
-def test_mail_goes_out_through_ses(service: Service) -> None:
+def client(service: Service, name: str) -> Any:
     make: Any = boto3.client
-    ses = make(
-        "ses",
+    return make(
+        name,
         region_name="us-east-1",
         endpoint_url=service.aws,
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
     )
+
+
+def test_mail_goes_out_through_ses(service: Service) -> None:
+    ses = client(service, "ses")
     before = ses.get_send_quota()["SentLast24Hours"]
     service.readme("inline")
     until(lambda: ses.get_send_quota()["SentLast24Hours"] > before or None, "mail sent")
@@ -57,3 +62,28 @@ def test_results_are_in_redis(started: tuple[Service, dict[str, Any]]) -> None:
         stored = store.get(f"celery-task-meta-{task['id']}")
     assert isinstance(stored, bytes)
     assert json.loads(stored)["result"] == task["result"]
+
+
+@pytest.mark.slow
+def test_a_big_import_goes_by_the_bucket_and_shows_its_progress(service: Service) -> None:
+    rows = 50_000
+    csv = "email\n" + "".join(f"user{number:06}@example.com\n" for number in range(rows))
+    assert len(csv) > 1_048_576, "more than SQS takes"
+    queued = httpx.post(
+        f"{service.url}/imports", content=csv, headers={"content-type": "text/csv"}, trust_env=False
+    )
+    assert queued.status_code == 202, queued.text
+    location = queued.headers["location"]
+    seen: list[dict[str, Any]] = []
+
+    def look() -> dict[str, Any] | None:
+        _, task = service.get(location)
+        if task["progress"]:
+            seen.append(task["progress"])
+        return task if task["state"] in {"SUCCESS", "FAILURE"} else None
+
+    assert until(look, "end of the import")["result"]["accepted"] == rows
+    assert seen
+    assert all(0 < progress["current"] <= progress["total"] == rows for progress in seen)
+    objects = client(service, "s3").list_objects_v2(Bucket="local-claimcheckbucket")
+    assert [one["Key"].startswith("claim-check/") for one in objects["Contents"]] == [True]
