@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 _ANY = "x-amazon-apigateway-any-method"
+#: The kinds of authorizers that ``twolane_local.authorizers`` decides for.
+_EMULATED = frozenset({"jwt", "request", "token"})
 _FUNCTION = re.compile(r"function:([^/:]+)")
 
 
@@ -53,6 +55,15 @@ class _Reading:
     names: Names
     complain: Callable[[str, str], None]
 
+    def authorizer(
+        self, api: str, body: Mapping[str, Any], operation: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """What guards an operation; a guard of a kind that is not emulated is complained of."""
+        found = _authorizer(body, operation)
+        if found is not None and str(found.get("type", "")).lower() not in _EMULATED:
+            self.complain(api, f"{found['name']} guards a route and lets everyone pass here")
+        return found
+
     def stage(self, kind: str, api_property: str, api: str, default: str) -> str:
         """The name of the API's stage."""
         for resource in self.resources.values():
@@ -86,7 +97,7 @@ def _http_api(
             payload=str(integration.get("payloadFormatVersion", "2.0")),
             api_id=logical_id.lower(),
             stage=stage,
-            authorizer=_authorizer(body, operation),
+            authorizer=reading.authorizer(logical_id, body, operation),
             options=options,
         )
 
@@ -116,7 +127,7 @@ def _rest_api(
             payload="1.0",
             api_id=logical_id.lower(),
             stage=stage,
-            authorizer=_authorizer(body, operation),
+            authorizer=reading.authorizer(logical_id, body, operation),
             options={
                 "binary": [str(item).replace("~1", "/") for item in binary or []],
                 "integration": integration,
