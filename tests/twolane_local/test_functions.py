@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane_local import functions
 from twolane_local.clock import SystemClock
 from twolane_local.functions import PATIENCE_S, Functions
 from twolane_local.invoke import Invocation, ThrottledError
@@ -217,5 +218,74 @@ def test_an_unknown_function(tmp_path: Path) -> None:
     async def script(stage: Stage) -> None:
         with pytest.raises(KeyError):
             await stage.functions.invoke("nobody", b"{}")
+
+    run(tmp_path, script)
+
+
+def test_a_changed_function_ends_its_work_on_the_old_environment(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        first = stage.submit(b"1")
+        (old,) = stage.made
+        old.ready()
+        stage.functions.apply([stage.functions.specs["fn"]], renew=lambda _: True)
+        second = stage.submit(b"2")
+        await patience()
+        _, new = stage.made
+        new.ready()
+        new.respond()
+        assert (await second).payload == b"2"
+        old.respond()
+        assert (await first).payload == b"1"
+        old.end()
+        await asyncio.sleep(0)
+        assert (old.stopped, new.stopped) == (True, False)
+
+    run(tmp_path, script)
+
+
+def test_an_unchanged_function_keeps_its_environments(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.submit()
+        stage.made[0].ready()
+        stage.made[0].respond()
+        stage.made[0].end()
+        stage.functions.apply([stage.functions.specs["fn"]])
+        await asyncio.sleep(0)
+        assert not stage.made[0].stopped
+
+    run(tmp_path, script)
+
+
+def test_a_function_that_is_gone_is_unknown_and_its_environments_end(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.submit()
+        stage.made[0].ready()
+        stage.made[0].respond()
+        stage.made[0].end()
+        stage.functions.apply([])
+        await asyncio.sleep(0)
+        assert stage.made[0].stopped
+        with pytest.raises(KeyError):
+            stage.submit()
+
+    run(tmp_path, script)
+
+
+def test_environments_beyond_demand_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(functions, "IDLE_S", 0.02)
+
+    async def script(stage: Stage) -> None:
+        provisioning = asyncio.create_task(stage.functions.provision("fn", 3))
+        await asyncio.sleep(0)
+        for environment in stage.made:
+            environment.ready()
+        await provisioning
+        async with asyncio.timeout(10):
+            while len(stage.functions) > 1:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
+        assert [environment.stopped for environment in stage.made] == [True, True, False]
 
     run(tmp_path, script)
