@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def celery() -> Iterator[Celery]:
     app = Celery("test", broker="memory://", backend="cache+memory://", set_as_current=False)
+    # kombu keeps the queues of memory:// for the whole process.
+    app.conf.task_default_queue = str(uuid.uuid4())
     yield app
     app.close()
 
@@ -56,7 +59,7 @@ def test_names_are_those_of_the_source(task) -> None:
 def _received(celery: Celery) -> tuple[Any, str]:
     """Arguments and id of the one message on the queue."""
     with celery.connection_for_read() as connection:
-        message = connection.SimpleQueue("celery").get(block=False)
+        message = connection.SimpleQueue(celery.conf.task_default_queue).get(block=False)
         (args, kwargs, _) = message.payload
         return (args, kwargs), message.headers["id"]
 

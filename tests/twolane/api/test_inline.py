@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[Any, ...]]
 @pytest.fixture
 def celery() -> Iterator[Celery]:
     app = Celery("test", broker="memory://", set_as_current=False)
+    # kombu keeps the queues of memory:// for the whole process.
+    app.conf.task_default_queue = str(uuid.uuid4())
     yield app
     app.close()
 
@@ -120,7 +123,7 @@ def test_a_celery_task_is_deferred_instead(lane, left, told, celery) -> None:
 
     assert told() == [("inline.deferred", "app.send", None)]
     with celery.connection_for_read() as connection:
-        message = connection.SimpleQueue("celery").get(block=False)
+        message = connection.SimpleQueue(celery.conf.task_default_queue).get(block=False)
         assert message.payload[0] == ["user@example.com"]
 
 
