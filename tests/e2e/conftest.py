@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import boto3
 import httpx
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Service:
     def readme(self, name: str) -> str:
         """Run the README's lines of that name as a shell would; what they print."""
         blocks = readme_blocks()
-        script = f"{blocks['helpers']}{blocks[name]}"
+        script = f"{blocks['functions']}{blocks[name]}"
         for documented, actual in ((README_API, self.url), (README_AWS, self.aws)):
             script = script.replace(documented, actual)
         done = shell(script)
@@ -126,6 +127,17 @@ class Service:
         """Run the README's lines of that name; the last task that they show."""
         tasks = [line for line in self.readme(name).splitlines() if line.startswith('{"id"')]
         return dict(json.loads(tasks[-1]))
+
+    def client(self, name: str) -> Any:
+        """boto3's client of one of AWS's services, on this machine's endpoint."""
+        make: Any = boto3.client
+        return make(
+            name,
+            region_name="us-east-1",
+            endpoint_url=self.aws,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
 
     def logged(self, text: str, *, seconds: float = 10) -> None:
         """Wait for a line of the log."""

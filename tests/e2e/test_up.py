@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 import pytest
 import redis
@@ -37,19 +36,8 @@ def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None
     scenario(service)
 
 
-def client(service: Service, name: str) -> Any:
-    make: Any = boto3.client
-    return make(
-        name,
-        region_name="us-east-1",
-        endpoint_url=service.aws,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-
-
 def test_mail_goes_out_through_ses(service: Service) -> None:
-    ses = client(service, "ses")
+    ses = service.client("ses")
     before = ses.get_send_quota()["SentLast24Hours"]
     service.readme("inline")
     until(lambda: ses.get_send_quota()["SentLast24Hours"] > before or None, "mail sent")
@@ -85,5 +73,5 @@ def test_a_big_import_goes_by_the_bucket_and_shows_its_progress(service: Service
     assert until(look, "end of the import")["result"]["accepted"] == rows
     assert seen
     assert all(0 < progress["current"] <= progress["total"] == rows for progress in seen)
-    objects = client(service, "s3").list_objects_v2(Bucket="local-claimcheckbucket")
+    objects = service.client("s3").list_objects_v2(Bucket="local-claimcheckbucket")
     assert [one["Key"].startswith("claim-check/") for one in objects["Contents"]] == [True]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 
 from . import scenarios
@@ -39,14 +38,7 @@ def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None
 
 
 def test_results_are_in_the_table(service: Service) -> None:
-    make: Any = boto3.client
-    dynamodb = make(
-        "dynamodb",
-        region_name="us-east-1",
-        endpoint_url=service.aws,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
+    dynamodb = service.client("dynamodb")
     task = service.readme_task("deferred")
     # Celery 5.7 writes the text form of its key's bytes: str(key) in its DynamoDBBackend.
     key = {"id": {"S": str(f"celery-task-meta-{task['id']}".encode())}}
