@@ -369,3 +369,24 @@ def test_a_thread_at_import_makes_forking_unsafe_and_a_fresh_interpreter_stands_
         assert result["count"] == 1
 
     run(tmp_path, script, code, launcher=ForkLauncher, layer_dirs=(tmp_path / "layer",))
+
+
+def test_an_invocation_above_its_memory_is_killed(tmp_path: Path) -> None:
+    code = """
+import time
+def handler(event, context):
+    hoard = bytearray(event["mb"] * 1024 * 1024)
+    time.sleep(event["seconds"])
+    return len(hoard)
+"""
+
+    async def script(bench: Bench) -> None:
+        error, kind = await bench(mb=200, seconds=20)
+        assert kind == "Unhandled"
+        assert error["errorMessage"].endswith("Runtime exited with error: signal: killed")
+        (stopped,) = [event for event in bench.journal if event.kind == "environment.stopped"]
+        assert stopped.data["reason"] == "killed above 128 MB of memory"
+        result, kind = await bench(mb=20, seconds=0.3)
+        assert (result, kind) == (20 * 1024 * 1024, None)
+
+    run(tmp_path, script, code, timeout_s=30.0)
