@@ -286,7 +286,7 @@ class Functions:
             request_id=identifier,
             event=event,
             done=self._loop.create_future(),
-            trace_id=f"Root=1-{identifier[:8]}-{identifier.replace('-', '')[8:]};Sampled=0",
+            trace_id=f"{trace_root(identifier)};Sampled=0",
             client_context=client_context,
         )
         try:
@@ -313,6 +313,12 @@ class Functions:
     async def close(self) -> None:
         pools = [*self._pools.values(), *self._closing]
         await asyncio.gather(*(pool.close() for pool in pools))
+
+
+def trace_root(request_id: str) -> str:
+    """The trace that a request begins: https://docs.aws.amazon.com/xray/latest/devguide/"""
+    digits = request_id.replace("-", "")
+    return f"Root=1-{digits[:8]}-{digits[8:]}"
 
 
 def new_request_id() -> str:

@@ -12,7 +12,7 @@ from twolane_local.authorizers import Authorizers
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
-from twolane_local.functions import new_request_id
+from twolane_local.functions import new_request_id, trace_root
 from twolane_local.gateway_dialects import HTTP_API, dialect_of, mock_response
 from twolane_local.gateway_routes import Routes
 from twolane_local.invoke import ThrottledError
@@ -38,6 +38,8 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENDS = re.compile(r"[\r\n\0]")
 #: The connection's own headers, which are not the function's to set.
 _HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
+#: What the gateway says itself, whatever the client said.
+_ADDED = frozenset({"x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"})
 
 
 class Gateway:
@@ -191,11 +193,24 @@ def error_message(payload: bytes) -> str:
 
 
 def request_of(scope: Scope, body: bytes, clock: Clock) -> HttpRequest:
-    """An ASGI scope as a request."""
-    headers = tuple(
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-    )
+    """An ASGI scope as a request, with the headers that a gateway adds.
+
+    ``x-forwarded-proto`` is what the client really spoke, so that the redirects which an
+    application makes of it lead back here; on AWS it is always ``https``.
+    """
     client = scope.get("client")
+    source_ip = client[0] if client else "127.0.0.1"
+    request_id = new_request_id()
+    sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    before = [value for name, value in sent if name == "x-forwarded-for"]
+    server = scope.get("server")
+    headers = (
+        *(item for item in sent if item[0] not in _ADDED),
+        ("x-amzn-trace-id", trace_root(request_id)),
+        ("x-forwarded-for", ", ".join([*before, source_ip])),
+        ("x-forwarded-port", str((server and server[1]) or 80)),
+        ("x-forwarded-proto", scope.get("scheme", "http")),
+    )
     return HttpRequest(
         method=scope["method"],
         path=scope["path"],
@@ -203,10 +218,10 @@ def request_of(scope: Scope, body: bytes, clock: Clock) -> HttpRequest:
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
         body=body,
-        source_ip=client[0] if client else "127.0.0.1",
+        source_ip=source_ip,
         protocol=f"HTTP/{scope['http_version']}",
         time_ms=int(clock.time() * 1000),
-        request_id=new_request_id(),
+        request_id=request_id,
         domain=next((value for name, value in headers if name == "host"), "localhost"),
     )
 

@@ -64,6 +64,18 @@ def test_a_request_becomes_an_event_and_a_response() -> None:
     assert answered.data["status"] == 201
 
 
+def test_the_headers_that_a_gateway_adds() -> None:
+    invoker = Answering({"statusCode": 200})
+    ask(invoker, "GET", "/", headers={"x-forwarded-proto": "gopher", "x-forwarded-for": "10.0.0.1"})
+    (event,) = invoker.events
+    headers = event["headers"]
+    assert headers["x-forwarded-proto"] == "http"
+    assert headers["x-forwarded-for"] == "10.0.0.1, 127.0.0.1"
+    assert headers["x-forwarded-port"].isdigit()
+    request_id = event["requestContext"]["requestId"].replace("-", "")
+    assert headers["x-amzn-trace-id"] == f"Root=1-{request_id[:8]}-{request_id[8:]}"
+
+
 def test_path_parameters() -> None:
     invoker = Answering({"statusCode": 200})
     ask(invoker, "GET", "/x/7", RouteSpec("fn", "GET", "/x/{id}"))

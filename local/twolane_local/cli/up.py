@@ -95,13 +95,13 @@ async def _up(options: argparse.Namespace) -> int:
 
 
 def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
+    for note in emulator.notes:
+        print(f"! {note}", file=sys.stderr)
     if as_json:
         answer = {**asdict(addresses), "outputs": dict(emulator.stack.outputs)}
         answer["api"] = next(iter(addresses.apis.values()), None)
         print(json.dumps(answer), flush=True)
         return
-    for note in emulator.notes:
-        print(f"! {note}", file=sys.stderr)
     print(table(addresses, emulator.options.persist), flush=True)
 
 

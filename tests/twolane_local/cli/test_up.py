@@ -11,7 +11,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import redis
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -122,3 +124,70 @@ def test_a_handler_that_does_not_import_ends_with_one_clear_line(project: Path) 
     (line,) = errors.splitlines()
     assert line.startswith("! Api: handler shown.handler in ")
     assert "No module named 'nothing_there'" in line
+
+
+KEPT = TEMPLATE.replace(
+    "Resources:",
+    """Resources:
+  Jobs: {Type: AWS::SQS::Queue}
+  Table:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]""",
+)
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_a_kill(project: Path) -> None:
+    (project / "template.yaml").write_text(KEPT)
+
+    def up() -> tuple[subprocess.Popen[str], dict[str, Any]]:
+        process = start(project, "--json", "--persist", "kept")
+        assert process.stdout is not None
+        addresses: dict[str, Any] = json.loads(process.stdout.readline())
+        return process, addresses
+
+    def client(service: str, addresses: dict[str, Any]) -> Any:
+        return boto3.client(
+            service, endpoint_url=addresses["aws"], region_name="us-east-1",
+            aws_access_key_id="local", aws_secret_access_key="local",
+        )  # fmt: skip
+
+    process, addresses = up()
+    for number in range(20):
+        client("sqs", addresses).send_message(
+            QueueUrl=addresses["queues"]["local-Jobs"], MessageBody=str(number)
+        )
+    client("dynamodb", addresses).put_item(TableName="local-Table", Item={"id": {"S": "1"}})
+    with redis.Redis.from_url(addresses["store"]) as store:
+        store.set("key", "value")
+    process.kill()
+    process.communicate(timeout=20)
+    process, addresses = up()
+    try:
+        queue = client("sqs", addresses).get_queue_attributes(
+            QueueUrl=addresses["queues"]["local-Jobs"],
+            AttributeNames=["ApproximateNumberOfMessages"],
+        )
+        assert queue["Attributes"]["ApproximateNumberOfMessages"] == "20"
+        found = client("dynamodb", addresses).scan(TableName="local-Table")
+        assert found["Items"] == [{"id": {"S": "1"}}]
+        if addresses["store_kind"] == "redis-server":
+            with redis.Redis.from_url(addresses["store"]) as store:
+                assert store.get("key") == b"value"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
+def test_debugging_is_in_this_process(project: Path) -> None:
+    process = start(project, "--json", "--debug")
+    assert process.stdout is not None
+    addresses: dict[str, Any] = json.loads(process.stdout.readline())
+    with urllib.request.urlopen(addresses["api"] + "/x") as response:
+        assert json.load(response)["pid"] == process.pid
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
