@@ -24,10 +24,10 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1] / "handlers"), str(HERE)]
@@ -151,6 +151,13 @@ def start_worker(app: Any, **options: Any) -> Iterator[Any]:
 
 if not STOCK:
     celery.contrib.testing.worker.start_worker = start_worker
+
+
+@pytest.fixture(autouse=True)
+def results_are_waited_for(app: Any) -> None:
+    """A publisher of ours opens its result backend when it first waits; these tests all wait."""
+    if not STOCK:
+        _ = app.backend.client
 
 
 class Expectations:

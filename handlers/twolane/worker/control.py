@@ -53,6 +53,21 @@ _OF_THE_APPLICATION = frozenset({"conf", "dump_conf", "report", "clock", "active
 class Control(CeleryControl):
     """Celery's remote control client, for workers that live for one batch at a time."""
 
+    def purge(self, connection: Any = None) -> int:
+        """As Celery's; SQS takes one purge a minute, and one that is under way is enough.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html
+        """
+        try:
+            return super().purge(connection)
+        except Exception as error:
+            if type(error).__name__ != "PurgeQueueInProgress":
+                raise
+            logger.warning("a purge of the queue is under way already: %s", error)
+            return 0
+
+    discard_all = purge
+
     def broadcast(  # noqa: PLR0917 - Celery's signature
         self,
         command: str,
