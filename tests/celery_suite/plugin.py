@@ -163,8 +163,9 @@ def results_are_waited_for(app: Any) -> None:
 class Expectations:
     """What does not pass, against what is listed."""
 
-    def __init__(self, listed: dict[str, str]) -> None:
+    def __init__(self, listed: dict[str, str], either: dict[str, str]) -> None:
         self.listed = listed
+        self.either = either
         self.passed: set[str] = set()
         self.failed: set[str] = set()
         self.seen: set[str] = set()
@@ -184,26 +185,29 @@ class Expectations:
             self.failed.discard(name)
 
     def problems(self) -> list[str]:
-        unlisted = sorted(self.failed - self.listed.keys())
+        unlisted = sorted(self.failed - self.listed.keys() - self.either.keys())
         stale = sorted(set(self.listed) & self.passed)
         return [f"failed, and is not in expected.toml: {name}" for name in unlisted] + [
             f"passed, but is in expected.toml: {name}" for name in stale
         ]
 
 
-def read_expected(path: Path) -> dict[str, str]:
-    """Test → reason. At most five tests may be there because of our worker."""
+def read_expected(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Test → reason: of those that fail, and of those that a slow machine fails.
+
+    At most five tests may be given up because of our worker.
+    """
     listed = tomllib.loads(path.read_text())
-    if len(listed["ours"]) > 5:
-        raise RuntimeError("more than five tests of Celery's suite are given up; see expected.toml")
-    return {**listed["ours"], **listed["elsewhere"]}
+    if len(listed["ours"]) > 5 or len(listed["slow"]) > 2:
+        raise RuntimeError("more of Celery's suite is given up than may be; see expected.toml")
+    return {**listed["ours"], **listed["elsewhere"]}, listed["slow"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "flaky: of pytest-rerunfailures")
     if not STOCK:
         config.pluginmanager.register(
-            Expectations(read_expected(HERE / "expected.toml")), "expectations"
+            Expectations(*read_expected(HERE / "expected.toml")), "expectations"
         )
 
 
