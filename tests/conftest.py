@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,15 @@ def _no_trace_in_celery() -> Iterator[None]:
     if state := sys.modules.get("celery._state"):
         state._on_app_finalizers.intersection_update(finalizers)
         state._tls.current_app = current
+
+
+@pytest.fixture
+def own_environ() -> Iterator[None]:
+    """Put the environment's contents back, in the very mapping that libraries keep hold of."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def free_port() -> int:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from twolane_local.environments import Environment, Owner
@@ -35,10 +35,12 @@ handler = Handler()
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The environment changes the process: put back what it changed."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def run(folder: Path, script: Any, code: str = HANDLER, *, module: str, **fields: Any) -> None:
