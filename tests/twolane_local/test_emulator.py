@@ -18,7 +18,7 @@ from twolane_local.queues.core import NewMessage
 from twolane_local.servers import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 TEMPLATE = """
@@ -93,16 +93,11 @@ def run(options: Options, script: Callable[[Emulator], Awaitable[None]]) -> None
 
 
 @pytest.fixture(autouse=True)
-def own_process(
-    own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[None]:
+def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The emulator changes the process: put back what it changed."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "emulated", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 async def until(emulator: Emulator, kind: str, count: int = 1) -> None:

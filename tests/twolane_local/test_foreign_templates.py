@@ -14,7 +14,7 @@ import pytest
 from twolane_local.emulator import Emulator, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 HTTP_AND_TABLE = """
@@ -165,15 +165,10 @@ def told(event, context):
 
 
 @pytest.fixture(autouse=True)
-def own_process(
-    own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[None]:
+def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The emulator changes the process: put back what it changed."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def run(

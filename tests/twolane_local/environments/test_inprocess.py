@@ -14,7 +14,6 @@ from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from twolane_local.environments import Environment, Owner
@@ -35,12 +34,9 @@ handler = Handler()
 
 
 @pytest.fixture(autouse=True)
-def clean(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment changes the process: put back what it changed."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def run(folder: Path, script: Any, code: str = HANDLER, *, module: str, **fields: Any) -> None:
