@@ -2,9 +2,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SUITE_VENV ?= .venv-suite
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow check bench requirements mangum-suite
+.PHONY: help up test test-slow check bench requirements mangum-suite celery-suite
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,3 +41,12 @@ requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, fo
 
 mangum-suite: $(STAMP) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)
+
+celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a checkout of celery/celery)
+	@test -n "$(SUITE)" || { echo 'name a checkout of celery/celery: make celery-suite SUITE=DIR' >&2; exit 2; }
+	@test -x $(SUITE_VENV)/bin/pytest || { $(PYTHON) -m venv $(SUITE_VENV) && \
+	  $(SUITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[local]' 'redis<8' \
+	    -r tests/celery_suite/requirements.txt; }
+	cd $(SUITE) && PATH="$(abspath $(SUITE_VENV))/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/celery_suite" \
+	  "$(abspath $(SUITE_VENV))/bin/pytest" -q --timeout 300 -p celery.contrib.pytest -p plugin \
+	    -p no:cacheprovider t/integration

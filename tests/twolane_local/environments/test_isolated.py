@@ -279,12 +279,14 @@ status, headers, body = call("POST", "register", {"Lambda-Extension-Name": "x"},
 me = {"Lambda-Extension-Identifier": headers["Lambda-Extension-Identifier"]}
 assert body["functionName"] == "fn", body
 release = threading.Event()
+told = threading.Event()
 seen = []
 
 def loop():
     while True:
         _, _, event = call("GET", "event/next", me)
         seen.append(event["requestId"])
+        told.set()
         release.wait(10)
         release.clear()
         print("after", event["eventType"])
@@ -292,6 +294,7 @@ def loop():
 threading.Thread(target=loop, daemon=True).start()
 
 def handler(event, context):
+    told.wait(10)
     threading.Timer(event["after"], release.set).start()
     return seen
 """
