@@ -15,6 +15,7 @@ from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.async_log import EventLog
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
+from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.environments.capture import captured
 from twolane_local.environments.fork_launcher import ForkLauncher
 from twolane_local.environments.inprocess import InProcessEnvironment
@@ -22,7 +23,7 @@ from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.process import SpawnLauncher
 from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.functions import MAX_ENVIRONMENTS, Functions
-from twolane_local.gateways import Gateways
+from twolane_local.gateway.gateways import Gateways
 from twolane_local.journal import Journal
 from twolane_local.mapping.registry import Mappings
 from twolane_local.options import Addresses, Options
@@ -32,7 +33,6 @@ from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
 from twolane_local.servers import HttpServer, bind, url_of
 from twolane_local.sources import Sources
-from twolane_local.stack_moto_process import MotoProcess
 from twolane_local.store import open_store
 from twolane_local.watch import stamps, watch
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from twolane_local.template_values import REGION
+from twolane_local.template.values import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping

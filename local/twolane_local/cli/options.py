@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's, and from ``samconfig.toml``."""
-    from twolane_local import samconfig, template
+    from twolane_local import template
     from twolane_local.options import Options
+    from twolane_local.template import samconfig
 
     config = samconfig.read(options.template, options.config_env)
     declared = template.parameters_of(options.template)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from twolane_local.events.http import HttpResponse, decode_body, encode_body, json_response
-from twolane_local.template_values import ACCOUNT
+from twolane_local.template.values import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

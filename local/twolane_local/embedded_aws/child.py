@@ -1,4 +1,4 @@
-"""The process that runs moto: ``stack_moto_child PARENT_PID ENDPOINT [DIRECTORY]``.
+"""The process that runs moto: ``child PARENT_PID ENDPOINT [DIRECTORY]``.
 
 Moto's imports cost more than a second and its calls hold the interpreter: in a process of its own
 it delays neither the emulator's start nor its requests. Commands come as lines of JSON on stdin,
@@ -13,10 +13,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import stack_moto_patches
+from twolane_local.embedded_aws import patches
+from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.leash import die_with_parent
-from twolane_local.stack_moto_tables import TableLog
-from twolane_local.template_values import ACCOUNT, REGION
+from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +62,11 @@ def create(name: str, template: dict[str, Any]) -> dict[str, Any]:
     if identities:
         verify_senders(identities)
     for bucket, configuration in notifications.items():
-        stack_moto_patches.notify(bucket, configuration)
+        patches.notify(bucket, configuration)
     for subscription in subscriptions:
-        stack_moto_patches.subscribe(subscription)
+        patches.subscribe(subscription)
     for rule in rules:
-        stack_moto_patches.put_rule(rule)
+        patches.put_rule(rule)
     return outputs
 
 
@@ -126,7 +126,7 @@ def deliver(arn: str, body: str) -> None:
 
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
-    stack_moto_patches.apply(stack_moto_patches.Emulator(sys.argv[2]))
+    patches.apply(patches.Emulator(sys.argv[2]))
     port, log = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.template_values import Resolver, pseudo_parameters
+from twolane_local.template.values import Resolver, pseudo_parameters
 
 
 def resolver() -> Resolver:

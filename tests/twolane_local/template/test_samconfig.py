@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import samconfig
 from twolane_local.errors import TemplateError
+from twolane_local.template import samconfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import template_cache, template_yaml
 from twolane_local.errors import TemplateError
-from twolane_local.template_nested import flatten
-from twolane_local.template_values import REGION, Resolver, pseudo_parameters
+from twolane_local.template import cache as template_cache
+from twolane_local.template import yaml as template_yaml
+from twolane_local.template.nested import flatten
+from twolane_local.template.values import REGION, Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

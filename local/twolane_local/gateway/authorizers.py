@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from twolane_local.jwt import JwtChecker, TokenError
-from twolane_local.stack_routes import function_name
-from twolane_local.template_values import ACCOUNT, REGION
+from twolane_local.gateway.jwt import JwtChecker, TokenError
+from twolane_local.stack.routes import function_name
+from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.stack_names import NAME_PROPERTY
+from twolane_local.stack.names import NAME_PROPERTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane_local.stack_names import Names
+    from twolane_local.stack.names import Names
     from twolane_local.template import Template
 
 _SUB = re.compile(r"\$\{([^!}][^}]*)\}")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.errors import LocalError
 from twolane_local.servers import HttpServer, bind, url_of
-from twolane_local.stack_moto_process import MotoProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from twolane_local.stack_names import Names
+    from twolane_local.stack.names import Names
     from twolane_local.template import Template
 
 

@@ -15,11 +15,11 @@ from twolane_local.model import RouteSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from twolane_local.stack_names import Names
+    from twolane_local.stack.names import Names
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 _ANY = "x-amazon-apigateway-any-method"
-#: The kinds of authorizers that ``twolane_local.authorizers`` decides for.
+#: The kinds of authorizers that ``twolane_local.gateway.authorizers`` decides for.
 _EMULATED = frozenset({"jwt", "request", "token"})
 _FUNCTION = re.compile(r"function:([^/:]+)")
 

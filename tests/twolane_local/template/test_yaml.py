@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local import template_yaml
 from twolane_local.errors import TemplateError
+from twolane_local.template import yaml as template_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,22 +8,22 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.authorizers import Authorizers
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
 from twolane_local.functions import new_request_id, trace_root
-from twolane_local.gateway_dialects import HTTP_API, dialect_of, mock_response
-from twolane_local.gateway_routes import Routes
+from twolane_local.gateway.authorizers import Authorizers
+from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response
+from twolane_local.gateway.routes import Routes
 from twolane_local.invoke import ThrottledError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 
-    from twolane_local.authorizers import Verdict
     from twolane_local.clock import Clock
-    from twolane_local.gateway_dialects import Dialect
-    from twolane_local.gateway_routes import Route
+    from twolane_local.gateway.authorizers import Verdict
+    from twolane_local.gateway.dialects import Dialect
+    from twolane_local.gateway.routes import Route
     from twolane_local.invoke import Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twolane_local.template_values import ACCOUNT, REGION, Resolver
+from twolane_local.template.values import ACCOUNT, REGION, Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

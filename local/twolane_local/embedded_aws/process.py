@@ -47,7 +47,7 @@ class MotoProcess:
 
     async def _start(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "twolane_local.stack_moto_child", *self._arguments,
+            sys.executable, "-m", "twolane_local.embedded_aws.child", *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

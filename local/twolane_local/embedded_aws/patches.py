@@ -14,7 +14,7 @@ from typing import Any
 
 from twolane_local.events import s3 as s3_events
 from twolane_local.events import sns as sns_events
-from twolane_local.template_values import ACCOUNT, REGION
+from twolane_local.template.values import ACCOUNT, REGION
 
 #: ``SQSBackend.send_message``'s parameters after the queue and the body.
 _SEND_PARAMETERS = ("message_attributes", "delay_seconds", "deduplication_id", "group_id")

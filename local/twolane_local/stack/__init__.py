@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import stack_functions, stack_routes
 from twolane_local.errors import TemplateError
 from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
-from twolane_local.stack_moto import moto_template
-from twolane_local.stack_names import Names
+from twolane_local.stack import functions, routes
+from twolane_local.stack.moto import moto_template
+from twolane_local.stack.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,11 +49,11 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
     def complain(logical_id: str, why: str) -> None:
         notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
 
-    functions = tuple(stack_functions.functions(template, names, complain))
+    specs = tuple(functions.functions(template, names, complain))
     stack = Stack(
         name=template.stack_name,
-        functions=functions,
-        routes=stack_routes.routes(template.resources, names, complain),
+        functions=specs,
+        routes=routes.routes(template.resources, names, complain),
         queues=tuple(_queues(template, names)),
         mappings=tuple(_mappings(template, names, complain)),
         schedules=tuple(_schedules(template, names)),
@@ -107,7 +107,7 @@ def _mappings(
     for logical_id, raw in _of_type(template, "AWS::Lambda::EventSourceMapping"):
         properties = names.resolve(dict(raw))
         arn = str(properties.get("EventSourceArn", ""))
-        function = stack_routes.function_name(properties.get("FunctionName", ""))
+        function = routes.function_name(properties.get("FunctionName", ""))
         if ":sqs:" not in arn or function is None:
             complain(logical_id, "only event source mappings from SQS to a function are")
             continue
