@@ -122,7 +122,8 @@ def test_a_request_without_work_ends_at_once_and_many_follow(service, environmen
 
 def test_tasks_run_in_order_each_in_the_context_of_its_request(service, environment, get) -> None:
     env = environment(SOURCE)
-    service.invoke(get("/several")).ended.wait(30)
+    assert service.invoke(get("/several")).ended.wait(30)
+    env.line("third")
 
     said = [line for line in env.lines if line.get("event") in {"first", "second", "third"}]
     assert [line["event"] for line in said] == ["first", "second", "third"]
