@@ -26,10 +26,7 @@ app = FastAPI(title="Notifications", version="1.0.0")
 install_problems(app)
 # The OpenAPI document asks for a key only where one is asked for.
 guarded = [Depends(authorized)] if get_settings().api_key_sha256 else []
-app.include_router(tasks_router(celery), dependencies=guarded)
-app.include_router(schedules_router(celery), dependencies=guarded)
 
-inline = APIRouter(dependencies=guarded)
 # An Idempotency-Key makes it safe to send again what may have been enqueued already.
 deferred = APIRouter(dependencies=guarded, route_class=idempotent_route(celery))
 
@@ -73,7 +70,7 @@ def accepted(response: Response, message: str, task: AsyncResult[Any]) -> Accept
     return Accepted(message=message, id=task.id)
 
 
-@inline.post("/notify")
+@app.post("/notify", dependencies=guarded)
 def notify(notification: Notification, background_tasks: BackgroundTasks) -> Message:
     """The inline lane: the response leaves first, the notification follows."""
     background_tasks.add_task(send_notification, notification.email, notification.message)
@@ -113,8 +110,9 @@ def start_import(
     return accepted(response, "Import queued", import_recipients.delay(text))
 
 
-app.include_router(inline)
 app.include_router(deferred)
+app.include_router(tasks_router(celery), dependencies=guarded)
+app.include_router(schedules_router(celery), dependencies=guarded)
 
 
 @app.get("/healthz")

@@ -1,5 +1,21 @@
-"""Celery beat with no beat process: a schedule's tick sends what is due of ``beat_schedule``."""
+"""Celery beat with no beat process: a schedule's tick sends what is due of ``beat_schedule``.
 
-from twolane.beat.handler import BeatHandler
+The handler is imported on first use: an API that only lists the schedule has no need of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twolane.beat.handler import BeatHandler
 
 __all__ = ["BeatHandler"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "BeatHandler":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from twolane.beat.handler import BeatHandler
+
+    return BeatHandler

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from twolane.beat.listing import list_entries
 from twolane.http.problems import MEDIA_TYPE
-from twolane.state import open_store
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -53,6 +51,10 @@ def schedules_router(
         count: Annotated[int, Query(ge=1, le=100, description="next times for each")] = 3,
     ) -> list[ScheduledEntry]:
         """The entries of `beat_schedule`, by name."""
+        # Not before someone asks: an API's cold start is not to wait for beat.
+        from twolane.beat.listing import list_entries
+        from twolane.state import open_store
+
         listed = list_entries(celery, open_store(celery), clock(), count=count, missed=missed)
         return [ScheduledEntry(**each.as_json()) for each in listed]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 from celery.schedules import crontab
@@ -68,3 +70,16 @@ def test_a_store_that_does_not_answer_is_503(bench: Any) -> None:
     answer = get(app, bench.now)
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_api_starts_without_beat() -> None:
+    code = (
+        "import sys; from celery import Celery; from twolane import schedules_router; "
+        "schedules_router(Celery('shop')); "
+        "print(*sorted(name for name in sys.modules if name.startswith('twolane.beat')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["twolane.beat", "twolane.beat.router"]
