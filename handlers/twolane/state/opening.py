@@ -47,7 +47,7 @@ def find_store(app: Celery) -> StateStore | None:
 
         if url == results:
             # Celery's own client: its TLS, credentials and timeouts, and one connection for both.
-            return RedisStore(lambda: cast("Any", app.backend).client)
+            return RedisStore(lambda: cast("Any", app.backend).client, beside_results=True)
         import redis
 
         return RedisStore(lambda: redis.Redis.from_url(url, socket_timeout=5))

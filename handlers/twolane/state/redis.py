@@ -28,10 +28,15 @@ return redis.call('DEL', KEYS[1])
 
 
 class RedisStore:
-    """``connect`` returns the client; it is called once, on first use."""
+    """``connect`` returns the client; it is called once, on first use.
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    ``beside_results``: Celery's results are in the same database, so that one command can change
+    both.
+    """
+
+    def __init__(self, connect: Callable[[], Any], *, beside_results: bool = False) -> None:
         self._connect = connect
+        self.beside_results = beside_results
         self._opened: tuple[Any, Any, Any] | None = None
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,9 @@ _CONTROL = "twolane.worker.control:Control"
 
 
 def install() -> None:
-    """Put in the store-backed ``app.control``, events over Redis, duplicate-safe DynamoDB chords.
+    """Put in the store-backed ``app.control``, events over Redis, and our result backends.
+
+    Those are Celery's own, with duplicate-safe chords on DynamoDB and fewer round trips to Redis.
 
     They are for what an application opens from now on; with a broker or a result backend of another
     kind they change nothing, nor does an application with a ``control`` class of its own lose it.
@@ -23,6 +25,8 @@ def install() -> None:
     """
     Events.dispatcher_cls = "twolane.worker.events:Dispatcher"
     backends.BACKEND_ALIASES["dynamodb"] = "twolane.worker.chords:DynamoDBBackend"
+    for scheme in ("redis", "rediss"):
+        backends.BACKEND_ALIASES[scheme] = "twolane.worker.results:RedisBackend"
     # An application copies the class's control_cls when it is made, which is before us.
     control = cached_property(_control)
     control.__set_name__(Celery, "control")  # type: ignore[attr-defined]

@@ -133,7 +133,12 @@ class Leases:
     def __init__(self, store: StateStore, clock: Callable[[], float], keep_s: float) -> None:
         self._store = store
         self._clock = clock
-        self._keep_s = keep_s
+        self.keep_s = keep_s
+
+    @property
+    def beside_results(self) -> bool:
+        """Whether one command can store a result and end a lease."""
+        return getattr(self._store, "beside_results", False)
 
     def obstacle(
         self, seen: Lease | None, delivery: Delivery, *, only_running: bool = False
@@ -171,12 +176,17 @@ class Leases:
     def end(self, key: str, held: Lease, state: LeaseState) -> bool:
         """Record how the work ended; ``False`` where the lease has passed to another delivery."""
         now = self._clock()
-        ended = write_lease(state, held.delivery, since=now, until=now + self._keep_s)
+        ended = self.ended(held, state)
         if now < held.until - _MARGIN_S:
             # Nobody else can have taken it before its end: no condition is needed.
-            self._store.put(key, ended.text, ttl_s=self._keep_s)
+            self._store.put(key, ended.text, ttl_s=self.keep_s)
             return True
-        return self._store.swap(key, held.text, ended.text, ttl_s=self._keep_s) is None
+        return self._store.swap(key, held.text, ended.text, ttl_s=self.keep_s) is None
+
+    def ended(self, held: Lease, state: LeaseState) -> Lease:
+        """The lease as it is stored once the work has ended."""
+        now = self._clock()
+        return write_lease(state, held.delivery, since=now, until=now + self.keep_s)
 
     def release(self, key: str, held: Lease) -> None:
         """Give the lease back: the work shall run again."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import TaskRevokedError
@@ -27,7 +28,7 @@ from twolane.worker.timer import Timer
 from twolane.worker.wire import to_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from celery import Celery
 
@@ -212,8 +213,26 @@ class Worker:
             return
         narration.started(one.record, request)
         # It may expire between the look above and the start; Celery has settled it then.
-        with suppress(TaskRevokedError):
+        with suppress(TaskRevokedError), self._lease_ending_with_result(one):
             request.execute_using_pool(self.pool)
+
+    @contextmanager
+    def _lease_ending_with_result(self, one: Opened) -> Iterator[None]:
+        """Let the result backend end the lease as it stores the task's success."""
+        held, leases = self._held, self._leases
+        if held is None or leases is None or not leases.beside_results:
+            yield
+            return
+        from twolane.worker.results import Ending, ending
+
+        finish = partial(leases.ended, held, LeaseState.DONE)
+        riding = Ending(str(one.task_id), str(one.lease_key), held, finish, leases.keep_s)
+        token = ending.set(riding)
+        try:
+            yield
+        finally:
+            ending.reset(token)
+            self._held = riding.ended or held
 
     def _take_lease(self, one: Opened) -> Outcome | None:
         if self._leases is None or one.lease_key is None:
@@ -239,7 +258,8 @@ class Worker:
             return
         try:
             if outcome is Outcome.ACKNOWLEDGED:
-                self._leases.end(one.lease_key, held, LeaseState.DONE)
+                if held.state is LeaseState.RUNNING:  # else it ended as the result was stored
+                    self._leases.end(one.lease_key, held, LeaseState.DONE)
             elif outcome is Outcome.REJECTED:
                 self._leases.end(one.lease_key, held, LeaseState.REJECTED)
             else:

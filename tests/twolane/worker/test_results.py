@@ -1,0 +1,152 @@
+"""Celery's result and our lease in one round trip, on a real Redis."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery, states
+from celery.app.task import Context
+
+from twolane.state.redis import RedisStore
+from twolane.worker.lease import Delivery, Leases, LeaseState, read_lease, write_lease
+from twolane.worker.results import Ending, RedisBackend, ending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEEP_S = 86_400.0
+KEY = "twolane:lease:t1"
+
+# Celery 5.7 stores a result anew with a command that redis-py 8 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+
+
+@pytest.fixture
+def backend(redis_url: str) -> Iterator[Any]:
+    app = Celery("results", backend=redis_url, set_as_current=False)
+    app.conf.update(result_expires=600, result_failure_expires=60)
+    backend: Any = RedisBackend(app=app, url=redis_url)
+    backend.client.flushdb()
+    yield backend
+    backend.client.close()
+
+
+@pytest.fixture
+def riding(backend: Any) -> Iterator[Ending]:
+    """The running task's lease, taken."""
+    leases = Leases(RedisStore(lambda: backend.client, beside_results=True), time.time, KEEP_S)
+    now = time.time()
+    held = write_lease(LeaseState.RUNNING, Delivery("h", "m", "p"), since=now, until=now + 60)
+    assert leases.take(KEY, None, held) is None
+    one = Ending("t1", KEY, held, lambda: leases.ended(held, LeaseState.DONE), KEEP_S)
+    token = ending.set(one)
+    yield one
+    ending.reset(token)
+
+
+def lease_state(backend: Any) -> LeaseState:
+    lease = read_lease(backend.client.get(KEY))
+    assert lease is not None
+    return lease.state
+
+
+def commands(backend: Any) -> int:
+    """Scripts and transactions that clients have sent so far."""
+    stats = backend.client.info("commandstats")
+    return sum(
+        int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("evalsha", "multi")
+    )
+
+
+def test_a_success_and_the_end_of_its_lease_are_one_command(backend: Any, riding: Ending) -> None:
+    backend.mark_as_done("t0", None, Context(id="t0"))  # loads the script
+    before = commands(backend)
+    backend.mark_as_done("t1", {"a": 1}, Context(id="t1"))
+    assert commands(backend) == before + 1
+    assert backend.get_result("t1") == {"a": 1}
+    assert lease_state(backend) is LeaseState.DONE
+    assert riding.ended is not None
+    assert backend.client.get(KEY).decode() == riding.ended.text
+    assert KEEP_S - 5 < backend.client.ttl(KEY) <= KEEP_S
+
+
+def test_what_is_stored_is_what_celery_stores(backend: Any) -> None:
+    channel = backend.client.pubsub()
+    key = backend.get_key_for_task("t1")
+    channel.subscribe(key)
+    assert channel.get_message(timeout=5)["type"] == "subscribe"
+    backend.store_result("t1", [1], states.SUCCESS)
+    published = channel.get_message(timeout=5)
+    stored = backend.client.get(key)
+    assert published["data"] == stored
+    meta = json.loads(stored)
+    assert (meta["status"], meta["result"], meta["task_id"]) == ("SUCCESS", [1], "t1")
+    assert 590 < backend.client.ttl(key) <= 600
+    channel.close()
+
+
+def test_a_success_is_never_overwritten_anything_else_is(backend: Any) -> None:
+    backend.store_result("t1", None, states.STARTED)
+    backend.store_result("t1", 1, states.SUCCESS)
+    assert backend.get_state("t1") == "SUCCESS"
+    backend.mark_as_failure("t1", ValueError("late"))
+    assert backend.get_result("t1") == 1
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_a_failure_has_its_own_expiry(backend: Any, seen_before: bool) -> None:
+    if seen_before:
+        backend.store_result("t1", None, states.STARTED)
+    backend.mark_as_failure("t1", ValueError("no"))
+    assert backend.get_state("t1") == "FAILURE"
+    assert 50 < backend.client.ttl(backend.get_key_for_task("t1")) <= 60
+
+
+def test_results_that_never_expire(backend: Any) -> None:
+    backend.expires = backend.failure_expires = None
+    backend.store_result("t1", 1, states.SUCCESS)
+    assert backend.client.ttl(backend.get_key_for_task("t1")) == -1
+
+
+@pytest.mark.parametrize("store", ["update_state", "failure", "another", "header"])
+def test_only_the_task_s_own_success_ends_its_lease(
+    backend: Any, riding: Ending, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    if store == "update_state":
+        backend.store_result("t1", 1, states.SUCCESS)
+    elif store == "failure":
+        backend.mark_as_failure("t1", ValueError("no"))
+    elif store == "another":
+        backend.mark_as_done("t2", 1, Context(id="t2"))
+    else:
+        # The lease must not have ended while the chord has yet to count its header.
+        counted: list[Any] = []
+        monkeypatch.setattr(
+            backend, "on_chord_part_return", lambda *_: counted.append(lease_state(backend))
+        )
+        backend.mark_as_done("t1", 1, Context(id="t1", chord={"task": "body"}))
+        assert counted == [LeaseState.RUNNING]
+    assert riding.ended is None
+    assert lease_state(backend) is LeaseState.RUNNING
+
+
+def test_a_lease_that_has_passed_on_is_left_alone(backend: Any, riding: Ending) -> None:
+    now = time.time()
+    theirs = write_lease(LeaseState.RUNNING, Delivery("x", "m", "p"), since=now, until=now + 60)
+    backend.client.set(KEY, theirs.text)
+    backend.mark_as_done("t1", 1, Context(id="t1"))
+    assert riding.ended is None
+    assert backend.client.get(KEY).decode() == theirs.text
+    assert backend.get_result("t1") == 1
+
+
+def test_a_success_stored_before_leaves_the_lease_to_its_usual_end(
+    backend: Any, riding: Ending
+) -> None:
+    backend.store_result("t1", 1, states.SUCCESS)
+    backend.mark_as_done("t1", 1, Context(id="t1"))
+    assert riding.ended is None
+    assert lease_state(backend) is LeaseState.RUNNING
