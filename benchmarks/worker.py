@@ -131,14 +131,17 @@ def ours(redis: str | None, *, results: bool) -> Any:
     numbers = iter(range(10_000_000))
 
     def round_(count: int) -> float:
-        events = [
-            {"Records": [record(next(numbers)) for _ in range(10)]} for _ in range(count // 10)
-        ]
         context = Context()
-        began = time.perf_counter()
-        for event in events:
-            assert handler(event, context) == {"batchItemFailures": []}
-        return (time.perf_counter() - began) / count
+        spent = 0.0
+        for _ in range(count // 10):
+            # One event at a time, as an execution environment has it: hundreds of them, kept for
+            # later, would be the garbage collector's work and not the handler's.
+            event = {"Records": [record(next(numbers)) for _ in range(10)]}
+            began = time.perf_counter()
+            answer = handler(event, context)
+            spent += time.perf_counter() - began
+            assert answer == {"batchItemFailures": []}
+        return spent / count
 
     return round_
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery.worker import state as worker_state
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _FRESH_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Opened:
     """A record with its envelope, or with what is wrong with it."""
 
@@ -29,23 +30,23 @@ class Opened:
     envelope: Envelope | None
     problem: Exception | None = None
 
-    @property
+    @cached_property
     def task_id(self) -> str | None:
         return self.envelope.task_id if self.envelope else None
 
-    @property
+    @cached_property
     def lease_key(self) -> str | None:
-        if self.envelope is None or self.envelope.task_id is None:
+        if self.envelope is None or self.task_id is None:
             return None
-        return lease_key(self.envelope.headers, self.envelope.task_id)
+        return lease_key(self.envelope.headers, self.task_id)
 
-    @property
+    @cached_property
     def prior_key(self) -> str | None:
-        if self.envelope is None or self.envelope.task_id is None:
+        if self.envelope is None or self.task_id is None:
             return None
-        return prior_key(self.envelope.headers, self.envelope.task_id)
+        return prior_key(self.envelope.headers, self.task_id)
 
-    @property
+    @cached_property
     def delivery(self) -> Delivery:
         properties = self.envelope.properties if self.envelope else {}
         return delivery_of(self.record.receipt_handle, self.record.message_id, properties)
