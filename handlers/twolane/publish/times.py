@@ -7,6 +7,7 @@ is stored then carries them, for ``GET /tasks/{id}`` to show. Other readers of r
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def extend(backend: Any) -> Any:
 
 
 def _before_run(task: Any = None, **_: Any) -> None:
-    setattr(task.request, _STARTED_AT, task.app.now().isoformat(timespec="milliseconds"))
+    setattr(task.request, _STARTED_AT, stamp(time.time()))
 
 
 def install() -> None:
