@@ -53,11 +53,13 @@ def clean_environ(**changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(arguments: list[str], log: Path, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    arguments: list[str], log: Path, *, cwd: Path = ROOT, **changes: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child process whose output goes to ``log``; stopped as Ctrl-C stops it."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            arguments, stdout=out, stderr=subprocess.STDOUT, env=clean_environ(**changes), cwd=ROOT
+            arguments, stdout=out, stderr=subprocess.STDOUT, env=clean_environ(**changes), cwd=cwd
         )
     try:
         yield process
@@ -73,11 +75,13 @@ def running(arguments: list[str], log: Path, **changes: str) -> Iterator[subproc
 
 
 @contextmanager
-def up(folder: Path, *flags: str) -> Iterator[tuple[Service, dict[str, Any]]]:
+def up(
+    folder: Path, *flags: str, cwd: Path = ROOT, **changes: str
+) -> Iterator[tuple[Service, dict[str, Any]]]:
     """`twolane up` on free ports; the service, and all that it says of itself."""
     log = folder / "log"
     command = [str(BIN / "twolane"), "up", "--json", "--port", "0", "--aws-port", "0", *flags]
-    with running(command, log) as process:
+    with running(command, log, cwd=cwd, **changes) as process:
 
         def ready() -> dict[str, Any] | None:
             text = log.read_text()
