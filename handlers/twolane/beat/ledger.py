@@ -10,6 +10,7 @@ one finds the rest in the outbox.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _TTL_S = 10 * 365 * 86_400.0
 _ATTEMPTS = 20
 _VERSION = 1
+#: How much of a text holds its id.
+_HEAD = len('{"v":1,"id":"') + 24
 _ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -69,23 +72,28 @@ class Texts:
     def joined(self, records: Mapping[str, Record]) -> str:
         """All of them, as the members of a JSON object."""
         if records is not self._records:
-            each = self._each
-            parts = []
-            for name, record in records.items():
-                kept = each.get(name)
-                if kept is None or kept[0] is not record:
-                    kept = each[name] = (record, f"{_ENCODE(name)}:{_ENCODE(_packed(record))}")
-                parts.append(kept[1])
-            self._records, self._joined = records, ",".join(parts)
+            get, none = self._each.get, (None, "")
+            parts = [
+                kept[1] if (kept := get(name, none))[0] is record else self._write(name, record)
+                for name, record in records.items()
+            ]
+            self._joined = ",".join(parts)
+            self._records = records
         return self._joined
+
+    def _write(self, name: str, record: Record) -> str:
+        text = f"{_ENCODE(name)}:{_ENCODE(_packed(record))}"
+        self._each[name] = (record, text)
+        return text
 
 
 def dump(ledger: Ledger, texts: Texts | None = None) -> str:
-    """``{"v": 1, "entries": {name: [fingerprint, last, next, sent]}, "outbox": [[…]]}``, where
-    ``sent`` is left out if it is ``last``.
+    """``{"v": 1, "id": "…", "entries": {name: [fingerprint, last, next, sent]}, "outbox": [[…]]}``,
+    where ``sent`` is left out if it is ``last``, and ``id`` is another one each time.
     """
     entries = (texts or Texts()).joined(ledger.records)
-    return f'{{"v":{_VERSION},"entries":{{{entries}}},"outbox":{_ENCODE(ledger.outbox)}}}'
+    unique = os.urandom(12).hex()
+    return f'{{"v":{_VERSION},"id":"{unique}","entries":{{{entries}}},"outbox":{_ENCODE(ledger.outbox)}}}'
 
 
 def load(text: str) -> Ledger:
@@ -148,7 +156,7 @@ class LedgerStore:
                 looked = True
                 continue
             text = dump(changed, self._texts)
-            stood = self._store.swap(self._key, self._text, text, ttl_s=_TTL_S)
+            stood = self._store.swap(self._key, self._text, text, ttl_s=_TTL_S, head=_HEAD)
             if stood is None:
                 self._text, self._ledger = text, changed
                 return

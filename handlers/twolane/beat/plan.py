@@ -59,12 +59,12 @@ def plan_tick(
     ``tick`` is the tick's own time, ``now`` the real one; both in epoch seconds. An entry whose
     next slot cannot be computed stays as it is: it must not stop the others.
     """
-    records: dict[str, Record] = {}
     due: list[tuple[str, float]] = []
     missed: list[Missed] = []
     broken: dict[str, Exception] = {}
     known = ledger.records
     changed = known.keys() != entries.keys()
+    records = {name: record for name, record in known.items() if name in entries}
     horizon = tick + LOOKAHEAD_S
     for name, entry in entries.items():
         record = known.get(name)
@@ -72,14 +72,11 @@ def plan_tick(
             upcoming = record.next
             # Most entries, most of the time: this line is what a tick of a thousand costs.
             if upcoming is None or upcoming >= horizon or _waits(entry, upcoming, tick):
-                records[name] = record
                 continue
         try:
             slots, after = _advance(record, entry, tick)
         except Exception as error:  # noqa: BLE001 - whatever a custom schedule raises
             broken[name] = error
-            if record is not None:
-                records[name] = record
             continue
         due += [(name, slot) for slot in slots]
         missed += _missed(record, entry, slots, tick)

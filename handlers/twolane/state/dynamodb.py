@@ -101,15 +101,18 @@ class DynamoDBStore:
         with self._talking() as client:
             client.put_item(TableName=self._table, Item=self._item(key, value, ttl_s))
 
-    def swap(self, key: str, expected: str | None, value: str, *, ttl_s: float) -> str | None:
+    def swap(
+        self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
+    ) -> str | None:
         values = {":now": {"N": str(self._clock())}}
         if expected is None:
             condition = "attribute_not_exists(id) OR #until <= :now"
             names = {"#until": "until"}
         else:
-            condition = "#state = :expected AND #until > :now"
+            same = "#state = :expected" if head is None else "begins_with(#state, :expected)"
+            condition = f"{same} AND #until > :now"
             names = {"#until": "until", "#state": "state"}
-            values[":expected"] = {"S": expected}
+            values[":expected"] = {"S": expected[:head]}
         with self._talking() as client:
             try:
                 client.put_item(

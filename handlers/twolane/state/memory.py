@@ -27,10 +27,16 @@ class MemoryStore:
         with self._lock:
             self._items[key] = (value, self._clock() + ttl_s)
 
-    def swap(self, key: str, expected: str | None, value: str, *, ttl_s: float) -> str | None:
+    def swap(
+        self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
+    ) -> str | None:
         with self._lock:
             live = self._live(key)
-            if live != expected:
+            if live is None or expected is None:
+                differs = live is not expected
+            else:
+                differs = live[:head] != expected[:head]
+            if differs:
                 return live or ""
             self._items[key] = (value, self._clock() + ttl_s)
             return None

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 # A script, because SET takes a condition on presence (NX, XX) but none on the value.
 _SWAP = """
-local live = redis.call('GET', KEYS[1])
-if live ~= ARGV[1] then return live or '' end
+local last = ARGV[4] == '' and -1 or #ARGV[1] - 1
+if redis.call('GETRANGE', KEYS[1], 0, last) ~= ARGV[1] then
+  return redis.call('GET', KEYS[1]) or ''
+end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return false
 """
@@ -54,10 +56,14 @@ class RedisStore:
         with self._talking() as (client, _, _):
             client.set(key, value, px=_milliseconds(ttl_s))
 
-    def swap(self, key: str, expected: str | None, value: str, *, ttl_s: float) -> str | None:
+    def swap(
+        self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
+    ) -> str | None:
         with self._talking() as (client, swap, _):
             if expected is not None:
-                stood = swap(keys=[key], args=[expected, value, _milliseconds(ttl_s)])
+                part = "" if head is None else head
+                args = [expected[:head], value, _milliseconds(ttl_s), part]
+                stood = swap(keys=[key], args=args)
                 return None if stood is None else _text(stood)
             if client.set(key, value, px=_milliseconds(ttl_s), nx=True):
                 return None

@@ -23,11 +23,16 @@ class StateStore(Protocol):
     def put(self, key: str, value: str, *, ttl_s: float) -> None:
         """Write without a condition."""
 
-    def swap(self, key: str, expected: str | None, value: str, *, ttl_s: float) -> str | None:
+    def swap(
+        self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
+    ) -> str | None:
         """Write ``value`` if the live value equals ``expected`` (``None``: if there is none).
 
         Returns ``None`` when written, otherwise the live value that stood in the way (the empty
         string where it vanished meanwhile). Atomic across execution environments.
+
+        ``head`` is for long values: as many leading characters tell any two values of this key
+        apart, so that only they are compared, and the expected value need not travel.
         """
 
     def delete(self, key: str, *, expected: str | None = None) -> bool:

@@ -89,6 +89,15 @@ def test_swap_of_an_expected_value(store: StateStore) -> None:
     assert store.get_many(["k", "gone"]) == {"k": "new"}
 
 
+def test_swap_by_what_tells_long_values_apart(store: StateStore) -> None:
+    store.put("k", "1:" + "x" * 50_000, ttl_s=60)
+    assert store.swap("k", "2:any", "3:new", ttl_s=60, head=2) == "1:" + "x" * 50_000
+    assert store.swap("k", "1:any", "3:new", ttl_s=60, head=2) is None
+    assert store.swap("k", "3", "4:new", ttl_s=60) == "3:new"
+    assert store.swap("gone", "3:new", "4:new", ttl_s=60, head=2) == ""
+    assert store.swap("k", None, "4:new", ttl_s=60, head=2) == "3:new"
+
+
 def test_delete(store: StateStore) -> None:
     store.put("k", "v", ttl_s=60)
     assert store.delete("k", expected="other") is False
