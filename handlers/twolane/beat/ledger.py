@@ -92,8 +92,8 @@ def dump(ledger: Ledger, texts: Texts | None = None) -> str:
     where ``sent`` is left out if it is ``last``, and ``id`` is another one each time.
     """
     entries = (texts or Texts()).joined(ledger.records)
-    unique = os.urandom(12).hex()
-    return f'{{"v":{_VERSION},"id":"{unique}","entries":{{{entries}}},"outbox":{_ENCODE(ledger.outbox)}}}'
+    head = f'"v":{_VERSION},"id":"{os.urandom(12).hex()}"'
+    return f'{{{head},"entries":{{{entries}}},"outbox":{_ENCODE(ledger.outbox)}}}'
 
 
 def load(text: str) -> Ledger:
