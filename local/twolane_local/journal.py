@@ -6,8 +6,9 @@ Logs, commands, the web console and the pytest plugin all read it, so all say th
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ KINDS = frozenset(
         "task.published", "task.started", "task.succeeded", "task.failed", "task.retried",
         "task.deferred", "task.revoked", "task.rejected", "task.expired", "task.duplicate",
         "task.returned", "inline.started", "inline.succeeded", "inline.failed", "inline.deferred",
-        "inline.lost", "log",
+        "inline.lost", "log", "fault.injected", "clock.moved", "queue.purged",
     }
 )  # fmt: skip
 
@@ -48,15 +49,44 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """The event as JSON values, absent fields left out."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, {})}
+        found: dict[str, Any] = {"seq": self.seq, "at": self.at, "kind": self.kind}
+        for name in ("function", "queue", "request_id", "message_id", "task_id"):
+            value = getattr(self, name)
+            if value is not None:
+                found[name] = value
+        if self.data:
+            found["data"] = {
+                name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+                for name, value in self.data.items()
+            }
+        return found
+
+
+Content = TypeVar("Content", str, bytes)
+
+#: Where ``data`` holds what was sent: a message's body, an invocation's event or response.
+CONTENT = ("body", "payload")
+#: The most that is kept of each, in characters or bytes.
+CONTENT_LIMIT = 16_384
+
+
+def cut(content: Content) -> Content:
+    """The beginning of a content, as much as the journal keeps."""
+    return content if len(content) <= CONTENT_LIMIT else content[:CONTENT_LIMIT]
 
 
 class Journal:
-    """A bounded ring of events; whoever subscribes sees each new one, in order."""
+    """A ring of at most ``size`` events, whose contents together have at most ``limit`` bytes.
 
-    def __init__(self, clock: Clock, *, size: int = 100_000) -> None:
+    Whoever subscribes sees each new event, in order.
+    """
+
+    def __init__(self, clock: Clock, *, size: int = 100_000, limit: int = 64 << 20) -> None:
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=size)
+        self.size, self.limit = size, limit
+        #: Of the contents that are kept, in characters or bytes.
+        self.bytes = 0
+        self._events: deque[Event] = deque()
         self._subscribers: list[Callable[[Event], None]] = []
         self._seq = 0
 
@@ -80,6 +110,9 @@ class Journal:
             data,
         )  # fmt: skip
         self._events.append(event)
+        self.bytes += _weight(data)
+        while len(self._events) > self.size or (self.bytes > self.limit and self._events):
+            self.bytes -= _weight(self._events.popleft().data)
         for tell in tuple(self._subscribers):
             tell(event)
         return event
@@ -89,8 +122,22 @@ class Journal:
         self._subscribers.append(tell)
         return lambda: self._subscribers.remove(tell)
 
+    @property
+    def last(self) -> int:
+        """The number of the latest event; 0 before the first."""
+        return self._seq
+
+    def since(self, seq: int) -> Iterator[Event]:
+        """The events after number ``seq``, oldest first; costs as much as there are."""
+        newer = min(self._seq - seq, len(self._events))
+        return reversed(tuple(islice(reversed(self._events), max(0, newer))))
+
     def __iter__(self) -> Iterator[Event]:
         return iter(tuple(self._events))
 
     def __len__(self) -> int:
         return len(self._events)
+
+
+def _weight(data: Mapping[str, Any]) -> int:
+    return sum(len(data[name]) for name in CONTENT if isinstance(data.get(name), (str, bytes)))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from twolane_local.clock import SystemClock
-from twolane_local.journal import Event, Journal
+from twolane_local.journal import CONTENT_LIMIT, Event, Journal, cut
 
 
 class FixedClock(SystemClock):
@@ -55,3 +55,33 @@ def test_subscriber_sees_events_until_it_leaves() -> None:
     leave()
     journal.record("tick")
     assert seen == [1]
+
+
+def test_since_gives_what_is_newer_oldest_first() -> None:
+    journal = Journal(SystemClock(), size=3)
+    for number in range(5):
+        journal.record("log", line=str(number))
+    assert [event.seq for event in journal.since(3)] == [4, 5]
+    assert [event.seq for event in journal.since(0)] == [3, 4, 5]
+    assert list(journal.since(5)) == []
+    assert list(journal.since(99)) == []
+    assert journal.last == 5
+
+
+def test_contents_together_stay_below_the_limit() -> None:
+    journal = Journal(SystemClock(), limit=100)
+    for number in range(10):
+        journal.record("message.sent", body=f"{number}" * 30)
+    assert journal.bytes <= 100
+    assert [event.data["body"][0] for event in journal] == ["7", "8", "9"]
+
+
+def test_one_content_is_kept_up_to_its_limit() -> None:
+    assert cut("short") == "short"
+    assert len(cut(b"x" * 100_000)) == CONTENT_LIMIT
+
+
+def test_bytes_are_text_in_json() -> None:
+    journal = Journal(SystemClock())
+    event = journal.record("invocation.started", payload=b'{"a": "\xc3\xa9"}')
+    assert event.as_dict()["data"] == {"payload": '{"a": "é"}'}

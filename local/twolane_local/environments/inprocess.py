@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import capture, report
 from twolane_local.invoke import Invocation
+from twolane_local.journal import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,6 +123,7 @@ class InProcessEnvironment:
             function=self._spec.name,
             request_id=work.request_id,
             cold=self._cold,
+            payload=cut(work.event),
         )
         began = time.perf_counter()
         context = Context(
@@ -191,6 +193,7 @@ class InProcessEnvironment:
             request_id=work.request_id,
             durationMs=round(duration, 2),
             error=error,
+            payload=cut(payload),
         )
         if not work.done.done():
             work.done.set_result(

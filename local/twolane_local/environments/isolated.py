@@ -15,6 +15,7 @@ from twolane_local.environments import output, report
 from twolane_local.environments.extensions import Extensions
 from twolane_local.environments.process import Launch
 from twolane_local.invoke import Invocation
+from twolane_local.journal import cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,6 +115,7 @@ class IsolatedEnvironment:
             function=self._spec.name,
             request_id=work.request_id,
             cold=self._cold,
+            payload=cut(work.event),
         )
         self._extensions.tell(work)
         runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
@@ -245,6 +247,7 @@ class IsolatedEnvironment:
             request_id=work.request_id,
             durationMs=round(duration, 2),
             error=error,
+            payload=cut(payload),
         )
         if not work.done.done():
             tail = report.tail(work, self._report(duration))

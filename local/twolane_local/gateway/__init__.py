@@ -16,6 +16,7 @@ from twolane_local.gateway.authorizers import Authorizers
 from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response
 from twolane_local.gateway.routes import Routes
 from twolane_local.invoke import ThrottledError
+from twolane_local.journal import cut
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
@@ -88,6 +89,9 @@ class Gateway:
             request_id=request.request_id,
             method=request.method,
             path=request.path,
+            query=request.query,
+            headers=request.headers,
+            body=cut(request.body),
         )
         began = self._clock.time()
         found: tuple[Route, dict[str, str]] | None = None
@@ -109,6 +113,8 @@ class Gateway:
             status=response.status,
             durationMs=round((self._clock.time() - began) * 1000, 2),
             error=response.error,
+            headers=response.headers,
+            body=cut(response.body),
         )
         return response
 

@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.journal import cut
 from twolane_local.queues.deduplication import Attempt
 from twolane_local.queues.errors import (
     InvalidParameterValueError,
@@ -105,7 +106,7 @@ class QueueService(QueueRegistry):
         delay: dict[str, Any] = {"delaySeconds": visible_at - now} if visible_at > now else {}
         self._journal.record(
             "message.sent", queue=queue.name, message_id=message.id,
-            bytes=len(message.body), **delay,
+            bytes=len(message.body), body=cut(message.body), **delay,
         )  # fmt: skip
         self._wake(queue.name)
         return entry
@@ -143,7 +144,7 @@ class QueueService(QueueRegistry):
                 entry = queue.find(received.receipt_handle)
                 if entry is not None:
                     self._record.received(name, entry)
-                    self._tell("message.received", queue, entry)
+                    self._tell("message.received", queue, entry, visibleAt=entry.due_at)
             if attempt_id is not None and queue.fifo and handed:
                 self._remember_attempt(queue, attempt_id, handed, now)
             return handed
@@ -206,9 +207,17 @@ class QueueService(QueueRegistry):
         self._wake(dead.name)
         return True
 
-    def redrive_one(self, name: str, target: str | None) -> Message | None:
+    def redrive_one(
+        self,
+        name: str,
+        target: str | None,
+        *,
+        message_id: str | None = None,
+        body: str | None = None,
+    ) -> Message | None:
         """Move the next visible message of a dead-letter queue to ``target``, or to where it came
-        from; ``None`` once none is visible.
+        from; ``None`` once none is visible. With ``message_id`` that one, wherever it is on its
+        queue; ``body`` replaces what it says.
 
         It is a new message there, with a new id and time of sending:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
@@ -216,16 +225,19 @@ class QueueService(QueueRegistry):
         with self._lock:
             queue, now = self.get(name), self.clock.time()
             self._settle(queue, now)
-            entry = queue.peek()
+            entry = queue.peek() if message_id is None else queue.entry(message_id)
             if entry is None:
                 return None
             source = entry.message.dead_letter_source
             if target is None and source is None:
                 raise UnknownSourceError
             to = self.get(target) if target is not None else self.get_by_arn(source or "")
-            queue.pop()
+            queue.remove(entry)
+            text = entry.message.body if body is None else body
             message = replace(
                 entry.message,
+                body=text,
+                md5_of_body=md5_of(text.encode()),
                 id=self._new_id(),
                 sent_at=now,
                 dead_letter_source=None,
@@ -233,10 +245,11 @@ class QueueService(QueueRegistry):
             )
             moved = to.put(message, visible_at=now, now=now)
             self._record.moved(name, entry, to.name, moved)
-            self._tell("message.deleted", queue, entry, redrivenTo=to.name)
+            self._tell("message.deleted", queue, entry, redrivenTo=to.name, redrivenId=message.id)
             self._journal.record(
                 "message.sent", queue=to.name, message_id=message.id,
-                bytes=len(message.body), redrivenFrom=name,
+                bytes=len(message.body), body=cut(message.body),
+                redrivenFrom=name, redrivenId=entry.message.id,
             )  # fmt: skip
             self._wake(to.name)
             return message
@@ -265,6 +278,20 @@ class QueueService(QueueRegistry):
             self._tell("message.deleted", queue, entry)
             if queue.fifo:
                 self._wake(name)
+            return True
+
+    def delete_by_id(self, name: str, message_id: str) -> bool:
+        """Delete a message without a receipt handle, whatever its state; a person asks for it."""
+        with self._lock:
+            queue = self.get(name)
+            self._settle(queue, self.clock.time())
+            entry = queue.entry(message_id)
+            if entry is None:
+                return False
+            queue.remove(entry)
+            self._record.gone(name, message_id)
+            self._tell("message.deleted", queue, entry)
+            self._wake(name)
             return True
 
     def change_visibility(self, name: str, receipt_handle: str, seconds: int) -> None:

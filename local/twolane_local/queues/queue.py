@@ -243,6 +243,10 @@ class Queue:
             )
         return self._entries.get(message_id)
 
+    def entry(self, message_id: str) -> Entry | None:
+        """The message of that id, whatever its state."""
+        return self._entries.get(message_id)
+
     def change_visibility(self, entry: Entry, seconds: float, now: float) -> None:
         """Count the visibility timeout of a message in flight anew from ``now``."""
         if seconds <= 0:
@@ -258,26 +262,12 @@ class Queue:
         """Take a message off the queue, whatever its state."""
         self._drop(entry)
 
-    def pop(self) -> Entry | None:
-        """Take the next visible message off the queue without receiving it."""
-        taken: list[Entry] = []
-
-        def accept(entry: Entry) -> bool:
-            self._move(entry, IN_FLIGHT)
-            taken.append(entry)
-            return True
-
-        self._order.take(1, accept)
-        for entry in taken:
-            self._drop(entry, on_due=False)
-        return taken[0] if taken else None
-
-    def _drop(self, entry: Entry, *, on_ages: bool = True, on_due: bool = True) -> None:
+    def _drop(self, entry: Entry, *, on_ages: bool = True) -> None:
         was = entry.state
         self._move(entry, GONE)
         entry.retained.epoch += 1
         del self._entries[entry.message.id]
-        if on_due and was is not VISIBLE:
+        if was is not VISIBLE:
             self._due.call_off()
         if on_ages:
             self._ages.call_off()

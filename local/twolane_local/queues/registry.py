@@ -167,6 +167,7 @@ class QueueRegistry:
             queue.purged_at = now
             gone = queue.clear()
             self._record.purged(name)
+            self._journal.record("queue.purged", queue=name, messages=gone)
             return gone
 
     async def wait(self, name: str, timeout_s: float | None) -> bool:
