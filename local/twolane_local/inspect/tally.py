@@ -1,0 +1,144 @@
+"""What became of tasks, counted from journal events; a pure function of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from twolane_local.journal import Event
+
+#: What each kind leaves a task in, and under which name it counts.
+_STATES = {
+    "task.published": ("waiting", "published"),
+    "task.started": ("running", "started"),
+    "task.succeeded": ("ok", "succeeded"),
+    "task.failed": ("failed", "failed"),
+    "task.rejected": ("failed", "failed"),
+    "task.retried": ("retried", "retried"),
+    "task.deferred": ("waiting", None),
+    "task.returned": ("waiting", None),
+    "task.revoked": ("revoked", None),
+    "task.expired": ("expired", None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One task, by its id; ``at`` is when it was first heard of, in seconds since the epoch.
+
+    ``state`` is ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again),
+    ``revoked`` or ``expired``.
+    """
+
+    task_id: str
+    name: str
+    at: float
+    state: str
+    attempts: int = 0
+    duration_ms: float | None = None
+    request_id: str | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "taskId": self.task_id,
+            "name": self.name,
+            "at": self.at,
+            "state": self.state,
+            "attempts": self.attempts,
+            "durationMs": self.duration_ms,
+            "requestId": self.request_id,
+            "error": self.error,
+        }
+
+
+@dataclass(slots=True)
+class Counts:
+    """One task's name; ``p50_ms`` and ``p95_ms`` over the attempts that ended."""
+
+    name: str
+    published: int = 0
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    running: int = 0
+    durations_ms: list[float] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """In the control API's shape: ``{name, counts: {…}, p50Ms, p95Ms}``."""
+        return {
+            "name": self.name,
+            "counts": {
+                "published": self.published,
+                "started": self.started,
+                "succeeded": self.succeeded,
+                "failed": self.failed,
+                "retried": self.retried,
+                "running": self.running,
+            },
+            "p50Ms": percentile(self.durations_ms, 50),
+            "p95Ms": percentile(self.durations_ms, 95),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """``counts`` by the task's name, ``runs`` by its id, the first heard of first."""
+
+    counts: dict[str, Counts]
+    runs: dict[str, Run]
+
+
+def tally(events: Iterable[Event]) -> Tally:
+    """Count ``task.*`` events, which must be in the order in which they happened."""
+    counts: dict[str, Counts] = {}
+    runs: dict[str, Run] = {}
+    for event in events:
+        if event.kind not in _STATES:
+            continue
+        state, counted = _STATES[event.kind]
+        known = runs.get(event.task_id) if event.task_id else None
+        name = str(event.data.get("taskName") or (known.name if known else "unknown"))
+        here = counts.setdefault(name, Counts(name))
+        if counted is not None:
+            setattr(here, counted, getattr(here, counted) + 1)
+        duration = event.data.get("durationMs")
+        if isinstance(duration, int | float):
+            here.durations_ms.append(float(duration))
+        if event.task_id:
+            runs[event.task_id] = _next(known, event, name, state)
+    for run in runs.values():
+        counts[run.name].running += run.state == "running"
+    return Tally(counts, runs)
+
+
+def _next(known: Run | None, event: Event, name: str, state: str) -> Run:
+    run = known or Run(str(event.task_id), name, event.at, state)
+    data = event.data
+    error = data.get("error") or data.get("errorType")
+    duration = data.get("durationMs")
+    if event.kind == "task.published" and known is not None:
+        # A retry publishes the task again before its attempt is told to have ended.
+        state = known.state
+    return replace(
+        run,
+        name=name,
+        state=state,
+        attempts=run.attempts + (event.kind == "task.started"),
+        duration_ms=float(duration) if isinstance(duration, int | float) else run.duration_ms,
+        request_id=run.request_id or data.get("originRequestId") or event.request_id,
+        error=str(error) if error else (None if state == "ok" else run.error),
+    )
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile, or ``None`` of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
