@@ -7,7 +7,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from twolane_local.environments import Work
+from twolane_local.environments import PoolState, Work
 from twolane_local.invoke import Invocation, ThrottledError
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ class Pool:
     def _limit(self) -> int:
         reserved = self.spec.reserved_concurrency
         return self._maximum if reserved is None else min(reserved, self._maximum)
+
+    @property
+    def state(self) -> PoolState:
+        """As it is now."""
+        environments = len(self._busy), len(self._idle), len(self._starting)
+        return PoolState(
+            self._limit, self.spec.reserved_concurrency, *environments, len(self._waiting)
+        )
 
     def submit(self, work: Work) -> None:
         """Run it, now or as soon as an environment is there.
@@ -250,6 +258,10 @@ class Functions:
                 self._pools[name] = Pool(spec, self._make, self._journal, maximum=self._maximum)
             elif pool.spec != spec or renew(spec):
                 pool.renew(spec)
+
+    def states(self) -> dict[str, PoolState]:
+        """By function, how its environments are now."""
+        return {name: pool.state for name, pool in self._pools.items()}
 
     def __len__(self) -> int:
         """How many environments there are."""

@@ -34,6 +34,18 @@ class Work:
     log: list[bytes] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How many environments of a function there are now, and how much work waits for one."""
+
+    limit: int
+    reserved: int | None
+    busy: int
+    idle: int
+    starting: int
+    waiting: int
+
+
 class Owner(Protocol):
     """Whoever keeps environments is told of their changes, on the event loop."""
 

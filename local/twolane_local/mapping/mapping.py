@@ -82,6 +82,11 @@ class Mapping:
         """How many batches are with the function now."""
         return self._under_way
 
+    @property
+    def allowed(self) -> int:
+        """How many batches may be with the function at once, as it is scaled now."""
+        return self._scaling.allowed
+
     async def run(self) -> None:
         """Poll, invoke, delete, until cancelled."""
         async with asyncio.TaskGroup() as batches:

@@ -243,6 +243,10 @@ class Queue:
             )
         return self._entries.get(message_id)
 
+    def oldest(self) -> float | None:
+        """When the message was sent that is on the queue for longest."""
+        return next((entry.message.sent_at for entry in self._entries.values()), None)
+
     def entry(self, message_id: str) -> Entry | None:
         """The message of that id, whatever its state."""
         return self._entries.get(message_id)

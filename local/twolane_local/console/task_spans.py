@@ -1,0 +1,271 @@
+"""The deferred lane of a trace: a task's messages, what they wait for, receives and attempts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.console.spans import Mark, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twolane_local.console.story import Story
+    from twolane_local.journal import Event
+
+_ENDS = {
+    "task.succeeded": "ok", "task.failed": "failed", "task.retried": "retried",
+    "task.deferred": "waiting", "task.revoked": "failed", "task.rejected": "failed",
+    "task.expired": "failed", "task.duplicate": "ok", "task.returned": "retried",
+}  # fmt: skip
+_SETTLED = {"message.deleted": "ok", "message.returned": "retried", "message.filtered": "ok",
+            "message.dead_lettered": "failed", "message.expired": "failed"}  # fmt: skip
+_WORDS = {"ok": "succeeded", "failed": "failed"}
+
+
+def task_spans(story: Story, task_id: str, parent: str | None) -> Iterator[Span]:
+    """The task, then what became of each of its messages, then its result."""
+    events = story.tasks[task_id]
+    identity = f"task:{task_id}"
+    below = [
+        span
+        for message_id in story.task_messages(task_id)
+        for span in message_spans(story, message_id, identity, task_id)
+    ]
+    last = _last_end(events)
+    dead = any(span.kind == "dead-letter" for span in below)
+    state = _state(last, below)
+    over = None if any(span.end is None for span in below) and not dead else _over(events, below)
+    yield Span(
+        identity, parent, "task", name_of(events), "deferred",
+        min([events[0].at, *(span.start for span in below)]), over, state,
+        task_id=task_id, function=last.function if last else None,
+        detail={"taskId": task_id, "attempts": sum(span.kind == "attempt" for span in below)},
+    )  # fmt: skip
+    yield from below
+    if last is not None and state in _WORDS and last.kind in ("task.succeeded", "task.failed"):
+        yield Span(
+            f"result:{task_id}", identity, "result", f"result: {_WORDS[state]}", "deferred",
+            last.at, last.at, state, task_id=task_id, function=last.function,
+            detail={"message": last.data.get("message"), "lines": _trace_lines(events)},
+        )  # fmt: skip
+
+
+def name_of(events: list[Event]) -> str:
+    """The task's name, wherever one of its events tells it."""
+    names = [event.data["taskName"] for event in events if event.data.get("taskName")]
+    return str(names[0]) if names else "task"
+
+
+def _last_end(events: list[Event]) -> Event | None:
+    return next((event for event in reversed(events) if event.kind in _ENDS), None)
+
+
+def _state(last: Event | None, below: list[Span]) -> str:
+    if below and (below[-1].kind == "dead-letter" or below[-1].state in ("running", "waiting")):
+        return below[-1].state
+    return _ENDS[last.kind] if last is not None else "waiting"
+
+
+def _over(events: list[Event], below: list[Span]) -> float:
+    return max([events[-1].at, *(span.end for span in below if span.end is not None)])
+
+
+def _trace_lines(events: list[Event]) -> list[str]:
+    """Celery's own words about how the task ended, which hold its result's text."""
+    return [
+        str(event.data.get("message", ""))
+        for event in events
+        if event.kind == "log" and event.data.get("logger") == "celery.app.trace"
+    ]
+
+
+def message_spans(
+    story: Story, message_id: str, parent: str | None, task_id: str | None = None
+) -> Iterator[Span]:
+    """One message: waiting, received, waiting again, until it is gone."""
+    return _Message(story, message_id, parent, task_id).spans()
+
+
+class _Message:
+    """Walks through a message's events in order."""
+
+    def __init__(
+        self, story: Story, message_id: str, parent: str | None, task_id: str | None
+    ) -> None:
+        self._story = story
+        self._id = message_id
+        self._parent = parent
+        self._task = task_id
+        self._events = story.messages[message_id]
+        self._number = 0
+
+    def spans(self) -> Iterator[Span]:
+        since: Event | None = None  # it waits on a queue since then
+        received: Event | None = None
+        for event in self._events:
+            if event.kind == "message.sent":
+                since = event
+            elif event.kind == "message.received":
+                if since is not None:
+                    yield self._wait(since, event.at)
+                since, received = None, received or event
+            elif event.kind in _SETTLED:
+                if received is not None:
+                    yield from self._receive(received, event)
+                received, since = None, event if event.kind == "message.returned" else None
+                if event.kind == "message.dead_lettered":
+                    # What happens on the dead-letter queue is in its own span.
+                    yield self._dead(event)
+                    return
+        if received is not None:
+            yield from self._receive(received, None)
+        elif since is not None:
+            yield self._wait(since, None)
+
+    def _span(self, kind: str, title: str, start: float, end: float | None, state: str,
+              **more: Any) -> Span:  # fmt: skip
+        self._number += 1
+        return Span(
+            f"{kind}:{self._id}:{self._number}", more.pop("parent", self._parent), kind, title,
+            "deferred", start, end, state, task_id=self._task, message_id=self._id, **more,
+        )  # fmt: skip
+
+    def _wait(self, since: Event, end: float | None) -> Span:
+        delay = since.data.get("delaySeconds") or since.data.get("visibilityTimeout")
+        redriven = since.data.get("redrivenFrom")
+        if since.kind == "message.returned":
+            title = f"back on {since.queue}"
+        elif redriven:
+            title = f"redriven from {redriven}"
+        elif delay:
+            title = f"delayed {delay:.3g} s on {since.queue}"
+        else:
+            title = f"on {since.queue}"
+        return self._span(
+            "wait" if delay or since.kind == "message.returned" else "message", title, since.at,
+            end, "ok" if end is not None else "waiting", queue=since.queue,
+            detail={"delaySeconds": delay, "bytes": since.data.get("bytes"),
+                    "body": since.data.get("body"), "messageId": self._id},
+        )  # fmt: skip
+
+    def _receive(self, received: Event, settled: Event | None) -> Iterator[Span]:
+        worker = self._worker(received)
+        cold = worker is not None and worker.get("cold")
+        count = received.data.get("receiveCount")
+        function = worker["function"] if worker is not None else None
+        title = f"receive {count}" + (f" by {function}" if function else "")
+        span = self._span(
+            "receive", title + (", cold" if cold else ""), received.at,
+            settled.at if settled else None, _SETTLED[settled.kind] if settled else "running",
+            queue=received.queue, receive_count=count, function=function,
+            request_id=worker["requestId"] if worker is not None else None,
+            detail={**(worker or {}), "visibleAt": received.data.get("visibleAt"),
+                    "messageId": self._id},
+        )  # fmt: skip
+        yield span
+        yield from self._attempts(span, settled)
+
+    def _worker(self, received: Event) -> dict[str, Any] | None:
+        """The invocation that got it: the first one that began after the receive."""
+        for request_id, events in self._story.requests.items():
+            batch = next((e for e in events if e.kind == "batch.invoked"), None)
+            if (
+                batch is None
+                or batch.seq < received.seq
+                or self._id not in batch.data["messageIds"]
+            ):
+                continue
+            return _invocation(request_id, batch, events)
+        return None
+
+    def _attempts(self, receive: Span, settled: Event | None) -> Iterator[Span]:
+        begun: Event | None = None
+        for event in self._events:
+            if event.at < receive.start or (settled is not None and event.seq > settled.seq):
+                continue
+            if event.kind == "task.started":
+                begun = event
+            elif event.kind in _ENDS:
+                yield self._attempt(receive, begun or event, event)
+                begun = None
+        if begun is not None:
+            yield self._attempt(receive, begun, None)
+
+    def _attempt(self, receive: Span, begun: Event, ended: Event | None) -> Span:
+        number = begun.data.get("attempt")
+        state = _ENDS[ended.kind] if ended is not None else "running"
+        how = ended.kind.partition(".")[2] if ended is not None else "running"
+        title = f"attempt {number}: {how}" if number else how
+        logs = self._logs(begun, ended)
+        return self._span(
+            "attempt", title, begun.at, ended.at if ended else None, state,
+            parent=receive.id, queue=begun.queue, attempt=number, function=begun.function,
+            request_id=begun.request_id, receive_count=receive.receive_count,
+            marks=(Mark(ended.at, how),) if ended is not None else (),
+            detail={
+                "durationMs": ended.data.get("durationMs") if ended else None,
+                "waitSeconds": ended.data.get("waitSeconds") if ended else None,
+                "error": error_of(ended, logs),
+                "logs": [_log(event) for event in logs],
+            },
+        )  # fmt: skip
+
+    def _logs(self, begun: Event, ended: Event | None) -> list[Event]:
+        if self._task is None or self._task not in self._story.tasks:
+            return []
+        return [
+            event
+            for event in self._story.tasks[self._task]
+            if event.kind == "log" and event.request_id == begun.request_id
+            and event.seq > begun.seq and (ended is None or event.seq < ended.seq)
+        ]  # fmt: skip
+
+    def _dead(self, event: Event) -> Span:
+        queue = str(event.data.get("deadLetterQueue", event.queue))
+        after = [e for e in self._events if e.seq > event.seq]
+        gone = next((e for e in after if e.kind in ("message.deleted", "message.expired")), None)
+        moved = f", redriven to {gone.data['redrivenTo']}" if gone and gone.data.get(
+            "redrivenTo") else ""  # fmt: skip
+        return self._span(
+            "dead-letter", f"dead letter on {queue}{moved}", event.at, gone.at if gone else None,
+            "failed", queue=queue, receive_count=event.data.get("receiveCount"),
+            detail={"receiveCount": event.data.get("receiveCount"), "messageId": self._id},
+        )  # fmt: skip
+
+
+def _invocation(request_id: str, batch: Event, events: list[Event]) -> dict[str, Any]:
+    first = {event.kind: event for event in reversed(events)}
+    started, ended = first.get("invocation.started"), first.get("invocation.ended")
+    responded = first.get("invocation.responded")
+    return {
+        "requestId": request_id,
+        "function": batch.function,
+        "batch": len(batch.data["messageIds"]),
+        "cold": bool(started is not None and started.data.get("cold")),
+        **(dict(ended.data) if ended is not None else {}),
+        "response": responded.data.get("payload") if responded is not None else None,
+    }
+
+
+def _log(event: Event) -> dict[str, Any]:
+    data = event.data
+    shown = {
+        "at": event.at,
+        "level": data.get("level", ""),
+        "logger": data.get("logger", ""),
+        "text": str(data.get("message") or data.get("line", "")),
+    }
+    return shown | ({"stackTrace": data["stackTrace"]} if data.get("stackTrace") else {})
+
+
+def error_of(ended: Event | None, logs: list[Event]) -> dict[str, Any] | None:
+    """What an attempt ended by: type, message and traceback as far as its log tells them."""
+    if ended is None or ended.kind == "task.succeeded":
+        return None
+    traced = next((event for event in reversed(logs) if event.data.get("stackTrace")), None)
+    kind = ended.data.get("errorType")
+    if kind is None and traced is None:
+        return None
+    text = str(traced.data.get("stackTrace")) if traced is not None else ""
+    message = text.strip().rpartition("\n")[2] if text else str(ended.data.get("message", ""))
+    return {"type": kind, "message": message, "traceback": text, "at": ended.at}

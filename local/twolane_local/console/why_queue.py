@@ -1,0 +1,209 @@
+"""Why a message is still on its queue, or why it is on none any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twolane_local.console.reasons import Reason, seconds
+from twolane_local.queues.order import DELAYED, IN_FLIGHT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twolane_local.console.state import MappingState, MessageState, QueueState, Snapshot
+    from twolane_local.console.story import Story
+    from twolane_local.journal import Event
+
+
+def reasons(story: Story, message: MessageState, snapshot: Snapshot) -> Iterator[Reason]:
+    """What holds the message, the foremost reason first."""
+    queue = snapshot.queues[message.queue]
+    if message.state == IN_FLIGHT:
+        yield from _in_flight(story, message, queue, snapshot)
+    elif message.state == DELAYED:
+        yield _delayed(story, message, snapshot)
+    elif queue.dead_letter_of and not queue.mappings:
+        yield _dead(story, message, queue)
+        return
+    else:
+        yield _visible(message, queue, snapshot)
+    if snapshot.paused:
+        yield Reason("paused", "the emulator's clock is paused: nothing more becomes due", "stuck")
+
+
+def last_failure(story: Story, message_id: str) -> str:
+    """``since … failed with …``, or nothing where no failure is known."""
+    for event in reversed(story.messages.get(message_id, ())):
+        kind = event.data.get("errorType")
+        if event.kind in ("task.failed", "task.rejected", "task.returned", "task.retried"):
+            how = f"failed with {kind}" if kind else str(event.data.get("message", "failed"))
+            return f", since {event.function or 'the worker'} {how}"
+    for events in story.requests.values():
+        responded = next((e for e in events if e.kind == "invocation.responded"), None)
+        if responded is None or not responded.data.get("error"):
+            continue
+        batch = next((e for e in events if e.kind == "batch.invoked"), None)
+        if batch is not None and message_id in batch.data["messageIds"]:
+            return f", since {batch.function} failed with {_error_type(responded)}"
+    return ""
+
+
+def _error_type(responded: Event) -> str:
+    import json
+
+    try:
+        return str(json.loads(responded.data.get("payload") or "{}").get("errorType", "an error"))
+    except (ValueError, AttributeError):
+        return "an error"
+
+
+def _invocation(story: Story, message_id: str) -> tuple[Event | None, bool]:
+    """The latest batch that the message was in, and whether its invocation is over."""
+    latest: Event | None = None
+    over = False
+    for events in story.requests.values():
+        batch = next((e for e in events if e.kind == "batch.invoked"), None)
+        if batch is None or message_id not in batch.data["messageIds"]:
+            continue
+        if latest is None or batch.seq > latest.seq:
+            latest, over = batch, any(e.kind == "invocation.ended" for e in events)
+    return latest, over
+
+
+def _in_flight(
+    story: Story, message: MessageState, queue: QueueState, snapshot: Snapshot
+) -> Iterator[Reason]:
+    left = message.visible_at - snapshot.now
+    most = f" of {queue.max_receives}" if queue.max_receives else ""
+    numbers = {
+        "receiveCount": message.receive_count, "maxReceiveCount": queue.max_receives,
+        "secondsLeft": round(left, 3),
+    }  # fmt: skip
+    where = f"in flight at receive {message.receive_count}{most} on {queue.name}"
+    batch, over = _invocation(story, message.id)
+    throttled = _throttled(story, message.id)
+    if batch is not None and not over and not throttled:
+        text = f"{where}; {batch.function} has had it for {seconds(snapshot.now - batch.at)}"
+        yield Reason("runs", text, "running", numbers)
+        return
+    last = queue.max_receives is not None and message.receive_count >= queue.max_receives
+    then = (
+        f"then it goes to {queue.dead_letter_queue}" if last and queue.dead_letter_queue
+        else "then it is received again"
+    )  # fmt: skip
+    why = f", since {throttled} was throttled" if throttled else last_failure(story, message.id)
+    text = f"{where}; visible again in {seconds(left)}{why}; {then}"
+    yield Reason("throttled" if throttled else "in-flight", text, "waiting", numbers)
+
+
+def _throttled(story: Story, message_id: str) -> str:
+    """The function that would not take the message's latest batch, if that is so."""
+    for events in reversed(tuple(story.requests.values())):
+        batch = next((e for e in events if e.kind == "batch.invoked"), None)
+        if batch is None or message_id not in batch.data["messageIds"]:
+            continue
+        kinds = {event.kind for event in events}
+        return str(batch.function) if "invocation.throttled" in kinds else ""
+    return ""
+
+
+def _delayed(story: Story, message: MessageState, snapshot: Snapshot) -> Reason:
+    left = message.visible_at - snapshot.now
+    events = story.messages.get(message.id, ())
+    tasks = {event.task_id for event in events if event.task_id}
+    retried = next(
+        (
+            event
+            for task in tasks
+            for event in reversed(story.tasks.get(task, ()))
+            if event.kind == "task.retried"
+        ),
+        None,
+    )
+    kind = retried.data.get("errorType") if retried is not None else None
+    why = ""
+    if retried is not None:
+        why = ": it is tried again" + (f" since it failed with {kind}" if kind else "")
+    text = f"delayed on {message.queue}; visible in {seconds(left)}{why}"
+    return Reason("delayed", text, "waiting", {"secondsLeft": round(left, 3)})
+
+
+def _dead(story: Story, message: MessageState, queue: QueueState) -> Reason:
+    sources = " and ".join(queue.dead_letter_of)
+    text = (
+        f"on the dead-letter queue {queue.name} of {sources} after "
+        f"{message.receive_count} receives{last_failure(story, message.id)}; nothing moves it "
+        "from here but a redrive"
+    )
+    return Reason("dead-letter", text, "stuck", {"receiveCount": message.receive_count})
+
+
+def _visible(message: MessageState, queue: QueueState, snapshot: Snapshot) -> Reason:
+    enabled = [mapping for mapping in queue.mappings if mapping.enabled]
+    if not queue.mappings:
+        text = f"no mapping reads this queue ({queue.name}); it waits for somebody to receive it"
+        return Reason("no-mapping", text, "stuck")
+    if not enabled:
+        names = ", ".join(mapping.function for mapping in queue.mappings)
+        text = f"the mapping of {queue.name} to {names} is disabled; enable it"
+        return Reason("mapping-disabled", text, "stuck")
+    if queue.fifo and message.message.group_id is not None and queue.in_flight:
+        text = (
+            f"on {queue.name}; FIFO: it waits until what is in flight of its message group "
+            f"({message.message.group_id}) is done; {queue.in_flight} in flight on the queue"
+        )
+        return Reason("fifo-group", text, "waiting", {"inFlight": queue.in_flight})
+    for mapping in enabled:
+        full = _full(mapping, queue)
+        if full is not None:
+            return full
+        pool = snapshot.functions.get(mapping.function)
+        if pool is not None and pool[1].waiting and not pool[1].starting:
+            text = f"all {pool[1].busy} environments of {mapping.function} are busy"
+            return Reason("concurrency", text, "waiting", {"busy": pool[1].busy})
+    ahead = max(0, queue.visible - 1)
+    text = f"visible on {queue.name}, to be received next; {ahead} others are visible"
+    return Reason("next", text, "waiting", {"ahead": ahead})
+
+
+def _full(mapping: MappingState, queue: QueueState) -> Reason | None:
+    if mapping.under_way < mapping.allowed:
+        return None
+    numbers = {"underWay": mapping.under_way, "visible": queue.visible}
+    most = mapping.maximum_concurrency
+    if most is not None and mapping.allowed >= most:
+        text = (
+            f"mapping is at MaximumConcurrency {most}: {mapping.under_way} batches are with "
+            f"{mapping.function}, {queue.visible} messages wait on {queue.name}"
+        )
+        return Reason(
+            "maximum-concurrency", text, "waiting", {**numbers, "maximumConcurrency": most}
+        )
+    text = (
+        f"the mapping may have {mapping.allowed} batches under way and has {mapping.under_way}; "
+        f"it grows with the backlog ({queue.visible} messages wait on {queue.name})"
+    )
+    return Reason("scaling", text, "waiting", {**numbers, "allowed": mapping.allowed})
+
+
+_GONE = {
+    "message.deleted": ("done", "it was done and deleted at receive {count} on {queue}"),
+    "message.filtered": (
+        "filtered",
+        "the mapping's filter refuses it, and Lambda deletes what a filter refuses ({queue})",
+    ),
+    "message.expired": ("expired", "the retention period of {queue} was over"),
+}  # fmt: skip
+
+
+def gone(events: list[Event]) -> Reason:
+    """What became of a message that no queue holds."""
+    for event in reversed(events):
+        if event.kind in _GONE:
+            code, text = _GONE[event.kind]
+            if event.data.get("redrivenTo"):
+                to, new = event.data["redrivenTo"], event.data.get("redrivenId", "")
+                return Reason("redriven", f"redriven to {to} as message {new}", "over")
+            count = event.data.get("receiveCount")
+            return Reason(code, text.format(count=count, queue=event.queue), "over")
+    return Reason("gone", "no queue holds it any more: purged, or its queue was deleted", "over")
