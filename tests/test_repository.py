@@ -91,7 +91,7 @@ def pinned() -> dict[str, list[str]]:
 def test_what_the_functions_import_is_pinned() -> None:
     owners = importlib.metadata.packages_distributions()
     imported = third_party_imports()
-    assert {"celery", "fastapi", "mangum", "redis", "pydantic_settings"} <= imported
+    assert {"celery", "fastapi", "mangum", "redis", "pydantic"} <= imported
     missing = {
         name
         for name in imported - PROVIDED_BY_LAMBDA - OPTIONAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from celery import chord
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, HTTPException, Response
+from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Response
 from pydantic import BaseModel, EmailStr, Field
 
 from app.auth import authorized
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 app = FastAPI(title="Notifications", version="1.0.0")
 install_problems(app)
+# An Idempotency-Key makes it safe to send again what may have been enqueued already.
+app.router.route_class = idempotent_route(celery)
 # The OpenAPI document asks for a key only where one is asked for.
 guarded = [Depends(authorized)] if get_settings().api_key_sha256 else []
-
-# An Idempotency-Key makes it safe to send again what may have been enqueued already.
-deferred = APIRouter(dependencies=guarded, route_class=idempotent_route(celery))
 
 
 class Notification(BaseModel):
@@ -77,7 +76,7 @@ def notify(notification: Notification, background_tasks: BackgroundTasks) -> Mes
     return Message(message="Notification will be sent")
 
 
-@deferred.post("/notify/deferred", status_code=202)
+@app.post("/notify/deferred", status_code=202, dependencies=guarded)
 def notify_deferred(notification: DeferredNotification, response: Response) -> Accepted:
     """The deferred lane: queued, retried, inspected under ``/tasks/{id}``."""
     task = send_notification.apply_async(
@@ -87,7 +86,7 @@ def notify_deferred(notification: DeferredNotification, response: Response) -> A
     return accepted(response, "Notification task queued", task)
 
 
-@deferred.post("/campaigns", status_code=202)
+@app.post("/campaigns", status_code=202, dependencies=guarded)
 def start_campaign(campaign: Campaign, response: Response) -> Accepted:
     """Many notifications, then one report that counts them."""
     sends = [
@@ -97,7 +96,7 @@ def start_campaign(campaign: Campaign, response: Response) -> Accepted:
     return accepted(response, "Campaign queued", chord(sends)(campaign_report.s()))
 
 
-@deferred.post("/imports", status_code=202)
+@app.post("/imports", status_code=202, dependencies=guarded)
 def start_import(
     file: Annotated[bytes, Body(media_type="text/csv", min_length=1, max_length=5_000_000)],
     response: Response,
@@ -110,7 +109,6 @@ def start_import(
     return accepted(response, "Import queued", import_recipients.delay(text))
 
 
-app.include_router(deferred)
 app.include_router(tasks_router(celery), dependencies=guarded)
 app.include_router(schedules_router(celery), dependencies=guarded)
 

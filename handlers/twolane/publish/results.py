@@ -108,6 +108,11 @@ def install() -> None:
 
     def get_backend(self: Celery) -> Any:
         chosen = getattr(self, "backend_cls", None) or self.conf.result_backend
+        if not chosen:
+            # Stock would look through the metadata of every package for one named "disabled".
+            from celery.backends.base import DisabledBackend
+
+            return DisabledBackend(app=self)
         scheme = chosen.partition(":")[0].partition("+")[0] if isinstance(chosen, str) else ""
         if scheme not in LAZY:
             return stock(self)

@@ -16,8 +16,14 @@ from celery import signals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_UID = "twolane.times"
+
 PUBLISHED_AT = "twolane_published_at"
 _STARTED_AT = "twolane_started_at"
+
+#: Where a running task's request has its start, in seconds since the epoch. Most tasks store one
+#: state and many none, so it becomes text only when a state is stored.
+STARTED = "_twolane_started"
 
 
 def stamp(now: float) -> str:
@@ -39,10 +45,11 @@ def extend(backend: Any) -> Any:
         result: Any, state: str, traceback: Any, request: Any, **options: Any
     ) -> dict[str, Any]:
         meta: dict[str, Any] = stock(result, state, traceback, request, **options)
-        for name in (PUBLISHED_AT, _STARTED_AT):
-            value = getattr(request, name, None)
-            if isinstance(value, str):
-                meta[name] = value
+        published, started = getattr(request, PUBLISHED_AT, None), getattr(request, STARTED, None)
+        if isinstance(published, str):
+            meta[PUBLISHED_AT] = published
+        if isinstance(started, float):
+            meta[_STARTED_AT] = stamp(started)
         return meta
 
     backend._get_result_meta = with_times  # noqa: SLF001
@@ -50,9 +57,14 @@ def extend(backend: Any) -> Any:
 
 
 def _before_run(task: Any = None, **_: Any) -> None:
-    setattr(task.request, _STARTED_AT, stamp(time.time()))
+    setattr(task.request, STARTED, time.time())
 
 
 def install() -> None:
     """Note when each task of this process starts."""
-    signals.task_prerun.connect(_before_run, weak=False, dispatch_uid="twolane.times")
+    signals.task_prerun.connect(_before_run, weak=False, dispatch_uid=_UID)
+
+
+def uninstall() -> None:
+    """The worker's own requests know their start, without a signal for each."""
+    signals.task_prerun.disconnect(dispatch_uid=_UID)
