@@ -328,7 +328,7 @@ class Emulator:
 def _launcher(options: Options) -> Launcher:
     if sys.platform == "linux" and not options.real_cold_starts:
         return ForkLauncher()
-    return SpawnLauncher()
+    return SpawnLauncher(stock=options.real_cold_starts)
 
 
 def import_problem(spec: FunctionSpec, failure: bytes) -> str:

@@ -25,7 +25,10 @@ MAX_RESPONSE = 6 * 1024 * 1024
 
 _RUNTIME = b"/2018-06-01/runtime/"
 _EXTENSION = b"/2020-01-01/extension/"
-_ACCEPTED = b'{"status":"OK"}'
+_ACCEPTED = (
+    b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
+    b'{"status":"OK"}'
+)
 
 
 class Reply:
@@ -43,13 +46,17 @@ class Reply:
 
     def send(self, status: int, body: bytes = b"", headers: bytes = b"") -> None:
         """Answer; ``headers`` are further header lines, each ended by CRLF."""
-        self._connection.transport.write(
+        self._connection.answer(
             b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
             % (status, _PHRASES.get(status, b"OK"), headers, len(body), body)
         )
 
+    def accept(self) -> None:
+        """Answer 202, at once where the caller waits for it before it goes on."""
+        self._connection.hold(_ACCEPTED)
 
-_PHRASES = {200: b"OK", 202: b"Accepted", 400: b"Bad Request", 403: b"Forbidden",
+
+_PHRASES = {200: b"OK", 400: b"Bad Request", 403: b"Forbidden",
             404: b"Not Found", 413: b"Request Entity Too Large"}  # fmt: skip
 
 
@@ -89,6 +96,8 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
+        self._open = 0
+        self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, not a check: uvloop's transports have no base class of asyncio's.
@@ -99,9 +108,28 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.transport.abort()
+            return
+        if self._held and not self._open:
+            self.transport.write(self._held)
+            self._held = b""
+
+    def answer(self, data: bytes) -> None:
+        """Send the answer to the oldest open call."""
+        self._open -= 1
+        held, self._held = self._held, b""
+        self.transport.write(held + data)
+
+    def hold(self, data: bytes) -> None:
+        """Send it with the answer to the call that came along with this one, or else at once.
+
+        A caller who has already asked for the next event reads both answers together.
+        """
+        self._open -= 1
+        self._held += data
 
     # The callbacks of httptools.
     def on_message_begin(self) -> None:
+        self._open += 1
         self._url = b""
         self._headers = {}
         self._body = []
@@ -177,7 +205,7 @@ def _error(kind: str, message: str) -> bytes:
 
 def accept(reply: Reply) -> None:
     """The 202 that a response or an error gets."""
-    reply.send(202, _ACCEPTED)
+    reply.accept()
 
 
 def refuse(reply: Reply, status: int, kind: str, message: str) -> None:

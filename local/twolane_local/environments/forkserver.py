@@ -21,18 +21,18 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from twolane_local.environments import child, preload
+from twolane_local.environments import child, preload, transport
 from twolane_local.leash import die_with_parent
 
 LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
-#: Of the runtime client, all but what takes the Runtime API's address when it is imported.
-_CLIENT = ("json", "http.client", "logging", "traceback", "awslambdaric.lambda_context",
-           "awslambdaric.lambda_runtime_exception", "awslambdaric.lambda_runtime_marshaller",
-           "awslambdaric.lambda_runtime_log_utils", "awslambdaric.lambda_config")  # fmt: skip
+_CLIENT = ("json", "http.client", "traceback", "awslambdaric.bootstrap",
+           "awslambdaric.lambda_config", "awslambdaric.lambda_runtime_client")  # fmt: skip
 
 
 def share(handler: str) -> None:
     """Import what can be shared. What fails here fails again, and is reported, where it counts."""
+    # The native transport would take the Runtime API's address when it is imported.
+    sys.modules["runtime_client"] = transport
     task_root = Path(os.environ["LAMBDA_TASK_ROOT"])
     for name in (*_CLIENT, *preload.modules(handler, [task_root])):
         with suppress(Exception):

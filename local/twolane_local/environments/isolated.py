@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
+#: How long an environment may idle before it is frozen. Stopping a process and letting it run again
+#: takes longer than many a handler: one that is asked again at once is left running.
+FREEZE_AFTER_S = 0.005
 #: How often the memory of a running invocation is looked at.
 _MEMORY_EVERY_S = 0.1
 #: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
@@ -68,6 +71,8 @@ class IsolatedEnvironment:
         self._init_ms = 0.0
         self._cold = True
         self._frozen = False
+        self._idle_since = 0.0  # the loop's time
+        self._freezer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._memory_timer: asyncio.TimerHandle | None = None
@@ -141,7 +146,8 @@ class IsolatedEnvironment:
 
     def runtime_next(self, reply: Reply) -> None:
         self._runtime = reply
-        self._settle()
+        # After the callbacks of the response, if it came along with this: the client's comes first.
+        self._loop.call_soon(self._settle)
 
     def runtime_response(self, request_id: str, body: bytes, reply: Reply) -> None:
         work = self._current(request_id, reply)
@@ -194,8 +200,21 @@ class IsolatedEnvironment:
         else:
             return
         self._owner.freed(self)
-        # Still free: nothing was waiting, so the environment freezes, as on Lambda.
-        if self._work is None and not self._stopping and self._process is not None:
+        if self._work is None:
+            # Still free: nothing was waiting, so the environment freezes, as on Lambda.
+            self._idle_since = self._loop.time()
+            if self._freezer is None:
+                self._freezer = self._loop.call_later(FREEZE_AFTER_S, self._freeze)
+
+    def _freeze(self) -> None:
+        """Freeze it if it has idled long enough; one timer serves many invocations."""
+        self._freezer = None
+        if self._work is not None or self._frozen or self._stopping or self._gone.is_set():
+            return
+        due = self._idle_since + FREEZE_AFTER_S
+        if self._loop.time() < due:
+            self._freezer = self._loop.call_at(due, self._freeze)
+        elif self._process is not None:
             self._frozen = True
             self._process.freeze()
             self._journal.record("environment.frozen", function=self._spec.name)
@@ -316,6 +335,8 @@ class IsolatedEnvironment:
 
     def on_exit(self, status: int) -> None:
         self._cancel_timer()
+        if self._freezer is not None:
+            self._freezer.cancel()
         self._record(self._lines.flush())
         work = self._work
         failure = None

@@ -144,14 +144,20 @@ class GroupProcess:
 
 
 class SpawnLauncher:
-    """Starts each environment as a fresh interpreter."""
+    """Starts each environment as a fresh interpreter.
+
+    ``stock`` gives it AWS's runtime client with nothing replaced.
+    """
+
+    def __init__(self, *, stock: bool = False) -> None:
+        self._flags = ["--stock"] if stock else []
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
         output, write_output = os.pipe()
         frames, write_frames = os.pipe()
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-                [sys.executable, "-m", CHILD, str(os.getpid()), what.handler],
+                [sys.executable, "-m", CHILD, str(os.getpid()), what.handler, *self._flags],
                 cwd=what.directory,
                 env={**what.environ, LOG_DESCRIPTOR: str(write_frames)},
                 stdin=subprocess.DEVNULL,

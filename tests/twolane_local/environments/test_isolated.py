@@ -102,6 +102,14 @@ def run(
 
 
 both = pytest.mark.parametrize("launcher", [SpawnLauncher, ForkLauncher])
+
+
+def stock() -> Launcher:
+    """Fresh interpreters with AWS's runtime client as it ships."""
+    return SpawnLauncher(stock=True)
+
+
+every = pytest.mark.parametrize("launcher", [SpawnLauncher, ForkLauncher, stock])
 Start = Callable[[], Launcher]
 
 
@@ -112,7 +120,7 @@ async def stopped(pid: int) -> None:
             await asyncio.sleep(0.001)
 
 
-@both
+@every
 def test_an_environment_is_reused_and_frozen_in_between(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         first, error = await bench(say="hello")
@@ -148,7 +156,7 @@ def test_reserved_variables_and_dummy_credentials(
     run(tmp_path, script, environment={"MINE": "yes"})
 
 
-@both
+@every
 def test_output_is_in_the_journal_with_its_request(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         outcome = await bench.functions.invoke("fn", b'{"say": "hi"}', request_id="r-1")
@@ -165,7 +173,8 @@ def test_output_is_in_the_journal_with_its_request(tmp_path: Path, launcher: Sta
     run(tmp_path, script, launcher=launcher)
 
 
-def test_a_function_error_is_as_lambda_shapes_it(tmp_path: Path) -> None:
+@every
+def test_a_function_error_is_as_lambda_shapes_it(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         error, kind = await bench(**{"raise": "bad"})
         assert kind == "Unhandled"
@@ -174,7 +183,7 @@ def test_a_function_error_is_as_lambda_shapes_it(tmp_path: Path) -> None:
         _, kind = await bench()
         assert kind is None
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher)
 
 
 @both
@@ -239,13 +248,18 @@ def test_init_failures(tmp_path: Path, code: str, kind: str, words: str, launche
     run(tmp_path, script, code, launcher=launcher)
 
 
-def test_a_response_above_six_megabytes_is_refused(tmp_path: Path) -> None:
+@every
+def test_a_response_above_six_megabytes_is_refused(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
+        result, kind = await bench(size=6 * 1024 * 1024 - 200)
+        assert (len(result), kind) == (6 * 1024 * 1024 - 200, None)
         error, kind = await bench(size=6 * 1024 * 1024 + 200)
         assert kind == "Unhandled"
         assert error["errorType"] == "Function.ResponseSizeTooLarge"
+        result, kind = await bench(size=1)
+        assert (result, kind) == ("x", None)
 
-    run(tmp_path, script)
+    run(tmp_path, script, launcher=launcher, timeout_s=20.0, memory_mb=512)
 
 
 @both
@@ -300,7 +314,7 @@ def handler(event, context):
 """
 
 
-@both
+@every
 def test_the_response_leaves_before_the_extension_is_done(tmp_path: Path, launcher: Start) -> None:
     async def script(bench: Bench) -> None:
         outcome = await bench.functions.invoke("fn", b'{"after": 0.3}', request_id="r-1")
