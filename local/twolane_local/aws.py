@@ -93,7 +93,7 @@ class AwsEndpoint:
         request = AwsRequest(
             scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())
         )
-        if _polls(request):
+        if polls(request):
             response = await _unless_gone(answer(request), receive)
         else:
             response = await answer(request)
@@ -101,7 +101,7 @@ class AwsEndpoint:
             await _respond(send, response)
 
 
-def _polls(request: AwsRequest) -> bool:
+def polls(request: AwsRequest) -> bool:
     """Whether a call may wait for messages."""
     return request.headers.get("x-amz-target") == "AmazonSQS.ReceiveMessage" or (
         b"Action=ReceiveMessage" in request.body or "Action=ReceiveMessage" in request.query

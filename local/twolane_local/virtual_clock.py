@@ -51,6 +51,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.epoch_s = start
         self.socket_grace_s = socket_grace_s
         self.real_work = 0
+        #: Asked before each leap, with the time that it would lead to (``None``: nothing is due any
+        #: more); where it says no, ``run_forever`` returns instead.
+        self.gate: Callable[[float | None], bool] | None = None
         self._real_since: float | None = None
         self._on_leap = on_leap
         super().__init__(_LeapingSelector(self))
@@ -126,6 +129,10 @@ class _LeapingSelector(selectors.DefaultSelector):
             return ready
         if self._loop.real_work:
             return self._real(_STALLED_S)
+        gate = self._loop.gate
+        if gate is not None and not gate(None if timeout is None else self._loop.time() + timeout):
+            self._loop.stop()
+            return []
         sockets = len(self.get_map()) > self._loop.own_sockets
         if sockets and (ready := super().select(self._loop.socket_grace_s)):
             return ready

@@ -105,7 +105,7 @@ class InProcessEnvironment:
         error = done.exception()
         if error is not None:
             self._end()
-            self._owner.gone(self, _load_error(self._spec.handler, error))
+            self._owner.gone(self, load_error(self._spec.handler, error))
             return
         self._journal.record(
             "environment.started",
@@ -170,7 +170,7 @@ class InProcessEnvironment:
         try:
             result = self._handler(json.loads(event), context)
         except Exception as error:  # noqa: BLE001 (a function's own error is a result)
-            return _error_object(error, context.aws_request_id), "Unhandled"
+            return error_object(error, context.aws_request_id), "Unhandled"
         try:
             return json.dumps(result, ensure_ascii=False).encode(), None
         except (TypeError, ValueError) as error:
@@ -236,7 +236,7 @@ class InProcessEnvironment:
             self._handler_loop.close()
 
 
-def _error_object(error: BaseException, request_id: str) -> bytes:
+def error_object(error: BaseException, request_id: str) -> bytes:
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
     ]
@@ -250,7 +250,7 @@ def _error_object(error: BaseException, request_id: str) -> bytes:
     ).encode()
 
 
-def _load_error(handler: str, error: BaseException) -> bytes:
+def load_error(handler: str, error: BaseException) -> bytes:
     """As the runtime client words it, with the trace of whatever the module itself raised."""
     module, _, name = handler.rpartition(".")
     if isinstance(error, ImportError):
@@ -261,4 +261,4 @@ def _load_error(handler: str, error: BaseException) -> bytes:
         return report.error(
             "Runtime.HandlerNotFound", f"Handler '{name}' missing on module '{module}'"
         )
-    return _error_object(error, "")
+    return error_object(error, "")

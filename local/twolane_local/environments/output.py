@@ -71,6 +71,17 @@ def record(journal: Journal, function: str, request_id: str | None, line: bytes)
         journal.record("log", function=function, request_id=request_id, line=text)
         return
     fields.pop("_aws", None)  # CloudWatch's embedded metric format: not for people
+    record_fields(journal, function, request_id, fields, text)
+
+
+def record_fields(
+    journal: Journal,
+    function: str | None,
+    request_id: str | None,
+    fields: dict[str, Any],
+    text: str = "",
+) -> None:
+    """Journal one line that is a JSON object, as the event that it states."""
     kind = fields.pop("event", None)
     known = kind if isinstance(kind, str) and kind in KINDS else "log"
     named: dict[str, Any] = {"request_id": request_id}

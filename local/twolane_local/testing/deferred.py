@@ -1,0 +1,88 @@
+"""``twolane.deferred``: the deferred lane, which runs when the test says so."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from twolane_local.testing.errors import NotIdleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twolane_local.testing.stack import Machinery
+
+#: The longest that SQS keeps a message: what is not done by then never will be.
+_LONGEST = timedelta(days=14)
+
+
+class Deferred:
+    """Delivers messages to the functions that are mapped to their queues."""
+
+    def __init__(self, machinery: Machinery) -> None:
+        self._machinery = machinery
+
+    def run(self, *, max: int | None = None) -> int:  # noqa: A002 - what it is called everywhere
+        """Deliver what is there now, and what that puts on the queues at once; ``max`` is the most
+        messages to take. Returns how many were received.
+
+        Time moves only as far as the tasks themselves sleep: what is delayed stays where it is.
+        """
+        machinery = self._machinery
+        deliveries = machinery.deliveries
+        allowance = deliveries.allowance
+        allowance.left, allowance.taken = max, 0
+        try:
+            while allowance.left != 0 and deliveries.ready():
+                before = allowance.taken
+                with self._delivering():
+                    machinery.world.drive(lambda: machinery.busy)
+                machinery.finish()  # a mapping sends off what it has gathered when it is let go
+                if allowance.taken == before:
+                    break  # nobody takes it: a disabled mapping, a throttled function
+            return allowance.taken
+        finally:
+            allowance.left = None
+
+    def run_until_idle(self, *, within: timedelta = _LONGEST) -> int:
+        """Deliver everything, delays and retries included: time leaps from one to the next until
+        the queues are empty. Returns how many messages were received.
+
+        What recurs by schedule stands still meanwhile. Raises ``NotIdleError`` where the lane is
+        not empty after ``within``.
+        """
+        machinery = self._machinery
+        limit = machinery.world.now + within.total_seconds()
+        total = self.run()
+        while (due := self._next_due()) is not None:
+            if due > limit:
+                raise NotIdleError(
+                    f"after {within} there is still work in the deferred lane: does a task publish "
+                    "itself again? Run a number of messages with run(max=…), or let a time pass "
+                    "with clock.advance(…)"
+                )
+            machinery.world.drive(lambda: False, until=max(due, machinery.world.now))
+            total += self.run()
+        return total
+
+    def _next_due(self) -> float | None:
+        machinery = self._machinery
+        dues = (machinery.deliveries.next_due(), machinery.schedules.next_once())
+        return min((due for due in dues if due is not None), default=None)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The lane runs beside the requests of this block, as it does on AWS."""
+        with self._delivering():
+            yield
+        self._machinery.finish()
+
+    @contextmanager
+    def _delivering(self) -> Iterator[None]:
+        deliveries = self._machinery.deliveries
+        deliveries.let(True)
+        try:
+            yield
+        finally:
+            deliveries.let(False)

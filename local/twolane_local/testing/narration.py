@@ -1,0 +1,60 @@
+"""From the runtime's log records, without a stream in between, to the journal."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from twolane.logs import correlation
+from twolane_local.environments import output
+from twolane_local.testing.threads import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twolane_local.journal import Journal
+
+
+class Narrator(logging.Handler):
+    """Journals what twolane's runtime tells, and what handlers log."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = current.get()
+        told: dict[str, Any] | None = getattr(record, "twolane", None)
+        if (process is not None and process.dead) or (told is None and process is None):
+            return
+        fields: dict[str, Any] = {
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **(correlation.get() or {}),
+            **(told or {}),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            fields.setdefault("error", repr(record.exc_info[1]))
+        function, request_id = process.about if process is not None else (None, None)
+        output.record_fields(self._journal, function, request_id, fields)
+
+
+@contextmanager
+def narrated(journal: Journal) -> Iterator[None]:
+    """Journal it inside of the block. twolane's own lines go nowhere else meanwhile."""
+    narrator = Narrator(journal)
+    root, ours = logging.getLogger(), logging.getLogger("twolane")
+    level, propagate = ours.level, ours.propagate
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    root.addHandler(narrator)
+    ours.addHandler(narrator)
+    try:
+        yield
+    finally:
+        root.removeHandler(narrator)
+        ours.removeHandler(narrator)
+        ours.setLevel(level)
+        ours.propagate = propagate

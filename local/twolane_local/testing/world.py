@@ -1,0 +1,134 @@
+"""Virtual time for the whole process, and the one thread that moves it.
+
+``datetime`` and ``time.time`` stand still at the virtual time while anything runs, for every module
+of the process; ``time.monotonic`` stays real, as event loops of the test's own depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import time_machine
+
+from twolane_local.testing.errors import TestingError
+from twolane_local.testing.threads import Hand, current
+from twolane_local.virtual_clock import NEW_YEAR, VirtualClock, VirtualLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+_driver: Hand | None = None
+
+
+class World:
+    """One virtual loop with its clock. Every method is called from outside of the loop."""
+
+    def __init__(self, start: float = NEW_YEAR) -> None:
+        self._travel = time_machine.travel(start, tick=False)
+        self._traveller = self._travel.start()
+        self.started_at = self._told = start
+        self.loop = VirtualLoop(start, on_leap=self._moved, socket_grace_s=0.0)
+        self.loop.gate = self._may_leap
+        self.clock = VirtualClock(self.loop)
+        self._horizon: float | None = None
+        self._go_on: Callable[[], bool] = lambda: False
+        self._failure: BaseException | None = None
+        self.loop.set_exception_handler(self._failed)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.loop.epoch_s
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end, however long that takes in virtual time."""
+        task: asyncio.Task[T] = self.loop.create_task(work)
+        self.drive(lambda: not task.done())
+        if not task.done():
+            task.cancel()
+            self.drive(lambda: False)
+            raise TestingError(
+                "what the test waits for never happens: nothing is left that could wake it"
+            )
+        return task.result()
+
+    def drive(self, go_on: Callable[[], bool], *, until: float | None = None) -> None:
+        """Let happen all that is due by ``until`` (now, by default); beyond that, leap on only as
+        long as ``go_on()`` says so and something is due.
+
+        Raises what a callback of the loop has raised.
+        """
+        if current.get() is not None:
+            raise TestingError("the test drives the stack; a handler cannot")
+        self._horizon = self.now if until is None else until
+        self._go_on = go_on
+        _on_driver(self._run_forever)
+        if until is not None and until > self.now:
+            self.loop.leap(until - self.now)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def close(self) -> None:
+        """End the loop with all that is on it; time is real again."""
+        try:
+            _on_driver(self._end)
+        finally:
+            self._travel.stop()
+
+    def _run_forever(self) -> None:
+        self.loop.run_forever()
+
+    def _end(self) -> None:
+        loop = self.loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.gate = None
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
+        loop.close()
+
+    def _moved(self, now: float) -> None:
+        self._traveller.shift(now - self._told)
+        self._told = now
+
+    def _may_leap(self, at: float | None) -> bool:
+        if at is None:
+            return False
+        if self._horizon is not None and at <= self._horizon:
+            return True
+        return self._go_on()
+
+    def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._failure = self._failure or (
+            error if error is not None else TestingError(str(context.get("message")))
+        )
+
+
+def _on_driver(work: Callable[[], None]) -> None:
+    """On a thread of its own: the caller's may have an event loop running."""
+    global _driver  # noqa: PLW0603 - one for the process
+    if _driver is None:
+        _driver = Hand("twolane-stack")
+    over = threading.Lock()
+    over.acquire()
+    raised: list[BaseException] = []
+
+    def job() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+            raised.append(error)
+        finally:
+            over.release()
+
+    _driver.do(job)
+    over.acquire()
+    if raised:
+        raise raised[0]
