@@ -16,22 +16,30 @@ T = TypeVar("T")
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's, and from ``samconfig.toml``."""
-    from twolane_local import template
     from twolane_local.options import Options
+    from twolane_local.template import samconfig
+
+    config = samconfig.read(options.template, options.config_env)
+    return Options(
+        template=options.template,
+        redis_url=options.redis_url,
+        in_process=options.in_process or more.get("debug", False),
+        parameters=template_parameters(options),
+        stack_name=options.stack_name or config.stack_name or "local",
+        allow_real_aws=options.allow_real_aws,
+        **more,
+    )
+
+
+def template_parameters(options: argparse.Namespace) -> dict[str, str]:
+    """What the command line and ``samconfig.toml`` give the template; the first wins."""
+    from twolane_local import template
     from twolane_local.template import samconfig
 
     config = samconfig.read(options.template, options.config_env)
     declared = template.parameters_of(options.template)
     configured = {name: value for name, value in config.parameters.items() if name in declared}
-    return Options(
-        template=options.template,
-        redis_url=options.redis_url,
-        in_process=options.in_process or more.get("debug", False),
-        parameters={**configured, **dict(options.parameter)},
-        stack_name=options.stack_name or config.stack_name or "local",
-        allow_real_aws=options.allow_real_aws,
-        **more,
-    )
+    return {**configured, **dict(options.parameter)}
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,98 @@
+"""What a piece of work costs a month in either lane, by the prices of ``prices.toml``.
+
+Counted is what differs between the lanes: the time it takes, its messages, its invocations, its
+records in the results table. The request that starts it costs the same either way.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.advise.measure import Work
+
+_FILE = Path(__file__).with_name("prices.toml")
+_MONTH_S = 730 * 3600
+
+
+@cache
+def prices() -> Mapping[str, Any]:
+    """The data file, as it is."""
+    return tomllib.loads(_FILE.read_text("utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the deployment says. Memory in MiB; ``requests`` a month."""
+
+    requests: float
+    api_memory_mb: float = 1024
+    worker_memory_mb: float = 1024
+    architecture: str = "x86_64"
+    fifo: bool = False
+    dynamodb: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """US dollars a month for ``runs`` a month; ``None`` where no run was measured."""
+
+    runs: float
+    inline: float | None
+    deferred: float | None
+
+
+def bill(work: Work, rates: Rates) -> Bill:
+    """The work's share of a month at that rate; runs per request are the journal's."""
+    started = max(work.inline.runs, work.published)
+    runs = rates.requests * (started / work.requests if work.requests else 1.0)
+    inline_ms, deferred_ms = work.inline.mean_ms, work.deferred.mean_ms
+    # What was only measured in one lane takes as long in the other.
+    inline_ms = deferred_ms if inline_ms is None else inline_ms
+    deferred_ms = inline_ms if deferred_ms is None else deferred_ms
+    if inline_ms is None or deferred_ms is None:
+        return Bill(runs, None, None)
+    attempts = work.deferred.runs / (work.deferred.runs - work.deferred.retried or 1) or 1.0
+    return Bill(
+        runs,
+        runs * compute(inline_ms, rates.api_memory_mb, rates.architecture),
+        runs * attempts * _deferred(deferred_ms, work.mean_batch, rates),
+    )
+
+
+def compute(milliseconds: float, memory_mb: float, architecture: str) -> float:
+    """Lambda's price of a duration."""
+    price: float = prices()["lambda"][f"gb_second_{architecture}"]
+    return milliseconds / 1000 * memory_mb / 1024 * price
+
+
+def _deferred(milliseconds: float, batch: float, rates: Rates) -> float:
+    """One attempt: publish, its share of a batch, its own time, its records."""
+    known = prices()
+    per_task = known["per_task"]
+    kind = "fifo" if rates.fifo else "standard"
+    # Sent one by one; received and deleted a batch at a time.
+    calls = 1 + 2 / batch
+    cost: float = calls * known["sqs"][f"million_requests_{kind}"] / 1e6
+    cost += known["lambda"]["million_requests"] / 1e6 / batch
+    cost += compute(per_task["publish_ms"], rates.api_memory_mb, rates.architecture)
+    cost += compute(milliseconds, rates.worker_memory_mb, rates.architecture)
+    if rates.dynamodb:
+        cost += per_task["store_writes"] * known["dynamodb"]["million_writes"] / 1e6
+        cost += per_task["store_reads"] * known["dynamodb"]["million_reads"] / 1e6
+    return cost
+
+
+def idle(rates: Rates) -> float:
+    """What the deferred lane costs a month while nothing waits: Lambda polls its queue."""
+    known = prices()
+    polls = _MONTH_S / known["idle"]["poll_seconds"] * known["idle"]["polls_at_a_time"]
+    kind = "fifo" if rates.fifo else "standard"
+    cost: float = polls * known["sqs"][f"million_requests_{kind}"] / 1e6
+    return cost

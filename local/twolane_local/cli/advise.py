@@ -1,0 +1,68 @@
+"""``twolane advise``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twolane_local.cli.options import template_parameters
+
+if TYPE_CHECKING:
+    import argparse
+
+    from twolane_local.journal import Event
+
+
+FLAGS = ("template",)
+EXAMPLES = (
+    "twolane advise",
+    "twolane advise --requests-per-month 5000000 --json",
+    "twolane advise --journal journal.jsonl",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE",
+        help="a journal in lines of JSON, instead of the running emulator's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--requests-per-month", type=float, default=1_000_000, metavar="N",
+        help="the rate that costs are counted at (1,000,000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--inline-budget", type=float, default=2.0, metavar="SECONDS",
+        help="how long work after a response may take (2)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the advice as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """0: advice is no error."""
+    from twolane_local.advise import Limits, judge, measure, output
+    from twolane_local.advise.rates import of_template
+    from twolane_local.lint.subject import read
+
+    work = measure(_events(options))
+    subject = read(options.template, template_parameters(options))
+    rates = of_template(subject, work, requests=options.requests_per_month)
+    limits = Limits(slow_inline_ms=options.inline_budget * 1000)
+    judged = [(one, judge(one, limits)) for one in work]
+    if options.json:
+        print(json.dumps(output.as_json(judged, rates), indent=2))
+    else:
+        print("\n".join(output.as_text(judged, rates)))
+    return 0
+
+
+def _events(options: argparse.Namespace) -> list[Event]:
+    from twolane_local import journal_file
+    from twolane_local.advise import running
+    from twolane_local.console import address
+    from twolane_local.inspect.control import Control
+
+    if options.journal is not None:
+        return journal_file.read(options.journal)
+    return running.journal(Control(address.choose(address.find(), options.template)))

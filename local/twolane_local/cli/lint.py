@@ -1,0 +1,76 @@
+"""``twolane lint``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from twolane_local.cli.options import template_parameters
+
+FLAGS = ("template",)
+EXAMPLES = (
+    "twolane lint",
+    "twolane lint --sarif > twolane.sarif",
+    "twolane lint --fail-on note --ignore TL107",
+    "twolane lint --journal journal.jsonl --inline-budget 0.5",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE",
+        help="templates, raw or expanded, instead of --template",
+    )  # fmt: skip
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the findings as JSON")
+    form.add_argument("--sarif", action="store_true", help="print them as SARIF 2.1.0")
+    form.add_argument("--list", action="store_true", help="list the rules, look at no template")
+    parser.add_argument(
+        "--fail-on", choices=("note", "warning", "error"), default="warning",
+        help="exit with 1 for a finding as bad as that, or worse (warning)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="RULE", help="leave a rule out, by id"
+    )
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="also look at a journal, in lines of JSON"
+    )
+    parser.add_argument(
+        "--inline-budget", type=float, default=2.0, metavar="SECONDS",
+        help="how long work after a response may take (2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--template-only", action="store_true", help="do not import the Celery application"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """0, or 1 where something was found that is as bad as ``--fail-on``."""
+    from twolane_local import journal_file
+    from twolane_local.lint import RULES, Severity, lint, output, sarif
+
+    if options.list:
+        print("\n".join(output.listed(RULES)))
+        return 0
+    journal = journal_file.read(options.journal) if options.journal else []
+    found = []
+    for path in options.files or [options.template]:
+        values = argparse.Namespace(**{**vars(options), "template": path})
+        found += lint(
+            path,
+            template_parameters(values),
+            journal=journal,
+            inline_budget_s=options.inline_budget,
+            ignore=options.ignore,
+            with_application=not options.template_only,
+        )
+    if options.sarif:
+        print(json.dumps(sarif.as_sarif(found, RULES), indent=2))
+    elif options.json:
+        print(json.dumps(output.as_json(found), indent=2))
+    else:
+        print("\n".join(output.as_text(found)))
+    worst = max((finding.severity for finding in found), default=Severity.NOTE - 1)
+    return int(worst >= Severity[options.fail_on.upper()])

@@ -1,0 +1,84 @@
+"""Where a value of the expanded template stands in the text that was written.
+
+SAM makes several resources of one: the mapping of a function's event ``Tasks`` is ``WorkerTasks``,
+its role ``WorkerRole``. A value that only ``Globals`` has stands there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Steps = tuple[str | int, ...]
+
+#: What SAM calls a property of a function's event, by CloudFormation's name for it.
+_EVENT_PROPERTIES = {"EventSourceArn": "Queue"}
+
+
+class Lines:
+    """Answers with the line of the nearest thing that is in the text."""
+
+    def __init__(self, path: Path) -> None:
+        # Only composed, so that CloudFormation's tags need no constructor; JSON is YAML, too.
+        root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        self._lines: dict[Steps, int] = {(): 1}
+        self._lines |= dict(_walk(root, ()))
+        self._written = [str(steps[1]) for steps in self._lines if _is_resource(steps)]
+        self._events = {f"{steps[1]}{steps[4]}": steps for steps in self._lines if _is_event(steps)}
+
+    def of(self, logical_id: str, path: Steps = ()) -> int:
+        """The line of ``path`` in the properties of a resource of the expanded template."""
+        for base, rest in self._candidates(logical_id, path):
+            for length in range(len(rest), bool(rest) - 1, -1):
+                if (*base, *rest[:length]) in self._lines:
+                    return self._lines[*base, *rest[:length]]
+        return 1
+
+    def _candidates(self, logical_id: str, path: Steps) -> Iterator[tuple[Steps, Steps]]:
+        """Where it may stand, likeliest first."""
+        resource = ("Resources", logical_id)
+        if resource in self._lines:
+            if path:
+                yield (*resource, "Properties"), path
+                yield ("Globals", "Function"), path
+            yield resource, ()
+        elif logical_id in self._events:
+            event = self._events[logical_id]
+            if path:
+                named = _EVENT_PROPERTIES.get(str(path[0]), path[0])
+                yield (*event, "Properties"), (named, *path[1:])
+            yield event, ()
+        elif owner := self._owner(logical_id):
+            if logical_id == f"{owner}Role":
+                yield ("Resources", owner, "Properties", "Policies"), ()
+            yield ("Resources", owner), ()
+
+    def _owner(self, logical_id: str) -> str | None:
+        """Of a resource that SAM or a nested stack made: the one that stands in the text."""
+        owners = [name for name in self._written if logical_id.startswith(name)]
+        return max(owners, key=len, default=None)
+
+
+def _is_resource(steps: Steps) -> bool:
+    return len(steps) == 2 and steps[0] == "Resources"
+
+
+def _is_event(steps: Steps) -> bool:
+    return len(steps) == 5 and steps[0] == "Resources" and steps[3] == "Events"
+
+
+def _walk(node: Any, path: Steps) -> Iterator[tuple[Steps, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            yield inner, key.start_mark.line + 1
+            yield from _walk(value, inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, index), value.start_mark.line + 1
+            yield from _walk(value, (*path, index))

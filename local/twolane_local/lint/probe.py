@@ -1,0 +1,97 @@
+"""``python -m twolane_local.lint.probe app.worker.handler``: one line of JSON on the Celery app.
+
+The adapters are replaced by one that only remembers its application: no lifespan starts, no store
+is asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class _Recorder:
+    def __init__(self, app: Any, *_: Any, **__: Any) -> None:
+        self.app = app
+
+
+def recorders() -> None:
+    """Put one in the place of each adapter, wherever it may be imported from."""
+    import twolane
+    import twolane.beat
+    import twolane.worker
+
+    homes: dict[str, list[Any]] = {
+        "WorkerHandler": [twolane, twolane.worker],
+        "BeatHandler": [twolane, twolane.beat],
+        "ApiHandler": [twolane],
+    }
+    for name, modules in homes.items():
+        recorder = type(name, (_Recorder,), {})
+        for module in modules:
+            setattr(module, name, recorder)
+
+
+def describe(handler: Any) -> dict[str, Any]:
+    """``{"adapter", "app", "broker", "tasks", "entries"}``, or the first alone: no Celery app."""
+    adapter = type(handler).__name__
+    if not isinstance(handler, _Recorder) or adapter == "ApiHandler":
+        return {"adapter": adapter}
+    app: Celery = handler.app
+    app.loader.import_default_modules()
+    app.finalize()
+    return {
+        "adapter": adapter,
+        "app": app.main or "",
+        "broker": str(app.conf.broker_write_url or app.conf.broker_url or ""),
+        "tasks": [
+            _task(app, task)
+            for name, task in sorted(app.tasks.items())
+            if not name.startswith("celery.")
+        ],
+        "entries": [
+            {"name": str(name), "task": str(entry["task"])}
+            for name, entry in (app.conf.beat_schedule or {}).items()
+            if entry.get("enabled", True)
+        ],
+    }
+
+
+def _task(app: Celery, task: Any) -> dict[str, Any]:
+    queue = _queue(app, task)
+    options = app.conf.broker_transport_options or {}
+    predefined = (options.get("predefined_queues") or {}).get(queue) or {}
+    code = getattr(getattr(task.run, "__func__", task.run), "__code__", None)
+    return {
+        "name": task.name,
+        "queue": queue,
+        "queue_url": predefined.get("url"),
+        "hard_limit_s": task.time_limit or app.conf.task_time_limit,
+        "soft_limit_s": task.soft_time_limit or app.conf.task_soft_time_limit,
+        "file": code.co_filename if code else None,
+        "line": code.co_firstlineno if code else 1,
+    }
+
+
+def _queue(app: Celery, task: Any) -> str:
+    """Where ``task.delay()`` would put it."""
+    route = app.amqp.router.route({"queue": task.queue} if getattr(task, "queue", None) else {},
+                                  task.name)  # fmt: skip
+    queue = route.get("queue") or app.conf.task_default_queue
+    return str(getattr(queue, "name", queue))
+
+
+def main(name: str) -> None:
+    recorders()
+    module, _, attribute = name.rpartition(".")
+    handler = getattr(importlib.import_module(module.replace("/", ".")), attribute)
+    sys.stdout.write(f"\n{json.dumps(describe(handler))}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

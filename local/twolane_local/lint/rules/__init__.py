@@ -1,0 +1,39 @@
+"""The rules, by id. Each is one module with one ``RULE``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twolane_local.lint.rules import (
+    batch_failures,
+    batch_time,
+    beat_entries,
+    dead_letters,
+    fifo_window,
+    hard_limits,
+    inline_budget,
+    queues_read,
+    receive_count,
+    visibility,
+    wildcards,
+)
+
+if TYPE_CHECKING:
+    from twolane_local.lint.findings import Rule
+
+RULES: tuple[Rule, ...] = tuple(
+    module.RULE
+    for module in (
+        visibility,
+        receive_count,
+        batch_failures,
+        batch_time,
+        dead_letters,
+        fifo_window,
+        wildcards,
+        beat_entries,
+        queues_read,
+        hard_limits,
+        inline_budget,
+    )
+)

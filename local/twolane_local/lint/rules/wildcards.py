@@ -1,0 +1,107 @@
+"""No permission for everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.lint.findings import Found, Rule, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from twolane_local.lint.subject import Resource, Subject
+
+_KINDS = ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy")
+#: Actions for which IAM knows no resource, so that only "*" works:
+#: https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+_NO_RESOURCE = frozenset(
+    {
+        "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics",
+        "cloudwatch:PutMetricData", "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface", "ec2:UnassignPrivateIpAddresses", "ecr:GetAuthorizationToken",
+        "kms:CreateKey", "lambda:CreateEventSourceMapping", "lambda:ListFunctions",
+        "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups",
+        "logs:DescribeResourcePolicies", "logs:GetLogDelivery", "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy", "logs:UpdateLogDelivery", "rekognition:CompareFaces",
+        "rekognition:DetectFaces", "rekognition:DetectLabels", "rekognition:DetectModerationLabels",
+        "s3:ListAllMyBuckets", "secretsmanager:GetRandomPassword", "sqs:ListQueues",
+        "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
+        "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel", "sts:GetCallerIdentity",
+        "xray:GetSamplingRules", "xray:GetSamplingStatisticSummaries", "xray:GetSamplingTargets",
+        "xray:PutTelemetryRecords", "xray:PutTraceSegments",
+    }
+)  # fmt: skip
+_NO_RESOURCE_PREFIXES = ("ec2:Describe",)
+_EVERYTHING = ("AdministratorAccess", "PowerUserAccess")
+
+
+def check(subject: Subject) -> Iterator[Found]:
+    for resource in subject.of_kind(*_KINDS):
+        for path, statement in _statements(resource):
+            yield from _of_statement(resource, path, statement)
+        for index, arn in enumerate(_listed(resource.properties.get("ManagedPolicyArns"))):
+            if str(arn).endswith(_EVERYTHING):
+                yield Found(
+                    resource.id,
+                    f"{resource.id} takes {str(arn).rpartition('/')[2]}, which may do everything",
+                    "name the actions that the code calls, and their resources",
+                    ("ManagedPolicyArns", index),
+                )
+
+
+def _statements(resource: Resource) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    documents: list[tuple[tuple[str | int, ...], Any]] = [
+        (("PolicyDocument",), resource.properties.get("PolicyDocument"))
+    ]
+    for index, policy in enumerate(_listed(resource.properties.get("Policies"))):
+        if isinstance(policy, dict):
+            documents.append((("Policies", index, "PolicyDocument"), policy.get("PolicyDocument")))
+    for path, document in documents:
+        if isinstance(document, dict):
+            for index, statement in enumerate(_listed(document.get("Statement"))):
+                if isinstance(statement, dict) and statement.get("Effect") == "Allow":
+                    yield (*path, "Statement", index), statement
+
+
+def _of_statement(
+    resource: Resource, path: tuple[str | int, ...], statement: Mapping[str, Any]
+) -> Iterator[Found]:
+    actions = [str(action) for action in _listed(statement.get("Action"))]
+    wide = [action for action in actions if action == "*" or action.endswith(":*")]
+    if wide or "NotAction" in statement:
+        what = ", ".join(wide) or "every action but a few"
+        yield Found(
+            resource.id,
+            f"{resource.id} allows {what}",
+            "name the actions that the code calls",
+            (*path, "Action" if wide else "NotAction"),
+        )
+    resources = [str(item) for item in _listed(statement.get("Resource"))]
+    bound = [action for action in actions if not _takes_no_resource(action)]
+    if ("*" in resources or "NotResource" in statement) and bound:
+        yield Found(
+            resource.id,
+            f"{resource.id} allows {bound[0]} on every resource of the account",
+            "name the resource, by !GetAtt or !Sub",
+            (*path, "Resource" if "*" in resources else "NotResource"),
+        )
+
+
+def _takes_no_resource(action: str) -> bool:
+    return action in _NO_RESOURCE or action.startswith(_NO_RESOURCE_PREFIXES)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+RULE = Rule(
+    "TL107",
+    "wildcard-permission",
+    Severity.WARNING,
+    "No policy of a role allows `*`, neither as action nor as resource, where IAM can be exact.",
+    "https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege",
+    check,
+)

@@ -1,0 +1,155 @@
+"""Runs the blocks of one page, in order, in a fresh copy of the repository."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from twolane_local.lint import lint
+
+from ..e2e.conftest import README_API, README_AWS, clean_environ, up  # noqa: TID252
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .blocks import Block
+
+ROOT = Path(__file__).parents[2]
+_IS_TEST = re.compile(r"^(async )?def test_", re.MULTILINE)
+#: All of a page's Python blocks, each at its own lines, in one namespace.
+_IN_ORDER = """
+import json, sys, types
+module = types.ModuleType("page")
+sys.modules["page"] = module
+for where, line, text in json.load(sys.stdin):
+    exec(compile("\\n" * (line - 1) + text, where, "exec"), vars(module))
+"""
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """What is tracked, or about to be; and the environment of this interpreter as `.venv`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+class Runner:
+    """Runs a page's blocks; close it to stop what they started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = copy_of_repository(folder / "repository")
+        self._aside = folder
+        self._stack = ExitStack()
+        self._addresses: dict[str, str] = {}
+        self._python: list[Block] = []
+        (folder / "run").mkdir(mode=0o700)
+        self._environ = clean_environ(
+            PATH=f"{self._root}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
+            PYTHONPATH=f"{self._root}/handlers:{self._root}/local",
+            HOME=str(folder),
+            XDG_RUNTIME_DIR=str(folder / "run"),
+            XDG_CACHE_HOME=str(folder / "cache"),
+            no_proxy="*",
+        )
+        self._ways: dict[str, Callable[[Block], None]] = {
+            "sh": self._shell,
+            "python": self._python.append,
+            "yaml": self._yaml,
+            "json": lambda block: json.loads(block.text),
+            "toml": lambda block: tomllib.loads(block.text) and None,
+        }
+
+    def run(self, blocks: Sequence[Block]) -> None:
+        try:
+            for block in blocks:
+                if path := block.markers.get("file"):
+                    self._file(block, path)
+                elif block.language == "python" and _IS_TEST.search(block.text):
+                    name = f"tests/test_{Path(block.page).stem}_{block.line}.py"
+                    self._file(block, name)
+                else:
+                    self._ways[block.language](block)
+            self._run_python()
+        finally:
+            self._stack.close()
+
+    def _child(self, arguments: list[str], what: str, given: str = "") -> None:
+        done = subprocess.run(
+            arguments, input=given, cwd=self._root, env=self._environ, capture_output=True,
+            text=True, timeout=110, check=False,
+        )  # fmt: skip
+        said = f"{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{what} ended with {done.returncode}:\n{said}"
+
+    def _shell(self, block: Block) -> None:
+        state = self._aside / "state.sh"
+        state.touch()
+        text = block.text
+        if "emulator" in block.markers:
+            for documented, actual in self._emulator().items():
+                text = text.replace(documented, actual)
+        # What a block sets is there for the next ones, as in a reader's shell.
+        script = f"set -a\n. {state}\n{text}\n{{ export -p; declare -f; }} > {state}\n"
+        self._child(["bash", "-euo", "pipefail", "-c", script], block.where)
+
+    def _emulator(self) -> dict[str, str]:
+        """The addresses as the page has them, and those of the emulator; started once a page."""
+        if not self._addresses:
+            service, _ = self._stack.enter_context(up(self._aside, cwd=self._root, **self._environ))
+            self._addresses = {README_API: service.url, README_AWS: service.aws}
+        return self._addresses
+
+    def _file(self, block: Block, name: str) -> None:
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+        if path.name.startswith("test_"):
+            arguments = ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "addopts="]
+            self._child(
+                [sys.executable, "-m", "pytest", "--import-mode=importlib", *arguments, name],
+                block.where,
+            )
+        elif path.suffix == ".py":
+            importing = "import runpy, sys; runpy.run_path(sys.argv[1])"
+            self._child([sys.executable, "-W", "error", "-c", importing, name], block.where)
+        else:
+            self._parse_by_suffix(block, path)
+
+    def _parse_by_suffix(self, block: Block, path: Path) -> None:
+        if path.suffix in {".yaml", ".yml", ".json", ".toml"}:
+            self._ways[path.suffix.lstrip(".").replace("yml", "yaml")](block)
+
+    def _run_python(self) -> None:
+        if self._python:
+            blocks = [(block.page, block.line, block.text) for block in self._python]
+            page = self._python[0].page
+            self._child(
+                [sys.executable, "-W", "error", "-c", _IN_ORDER], page, given=json.dumps(blocks)
+            )
+
+    def _yaml(self, block: Block) -> None:
+        path = self._root / f"block-{block.line}.yaml"
+        path.write_text(block.text)
+        # Composed only, so that CloudFormation's tags need no constructor.
+        root = yaml.compose(block.text, Loader=yaml.SafeLoader)
+        if "Resources" not in {key.value for key, _ in getattr(root, "value", ())}:
+            return
+        found = {finding.rule.id for finding in lint(path, {})}
+        expected = set(filter(None, block.markers.get("breaks", "").split(" ")))
+        assert found == expected, f"{block.where}: twolane lint finds {found or 'nothing'}"

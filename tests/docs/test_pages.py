@@ -1,0 +1,58 @@
+"""Every block of every page of docs/ runs, or says why it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .blocks import MARKERS, SHOWN, Block, read
+from .runner import Runner
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+RUN = frozenset({"sh", "python", "yaml", "json", "toml"})
+
+
+def runnable(page: Path) -> list[Block]:
+    return [
+        block
+        for block in read(page)
+        if "not run" not in block.markers and block.language not in SHOWN
+    ]
+
+
+def pages() -> list[object]:
+    """A page that starts an emulator takes seconds."""
+    return [
+        pytest.param(
+            page,
+            id=page.name,
+            marks=[pytest.mark.slow] * any("emulator" in block.markers for block in blocks),
+        )
+        for page in PAGES
+        if (blocks := runnable(page))
+    ]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_blocks_run(page: Path, tmp_path: Path) -> None:
+    Runner(tmp_path).run(runnable(page))
+
+
+def test_every_block_has_a_language_and_markers_that_mean_something() -> None:
+    for page in PAGES:
+        for block in read(page):
+            assert set(block.markers) <= set(MARKERS), block.where
+            known = RUN | SHOWN
+            assert block.language in known or "not run" in block.markers, (
+                f"{block.where}: a block of {block.language or 'no language'} is not run; "
+                "say why: <!-- not run: REASON -->"
+            )
+
+
+def test_few_blocks_do_not_run_and_each_says_why() -> None:
+    left_out = [block for page in PAGES for block in read(page) if "not run" in block.markers]
+    assert all(len(block.markers["not run"].split()) > 2 for block in left_out)
+    places = [f"{block.where}: {block.markers['not run']}" for block in left_out]
+    assert len(places) <= 12, "\n".join(places)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twolane_local.lint import RULES, findings, output
+from twolane_local.lint.subject import read
+
+if TYPE_CHECKING:
+    from .conftest import Project
+
+
+def test_for_a_person(project: Project) -> None:
+    project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
+    project.change("VisibilityTimeout: 360", "VisibilityTimeout: 59")
+    lines = list(output.as_text(findings(read(project.template, {}))))
+    where = f"{project.template}:{project.line('VisibilityTimeout')}"
+    assert lines[0].startswith(f"{where}: error TL101 visibility-timeout: Tasks shows a message")
+    assert lines[1].startswith("    set VisibilityTimeout: 360")
+    assert lines[-1] == "1 error, 1 warning"
+
+
+def test_nothing_found_is_said() -> None:
+    assert list(output.as_text([])) == ["nothing found"]
+
+
+def test_as_json(project: Project) -> None:
+    project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
+    (one,) = output.as_json(findings(read(project.template, {})))
+    assert one.pop("message").startswith("Tasks gives")
+    assert one == {
+        "rule": "TL102",
+        "name": "receive-count",
+        "severity": "warning",
+        "path": str(project.template),
+        "line": project.line("maxReceiveCount"),
+        "resource": "Tasks",
+        "fix": "set maxReceiveCount: 5 or more",
+        "help": "docs/lint.md#tl102-receive-count",
+    }
+
+
+def test_every_rule_is_listed() -> None:
+    assert [line.split()[0] for line in output.listed(RULES)] == [rule.id for rule in RULES]

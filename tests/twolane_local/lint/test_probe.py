@@ -1,0 +1,39 @@
+"""What the child process tells, asked in this one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from twolane_local.lint import probe
+
+
+def recorder(name: str, app: Any) -> Any:
+    return type(name, (probe._Recorder,), {})(app)
+
+
+def test_a_worker_is_described() -> None:
+    celery = Celery("probed", broker="memory://", backend="cache+memory://")
+
+    @celery.task(name="one")
+    def one() -> None: ...
+
+    celery.conf.beat_schedule = {"tick": {"task": "one", "schedule": 5.0}}
+    said = probe.describe(recorder("WorkerHandler", celery))
+    assert (said["adapter"], said["app"], said["broker"]) == (
+        "WorkerHandler",
+        "probed",
+        "memory://",
+    )
+    assert [task["name"] for task in said["tasks"]] == ["one"], "Celery's own are left out"
+    assert said["tasks"][0]["queue"] == "celery"
+    assert said["entries"] == [{"name": "tick", "task": "one"}]
+
+
+def test_an_api_has_no_celery_of_its_own() -> None:
+    assert probe.describe(recorder("ApiHandler", object())) == {"adapter": "ApiHandler"}
+
+
+def test_any_other_handler_is_only_named() -> None:
+    assert probe.describe(len) == {"adapter": "builtin_function_or_method"}
