@@ -69,11 +69,15 @@ def run(handler: str, *, stock: bool = False) -> None:
 def main() -> None:
     """``python -m twolane_local.environments.child PARENT_PID HANDLER``, in the task root.
 
-    ``--stock`` at the end asks for the runtime client as it is.
+    Behind them stands ``--channel=`` with the descriptor of a connection to the Runtime API, or
+    ``--stock``, which asks for the runtime client as it is.
     """
     die_with_parent(int(sys.argv[1]))
     guard()
-    run(sys.argv[2], stock="--stock" in sys.argv[3:])
+    flag, _, channel = sys.argv[3].partition("=")
+    if flag == "--channel":
+        transport.adopt(int(channel))
+    run(sys.argv[2], stock=flag == "--stock")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class ForkLauncher:
             server = self._servers[key] = _Server(what, shared)
         if not await asyncio.shield(server.ready):
             return await self._spawn.launch(what, hear)
-        return await server.launch(what.environ[_API], hear)
+        return await server.launch(what.environ[_API], what.channel, hear)
 
     def forget(self) -> None:
         """Code has changed: what comes next imports it anew; what runs is not disturbed."""
@@ -83,14 +83,14 @@ class _Server:
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._readable)
 
-    async def launch(self, api: str, hear: Hear) -> Process:
+    async def launch(self, api: str, channel: int, hear: Hear) -> Process:
         output, write_output = os.pipe()
         frames, write_frames = os.pipe()
         started: asyncio.Future[Process] = self._loop.create_future()
         self._waiting.append((started, GroupProcessMaker(output, frames, hear)))
         try:
             message = json.dumps({"api": api}).encode()
-            socket.send_fds(self._control, [message], [write_output, write_frames])
+            socket.send_fds(self._control, [message], [write_output, write_frames, channel])
         except OSError:
             self._lost()
         finally:

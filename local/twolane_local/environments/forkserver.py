@@ -3,7 +3,8 @@
 Imports what a function's environments share, then forks one environment for each message on the
 control socket. Started in the function's directory, with the function's variables but for the
 Runtime API's address.
-A message carries that address, and the pipes for output and log; the answer is the new process's
+A message carries that address, the pipes for output and log, and a connection to the Runtime API
+that is open already; the answer is the new process's
 id. The end of a process is told as well. All messages are JSON, one a packet.
 """
 
@@ -56,7 +57,7 @@ def serve(control: socket.socket, handler: str) -> None:
                 os.read(wake, 1024)
                 reap(control)
                 continue
-            message, descriptors, _, _ = socket.recv_fds(control, 65536, 2)
+            message, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
             if not message:
                 return
             pid = os.fork()
@@ -92,12 +93,13 @@ def become(api: str, descriptors: list[int], handler: str) -> None:
     die_with_parent(os.getppid())
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    output, frames = descriptors
+    output, frames, channel = descriptors
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
     os.environ["AWS_LAMBDA_RUNTIME_API"] = api
     os.environ[LOG_DESCRIPTOR] = str(frames)
+    transport.adopt(channel)
     try:
         child.run(handler)
     finally:

@@ -90,14 +90,16 @@ class IsolatedEnvironment:
 
     async def _start(self) -> None:
         self._server, port = await runtime_api.serve(self)
-        self._process = await self._launcher.launch(
-            Launch(
-                handler=self._spec.handler,
-                directory=self._spec.code_dir,
-                environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
-            ),
-            self,
-        )
+        with await runtime_api.connect(self) as channel:
+            self._process = await self._launcher.launch(
+                Launch(
+                    handler=self._spec.handler,
+                    directory=self._spec.code_dir,
+                    environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
+                    channel=channel.fileno(),
+                ),
+                self,
+            )
         if self._stopping:
             self._process.kill()
 

@@ -24,11 +24,15 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: a handler, in a directory, with an environment."""
+    """What to start: a handler, in a directory, with an environment.
+
+    ``channel`` is the child's end of a connection to its Runtime API, a file descriptor.
+    """
 
     handler: str
     directory: Path
     environ: Mapping[str, str]
+    channel: int
 
 
 class Hear(Protocol):
@@ -150,20 +154,21 @@ class SpawnLauncher:
     """
 
     def __init__(self, *, stock: bool = False) -> None:
-        self._flags = ["--stock"] if stock else []
+        self._stock = stock
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
         output, write_output = os.pipe()
         frames, write_frames = os.pipe()
+        flags = ["--stock"] if self._stock else [f"--channel={what.channel}"]
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-                [sys.executable, "-m", CHILD, str(os.getpid()), what.handler, *self._flags],
+                [sys.executable, "-m", CHILD, str(os.getpid()), what.handler, *flags],
                 cwd=what.directory,
                 env={**what.environ, LOG_DESCRIPTOR: str(write_frames)},
                 stdin=subprocess.DEVNULL,
                 stdout=write_output,
                 stderr=write_output,
-                pass_fds=(write_frames,),
+                pass_fds=(write_frames, what.channel),
                 start_new_session=True,
             )
         finally:

@@ -16,6 +16,8 @@ import socket
 from typing import Any
 
 _BASE = "/2018-06-01/runtime/invocation/"
+_HOST = "twolane"
+_NEXT = f"GET {_BASE}next HTTP/1.1\r\nHost: {_HOST}\r\n\r\n".encode()
 #: A response above this is accepted first: it may be refused (413), which ends the runtime.
 _TOGETHER = 64 * 1024
 _MAX_CAUSE = 1024 * 1024
@@ -25,13 +27,9 @@ _DEADLINE = "Lambda-Runtime-Deadline-Ms"
 class Transport:
     """One connection to the Runtime API; used by one thread."""
 
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._received = b""
-        self._next = f"GET {_BASE}next HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
-        self._post = f" HTTP/1.1\r\nHost: {address}\r\nContent-Type: "
         self._asked = False
 
     def next(self) -> tuple[bytes, dict[str, Any]]:
@@ -40,19 +38,19 @@ class Transport:
             self._asked = False
             self._expect(202)
         else:
-            self._socket.sendall(self._next)
+            self._socket.sendall(_NEXT)
         event, headers = self._expect(200)
         return event, {**headers, _DEADLINE: int(headers[_DEADLINE])}
 
     def post(self, path: str, body: bytes, content_type: str, headers: str = "") -> None:
         """Send the outcome of an invocation; a call of ``next`` must follow."""
         head = (
-            f"POST {_BASE}{path}{self._post}{content_type}\r\n"
+            f"POST {_BASE}{path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: {content_type}\r\n"
             f"Content-Length: {len(body)}\r\n{headers}\r\n"
         ).encode("latin-1", "replace")
         if len(body) <= _TOGETHER:
             self._asked = True
-            self._socket.sendall(head + body + self._next)
+            self._socket.sendall(head + body + _NEXT)
         else:
             self._socket.sendall(head + body)
             self._expect(202)
@@ -93,10 +91,16 @@ class Transport:
 _transport: Transport | None = None
 
 
-def _open() -> Transport:
+def adopt(descriptor: int) -> None:
+    """Use this connection, which the emulator opened, from now on."""
     global _transport  # noqa: PLW0603 (one for the process)
+    os.set_inheritable(descriptor, False)
+    _transport = Transport(socket.socket(fileno=descriptor))
+
+
+def _adopted() -> Transport:
     if _transport is None:
-        _transport = Transport(os.environ["AWS_LAMBDA_RUNTIME_API"])
+        raise RuntimeError("there is no connection to the Runtime API")
     return _transport
 
 
@@ -104,19 +108,19 @@ def _open() -> Transport:
 
 
 def initialize_client(user_agent: str) -> None:
-    """Nothing to do: the address is not known in a fork server, which imports this once."""
+    """Nothing to do: ``adopt`` has done it, or will once a fork server has forked."""
 
 
 def next() -> tuple[bytes, dict[str, Any]]:  # noqa: A001
     """The event, and its headers; the deadline is a number."""
-    return _open().next()
+    return _adopted().next()
 
 
 def post_invocation_result(
     invoke_id: str, data: bytes, content_type: str, invocation_id: str | None = None
 ) -> None:
     """The function returned."""
-    _open().post(f"{invoke_id}/response", data, content_type, _invocation(invocation_id))
+    _adopted().post(f"{invoke_id}/response", data, content_type, _invocation(invocation_id))
 
 
 def post_error(
@@ -127,7 +131,7 @@ def post_error(
         f"Lambda-Runtime-Function-XRay-Error-Cause: {cause(xray_fault)}\r\n"
         f"{_invocation(invocation_id)}"
     )
-    _open().post(
+    _adopted().post(
         f"{invoke_id}/error", error.encode("utf-8", "replace"), "application/json", headers
     )
 

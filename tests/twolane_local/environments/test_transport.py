@@ -56,17 +56,16 @@ def with_transport(api: Api, script: Callable[[Transport], Any]) -> Any:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        server, port = await runtime_api.serve(api)  # type: ignore[arg-type]
-        started.extend((asyncio.get_running_loop(), stop, port))
+        channel = await runtime_api.connect(api)  # type: ignore[arg-type]
+        started.extend((asyncio.get_running_loop(), stop, channel))
         ready.set()
         await stop.wait()
-        server.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     ready.wait(10)
-    loop, stop, port = started
-    transport = Transport(f"127.0.0.1:{port}")
+    loop, stop, channel = started
+    transport = Transport(channel)
     try:
         return script(transport)
     finally:
