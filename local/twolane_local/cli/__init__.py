@@ -2,96 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane.errors import TwolaneError
+from twolane_local.cli import exits
+from twolane_local.cli.ask import UnconfirmedError
+from twolane_local.cli.commands import COMMANDS
+from twolane_local.cli.text import printable, red
+from twolane_local.cli.top import command_module, parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: By name: the module that runs it, imported only then, and what it does.
-COMMANDS = {
-    "up": "Start everything that the template asks for, on this machine.",
-    "invoke": "Invoke one function once, print its response.",
-    "schedules": "List what beat sends next, send one now, or write one schedule for each entry.",
-    "env": "Print the exports that point the AWS tools at the emulator.",
-    "template": "Print the template expanded to CloudFormation, for linters.",
-}
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    top = argparse.ArgumentParser(
-        prog="twolane",
-        description="FastAPI and Celery on AWS Lambda, locally.",
-        epilog="`twolane COMMAND --help` says more.",
-    )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--template",
-        type=Path,
-        default=Path("template.yaml"),
-        metavar="FILE",
-        help="the SAM template (template.yaml)",
-    )
-    common.add_argument(
-        "--parameter",
-        action="append",
-        type=_pair,
-        default=[],
-        metavar="NAME=VALUE",
-        help="a value for one of the template's Parameters; may be repeated",
-    )
-    common.add_argument(
-        "--redis-url",
-        default=os.environ.get("REDIS_URL") or None,
-        metavar="URL",
-        help="a Redis to use instead of starting one ($REDIS_URL)",
-    )
-    common.add_argument(
-        "--in-process",
-        action="store_true",
-        help="call the handlers in this process, so that a debugger stops in them",
-    )
-    common.add_argument(
-        "--allow-real-aws",
-        action="store_true",
-        help="let functions resolve real AWS hosts (their credentials stay dummies)",
-    )
-    common.add_argument(
-        "--stack-name", metavar="NAME", help="AWS::StackName (samconfig.toml's, or local)"
-    )
-    common.add_argument(
-        "--config-env", default="default", metavar="NAME", help="the table of samconfig.toml"
-    )
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, parents=[common], help=text, description=text)
-        importlib.import_module(f"twolane_local.cli.{name}").configure(command)
-    return top
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
+__all__ = ["COMMANDS", "main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 for a failed function, 2 for our own errors."""
-    options = parser().parse_args(arguments)
-    command = importlib.import_module(f"twolane_local.cli.{options.command}")
+    """Run one command; returns the exit code, which ``exits`` explains."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser(given[0] if given else None).parse_args(given)
     try:
-        code: int = command.run(options)
+        code: int = command_module(options.command).run(options)
+        sys.stdout.flush()
+    except UnconfirmedError as error:
+        _complain(error)
+        return exits.UNCONFIRMED
     except TwolaneError as error:
-        print(f"! {error}", file=sys.stderr)
-        return 2
+        _complain(error)
+        return exits.ERROR
     except KeyboardInterrupt:
-        return 130
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain again when it flushes at exit:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.PIPE_CLOSED
     return code
+
+
+def _complain(error: TwolaneError) -> None:
+    print(red(f"! {printable(str(error))}", sys.stderr), file=sys.stderr)

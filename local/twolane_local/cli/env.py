@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import argparse
 
 
+FLAGS = ()
+EXAMPLES = ('eval "$(twolane env)"', "twolane env --aws-port 4567")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its own flags."""
     parser.add_argument("--aws-port", type=int, default=4566, help="as given to `twolane up`")

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from twolane_local.model import Stack
 
 
+EXAMPLES = (
+    "twolane invoke BeatFunction --event events/beat-tick.json",
+    "twolane invoke ApiFunction --event events/api-notify.json --in-process",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its own flags."""
     parser.add_argument("function", metavar="FUNCTION", help="logical id or name")

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import argparse
 
 
+FLAGS = ("template",)
+EXAMPLES = ("twolane template > expanded.json", "twolane template --parameter Runtime=python3.12")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """It has no flags of its own."""
 

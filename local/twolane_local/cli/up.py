@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -12,11 +13,19 @@ from typing import TYPE_CHECKING
 
 from twolane_local.cli.console import Console
 from twolane_local.cli.options import emulator_options, run_on_loop
+from twolane_local.sam_local import served
 
 if TYPE_CHECKING:
     import argparse
 
     from twolane_local.emulator import Addresses, Emulator
+
+
+EXAMPLES = (
+    "twolane up",
+    "twolane up --debug --port 8000",
+    "twolane up --persist .local --json",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="let each environment import everything itself (slower, honest init durations)",
     )
     parser.add_argument("--no-http", action="store_true", help="serve no HTTP API")
+    parser.add_argument(
+        "--sam-local",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="let functions in `sam local`'s containers reach all this; writes its --env-vars FILE",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print where everything is as one line of JSON"
     )
@@ -86,8 +102,12 @@ async def _up(options: argparse.Namespace) -> int:
         return 130
     addresses = starting.result()
     try:
-        _say(emulator, addresses, as_json=options.json)
-        await emulator.run_until(stopped)
+        async with contextlib.AsyncExitStack() as stack:
+            if options.sam_local:
+                functions = emulator.stack.functions
+                await stack.enter_async_context(served(options.sam_local, functions, addresses))
+            _say(emulator, addresses, as_json=options.json)
+            await emulator.run_until(stopped)
     finally:
         stopped.cancel()
         await emulator.stop()

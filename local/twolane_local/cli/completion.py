@@ -1,0 +1,72 @@
+"""``twolane completion SHELL``"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from twolane_local.cli import exits
+from twolane_local.cli.text import say
+from twolane_local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLAGS = ()
+EXAMPLES = (
+    "twolane completion bash > ~/.local/share/bash-completion/completions/twolane",
+    'twolane completion zsh > "${fpath[1]}/_twolane"',
+    "twolane completion fish > ~/.config/fish/completions/twolane.fish",
+)
+SHELLS = ("bash", "zsh", "fish")
+_FILES = frozenset({"FILE", "TEMPLATE"})
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the script."""
+    say(script(options.shell))
+    return exits.DONE
+
+
+def script(shell: str) -> str:
+    """What the shell is to read; it knows commands, flags, their values and file names by itself,
+    so that no key press starts Python.
+    """
+    try:
+        import shtab
+    except ImportError as error:
+        raise LocalError("completion needs shtab: pip install 'twolane[local]'") from error
+    from twolane_local.cli.top import parser
+
+    top = parser()
+    for each in _all(top):
+        for action in each._actions:  # noqa: SLF001 - argparse has no other way to its flags
+            _mark(action, shtab)
+    text: str = shtab.complete(top, shell)
+    return text
+
+
+def _mark(action: argparse.Action, shtab: object) -> None:
+    """Tell which arguments are files."""
+    metavar = str(action.metavar or "")
+    if metavar in _FILES:
+        action.complete = shtab.FILE  # type: ignore[attr-defined]
+    elif metavar == "DIR":
+        action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    if isinstance(action.help, str):
+        # Backquotes would run in a shell.
+        action.help = re.sub("[`$]", "", action.help)
+
+
+def _all(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for below in action.choices.values():
+                yield from _all(below)

@@ -1,0 +1,220 @@
+"""``twolane dlq list | show | redrive | purge``: dead letters, read and sent again as tasks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.cli import exits
+from twolane_local.cli.arguments import arguments_flags, edit_of
+from twolane_local.cli.ask import confirm
+from twolane_local.cli.flags import source_flags, yes_flag
+from twolane_local.cli.messages import call_of
+from twolane_local.cli.progress import progress
+from twolane_local.cli.text import one_line, printable, say, say_json, seconds, table
+from twolane_local.errors import LocalError
+from twolane_local.inspect.opening import open_source
+from twolane_local.inspect.source import Choice
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping
+
+    from twolane_local.inspect.source import Source
+
+FLAGS = ()
+EXAMPLES = (
+    "twolane dlq list",
+    "twolane dlq show 5f0c1c1e",
+    "twolane dlq redrive --task app.tasks.send_notification",
+    'twolane dlq redrive --id 5f0c1c1e --args \'["b@example.com", "hello"]\'',
+    "twolane dlq redrive --all --stack shop --yes",
+    "twolane dlq purge --id 5f0c1c1e",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One parser for each of the four."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, parents=[source_flags()], help=text, description=text)
+        made.add_argument("--queue", metavar="NAME", help="the dead-letter queue (all of them)")
+        return made
+
+    listed = action("list", "what lies on the dead-letter queues, and why")
+    listed.add_argument("--task", metavar="NAME", help="only this task's messages")
+    listed.add_argument("--limit", type=int, default=100, help="at most so many a queue (100)")
+    shown = action("show", "one dead letter, whole")
+    shown.add_argument("id", metavar="ID", help="of the message or its task, or how it begins")
+    redrive = action("redrive", "send dead letters to their queue again, then delete them here")
+    redrive.add_argument("--to", metavar="QUEUE", help="to this queue, not to where they came from")
+    arguments_flags(redrive, what="other arguments for the task")
+    purge = action("purge", "delete dead letters; nothing brings them back")
+    for changing in (redrive, purge):
+        chosen = changing.add_mutually_exclusive_group(required=True)
+        chosen.add_argument(
+            "--id",
+            action="append",
+            default=[],
+            metavar="ID",
+            help="of the message or its task, or how it begins; may be repeated",
+        )
+        chosen.add_argument("--task", metavar="NAME", help="all messages of this task")
+        chosen.add_argument("--all", action="store_true", help="all messages")
+        yes_flag(changing)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The action; its exit code."""
+    source = open_source(options)
+    code: int = _ACTIONS[options.action](source, options)
+    return code
+
+
+def _list(source: Source, options: argparse.Namespace) -> int:
+    with progress("looking into the dead-letter queues") as note:
+        found: list[Any] = []
+        for queue in _queues(source, options.queue):
+            note(f"looking into {queue}")
+            found += source.messages(queue, limit=options.limit)
+    if options.task is not None:
+        found = [each for each in found if (each.get("task") or {}).get("name") == options.task]
+    if options.json:
+        say_json(found)
+    else:
+        say(letters_table(found, now=time.time()))
+    return exits.DONE
+
+
+def letters_table(letters: Iterable[Mapping[str, Any]], *, now: float) -> str:
+    """For a person; the whole message id, for the other actions."""
+    rows = [
+        [
+            letter["id"],
+            seconds(now - letter["sentAt"]),
+            letter.get("source"),
+            one_line(call_of(letter), 60),
+            one_line(_error(letter), 60),
+        ]
+        for letter in letters
+    ]
+    head = ["MESSAGE", "AGE", "CAME FROM", "TASK", "LAST ERROR"]
+    return table(head, rows, right=(1,)) if rows else "there is no dead letter"
+
+
+def _error(letter: Mapping[str, Any]) -> str:
+    error = letter.get("error") or {}
+    return ": ".join(str(error[name]) for name in ("type", "message") if error.get(name))
+
+
+def _show(source: Source, options: argparse.Namespace) -> int:
+    with progress(f"looking for {options.id}"):
+        letter = _find(source, options)
+    if letter is None:
+        say(f"no dead letter in {source.where} has the id {options.id}", sys.stderr)
+        return exits.NO
+    if options.json:
+        say_json(letter)
+        return exits.DONE
+    traceback = (letter.get("error") or {}).get("traceback")
+    rows = {
+        "message": letter["id"],
+        "on": letter["queue"],
+        "came from": letter.get("source"),
+        "sent": f"{seconds(time.time() - letter['sentAt'])} ago",
+        "received": f"{letter['receiveCount']} times",
+        "task": call_of(letter),
+        "task id": (letter.get("task") or {}).get("id"),
+        "error": _error(letter) or None,
+    }
+    for name, value in rows.items():
+        if value is not None:
+            say(f"{name:<10} {one_line(str(value))}")
+    say(printable(str(traceback)) if traceback else printable(_pretty(letter["body"])))
+    return exits.DONE
+
+
+def _pretty(body: str) -> str:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return body
+
+
+def _find(source: Source, options: argparse.Namespace) -> Mapping[str, Any] | None:
+    for queue in _queues(source, options.queue):
+        letter = source.message(queue, options.id)
+        if letter is not None:
+            return letter
+    return None
+
+
+def _redrive(source: Source, options: argparse.Namespace) -> int:
+    edit = edit_of(options)
+    if edit and len(options.id) != 1:
+        raise LocalError("--args and --kwargs edit one message: name it with --id")
+    choice = _choice(options)
+    _ask(source, f"Redrive {choice}", options, needed=source.real)
+    done: dict[str, list[Any]] = {"redriven": [], "failed": []}
+    with progress("redriving") as note:
+        for queue in _queues(source, options.queue):
+            note(f"redriving {queue}, {len(done['redriven'])} done")
+            here = source.redrive(queue, choice, to=options.to, edit=edit)
+            done = {name: [*done[name], *here[name]] for name in done}
+    if options.json:
+        say_json(done)
+    else:
+        for each in done["redriven"]:
+            say(f"{each['messageId']} is on {each['queue']} again, as {each['newMessageId']}")
+    for each in done["failed"]:
+        say(f"! {each['messageId']} stays: {printable(str(each['why']))}", sys.stderr)
+    return _counted(source, choice, len(done["redriven"]), bool(done["failed"]))
+
+
+def _purge(source: Source, options: argparse.Namespace) -> int:
+    choice = _choice(options)
+    _ask(source, f"Delete {choice}", options, needed=True)
+    with progress("purging"):
+        queues = _queues(source, options.queue)
+        purged = {queue: source.purge(queue, choice) for queue in queues}
+    if options.json:
+        say_json({"purged": purged})
+    else:
+        for queue, count in purged.items():
+            say(f"{count} deleted from {queue}")
+    return _counted(source, choice, sum(purged.values()), failed=False)
+
+
+def _counted(source: Source, choice: Choice, count: int, failed: bool) -> int:
+    if not count and not failed:
+        say(f"no dead letter in {source.where} is meant by {choice}", sys.stderr)
+        return exits.DONE if choice.everything else exits.NO
+    return exits.NO if failed else exits.DONE
+
+
+def _choice(options: argparse.Namespace) -> Choice:
+    return Choice(tuple(options.id), options.task, options.all)
+
+
+def _ask(source: Source, what: str, options: argparse.Namespace, *, needed: bool) -> None:
+    where = f"{options.queue} of " if options.queue else "all dead-letter queues of "
+    confirm(f"{what} in {where}{source.where}?", yes=options.yes, needed=needed)
+
+
+def _queues(source: Source, wanted: str | None) -> list[str]:
+    """The queue that is named, or every one that others name as their dead-letter queue."""
+    if wanted is not None:
+        return [wanted]
+    found = [queue["name"] for queue in source.queues() if queue.get("deadLetterOf")]
+    if not found:
+        raise LocalError(
+            f"{source.where} has no dead-letter queue: give its queues a RedrivePolicy, or name "
+            "one with --queue"
+        )
+    return found
+
+
+_ACTIONS = {"list": _list, "show": _show, "redrive": _redrive, "purge": _purge}

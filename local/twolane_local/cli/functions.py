@@ -1,0 +1,61 @@
+"""``twolane functions``"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.cli import exits
+from twolane_local.cli.progress import progress
+from twolane_local.cli.text import milliseconds, say, say_json, table
+from twolane_local.inspect.opening import open_source
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping
+
+FLAGS = ("source",)
+EXAMPLES = ("twolane functions", "twolane functions --stack shop --region eu-west-1")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """It has no flags of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Every function, one line each."""
+    with progress("asking for the functions"):
+        functions = open_source(options).functions()
+    if options.json:
+        say_json(functions)
+    else:
+        say(functions_table(functions))
+    return exits.DONE
+
+
+def functions_table(functions: Iterable[Mapping[str, Any]]) -> str:
+    """For a person; columns that nothing fills are left out."""
+    head = ["FUNCTION", "HANDLER", "MEMORY", "TIMEOUT", "RESERVED", "ENVIRONMENTS", "INVOKED",
+            "ERRORS", "THROTTLES", "P50", "P95"]  # fmt: skip
+    rows = [_row(function) for function in functions]
+    if not rows:
+        return "there is no function"
+    used = [n for n in range(len(head)) if any(row[n] not in {None, ""} for row in rows)]
+    return table([head[n] for n in used], [[row[n] for n in used] for row in rows])
+
+
+def _row(function: Mapping[str, Any]) -> list[Any]:
+    environments = Counter(each["state"] for each in function.get("environments", ()))
+    return [
+        function.get("logicalId") or function["name"],
+        function.get("handler"),
+        f"{function['memoryMb']} MB" if function.get("memoryMb") else None,
+        f"{function['timeoutSeconds']:g} s" if function.get("timeoutSeconds") else None,
+        (function.get("concurrency") or {}).get("reserved"),
+        ", ".join(f"{count} {state}" for state, count in sorted(environments.items())),
+        function.get("invocations"),
+        function.get("errors"),
+        function.get("throttles"),
+        milliseconds(function.get("p50Ms")),
+        milliseconds(function.get("p95Ms")),
+    ]

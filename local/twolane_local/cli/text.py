@@ -1,0 +1,99 @@
+"""What goes to a terminal: tables, times, and text that others wrote, made safe to print."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+#: Control characters, but for tab and newline: a message's text must not move a cursor, retitle a
+#: window or answer for the user. C1 (0x80-0x9f) holds an escape's one-character forms; the last
+#: ranges are those that turn the direction of writing, and so what a reader believes to see.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as ``\\x1b`` and the like."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def one_line(text: str, width: int | None = None) -> str:
+    """Printable, without line breaks, cut with ``…`` at ``width`` columns."""
+    flat = " ".join(printable(text).split())
+    return flat if width is None or columns(flat) <= width else _cut(flat, width - 1) + "…"
+
+
+def columns(text: str) -> int:
+    """How many columns a terminal takes for it: East Asian wide characters take two."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(each) in {"W", "F"} for each in text)
+    return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)
+
+
+def _cut(text: str, width: int) -> str:
+    while columns(text) > width:
+        text = text[:-1]
+    return text
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[int] = ()) -> str:
+    """Columns as wide as what is in them, two spaces between; ``right`` ones end flush.
+
+    ``None`` is shown as nothing. The last column is not padded.
+    """
+    cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(head, *cells, strict=True)]
+    flush = frozenset(right)
+
+    def line(row: Sequence[str]) -> str:
+        padded = []
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - columns(cell))
+            padded.append(space + cell if number in flush else cell + space)
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(head), *map(line, cells)])
+
+
+def milliseconds(value: float | None) -> str:
+    """``12 ms``, ``1.3 s``, ``4 min 5 s``."""
+    if value is None:
+        return ""
+    if value < 1000:
+        return f"{value:.0f} ms"
+    return f"{value / 1000:.1f} s" if value < 60_000 else seconds(value / 1000)
+
+
+def seconds(value: float | None) -> str:
+    """``41 s``, ``4 min 5 s``, ``2 h 3 min``, ``3 d 4 h``: the two largest parts."""
+    if value is None:
+        return ""
+    rest = max(0, round(value))
+    parts: list[str] = []
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, rest = divmod(rest, size)
+        if count or (name == "s" and not parts):
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    print(text, file=stream or sys.stdout)
+
+
+def say_json(value: Any) -> None:
+    """One line for scripts, indented for a person who looks at it."""
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def red(text: str, stream: TextIO) -> str:
+    """Red on a terminal, unless https://no-color.org is asked for."""
+    coloured = stream.isatty() and not os.environ.get("NO_COLOR")
+    return f"\x1b[31m{text}\x1b[0m" if coloured else text

@@ -1,0 +1,69 @@
+"""The whole command line as one parser, and the help that fits a screen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.cli.commands import COMMANDS, GROUPS
+from twolane_local.cli.flags import SETS
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_USAGE = "twolane [-h] [--version] COMMAND …"
+_FOOTER = "`twolane COMMAND --help`: flags and examples. --stack NAME: a deployed stack."
+
+
+class _Top(argparse.ArgumentParser):
+    """argparse's own list of commands would not fit on 24 lines."""
+
+    def format_help(self) -> str:
+        width = max(map(len, COMMANDS))
+        lines = [f"usage: {_USAGE}", "", "FastAPI and Celery on AWS Lambda, locally."]
+        for group, commands in GROUPS.items():
+            for number, (name, text) in enumerate(commands.items()):
+                head = group if number == 0 else ""
+                lines.append(f"{head:<6} {name:<{width}}  {text}")
+        return "\n".join([*lines, _FOOTER, ""])
+
+
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line; with ``only`` the flags of that command alone, which is faster."""
+    top = _Top(prog="twolane", usage=_USAGE)
+    top.add_argument("--version", action="version", version=f"twolane {version('twolane')}")
+    commands = top.add_subparsers(
+        dest="command",
+        required=True,
+        metavar="COMMAND",
+        title="commands",
+        parser_class=argparse.ArgumentParser,
+    )
+    for name, text in COMMANDS.items():
+        if only in COMMANDS and name != only:
+            commands.add_parser(name)
+            continue
+        module = command_module(name)
+        flags: Any = getattr(module, "FLAGS", ("template", "emulator"))
+        command = commands.add_parser(
+            name,
+            parents=[SETS[each]() for each in flags],
+            help=text,
+            description=text,
+            epilog=_examples(module),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(command)
+    return top
+
+
+def command_module(name: str) -> ModuleType:
+    """What runs the command of that name."""
+    return importlib.import_module(f"twolane_local.cli.{name}")
+
+
+def _examples(module: ModuleType) -> str | None:
+    lines = [f"  {line}" for line in getattr(module, "EXAMPLES", ())]
+    return "\n".join(["examples:", *lines]) if lines else None

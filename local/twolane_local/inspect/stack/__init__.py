@@ -1,0 +1,1 @@
+"""A deployed stack, read through boto3."""

@@ -1,0 +1,136 @@
+"""A stack's log lines, searched by id, read back from a time, or followed.
+
+https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.inspect.stack import lines
+from twolane_local.inspect.stack.account import asked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from twolane_local.inspect.stack.account import Account
+    from twolane_local.inspect.stack.lines import Line
+    from twolane_local.journal import Event
+
+#: How often a follower asks, in seconds. CloudWatch shows a line some seconds after it was written,
+#: and not in order, so that it asks again for the last ones.
+LOOK_S = 3.0
+_OVERLAP_S = 30.0
+#: A pattern may have 1,024 characters, an id has 36 and its quotes.
+_IDS_AT_ONCE = 20
+#: From a request to its tasks, to what those publish …: so many steps are followed.
+_STEPS = 4
+
+
+class StackLogs:
+    """``groups`` are the log groups by function; ``now`` in seconds since the epoch."""
+
+    def __init__(
+        self,
+        account: Account,
+        groups: Mapping[str, str],
+        *,
+        now: Callable[[], float] = time.time,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._logs = account.client("logs")
+        self._groups = groups
+        self._now, self._wait = now, wait
+
+    def since(self, start: float, *, function: str | None = None, text: str = "") -> list[Event]:
+        """What was logged from then on, by one function or all; ``text`` narrows it at AWS."""
+        pattern = f'"{text}"' if text and '"' not in text else ""
+        return lines.events(self._lines(start, pattern=pattern, function=function))
+
+    def about(self, identifier: str, *, start: float) -> list[Event]:
+        """All that belongs to a request, task or message: its lines, and those of the ids on them.
+
+        A worker's line names the request that its task comes from, so that a few steps lead from
+        any of them to all.
+        """
+        found: dict[str, Line] = {}
+        asked_for: set[str] = set()
+        ids = {identifier}
+        for _ in range(_STEPS):
+            fresh = ids - asked_for
+            if not fresh:
+                break
+            asked_for |= fresh
+            found |= {line.id: line for line in self._with(fresh, start)}
+            ids |= _related(lines.events(found.values()))
+        # Of the invocations that ran the tasks only the frames: the rest is of other requests.
+        ran_in = {event.request_id for event in lines.events(found.values()) if event.request_id}
+        for line in self._with(ran_in - asked_for, start):
+            if any(event.kind.startswith("invocation.") for event in lines.events([line])):
+                found[line.id] = line
+        return lines.events(found.values())
+
+    def _with(self, ids: set[str], start: float) -> Iterator[Line]:
+        """The lines on which one of the ids stands."""
+        ordered = sorted(ids)
+        for begin in range(0, len(ordered), _IDS_AT_ONCE):
+            some = ordered[begin : begin + _IDS_AT_ONCE]
+            for line in self._lines(start, pattern=" ".join(f'?"{each}"' for each in some)):
+                if any(each in line.text for each in some):
+                    yield line
+
+    def follow(self, *, function: str | None = None) -> Iterator[Event]:
+        """Each line once, as it comes to be seen."""
+        return self._follow(self._now(), function)
+
+    def _follow(self, begun: float, function: str | None) -> Iterator[Event]:
+        seen: dict[str, float] = {}
+        while True:
+            start = max(begun, self._now() - _OVERLAP_S)
+            fresh = [line for line in self._lines(start, function=function) if line.id not in seen]
+            yield from lines.events(fresh)
+            seen |= {line.id: line.at for line in fresh}
+            seen = {each: at for each, at in seen.items() if at >= start}
+            self._wait(LOOK_S)
+
+    def _lines(
+        self, start: float, *, pattern: str = "", function: str | None = None
+    ) -> Iterable[Line]:
+        more: dict[str, Any] = {"filterPattern": pattern} if pattern else {}
+        for name, group in self._groups.items():
+            if function is not None and name != function:
+                continue
+            with asked(f"logs of {name}"):
+                yield from self._group(name, group, start, more)
+
+    def _group(
+        self, name: str, group: str, start: float, more: Mapping[str, Any]
+    ) -> Iterator[Line]:
+        pages = self._logs.get_paginator("filter_log_events").paginate(
+            logGroupName=group, startTime=int(start * 1000), **more
+        )
+        try:
+            for page in pages:
+                for each in page["events"]:
+                    yield lines.Line(
+                        each["timestamp"] / 1000, name, each["message"], each.get("eventId", "")
+                    )
+        except self._logs.exceptions.ResourceNotFoundException:
+            return  # the function has not run yet: Lambda makes its group at the first line
+
+
+def _related(events: Iterable[Event]) -> set[str]:
+    """The ids by which the events belong to others.
+
+    The request id on a worker's line is its batch's, which runs other requests' tasks too.
+    """
+    found: set[str] = set()
+    for event in events:
+        origin = event.data.get("originRequestId")
+        worker = origin is not None or (
+            event.kind.startswith("task.") and event.kind != "task.published"
+        )
+        named = [event.task_id, origin, None if worker else event.request_id]
+        found |= {str(each) for each in named if each}
+    return found
