@@ -50,7 +50,7 @@ class Bill:
 
 def bill(work: Work, rates: Rates) -> Bill:
     """The work's share of a month at that rate; runs per request are the journal's."""
-    started = max(work.inline.runs, work.published)
+    started = work.inline.runs + work.published
     runs = rates.requests * (started / work.requests if work.requests else 1.0)
     inline_ms, deferred_ms = work.inline.mean_ms, work.deferred.mean_ms
     # What was only measured in one lane takes as long in the other.

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twolane_local.advise import Lane, Work
+from twolane_local.advise.rates import of_template
+from twolane_local.lint.subject import read
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).parents[3]
+TEMPLATE = """\
+Resources:
+  Api:
+    Type: AWS::Lambda::Function
+    Properties: {Handler: a.b, Runtime: python3.13, MemorySize: 512}
+  Worker:
+    Type: AWS::Lambda::Function
+    Properties: {Handler: a.b, Runtime: python3.13, Architectures: [arm64]}
+  Orders: {Type: AWS::SQS::Queue, Properties: {FifoQueue: true}}
+  Mapping:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties: {FunctionName: !Ref Worker, EventSourceArn: !GetAtt Orders.Arn}
+"""
+WORK = [Work("mail", inline=Lane("Api"), deferred=Lane("Worker"))]
+
+
+def test_what_the_template_says_of_the_measured_functions(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE)
+    rates = of_template(read(path, {}), WORK, requests=5)
+    assert (rates.requests, rates.api_memory_mb, rates.worker_memory_mb) == (5, 512, 128)
+    assert (rates.architecture, rates.fifo, rates.dynamodb) == ("arm64", True, False)
+
+
+def test_our_own_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names = [Work("x", inline=Lane("ApiFunction"), deferred=Lane("WorkerFunction"))]
+    rates = of_template(read(Path("template.yaml"), {}), names, requests=1)
+    assert (rates.architecture, rates.fifo, rates.dynamodb) == ("x86_64", False, True)
+    assert rates.api_memory_mb >= 512
