@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,17 @@ from twolane_local.environments.fork_launcher import ForkLauncher
 from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.process import SpawnLauncher
+from twolane_local.environments.report import import_problem
 from twolane_local.errors import HandlerImportError, LocalError
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.gateway.gateways import Gateways
 from twolane_local.journal import Journal
 from twolane_local.mapping.registry import Mappings
 from twolane_local.options import Addresses, Options
-from twolane_local.queues.core import QueueService
 from twolane_local.queues.persistence import QueueLog
 from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
@@ -38,10 +41,11 @@ from twolane_local.watch import stamps, watch
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable
     from pathlib import Path
 
     from twolane_local.clock import Clock
+    from twolane_local.console.server import Console
     from twolane_local.environments import Environment, Owner
     from twolane_local.environments.process import Launcher
     from twolane_local.model import FunctionSpec, Stack
@@ -63,9 +67,11 @@ class Emulator:
         self.options = options
         self.clock: Clock = clock or SystemClock()
         self.journal = Journal(self.clock)
-        self.queues = QueueService(self.clock, self.journal)
-        self.mappings = Mappings()
-        self.book = ScheduleBook()
+        self.faults = Faults(self.journal, self.clock)
+        self.queues = FaultyQueues(self.clock, self.journal)
+        self.queues.faults = self.faults
+        self.console: Console | None = None
+        self.mappings, self.book = Mappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = _launcher(options)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -105,6 +111,7 @@ class Emulator:
         self.functions = Functions(
             self.stack.functions, self._environment, self.journal, maximum=most
         )
+        self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
         await self._serve_aws(listener)
@@ -113,7 +120,9 @@ class Emulator:
         if self.options.warm:
             await self._warm()
         await self._apply()
-        self._asynchronous.resume()
+        self.invocations.resume()
+        if self.options.console:
+            await self._serve_console()
         if self.options.reload:
             self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
 
@@ -175,7 +184,7 @@ class Emulator:
         raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
 
     async def _apply(self) -> None:
-        await self._gateways.apply(self.stack, self.functions, self.clock, self.journal)
+        await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal)
         if self.options.sources:
             await self._sources.apply(self.stack)
 
@@ -210,8 +219,8 @@ class Emulator:
     # Servers and sources.
 
     async def _serve_aws(self, listener: socket.socket) -> None:
-        asynchronous = self._asynchronous = AsyncInvocations(
-            self.functions,
+        asynchronous = self.invocations = AsyncInvocations(
+            self._invoker,
             self.functions.specs,
             self.queues,
             self.clock,
@@ -234,8 +243,8 @@ class Emulator:
         self._stopping.push_async_callback(server.stop)
         self._sources = Sources(
             self.queues,
-            self.functions,
-            asynchronous,
+            self._invoker,
+            FaultyTicks(asynchronous, self.faults, asyncio.get_running_loop().call_later),
             self.clock,
             self.journal,
             mappings=self.mappings,
@@ -243,6 +252,13 @@ class Emulator:
             failed=self._fail,
         )
         self._stopping.push_async_callback(self._sources.stop)
+
+    async def _serve_console(self) -> None:
+        from twolane_local.console.attach import attach
+
+        self.console = attach(self)
+        self._stopping.push_async_callback(self.console.stop)
+        await self.console.start()
 
     @property
     def addresses(self) -> Addresses:
@@ -254,6 +270,7 @@ class Emulator:
             store=self._store.url,
             store_kind=self._store.kind,
             queues={spec.name: f"{account}/{spec.name}" for spec in self.stack.queues},
+            console=self.console.url if self.console is not None else None,
         )
 
     # Changes while it runs.
@@ -277,6 +294,8 @@ class Emulator:
             return
         if isinstance(self._launcher, ForkLauncher):
             self._launcher.forget()
+        if self.console is not None:
+            await self.console.parts.application.forget()
 
         def stale(spec: FunctionSpec) -> bool:
             folders = (spec.code_dir, *spec.layer_dirs)
@@ -329,16 +348,3 @@ def _launcher(options: Options) -> Launcher:
     if sys.platform == "linux" and not options.real_cold_starts:
         return ForkLauncher()
     return SpawnLauncher(stock=options.real_cold_starts)
-
-
-def import_problem(spec: FunctionSpec, failure: bytes) -> str:
-    """One line on a function whose init failed."""
-    try:
-        value: Mapping[str, Any] = json.loads(failure)
-    except ValueError:
-        value = {}
-    reason = f"{value.get('errorType', 'Error')}: {value.get('errorMessage', '')}"
-    return (
-        f"{spec.logical_id}: handler {spec.handler} in {spec.code_dir} does not load: {reason} "
-        "(its own output is above); correct it and start again"
-    )

@@ -28,6 +28,8 @@ class Options:
     warm: bool = True  # an environment of each function at the start
     reload: bool = False
     persist: Path | None = None
+    console: bool = False
+    console_port: int = 0
     real_cold_starts: bool = False  # no fork server: each environment imports everything itself
 
 
@@ -40,3 +42,4 @@ class Addresses:
     store: str
     store_kind: str
     queues: Mapping[str, str]
+    console: str | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from twolane_local.errors import PortInUseError
+from twolane_local.http_protocol import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,8 @@ def bind(port: int, flag: str) -> socket.socket:
 
     Raises ``PortInUseError`` naming ``flag``, by which the user can choose another.
     """
-    listener = socket.socket()
+    # asyncio sends without delay only on sockets that say that they are TCP's.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
@@ -74,7 +76,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -11,7 +11,6 @@ from twolane_local.schedules.source import ScheduleSource
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from twolane_local.async_invoke import AsyncInvocations
     from twolane_local.clock import Clock
     from twolane_local.invoke import Invoker
     from twolane_local.journal import Journal
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from twolane_local.model import QueueMappingSpec, ScheduleSpec, Stack
     from twolane_local.queues.core import QueueService
     from twolane_local.schedules.book import ScheduleBook
+    from twolane_local.schedules.targets import Invocations
 
 
 class Sources:
@@ -28,7 +28,7 @@ class Sources:
         self,
         queues: QueueService,
         invoker: Invoker,
-        asynchronous: AsyncInvocations,
+        asynchronous: Invocations,
         clock: Clock,
         journal: Journal,
         *,

@@ -89,16 +89,21 @@ def values(value: Any, name: str = "") -> Any:
 
 
 def hidden_envelope(value: Mapping[str, Any]) -> bool:
-    """Whether this is a Celery message whose publisher hides its arguments."""
-    told = value.get("headers")
-    if not isinstance(told, dict) or "argsrepr" not in told or "body" not in value:
+    """Whether this is a Celery message whose own body must not be shown."""
+    if not isinstance(value.get("headers"), dict) or "properties" not in value:
         return False
     return hidden_task(json.dumps(value))
 
 
 def hidden_task(body: str) -> bool:
-    """Whether an SQS body is a task whose publisher hides its arguments."""
-    return decode(body).hidden
+    """Whether an SQS body is a task whose publisher hides its arguments, or with secrets in them.
+
+    The arguments may be in base64, in which nothing can be left out.
+    """
+    task = decode(body)
+    kwargs = dict(task.kwargs or {})
+    args = list(task.args or ())
+    return task.hidden or values(kwargs) != kwargs or values(args) != args
 
 
 def event(step: Event, *, content: bool = False) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def last_failure(story: Story, message_id: str) -> str:
     for event in reversed(story.messages.get(message_id, ())):
         kind = event.data.get("errorType")
         if event.kind in ("task.failed", "task.rejected", "task.returned", "task.retried"):
+            kind = retry_cause(story, event.task_id) if kind == "Retry" else kind
             how = f"failed with {kind}" if kind else str(event.data.get("message", "failed"))
             return f", since {event.function or 'the worker'} {how}"
     for events in story.requests.values():
@@ -45,6 +46,17 @@ def last_failure(story: Story, message_id: str) -> str:
         batch = next((e for e in events if e.kind == "batch.invoked"), None)
         if batch is not None and message_id in batch.data["messageIds"]:
             return f", since {batch.function} failed with {_error_type(responded)}"
+    return ""
+
+
+def retry_cause(story: Story, task_id: str | None) -> str:
+    """Why Celery tries a task again, in its own words: ``Retry in 1s: ValueError('…')``."""
+    for event in reversed(story.tasks.get(task_id or "", ())):
+        said = str(event.data.get("message", ""))
+        if event.kind == "log" and event.data.get("logger") == "celery.app.trace":
+            _, found, cause = said.partition("retry: Retry in ")
+            if found:
+                return cause.partition(": ")[2]
     return ""
 
 
@@ -120,7 +132,7 @@ def _delayed(story: Story, message: MessageState, snapshot: Snapshot) -> Reason:
         ),
         None,
     )
-    kind = retried.data.get("errorType") if retried is not None else None
+    kind = retry_cause(story, retried.task_id) if retried is not None else None
     why = ""
     if retried is not None:
         why = ": it is tried again" + (f" since it failed with {kind}" if kind else "")

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twolane_local.environments import Work
+    from twolane_local.model import FunctionSpec
 
 #: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 TAIL_BYTES = 4096
@@ -145,3 +148,16 @@ def too_large(size: int) -> bytes:
 
 
 _SIGNALS = {9: "killed", 11: "segmentation fault", 6: "aborted", 15: "terminated"}
+
+
+def import_problem(spec: FunctionSpec, failure: bytes) -> str:
+    """One line on a function whose init failed."""
+    try:
+        value: Mapping[str, Any] = json.loads(failure)
+    except ValueError:
+        value = {}
+    reason = f"{value.get('errorType', 'Error')}: {value.get('errorMessage', '')}"
+    return (
+        f"{spec.logical_id}: handler {spec.handler} in {spec.code_dir} does not load: {reason} "
+        "(its own output is above); correct it and start again"
+    )

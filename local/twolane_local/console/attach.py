@@ -1,0 +1,63 @@
+"""The console of an emulator: which of its public parts the control API gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twolane_local import guard
+from twolane_local.console.application import Application
+from twolane_local.console.parts import Parts
+from twolane_local.console.server import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.emulator import Emulator
+    from twolane_local.model import FunctionSpec
+
+
+def attach(emulator: Emulator) -> Console:
+    """The console of a started emulator, to be started and stopped by it."""
+    parts = Parts(
+        journal=emulator.journal,
+        clock=emulator.clock,
+        queues=emulator.queues,
+        mappings=emulator.mappings,
+        functions=emulator.functions,
+        book=emulator.book,
+        invocations=emulator.invocations,
+        application=Application(
+            lambda: likeliest(emulator),
+            lambda spec: guard.function_environment(
+                spec,
+                endpoint_url=emulator.aws_url,
+                allow_real_aws=emulator.options.allow_real_aws,
+            ),
+        ),
+        describe=lambda: description(emulator),
+        faults=emulator.faults,
+    )
+    return Console(parts, port=emulator.options.console_port)
+
+
+def likeliest(emulator: Emulator) -> list[FunctionSpec]:
+    """Functions in the order in which their modules may hold a Celery app: a queue's first."""
+    readers = {mapping.function for mapping in emulator.stack.mappings}
+    return sorted(emulator.stack.functions, key=lambda spec: spec.name not in readers)
+
+
+def description(emulator: Emulator) -> Mapping[str, Any]:
+    """What ``GET /api/status`` says of the emulator as a whole."""
+    options, addresses = emulator.options, emulator.addresses
+    return {
+        "stack": emulator.stack.name,
+        "template": str(options.template.resolve()),
+        "mode": "in-process" if options.in_process else "isolated",
+        "addresses": {
+            "apis": dict(addresses.apis),
+            "aws": addresses.aws,
+            "store": addresses.store,
+            "queues": dict(addresses.queues),
+        },
+        "notes": list(emulator.notes),
+    }

@@ -1,0 +1,68 @@
+"""The journal as a stream of server-sent events, which slows nothing down however much happens.
+
+Nothing subscribes: a few times a second the stream looks at what is new, and sends the newest that
+match. So an emulator under load pays for what is shown, not for what happens.
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twolane_local.console import redact
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from twolane_local.console.filters import Filter
+    from twolane_local.journal import Event, Journal
+
+#: Seconds between two looks, and the most events in one answer.
+EVERY_S, MOST = 0.25, 200
+#: How many events one look reads: what is beyond went by too fast for anyone.
+LOOK = 2_000
+#: A comment keeps the connection open where nothing happens.
+KEEP_ALIVE_S = 15.0
+
+
+async def stream(
+    journal: Journal, wanted: Filter, after: int, closing: asyncio.Event
+) -> AsyncIterator[bytes]:
+    """Chunks of the stream, until ``closing`` is set."""
+    quiet_s = 0.0
+    yield b": twolane\n\n"
+    while not closing.is_set():
+        last = journal.last
+        if last > after:
+            chunk = _chunk(journal, wanted, after, last)
+            after = last
+            if chunk is not None:
+                quiet_s = 0.0
+                yield chunk
+        quiet_s += EVERY_S
+        if quiet_s >= KEEP_ALIVE_S:
+            quiet_s = 0.0
+            yield b": still here\n\n"
+        try:
+            async with asyncio.timeout(EVERY_S):
+                await closing.wait()
+        except TimeoutError:
+            continue
+
+
+def _chunk(journal: Journal, wanted: Filter, after: int, last: int) -> bytes | None:
+    """One event of the stream, or nothing where nothing matches."""
+    skipped = max(0, last - after - LOOK)
+    found: deque[Event] = deque(maxlen=MOST)
+    for event in journal.since(max(after, last - LOOK)):
+        if wanted.matches(event):
+            skipped += len(found) == MOST
+            found.append(event)
+    if not found and not skipped:
+        return None
+    data = {"events": [redact.event(each) for each in found], "skipped": skipped, "last": last}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
+    return f"id: {last}\ndata: {text}\n\n".encode()

@@ -1,0 +1,135 @@
+"""``/api/journal``, ``/api/requests``, ``/api/trace`` and ``/api/why``: what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from twolane_local.console import redact
+from twolane_local.console.asking import number
+from twolane_local.console.feed import stream
+from twolane_local.console.filters import from_query
+from twolane_local.console.problems import Json, ProblemError
+from twolane_local.console.shown import shown_trace
+from twolane_local.console.state import snapshot
+from twolane_local.console.story import collect, resolve
+from twolane_local.console.summaries import summaries
+from twolane_local.console.trace import trace
+from twolane_local.console.why import why
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from twolane_local.console.filters import Filter
+    from twolane_local.console.parts import Parts
+    from twolane_local.journal import Event
+
+#: The most events in one answer.
+MOST = 2_000
+
+
+class JournalRoutes:
+    """Long readings of the journal run on a thread: the emulator goes on meanwhile."""
+
+    def __init__(self, parts: Parts, closing: asyncio.Event) -> None:
+        self._parts = parts
+        self._closing = closing
+        self.routes = [
+            Route("/journal", self.journal),
+            Route("/journal/stream", self.stream),
+            Route("/journal/{seq:int}", self.event),
+            Route("/requests", self.requests),
+            Route("/trace/{id}", self.trace),
+            Route("/why/{id}", self.why),
+        ]
+
+    async def journal(self, request: Request) -> Response:
+        """Events that match; with ``after`` the first of them, without the latest."""
+        query = request.query_params
+        limit = number(query, "limit", 200, MOST)
+        events = tuple(self._parts.journal)
+        page, more = await asyncio.to_thread(
+            _page, events, from_query(query), number(query, "after", -1),
+            number(query, "before", 0), limit,
+        )  # fmt: skip
+        content = query.get("content") == "1"
+        return Json(
+            {
+                "events": [redact.event(event, content=content) for event in page],
+                "first": events[0].seq if events else 0,
+                "last": self._parts.journal.last,
+                "more": more,
+            }
+        )
+
+    async def event(self, request: Request) -> Response:
+        """One event with all that it holds."""
+        seq: int = request.path_params["seq"]
+        found = next(islice(self._parts.journal.since(seq - 1), 1), None)
+        if found is None or found.seq != seq:
+            raise ProblemError(404, f"the journal does not hold event {seq}")
+        return Json(redact.event(found, content=True))
+
+    async def stream(self, request: Request) -> Response:
+        """Server-sent events from now on, or after ``after`` or ``Last-Event-ID``."""
+        query = request.query_params
+        again = request.headers.get("last-event-id", "")
+        after = number(query, "after", self._parts.journal.last)
+        after = int(again) if again.isdigit() else after
+        chunks = stream(self._parts.journal, from_query(query), after, self._closing)
+        return StreamingResponse(
+            chunks, media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    async def requests(self, request: Request) -> Response:
+        """The latest requests, ticks and direct invocations."""
+        query = request.query_params
+        found = await asyncio.to_thread(
+            summaries, tuple(self._parts.journal), from_query(query),
+            limit=number(query, "limit", 50, 500), before=number(query, "before", 0),
+        )  # fmt: skip
+        return Json({"requests": [each.as_dict() for each in found]})
+
+    async def trace(self, request: Request) -> Response:
+        """The waterfall of an id."""
+        journal, now = self._parts.journal, self._parts.clock.time()
+        identity = request.path_params["id"]
+        found = await asyncio.to_thread(trace, tuple(journal), identity, now=now)
+        return Json(await asyncio.to_thread(shown_trace, found))
+
+    async def why(self, request: Request) -> Response:
+        """Why an id does not move."""
+        parts, identity = self._parts, request.path_params["id"]
+        events = tuple(parts.journal)
+        messages = await asyncio.to_thread(_messages, events, identity)
+        now = snapshot(
+            parts.queues, parts.mappings, parts.functions, messages=messages,
+            paused=bool(getattr(parts.clock, "paused", False)),
+        )  # fmt: skip
+        answer = await asyncio.to_thread(why, events, identity, now)
+        return Json(answer.as_dict())
+
+
+def _messages(events: tuple[Event, ...], identity: str) -> list[str]:
+    whole, _ = resolve(events, identity)
+    return list(collect(events, whole).messages)
+
+
+def _page(
+    events: tuple[Event, ...], wanted: Filter, after: int, before: int, limit: int
+) -> tuple[list[Any], bool]:
+    """Oldest first: the first after ``after``, or the last of all (before ``before``)."""
+    forward = after >= 0
+    found: list[Event] = []
+    for event in events if forward else reversed(events):
+        if (forward and event.seq <= after) or (before and event.seq >= before):
+            continue
+        if wanted.matches(event):
+            if len(found) == limit:
+                return (found if forward else found[::-1]), True
+            found.append(event)
+    return (found if forward else found[::-1]), False

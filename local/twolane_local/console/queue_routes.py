@@ -1,0 +1,207 @@
+"""``/api/queues``: what lies on them, and what a person does about it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+from twolane_local.console.asking import body_of, field, needed, number, texts
+from twolane_local.console.problems import Json, ProblemError
+from twolane_local.console.shown import shown_message
+from twolane_local.console.state import message_state, messages_of, queue_states
+from twolane_local.console.task_spans import error_of
+from twolane_local.console.throughput import LOOK, STEP_S, STEPS, empty, throughput
+from twolane_local.queues.core import NewMessage
+from twolane_local.queues.errors import SqsError
+from twolane_local.queues.message import AttributeValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from twolane_local.console.parts import Parts
+    from twolane_local.queues.queue import Queue
+
+#: Of a message's body in a list.
+_LISTED = 2_000
+#: How many messages one redrive moves: a person waits for the answer.
+_REDRIVEN = 10_000
+
+
+class QueueRoutes:
+    """All of them look without receiving: a receive count is the workers' alone."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        base = "/queues/{name}"
+        self.routes = [
+            Route("/queues", self.queues),
+            Route(f"{base}/messages", self.messages),
+            Route(base + "/messages/{id}", self.message),
+            Route(f"{base}/send", self.send, methods=["POST"]),
+            Route(f"{base}/purge", self.purge, methods=["POST"]),
+            Route(f"{base}/delete", self.delete, methods=["POST"]),
+            Route(f"{base}/redrive", self.redrive, methods=["POST"]),
+        ]
+
+    async def queues(self, _: Request) -> Response:
+        """Every queue with its counts and plots."""
+        parts, now = self._parts, self._parts.clock.time()
+        plots = throughput(islice(reversed(tuple(parts.journal)), LOOK), now)
+        begin = (now // STEP_S + 1) * STEP_S - STEP_S * STEPS
+        urls: Mapping[str, str] = parts.describe()["addresses"]["queues"]
+        return Json(
+            {
+                "queues": [
+                    {
+                        **state.as_dict(),
+                        "url": urls.get(name),
+                        "throughput": plots.get(name) or empty(begin),
+                    }
+                    for name, state in queue_states(parts.queues, parts.mappings).items()
+                ],
+                "now": now,
+            }
+        )
+
+    def _queue(self, request: Request) -> Queue:
+        name, queues = request.path_params["name"], self._parts.queues
+        if name not in queues.names():
+            names = ", ".join(queues.names()) or "none"
+            raise ProblemError(404, f"there is no queue named {name!r}; there are: {names}")
+        return queues.settled(name)
+
+    async def messages(self, request: Request) -> Response:
+        """Messages in the order of sending."""
+        query, queue = request.query_params, self._queue(request)
+        found, more = messages_of(
+            self._parts.queues, queue.name, state=query.get("state", ""),
+            after=number(query, "after", 0), limit=number(query, "limit", 100, 1_000),
+        )  # fmt: skip
+        errors = self._errors({each.id for each in found})
+        shown = [shown_message(each, errors.get(each.id), cut=_LISTED) for each in found]
+        return Json({"messages": shown, "more": more, "now": self._parts.clock.time()})
+
+    async def message(self, request: Request) -> Response:
+        """One message, whole."""
+        queue, identity = self._queue(request), request.path_params["id"]
+        entry = queue.entry(identity)
+        if entry is None:
+            raise ProblemError(404, f"{queue.name} holds no message {identity}")
+        errors = self._errors({identity})
+        return Json(shown_message(message_state(queue, entry), errors.get(identity)))
+
+    def _errors(self, messages: set[str]) -> dict[str, dict[str, Any]]:
+        """What the last attempt of each message ended by, as far back as the journal is read."""
+        ends: dict[str, Any] = {}
+        traces: dict[tuple[str | None, str | None], Any] = {}
+        for event in islice(reversed(tuple(self._parts.journal)), LOOK):
+            if event.kind == "log" and event.data.get("stackTrace"):
+                traces.setdefault((event.request_id, event.task_id), event)
+            elif event.kind in ("task.failed", "task.rejected") and event.message_id in messages:
+                ends.setdefault(event.message_id or "", event)
+        found = {}
+        for identity, event in ends.items():
+            trace = traces.get((event.request_id, event.task_id))
+            found[identity] = error_of(event, [trace] if trace is not None else []) or {
+                "type": event.data.get("errorType"), "message": event.data.get("message"),
+                "traceback": "", "at": event.at,
+            }  # fmt: skip
+        return found
+
+    async def send(self, request: Request) -> Response:
+        """Put a message on the queue, as SendMessage does."""
+        queue, body = self._queue(request), await body_of(request)
+        new = NewMessage(
+            needed(body, "body", str),
+            delay_s=field(body, "delaySeconds", int),
+            attributes=_attributes(field(body, "messageAttributes", dict, {})),
+            group_id=field(body, "groupId", str),
+            deduplication_id=field(body, "deduplicationId", str),
+        )
+        if queue.fifo and new.group_id is None:
+            raise ProblemError(400, f"{queue.name} is a FIFO queue: 'groupId' is missing")
+        return Json({"messageId": self._parts.queues.send(queue.name, new).id}, 201)
+
+    async def purge(self, request: Request) -> Response:
+        """Remove every message."""
+        return Json({"purged": self._parts.queues.purge(self._queue(request).name)})
+
+    async def delete(self, request: Request) -> Response:
+        """Remove some messages, whatever their state."""
+        queue, body = self._queue(request), await body_of(request)
+        wanted = texts(body, "messageIds")
+        if not wanted:
+            raise ProblemError(400, "'messageIds' is missing or empty")
+        gone = [each for each in wanted if self._parts.queues.delete_by_id(queue.name, each)]
+        return Json({"deleted": gone, "missing": [each for each in wanted if each not in gone]})
+
+    async def redrive(self, request: Request) -> Response:
+        """Move messages back to where they came from, or elsewhere; edited if that is wanted."""
+        queue, body = self._queue(request), await body_of(request)
+        bodies = self._edited(
+            queue, field(body, "bodies", dict, {}), field(body, "edits", dict, {})
+        )
+        wanted, to = texts(body, "messageIds"), field(body, "to", str)
+        if to is not None and to not in self._parts.queues.names():
+            raise ProblemError(404, f"there is no queue named {to!r} to move messages to")
+        if wanted is None:
+            visible, _ = messages_of(
+                self._parts.queues, queue.name, state="visible", limit=_REDRIVEN
+            )
+            wanted = [each.id for each in visible]
+        moved, failed = [], []
+        for identity in wanted:
+            try:
+                message = self._parts.queues.redrive_one(
+                    queue.name, to, message_id=identity, body=bodies.get(identity)
+                )
+            except SqsError as error:
+                failed.append({"messageId": identity, "why": error.message})
+                continue
+            if message is None:
+                failed.append({"messageId": identity, "why": f"it is not on {queue.name}"})
+                continue
+            where = to or (queue_of(message.dead_letter_source) or self._where(message.id))
+            moved.append({"messageId": identity, "newMessageId": message.id, "queue": where})
+        return Json({"redriven": moved, "failed": failed})
+
+    def _edited(
+        self, queue: Queue, bodies: dict[str, Any], edits: dict[str, Any]
+    ) -> dict[str, str]:
+        """The new bodies: whole ones, and those of tasks with other arguments."""
+        from twolane_local.inspect.decoding import edited
+
+        found = {identity: str(text) for identity, text in bodies.items()}
+        for identity, change in edits.items():
+            entry = queue.entry(identity)
+            if entry is None or not isinstance(change, dict):
+                raise ProblemError(400, f"'edits' names {identity!r}, which cannot be edited")
+            found[identity] = edited(
+                entry.message.body, args=field(change, "args", list),
+                kwargs=field(change, "kwargs", dict),
+            )  # fmt: skip
+        return found
+
+    def _where(self, message_id: str) -> str | None:
+        queues = self._parts.queues
+        names = queues.names()
+        return next((n for n in names if queues.get(n).entry(message_id) is not None), None)
+
+
+def queue_of(arn: str | None) -> str | None:
+    """The name in a queue's ARN."""
+    return arn.rpartition(":")[2] if arn is not None else None
+
+
+def _attributes(given: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    found = {}
+    for name, value in given.items():
+        if not isinstance(value, dict) or not isinstance(value.get("StringValue"), str):
+            raise ProblemError(400, f"messageAttributes.{name} is no {{DataType, StringValue}}")
+        found[name] = AttributeValue(str(value.get("DataType", "String")), value["StringValue"])
+    return found

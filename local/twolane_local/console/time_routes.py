@@ -1,0 +1,134 @@
+"""``/api/clock`` and ``/api/faults``: moving time, and making things go wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+from twolane_local.console.asking import body_of, field, needed
+from twolane_local.console.problems import Json, ProblemError
+from twolane_local.console.stepped_clock import SteppedClock
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from twolane_local.console.parts import Parts
+
+#: A leap is a day at most: schedules make up for what they missed by one invocation each.
+MOST_S = 86_400.0
+_WAITING = 20
+
+
+class TimeRoutes:
+    """The clock can be moved where functions run in this process; elsewhere it is the system's."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.routes = [
+            Route("/clock", self.clock),
+            Route("/clock", self.move, methods=["POST"]),
+            Route("/faults", self.faults),
+            Route("/faults", self.inject, methods=["POST"]),
+            Route("/faults/clear", self.clear, methods=["POST"]),
+        ]
+
+    async def clock(self, _: Request) -> Response:
+        """Where it stands, and who waits for what."""
+        return Json(clock_state(self._parts))
+
+    async def move(self, request: Request) -> Response:
+        """Pause, resume, step or advance."""
+        body, clock = await body_of(request), self._parts.clock
+        if not isinstance(clock, SteppedClock):
+            raise ProblemError(409, _REASON)
+        action = needed(body, "action", str)
+        match action:
+            case "pause":
+                clock.pause()
+                text = "the clock was paused"
+            case "resume":
+                clock.resume()
+                text = "the clock runs on"
+            case "step":
+                text = f"the clock was stepped by {clock.step():.3g} s"
+            case "advance":
+                seconds = float(needed(body, "seconds", (int, float)))
+                if not 0 < seconds <= MOST_S:
+                    raise ProblemError(400, f"'seconds' must be above 0 and at most {MOST_S:.0f}")
+                clock.advance(seconds)
+                text = f"the clock was advanced by {seconds:g} s"
+            case _:
+                raise ProblemError(
+                    400, f"'action' is {action!r}; it is one of pause, resume, step, advance"
+                )
+        self._parts.journal.record("clock.moved", action=action, text=text)
+        return Json(clock_state(self._parts))
+
+    async def faults(self, _: Request) -> Response:
+        """What can be made to go wrong here, and what is armed."""
+        from twolane_local.faults.catalogue import CATALOGUE
+        from twolane_local.faults.kinds import EMULATOR
+
+        faults = self._parts.faults
+        kinds = [kind.as_dict() for kind in CATALOGUE.values() if EMULATOR in kind.where]
+        return Json(
+            {
+                "catalogue": kinds if faults is not None else [],
+                "active": faults.active() if faults is not None else [],
+            }
+        )
+
+    async def inject(self, request: Request) -> Response:
+        """Arm one."""
+        from twolane_local.faults.catalogue import CATALOGUE
+        from twolane_local.faults.kinds import EMULATOR
+
+        body, faults = await body_of(request), self._parts.faults
+        name = needed(body, "name", str)
+        kind = CATALOGUE.get(name)
+        if faults is None or kind is None or EMULATOR not in kind.where:
+            here = ", ".join(k.name for k in CATALOGUE.values() if EMULATOR in k.where)
+            raise ProblemError(404, f"no fault named {name!r} can be made here; there are: {here}")
+        parameters: dict[str, Any] = field(body, "parameters", dict, {})
+        _check(parameters, {each.name: each.default for each in kind.parameters}, name)
+        identity = faults.inject(name, seed=field(body, "seed", int, 0), **parameters)
+        return Json({"id": identity}, 201)
+
+    async def clear(self, request: Request) -> Response:
+        """Disarm one, or all."""
+        body, faults = await body_of(request), self._parts.faults
+        identity = field(body, "id", str)
+        return Json({"cleared": faults.clear(identity) if faults is not None else 0})
+
+
+def _check(given: dict[str, Any], known: dict[str, Any], fault: str) -> None:
+    """The kinds of what is given: a seam must not meet a text where it takes a number."""
+    for name, value in given.items():
+        if name not in known:
+            raise ProblemError(400, f"{fault} has no parameter {name!r}; it has {', '.join(known)}")
+        number = isinstance(known[name], (int, float))
+        good = isinstance(value, (int, float)) if number else isinstance(value, str)
+        if not good or isinstance(value, bool):
+            raise ProblemError(
+                400, f"{name!r} of {fault} must be a {'number' if number else 'text'}"
+            )
+
+
+_REASON = (
+    "the clock can be moved only where functions run in this process: start with "
+    "`twolane up --in-process`"
+)
+
+
+def clock_state(parts: Parts) -> dict[str, Any]:
+    """As the control API answers."""
+    clock = parts.clock
+    now = clock.time()
+    if not isinstance(clock, SteppedClock):
+        return {"now": now, "offset": 0.0, "paused": False, "canMove": False, "reason": _REASON,
+                "waiting": []}  # fmt: skip
+    waiting = [{"at": at, "inSeconds": round(at - now, 3)} for at in clock.waiting[:_WAITING]]
+    return {"now": now, "offset": round(clock.offset, 3), "paused": clock.paused, "canMove": True,
+            "reason": None, "waiting": waiting}  # fmt: skip
