@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
 from twolane_local.template import yaml as template_yaml
-from twolane_local.template.nested import flatten
+from twolane_local.template.nested import flatten, is_stand_in
 from twolane_local.template.values import REGION, Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def load(
         everything,
         conditions=conditions,
         mappings=mappings,
-        ref=_no_resource,
-        attribute=_no_resource,
+        ref=_not_yet,
+        attribute=_not_yet,
     ).condition
     resources = {
         name: resource
@@ -127,8 +127,12 @@ def _with_values(
     return result
 
 
-def _no_resource(*_: str) -> Any:
-    raise KeyError
+def _not_yet(*names: str) -> str:
+    """What a resource will be called is open; that it is something is all a condition may ask.
+
+    A nested stack's conditions may compare what its parent gives it, resources' names among that.
+    """
+    return "-".join(names)
 
 
 def _parameters(source: template_yaml.Source, given: Mapping[str, str]) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def _parameters(source: template_yaml.Source, given: Mapping[str, str]) -> dict[
                 f"{source.path}: parameter {name!r} has no default; give --parameter {name}=VALUE"
             )
         allowed = parameter.get("AllowedValues")
-        if allowed and str(value) not in map(str, allowed):
+        if allowed and str(value) not in map(str, allowed) and not is_stand_in(value):
             choices = ", ".join(map(str, allowed))
             raise TemplateError(
                 f"{source.path}: parameter {name}={value!r} is not one of {choices}"

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 _STACK = "AWS::CloudFormation::Stack"
 _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
+_STAND_IN = "twolane-nested-"
+
+
+def is_stand_in(value: Any) -> bool:
+    """Whether a parameter's value stands for an expression of the parent, to be put in later."""
+    return isinstance(value, str) and value.startswith(_STAND_IN)
 
 
 def flatten(expanded: dict[str, Any], folder: Path, root: Path, expand: Expand) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def _child(
     given: Mapping[str, Any] = (resource.get("Properties") or {}).get("Parameters") or {}
     # What is an expression in the parent travels through the child's expansion under a stand-in.
     stand_ins = {
-        key: value if isinstance(value, str) else f"twolane-{name}-{key}"
+        key: value if isinstance(value, str) else f"{_STAND_IN}{name}-{key}"
         for key, value in given.items()
     }
     expanded, values = expand(path, stand_ins)
@@ -76,13 +82,19 @@ def _child(
     return {
         "Resources": resources,
         "Conditions": {
-            name + key: rewrite(item) for key, item in (expanded.get("Conditions") or {}).items()
+            name + key: _both(condition, rewrite(item))
+            for key, item in (expanded.get("Conditions") or {}).items()
         },
         "Mappings": {name + key: item for key, item in (expanded.get("Mappings") or {}).items()},
         "Outputs": {
             key: rewrite(item["Value"]) for key, item in (expanded.get("Outputs") or {}).items()
         },
     }
+
+
+def _both(outer: str | None, inner: Any) -> Any:
+    """A child's condition holds only where its whole stack is wanted."""
+    return inner if outer is None else {"Fn::And": [{"Condition": outer}, inner]}
 
 
 def _with_path(resource: Mapping[str, Any], folder: Path, root: Path) -> dict[str, Any]:

@@ -106,3 +106,35 @@ def test_an_output_that_is_not_there_is_named(folder: Path) -> None:
     path.write_text(PARENT.replace("Outputs.Name", "Outputs.Nope"))
     with pytest.raises(TemplateError, match=r"Orders has no output 'Outputs\.Nope'"):
         template.load(path, {}, stack_name="s")
+
+
+OFF = """
+Conditions: {Wanted: !Equals [a, b]}
+Resources:
+  Queue: {Type: AWS::SQS::Queue}
+  Child:
+    Type: AWS::CloudFormation::Stack
+    Condition: Wanted
+    Properties:
+      TemplateURL: child/template.yaml
+      Parameters: {Kind: !GetAtt Queue.QueueName}
+"""
+CONDITIONAL = """
+Parameters: {Kind: {Type: String, AllowedValues: [s-Queue]}}
+Conditions: {Always: !Equals [!Ref Kind, !Ref Kind]}
+Resources:
+  Always: {Type: AWS::SQS::Queue, Condition: Always}
+  Plain: {Type: AWS::SQS::Queue}
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"), [("[a, b]", []), ("[a, a]", ["Always", "Plain"])]
+)
+def test_a_childs_conditions_hold_only_where_its_stack_is_wanted(
+    folder: Path, condition: str, expected: list[str]
+) -> None:
+    (folder / "child" / "template.yaml").write_text(CONDITIONAL)
+    (folder / "template.yaml").write_text(OFF.replace("[a, b]", condition))
+    loaded = template.load(folder / "template.yaml", {}, stack_name="s")
+    assert sorted(loaded.resources) == [*(f"Child{name}" for name in expected), "Queue"]
