@@ -1,0 +1,78 @@
+"""The seam before the functions: an ``Invoker`` whose invocations go wrong as armed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.environments import report
+from twolane_local.invoke import Invocation, ThrottledError
+
+if TYPE_CHECKING:
+    from twolane_local.clock import Clock
+    from twolane_local.faults.injection import Faults, Injector
+    from twolane_local.invoke import Invoker
+
+#: An answer that names a message of no batch, and one that is no JSON:
+#: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+_MALFORMED = b'{"batchItemFailures": [{"itemIdentifier": "of-no-batch"}]}'
+_NOT_JSON = b"<html>502 Bad Gateway</html>"
+
+
+class FaultyInvoker:
+    """Implements ``Invoker`` around another one."""
+
+    def __init__(self, invoker: Invoker, faults: Faults, clock: Clock) -> None:
+        self._invoker, self._faults, self._clock = invoker, faults, clock
+
+    async def invoke(
+        self,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
+    ) -> Invocation:
+        for fault in self._faults.at("invoke", function, requestId=request_id):
+            match fault.fault.name:
+                case "invocation.throttled":
+                    raise ThrottledError
+                case "invocation.slow":
+                    await self._clock.sleep(float(fault.value("after_s")))
+                case _:  # environment.killed-at-start
+                    return _killed(request_id or "")
+        invocation = await self._invoker.invoke(
+            function, event, request_id=request_id, client_context=client_context
+        )
+        for fault in self._faults.at("answer", function, requestId=request_id):
+            invocation = _changed(invocation, fault, event)
+        return invocation
+
+
+def _killed(request_id: str) -> Invocation:
+    return Invocation(request_id, report.exited(request_id, -9), "Unhandled")
+
+
+def _changed(invocation: Invocation, fault: Injector, event: bytes) -> Invocation:
+    match fault.fault.name:
+        case "environment.killed-after-task":
+            return replace(_killed(invocation.request_id), cold=invocation.cold)
+        case "response.malformed":
+            return replace(invocation, payload=_MALFORMED)
+        case "response.not-json":
+            return replace(invocation, payload=_NOT_JSON)
+        case _:  # response.partial-batch
+            return replace(invocation, payload=_one_more_failure(invocation, fault, event))
+
+
+def _one_more_failure(invocation: Invocation, fault: Injector, event: bytes) -> bytes:
+    """The answer with one message more among its failures."""
+    records: list[dict[str, Any]] = json.loads(event).get("Records", [])
+    answer = json.loads(invocation.payload or b"null") or {}
+    failures = list(answer.get("batchItemFailures") or [])
+    named = {failure.get("itemIdentifier") for failure in failures}
+    done = [record["messageId"] for record in records if record.get("messageId") not in named]
+    if done:
+        failures.append({"itemIdentifier": fault.draw().choice(done)})
+    return json.dumps({**answer, "batchItemFailures": failures}).encode()
