@@ -3,9 +3,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUITE_VENV ?= .venv-suite
+SAM_VENV ?= .venv-sam
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow check bench requirements mangum-suite celery-suite
+.PHONY: help up test test-slow check bench requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +42,12 @@ requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, fo
 
 mangum-suite: $(STAMP) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)
+
+sam-local: $(STAMP) ## Prove `sam local` in Docker beside `twolane up --no-http`
+	@test -x $(SAM_VENV)/bin/sam || { $(PYTHON) -m venv $(SAM_VENV) && \
+	  $(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r tests/sam_local/requirements.txt; }
+	@$(BIN)/python tests/sam_local/prove.py $(abspath $(SAM_VENV))/bin/sam
 
 celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a checkout of celery/celery)
 	@test -n "$(SUITE)" || { echo 'name a checkout of celery/celery: make celery-suite SUITE=DIR' >&2; exit 2; }
