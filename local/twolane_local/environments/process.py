@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -83,7 +84,8 @@ class Pipe:
     """The reading end of a pipe from a child; hands over whatever comes."""
 
     def __init__(self, descriptor: int, on_data: Callable[[bytes], None]) -> None:
-        self._descriptor: int | None = descriptor
+        self.descriptor = descriptor
+        self._open = True
         self._on_data = on_data
         self._loop = asyncio.get_running_loop()
         os.set_blocking(descriptor, False)
@@ -91,9 +93,9 @@ class Pipe:
 
     def drain(self) -> None:
         """Read what there is, without waiting."""
-        while self._descriptor is not None:
+        while self._open:
             try:
-                data = os.read(self._descriptor, _CHUNK)
+                data = os.read(self.descriptor, _CHUNK)
             except BlockingIOError:
                 return
             if data:
@@ -105,10 +107,10 @@ class Pipe:
 
     def close(self) -> None:
         """Let go of it; what was not read is lost."""
-        if self._descriptor is not None:
-            self._loop.remove_reader(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self.descriptor)
+            os.close(self.descriptor)
 
 
 class GroupProcess:
@@ -116,7 +118,10 @@ class GroupProcess:
 
     def __init__(self, pid: int, pipes: Sequence[Pipe]) -> None:
         self.pid = pid
-        self._pipes = pipes
+        self._pipes = {pipe.descriptor: pipe for pipe in pipes}
+        self._poll = select.poll()
+        for descriptor in self._pipes:
+            self._poll.register(descriptor, select.POLLIN)
 
     def _signal(self, number: signal.Signals) -> None:
         # Already gone is as good as signalled: the exit is reported on its own way.
@@ -137,13 +142,14 @@ class GroupProcess:
         self._signal(signal.SIGKILL)
 
     def drain(self) -> None:
-        for pipe in self._pipes:
-            pipe.drain()
+        for descriptor, _ in self._poll.poll(0):
+            self._pipes[descriptor].drain()
 
     def close(self) -> None:
         """The child is gone: read the rest, let go of the pipes."""
-        self.drain()
-        for pipe in self._pipes:
+        for descriptor, pipe in self._pipes.items():
+            pipe.drain()
+            self._poll.unregister(descriptor)
             pipe.close()
 
 

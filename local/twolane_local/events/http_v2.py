@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -88,7 +89,12 @@ def joined_headers(request: HttpRequest) -> dict[str, str]:
 
 def access_log_time(time_ms: int) -> str:
     """``12/Mar/2020:19:03:58 +0000``"""
-    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(time_ms / 1000))
+    return _access_log_time(time_ms // 1000)
+
+
+@lru_cache(maxsize=8)
+def _access_log_time(seconds: int) -> str:
+    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(seconds))
 
 
 def response(payload: bytes) -> HttpResponse:

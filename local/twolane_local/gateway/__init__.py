@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 #: A header's name is a token, its value has no line end: RFC 9110, 5.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENDS = re.compile(r"[\r\n\0]")
@@ -150,7 +151,7 @@ class Gateway:
     async def _invoke(
         self, request: HttpRequest, spec: RouteSpec, dialect: Dialect, event: dict[str, Any]
     ) -> HttpResponse:
-        payload = json.dumps(event, ensure_ascii=False).encode()
+        payload = _encode(event).encode()
         try:
             async with asyncio.timeout(dialect.timeout_s):
                 outcome = await self._invoker.invoke(
