@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMe
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,17 @@ class Batch:
     """
 
     def __init__(
-        self, channel: Channel, max_size: int, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        channel: Channel,
+        max_size: int,
+        *,
+        first_alone: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``first_alone``: nobody knows yet how long the second message takes to come."""
         self.channel = channel
         self._monotonic = monotonic
-        self._last_added = monotonic()
+        self._last_added = -math.inf if first_alone else monotonic()
         self._max_entries = min(max_size, MAX_ENTRIES)
         self._waiting: dict[Target, list[Entry]] = {}
         self._failures: dict[str, str] = {}

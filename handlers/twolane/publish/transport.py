@@ -66,6 +66,8 @@ class Channel(virtual.Channel):
         #: As the application says; fan-out itself is handed over.
         self.supports_fanout = bool(connection.options.get("supports_fanout", False))
         self._stock: virtual.Channel | None = None
+        #: Whether the group that is published next comes from a generator that is still drawn.
+        self.drawing = False
 
     @property
     def stock(self) -> virtual.Channel:
@@ -90,7 +92,7 @@ class Channel(virtual.Channel):
 
     def create_publish_batch(self, max_size: int) -> Batch:
         """kombu's seam for ``Producer.batch()``."""
-        return Batch(self, max_size)
+        return Batch(self, max_size, first_alone=self.drawing)
 
     def _put(
         self, queue: str, message: dict[str, Any], batch: Batch | None = None, **_: Any

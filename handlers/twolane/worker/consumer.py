@@ -126,7 +126,8 @@ class TaskConsumer(Consumer):
         self.channel = channel
         self.qos = NoPrefetch()
         self.strategies = LazyStrategies(self)
-        self.receive: Callable[[Message], object] = self.create_task_handler()
+        at_once: Any = _at_once
+        self.receive: Callable[[Message], object] = self.create_task_handler(promise=at_once)
 
     def on_unknown_message(self, body: Any, message: Message) -> None:
         self.channel.mark(_tag(message), Outcome.MALFORMED)
@@ -144,6 +145,15 @@ class TaskConsumer(Consumer):
         # Celery acknowledges what it cannot decode; here it stays for the dead-letter queue.
         self.channel.mark(_tag(message), Outcome.MALFORMED)
         super().on_decode_error(message, exc)
+
+
+def _at_once(_: object, args: tuple[Any], **__: Any) -> Any:
+    """In the place of vine's promise around ``Message.ack_log_error`` or ``reject_log_error``.
+
+    A promise is for an event loop, and for a prefetch count that is put right once a connection was
+    lost; here there is neither, and two of them a message cost as much as the no-op task itself.
+    """
+    return args[0]
 
 
 def _tag(message: Message) -> str:

@@ -14,7 +14,7 @@ from twolane import logs
 from twolane.claimcheck import claim_check
 from twolane.publish.installation import install
 from twolane.state import find_store
-from twolane.worker import hooks
+from twolane.worker import context, hooks
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
 from twolane.worker.lease import Leases
@@ -59,6 +59,7 @@ class WorkerHandler:
         logs.configure()
         install()
         hooks.install()
+        context.install()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app
         self._queues = queues or Sqs(environ)

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -45,17 +46,16 @@ class Interrupter(Protocol):
 def limits(alarms: Alarms) -> Limits:
     """A context that raises each alarm's exception in its block at its time, in order."""
     pending = sorted(alarms, key=_when)
-    in_main_thread = threading.current_thread() is threading.main_thread()
+    in_main_thread = threading.get_ident() == threading.main_thread().ident
     return _Signalled(pending) if in_main_thread else _Watched(pending)
 
 
-def _when(alarm: tuple[float, type[BaseException]]) -> float:
-    return alarm[0]
+_when = itemgetter(0)
 
 
 @contextmanager
 def alarms_at_hand() -> Iterator[None]:
-    """Put SIGALRM's handler in once for many blocks: that costs more than arming it."""
+    """Put SIGALRM's handler in once for many blocks, and leave the timer armed between them."""
     if threading.current_thread() is not threading.main_thread() or _Signalled.at_hand:
         yield
         return
@@ -65,6 +65,7 @@ def alarms_at_hand() -> Iterator[None]:
         yield
     finally:
         _Signalled.at_hand = False
+        _Signalled.disarm()
         signal.signal(signal.SIGALRM, before)
 
 
@@ -77,10 +78,17 @@ class Limits(Protocol):
 
 
 class _Signalled:
-    """By SIGALRM, in the main thread; one block at a time."""
+    """By SIGALRM, in the main thread; one block at a time.
+
+    Blocks of one batch share the timer: most have the batch's deadline for their first alarm, so
+    the timer is armed for the first block and needs no system call for the others. A signal that
+    comes too early for a block arms the timer for that block's own alarm.
+    """
 
     at_hand = False
     running: _Signalled | None = None
+    #: When the timer goes off, if it is armed.
+    timer_at: float | None = None
 
     def __init__(self, pending: Alarms) -> None:
         self._pending = pending
@@ -92,19 +100,29 @@ class _Signalled:
             self._before = signal.signal(signal.SIGALRM, self.on_signal)
         _Signalled.running = self
         self._armed = True
-        self._arm()
+        try:
+            self._arm()
+        except BaseException:  # its time was up before it began
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         # A signal that was on its way while the block ended must not hit what comes after it.
         self._armed = False
         _Signalled.running = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if self._before is not None:
+        if not self.at_hand:
+            self.disarm()
             signal.signal(signal.SIGALRM, self._before)
 
     @staticmethod
+    def disarm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _Signalled.timer_at = None
+
+    @staticmethod
     def on_signal(*_: Any) -> None:
+        _Signalled.timer_at = None
         if _Signalled.running is not None:
             _Signalled.running.on_alarm()
 
@@ -114,9 +132,12 @@ class _Signalled:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def _arm(self) -> None:
-        if self._pending:
-            wait_s = self._pending[0][0] - time.monotonic()
-            signal.setitimer(signal.ITIMER_REAL, max(1e-6, wait_s))
+        if not self._pending:
+            return
+        at, armed = self._pending[0][0], _Signalled.timer_at
+        if armed is None or at < armed:
+            _Signalled.timer_at = at
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, at - time.monotonic()))
 
     def on_alarm(self) -> None:
         if not self._armed or not self._pending:

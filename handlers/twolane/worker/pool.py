@@ -51,11 +51,19 @@ class Pool(BasePool):
     """
 
     body_can_be_buffer = True
-    deadline: Deadline | None = None
     watch: Watch | None = None
+    deadline: Deadline | None = None
+
+    #: Asked for once a batch, not for each task: it is a system call.
+    _pid = os.getpid()
 
     #: How the last run ended; ``None`` if nothing has run since it was taken.
     ran: Ran | None = None
+
+    def begin_batch(self, deadline: Deadline | None) -> None:
+        """What holds for every task of a batch."""
+        self.deadline = deadline
+        self._pid = os.getpid()
 
     def apply_async(  # type: ignore[override]
         self,
@@ -73,7 +81,7 @@ class Pool(BasePool):
         **_: Any,
     ) -> None:
         started = time.monotonic()
-        accept_callback(os.getpid(), started)
+        accept_callback(self._pid, started)
         try:
             with limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
                 if self.watch is not None:
@@ -109,14 +117,16 @@ class Pool(BasePool):
         return ran
 
     def _alarms(self, started: float, soft: float | None, hard: float | None) -> Alarms:
-        alarms: Alarms = []
+        deadline = self.deadline
+        alarms: Alarms = (
+            [(deadline.soft, SoftTimeLimitExceeded), (deadline.lost, DeadlineReached)]
+            if deadline is not None
+            else []
+        )
         if soft:
             alarms.append((started + soft, SoftTimeLimitExceeded))
         if hard:
             alarms.append((started + hard, HardLimitReached))
-        if self.deadline is not None:
-            alarms.append((self.deadline.soft, SoftTimeLimitExceeded))
-            alarms.append((self.deadline.lost, DeadlineReached))
         return alarms
 
     def _get_info(self) -> dict[str, Any]:

@@ -14,15 +14,40 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kombu import serialization as kombu_serialization
+from kombu.message import Message
+from kombu.utils import json as kombu_json
+
 from twolane.errors import MalformedMessageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kombu.message import Message
-
     from twolane.worker.channel import Channel
     from twolane.worker.records import Record
+
+
+_JSON = "application/json"
+_serialization: Any = kombu_serialization
+_decode_json = json.JSONDecoder(object_hook=kombu_json.object_hook).decode
+
+
+class SqsMessage(Message):
+    """A kombu message that decodes plain JSON with a decoder made once.
+
+    kombu makes one for each message. Whatever is not plain, goes wrong or was registered by the
+    application (a serializer of its own under JSON's name) is kombu's to decode or to refuse.
+    """
+
+    def _decode(self) -> Any:
+        decoders = _serialization.registry._decoders  # noqa: SLF001 - where kombu looks it up
+        plain = self.content_type == _JSON and _JSON in (self.accept or ())
+        if plain and decoders.get(_JSON) is kombu_json.loads and self.body:
+            try:
+                return _decode_json(str(self.body, "utf-8"))  # type: ignore[call-overload]
+            except Exception:  # noqa: BLE001, S110 - kombu meets it again, and says it in its words
+                pass
+        return super()._decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +94,9 @@ def to_message(envelope: Envelope, record: Record, channel: Channel, accept: set
     ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on.
     Raises ``MalformedMessageError`` where the body cannot be decompressed.
     """
-    from kombu.message import Message
-
-    info = envelope.properties.get("delivery_info")
-    message = Message(
+    properties = envelope.properties
+    info = properties.get("delivery_info")
+    message = SqsMessage(
         body=envelope.body,  # type: ignore[arg-type]
         delivery_tag=record.message_id,
         content_type=envelope.content_type,
@@ -81,8 +105,9 @@ def to_message(envelope: Envelope, record: Record, channel: Channel, accept: set
             **(info if isinstance(info, dict) else {}),
             "redelivered": record.receive_count > 1,
         },
-        properties=dict(envelope.properties),
-        headers=dict(envelope.headers),
+        # Celery's request copies the headers; the properties a task could change.
+        properties=dict(properties),
+        headers=envelope.headers,  # type: ignore[arg-type]
         postencode="utf-8",
         accept=accept,
         channel=channel,

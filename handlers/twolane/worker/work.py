@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from twolane.worker.timer import Timer
 from twolane.worker.wire import to_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from celery import Celery
 
@@ -97,7 +97,7 @@ class Worker:
         ``tell`` is called with the batch once the store has answered, before anything runs.
         """
         batch = [open_record(record, self._redeem) for record in records]
-        self.pool.deadline = deadline
+        self.pool.begin_batch(deadline)
         settled: list[Settled] = []
         try:
             self._lookup.begin(batch)
@@ -212,16 +212,14 @@ class Worker:
             self._channel.mark(one.record.message_id, way)
             return
         narration.started(one.record, request)
-        # It may expire between the look above and the start; Celery has settled it then.
-        with suppress(TaskRevokedError), self._lease_ending_with_result(one):
-            request.execute_using_pool(self.pool)
+        with suppress(TaskRevokedError):  # between the look above and the start: it is settled
+            self._execute(one, request)
 
-    @contextmanager
-    def _lease_ending_with_result(self, one: Opened) -> Iterator[None]:
-        """Let the result backend end the lease as it stores the task's success."""
+    def _execute(self, one: Opened, request: Any) -> None:
+        """Run it; where it can, the result backend ends the lease as it stores the success."""
         held, leases = self._held, self._leases
         if held is None or leases is None or not leases.beside_results:
-            yield
+            request.execute_using_pool(self.pool)
             return
         from twolane.worker.results import Ending, ending
 
@@ -229,7 +227,7 @@ class Worker:
         riding = Ending(str(one.task_id), str(one.lease_key), held, finish, leases.keep_s)
         token = ending.set(riding)
         try:
-            yield
+            request.execute_using_pool(self.pool)
         finally:
             ending.reset(token)
             self._held = riding.ended or held

@@ -52,7 +52,7 @@ def app(
 
 def send_three(app: Celery) -> Any:
     add = app.tasks["shop.add"]
-    return group(add.s(n, n).set(task_id=f"task-{n}") for n in range(3)).delay()
+    return group([add.s(n, n).set(task_id=f"task-{n}") for n in range(3)]).delay()
 
 
 def test_what_is_refused_for_now_is_sent_again_alone(app: Celery, scripted: Any) -> None:
@@ -88,7 +88,7 @@ def test_a_refusal_does_not_keep_the_rest_of_the_group_back(app: Celery, scripte
     scripted.will(200, Successful=taken(0, 1))
     add = app.tasks["shop.add"]
     with pytest.raises(EnqueueBatchError) as caught:
-        group(add.s(n, n).set(task_id=f"task-{n}") for n in range(12)).delay()
+        group([add.s(n, n).set(task_id=f"task-{n}") for n in range(12)]).delay()
     assert list(caught.value.failures) == ["task-0"]
     assert caught.value.sent == 11
 
@@ -111,7 +111,7 @@ def test_an_outage_ends_the_group_and_names_what_was_not_sent(app: Celery, scrip
         scripted.will(503)
     add = app.tasks["shop.add"]
     with pytest.raises(EnqueueBatchError) as caught:
-        group(add.s(n, n).set(task_id=f"task-{n}") for n in range(25)).delay()
+        group([add.s(n, n).set(task_id=f"task-{n}") for n in range(25)]).delay()
     assert list(caught.value.failures) == [f"task-{n}" for n in range(10, 20)]
     assert caught.value.sent == 10
     assert len(scripted.seen) == 1 + client_module.ATTEMPTS
@@ -121,7 +121,7 @@ def test_a_batch_holds_no_more_than_sqs_takes(app: Celery, scripted: Any) -> Non
     for count in (2, 2, 1):
         scripted.will(200, Successful=taken(*range(count)))
     total = app.tasks["shop.total"]
-    group(total.s([10**6 + n] * 42_000).set(task_id=f"task-{n}") for n in range(5)).delay()
+    group([total.s([10**6 + n] * 42_000).set(task_id=f"task-{n}") for n in range(5)]).delay()
     assert [len(ids(seen)) for seen in scripted.seen] == [2, 2, 1]
     assert all(len(seen.body) < 1_100_000 for seen in scripted.seen)
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, canvas, chain, group
 
 from twolane.publish import groups, install
+from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 
@@ -31,7 +34,7 @@ def test_a_group_of_25_is_three_requests(
     app: Celery, queue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actions = watch(monkeypatch)
-    result = group(app.tasks["shop.add"].s(n, n) for n in range(25)).delay()
+    result = group([app.tasks["shop.add"].s(n, n) for n in range(25)]).delay()
     assert actions == ["SendMessageBatch"] * 3
     sent = {json.loads(message["Body"])["headers"]["id"] for message in queue.take(25)}
     assert sent == {child.id for child in result.children}
@@ -45,6 +48,26 @@ def test_a_group_in_a_group_shares_its_batch(
     group(add.s(0, 0), group(add.s(1, n) for n in range(3)), add.s(2, 2)).delay()
     assert actions == ["SendMessageBatch"]
     assert len(queue.take(5)) == 5
+
+
+def test_a_slow_generators_first_task_does_not_wait_for_its_third(
+    app: Celery, queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actions = watch(monkeypatch)
+    seen: list[int] = []
+    now = [0.0]
+    monkeypatch.setitem(Batch.__init__.__kwdefaults__, "monotonic", lambda: now[0])
+
+    def slow() -> Iterator[Any]:
+        for number in range(6):
+            now[0] += 60
+            seen.append(len(actions))
+            yield app.tasks["shop.add"].s(number, number)
+
+    group(slow()).delay()
+    # Celery itself draws one or two tasks ahead of the one that it publishes.
+    assert seen == [0, 0, 1, 1, 2, 2]
+    assert len(queue.take(6)) == 6
 
 
 def test_a_chain_stays_a_single_message(
