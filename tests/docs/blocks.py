@@ -2,7 +2,8 @@
 
 A marker stands on a line of its own directly before the fence, several may be stacked:
 
-``<!-- emulator -->``        a shell block that wants `twolane up` beside it
+``<!-- emulator -->``        a shell block that wants `twolane up` beside it; with a value, in
+                             that folder
 ``<!-- file: PATH -->``      the block is the content of that file
 ``<!-- not run: REASON -->`` the block cannot run here
 ``<!-- breaks: RULE -->``    a template that `twolane lint` must find that rule in

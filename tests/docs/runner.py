@@ -33,6 +33,12 @@ sys.modules["page"] = module
 for where, line, text in json.load(sys.stdin):
     exec(compile("\\n" * (line - 1) + text, where, "exec"), vars(module))
 """
+#: One file, beside its neighbours, as a handler's module is imported.
+_IMPORTED = """
+import pathlib, runpy, sys
+sys.path.insert(0, str(pathlib.Path(sys.argv[1]).parent))
+runpy.run_path(sys.argv[1])
+"""
 
 
 def copy_of_repository(folder: Path) -> Path:
@@ -56,7 +62,7 @@ class Runner:
         self._root = copy_of_repository(folder / "repository")
         self._aside = folder
         self._stack = ExitStack()
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[str, dict[str, str]] = {}
         self._python: list[Block] = []
         (folder / "run").mkdir(mode=0o700)
         self._environ = clean_environ(
@@ -102,18 +108,25 @@ class Runner:
         state.touch()
         text = block.text
         if "emulator" in block.markers:
-            for documented, actual in self._emulator().items():
+            for documented, actual in self._emulator(block.markers["emulator"]).items():
                 text = text.replace(documented, actual)
         # What a block sets is there for the next ones, as in a reader's shell.
         script = f"set -a\n. {state}\n{text}\n{{ export -p; declare -f; }} > {state}\n"
         self._child(["bash", "-euo", "pipefail", "-c", script], block.where)
 
-    def _emulator(self) -> dict[str, str]:
-        """The addresses as the page has them, and those of the emulator; started once a page."""
-        if not self._addresses:
-            service, _ = self._stack.enter_context(up(self._aside, cwd=self._root, **self._environ))
-            self._addresses = {README_API: service.url, README_AWS: service.aws}
-        return self._addresses
+    def _emulator(self, project: str) -> dict[str, str]:
+        """The addresses as the page has them, and those of the project's emulator.
+
+        One is started for each project that the page names; ours where it names none.
+        """
+        if project not in self._addresses:
+            aside = self._aside / f"emulator-{len(self._addresses)}"
+            aside.mkdir()
+            service, _ = self._stack.enter_context(
+                up(aside, cwd=self._root / project, **self._environ)
+            )
+            self._addresses[project] = {README_API: service.url, README_AWS: service.aws}
+        return self._addresses[project]
 
     def _file(self, block: Block, name: str) -> None:
         path = self._root / name
@@ -126,8 +139,7 @@ class Runner:
                 block.where,
             )
         elif path.suffix == ".py":
-            importing = "import runpy, sys; runpy.run_path(sys.argv[1])"
-            self._child([sys.executable, "-W", "error", "-c", importing, name], block.where)
+            self._child([sys.executable, "-W", "error", "-c", _IMPORTED, name], block.where)
         else:
             self._parse_by_suffix(block, path)
 
