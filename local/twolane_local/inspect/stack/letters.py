@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 #: For so long, in seconds, what was received stays hidden if we are killed before we let it go.
 HOLD_S = 120
-#: A receive asks a sample of SQS's servers unless it waits: so many empty ones end the looking.
-_EMPTY = 2
+#: A receive asks all of SQS's servers only if it waits, in seconds; an empty one ends the looking:
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+POLL_S = 1
 _ALL = 1_000_000
 
 
 class Letters:
     """``urls`` by the queue's name."""
 
-    def __init__(self, account: Account, urls: Mapping[str, str]) -> None:
+    def __init__(self, account: Account, urls: Mapping[str, str], *, poll_s: int = POLL_S) -> None:
         self._sqs = account.client("sqs")
-        self._urls = urls
+        self._urls, self._poll_s = urls, poll_s
 
     def look(self, queue: str, *, limit: int) -> list[Mapping[str, Any]]:
         """Up to ``limit`` messages as SQS gives them, visible to others again when this returns."""
@@ -42,7 +43,7 @@ class Letters:
 
     @contextmanager
     def _held(self, queue: str) -> Iterator[_Held]:
-        held = _Held(self._sqs, self._urls[queue])
+        held = _Held(self._sqs, self._urls[queue], self._poll_s)
         try:
             with asked(f"queue {queue}"):
                 yield held
@@ -128,20 +129,19 @@ class Letters:
 class _Held:
     """What is received of one queue, hidden from others until it is let go or deleted."""
 
-    def __init__(self, sqs: Any, url: str) -> None:
-        self._sqs, self._url = sqs, url
+    def __init__(self, sqs: Any, url: str, poll_s: int) -> None:
+        self._sqs, self._url, self._poll_s = sqs, url, poll_s
         self._kept: dict[str, str] = {}  # receipt handles by message id
 
     def receive(self, limit: int) -> Iterator[Mapping[str, Any]]:
         """Each message once, up to ``limit``, until the queue has no more."""
         known: set[str] = set()
-        empty = 0
-        while len(known) < limit and empty < _EMPTY:
+        while len(known) < limit:
             answer = self._sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=min(10, limit - len(known)),
                 VisibilityTimeout=HOLD_S,
-                WaitTimeSeconds=1,
+                WaitTimeSeconds=self._poll_s,
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["All"],
             )
@@ -149,7 +149,8 @@ class _Held:
             self._kept |= {each["MessageId"]: each["ReceiptHandle"] for each in messages}
             fresh = [each for each in messages if each["MessageId"] not in known]
             known |= {each["MessageId"] for each in fresh}
-            empty = 0 if fresh else empty + 1
+            if not fresh:
+                return
             yield from fresh
 
     def delete(self, message: Mapping[str, Any]) -> None:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from twolane_local.inspect.stack.account import Account
     from twolane_local.inspect.stack.resources import Resources
 
-_PREFIX = "celery-task-meta-"
+
+def key_of(task_id: str) -> str:
+    """As Celery's DynamoDB backend writes it: its keys are bytes, of which it takes the ``str``."""
+    return str(f"celery-task-meta-{task_id}".encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def stored_call(account: Account, resources: Resources, task_id: str) -> Call:
             if [key["AttributeName"] for key in keys] != ["id"]:
                 continue
             item = client.get_item(
-                TableName=table.physical_id, Key={"id": {"S": f"{_PREFIX}{task_id}"}}
+                TableName=table.physical_id, Key={"id": {"S": key_of(task_id)}}
             ).get("Item")
         if item is not None:
             return call_of(item, task_id)

@@ -43,12 +43,13 @@ class StackSource:
         back_s: float = BACK_S,
         now: Callable[[], float] = time.time,
         wait: Callable[[float], None] = time.sleep,
+        poll_s: int = letters.POLL_S,
     ) -> None:
-        self._account, self._now, self._wait = account, now, wait
+        self._account, self.now, self._wait = account, now, wait
         self._back_s = back_s
         self._resources = resources.read(account, name)
         self._queues = Queues(account, self._resources)
-        self._letters = Letters(account, self._queues.urls)
+        self._letters = Letters(account, self._queues.urls, poll_s=poll_s)
         self._functions = StackFunctions(account, self._resources)
         self.name = name
 
@@ -59,7 +60,7 @@ class StackSource:
     @cached_property
     def _logs(self) -> StackLogs:
         groups = self._functions.log_groups()
-        return StackLogs(self._account, groups, now=self._now, wait=self._wait)
+        return StackLogs(self._account, groups, now=self.now, wait=self._wait)
 
     # Queues.
 
@@ -109,11 +110,11 @@ class StackSource:
     # Tasks.
 
     def tasks(self) -> list[Json]:
-        counted = tally(self._logs.since(self._now() - self._back_s, text="task."))
+        counted = tally(self._logs.since(self.now() - self._back_s, text="task."))
         return [each.as_dict() for _, each in sorted(counted.counts.items())]
 
     def runs(self, name: str, *, limit: int) -> list[Json]:
-        counted = tally(self._logs.since(self._now() - self._back_s, text="task."))
+        counted = tally(self._logs.since(self.now() - self._back_s, text="task."))
         found = [run for run in counted.runs.values() if run.name == name]
         return [run.as_dict() for run in sorted(found, key=lambda run: -run.at)[:limit]]
 
@@ -167,7 +168,7 @@ class StackSource:
         from twolane_local.console.shown import shown_trace
         from twolane_local.console.trace import trace
 
-        now = self._now()
+        now = self.now()
         found = self._logs.about(identifier, start=now - self._back_s)
         try:
             return shown_trace(trace(found, identifier, now=now))
@@ -180,7 +181,7 @@ class StackSource:
 
     def events(self, wanted: Filter, *, since: float | None, limit: int) -> list[Event]:
         wanted = self._by_name(wanted)
-        start = self._now() - self._back_s if since is None else since
+        start = self.now() - self._back_s if since is None else since
         found = self._logs.since(start, function=wanted.function or None, text=wanted.id)
         return [event for event in found if wanted.matches(event)][-limit:]
 

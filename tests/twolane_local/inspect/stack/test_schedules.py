@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twolane_local.inspect.stack import resources, schedules
+from twolane_local.inspect.stack.resources import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twolane_local.inspect.stack.account import Account
+
+WORKER = "arn:aws:lambda:us-east-1:123456789012:function:shop-Worker"
+
+
+@pytest.fixture
+def tick(account: Account) -> Iterator[Resource]:
+    """moto's CloudFormation makes no Scheduler schedules, but its Scheduler does."""
+    client = account.client("scheduler")
+    client.create_schedule(
+        Name="shop-tick", ScheduleExpression="rate(1 minute)", FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": WORKER, "RoleArn": "arn:aws:iam::123456789012:role/any"},
+    )  # fmt: skip
+    yield Resource("Tick", "AWS::Scheduler::Schedule", "shop-tick")
+    client.delete_schedule(Name="shop-tick")
+
+
+def test_schedules_and_rules_in_the_shape_of_the_control_api(
+    account: Account, stack: str, tick: Resource
+) -> None:
+    found = resources.read(account, stack)
+    assert schedules.listed(account, replace(found, all=(*found.all, tick))) == [
+        {"name": "shop-nightly", "group": "default", "source": "rule", "timezone": "UTC",
+         "expression": "cron(0 3 * * ? *)", "enabled": True, "target": "shop-Api"},
+        {"name": "shop-tick", "group": "default", "source": "scheduler", "timezone": "UTC",
+         "expression": "rate(1 minute)", "enabled": True, "target": "shop-Worker"},
+    ]  # fmt: skip
+
+
+def test_a_stack_without_schedules_asks_nothing(account: Account) -> None:
+    assert schedules.listed(account, resources.Resources("empty", ())) == []
