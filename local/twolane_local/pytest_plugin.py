@@ -1,1 +1,152 @@
-"""The pytest plugin. It must cost nothing where it is not asked for: no import at the top."""
+"""The pytest plugin: the fixture ``twolane``, a whole stack in one process and in virtual time.
+
+It costs nothing where it is not asked for: pytest loads this module in every session of an
+environment that has twolane, so that nothing is imported here before a test wants the fixture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from twolane_local.testing.project import Project
+    from twolane_local.testing.stack import Twolane
+
+_stack: pytest.StashKey[Twolane] = pytest.StashKey()
+
+_MARKER = (
+    "twolane(*, template, parameters, start, seed, environments): the stack of a test; `template` "
+    "and `parameters` instead of the configuration's, `start` as the clock's first time, "
+    "`environments` as the most that a function may have at once"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("twolane")
+    group.addoption(
+        "--twolane-seed",
+        type=int,
+        default=None,
+        metavar="NUMBER",
+        help="the seed of every test's ids, jitter and order (default: one made of its name)",
+    )
+    parser.addini(
+        "twolane_template",
+        "the SAM template of the fixture `twolane`; where it is set, the functions' environment "
+        "variables are there before tests are collected (default: template.yaml)",
+        default="",
+    )
+    parser.addini(
+        "twolane_parameters", "the template's parameters, one NAME=VALUE a line", type="linelist"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    if config.getini("twolane_template"):
+        from twolane_local.testing.early import prepare
+
+        prepare(_of_configuration(config))
+
+
+def pytest_unconfigure() -> None:
+    import sys
+
+    if (code := sys.modules.get("twolane_local.testing.code")) is not None:
+        code.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "twolane" in getattr(item, "fixturenames", ()):
+            # Celery's Redis backend calls what redis-py 8 deprecates.
+            setex = "ignore:Call to deprecated setex:DeprecationWarning"
+            item.add_marker(pytest.mark.filterwarnings(setex))
+
+
+@pytest.fixture
+def twolane_project(request: pytest.FixtureRequest) -> Project:
+    """What the stack is made from; override it, say with ``project.of_handlers(…)``."""
+    marker = _marked(request)
+    return _of_configuration(request.config, marker.get("template"), marker.get("parameters"))
+
+
+@pytest.fixture
+def twolane(request: pytest.FixtureRequest, twolane_project: Project) -> Iterator[Twolane]:
+    """The emulated stack: in this process, in virtual time, with moto's mocks for all else of AWS.
+
+    A failing test shows its journal.
+    """
+    from twolane_local.testing.clock import seconds_of
+    from twolane_local.testing.stack import Twolane
+    from twolane_local.virtual_clock import NEW_YEAR
+
+    marker = _marked(request)
+    with Twolane(
+        twolane_project,
+        seed=_seed(request, marker),
+        start=seconds_of(marker.get("start", NEW_YEAR)),
+        user=request.module,
+        environments=marker.get("environments", 1),
+    ) as stack:
+        request.node.stash[_stack] = stack
+        yield stack
+        del request.node.stash[_stack]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    stack = item.stash.get(_stack, None)
+    if stack is not None and report.failed and call.when == "call":
+        title = f"twolane journal (--twolane-seed={stack.seed})"
+        report.sections.append((title, stack.journal.story() or "nothing happened"))
+    return report
+
+
+def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The arguments of the markers, the closest one's above those of its class and module."""
+    found: dict[str, Any] = {}
+    for marker in request.node.iter_markers("twolane"):
+        if marker.args:
+            raise pytest.UsageError("@pytest.mark.twolane takes arguments by name only")
+        found = {**marker.kwargs, **found}
+    return found
+
+
+def _seed(request: pytest.FixtureRequest, marker: dict[str, Any]) -> int:
+    given = request.config.getoption("--twolane-seed")
+    if given is not None:
+        return int(given)
+    if "seed" in marker:
+        return int(marker["seed"])
+    from zlib import crc32
+
+    return crc32(request.node.nodeid.encode())
+
+
+def _of_configuration(
+    config: pytest.Config, template: str | None = None, parameters: dict[str, str] | None = None
+) -> Project:
+    from twolane_local.testing.project import of_template
+
+    path: Path = config.rootpath / (template or config.getini("twolane_template") or _DEFAULT)
+    given = dict(_pair(line) for line in config.getini("twolane_parameters"))
+    return of_template(path, {**given, **(parameters or {})})
+
+
+_DEFAULT = "template.yaml"
+
+
+def _pair(line: str) -> tuple[str, str]:
+    name, equals, value = line.partition("=")
+    if not equals:
+        raise pytest.UsageError(f"twolane_parameters: {line!r} is no NAME=VALUE")
+    return name.strip(), value.strip()

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -86,24 +87,29 @@ def at_once(work: Coroutine[Any, Any, AwsResponse]) -> AwsResponse:
 
 
 @contextmanager
-def mocked(local: LocalAws) -> Iterator[None]:
-    """moto's mocks with ours in front; dummy credentials; real AWS out of reach."""
-    from moto import mock_aws
+def mocked(local: LocalAws, template: Mapping[str, Any]) -> Iterator[None]:
+    """moto's mocks with ours in front; dummy credentials; real AWS out of reach.
+
+    ``template`` is what moto is to create, once something asks moto for the first time.
+    """
     from moto.core.models import botocore_stubber
 
     stock = botocore_stubber.process_request
+    missing = [template]
 
     def process_request(request: Any) -> Any:
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
         answer = local.answer(request.method, request.url, headers, _bytes(request.body))
         if answer is None:
+            while missing:
+                create(missing.pop())
             return stock(request)
         return answer.status, dict(answer.headers), answer.body
 
     with ExitStack() as undo:
         undo.enter_context(mock.patch.dict(os.environ))
         guard.protect_own_process()
-        undo.enter_context(mock_aws())
+        undo.enter_context(_moto())
         os.environ.update(guard.DUMMY_CREDENTIALS)
         undo.enter_context(mock.patch.object(botocore_stubber, "process_request", process_request))
         undo.enter_context(_clients_without_hook(botocore_stubber))
@@ -157,6 +163,8 @@ def _refused() -> Any:
 
 def create(template: Mapping[str, Any]) -> None:
     """Have moto create what the template leaves to it."""
+    from moto.kms import models
+
     from twolane_local.embedded_aws import child
 
     wanted = json.loads(json.dumps(template, default=str))
@@ -169,7 +177,38 @@ def create(template: Mapping[str, Any]) -> None:
     for resource in wanted["Resources"].values():
         kept = [name for name in resource.get("DependsOn", ()) if name in wanted["Resources"]]
         resource["DependsOn"] = kept
-    child.create("local", wanted)
+    # A table has a key of its own, and an RSA key takes longer to find than most tests take.
+    with mock.patch.object(models, "generate_private_key", _private_key):
+        child.create("local", wanted)
+
+
+@cache
+def _private_key(spec: str) -> Any:
+    from moto.kms.utils import generate_private_key
+
+    return generate_private_key(spec)
+
+
+@contextmanager
+def _moto() -> Iterator[None]:
+    """``mock_aws``, without making its thousand patterns for each test anew."""
+    from moto import mock_aws
+    from moto.core import models
+
+    mocks = mock_aws()
+    with mock.patch.object(models, "CallbackResponse", _callback):
+        mocks.start()
+    try:
+        yield
+    finally:
+        mocks.stop()
+
+
+@cache
+def _callback(**how: Any) -> Any:
+    from moto.core.custom_responses_mock import CallbackResponse
+
+    return CallbackResponse(**how)
 
 
 def _text(value: Any) -> str:

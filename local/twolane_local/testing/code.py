@@ -11,15 +11,20 @@ import copy
 import importlib
 import os
 import sys
+import sysconfig
 from contextlib import contextmanager
-from types import ModuleType
+from functools import cache
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+from celery import _state
 
 from twolane import logs
 from twolane.api.adapter import ApiHandler
 from twolane.api.engine import Engine
 from twolane.worker.handler import WorkerHandler
+from twolane_local.testing.early import extend_path, key_of, prepared
 from twolane_local.testing.errors import StaleImportError
 
 if TYPE_CHECKING:
@@ -27,29 +32,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from twolane_local.model import FunctionSpec
+    from twolane_local.testing.early import Key
     from twolane_local.testing.project import Project
 
     Handler = Callable[[Any, Any], Any]
-    Key = tuple[tuple[Path, ...], tuple[tuple[str, str], ...]]
 
 _copies: dict[Key, dict[str, ModuleType]] = {}
-#: What has been put into the environment before the tests were collected.
-_early: list[Key] = []
-#: Handlers in whose place another one came, because they were killed; kept, as their loops are.
-_dead: list[Any] = []
-
-
-def _key(project: Project) -> Key:
-    return project.folders, tuple(sorted(project.variables.items()))
-
-
-def prepare(project: Project) -> None:
-    """Give the process the project's environment and import path, for test modules that import the
-    application when they are collected.
-    """
-    os.environ.update(project.variables)
-    _extend_path(project.folders)
-    _early.append(_key(project))
+#: What a copy's Celery application offers to others.
+_offered: dict[Key, set[Any]] = {}
+#: Every handler that was used, by identity.
+_used: dict[int, Any] = {}
+#: Those that were killed, each with the one in its place. They are kept: a loop that is collected
+#: in the middle of something complains.
+_dead: dict[int, list[Any]] = {}
 
 
 @contextmanager
@@ -58,21 +53,22 @@ def imported(project: Project, user: ModuleType | None = None) -> Iterator[None]
 
     Raises ``StaleImportError`` where ``user``, a test module, holds parts of another copy.
     """
-    key = _key(project)
+    key = key_of(project)
     found = _modules(project.folders)
     if key not in _copies:
-        _copies[key] = found if key in _early else {}
+        _copies[key] = found if key in prepared else {}
     mine = _copies[key]
     stale = {name: module for name, module in found.items() if mine.get(name) is not module}
     if stale and user is not None:
         _check(user, stale)
     path = list(sys.path)
-    _extend_path(project.folders)
+    extend_path(project.folders)
     for name in stale:
         del sys.modules[name]
     sys.modules.update(mine)
     try:
-        yield
+        with _own_tasks(key, foreign=mine is not found and bool(project.folders)):
+            yield
     finally:
         _copies[key] = _modules(project.folders)
         if stale:
@@ -82,63 +78,102 @@ def imported(project: Project, user: ModuleType | None = None) -> Iterator[None]
         sys.path[:] = path
 
 
+@contextmanager
+def _own_tasks(key: Key, *, foreign: bool) -> Iterator[None]:
+    """Celery offers the tasks of every application to each later one: not to another copy."""
+    state: Any = _state
+    kept, default = state._on_app_finalizers, state.default_app  # noqa: SLF001 - Celery's own
+    others = (
+        {offer for offer in kept if offer.__module__ == "celery.app.base"} if foreign else set()
+    )
+    kept.difference_update(others)
+    kept.update(_offered.get(key, ()))
+    try:
+        yield
+    finally:
+        if foreign:
+            _offered[key] = {offer for offer in kept if offer.__module__ == "celery.app.base"}
+            kept.difference_update(_offered[key])
+            kept.update(others)
+        state.default_app = default
+
+
 def load(spec: FunctionSpec, given: Mapping[str, Handler]) -> Handler:
-    """The handler of a function, imported if it is not yet."""
-    if spec.name in given:
-        return given[spec.name]
-    module, _, name = spec.handler.rpartition(".")
+    """The handler of a function, imported if it is not yet. On the environment's own thread."""
+    handler: Handler
     # The formatter of Lambda's own log handler is not for those of pytest.
     with mock.patch.object(logs, "configure", _nothing):
-        handler: Handler = getattr(importlib.import_module(module.replace("/", ".")), name)
+        if spec.name in given:
+            handler = given[spec.name]
+        else:
+            module, _, name = spec.handler.rpartition(".")
+            handler = getattr(importlib.import_module(module.replace("/", ".")), name)
+        while (buried := _dead.get(id(handler))) is not None:
+            if buried[1] is None:
+                buried[1] = _anew(handler)
+            handler = buried[1]
+    _used[id(handler)] = handler
     return handler
 
 
-def renew(handler: Handler) -> None:
-    """Put a new handler in the place of one that was killed in the middle of something."""
-    if not isinstance(handler, ApiHandler | WorkerHandler):
-        return
-    for module in tuple(sys.modules.values()):
-        for name, value in tuple(vars(module).items()) if module else ():
-            if value is handler:
-                with mock.patch.object(logs, "configure", _nothing):
-                    setattr(module, name, _anew(handler))
-    _dead.append(handler)
+def bury(handler: Handler) -> None:
+    """The handler died in the middle of something: the next environment gets another one."""
+    _dead.setdefault(id(handler), [handler, None])
 
 
-def _anew(handler: ApiHandler | WorkerHandler) -> Handler:
+def close() -> None:
+    """End the lifespan of every application: no test comes any more."""
+    for handler in _used.values():
+        if isinstance(handler, ApiHandler) and id(handler) not in _dead:
+            handler.close()
+    _used.clear()
+
+
+def _anew(handler: Handler) -> Handler:
+    """The same code in a new environment; what is no adapter of ours keeps nothing to renew."""
     if isinstance(handler, WorkerHandler):
-        return WorkerHandler(handler._app)  # noqa: SLF001 - a new environment of the same code
-    fresh = copy.copy(handler)
-    old: Any = handler._engine  # noqa: SLF001 - likewise
-    fresh._engine = Engine(handler.app, handler.lifespan, old._reserve_s, os.environ)  # noqa: SLF001
-    return fresh
+        return WorkerHandler(handler._app)  # noqa: SLF001 - made by the application, as it wants it
+    if isinstance(handler, ApiHandler):
+        fresh = copy.copy(handler)
+        old: Any = handler._engine  # noqa: SLF001 - likewise
+        fresh._engine = Engine(handler.app, handler.lifespan, old._reserve_s, os.environ)  # noqa: SLF001
+        return fresh
+    return copy.copy(handler)
 
 
 def _nothing(*_: object) -> None:
     pass
 
 
-def _extend_path(folders: tuple[Path, ...]) -> None:
-    for folder in folders:
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-
-
 def _modules(folders: tuple[Path, ...]) -> dict[str, ModuleType]:
-    """Modules that come from these folders; not twolane's own, where it is one of them."""
+    """The loaded modules that come from these folders."""
+    names = {name for folder in folders for name in _top_level(folder)}
     roots = tuple(f"{folder}{os.sep}" for folder in folders)
     return {
         name: module
         for name, module in tuple(sys.modules.items())
-        if (getattr(module, "__file__", None) or "").startswith(roots)
-        and name.partition(".")[0] not in {"twolane", "twolane_local", "conftest", "tests"}
+        if name.partition(".")[0] in names
+        and (getattr(module, "__file__", None) or "").startswith(roots)
     }
 
 
+@cache
+def _top_level(folder: Path) -> frozenset[str]:
+    """What can be imported from a folder, but for twolane itself and for tests."""
+    found = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    return frozenset(found - {"twolane", "twolane_local", "conftest", "tests"})
+
+
 def _check(user: ModuleType, stale: Mapping[str, ModuleType]) -> None:
+    objects = {
+        id(value): name
+        for name, module in stale.items()
+        for value in vars(module).values()
+        if not isinstance(value, _PLAIN)
+    }
     for name, value in vars(user).items():
-        home = value.__name__ if isinstance(value, ModuleType) else _home(value)
-        if home in stale:
+        home = _home(value) or objects.get(id(value))
+        if home in stale and not (home == objects.get(id(value)) and _is_a_library_s(value)):
             raise StaleImportError(
                 f"{user.__name__} imported {name!r} from {home} when it was collected, before the "
                 "stack gave the application its environment. Import it inside of the test, or set "
@@ -146,6 +181,25 @@ def _check(user: ModuleType, stale: Mapping[str, ModuleType]) -> None:
             )
 
 
+#: Values that are the same object wherever they come from.
+_PLAIN = (str, bytes, int, float, complex, bool, tuple, type(None), ModuleType)
+
+
 def _home(value: object) -> str | None:
-    home = getattr(value, "__module__", None)
-    return home if isinstance(home, str) else None
+    """The module that a module, class or function comes from; ``None`` for other objects."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, type | FunctionType):
+        return value.__module__
+    return None
+
+
+def _is_a_library_s(value: object) -> bool:
+    """Whether an installed module has the object too: both only imported it."""
+    installed = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+    return any(
+        value is each
+        for module in tuple(sys.modules.values())
+        if (getattr(module, "__file__", None) or "").startswith(installed)
+        for each in tuple(vars(module).values())
+    )

@@ -53,9 +53,11 @@ class VirtualEnvironment:
         load: Callable[[], Handler],
         after: Callable[[str], Callable[[], None] | None],
         killed: Callable[[Handler], None],
+        turn: Callable[[], None] = lambda: None,
     ) -> None:
-        """``after`` gives the work that a request has left to be done after its response,
-        ``killed`` hears of a handler that died in the middle of something.
+        """``turn`` is called before each invocation, ``after`` gives the work that a request has
+        left to be done after its response, ``killed`` hears of a handler that died in the middle
+        of something.
         """
         self.spec = spec
         self.process = Process(world.loop)
@@ -63,6 +65,7 @@ class VirtualEnvironment:
         self._environ = environ
         self._owner, self._world, self._journal = owner, world, journal
         self._load, self._after, self._killed = load, after, killed
+        self._turn = turn
         self._handler: Handler | None = None
         self._work: Work | None = None
         self._began = 0.0
@@ -99,6 +102,7 @@ class VirtualEnvironment:
         self._owner.freed(self)
 
     def begin(self, work: Work) -> None:
+        self._turn()
         self._work, self.responded, self._began = work, False, self._world.now
         self.process.about = (self.spec.name, work.request_id)
         deadline = self._began + self.spec.timeout_s
@@ -137,10 +141,10 @@ class VirtualEnvironment:
 
     def _returned(self, done: asyncio.Future[tuple[bytes, str | None]]) -> None:
         work = self._work
-        if work is None or self.process.dead:
+        if work is None:
             return
         if done.exception() is not None:  # what is no Exception ends the process
-            self.kill(report.exited(work.request_id, 1))
+            self.kill()
             return
         self._respond(*done.result())
         after = self._after(work.request_id)
@@ -150,11 +154,10 @@ class VirtualEnvironment:
             self.process.run(after).add_done_callback(self._after_done)
 
     def _after_done(self, done: asyncio.Future[None]) -> None:
-        if self._work is None or self.process.dead:
+        if self._work is None:
             return
-        error = done.exception()
-        if isinstance(error, Ended):
-            self.kill(report.exited(self._work.request_id, 1))
+        if isinstance(done.exception(), Ended):
+            self.kill()
         else:
             self._free()
 
@@ -210,6 +213,8 @@ class VirtualEnvironment:
         work, handler = self._work, self._handler
         if self._timer is not None:
             self._timer.cancel()
+        self._handler = None
+        self.process.kill()  # its threads end now; what they return is not heard
         self.process.close()
         if handler is not None:
             self._killed(handler)

@@ -16,21 +16,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[random.Random]:
-    """``random``, UUIDs and request ids repeat inside of the block; ``os.urandom`` stays true.
+class Chance:
+    """What is drawn in a test. ``ids`` gives every id, the emulator's own among them."""
 
-    Gives the source of all ids, the emulator's own among them.
-    """
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.ids = random.Random()  # noqa: S311 - ids of a test
+        self._turns = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """The test begins: what was drawn before makes no difference to it."""
+        self._turns = -1
+        self.turn()
+
+    def turn(self) -> None:
+        """Draw anew from the seed. At each invocation, so that what a library draws once in a
+        process changes nothing of what follows.
+        """
+        self._turns += 1
+        random.seed(f"{self.seed} {self._turns}")
+        self.ids.seed(f"{self.seed} {self._turns} ids")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[Chance]:
+    """``random``, UUIDs and request ids repeat inside of the block; ``os.urandom`` stays true."""
     state = random.getstate()
-    random.seed(seed)
-    ids = random.Random(seed)  # noqa: S311 - ids of a test
-    entropy = SimpleNamespace(**{**vars(os), "urandom": ids.randbytes})
+    chance = Chance(seed)
+    entropy = SimpleNamespace(**{**vars(os), "urandom": chance.ids.randbytes})
     try:
         with (
             mock.patch.object(uuid, "os", entropy),
             mock.patch.object(functions, "os", entropy),
         ):
-            yield ids
+            yield chance
     finally:
         random.setstate(state)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -30,12 +29,15 @@ from unittest import mock
 from twolane.api.adapter import ApiHandler
 from twolane.api.awake import Awake
 from twolane_local.async_invoke import AsyncInvocations
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.functions import Functions
 from twolane_local.gateway import Gateway
 from twolane_local.journal import Journal
 from twolane_local.lambda_api import LambdaApi
 from twolane_local.queues.api import SqsApi
-from twolane_local.queues.core import QueueService
 from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
 from twolane_local.testing import aws, code, store
@@ -55,6 +57,7 @@ from twolane_local.testing.world import World
 from twolane_local.virtual_clock import NEW_YEAR
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Coroutine, Mapping
     from types import ModuleType, TracebackType
 
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     from twolane_local.environments import Owner
     from twolane_local.invoke import Invocation, Invoker
     from twolane_local.model import FunctionSpec
+    from twolane_local.queues.core import QueueService
     from twolane_local.testing.project import Project
 
     MakeQueues = Callable[[AnyClock, Journal, random.Random], QueueService]
@@ -76,7 +80,7 @@ class _AlwaysThere:
 
 
 def _plain_queues(clock: AnyClock, journal: Journal, rng: random.Random) -> QueueService:
-    return QueueService(clock, journal, rng=rng)
+    return FaultyQueues(clock, journal, rng=rng)
 
 
 class Machinery:
@@ -84,6 +88,8 @@ class Machinery:
 
     events: Journal
     queues: QueueService
+
+    faults: Faults
 
     def __init__(
         self,
@@ -118,32 +124,33 @@ class Machinery:
         self, start: float, user: ModuleType | None, make_queues: MakeQueues, environments: int
     ) -> None:
         undo = self._undo
-        rng = undo.enter_context(seeded(self.seed))
+        self.chance = undo.enter_context(seeded(self.seed))
         self.world = World(start)
         undo.callback(self.world.close)
         self.events = Journal(self.world.clock)
-        self.queues = make_queues(self.world.clock, self.events, rng)
+        self.faults = Faults(self.events, self.world.clock)
+        self.queues = make_queues(self.world.clock, self.events, self.chance.ids)
+        if isinstance(self.queues, FaultyQueues):
+            self.queues.faults = self.faults
         undo.enter_context(mock.patch.dict(os.environ))
         services = {"sqs": SqsApi(self.queues)}
-        self.world.run(self._build(environments, rng, services))
+        self.world.run(self._build(environments, services))
         lambda_api = LambdaApi(
             self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry
         )
-        undo.enter_context(aws.mocked(aws.LocalAws(services, lambda_api, self.world.run)))
+        local = aws.LocalAws(services, lambda_api, self.world.run)
+        undo.enter_context(aws.mocked(local, self.project.stack.moto_template))
         undo.enter_context(store.embedded())
         undo.enter_context(narrated(self.events))
         os.environ.update(self.project.variables)
         undo.enter_context(code.imported(self.project, user))
         undo.enter_context(virtual_waits(self.world))
-        aws.create(self.project.stack.moto_template)
         undo.callback(lambda: self.world.run(self._end()))
         self._warm()
-        # What a first import has drawn must make no difference to the test.
-        random.seed(self.seed)
-        rng.seed(self.seed)
+        self.chance.begin()
         undo.enter_context(own_sleeps(self.project.folders))
 
-    async def _build(self, environments: int, rng: random.Random, services: dict[str, Any]) -> None:
+    async def _build(self, environments: int, services: dict[str, Any]) -> None:
         """All that belongs to the loop."""
         clock, journal, stack = self.world.clock, self.events, self.project.stack
         # Those that others name as their dead-letter queue must be there first.
@@ -152,7 +159,9 @@ class Machinery:
         self.functions = Functions(
             stack.functions, self._environment, journal, maximum=environments
         )
-        self.invoker = self._make_invoker(self.functions)
+        self.invoker: Invoker = FaultyInvoker(
+            self._make_invoker(self.functions), self.faults, clock
+        )
         self.asynchronous = AsyncInvocations(
             self.invoker, self.functions.specs, self.queues, clock, journal
         )
@@ -168,9 +177,10 @@ class Machinery:
         self.book = ScheduleBook()
         for group in stack.schedule_groups:
             self.book.groups.setdefault(group, clock.time())
+        ticks = FaultyTicks(self.asynchronous, self.faults, self.world.loop.call_later)
         self.schedules = Schedules(
-            stack.schedules, self.asynchronous, self.queues, clock, journal,
-            book=self.book, rng=rng,
+            stack.schedules, ticks, self.queues, clock, journal,
+            book=self.book, rng=self.chance.ids,
         )  # fmt: skip
         self.deliveries = Deliveries(stack.mappings, self.queues, self.invoker, clock, journal)
         services["scheduler"] = SchedulerApi(self.book, clock)
@@ -216,7 +226,8 @@ class Machinery:
             journal=self.events,
             load=lambda: self._load(spec),
             after=self._left_by,
-            killed=code.renew,
+            killed=code.bury,
+            turn=self.chance.turn,
         )
         self._live.append(environment)
         return environment

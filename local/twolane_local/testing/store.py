@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -25,10 +25,8 @@ def server() -> Any:
     return FakeServer(version=(7, 4), server_type="redis")
 
 
-@contextmanager
-def embedded() -> Iterator[None]:
-    """redis-py's connections to ``HOST`` lead to an empty embedded server inside of the block."""
-    import redis
+@cache
+def _connection() -> type[Any]:
     from fakeredis import FakeRedisConnection
 
     class Connection(FakeRedisConnection):
@@ -38,25 +36,30 @@ def embedded() -> Iterator[None]:
                 process.check()
             return super().send_packed_command(*args, **options)  # type: ignore[no-untyped-call]
 
-    def instead(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def make_connection(pool: Any) -> Any:
-            if pool.connection_kwargs.get("host") == HOST:
-                pool.connection_class = Connection
+    return Connection
+
+
+@contextmanager
+def embedded() -> Iterator[None]:
+    """redis-py's connections to ``HOST`` lead to an empty embedded server inside of the block."""
+    import redis
+
+    def instead(get: Callable[..., Any]) -> Callable[..., Any]:
+        def get_connection(pool: Any, *args: Any, **options: Any) -> Any:
+            ours = pool.connection_kwargs.get("host") == HOST
+            if ours and pool.connection_kwargs.get("server") is not server():
+                # A pool that was used before may hold connections of the other kind.
+                pool.connection_class = _connection()
                 pool.connection_kwargs["server"] = server()
-            return make(pool)
+                pool.reset()
+            return get(pool, *args, **options)
 
-        return make_connection
+        return get_connection
 
-    with (
-        mock.patch.object(
-            redis.ConnectionPool, "make_connection", instead(redis.ConnectionPool.make_connection)
-        ),
-        mock.patch.object(
-            redis.BlockingConnectionPool,
-            "make_connection",
-            instead(redis.BlockingConnectionPool.make_connection),
-        ),
-    ):
+    with ExitStack() as undo:
+        for pool in (redis.ConnectionPool, redis.BlockingConnectionPool):
+            get = instead(pool.get_connection)
+            undo.enter_context(mock.patch.object(pool, "get_connection", get))
         clear()
         yield
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twolane_local.testing.errors import EnvironmentKilled
 
@@ -27,7 +27,7 @@ current: ContextVar[Process | None] = ContextVar("twolane_process", default=None
 
 
 class Hand:
-    """A thread that does one thing after another; a daemon, as a hung handler must not delay exit."""
+    """A thread that does one thing after another; a daemon: one that hangs must not delay exit."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -159,6 +159,11 @@ class Process:
         """Raises ``EnvironmentKilled`` in a process that is gone: before each effect."""
         if self.dead:
             raise EnvironmentKilled
+
+    def die(self) -> NoReturn:
+        """The process is gone, from within: nothing that it still does has an effect."""
+        self.dead = True
+        raise EnvironmentKilled
 
     def enter(self) -> None:
         """One more thread of it runs."""
