@@ -43,8 +43,8 @@ def _check_python(folder: Path) -> None:
     for extension in folder.rglob("*.cpython-*.so"):
         if ours not in extension.name:
             raise UnreadyArtifactError(
-                f"{extension.name} was built for another Python than {sysconfig.get_python_version()}"
-                ", whose compiled modules Lambda would ignore: run this with the functions' own"
+                f"{extension.name} is for another Python than {sysconfig.get_python_version()}, "
+                "whose compiled modules Lambda would ignore: run this with the functions' own"
             )
 
 

@@ -19,7 +19,7 @@ from twolane_local.leash import die_with_parent
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def serve(directory: Path | None) -> tuple[int, TableLog | None]:
@@ -59,6 +59,7 @@ def create(name: str, template: dict[str, Any]) -> dict[str, Any]:
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
     outputs = create_resources(name, template) if template["Resources"] else {}
+    expire_items(template["Resources"].values())
     if identities:
         verify_senders(identities)
     for bucket, configuration in notifications.items():
@@ -85,6 +86,18 @@ def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
             name=name, template=text, parameters={}, notification_arns=[], tags={}
         )
     return {output.key: output.value for output in stack.output_map.values()}
+
+
+def expire_items(resources: Iterable[dict[str, Any]]) -> None:
+    """moto's CloudFormation leaves a table's time to live out."""
+    from moto.dynamodb.models import dynamodb_backends
+
+    for resource in resources:
+        properties = resource.get("Properties") or {}
+        if resource["Type"] == "AWS::DynamoDB::Table" and "TimeToLiveSpecification" in properties:
+            dynamodb_backends[ACCOUNT][REGION].update_time_to_live(
+                properties["TableName"], properties["TimeToLiveSpecification"]
+            )
 
 
 def verify_senders(identities: list[str]) -> None:

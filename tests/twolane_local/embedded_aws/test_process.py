@@ -26,6 +26,7 @@ TEMPLATE: dict[str, Any] = {
                 "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
                 "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
                 "StreamSpecification": {"StreamViewType": "NEW_IMAGE"},
+                "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
             },
         }
     },
@@ -158,3 +159,11 @@ def test_the_process_is_only_started_where_something_needs_it() -> None:
             await server.stop()
 
     asyncio.run(main())
+
+
+def test_a_tables_items_expire_as_the_template_says() -> None:
+    def look(endpoint: str) -> Any:
+        return client("dynamodb", endpoint).describe_time_to_live(TableName="kept")
+
+    told = with_moto(look)["TimeToLiveDescription"]
+    assert told == {"AttributeName": "ttl", "TimeToLiveStatus": "ENABLED"}
