@@ -1,0 +1,49 @@
+// Functions: their environments as they are now, and what they did of late.
+
+import { get, listen, post } from "../lib/api.js";
+import { fill, h } from "../lib/dom.js";
+import { millis, plural } from "../lib/format.js";
+import { attempt, block, count, dialog, empty, facts, field, head, refreshing } from "../lib/ui.js";
+
+export function show(main) {
+  const box = h("div.cards");
+  main.append(head("Functions", "Execution environments now, and invocations since the journal begins."), box);
+  const load = async () => {
+    const { functions } = await get(["functions"]);
+    fill(box, functions.length ? functions.map(card) : empty("The stack has no function."));
+  };
+  const loads = refreshing(load, 700);
+  loads.now();
+  const deaf = listen((news) => news.events.some((event) => /^(invocation|environment)\./.test(event.kind)) && loads.soon());
+  return () => { deaf(); loads.stop(); };
+}
+
+function card(each) {
+  const { concurrency: now } = each;
+  return h("section.card.stacked", { "aria-label": each.name },
+    h("div.row", h("h2.grow.clip", each.name), h("button", { type: "button", "data-key": `invoke-${each.name}`, onclick: () => invoke(each) }, "Invoke …")),
+    h("div.envs", { role: "img", "aria-label": `${now.busy} busy, ${now.starting} starting, ${now.idle} frozen` }, squares(now.busy, "busy"), squares(now.starting, "starting", "cold start"), squares(now.idle, "frozen"), !(now.busy + now.starting + now.idle) && h("span.muted", "no environment")),
+    h("div.counts", count(each.invocations, "invocations"), count(each.errors, "errors", each.errors > 0), count(each.throttles, "throttles", each.throttles > 0), count(each.coldStarts, "cold starts")),
+    facts([
+      ["concurrency", `${now.busy} of ${now.limit}${now.reserved === null ? "" : " (reserved)"}${now.waiting ? `, ${plural(now.waiting, "event")} waiting` : ""}`],
+      ["p50, p95", `${millis(each.p50Ms)}, ${millis(each.p95Ms)}`],
+      ["memory", `${each.maxMemoryMb ?? "–"} of ${each.memoryMb} MB`],
+      ["timeout", `${each.timeoutSeconds} s`],
+      ["handler", h("code", each.handler)],
+    ]));
+}
+
+const squares = (number, kind, text = kind) => (number > 12 ? [h("span.env", { class: kind }, `${number} × ${text}`)] : Array.from({ length: number }, () => h("span.env", { class: kind }, text)));
+
+function invoke(each) {
+  const event = h("textarea", { rows: 10, value: "{}", spellcheck: false });
+  const out = h("div.stacked");
+  dialog(`Invoke ${each.name}`, [field("Event", event, "JSON, as Lambda hands it to the handler"), out], {
+    action: "Invoke",
+    act: async () => {
+      const answer = await attempt(() => post(["functions", each.name, "invoke"], { event: JSON.parse(event.value) }));
+      if (answer) fill(out, facts([["took", millis(answer.durationMs)], ["error", answer.error], ["request", h("code", answer.requestId)]]), block(answer.error ? "Error" : "Response", answer.payload), answer.log && block("Log", answer.log));
+      return null;
+    },
+  });
+}
