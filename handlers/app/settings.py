@@ -24,6 +24,12 @@ class Settings(BaseModel):
     claim_check_bucket: str = ""
     #: ``redis://…`` or ``dynamodb://@REGION/TABLE?ttl_seconds=…``; empty, ``redis_url``.
     result_backend: str = ""
+    #: What each key in Redis begins with; ``{any}:`` keeps all in one slot of a Redis cluster.
+    result_key_prefix: str = ""
+    #: The queue of a stock ``celery worker`` for what is beyond Lambda, and the tasks it does,
+    #: separated by commas.
+    long_queue_url: str = ""
+    long_tasks: str = ""
     aws_region: str = "us-east-1"
 
     #: The API key's SHA-256 in hexadecimal; empty, the API asks for no key.
@@ -39,7 +45,7 @@ class Settings(BaseModel):
 
     def celery(self) -> dict[str, Any]:
         """Celery's configuration: JSON only, on SQS where there is a queue, else on Redis."""
-        common = {
+        common: dict[str, Any] = {
             "task_serializer": "json",
             "result_serializer": "json",
             "accept_content": ["json"],
@@ -48,6 +54,10 @@ class Settings(BaseModel):
             "task_track_started": True,
             "broker_connection_retry_on_startup": True,
         }
+        if self.result_key_prefix:
+            common["result_backend_transport_options"] = {
+                "global_keyprefix": self.result_key_prefix
+            }
         if not self.task_queue_url:
             return {**common, "broker_url": self.redis_url}
         options: dict[str, Any] = {
@@ -58,6 +68,10 @@ class Settings(BaseModel):
         }
         if self.claim_check_bucket:
             options["claim_check"] = {"bucket": self.claim_check_bucket}
+        if self.long_queue_url:
+            options["predefined_queues"]["long"] = {"url": self.long_queue_url}
+            names = [name.strip() for name in self.long_tasks.split(",") if name.strip()]
+            common["task_routes"] = {name: {"queue": "long"} for name in names}
         return {
             **common,
             "broker_url": "sqs://",

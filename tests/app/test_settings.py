@@ -37,6 +37,32 @@ def test_messages_above_the_limit_go_to_the_bucket(monkeypatch: pytest.MonkeyPat
     assert options["claim_check"] == {"bucket": "big"}
 
 
+def test_a_prefix_keeps_the_keys_of_a_redis_cluster_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "result_backend_transport_options" not in get_settings().celery()
+    get_settings.cache_clear()
+    monkeypatch.setenv("RESULT_KEY_PREFIX", "{twolane}:")
+    options = get_settings().celery()["result_backend_transport_options"]
+    assert options == {"global_keyprefix": "{twolane}:"}
+
+
+def test_long_tasks_have_a_queue_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASK_QUEUE_URL", URL)
+    monkeypatch.setenv("LONG_QUEUE_URL", f"{URL}-long")
+    monkeypatch.setenv("LONG_TASKS", "app.tasks.import_recipients, app.tasks.daily_digest,")
+    conf = get_settings().celery()
+    assert conf["task_default_queue"] == "tasks"
+    assert conf["broker_transport_options"]["predefined_queues"] == {
+        "tasks": {"url": URL},
+        "long": {"url": f"{URL}-long"},
+    }
+    assert conf["task_routes"] == {
+        "app.tasks.import_recipients": {"queue": "long"},
+        "app.tasks.daily_digest": {"queue": "long"},
+    }
+
+
 def test_json_is_the_only_content() -> None:
     conf = Settings().celery()
     assert conf["accept_content"] == ["json"]
