@@ -32,6 +32,7 @@ check: $(STAMP) ## Lint and type-check, the template raw and expanded too
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/twolane template | $(BIN)/cfn-lint
+	$(BIN)/twolane lint
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Steps = tuple[str | int, ...]
 
+#: libyaml's is ten times as fast, and not in every build of PyYAML.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What SAM calls a property of a function's event, by CloudFormation's name for it.
 _EVENT_PROPERTIES = {"EventSourceArn": "Queue"}
 
@@ -25,7 +27,7 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         # Only composed, so that CloudFormation's tags need no constructor; JSON is YAML, too.
-        root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(path.read_text("utf-8"), Loader=_LOADER)
         self._lines: dict[Steps, int] = {(): 1}
         self._lines |= dict(_walk(root, ()))
         self._written = [str(steps[1]) for steps in self._lines if _is_resource(steps)]

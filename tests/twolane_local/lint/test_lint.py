@@ -32,6 +32,15 @@ def test_our_own_template_breaks_no_rule(monkeypatch: pytest.MonkeyPatch) -> Non
     assert lint(Path("template.yaml"), {}) == []
 
 
+def test_nor_does_it_with_all_that_may_be_nested_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    everything = {
+        "WithRedis": "true", "WithLongLane": "true", "WithAlarms": "true", "WithDashboard": "true",
+        "SnapStart": "true", "LongLaneImage": "shop:1", "LongTasks": "app.tasks.import_recipients",
+    }  # fmt: skip
+    assert lint(Path("template.yaml"), everything) == []
+
+
 def foreign(folder: Path, template: str, module: str, code: str) -> list[Finding]:
     """What is found in the raw template and in the expanded one, which is the same."""
     (folder / "template.yaml").write_text(template)
