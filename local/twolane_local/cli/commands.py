@@ -30,7 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "schedules": "List what beat sends next, send one now, write them out.",
     },
     "check": {
-        "lint": "What is wrong with the template, rule by rule, with lines and fixes.",
+        "lint": "What is wrong with the template, with lines and fixes.",
         "advise": "Which lane each piece of work belongs in, and what it costs.",
         "doctor": "What is wrong with this machine or project, and what to do.",
         "completion": "Print the completion script of bash, zsh or fish.",

@@ -1,7 +1,300 @@
-"""``twolane schedules``"""
+"""``twolane schedules``: what comes next, run one now, or write one schedule for each entry.
+
+``list`` and ``run`` ask the beat function itself, through Lambda's Invoke API: that of ``twolane
+up`` or, with ``--stack`` or ``--aws``, the deployed one's. What is heavy is imported where it is
+used: the whole command line configures this module.
+"""
 
 from __future__ import annotations
 
-from twolane_local.schedules.commands import configure, run
+import importlib
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from zoneinfo import ZoneInfo
 
-__all__ = ["configure", "run"]
+from twolane_local.cli.ask import confirm
+from twolane_local.cli.flags import yes_flag
+from twolane_local.errors import HandlerImportError, LocalError, TemplateError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping
+    from datetime import tzinfo
+
+    from twolane.beat import BeatHandler
+    from twolane_local.model import FunctionSpec
+
+FLAGS = ("template",)
+EXAMPLES = (
+    "twolane schedules list",
+    "twolane schedules list --stack shop --zone Europe/Paris",
+    "twolane schedules run daily-digest",
+    "twolane schedules template.yaml --check",
+)
+OUTPUT = Path("infra/schedules.yaml")
+_HEADER = """\
+# One EventBridge Scheduler schedule for each entry of beat_schedule: for those who want no tick.
+# Made by `twolane schedules {template}`; make it anew after a change of beat_schedule.
+#
+# To use it: nest it in the template (AWS::CloudFormation::Stack) with the beat function's ARN as
+# BeatFunctionArn, and take the tick out of the function's Events. Where clocks change, Scheduler
+# skips a time that does not exist; the tick, as Celery, runs it an hour later.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's own flags."""
+    parser.add_argument(
+        "what",
+        metavar="list | run | TEMPLATE",
+        help="list the entries, run one now, or write one schedule for each entry of TEMPLATE",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the entry to run")
+    parser.add_argument("--zone", metavar="ZONE", help="also show times in it (the app's)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--function", metavar="ID", help="the beat function's logical id or name")
+    parser.add_argument(
+        "--endpoint-url",
+        metavar="URL",
+        help="the AWS endpoint of `twolane up` (the running one's, or http://127.0.0.1:4566)",
+    )
+    parser.add_argument("--aws", action="store_true", help="ask the deployed function instead")
+    parser.add_argument("--stack", metavar="NAME", help="ask the function of a deployed stack")
+    parser.add_argument("--region", metavar="REGION", help="the stack's region ($AWS_REGION)")
+    parser.add_argument("--profile", metavar="NAME", help="the AWS profile ($AWS_PROFILE)")
+    yes_flag(parser)
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=str(OUTPUT))
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if FILE is not up to date"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """0, or 1 where ``--check`` finds a difference; raises ``LocalError``."""
+    if options.what == "list":
+        return _list(options)
+    if options.what == "run":
+        return _run_now(options)
+    text = export(Path(options.what), dict(options.parameter), function=options.function)
+    if options.check:
+        return _check(text, options)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, "utf-8")
+    _tell(f"{options.output}: written", sys.stderr)
+    return 0
+
+
+def export(path: Path, parameters: Mapping[str, str], *, function: str | None = None) -> str:
+    """The CloudFormation template with one schedule for each beat entry, as YAML text.
+
+    Raises ``ConfigurationError`` for entries that Scheduler cannot express.
+    """
+    import yaml
+
+    from twolane.beat.export import as_template
+
+    spec = beat_function(path, parameters, wanted=function)
+    made = as_template(load_handler(spec).app)
+    return _HEADER.format(template=path.name) + yaml.safe_dump(made, sort_keys=False, width=100)
+
+
+def entries(call: Any, *, count: int = 3) -> list[dict[str, Any]]:
+    """Every entry as ``twolane.beat.listing`` describes it; ``call`` invokes the function."""
+    listed: list[dict[str, Any]] = call({"twolane": {"list": count}})["entries"]
+    return listed
+
+
+def run_now(call: Any, name: str) -> dict[str, Any]:
+    """Send one entry's task at once; ``{"entry", "slot", "taskId"}``."""
+    sent: dict[str, Any] = call({"twolane": {"run": name}})
+    return sent
+
+
+def beat_function(
+    path: Path, parameters: Mapping[str, str], *, wanted: str | None = None
+) -> FunctionSpec:
+    """The function of the template that a schedule invokes, or the one that is ``wanted``."""
+    from twolane_local import stack, template
+
+    expanded = template.load(path, parameters, stack_name="local")
+    facts = stack.Facts(
+        aws_url="http://127.0.0.1:4566",
+        base_url=lambda _: "http://127.0.0.1:3000",
+        elsewhere=lambda name, attribute: f"{name}.{attribute}" if attribute else name,
+    )
+    built, _ = stack.build(expanded, facts)
+    targets = {schedule.target_arn for schedule in built.schedules}
+    if wanted is not None:
+        found = [spec for spec in built.functions if wanted in (spec.name, spec.logical_id)]
+    else:
+        found = [spec for spec in built.functions if spec.arn in targets]
+    if len(found) != 1:
+        names = ", ".join(spec.logical_id for spec in found or built.functions) or "none"
+        raise TemplateError(
+            f"{path}: cannot tell which function is beat; name it with --function (of: {names})"
+        )
+    return found[0]
+
+
+def load_handler(spec: FunctionSpec) -> BeatHandler:
+    """Import the function's handler here, with its environment, and check that it is beat's."""
+    from twolane.beat import BeatHandler
+
+    for name, value in spec.environment.items():
+        os.environ.setdefault(name, value)
+    sys.path.insert(0, str(spec.code_dir))
+    module, _, attribute = spec.handler.rpartition(".")
+    try:
+        handler = getattr(importlib.import_module(module.replace("/", ".")), attribute)
+    except Exception as error:
+        raise HandlerImportError(
+            f"{spec.logical_id}: {spec.handler} in {spec.code_dir} does not import: {error!r}"
+        ) from error
+    if not isinstance(handler, BeatHandler):
+        raise HandlerImportError(
+            f"{spec.logical_id}: {spec.handler} is a {type(handler).__name__}, no BeatHandler; "
+            "name the beat function with --function"
+        )
+    return handler
+
+
+class Invoke:
+    """Calls a function through Lambda's Invoke API, with boto3's ``client`` for it.
+
+    ``hint`` is what to do where that does not answer.
+    """
+
+    def __init__(self, function: str, client: Any, hint: str) -> None:
+        self._function, self._client, self._hint = function, client, hint
+
+    def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
+        """What the function returned; raises ``LocalError`` with what it failed by."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self._client.invoke(
+                FunctionName=self._function, Payload=json.dumps(event).encode()
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise LocalError(
+                f"{self._function} cannot be invoked ({self._hint}): {error}"
+            ) from error
+        payload: dict[str, Any] = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise LocalError(f"{self._function} failed: {payload.get('errorMessage', payload)}")
+        return payload
+
+
+def _invoke(options: argparse.Namespace) -> Invoke:
+    if options.stack is not None:
+        return _of_stack(options)
+    name = options.function
+    if name is None:
+        name = beat_function(options.template, dict(options.parameter)).name
+    if options.aws:
+        from twolane_local.inspect.stack.account import Account
+
+        client = Account(region=options.region, profile=options.profile).client("lambda")
+        return Invoke(name, client, "check the credentials")
+    return Invoke(name, _local(options.endpoint_url or _running_endpoint()), _NOT_UP)
+
+
+_NOT_UP = "is `twolane up` running?"
+
+
+def _of_stack(options: argparse.Namespace) -> Invoke:
+    from twolane_local.inspect.stack import resources, schedules
+    from twolane_local.inspect.stack.account import Account
+
+    account = Account(region=options.region, profile=options.profile)
+    found = resources.read(account, options.stack)
+    name = options.function or schedules.beat_function(account, found)
+    return Invoke(name, account.client("lambda"), "check the credentials")
+
+
+def _local(endpoint_url: str) -> Any:
+    import boto3
+
+    return boto3.client(
+        "lambda",
+        endpoint_url=endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - it signs for this machine
+    )
+
+
+def _running_endpoint() -> str:
+    """The running emulator's, where there is one to ask."""
+    from twolane_local.console.address import NotRunningError
+    from twolane_local.inspect.opening import emulator
+
+    try:
+        return str(emulator(None).status()["addresses"]["aws"])
+    except NotRunningError:
+        return "http://127.0.0.1:4566"
+
+
+def _list(options: argparse.Namespace) -> int:
+    listed = entries(_invoke(options))
+    if options.json:
+        _tell(json.dumps(listed))
+    else:
+        _tell("\n".join(table(listed, zone=options.zone, local=None)))
+    return 0
+
+
+def _run_now(options: argparse.Namespace) -> int:
+    if not options.name:
+        raise LocalError("name the entry to run; `twolane schedules list` shows them")
+    real = options.stack or ("the deployed function" if options.aws else None)
+    if real is not None:
+        confirm(f"Send the task of {options.name} now, in {real}?", yes=options.yes, needed=True)
+    sent = run_now(_invoke(options), options.name)
+    _tell(json.dumps(sent) if options.json else f"{sent['entry']} sent as task {sent['taskId']}")
+    return 0
+
+
+def _check(text: str, options: argparse.Namespace) -> int:
+    current = options.output.read_text("utf-8") if options.output.exists() else None
+    if current == text:
+        return 0
+    _tell(
+        f"! {options.output} is not what beat_schedule says; "
+        f"run `twolane schedules {options.what}`",
+        sys.stderr,
+    )
+    return 1
+
+
+def table(
+    listed: Iterable[Mapping[str, Any]], *, zone: str | None, local: tzinfo | None
+) -> list[str]:
+    """Lines for a person: each entry, its next times here and in its zone, and its last run.
+
+    ``local`` is this machine's zone where it is ``None``; ``zone`` the app's.
+    """
+    lines: list[str] = []
+    for entry in listed:
+        there = ZoneInfo(zone or entry["timezone"])
+        lines.append(f"{entry['name']}  ({entry['schedule']}, {entry['task']})")
+        lines += [f"  next  {_times(text, local, there)}" for text in entry["next"]]
+        if entry["last"]:
+            lines.append(f"  last  {_times(entry['last'], local, there)}  task {entry['taskId']}")
+        else:
+            lines.append("  last  never")
+    return lines or ["beat_schedule has no enabled entry"]
+
+
+def _times(text: str, local: tzinfo | None, there: tzinfo) -> str:
+    moment = datetime.fromisoformat(text)
+    here = f"{moment.astimezone(local):%a %Y-%m-%d %H:%M:%S %Z}"
+    return f"{here} = {moment.astimezone(there):%a %H:%M:%S %Z}"
+
+
+def _tell(line: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(line + "\n")

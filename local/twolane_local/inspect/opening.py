@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    from twolane_local.inspect.emulator import EmulatorSource
     from twolane_local.inspect.source import Source
 
 
@@ -26,7 +27,7 @@ def open_source(options: argparse.Namespace, *, back_s: float | None = None) -> 
     return emulator(options.template)
 
 
-def emulator(template: Path | None) -> Source:
+def emulator(template: Path | None) -> EmulatorSource:
     """The running emulator of a template, of the current directory's one, or the only one."""
     from twolane_local.console.address import choose, find
     from twolane_local.inspect.emulator import EmulatorSource

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.errors import LocalError
 from twolane_local.inspect.stack.account import asked
 
 if TYPE_CHECKING:
@@ -18,6 +19,18 @@ def listed(account: Account, resources: Resources) -> list[Json]:
     """``Schedule`` of each, but for its next and last times, which EventBridge does not tell."""
     found = _scheduler(account, resources) + _rules(account, resources)
     return sorted(found, key=lambda schedule: str(schedule["name"]))
+
+
+def beat_function(account: Account, resources: Resources) -> str:
+    """The function that a schedule of the stack invokes. Raises ``LocalError`` unless it is one."""
+    own = {each.physical_id for each in resources.of("AWS::Lambda::Function")}
+    found = sorted({each["target"] for each in listed(account, resources)} & own)
+    if len(found) != 1:
+        raise LocalError(
+            f"stack {resources.stack}: cannot tell which function is beat; name it with --function "
+            f"(schedules invoke: {', '.join(found) or 'none'})"
+        )
+    return str(found[0])
 
 
 def _scheduler(account: Account, resources: Resources) -> list[Json]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from twolane_local.errors import LocalError
 from twolane_local.inspect.stack import resources, schedules
 from twolane_local.inspect.stack.resources import Resource
 
@@ -42,3 +43,12 @@ def test_schedules_and_rules_in_the_shape_of_the_control_api(
 
 def test_a_stack_without_schedules_asks_nothing(account: Account) -> None:
     assert schedules.listed(account, resources.Resources("empty", ())) == []
+
+
+def test_beat_is_the_function_that_a_schedule_invokes(
+    account: Account, stack: str, tick: Resource
+) -> None:
+    found = resources.read(account, stack)
+    assert schedules.beat_function(account, found) == "shop-Api"
+    with pytest.raises(LocalError, match=r"--function \(schedules invoke: shop-Api, shop-Worker\)"):
+        schedules.beat_function(account, replace(found, all=(*found.all, tick)))

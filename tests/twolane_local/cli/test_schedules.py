@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from twolane_local.cli import schedules as commands
 from twolane_local.errors import HandlerImportError, LocalError, TemplateError
-from twolane_local.schedules import commands
 
 ROOT = Path(__file__).parents[3]
 TEMPLATE = """\
@@ -120,7 +120,8 @@ def test_a_function_that_is_not_there(project: Any) -> None:
 
 def test_the_repositorys_file_is_what_its_beat_schedule_says() -> None:
     """In a process of its own: the application is imported with the template's environment."""
-    code = "import sys; from pathlib import Path; from twolane_local.schedules import commands; "
+    code = "import sys; from pathlib import Path; "
+    code += "from twolane_local.cli import schedules as commands; "
     code += "sys.stdout.write(commands.export(Path('template.yaml'), {}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
