@@ -90,6 +90,8 @@ os.environ.update(
     AWS_SECRET_ACCESS_KEY="test",
     AWS_REGION="us-east-1",
     AWS_DEFAULT_REGION="us-east-1",
+    # As Celery's own tox.ini has it: two tests read the worker's log.
+    WORKER_LOGLEVEL="INFO",
 )
 
 # After the environment is set, and before the checkout's own celery package can be found.
@@ -135,7 +137,8 @@ def start_worker(app: Any, **options: Any) -> Iterator[Any]:
     from lambda_worker import work
 
     test_worker_starting.send(sender=app)
-    setup_app_for_worker(app, options.get("loglevel", "error"), options.get("logfile"))
+    loglevel = options.get("loglevel", os.environ["WORKER_LOGLEVEL"])
+    setup_app_for_worker(app, loglevel, options.get("logfile"))
     hostname = options.get("hostname") or anon_nodename()
     ready, stop = threading.Event(), threading.Event()
     worker = threading.Thread(target=work, args=(app, hostname, ready, stop), daemon=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane.errors import StoreUnavailableError
+from twolane.state.line import call, kept_connection, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,7 +55,7 @@ class RedisStore:
 
     def put(self, key: str, value: str, *, ttl_s: float) -> None:
         with self._talking() as (client, _, _):
-            client.set(key, value, px=_milliseconds(ttl_s))
+            call(client, "SET", key, value, "PX", _milliseconds(ttl_s))
 
     def swap(
         self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
@@ -63,9 +64,9 @@ class RedisStore:
             if expected is not None:
                 part = "" if head is None else head
                 args = [expected[:head], value, _milliseconds(ttl_s), part]
-                stood = swap(keys=[key], args=args)
+                stood = run(swap, [key], args)
                 return None if stood is None else _text(stood)
-            if client.set(key, value, px=_milliseconds(ttl_s), nx=True):
+            if call(client, "SET", key, value, "PX", _milliseconds(ttl_s), "NX"):
                 return None
             return _text(client.get(key) or b"")
 
@@ -73,7 +74,15 @@ class RedisStore:
         with self._talking() as (client, _, delete):
             if expected is None:
                 return bool(client.delete(key))
-            return bool(delete(keys=[key], args=[expected]))
+            return bool(run(delete, [key], [expected]))
+
+    @contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """Keep one connection for this thread: for many commands, one after the other."""
+        with self._talking() as (client, _, _):
+            pass
+        with kept_connection(client):
+            yield
 
     @contextmanager
     def _talking(self) -> Iterator[tuple[Any, Any, Any]]:

@@ -181,7 +181,10 @@ class Leases:
             # Nobody else can have taken it before its end: no condition is needed.
             self._store.put(key, ended.text, ttl_s=self.keep_s)
             return True
-        return self._store.swap(key, held.text, ended.text, ttl_s=self.keep_s) is None
+        stood = self._store.swap(key, held.text, ended.text, ttl_s=self.keep_s)
+        if stood == "":  # it ran out, and nobody took it: what was done shall not be done again
+            stood = self._store.swap(key, None, ended.text, ttl_s=self.keep_s)
+        return stood is None
 
     def ended(self, held: Lease, state: LeaseState) -> Lease:
         """The lease as it is stored once the work has ended."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from celery.worker import state as worker_state
 
@@ -93,6 +94,11 @@ class Lookup:
             task_id for key, task_id in revocable.items() if key in self._found
         )
         _note_stamps([pair for key, pair in stamps.items() if key in self._found])
+
+    def store_at_hand(self) -> AbstractContextManager[None]:
+        """For the batch, a store that keeps its connection where it can."""
+        at_hand = getattr(self._store, "at_hand", nullcontext)
+        return cast("AbstractContextManager[None]", at_hand())
 
     def lease(self, one: Opened) -> Lease | None:
         return read_lease(self._found.get(one.lease_key or ""))

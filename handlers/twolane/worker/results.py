@@ -1,13 +1,19 @@
 """Celery's Redis result backend, with a task's result and the end of its lease in one round trip.
 
 Celery reads what is stored (a success is never overwritten), writes, and publishes: two round
-trips, and the end of the lease would be a third. One script does it all, atomically, as long as
-nothing is stored yet; otherwise Celery's own rule decides here. Result format, channel, expiry and
-retries are Celery's.
+trips, and the end of the lease would be a third. One script does it all, atomically: an environment
+that dies in between leaves either no result and a lease that runs out, or both. Result format,
+channel, expiry and retries are Celery's.
+
+An environment that stood still for so long that its lease ran out and its work passed to another
+delivery must not say how that work ended: what it would store is dropped, but for a success while
+the other one still runs.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from celery.backends import redis
 from kombu.utils.encoding import bytes_to_str
+
+from twolane.state.line import run
+from twolane.worker.lease import LeaseState, read_lease, write_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,25 +33,35 @@ if TYPE_CHECKING:
 #: celery-types leaves out what is overridden below.
 _CeleryBackend: Any = redis.RedisBackend
 
-# ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended, and its
-# milliseconds to live. A lease that has passed to another delivery is left alone.
+# ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended, its
+# milliseconds to live, whether this is a success, and whether results are JSON that can be looked
+# into. Returns what is stored already, and 1 for a lease that was ended, 2 for one that is gone.
 _STORE = """
 local live = redis.call('GET', KEYS[1])
-if live then return {live, 0} end
+local lease = KEYS[2] and redis.call('GET', KEYS[2])
+local passed = lease and lease ~= ARGV[3]
+if passed and not (ARGV[6] == '1' and string.find(lease, '"state":"running"', 1, true)) then
+  return {live, 2}
+end
+if live and (ARGV[7] ~= '1' or string.find(live, '"status": "SUCCESS"', 1, true)) then
+  return {live, 0}
+end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1]) end
 redis.call('PUBLISH', KEYS[1], ARGV[1])
-if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[3] then
+if KEYS[2] and not passed then
   redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
   return {false, 1}
 end
 return {false, 0}
 """
 
+logger = logging.getLogger("twolane.worker")
+
 
 @dataclass(eq=False, slots=True)
 class Ending:
-    """How the lease of the running task is to end if its success is stored."""
+    """How the lease of the running task is to end if its success or failure is stored."""
 
     task_id: str
     key: str
@@ -60,6 +79,7 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
     """What ``redis://`` and ``rediss://`` open once a ``WorkerHandler`` was made."""
 
     _riding: Ending | None = None
+    _ends_in = LeaseState.DONE
     _script: Any = None
 
     def mark_as_done(
@@ -70,14 +90,33 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         store_result: bool = True,
         state: str = states.SUCCESS,
     ) -> None:
-        one = ending.get()
         # A header's work has ended only when its chord has counted it, which comes after.
-        rides = one is not None and one.task_id == task_id and not (request and request.chord)
-        self._riding = one if rides else None
+        self._riding = None if request and request.chord else _of(task_id)
         try:
             super().mark_as_done(task_id, result, request, store_result, state)
         finally:
             self._riding = None
+
+    def mark_as_failure(  # noqa: PLR0917 - Celery's own order
+        self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
+        store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
+    ) -> None:  # fmt: skip
+        # What comes of a failure comes after it is stored, and must not be lost with a crash.
+        alone = request and not (request.chord or request.chain or request.errbacks)
+        self._riding = _of(task_id) if alone else None
+        self._ends_in = self._after_failure(request) if alone else LeaseState.DONE
+        try:
+            super().mark_as_failure(
+                task_id, exc, traceback, request, store_result, call_errbacks, state
+            )
+        finally:
+            self._riding, self._ends_in = None, LeaseState.DONE
+
+    def _after_failure(self, request: Any) -> LeaseState:
+        """Whether Celery acknowledges the failed message, or rejects it for good."""
+        task = self.app.tasks.get(request.task)
+        rejects = task is not None and task.acks_late and not task.acks_on_failure_or_timeout
+        return LeaseState.REJECTED if rejects else LeaseState.DONE
 
     def _store_result(
         self,
@@ -88,6 +127,8 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         request: Any = None,
         **kwargs: Any,
     ) -> Any:
+        if self._passed_on(task_id, state):
+            return result
         meta = self._get_result_meta(
             result=result, state=state, traceback=traceback, request=request
         )
@@ -98,23 +139,65 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         key = self.get_key_for_task(task_id)
         expires = self.failure_expires if state == states.FAILURE else None
         expires = self.expires if expires is None else expires
-        live = self.ensure(self._store_new, (key, value, expires))
+        live = self.ensure(self._store_new, (key, value, expires, state))
         if live is not None and self.decode_result(live)["status"] != states.SUCCESS:
             self._set_with_state(key, value, state)
         return result
 
-    def _store_new(self, key: str, value: str | bytes, expires: int | None) -> bytes | None:
-        """Store the first result; else return the one that is there."""
+    def _store_new(
+        self, key: str, value: str | bytes, expires: int | None, state: str
+    ) -> bytes | None:
+        """Store the result; else return the one that is there, and stays if it is a success."""
         if self._script is None:
             self._script = self.client.register_script(_STORE)
         keys, args = [key], [value, expires or 0]
         one = self._riding
-        done = None
-        if one is not None:
+        ended = None
+        if one is None:
+            args += ["", "", 1]
+        else:
             done = one.finish()
+            ended = write_lease(self._ends_in, done.delivery, since=done.since, until=done.until)
             keys.append(one.key)
-            args += [one.held.text, done.text, max(1, round(one.keep_s * 1000))]
-        live, ended = self._script(keys=keys, args=args)
-        if one is not None and ended:
-            one.ended = done
+            args += [one.held.text, ended.text, max(1, round(one.keep_s * 1000))]
+        args += [int(state == states.SUCCESS), int(self.serializer == "json")]
+        live, way = run(self._script, keys, args)
+        if one is not None and way == 1:
+            one.ended = ended
+        if way == 2:
+            _tell_dropped(key)
+            return None
         return live if live is None else bytes(live)
+
+    def _passed_on(self, task_id: str, state: str) -> bool:
+        """Whether another delivery has the running task's work now, and this is not to be said."""
+        one = _of(task_id)
+        if one is None or one.ended is not None or time.time() < one.held.until - 1:
+            return False  # nobody else can have taken it
+        text = bytes_to_str(self.client.get(one.key))
+        lease = read_lease(text)
+        if text == one.held.text:
+            return False
+        if lease is None:
+            # Nobody holds it, but the other delivery may have been revoked, which needs no lease.
+            live = self.client.get(self.get_key_for_task(task_id))
+            ended = live and self.decode_result(live)["status"] in states.READY_STATES
+            passed = bool(ended)
+        else:
+            passed = state != states.SUCCESS or lease.state is not LeaseState.RUNNING
+        if passed:
+            _tell_dropped(task_id)
+        return passed
+
+
+def _of(task_id: str) -> Ending | None:
+    """The running task's, if it is this one."""
+    one = ending.get()
+    return one if one is not None and one.task_id == task_id else None
+
+
+def _tell_dropped(what: str) -> None:
+    logger.warning(
+        "the lease ran out while the task was held up, and its work has passed to another "
+        "delivery, which says how it ended; the result for %s is dropped", what,
+    )  # fmt: skip

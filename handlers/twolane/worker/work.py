@@ -102,7 +102,7 @@ class Worker:
         try:
             self._lookup.begin(batch)
             tell(batch)
-            with alarms_at_hand():
+            with self._lookup.store_at_hand(), alarms_at_hand():
                 self._run_all(batch, deadline, settled)
         except StoreUnavailableError as error:
             logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
