@@ -21,7 +21,7 @@ Resources:
     Properties:
       VisibilityTimeout: 60
       RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: !Ref Receives}
-  Dead: {Type: AWS::SQS::Queue}
+  Dead: {Type: AWS::SQS::Queue, Properties: {MessageRetentionPeriod: 1209600}}
   Work:
     Type: AWS::Lambda::Function
     Properties: {Handler: work.handler, Runtime: python3.13, Timeout: 10}

@@ -39,6 +39,8 @@ Resources:
         maxReceiveCount: 5
   Dead:
     Type: AWS::SQS::Queue
+    Properties:
+      MessageRetentionPeriod: 1209600
   Worker:
     Type: AWS::Serverless::Function
     Properties:
