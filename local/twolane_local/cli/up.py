@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sys
+import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from twolane_local.sam_local import served
 if TYPE_CHECKING:
     import argparse
 
+    from twolane_local.clock import Clock
     from twolane_local.emulator import Addresses, Emulator
 
 
@@ -50,6 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let each environment import everything itself (slower, honest init durations)",
     )
+    parser.add_argument(
+        "--console-port", type=int, default=0, metavar="N", help="the web console's port (any)"
+    )
+    parser.add_argument("--open", action="store_true", help="open the console in a browser")
+    parser.add_argument("--no-console", action="store_true", help="serve no console")
     parser.add_argument("--no-http", action="store_true", help="serve no HTTP API")
     parser.add_argument(
         "--sam-local",
@@ -71,6 +78,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _up(options: argparse.Namespace) -> int:
+    if options.no_console or not (options.in_process or options.debug):
+        return await _run(options, None)
+    from twolane_local.console.process_time import ProcessTime
+
+    with contextlib.closing(ProcessTime()) as movable:
+        return await _run(options, movable.clock)
+
+
+async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
     from twolane_local.emulator import Emulator
 
     loop = asyncio.get_running_loop()
@@ -89,7 +105,10 @@ async def _up(options: argparse.Namespace) -> int:
             # In-process there is no way to take a module out of the process again.
             reload=not (options.no_reload or options.in_process or options.debug),
             real_cold_starts=options.real_cold_starts,
-        )
+            console=not options.no_console,
+            console_port=options.console_port,
+        ),
+        clock=clock,
     )
     if not options.quiet:
         emulator.journal.subscribe(Console(sys.stderr, verbose=options.verbose).tell)
@@ -107,6 +126,8 @@ async def _up(options: argparse.Namespace) -> int:
                 functions = emulator.stack.functions
                 await stack.enter_async_context(served(options.sam_local, functions, addresses))
             _say(emulator, addresses, as_json=options.json)
+            if options.open and addresses.console is not None:
+                await asyncio.to_thread(webbrowser.open, addresses.console)
             await emulator.run_until(stopped)
     finally:
         stopped.cancel()
@@ -134,6 +155,8 @@ def table(addresses: Addresses, persist: Path | None = None) -> str:
         ("store", f"{addresses.store} ({addresses.store_kind})"),
     ]
     rows += [(f"queue {name}", url) for name, url in addresses.queues.items()]
+    if addresses.console is not None:
+        rows.append(("console", addresses.console))
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {value}" for name, value in rows]
     kept = f"{persist} is kept" if persist else "nothing is kept (--persist DIR keeps it)"

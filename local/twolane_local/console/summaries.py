@@ -20,6 +20,11 @@ _COUNTED = {"task.published": "published", "task.succeeded": "succeeded", "task.
             "inline.started": "inline", "inline.failed": "inlineFailed"}  # fmt: skip
 
 
+_STARTS = ("request.received", "invocation.started")
+#: What asks beat for its entries; nobody's work.
+_QUESTION = b'{"twolane": {"list"'
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One request, tick or direct invocation."""
@@ -75,7 +80,7 @@ def _gather(
             batches.add(identity)
         elif identity is not None and identity not in batches:
             known = by_request.get(identity)
-            if known is None and event.kind in ("request.received", "invocation.started"):
+            if known is None and event.kind in _STARTS and not _is_question(event):
                 by_request[identity] = known = {}
                 starts.append(event)
             if known is not None:
@@ -84,6 +89,11 @@ def _gather(
             origin = event.data.get("originRequestId") or identity
             tasks.setdefault(str(origin), Counter())[_COUNTED[event.kind]] += 1
     return starts, by_request, tasks
+
+
+def _is_question(event: Event) -> bool:
+    payload = event.data.get("payload")
+    return isinstance(payload, bytes) and payload.startswith(_QUESTION)
 
 
 def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> Summary:

@@ -117,8 +117,8 @@ def _check(given: dict[str, Any], known: dict[str, Any], fault: str) -> None:
 
 
 _REASON = (
-    "the clock can be moved only where functions run in this process: start with "
-    "`twolane up --in-process`"
+    "The clock can be moved only where functions run in this process: start with "
+    "`twolane up --in-process`."
 )
 
 

@@ -142,11 +142,11 @@ def _delayed(story: Story, message: MessageState, snapshot: Snapshot) -> Reason:
 
 def _dead(story: Story, message: MessageState, queue: QueueState) -> Reason:
     sources = " and ".join(queue.dead_letter_of)
-    text = (
-        f"on the dead-letter queue {queue.name} of {sources} after "
-        f"{message.receive_count} receives{last_failure(story, message.id)}; nothing moves it "
-        "from here but a redrive"
+    received = message.receive_count
+    how = (
+        f"after {received} receives{last_failure(story, message.id)}" if received else "unreceived"
     )
+    text = f"on {queue.name}, the dead-letter queue of {sources}, {how}; only a redrive moves it"
     return Reason("dead-letter", text, "stuck", {"receiveCount": message.receive_count})
 
 

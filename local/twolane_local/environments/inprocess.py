@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from twolane_local.environments import Owner, Work
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
+
+#: Packages that import in a circle, as Celery and kombu do, cannot be imported by two threads at
+#: once: one of them meets a module that is half there.
+_IMPORTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class InProcessEnvironment:
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
         module, _, name = self._spec.handler.rpartition(".")
-        self._handler = getattr(importlib.import_module(module.replace("/", ".")), name)
+        with _IMPORTING:
+            self._handler = getattr(importlib.import_module(module.replace("/", ".")), name)
 
     def _enter(self) -> None:
         os.environ.update(self._environ)

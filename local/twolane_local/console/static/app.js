@@ -36,8 +36,10 @@ async function show() {
   main.dataset.page = known[0];
   document.title = `${known[1]} · twolane`;
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.page === known[0]) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.page === known[0]) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "center" });
+    } else link.removeAttribute("aria-current");
   }
   leave = page.show(main, rest, query) ?? (() => {});
   performance.mark("twolane:page");

@@ -51,10 +51,11 @@ function axis(trace, { at, gaps }) {
   const places = gaps.length
     ? [trace.from, ...gaps.flat(), trace.to].map((time) => [time, at(time)])
     : [0, 0.25, 0.5, 0.75, 1].map((part) => [trace.from + part * (trace.to - trace.from), part]);
-  let last = -1;
-  for (const [time, place] of places) {
-    if (place - last < 0.11 && place < 0.999) continue;
-    last = place;
+  const wide = matchMedia("(min-width: 761px)").matches ? 0.13 : 0.2;
+  const end = places.pop();
+  const apart = [];
+  for (const each of places) if ((!apart.length || each[1] - apart.at(-1)[1] >= wide) && end[1] - each[1] >= wide) apart.push(each);
+  for (const [time, place] of [...apart, end]) {
     ticks.append(h("span", { class: place <= 0 ? "first" : place > 0.97 ? "last" : "", style: { left: `${place * 100}%` } }, length(time - trace.from)));
   }
   for (const [begin, end] of gaps) ticks.append(h("i", { style: { left: `${((at(begin) + at(end)) / 2) * 100}%` }, title: `${length(end - begin)} in which nothing ran` }));
@@ -96,7 +97,8 @@ function row(trace, each, depth, placed, open, closed, changed) {
   const time = h("span.bar-time", { class: right ? "left" : "", style: { left: `${(right ? left : left + width) * 100}%` } }, took);
   const marks = each.parent === null ? each.marks.filter((mark) => mark.text.startsWith("fault") || mark.text.startsWith("the clock")) : [];
   const lines = marks.map((mark) => h("span.mark-line", { style: { left: `${placed.at(mark.at) * 100}%` }, title: mark.text }));
-  const shown = each.state === "ok" ? null : badge(each.state);
+  const said = each.kind === "attempt" || each.kind === "result" || each.kind === "dead-letter";
+  const shown = each.state === "ok" || said ? null : badge(each.state);
   const button = h("button.span-row", {
     type: "button", "data-key": each.id, "aria-expanded": String(open.has(each.id)),
     onclick: () => toggle(open, each.id, changed),

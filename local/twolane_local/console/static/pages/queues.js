@@ -13,7 +13,8 @@ export function show(main, [name]) {
   let table = null;
   const load = async () => {
     const { queues } = await get(["queues"]);
-    const chosen = queues.find((each) => each.name === name) ?? queues.find((each) => !each.deadLetterOf.length) ?? queues[0];
+    queues.sort((one, other) => one.deadLetterOf.length - other.deadLetterOf.length);
+    const chosen = queues.find((each) => each.name === name) ?? queues[0];
     fill(cards, queues.length ? queues.map((each) => card(each, each === chosen)) : empty("The stack has no queue."));
     if (!chosen) return;
     table ??= messages(box, chosen.name);

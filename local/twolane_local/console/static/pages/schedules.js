@@ -45,9 +45,10 @@ function line(next, last, now) {
   const words = `Next ${next.slice(0, 3).map((at) => moment(at)).join(", ")}`;
   return h("div.timeline", { role: "img", "aria-label": words, title: words },
     last && h("span.last", { style: { left: place(last) } }), h("span.now", { style: { left: place(now) } }), next.map((at) => h("span", { style: { left: place(at) }, title: moment(at) })),
-    text(from, "first", last ? `last ${clock(last, false)}` : ""), text(next[0], placeOf(next[0], from, to), `next ${until(next[0], now)}`), next.length > 1 && text(to, "end", clock(to, false)));
+    last && last < now && text(from, "first", `last ${clock(last, false)}`), text(next[0], near(next[0], from, to), `next ${until(next[0], now)}`), next.length > 1 && text(to, "end", clock(to, false)));
 }
 
-const placeOf = (at, from, to) => ((at - from) / Math.max(to - from, 1) < 0.25 ? "" : "");
+/** A label at the left edge begins there. */
+const near = (at, from, to) => ((at - from) / Math.max(to - from, 1) < 0.2 ? "first" : "");
 
 const run = (schedule, entry) => attempt(() => post(["schedules", `${schedule.group}/${schedule.name}`, "run"], entry ? { entry } : {}), entry ? `${entry} is sent` : `${schedule.name} fired`);

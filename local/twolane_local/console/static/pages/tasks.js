@@ -9,6 +9,7 @@ import { attempt, badge, count, empty, head, refreshing, table } from "../lib/ui
 export function show(main, [name], query) {
   const box = h("div.stacked");
   main.append(box);
+  fill(box, head("Tasks"), empty("Asking the application …"));
   const load = name ? one(box, name, query) : () => all(box);
   const loads = refreshing(load, 1500);
   loads.now();

@@ -19,11 +19,10 @@ export function show(main, [id]) {
   const draw = () => state.trace && fill(detail, story(state, draw));
   const loadList = async () => {
     const { requests } = await get(["requests"], { limit: 60 });
+    const first = !chosen && requests.length > 0 && matchMedia("(min-width: 761px)").matches;
+    if (first) chosen = requests[0].id;
     fill(list, requests.length ? h("ul.list", { "aria-label": "Latest requests" }, requests.map((each) => item(each, state.trace?.root ?? `request:${chosen}`))) : empty("No request yet. Send one to the API, and it shows up here."));
-    if (!chosen && requests.length && matchMedia("(min-width: 761px)").matches) {
-      chosen = requests[0].id;
-      await loadTrace();
-    }
+    if (first) await loadTrace();
   };
   const loadTrace = async () => {
     if (!chosen) return;
