@@ -21,6 +21,8 @@ from typing import Any
 
 from celery.backends.dynamodb import DynamoDBBackend as CeleryBackend
 
+from twolane.worker.fitting import fitted
+
 logger = logging.getLogger("twolane.worker")
 
 #: The counter of the chord at hand, and how many parts have ended, this one counted.
@@ -28,7 +30,12 @@ _counted: ContextVar[tuple[str, int] | None] = ContextVar("twolane_chord_parts",
 
 
 class DynamoDBBackend(CeleryBackend):
-    """``dynamodb://``, in Celery's own table and format but for the chord's counter."""
+    """``dynamodb://``, in Celery's own table and format but for the chord's counter, and for what
+    no item can hold.
+    """
+
+    def _set_with_state(self, key: Any, value: Any, state: Any) -> Any:
+        return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)  # type: ignore[misc]
 
     def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> None:
         """Count a part, then let Celery start the body if it was the last one."""
