@@ -53,11 +53,15 @@ class LeaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receive of one message. ``publish`` stays the same for every copy of the message."""
+    """One receive of one message. ``publish`` stays the same for every copy of the message.
+
+    ``sent_s``: when it was sent, in epoch seconds; for ever where SQS does not say.
+    """
 
     holder: str
     message: str
     publish: str
+    sent_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,16 @@ def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
     return lease_key({**headers, "retries": retries - 1, "parent_id": parent}, task_id)
 
 
-def delivery_of(receipt_handle: str, message_id: str, properties: Mapping[str, Any]) -> Delivery:
+def delivery_of(
+    receipt_handle: str,
+    message_id: str,
+    properties: Mapping[str, Any],
+    sent_s: float = float("inf"),
+) -> Delivery:
     """kombu gives each publish a delivery tag, which copies and redeliveries share."""
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
-    return Delivery(holder, message_id, str(properties.get("delivery_tag") or message_id))
+    publish = str(properties.get("delivery_tag") or message_id)
+    return Delivery(holder, message_id, publish, sent_s)
 
 
 def read_lease(text: str | None) -> Lease | None:
@@ -146,13 +156,15 @@ class Leases:
         """The lease, if it stands in this delivery's way.
 
         A refused message that was redriven from its dead-letter queue is to run again. SQS makes a
-        new message of it, with a new id:
+        new message of it, with a new id, sent when it is redriven; a copy that a publisher sent for
+        want of an answer was sent before anything was refused:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
         """
         if seen is None or (only_running and seen.state is not LeaseState.RUNNING):
             return None
         if seen.state is LeaseState.REJECTED:
-            stands = seen.delivery.message == delivery.message
+            same = seen.delivery.message == delivery.message
+            stands = same or delivery.sent_s <= seen.since
         elif seen.state is LeaseState.RUNNING:
             stands = seen.delivery.holder != delivery.holder and seen.until > self._clock()
         else:

@@ -50,7 +50,8 @@ class Opened:
     @cached_property
     def delivery(self) -> Delivery:
         properties = self.envelope.properties if self.envelope else {}
-        return delivery_of(self.record.receipt_handle, self.record.message_id, properties)
+        record = self.record
+        return delivery_of(record.receipt_handle, record.message_id, properties, record.sent_s)
 
 
 def open_record(record: Record, redeem: Callable[[str], str]) -> Opened:

@@ -31,6 +31,11 @@ class Record:
         return int(self.attributes.get("ApproximateReceiveCount", "1"))
 
     @property
+    def sent_s(self) -> float:
+        """When the message was sent, in epoch seconds; for ever where SQS does not say."""
+        return float(self.attributes.get("SentTimestamp", "inf")) / 1000
+
+    @property
     def group_id(self) -> str | None:
         return self.attributes.get("MessageGroupId")
 

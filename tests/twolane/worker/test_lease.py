@@ -177,3 +177,31 @@ def test_released_work_can_be_taken_at_once(leases: Leases, clock: Hands) -> Non
     leases.take("k", None, held)
     leases.release("k", held)
     assert leases.take("k", None, running(AGAIN, clock)) is None
+
+
+def test_a_lease_that_ran_out_with_nobody_taking_it_is_ended_all_the_same() -> None:
+    """What an environment did while it was held up shall not be done again."""
+    now = [1000.0]
+    store = MemoryStore(lambda: now[0])
+    leases = Leases(store, lambda: now[0], keep_s=3600)
+    held = write_lease(LeaseState.RUNNING, Delivery("h", "m", "p"), since=1000, until=1060)
+    assert leases.take("k", None, held) is None
+    now[0] = 2000.0
+    assert store.get_many(["k"]) == {}
+    assert leases.end("k", held, LeaseState.DONE)
+    ended = read_lease(store.get_many(["k"])["k"])
+    assert ended is not None
+    assert ended.state is LeaseState.DONE
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "stands"),
+    [(900.0, True), (1000.0, True), (1000.5, False)],
+)
+def test_a_copy_of_a_refused_message_is_refused_but_a_redriven_one_runs(
+    sent_s: float, stands: bool
+) -> None:
+    leases = Leases(MemoryStore(lambda: 1100.0), lambda: 1100.0, keep_s=3600)
+    refused = write_lease(LeaseState.REJECTED, FIRST, since=1000, until=5000)
+    copy = Delivery("receipt-9", "another message", FIRST.publish, sent_s)
+    assert (leases.obstacle(refused, copy) is not None) is stands

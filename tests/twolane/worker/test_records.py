@@ -31,3 +31,8 @@ def test_what_sqs_leaves_out() -> None:
 def test_another_sources_event(other: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match="not from SQS"):
         parse_event(other)
+
+
+def test_when_a_message_was_sent() -> None:
+    (found,) = parse_event(event(record("body", "m1", SentTimestamp="1767225600500")))
+    assert found.sent_s == 1_767_225_600.5
