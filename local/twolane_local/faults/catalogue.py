@@ -1,4 +1,4 @@
-"""Every fault by name. ``docs/faults.md`` says for each what stays true, and which test shows it."""
+"""Every fault by name. ``docs/faults.md`` says for each what stays true, and what shows it."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _KINDS = (
          where=_BOTH),
     Kind("invocation.slow", "The invocation begins late.", "invoke", (_AFTER_S,), where=_BOTH),
     Kind("response.partial-batch", "The answer names a message as failed whose work was done.",
-         "answer", where=_BOTH),
+         "answer.batch", where=_BOTH),
     Kind("response.malformed", "The answer names a message that is not of the batch: the whole "
-         "batch counts as failed.", "answer", where=_BOTH),
-    Kind("response.not-json", "The answer is not JSON.", "answer", where=_BOTH),
+         "batch counts as failed.", "answer.batch", where=_BOTH),
+    Kind("response.not-json", "The answer is not JSON.", "answer.batch", where=_BOTH),
     # SQS.
     Kind("queue.duplicate-delivery", "SQS says that a message is deleted, and delivers it again.",
          "delete", (_AFTER_S,), where=_BOTH),
@@ -84,7 +84,7 @@ _KINDS = (
     Kind("store.reply-lost", "The result store does what it is told, and its answer is lost.",
          "store.done", where=(VIRTUAL, LIVE)),
     Kind("store.lost-write", "The result store fails over and has lost a write that it had "
-         "acknowledged.", "store", where=(VIRTUAL,)),
+         "acknowledged.", "store.write", where=(VIRTUAL,)),
     # Time.
     Kind("clock.skewed", "The environment's clock is wrong.", "clock",
          (Parameter("seconds", 30.0, "by how many seconds; negative: behind"),), where=(VIRTUAL,)),

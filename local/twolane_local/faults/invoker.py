@@ -45,8 +45,10 @@ class FaultyInvoker:
         invocation = await self._invoker.invoke(
             function, event, request_id=request_id, client_context=client_context
         )
-        for fault in self._faults.at("answer", function, requestId=request_id):
-            invocation = _changed(invocation, fault, event)
+        points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
+        for point in points:
+            for fault in self._faults.at(point, function, requestId=request_id):
+                invocation = _changed(invocation, fault, event)
         return invocation
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Where a fault can be made: in virtual time (the plugin and the simulator), in a running emulator
-#: (by the control API), and with real processes, signals and sockets (``twolane_local.faults.live``).
+#: (by the control API), and with real processes, signals and sockets (``twolane_local.live``).
 VIRTUAL, EMULATOR, LIVE = "virtual", "emulator", "live"
 
 

@@ -1,0 +1,115 @@
+"""``twolane simulate``"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twolane_local.cli import exits
+from twolane_local.errors import LocalError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from twolane_local.simulator.many import Tally
+
+FLAGS: tuple[str, ...] = ()
+EXAMPLES = (
+    "twolane simulate --runs 1000 --jobs 4",
+    "twolane simulate --seed 75",
+    "twolane simulate --runs 300 --json",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its own flags."""
+    parser.add_argument(
+        "--seed", type=int, default=None, metavar="N", help="one run, told step by step"
+    )
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (0)")
+    parser.add_argument("--runs", type=int, default=100, metavar="N", help="how many runs (100)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)"
+    )
+    parser.add_argument(
+        "--shrink", action="store_true", help="with --seed: leave out what the violation needs not"
+    )
+    parser.add_argument("--all", action="store_true", help="with --seed: every step of the run")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 where every invariant held, 1 where one did not."""
+    root = Path.cwd() / "handlers"
+    if not (root / "app").is_dir():
+        raise LocalError(
+            f"there is no application in {root}; run it where template.yaml and handlers/app are"
+        )
+    return _one(options, root) if options.seed is not None else _many(options, root)
+
+
+def _many(options: argparse.Namespace, root: Path) -> int:
+    from twolane_local.simulator.many import run_many
+
+    def progress(tally: Tally) -> None:
+        print(
+            f"\r{tally.runs}/{options.runs} schedules, {len(tally.violations)} with a violation, "
+            f"{tally.seconds:.0f} s",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    tally = run_many(options.first, options.runs, options.jobs, progress, root)
+    print(file=sys.stderr)
+    if options.json:
+        print(json.dumps(tally.as_dict(), indent=2))
+    else:
+        _print(tally)
+    return exits.NO if tally.violations else exits.DONE
+
+
+def _print(tally: Tally) -> None:
+    print(
+        f"{tally.runs} schedules, {tally.tasks} tasks, {tally.effects} effects, "
+        f"{sum(tally.faults.values())} faults of {len(+tally.faults)} kinds "
+        f"in {tally.seconds:.1f} s"
+    )
+    for seed, told in sorted(tally.violations.items()):
+        print(f"! seed {seed}: {told[0]}")
+        print(f"    again: twolane simulate --seed {seed}")
+    if not tally.violations:
+        print("all invariants hold: L E M B V S")
+
+
+def _one(options: argparse.Namespace, root: Path) -> int:
+    from twolane_local.simulator import trace
+    from twolane_local.simulator.demo import demo
+    from twolane_local.simulator.play import play
+    from twolane_local.simulator.schedule import draw
+    from twolane_local.simulator.shrink import shrink
+
+    with demo(root) as application:
+        schedule = draw(options.seed)
+        outcome = play(application, schedule)
+        if options.shrink and outcome.violations:
+            outcome = shrink(application, outcome)
+        if options.json:
+            print(
+                json.dumps(
+                    {
+                        "schedule": outcome.schedule.as_dict(),
+                        "violations": [str(each) for each in outcome.violations],
+                        "faults": outcome.fired,
+                        "digest": outcome.digest,
+                    },
+                    indent=2,
+                )
+            )
+        else:
+            for line in trace.lines(outcome, application.start, everything=options.all):
+                print(line)
+    return exits.NO if outcome.violations else exits.DONE

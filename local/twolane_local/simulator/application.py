@@ -1,0 +1,48 @@
+"""What a run drives: an application's handlers, its schedules, and how its effects are seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.simulator.invariants import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from celery import Celery
+
+    from twolane_local.model import ScheduleSpec
+    from twolane_local.simulator.functions import Function
+    from twolane_local.simulator.world import World
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One due slot of ``beat_schedule`` in the time of a run; ``task`` is its task id."""
+
+    entry: str
+    at: float
+    task: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Application:
+    """``functions`` by name: ``api``, ``worker`` and ``beat`` are expected.
+
+    ``watched(world)`` has the application tell the world of its effects while it is open;
+    ``slots(from, to)`` are the slots that beat owes in that time.
+    """
+
+    celery: Celery
+    functions: Mapping[str, Function]
+    root: Path
+    start: float
+    watched: Callable[[World], AbstractContextManager[Any]]
+    slots: Callable[[float, float], list[Slot]]
+    schedules: tuple[ScheduleSpec, ...] = ()
+    queue_attributes: Mapping[str, str] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=Bounds)

@@ -1,0 +1,198 @@
+"""The six invariants, as pure functions of a history.
+
+====== ============================================================================================
+L      Every acknowledged enqueue reaches one terminal outcome: success, failure, revoked, expired,
+       or its message is on the dead-letter queue.
+E      At most one committed effect for each lease; no lease is granted while another of the same
+       work is in force, nor to the same message once that work is done.
+M      A terminal state is never followed by another state.
+B      No message is received more often than ``maxReceiveCount``; what is dead-lettered has the
+       body that SQS took.
+V      The system is drained within a bound after the faults have stopped.
+S      Each schedule slot is enqueued under one task id, and each due slot is enqueued.
+====== ============================================================================================
+
+What the result store itself has lost (``write.lost``) excuses E, M and L for the task that it was
+about, and nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from twolane_local.simulator.facts import Fact, History
+
+#: Celery's states after which nothing more is to come.
+TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+#: Journal events that end a task without a result.
+_ENDINGS = frozenset({"task.revoked", "task.expired"})
+#: As ``twolane.worker.lease`` has it: another message with the same id may run after this.
+DEDUPLICATION_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the run was allowed."""
+
+    max_receives: int = 5
+    drain_s: float = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that did not hold, for which task, message or slot, and what happened."""
+
+    invariant: str
+    subject: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} {self.subject}: {self.told}"
+
+
+def check_l(history: History, _: Bounds) -> Iterator[Violation]:
+    """Nothing that was acknowledged is lost."""
+    excused = _excused(history)
+    ended = {fact.task for fact in history if fact.kind in _ENDINGS}
+    ended |= {fact.task for fact in history.of("dead.letter")}
+    ended |= {
+        fact.task for fact in history.of("result.changed") if fact.data.get("status") in TERMINAL
+    }
+    left = {fact.task for fact in history.of("left.over")}
+    seen: set[str | None] = set()
+    for fact in history.of("enqueue.acknowledged", "body.taken"):
+        task = fact.task
+        if task is None or task in seen or task in ended or task in excused:
+            continue
+        seen.add(task)
+        where = "its message is still on the queue" if task in left else "its message is gone"
+        yield Violation("L", task, f"acknowledged, but without an outcome; {where}")
+    buried = {fact.message for fact in history.of("dead.letter")}
+    left_over = {fact.message for fact in history.of("left.over")}
+    gone = {fact.message for fact in history.of("message.deleted", "message.expired")}
+    for fact in history.of("body.taken"):
+        if fact.message not in buried | left_over | gone:
+            yield Violation("L", str(fact.message), "the message vanished without being deleted")
+
+
+def check_e(history: History, _: Bounds) -> Iterator[Violation]:
+    """Leases exclude each other, and each covers at most one effect."""
+    excused = _excused(history)
+    effects: dict[tuple[Any, Any], int] = defaultdict(int)
+    for fact in history.of("effect.committed"):
+        if fact.task in excused:
+            continue
+        lease = (fact.data.get("lease"), fact.data.get("holder"))
+        if lease[0] is None:
+            yield Violation("E", str(fact.task), "an effect was committed without a lease")
+            continue
+        effects[lease] += 1
+        if effects[lease] == 2:
+            yield Violation("E", str(fact.task), f"two effects under one lease {lease[0]}")
+    for key, changes in _by_key(history.of("lease.changed")).items():
+        if changes[0].task not in excused:
+            yield from _grants(key, changes)
+
+
+def _grants(key: str, changes: list[Fact]) -> Iterator[Violation]:
+    before: Fact | None = None
+    done: dict[str, float] = {}
+    for fact in changes:
+        state, holder = fact.data.get("state"), fact.data.get("holder")
+        grant = state == "running" and not (before and before.data.get("holder") == holder)
+        running = before is not None and before.data.get("state") == "running"
+        if grant and running and before is not None and before.data["until"] > fact.at:
+            yield Violation("E", key, "granted while another holder's lease was in force")
+        if grant and fact.data.get("publish") in done:
+            yield Violation("E", key, "granted to the same message again after its work was done")
+        recent = max(done.values(), default=0.0) > fact.at - DEDUPLICATION_S
+        if grant and recent and fact.data.get("publish") not in done:
+            yield Violation("E", key, "granted to a copy right after the work was done")
+        if state == "done":
+            done[str(fact.data.get("publish"))] = fact.at
+        before = fact if state is not None else None
+
+
+def check_m(history: History, _: Bounds) -> Iterator[Violation]:
+    """What has ended stays as it ended."""
+    excused = _excused(history)
+    last: dict[str, str] = {}
+    for fact in history.of("result.changed"):
+        task, status = str(fact.task), fact.data.get("status")
+        before = last.get(task)
+        if before in TERMINAL and status != before and task not in excused:
+            yield Violation("M", task, f"{before} was followed by {status}")
+        if status is not None:
+            last[task] = str(status)
+
+
+def check_b(history: History, bounds: Bounds) -> Iterator[Violation]:
+    """Receives are bounded, and bodies arrive as they were taken."""
+    worst: dict[str, int] = {}
+    for fact in history.of("message.received"):
+        count = int(fact.data.get("receiveCount", 0))
+        message = str(fact.message)
+        if count > max(bounds.max_receives, worst.get(message, 0)):
+            worst[message] = count
+    for message, count in worst.items():
+        yield Violation("B", message, f"received {count} times, {bounds.max_receives} are allowed")
+    bodies = {fact.message: fact.data["body"] for fact in history.of("body.taken")}
+    for fact in history.of("dead.letter"):
+        if fact.message in bodies and bodies[fact.message] != fact.data["body"]:
+            yield Violation("B", str(fact.message), "dead-lettered with another body")
+
+
+def check_v(history: History, bounds: Bounds) -> Iterator[Violation]:
+    """It comes to rest."""
+    left = history.of("left.over")
+    for fact in left:
+        yield Violation("V", str(fact.message), f"on the queue still, task {fact.task}")
+    stopped, ended = history.last_at("faults.ended"), history.last_at("run.ended")
+    if stopped is not None and ended is not None and ended - stopped > bounds.drain_s and not left:
+        yield Violation("V", "the system", f"took {ended - stopped:.0f} s to drain")
+
+
+def check_s(history: History, _: Bounds) -> Iterator[Violation]:
+    """Each slot of a schedule once, and nothing but slots."""
+    owed = {fact.task: fact for fact in history.of("slot.due")}
+    names = {fact.data["name"] for fact in owed.values()}
+    taken = {fact.task for fact in history.of("body.taken") if fact.data.get("name") in names}
+    for task, fact in owed.items():
+        if task not in taken:
+            slot = f"{fact.data['entry']} {fact.data['slot']}"
+            yield Violation("S", slot, "due, but never enqueued")
+    for task in sorted(str(task) for task in taken - owed.keys()):
+        yield Violation("S", task, "enqueued by a schedule, but under the id of no due slot")
+
+
+#: Letter → check.
+CHECKS: Mapping[str, Callable[[History, Bounds], Iterator[Violation]]] = {
+    "L": check_l,
+    "E": check_e,
+    "M": check_m,
+    "B": check_b,
+    "V": check_v,
+    "S": check_s,
+}
+
+
+def violations(history: History, bounds: Bounds | None = None) -> list[Violation]:
+    """All that does not hold."""
+    bounds = bounds or Bounds()
+    return [each for check in CHECKS.values() for each in check(history, bounds)]
+
+
+def _by_key(facts: list[Fact]) -> dict[str, list[Fact]]:
+    found: dict[str, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        found[str(fact.data["key"])].append(fact)
+    return found
+
+
+def _excused(history: History) -> set[str | None]:
+    return {fact.task for fact in history.of("write.lost")}

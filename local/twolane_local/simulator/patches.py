@@ -1,0 +1,126 @@
+"""What a run changes in this process and puts back: time, chance, the ways out of a handler."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from celery.worker import state as worker_state
+
+from twolane.publish import client as publish_client
+from twolane.worker import watch
+from twolane.worker.results import RedisBackend
+from twolane_local.journal import KINDS
+from twolane_local.simulator.wire import LocalWire
+from twolane_local.testing import patches
+from twolane_local.testing.threads import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery import Celery
+
+    from twolane_local.simulator.world import World
+
+
+class JournalHandler(logging.Handler):
+    """The runtime's events, straight into the journal; a dead environment says nothing."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = current.get()
+        if process is not None and process.dead:
+            return
+        self._world.logged(record)
+
+
+@contextmanager
+def patched(world: World, celery: Celery) -> Iterator[None]:
+    """Everything of the block belongs to ``world``. One at a time in a process."""
+    with ExitStack() as undo:
+        for target, name, value in _replacements(world):
+            undo.enter_context(mock.patch.object(target, name, value))
+        undo.enter_context(patches.virtual_waits(world.virtual))
+        undo.enter_context(_sleeps())
+        undo.enter_context(_logs(world))
+        undo.callback(random.setstate, random.getstate())
+        random.seed(world.seed)
+        undo.callback(_no_backend, celery)
+        _no_backend(celery)
+        for known in (worker_state.revoked, worker_state.active_requests,
+                      worker_state.reserved_requests):  # fmt: skip
+            known.clear()
+        yield
+
+
+def _no_backend(celery: Celery) -> None:
+    """The next one who wants a result backend makes one, on this run's store."""
+    vars(celery)["_backend_cache"] = None
+    vars(celery)["_local"].__dict__.pop("backend", None)
+
+
+def _replacements(world: World) -> Iterator[tuple[Any, str, Any]]:
+    yield os, "urandom", world.random_bytes
+    yield LocalWire, "queues", world.queues
+    yield publish_client, "Wire", LocalWire
+    yield RedisBackend, "_create_client", lambda *_, **__: world.store.client
+    # A look at the store twice a real second would be a thread outside of the world's time.
+    yield watch.Watch, "wake", lambda _: None
+
+
+@contextmanager
+def _sleeps() -> Iterator[None]:
+    """``time.sleep`` as a default argument was bound before anybody could replace it."""
+    from twolane.worker.work import Worker
+
+    sleep: Any = lambda seconds: time.sleep(seconds)  # noqa: E731, PLW0108 - looked up anew
+    undo = []
+    for function in (publish_client.SqsClient.__init__, Worker.__init__):
+        defaults: dict[str, Any] = function.__kwdefaults__ or {}
+        undo.append((defaults, defaults["sleep"]))
+        defaults["sleep"] = sleep
+    try:
+        yield
+    finally:
+        for defaults, value in undo:
+            defaults["sleep"] = value
+
+
+@contextmanager
+def _logs(world: World) -> Iterator[None]:
+    """The runtime's log goes to the journal; Celery's and the application's nowhere."""
+    handler = JournalHandler(world)
+    changed = [(logging.getLogger(name), name) for name in ("twolane", "celery", "app")]
+    before = [(log, log.level, log.propagate) for log, _ in changed]
+    for log, name in changed:
+        log.propagate = False
+        log.setLevel(logging.INFO if name == "twolane" else logging.CRITICAL)
+    changed[0][0].addHandler(handler)
+    try:
+        yield
+    finally:
+        changed[0][0].removeHandler(handler)
+        for log, level, propagate in before:
+            log.setLevel(level)
+            log.propagate = propagate
+
+
+def event_of(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """A log record's journal kind and fields."""
+    fields = dict(getattr(record, "twolane", {}))
+    kind = str(fields.pop("event", "log"))
+    if kind not in KINDS:
+        kind = "log"
+    if kind == "log":
+        fields["line"] = record.getMessage()
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["error"] = repr(record.exc_info[1])
+    return kind, fields

@@ -1,0 +1,220 @@
+"""One run's world: queues, mapping, schedules, functions, store; virtual time, and faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from twolane.logs import correlation
+from twolane_local.async_invoke import AsyncInvocations
+from twolane_local.faults.bodies import task_id_of, task_name_of
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.ticks import FaultyTicks
+from twolane_local.journal import Journal
+from twolane_local.mapping.mapping import Mapping
+from twolane_local.model import FunctionSpec, QueueMappingSpec
+from twolane_local.schedules.source import ScheduleSource
+from twolane_local.simulator import patches
+from twolane_local.simulator.facts import Fact, History
+from twolane_local.simulator.functions import Functions
+from twolane_local.simulator.store import Store
+from twolane_local.simulator.tasks import inside
+from twolane_local.testing.threads import Process, current
+from twolane_local.testing.world import World as VirtualWorld
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Coroutine
+
+    from twolane.worker.lease import Lease
+    from twolane_local.queues.core import NewMessage
+    from twolane_local.queues.message import Message
+    from twolane_local.simulator.application import Application
+
+QUEUE, DEAD = "tasks", "tasks-dead"
+
+
+class Queues(FaultyQueues):
+    """Says what SQS took: the body as it arrived, the task as it was sent."""
+
+    world: World
+
+    def send(self, name: str, new: NewMessage) -> Message:
+        self.world.sending = (task_id_of(new.body), task_name_of(new.body))
+        return super().send(name, new)
+
+    def _put(self, queue: Any, message: Message, **times: Any) -> Any:
+        entry = super()._put(queue, message, **times)
+        task, name = self.world.sending
+        self.world.note(
+            "body.taken", task=task, message=message.id, queue=queue.name, body=message.body,
+            name=name,
+        )  # fmt: skip
+        return entry
+
+
+class World:
+    """Use ``run``; everything else is for what runs in it."""
+
+    def __init__(self, application: Application, seed: int) -> None:
+        self.application, self.seed = application, seed
+        self.history = History()
+        self._random = random.Random(seed)  # noqa: S311 - a repeatable run
+        self.virtual = VirtualWorld(application.start)
+        self.loop, self.clock = self.virtual.loop, self.virtual.clock
+        journal = self.journal = Journal(self.clock)
+        journal.subscribe(self.history.heard)
+        self.faults = Faults(journal, self.clock)
+        self.queues = Queues(self.clock, journal, rng=random.Random(seed))  # noqa: S311
+        self.queues.world, self.queues.faults = self, self.faults
+        self.sending: tuple[str | None, str | None] = (None, None)
+        self.store = Store(self)
+        #: Processes that stand still: no alarm reaches them.
+        self.frozen: set[Process] = set()
+
+    def run(self, script: Callable[[World], Coroutine[Any, Any, None]]) -> History:
+        """Start everything, run the script to its end, stop everything."""
+        # Cycles hold results, whose end talks to the store: that must not happen at any moment.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            with patches.patched(self, self.application.celery):
+                self.virtual.run(self._main(script))
+        finally:
+            self.virtual.close()
+            if collecting:
+                gc.enable()
+        return self.history
+
+    async def _main(self, script: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+        self._make_queues()
+        self.functions = Functions(self.application.functions, self)
+        self.invoker = FaultyInvoker(self.functions, self.faults, self.clock)
+        mapping = Mapping(
+            QueueMappingSpec(
+                "worker", self.queues.arn(QUEUE), report_batch_item_failures=True,
+                maximum_concurrency=4, uuid="simulated",
+            ),
+            self.queues, self.invoker, self.clock, self.journal,
+        )  # fmt: skip
+        specs = {
+            name: FunctionSpec(name, name, name, self.application.root)
+            for name in self.application.functions
+        }
+        asynchronous = AsyncInvocations(self.invoker, specs, self.queues, self.clock, self.journal)
+        schedules = self._schedules = ScheduleSource(
+            self.application.schedules,
+            FaultyTicks(asynchronous, self.faults, self.loop.call_later),
+            self.queues, self.clock, self.journal, rng=self._random,
+        )  # fmt: skip
+        running = [asyncio.ensure_future(each.run()) for each in (mapping, schedules)]
+        try:
+            await script(self)
+        finally:
+            for task in running:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*running)
+            await asynchronous.close()
+            self.functions.close()
+
+    def _make_queues(self) -> None:
+        attributes = self.application.queue_attributes
+        self.queues.ensure(DEAD, {})
+        redrive = (
+            f'{{"deadLetterTargetArn":"{self.queues.arn(DEAD)}",'
+            f'"maxReceiveCount":{self.application.bounds.max_receives}}}'
+        )
+        self.queues.ensure(QUEUE, {**attributes, "RedrivePolicy": redrive})
+
+    def stop_schedules(self) -> None:
+        """No tick comes any more."""
+        for schedule in list(self._schedules.book):
+            self._schedules.book.remove(schedule)
+
+    async def operate(self, work: Callable[[], Any]) -> None:
+        """Run what a person at a terminal does, in a process of its own; its errors are theirs."""
+        process = Process(self.loop)
+        try:
+            await process.run(work)
+        except Exception as error:  # noqa: BLE001 - the store may be down for people too
+            self.note("operator.failed", error=repr(error))
+        finally:
+            process.close()
+
+    # What happens in it.
+
+    def note(
+        self, kind: str, *, task: str | None = None, message: str | None = None,
+        queue: str | None = None, where: str | None = None, **data: Any,
+    ) -> None:  # fmt: skip
+        """One more fact."""
+        self.history.add(Fact(self.clock.time(), kind, task, message, queue, where, data))
+
+    def logged(self, record: logging.LogRecord) -> None:
+        """A line of the runtime's log."""
+        kind, fields = patches.event_of(record)
+        known = correlation.get() or {}
+        task = fields.pop("taskId", None) or known.get("taskId")
+        fields.pop("queue", None)
+        message = fields.pop("messageId", None)
+        where = None
+        if (process := current.get()) is not None:
+            environment = self.functions.of(process)
+            where = environment.name if environment else None
+        self.journal.record(kind, function=where, task_id=task, message_id=message, **fields)
+
+    def lease_changed(self, key: str, lease: Lease | None) -> None:
+        """The store has another lease under a key."""
+        from twolane_local.simulator.store import task_of
+
+        process = current.get()
+        environment = self.functions.of(process) if process is not None else None
+        where = environment.name if environment else None
+        if lease is None:
+            self.note("lease.changed", task=task_of(key), where=where, key=key, state=None)
+            return
+        granted = lease.state == "running"
+        self.note(
+            "lease.changed", task=task_of(key), where=where, key=key, state=str(lease.state),
+            holder=lease.delivery.holder, publish=lease.delivery.publish, since=lease.since,
+            until=lease.until,
+        )  # fmt: skip
+        if granted and environment is not None:
+            environment.lease = (key, lease.delivery.holder)
+            inside(self, "task.begins", task_of(key))
+
+    def result_changed(self, task: str, status: str | None) -> None:
+        """The store has another state of a task."""
+        self.note("result.changed", task=task, status=status)
+        if status in ("SUCCESS", "FAILURE"):
+            inside(self, "result.stored", task)
+
+    def effect(self, task: str, what: str) -> None:
+        """A task does what cannot be undone; called in its process, inside its run."""
+        if (process := current.get()) is not None:
+            # Whoever does it takes a while, in which anything else may happen.
+            process.sleep(self._random.choice((0.0, 0.05, 0.3, 2.0)))
+        inside(self, "effect.before", task)
+        process = current.get()
+        environment = self.functions.of(process) if process is not None else None
+        lease, holder = (environment and environment.lease) or (None, None)
+        self.note(
+            "effect.committed", task=task, where=environment.name if environment else None,
+            lease=lease, holder=holder, what=what,
+        )  # fmt: skip
+        inside(self, "effect.after", task)
+
+    def random_bytes(self, count: int) -> bytes:
+        """Stands for ``os.urandom``: ids are the same in each run of a seed."""
+        return self._random.randbytes(count)
+
+    def new_id(self) -> str:
+        """A request id."""
+        return str(uuid.UUID(bytes=self.random_bytes(16), version=4))
