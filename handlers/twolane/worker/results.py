@@ -35,28 +35,43 @@ _CeleryBackend: Any = redis.RedisBackend
 
 # ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended, its
 # milliseconds to live, whether this is a success, and whether results are JSON that can be looked
-# into. Returns what is stored already, and 1 for a lease that was ended, 2 for one that is gone.
+# into, whether it is a failure; then the lease of the batch's next record and its milliseconds, if
+# it is to be taken as well. Returns what is stored already; 1 for a lease that was ended, 2 for one
+# that is gone, 3 for the failure of what was revoked; and 1 for a next lease that was taken.
 _STORE = """
 local live = redis.call('GET', KEYS[1])
 local lease = KEYS[2] and redis.call('GET', KEYS[2])
 local passed = lease and lease ~= ARGV[3]
 if passed and not (ARGV[6] == '1' and string.find(lease, '"state":"running"', 1, true)) then
-  return {live, 2}
+  return {live, 2, 0}
+end
+if live and ARGV[8] == '1' and string.find(live, '"status": "REVOKED"', 1, true) then
+  return {live, 3, 0}
 end
 if live and (ARGV[7] ~= '1' or string.find(live, '"status": "SUCCESS"', 1, true)) then
-  return {live, 0}
+  return {live, 0, 0}
 end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1]) end
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 if KEYS[2] and not passed then
   redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
-  return {false, 1}
+  local ahead = KEYS[3] and redis.call('SET', KEYS[3], ARGV[9], 'PX', ARGV[10], 'NX')
+  return {false, 1, ahead and 1 or 0}
 end
-return {false, 0}
+return {false, 0, 0}
 """
 
 logger = logging.getLogger("twolane.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A lease for the record that starts as soon as the running task has ended."""
+
+    key: str
+    wanted: Lease
+    ttl_s: float
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +84,9 @@ class Ending:
     finish: Callable[[], Lease]
     keep_s: float
     ended: Lease | None = None
+    #: Asked as the result is stored: the lease that is to be taken with it, if any; and the answer.
+    following: Callable[[], Ahead | None] = lambda: None
+    taken: Ahead | None = None
 
 
 #: The running task's, where its lease and its result are in the same database.
@@ -152,7 +170,7 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
             self._script = self.client.register_script(_STORE)
         keys, args = [key], [value, expires or 0]
         one = self._riding
-        ended = None
+        ended = ahead = None
         if one is None:
             args += ["", "", 1]
         else:
@@ -161,11 +179,18 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
             keys.append(one.key)
             args += [one.held.text, ended.text, max(1, round(one.keep_s * 1000))]
         args += [int(state == states.SUCCESS), int(self.serializer == "json")]
-        live, way = run(self._script, keys, args)
+        # A revoked chord's body does not fail as well when its header does.
+        args.append(int(state == states.FAILURE))
+        if one is not None and (ahead := one.following()) is not None:
+            keys.append(ahead.key)
+            args += [ahead.wanted.text, max(1, round(ahead.ttl_s * 1000))]
+        live, way, taken = run(self._script, keys, args)
         if one is not None and way == 1:
             one.ended = ended
+            one.taken = ahead if taken else None
         if way == 2:
             _tell_dropped(key)
+        if way > 1:
             return None
         return live if live is None else bytes(live)
 
