@@ -103,7 +103,9 @@ class QueueRoutes:
             if event.kind == "log" and event.data.get("stackTrace"):
                 traces.setdefault((event.request_id, event.task_id), event)
             elif event.kind in ("task.failed", "task.rejected") and event.message_id in messages:
-                ends.setdefault(event.message_id or "", event)
+                known = ends.setdefault(event.message_id or "", event)
+                if not known.data.get("errorType") and event.data.get("errorType"):
+                    ends[event.message_id or ""] = event
         found = {}
         for identity, event in ends.items():
             trace = traces.get((event.request_id, event.task_id))

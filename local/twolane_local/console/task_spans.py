@@ -163,7 +163,7 @@ class _Message:
                     "messageId": self._id},
         )  # fmt: skip
         yield span
-        yield from self._attempts(span, settled)
+        yield from self._attempts(span, received, settled)
 
     def _worker(self, received: Event) -> dict[str, Any] | None:
         """The invocation that got it: the first one that began after the receive."""
@@ -178,10 +178,10 @@ class _Message:
             return _invocation(request_id, batch, events)
         return None
 
-    def _attempts(self, receive: Span, settled: Event | None) -> Iterator[Span]:
+    def _attempts(self, receive: Span, received: Event, settled: Event | None) -> Iterator[Span]:
         begun: Event | None = None
         for event in self._events:
-            if event.at < receive.start or (settled is not None and event.seq > settled.seq):
+            if event.seq < received.seq or (settled is not None and event.seq > settled.seq):
                 continue
             if event.kind == "task.started":
                 begun = event

@@ -31,14 +31,21 @@ def reasons(story: Story, message: MessageState, snapshot: Snapshot) -> Iterator
         yield Reason("paused", "the emulator's clock is paused: nothing more becomes due", "stuck")
 
 
+_FAILED = ("task.failed", "task.rejected", "task.returned", "task.retried")
+
+
 def last_failure(story: Story, message_id: str) -> str:
     """``since … failed with …``, or nothing where no failure is known."""
-    for event in reversed(story.messages.get(message_id, ())):
+    ends = [event for event in story.messages.get(message_id, ()) if event.kind in _FAILED]
+    # A task that is refused after it failed says why only the first time.
+    telling = [event for event in ends if event.data.get("errorType")] or ends
+    if telling:
+        event = telling[-1]
         kind = event.data.get("errorType")
-        if event.kind in ("task.failed", "task.rejected", "task.returned", "task.retried"):
-            kind = retry_cause(story, event.task_id) if kind == "Retry" else kind
-            how = f"failed with {kind}" if kind else str(event.data.get("message", "failed"))
-            return f", since {event.function or 'the worker'} {how}"
+        kind = retry_cause(story, event.task_id) if kind == "Retry" else kind
+        said = str(event.data.get("message", "failed")).lstrip("! ")
+        who = event.function or "the worker"
+        return f", since {who} failed with {kind}" if kind else f", since {said}"
     for events in story.requests.values():
         responded = next((e for e in events if e.kind == "invocation.responded"), None)
         if responded is None or not responded.data.get("error"):
