@@ -53,14 +53,15 @@ def lint(
 def findings(subject: Subject, *, ignore: Collection[str] = ()) -> list[Finding]:
     """What the rules find in what was read; it reads the template's text for its lines only."""
     lines = Lines(subject.path)
-    found = [
+    # A queue that two functions read is looked at twice, and told of once.
+    found = {
         _finding(subject, lines, rule, one)
         for rule in RULES
         if rule.id not in ignore
         for one in rule.check(subject)
         if not _is_excepted(subject, rule, one)
-    ]
-    return sorted(found, key=lambda one: (str(one.path), one.line, one.rule.id))
+    }
+    return sorted(found, key=lambda one: (str(one.path), one.line, one.rule.id, one.message))
 
 
 def _is_excepted(subject: Subject, rule: Rule, found: Found) -> bool:

@@ -15,6 +15,7 @@ from twolane_local.model import FunctionSpec
 from twolane_local.stack.names import Names
 from twolane_local.stack.routes import function_name
 from twolane_local.template import LOCAL_BUCKET
+from twolane_local.template import yaml as template_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,6 +100,18 @@ class Subject:
         return found if found is not None and found.kind == "AWS::Lambda::Function" else None
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: absent, unknown, or something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, of the one value where it is none; empty where it is absent or unknown."""
+    if value is None or value is UNKNOWN:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 def number(value: Any) -> float | None:
     """``"30"`` and ``30`` are 30; what is no number yet is ``None``."""
     try:
@@ -109,6 +122,7 @@ def number(value: Any) -> float | None:
 
 def read(path: Path, parameters: Mapping[str, str]) -> Subject:
     """The template's resources, raw or expanded. Raises ``TemplateError`` for what SAM refuses."""
+    _check_types(template_yaml.read(path))
     loaded = template.load(path, {**_stand_ins(path, parameters), **parameters}, stack_name="local")
     names = Names(
         loaded,
@@ -139,14 +153,14 @@ def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
     by_id = {logical_id: name for name, logical_id in subject.names.items()}
     for item in subject.of_kind("AWS::Lambda::Function"):
         properties = item.properties
-        code = properties.get("Code") or {}
+        code = mapping(properties.get("Code"))
         handler = properties.get("Handler")
-        if not isinstance(code, dict) or code.get("S3Bucket") != LOCAL_BUCKET:
+        if code.get("S3Bucket") != LOCAL_BUCKET:
             continue
         code_dir = root / str(code["S3Key"])
         if not isinstance(handler, str) or not code_dir.is_dir():
             continue
-        variables = (properties.get("Environment") or {}).get("Variables") or {}
+        variables = mapping(mapping(properties.get("Environment")).get("Variables"))
         yield FunctionSpec(
             name=by_id[item.id],
             logical_id=item.id,
@@ -158,6 +172,15 @@ def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
                 name: str(value) for name, value in variables.items() if value is not UNKNOWN
             },
         )
+
+
+def _check_types(source: template_yaml.Source) -> None:
+    for logical_id, item in source.content["Resources"].items():
+        if not isinstance(item, dict) or not isinstance(item.get("Type"), str):
+            raise TemplateError(
+                f"{source.where(logical_id)}: {logical_id} is no resource with a Type; cfn-lint "
+                "says more about it"
+            )
 
 
 def _metadata(loaded: template.Template, logical_id: str, item: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from twolane_local.errors import TemplateError
 from twolane_local.lint import RULES, Severity, findings, lint
 from twolane_local.lint.subject import read
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from twolane_local.lint import Finding
 
 ROOT = Path(__file__).parents[3]
+POLICY = """\
+      RedrivePolicy:
+        deadLetterTargetArn: !GetAtt Dead.Arn
+        maxReceiveCount: 5"""
 
 
 def test_our_own_template_breaks_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +123,39 @@ def test_findings_come_in_the_order_of_the_lines(project: Project) -> None:
     found = findings(read(project.template, {}))
     assert [one.rule.id for one in found] == ["TL101", "TL102", "TL103"]
     assert [one.line for one in found] == sorted(one.line for one in found)
+
+
+def test_a_queue_that_two_functions_read_is_told_of_once(project: Project) -> None:
+    text = project.template.read_text()
+    worker = text[text.index("  Worker:") : text.index("  Beat:")]
+    project.template.write_text(text + worker.replace("  Worker:", "  Another:"))
+    project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
+    assert [one.rule.id for one in findings(read(project.template, {}))] == ["TL102"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (POLICY, "      RedrivePolicy: !ImportValue there"),
+        ("[ReportBatchItemFailures]", "!Split [',', !ImportValue there]"),
+        ("BatchSize: 10", "BatchSize: !ImportValue there"),
+        ("Timeout: 60", "Timeout: !ImportValue there"),
+        ("TASK_QUEUE_URL: !Ref Tasks", "TASK_QUEUE_URL: !ImportValue there"),
+        ("cron(* * * * ? *)", "!ImportValue there"),
+        ("Resource: arn:aws:s3:::receipts/*", "Resource: !ImportValue there"),
+        ("deadLetterTargetArn: !GetAtt Dead.Arn", "deadLetterTargetArn: !ImportValue there"),
+    ],
+)  # fmt: skip
+def test_what_another_stack_knows_breaks_nothing(project: Project, old: str, new: str) -> None:
+    project.change(old, new)
+    assert findings(read(project.template, {})) == []
+
+
+def test_a_resource_without_a_type_is_refused_with_its_line(project: Project) -> None:
+    project.change("    Type: AWS::SQS::Queue\n    Properties:\n      VisibilityTimeout",
+                   "    Properties:\n      VisibilityTimeout")  # fmt: skip
+    with pytest.raises(TemplateError, match=rf":{project.line('  Tasks:')}: Tasks is no resource"):
+        read(project.template, {})
 
 
 def test_rules_have_ids_names_and_pages_of_their_own() -> None:

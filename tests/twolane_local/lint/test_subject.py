@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.lint.subject import UNKNOWN, function_specs, number, read
+from twolane_local.lint.subject import (
+    UNKNOWN,
+    function_specs,
+    listed,
+    mapping,
+    number,
+    read,
+)
 
 if TYPE_CHECKING:
     from .conftest import Project
@@ -69,6 +76,11 @@ def test_functions_with_code_here(project: Project) -> None:
     assert (worker.handler, worker.timeout_s, beat.timeout_s) == ("shop.worker.handler", 60, 3)
     assert worker.code_dir == project.folder / "code"
     assert worker.environment["TASK_QUEUE_URL"].startswith("https://sqs.us-east-1.amazonaws.com/")
+
+
+def test_lists_and_mappings_of_whatever_is_there() -> None:
+    assert (listed(None), listed(UNKNOWN), listed("one"), listed(["a"])) == ([], [], ["one"], ["a"])
+    assert (mapping(None), mapping(UNKNOWN), mapping({"a": 1})) == ({}, {}, {"a": 1})
 
 
 @pytest.mark.parametrize(

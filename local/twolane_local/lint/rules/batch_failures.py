@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twolane_local.lint.findings import Found, Rule, Severity
+from twolane_local.lint.subject import UNKNOWN, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 def check(subject: Subject) -> Iterator[Found]:
     for source in subject.sources():
-        types = source.mapping.properties.get("FunctionResponseTypes") or ()
-        if "ReportBatchItemFailures" in types:
+        types = source.mapping.properties.get("FunctionResponseTypes")
+        if types is UNKNOWN or "ReportBatchItemFailures" in listed(types):
             continue
         function = source.function.id if source.function else "the function"
         application = subject.applications.get(function)

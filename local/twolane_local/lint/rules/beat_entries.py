@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.lint.findings import Found, Rule, Severity
+from twolane_local.lint.subject import listed, mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from twolane_local.lint.subject import Resource, Subject
 
@@ -55,17 +56,14 @@ def _driven(subject: Subject) -> tuple[set[str], set[str]]:
     return ticked, sent
 
 
-def _targets(subject: Subject) -> Iterator[dict[str, Any]]:
+def _targets(subject: Subject) -> Iterator[Mapping[str, Any]]:
     for schedule in subject.of_kind("AWS::Scheduler::Schedule", "AWS::Events::Rule"):
         if schedule.properties.get("State", "ENABLED") != "ENABLED":
             continue
         if "ScheduleExpression" not in schedule.properties:
             continue
-        target = schedule.properties.get("Target")
-        yield from [target] if isinstance(target, dict) else []
-        yield from (
-            item for item in schedule.properties.get("Targets") or () if isinstance(item, dict)
-        )
+        for name in ("Target", "Targets"):
+            yield from map(mapping, listed(schedule.properties.get(name)))
 
 
 def _entry(text: Any) -> str | None:
@@ -83,8 +81,8 @@ def _is_read_elsewhere(subject: Subject) -> bool:
 
 
 def _runs_beat(definition: Resource) -> bool:
-    containers = definition.properties.get("ContainerDefinitions") or ()
-    commands = [item.get("Command") or () for item in containers if isinstance(item, dict)]
+    containers = map(mapping, listed(definition.properties.get("ContainerDefinitions")))
+    commands = [listed(container.get("Command")) for container in containers]
     return any({"beat", "-B", "--beat"} & set(map(str, command)) for command in commands)
 
 

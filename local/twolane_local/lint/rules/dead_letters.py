@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from twolane_local.lint.findings import Found, Rule, Severity
 from twolane_local.lint.rules.receive_count import redrive
+from twolane_local.lint.subject import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 def check(subject: Subject) -> Iterator[Found]:
     for source in subject.sources():
         queue = source.queue
-        if queue is not None and not redrive(queue).get("deadLetterTargetArn"):
+        if queue is None or queue.properties.get("RedrivePolicy") is UNKNOWN:
+            continue
+        if not redrive(queue).get("deadLetterTargetArn"):
             yield Found(
                 queue.id,
                 f"{queue.id} has no dead-letter queue: a message that always fails comes back "

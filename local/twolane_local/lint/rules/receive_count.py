@@ -6,25 +6,25 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.lint.findings import Found, Rule, Severity
-from twolane_local.lint.subject import number
+from twolane_local.lint.subject import mapping, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from twolane_local.lint.subject import Resource, Subject
 
 _LEAST = 5
 
 
-def redrive(queue: Resource) -> dict[str, Any]:
+def redrive(queue: Resource) -> Mapping[str, Any]:
     """A queue's redrive policy, which may be written as JSON text."""
-    policy = queue.properties.get("RedrivePolicy") or {}
+    policy = queue.properties.get("RedrivePolicy")
     if isinstance(policy, str):
         try:
             policy = json.loads(policy)
         except ValueError:
             return {}
-    return policy if isinstance(policy, dict) else {}
+    return mapping(policy)
 
 
 def check(subject: Subject) -> Iterator[Found]:

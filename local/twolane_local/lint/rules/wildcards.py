@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.lint.findings import Found, Rule, Severity
+from twolane_local.lint.subject import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ def check(subject: Subject) -> Iterator[Found]:
     for resource in subject.of_kind(*_KINDS):
         for path, statement in _statements(resource):
             yield from _of_statement(resource, path, statement)
-        for index, arn in enumerate(_listed(resource.properties.get("ManagedPolicyArns"))):
+        for index, arn in enumerate(listed(resource.properties.get("ManagedPolicyArns"))):
             if str(arn).endswith(_EVERYTHING):
                 yield Found(
                     resource.id,
@@ -53,12 +54,12 @@ def _statements(resource: Resource) -> Iterator[tuple[tuple[str | int, ...], Map
     documents: list[tuple[tuple[str | int, ...], Any]] = [
         (("PolicyDocument",), resource.properties.get("PolicyDocument"))
     ]
-    for index, policy in enumerate(_listed(resource.properties.get("Policies"))):
+    for index, policy in enumerate(listed(resource.properties.get("Policies"))):
         if isinstance(policy, dict):
             documents.append((("Policies", index, "PolicyDocument"), policy.get("PolicyDocument")))
     for path, document in documents:
         if isinstance(document, dict):
-            for index, statement in enumerate(_listed(document.get("Statement"))):
+            for index, statement in enumerate(listed(document.get("Statement"))):
                 if isinstance(statement, dict) and statement.get("Effect") == "Allow":
                     yield (*path, "Statement", index), statement
 
@@ -66,7 +67,7 @@ def _statements(resource: Resource) -> Iterator[tuple[tuple[str | int, ...], Map
 def _of_statement(
     resource: Resource, path: tuple[str | int, ...], statement: Mapping[str, Any]
 ) -> Iterator[Found]:
-    actions = [str(action) for action in _listed(statement.get("Action"))]
+    actions = [str(action) for action in listed(statement.get("Action"))]
     wide = [action for action in actions if action == "*" or action.endswith(":*")]
     if wide or "NotAction" in statement:
         what = ", ".join(wide) or "every action but a few"
@@ -76,7 +77,7 @@ def _of_statement(
             "name the actions that the code calls",
             (*path, "Action" if wide else "NotAction"),
         )
-    resources = [str(item) for item in _listed(statement.get("Resource"))]
+    resources = [str(item) for item in listed(statement.get("Resource"))]
     bound = [action for action in actions if not _takes_no_resource(action)]
     if ("*" in resources or "NotResource" in statement) and bound:
         yield Found(
@@ -89,12 +90,6 @@ def _of_statement(
 
 def _takes_no_resource(action: str) -> bool:
     return action in _NO_RESOURCE or action.startswith(_NO_RESOURCE_PREFIXES)
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 RULE = Rule(
