@@ -32,7 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "check": {
         "lint": "What is wrong with the template, with lines and fixes.",
         "advise": "Which lane each piece of work belongs in, and what it costs.",
-        "simulate": "Thousands of random schedules with faults against the application.",
+        "simulate": "Random schedules with faults against the application.",
         "doctor": "What is wrong with this machine or project, and what to do.",
         "completion": "Print the completion script of bash, zsh or fish.",
     },

@@ -45,7 +45,7 @@ def functions_table(functions: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _row(function: Mapping[str, Any]) -> list[Any]:
-    environments = Counter(each["state"] for each in function.get("environments", ()))
+    environments = Counter(each["state"] for each in function.get("environments") or ())
     return [
         function.get("logicalId") or function["name"],
         function.get("handler"),

@@ -65,10 +65,10 @@ def _state(message: Mapping[str, Any], now: float) -> str:
 
 
 def call_of(message: Mapping[str, Any]) -> str:
-    """``app.tasks.send('a@example.com', times=2)``, or why it is no task."""
+    """``app.tasks.send('a@example.com', times=2)``, or the body of what is no task."""
     task = message.get("task") or {}
     if "name" not in task:
-        return str(task.get("problem") or message.get("body", ""))
+        return f"(no task) {message.get('body', '')}"
     if "args" not in task:
         shown = [task[name] for name in ("argsRepr", "kwargsRepr") if task.get(name)]
         return " ".join([task["name"], *shown])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,10 @@ def run(options: argparse.Namespace) -> int:
         say_json(found)
     elif options.name is None:
         say(tasks_table(found))
+    elif found:
+        say(runs_table(found, now=time.time()))
     else:
-        say(runs_table(found, now=time.time()) if found else f"no run of {options.name} is known")
+        say(f"no run of {options.name} is known in {source.where}", sys.stderr)
     return exits.DONE if found or options.name is None else exits.NO
 
 

@@ -43,10 +43,16 @@ def _line(span: Mapping[str, Any], depth: int, begin: float, whole: float, width
     left = f"{milliseconds(start * 1000):>9} {bar(start / whole, (length or 0) / whole)} "
     sign = _SIGNS.get(span["state"], "·")
     room = max(20, width - columns(left) - 12 - 2 * depth)
-    title = one_line(f"{span['kind']} {span['title']}", room)
+    title = one_line(_title(span), room)
     middle = f"{'  ' * depth}{sign} {title}"
     space = max(1, width - columns(left) - columns(middle) - 9)
     return f"{left}{middle}{' ' * space}{took:>9}".rstrip()
+
+
+def _title(span: Mapping[str, Any]) -> str:
+    """``message on tasks``; most titles say the kind themselves."""
+    kind, title = str(span["kind"]), str(span["title"])
+    return title if title.startswith(kind) else f"{kind} {title}"
 
 
 def bar(start: float, length: float, *, width: int = _BAR) -> str:

@@ -96,7 +96,8 @@ class EmulatorSource:
         return found
 
     def runs(self, name: str, *, limit: int) -> list[Json]:
-        found: list[Json] = self._control.get("tasks", name, limit=limit)["history"]
+        task = self._known("tasks", name, limit=limit)
+        found: list[Json] = [] if task is None else task["history"]
         return found
 
     def send(
@@ -128,11 +129,14 @@ class EmulatorSource:
 
     def why(self, identifier: str, /) -> list[str]:
         found = self._known("why", identifier)
-        return [str(reason["text"]) for reason in found["reasons"]] if found else []
+        if found is None or found["state"] == "over":
+            return []
+        return [str(reason["text"]) for reason in found["reasons"]]
 
-    def _known(self, *path: str) -> Any:
+    def _known(self, *path: str, **query: Any) -> Any:
+        """What a route answers, or ``None`` where it knows nothing of the name or id."""
         try:
-            return self._control.get(*path)
+            return self._control.get(*path, **query)
         except ControlError as error:
             if error.status == 404:
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,11 @@ class Account:
         import boto3
 
         with asked("AWS's configuration"):
-            self._session = boto3.Session(region_name=region, profile_name=profile)
+            # boto3 reads AWS_DEFAULT_REGION alone; every other SDK, and the CLI, AWS_REGION first:
+            # https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html
+            self._session = boto3.Session(
+                region_name=region or os.environ.get("AWS_REGION"), profile_name=profile
+            )
         if self._session.region_name is None:
             raise LocalError("no AWS region is known: name it with --region, or set AWS_REGION")
         self.region: str = self._session.region_name

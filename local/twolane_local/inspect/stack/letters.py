@@ -216,7 +216,7 @@ def shape(queue: str, message: Mapping[str, Any]) -> Json:
         "messageAttributes": _text_only(message.get("MessageAttributes") or {}),
         "attributes": dict(system),
         "body": "•••" if task.hidden else _without_secrets(message["Body"]),
-        "task": task.as_dict(),
+        "task": task.as_dict() if task.name is not None else None,
     }
     if source:
         shaped["source"] = source
