@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,10 @@ def server() -> Any:
     """One for the process: connections that an application keeps stay good for the next test."""
     from fakeredis import FakeServer
 
-    return FakeServer(version=(7, 4), server_type="redis")
+    made = FakeServer(version=(7, 4), server_type="redis")
+    # Garbage collection may end an AsyncResult in the middle of a command, which unsubscribes.
+    made.lock = threading.RLock()
+    return made
 
 
 @cache
