@@ -120,7 +120,10 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
     ) -> None:  # fmt: skip
         # What comes of a failure comes after it is stored, and must not be lost with a crash.
-        alone = request and not (request.chord or request.chain or request.errbacks)
+        # The request of a task that nobody knows is a bunch of a few fields.
+        alone = request and not any(
+            getattr(request, after, None) for after in ("chord", "chain", "errbacks")
+        )
         self._riding = _of(task_id) if alone else None
         self._ends_in = self._after_failure(request) if alone else LeaseState.DONE
         try:
@@ -132,7 +135,7 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
 
     def _after_failure(self, request: Any) -> LeaseState:
         """Whether Celery acknowledges the failed message, or rejects it for good."""
-        task = self.app.tasks.get(request.task)
+        task = self.app.tasks.get(getattr(request, "task", None))
         rejects = task is not None and task.acks_late and not task.acks_on_failure_or_timeout
         return LeaseState.REJECTED if rejects else LeaseState.DONE
 
