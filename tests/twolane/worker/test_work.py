@@ -1,4 +1,4 @@
-"""The next record's lease, taken as a result is stored, and given back if unused: on a real Redis."""
+"""The next record's lease: taken as a result is stored, given back if unused; on a real Redis."""
 
 from __future__ import annotations
 
