@@ -150,3 +150,108 @@ def test_a_success_stored_before_leaves_the_lease_to_its_usual_end(
     backend.mark_as_done("t1", 1, Context(id="t1"))
     assert riding.ended is None
     assert lease_state(backend) is LeaseState.RUNNING
+
+
+def failing(**options: Any) -> Context:
+    return Context(id="t1", task="t.fails", **options)
+
+
+@pytest.mark.parametrize(("acks", "state"), [(True, LeaseState.DONE), (False, LeaseState.REJECTED)])
+def test_a_failure_and_the_end_of_its_lease_are_one_command(
+    backend: Any, riding: Ending, acks: bool, state: LeaseState
+) -> None:
+    """An environment that dies right after must not run again what has failed."""
+
+    def fails() -> None: ...
+
+    options = {"acks_late": True, "acks_on_failure_or_timeout": acks, "shared": False}
+    backend.app.task(fails, name="t.fails", **options)
+    backend.store_result("t1", None, states.STARTED)
+    before = commands(backend)
+    backend.mark_as_failure("t1", ValueError("no"), request=failing())
+    assert commands(backend) == before + 1
+    assert backend.get_state("t1") == "FAILURE"
+    assert lease_state(backend) is state
+    assert riding.ended is not None
+
+
+@pytest.mark.parametrize("what", ["chord", "chain", "errbacks"])
+def test_a_failure_with_consequences_ends_its_lease_after_them(
+    backend: Any, riding: Ending, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    for name in ("on_chord_part_return", "_fail_chain", "_call_task_errbacks"):
+        monkeypatch.setattr(backend, name, lambda *_, **__: None)
+    backend.mark_as_failure("t1", ValueError("no"), request=failing(**{what: [{"task": "x"}]}))
+    assert lease_state(backend) is LeaseState.RUNNING
+    assert riding.ended is None
+
+
+def test_a_success_over_started_ends_the_lease_as_well(backend: Any, riding: Ending) -> None:
+    backend.store_result("t1", None, states.STARTED)
+    backend.mark_as_done("t1", 1, Context(id="t1"))
+    assert backend.get_result("t1") == 1
+    assert lease_state(backend) is LeaseState.DONE
+
+
+@pytest.fixture
+def held_up(backend: Any) -> Iterator[Ending]:
+    """The task was held up for longer than its lease."""
+    now = time.time()
+    held = write_lease(LeaseState.RUNNING, Delivery("h", "m", "p"), since=now - 99, until=now - 9)
+    leases = Leases(RedisStore(lambda: backend.client, beside_results=True), time.time, KEEP_S)
+    token = ending.set(Ending("t1", KEY, held, lambda: leases.ended(held, LeaseState.DONE), KEEP_S))
+    yield riding_now()
+    ending.reset(token)
+
+
+def riding_now() -> Ending:
+    one = ending.get()
+    assert one is not None
+    return one
+
+
+@pytest.mark.parametrize(
+    ("theirs", "state", "stored"),
+    [
+        (LeaseState.RUNNING, states.FAILURE, False),
+        (LeaseState.RUNNING, states.RETRY, False),
+        (LeaseState.RUNNING, states.SUCCESS, True),  # it stays: a success is never overwritten
+        (LeaseState.DONE, states.SUCCESS, False),
+        (LeaseState.REJECTED, states.SUCCESS, False),
+        (LeaseState.DONE, states.FAILURE, False),
+    ],
+)
+def test_whoever_was_held_up_does_not_say_how_another_s_work_ended(
+    backend: Any, held_up: Ending, theirs: LeaseState, state: str, stored: bool
+) -> None:
+    now = time.time()
+    other = write_lease(theirs, Delivery("x", "m", "p"), since=now, until=now + 60)
+    backend.client.set(KEY, other.text)
+    if state == states.SUCCESS:
+        backend.mark_as_done("t1", 1, Context(id="t1"))
+    elif state == states.FAILURE:
+        backend.mark_as_failure("t1", ValueError("late"), request=failing())
+    else:
+        backend.mark_as_retry("t1", ValueError("late"))
+    assert (backend.get_state("t1") == state) is stored
+    assert backend.client.get(KEY).decode() == other.text
+
+
+@pytest.mark.parametrize(("there", "stored"), [("STARTED", True), ("REVOKED", False)])
+def test_without_another_holder_only_what_has_ended_stands(
+    backend: Any, held_up: Ending, there: str, stored: bool
+) -> None:
+    token = ending.set(None)
+    backend.store_result("t1", None, there)
+    ending.reset(token)
+    backend.mark_as_failure("t1", ValueError("late"), request=failing())
+    assert (backend.get_state("t1") == "FAILURE") is stored
+    if stored:
+        assert lease_state(backend) is LeaseState.DONE
+
+
+def test_what_was_revoked_does_not_fail_as_well(backend: Any) -> None:
+    """Celery fails a chord's body when its header fails, whatever became of the body before."""
+    backend.store_result("t1", None, states.REVOKED)
+    backend.mark_as_failure("t1", ValueError("the header failed"))
+    assert backend.get_state("t1") == "REVOKED"
