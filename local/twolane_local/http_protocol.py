@@ -7,10 +7,12 @@ of ``headers``, which ASGI wants in lower case.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 _HEAD = b"HTTP/1.1 "
 

@@ -140,4 +140,9 @@ class Journal:
 
 
 def _weight(data: Mapping[str, Any]) -> int:
-    return sum(len(data[name]) for name in CONTENT if isinstance(data.get(name), (str, bytes)))
+    weight = 0
+    for name in CONTENT:
+        content = data.get(name)
+        if content and isinstance(content, (str, bytes)):
+            weight += len(content)
+    return weight

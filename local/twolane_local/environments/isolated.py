@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from twolane_local import runtime_api
 from twolane_local.environments import output, report
 from twolane_local.environments.extensions import Extensions
+from twolane_local.environments.freezer import Freezer
+from twolane_local.environments.memory import MemoryLimit
 from twolane_local.environments.process import Launch
 from twolane_local.invoke import Invocation
 from twolane_local.journal import cut
@@ -28,11 +30,6 @@ if TYPE_CHECKING:
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
-#: How long an environment may idle before it is frozen. Stopping a process and letting it run again
-#: takes longer than many a handler: one that is asked again at once is left running.
-FREEZE_AFTER_S = 0.005
-#: How often the memory of a running invocation is looked at.
-_MEMORY_EVERY_S = 0.1
 #: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 SHUTDOWN_S = 0.5
@@ -70,12 +67,10 @@ class IsolatedEnvironment:
         self._init_failure: bytes | None = None
         self._init_ms = 0.0
         self._cold = True
-        self._frozen = False
-        self._idle_since = 0.0  # the loop's time
-        self._freezer: asyncio.TimerHandle | None = None
+        self._freezer = Freezer(self._freeze)
         self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._memory_timer: asyncio.TimerHandle | None = None
+        self._limit = MemoryLimit(spec.memory_mb, self._above_memory)
         self._memory = report.Memory()
         self._killed_as = ""
         self.responded = False
@@ -107,15 +102,17 @@ class IsolatedEnvironment:
         runtime, self._runtime = self._runtime, None
         if runtime is None or self._process is None:
             raise RuntimeError("the environment is not free")
-        if self._frozen:
-            self._frozen = False
+        if self._freezer.busy():
             self._process.thaw()
         self._work = work
         self.responded = False
         self._began = time.perf_counter()
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        # First of all: what follows is done while the function runs.
+        runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
+        self._extensions.tell(work)
         self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
-        self._memory_timer = self._loop.call_later(_MEMORY_EVERY_S, self._check_memory)
+        self._limit.watch(self._process.pid)
         work.log.append(report.start(work.request_id))
         self._journal.record(
             "invocation.started",
@@ -124,11 +121,10 @@ class IsolatedEnvironment:
             cold=self._cold,
             payload=cut(work.event),
         )
-        self._extensions.tell(work)
-        runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
 
     async def stop(self) -> None:
         self._stopping = True
+        self._freezer.close()
         if self._process is not None and not self._gone.is_set():
             if self._extensions and self._initialised:
                 self._process.terminate()
@@ -204,20 +200,10 @@ class IsolatedEnvironment:
         self._owner.freed(self)
         if self._work is None:
             # Still free: nothing was waiting, so the environment freezes, as on Lambda.
-            self._idle_since = self._loop.time()
-            if self._freezer is None:
-                self._freezer = self._loop.call_later(FREEZE_AFTER_S, self._freeze)
+            self._freezer.idle()
 
     def _freeze(self) -> None:
-        """Freeze it if it has idled long enough; one timer serves many invocations."""
-        self._freezer = None
-        if self._work is not None or self._frozen or self._stopping or self._gone.is_set():
-            return
-        due = self._idle_since + FREEZE_AFTER_S
-        if self._loop.time() < due:
-            self._freezer = self._loop.call_at(due, self._freeze)
-        elif self._process is not None:
-            self._frozen = True
+        if self._process is not None:
             self._process.freeze()
             self._journal.record("environment.frozen", function=self._spec.name)
 
@@ -308,14 +294,11 @@ class IsolatedEnvironment:
         if self._process is not None:
             self._process.kill()
 
-    def _check_memory(self) -> None:
-        """Kill it above its memory, as Lambda does; its exit tells the rest."""
-        if self._process is None:
-            return
-        if report.memory_mb(self._process.pid) > self._spec.memory_mb:
-            self._killed_as = f"killed above {self._spec.memory_mb} MB of memory"
+    def _above_memory(self) -> None:
+        """Kill it, as Lambda does; its exit tells the rest."""
+        self._killed_as = f"killed above {self._spec.memory_mb} MB of memory"
+        if self._process is not None:
             self._process.kill()
-        self._memory_timer = self._loop.call_later(_MEMORY_EVERY_S, self._check_memory)
 
     def on_output(self, data: bytes) -> None:
         self._record(self._lines.feed(data))
@@ -337,8 +320,8 @@ class IsolatedEnvironment:
 
     def on_exit(self, status: int) -> None:
         self._cancel_timer()
-        if self._freezer is not None:
-            self._freezer.cancel()
+        self._freezer.close()
+        self._limit.close()
         self._record(self._lines.flush())
         work = self._work
         failure = None
@@ -364,6 +347,4 @@ class IsolatedEnvironment:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._memory_timer is not None:
-            self._memory_timer.cancel()
-            self._memory_timer = None
+        self._limit.watch(None)

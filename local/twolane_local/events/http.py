@@ -30,6 +30,16 @@ class HttpRequest:
     time_ms: int = 0
     request_id: str = ""
     domain: str = "localhost"
+    #: The names of ``headers`` as the client wrote them, where that is known.
+    cased_names: tuple[str, ...] = ()
+
+    @property
+    def cased_headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers with their names as the client wrote them."""
+        if not self.cased_names:
+            return self.headers
+        values = (value for _, value in self.headers)
+        return tuple(zip(self.cased_names, values, strict=True))
 
     def header(self, name: str) -> str:
         """The header's first value, or the empty string."""

@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 
-Header names are in lower case, as over HTTP/2; a REST API called over HTTP/1.1 keeps the client's.
+A REST API passes header names on as the client wrote them; an HTTP API makes them lower case.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ _NO_IDENTITY = (
 def http_api_event(request: HttpRequest, match: Match) -> dict[str, Any]:
     """Payload format 1.0 of an HTTP API."""
     body, is_base64 = encode_body(request) if request.body else (None, False)
-    event = {"version": "1.0", **_event(request, match, body, is_base64=is_base64)}
+    event = {
+        "version": "1.0",
+        **_event(request, match, body, request.headers, is_base64=is_base64),
+    }
     context = event["requestContext"]
     context["authorizer"] = dict(match.authorizer or {"claims": None, "scopes": None})
     context["resourceId"] = None
@@ -50,7 +53,7 @@ def rest_event(request: HttpRequest, match: Match, binary: Sequence[str]) -> dic
             if is_base64
             else request.body.decode("utf-8", "replace")
         )
-    event = _event(request, match, body, is_base64=is_base64)
+    event = _event(request, match, body, request.cased_headers, is_base64=is_base64)
     context = event["requestContext"]
     context["resourceId"] = "local"
     context["deploymentId"] = "local"
@@ -60,7 +63,12 @@ def rest_event(request: HttpRequest, match: Match, binary: Sequence[str]) -> dic
 
 
 def _event(
-    request: HttpRequest, match: Match, body: str | None, *, is_base64: bool
+    request: HttpRequest,
+    match: Match,
+    body: str | None,
+    headers: tuple[tuple[str, str], ...],
+    *,
+    is_base64: bool,
 ) -> dict[str, Any]:
     pairs = parse_qsl(request.query, keep_blank_values=True)
     identity: dict[str, Any] = dict.fromkeys(_NO_IDENTITY)
@@ -71,8 +79,8 @@ def _event(
         "resource": resource,
         "path": request.path,
         "httpMethod": request.method,
-        "headers": dict(request.headers),
-        "multiValueHeaders": _grouped(request.headers),
+        "headers": dict(headers),
+        "multiValueHeaders": _grouped(headers),
         "queryStringParameters": dict(pairs) or None,
         "multiValueQueryStringParameters": _grouped(pairs) or None,
         "requestContext": {

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local import quick_json
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 #: A header's name is a token, its value has no line end: RFC 9110, 5.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENDS = re.compile(r"[\r\n\0]")
@@ -80,11 +80,10 @@ class Gateway:
         if body is None:
             why = f"the body is above {self._max_body} bytes"
             response = json_response(413, {"message": "Request Entity Too Large"}, why)
-        else:
-            response = await self._answer(request_of(scope, body, self._clock))
-        await _reply(send, response, head=scope["method"] == "HEAD")
-
-    async def _answer(self, request: HttpRequest) -> HttpResponse:
+            await _reply(send, response, head=scope["method"] == "HEAD")
+            return
+        request = request_of(scope, body, self._clock)
+        began = self._clock.time()
         self._journal.record(
             "request.received",
             request_id=request.request_id,
@@ -94,7 +93,24 @@ class Gateway:
             headers=request.headers,
             body=cut(request.body),
         )
-        began = self._clock.time()
+        response, function = await self._answer(request)
+        took = self._clock.time() - began
+        await _reply(send, response, head=scope["method"] == "HEAD")
+        self._journal.record(
+            "request.answered",
+            function=function,
+            request_id=request.request_id,
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            durationMs=round(took * 1000, 2),
+            error=response.error,
+            headers=response.headers,
+            body=cut(response.body),
+        )
+
+    async def _answer(self, request: HttpRequest) -> tuple[HttpResponse, str | None]:
+        """The response, and whose it is."""
         found: tuple[Route, dict[str, str]] | None = None
         response = preflight(request, self._cors) if self._cors else None
         if response is None:
@@ -105,19 +121,7 @@ class Gateway:
                 response = self._dialect.failed("a header of the function's response is malformed")
             if self._cors:
                 response = decorate(request, response, self._cors)
-        self._journal.record(
-            "request.answered",
-            function=(found[0].spec.function or None) if found else None,
-            request_id=request.request_id,
-            method=request.method,
-            path=request.path,
-            status=response.status,
-            durationMs=round((self._clock.time() - began) * 1000, 2),
-            error=response.error,
-            headers=response.headers,
-            body=cut(response.body),
-        )
-        return response
+        return response, (found[0].spec.function or None) if found else None
 
     async def _route(
         self, request: HttpRequest, route: Route, parameters: dict[str, str]
@@ -151,7 +155,7 @@ class Gateway:
     async def _invoke(
         self, request: HttpRequest, spec: RouteSpec, dialect: Dialect, event: dict[str, Any]
     ) -> HttpResponse:
-        payload = _encode(event).encode()
+        payload = quick_json.dumps(event)
         try:
             async with asyncio.timeout(dialect.timeout_s):
                 outcome = await self._invoker.invoke(
@@ -208,28 +212,41 @@ def request_of(scope: Scope, body: bytes, clock: Clock) -> HttpRequest:
     client = scope.get("client")
     source_ip = client[0] if client else "127.0.0.1"
     request_id = new_request_id()
-    sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    before = [value for name, value in sent if name == "x-forwarded-for"]
+    names = scope.get("raw_names")
+    headers: list[tuple[str, str]] = []
+    cased: list[str] = []
+    forwarded, domain = "", "localhost"
+    for index, (raw_name, raw_value) in enumerate(scope["headers"]):
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name == "x-forwarded-for":
+            forwarded += f"{value}, "
+        if name in _ADDED:
+            continue
+        if name == "host":
+            domain = value
+        headers.append((name, value))
+        cased.append(names[index].decode("latin-1") if names else name)
     server = scope.get("server")
-    headers = (
-        *(item for item in sent if item[0] not in _ADDED),
+    headers += (
         ("x-amzn-trace-id", trace_root(request_id)),
-        ("x-forwarded-for", ", ".join([*before, source_ip])),
+        ("x-forwarded-for", forwarded + source_ip),
         ("x-forwarded-port", str((server and server[1]) or 80)),
         ("x-forwarded-proto", scope.get("scheme", "http")),
     )
+    cased += ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
     return HttpRequest(
         method=scope["method"],
         path=scope["path"],
         raw_path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
-        headers=headers,
+        headers=tuple(headers),
         body=body,
         source_ip=source_ip,
         protocol=f"HTTP/{scope['http_version']}",
         time_ms=int(clock.time() * 1000),
         request_id=request_id,
-        domain=next((value for name, value in headers if name == "host"), "localhost"),
+        domain=domain,
+        cased_names=tuple(cased),
     )
 
 
