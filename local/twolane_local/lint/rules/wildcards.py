@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.lint.findings import Found, Rule, Severity
+from twolane_local.lint.iam_actions import takes_no_resource
 from twolane_local.lint.subject import listed
 
 if TYPE_CHECKING:
@@ -13,26 +14,6 @@ if TYPE_CHECKING:
     from twolane_local.lint.subject import Resource, Subject
 
 _KINDS = ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy")
-#: Actions for which IAM knows no resource, so that only "*" works:
-#: https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
-_NO_RESOURCE = frozenset(
-    {
-        "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics",
-        "cloudwatch:PutMetricData", "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface",
-        "ec2:DeleteNetworkInterface", "ec2:UnassignPrivateIpAddresses", "ecr:GetAuthorizationToken",
-        "kms:CreateKey", "lambda:CreateEventSourceMapping", "lambda:ListFunctions",
-        "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups",
-        "logs:DescribeResourcePolicies", "logs:GetLogDelivery", "logs:ListLogDeliveries",
-        "logs:PutResourcePolicy", "logs:UpdateLogDelivery", "rekognition:CompareFaces",
-        "rekognition:DetectFaces", "rekognition:DetectLabels", "rekognition:DetectModerationLabels",
-        "s3:ListAllMyBuckets", "secretsmanager:GetRandomPassword", "sqs:ListQueues",
-        "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
-        "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel", "sts:GetCallerIdentity",
-        "xray:GetSamplingRules", "xray:GetSamplingStatisticSummaries", "xray:GetSamplingTargets",
-        "xray:PutTelemetryRecords", "xray:PutTraceSegments",
-    }
-)  # fmt: skip
-_NO_RESOURCE_PREFIXES = ("ec2:Describe",)
 _EVERYTHING = ("AdministratorAccess", "PowerUserAccess")
 
 
@@ -78,7 +59,7 @@ def _of_statement(
             (*path, "Action" if wide else "NotAction"),
         )
     resources = [str(item) for item in listed(statement.get("Resource"))]
-    bound = [action for action in actions if not _takes_no_resource(action)]
+    bound = [action for action in actions if not takes_no_resource(action)]
     if ("*" in resources or "NotResource" in statement) and bound:
         yield Found(
             resource.id,
@@ -86,10 +67,6 @@ def _of_statement(
             "name the resource, by !GetAtt or !Sub",
             (*path, "Resource" if "*" in resources else "NotResource"),
         )
-
-
-def _takes_no_resource(action: str) -> bool:
-    return action in _NO_RESOURCE or action.startswith(_NO_RESOURCE_PREFIXES)
 
 
 RULE = Rule(
