@@ -81,7 +81,7 @@ def test_nothing_starts_without_the_store(
         assert handler(both(received=3)) == {
             "batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m2"}]
         }
-    assert queues.visibility == {"m1/3": 4, "m2/3": 4}
+    assert queues.visibility == {"m1/3": 120, "m2/3": 120}
     assert ran == []
     brittle.down = frozenset()
     assert handler(both(received=4)) == {"batchItemFailures": []}
