@@ -11,6 +11,8 @@ import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from twolane_local.cli.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -63,7 +65,8 @@ class Console:
         stamp = time.strftime("%H:%M:%S", time.localtime(event.at))
         who = event.function or event.queue or str(event.data.get("schedule", "gateway"))
         identity = event.task_id or event.request_id or event.message_id or ""
-        text = text_of(event)
+        # What others wrote: a task's log line must not drive this terminal.
+        text = printable(text_of(event))
         tail = f"  {identity[:8]}" if identity else ""
         line = f"{stamp}.{int(event.at % 1 * 1000):03d} {mark} {who:<15} {text}{tail}"
         return f"\x1b[31m{line}\x1b[0m" if self._colour and mark == "!" else line

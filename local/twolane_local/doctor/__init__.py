@@ -42,5 +42,6 @@ def examine(
     specs = found.stack.functions
     yield from machine.sam(spec.runtime for spec in specs)
     yield from project.queues(found)
+    yield from project.rules(path, parameters)
     yield from project.requirements(specs)
     yield from project.handlers(specs)

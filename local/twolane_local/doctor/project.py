@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from twolane_local import guard, stack, template
 from twolane_local.doctor.findings import Finding, ok
 from twolane_local.errors import LocalError
+from twolane_local.lint import Severity, lint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,6 +65,21 @@ def reads(path: Path, parameters: Mapping[str, str]) -> tuple[Project | None, li
     ]
     functions, queues = len(project.stack.functions), len(project.stack.queues)
     return project, [ok("template", f"{path}: {functions} functions, {queues} queues"), *said]
+
+
+def rules(path: Path, parameters: Mapping[str, str]) -> Iterator[Finding]:
+    """How many of lint's rules do not hold; what they are, lint says itself."""
+    found = lint(path, parameters, with_application=False)
+    bad = [each for each in found if each.severity is not Severity.NOTE]
+    if bad:
+        worst = max(each.severity for each in bad)
+        ids = ", ".join(sorted({each.rule.id for each in bad}))
+        yield Finding(
+            "lint", worst.label, f"{len(bad)} of lint's rules do not hold ({ids})",
+            "`twolane lint` says where, why and what to do",
+        )  # fmt: skip
+    else:
+        yield ok("lint", "the template keeps all rules")
 
 
 def queues(project: Project) -> Iterator[Finding]:

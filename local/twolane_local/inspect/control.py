@@ -33,6 +33,9 @@ class Control:
             parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s
         )
 
+    def close(self) -> None:
+        self._connection.close()
+
     def get(self, *path: str, **query: Any) -> Any:
         """JSON of a route; a ``None`` in the query is left out."""
         given = {name: value for name, value in query.items() if value is not None}

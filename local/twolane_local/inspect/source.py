@@ -37,7 +37,7 @@ class Choice:
             return False
         if not self.ids:
             return self.task is not None
-        known = [str(message["id"]), str(task.get("id") or "")]
+        known = [str(each) for each in (message["id"], task.get("id")) if each]
         return any(one == each or (len(one) >= 8 and each.startswith(one))
                    for one in self.ids for each in known)  # fmt: skip
 

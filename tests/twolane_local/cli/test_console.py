@@ -85,3 +85,8 @@ def test_red_is_for_what_needs_a_look() -> None:
     (plain,) = lines(("task.succeeded", {"function": "f"}), colour=True)
     assert red.endswith("\x1b[0m")
     assert "\x1b" not in plain
+
+
+def test_what_others_wrote_cannot_drive_the_terminal() -> None:
+    event = {"function": "f", "line": "\x1b]0;owned\x07 first\nsecond"}
+    assert lines(("log", event)) == ["· f               \\x1b]0;owned\\x07 first", ""]
