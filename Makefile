@@ -3,10 +3,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUITE_VENV ?= .venv-suite
+# Tools with dependencies of their own, apart from ours and from each other's.
+SAM_VENV ?= .venv-sam
+CHECKOV_VENV ?= .venv-checkov
+export SAM_CLI_TELEMETRY ?= 0
+# What the functions are built for: template.yaml's Runtime and Architecture. Give the same to
+# `sam deploy --parameter-overrides`.
+RUNTIME ?= python3.13
+ARCHITECTURE ?= x86_64
+BUILD_DIR ?= .aws-sam/build
 SAM_VENV ?= .venv-sam
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow check bench requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow check check-infra build bench requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,13 +35,42 @@ test: $(STAMP) ## Run the tests
 test-slow: $(STAMP) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
-check: $(STAMP) ## Lint and type-check, the template raw and expanded too
+check: $(STAMP) check-infra ## Lint and type-check, the template raw, expanded and built too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cfn-lint template.yaml
-	$(BIN)/twolane template | $(BIN)/cfn-lint
-	$(BIN)/twolane lint
+
+$(SAM_VENV)/.installed: infra/tools/sam.txt
+	$(PYTHON) -m venv $(SAM_VENV)
+	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+$(CHECKOV_VENV)/.installed: infra/tools/checkov.txt
+	$(PYTHON) -m venv $(CHECKOV_VENV)
+	$(CHECKOV_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+# Neither needs an account, credentials or a region; once the tools are installed, nothing but
+# `sam build`'s pip needs a network. The runtime is this machine's, so that its Python is there.
+check-infra: $(STAMP) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
+	$(SAM_VENV)/bin/sam validate --lint
+	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- template.yaml infra/*.yaml infra/pipeline/role.yaml
+	@mkdir -p build
+	$(BIN)/twolane template > build/expanded.json
+	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- build/expanded.json
+	$(CHECKOV_VENV)/bin/checkov --quiet --compact --skip-download \
+	  --framework cloudformation dockerfile github_actions \
+	  -f build/expanded.json infra/*.yaml infra/pipeline/role.yaml infra/pipeline/deploy.yml \
+	  infra/long-lane/Dockerfile
+	$(MAKE) build RUNTIME=$$($(BIN)/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])') \
+	  ARCHITECTURE=$$(uname -m | sed -e s/aarch64/arm64/ -e s/amd64/x86_64/) \
+	  BUILD_DIR=build/check PATH="$(abspath $(BIN)):$$PATH"
+
+build: $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, then prune and compile it
+	@command -v $(RUNTIME) >/dev/null || { echo '$(RUNTIME) is not on the PATH: install it, or name another: make build RUNTIME=python3.12' >&2; exit 2; }
+	$(SAM_VENV)/bin/sam build --build-dir $(BUILD_DIR) \
+	  --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
+	$(RUNTIME) infra/artifact.py $(BUILD_DIR)
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
@@ -40,6 +78,9 @@ bench: $(STAMP) ## Run every benchmark
 requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	$(BIN)/uv pip compile pyproject.toml --group app --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
+	$(BIN)/uv pip compile infra/tools/sam.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/sam.txt
+	$(BIN)/uv pip compile infra/tools/checkov.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/checkov.txt
+	$(BIN)/uv pip compile infra/long-lane/requirements.in -c handlers/requirements.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/long-lane/requirements.txt
 
 mangum-suite: $(STAMP) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)

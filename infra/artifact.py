@@ -11,6 +11,7 @@ from __future__ import annotations
 import compileall
 import importlib.util
 import py_compile
+import re
 import shutil
 import sys
 import sysconfig
@@ -18,6 +19,8 @@ from pathlib import Path
 
 #: What only Celery's command line imports: a fifth of the artifact, and no function has one.
 COMMAND_LINE = ("click_repl", "prompt_toolkit", "wcwidth")
+#: Kept, but left uncompiled: nothing that serves an event imports it.
+RARELY_IMPORTED = re.compile(r"/(dns|celery/bin|celery/contrib)/")
 #: Where Lambda unpacks a function.
 TASK_ROOT = "/var/task"
 
@@ -59,12 +62,14 @@ def _compile(folder: Path) -> None:
     # Never checked against the sources (PEP 552): deploying changes the files' times.
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     done = compileall.compile_dir(
-        folder, quiet=1, force=True, stripdir=folder, prependdir=TASK_ROOT, invalidation_mode=mode
-    )
+        folder, quiet=1, force=True, rx=RARELY_IMPORTED,
+        stripdir=folder, prependdir=TASK_ROOT, invalidation_mode=mode,
+    )  # fmt: skip
     missing = [
         path
         for path in folder.rglob("*.py")
-        if not Path(importlib.util.cache_from_source(str(path))).is_file()
+        if not RARELY_IMPORTED.search(str(path))
+        and not Path(importlib.util.cache_from_source(str(path))).is_file()
     ]
     if not done or missing:
         raise UnreadyArtifactError(f"could not compile {missing[0] if missing else folder}")

@@ -87,7 +87,7 @@ class Expanded:
         """What the role's own statements allow; AWS's managed policies are not opened."""
         return [
             Statement(action, resource)
-            for policy in self.properties(role)["Policies"]
+            for policy in self.properties(role).get("Policies", ())
             for statement in policy["PolicyDocument"]["Statement"]
             for action in _listed(statement["Action"])
             for resource in _listed(statement["Resource"])
