@@ -37,7 +37,9 @@ def flatten(expanded: dict[str, Any], folder: Path, root: Path, expand: Expand) 
     ``TemplateError`` for a child that is not there.
     """
     result = {**expanded, "Resources": dict(expanded["Resources"])}
-    for name, resource in expanded["Resources"].items():
+    for name in expanded["Resources"]:
+        # As it is by now: what a stack before it puts out may be what this one is given.
+        resource = result["Resources"][name]
         location = (resource.get("Properties") or {}).get("TemplateURL")
         if resource["Type"] != _STACK or not isinstance(location, str) or "://" in location:
             continue

@@ -138,3 +138,37 @@ def test_a_childs_conditions_hold_only_where_its_stack_is_wanted(
     (folder / "template.yaml").write_text(OFF.replace("[a, b]", condition))
     loaded = template.load(folder / "template.yaml", {}, stack_name="s")
     assert sorted(loaded.resources) == [*(f"Child{name}" for name in expected), "Queue"]
+
+
+CHAIN = """
+Resources:
+  First: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: child/template.yaml}}
+  Second:
+    Type: AWS::CloudFormation::Stack
+    Properties:
+      TemplateURL: child/template.yaml
+      Parameters: {Name: !If [Yes, !GetAtt First.Outputs.Queue, none]}
+Conditions: {Yes: !Equals [a, a]}
+"""
+LINK = """
+Parameters: {Name: {Type: String, Default: none}}
+Resources:
+  Queue: {Type: AWS::SQS::Queue}
+  Told: {Type: AWS::SNS::Topic, Properties: {DisplayName: !Ref Name}}
+Outputs:
+  Queue: {Value: !GetAtt Queue.QueueName}
+"""
+
+
+def test_a_nested_stack_is_given_what_another_puts_out(folder: Path) -> None:
+    (folder / "child" / "template.yaml").write_text(LINK)
+    (folder / "template.yaml").write_text(CHAIN)
+    loaded = template.load(folder / "template.yaml", {}, stack_name="s")
+    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    made, _ = stack.build(loaded, facts)
+    told = {
+        name: made.moto_template["Resources"][name]["Properties"]
+        for name in ("FirstTold", "SecondTold")
+    }
+    assert told["FirstTold"]["DisplayName"] == "none"
+    assert told["SecondTold"]["DisplayName"] == "s-FirstQueue"
