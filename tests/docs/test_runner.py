@@ -46,7 +46,8 @@ assert value == 2
 ```sh
 grep -q "value = 2" made/inner.py
 ```
-
+"""
+TEST = """\
 ```python
 import pytest
 
@@ -80,18 +81,26 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
     run(tmp_path, RIGHT)
 
 
+@pytest.mark.slow
+def test_a_test_is_run_by_pytest(tmp_path: Path) -> None:
+    (tmp_path / "right").mkdir()
+    run(tmp_path / "right", TEST)
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(AssertionError, match="assert 1 == 2"):
+        run(tmp_path / "wrong", TEST.replace("== 1", "== 2"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("\n```sh\ntrue\nfalse\ntrue\n```\n", r"page\.md:3 ended with 1"),
         ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", r'"page\.md", line 6'),
         ("```python\nimport warnings\nwarnings.warn('old')\n```\n", "UserWarning: old"),
-        ("```python\ndef test_it():\n    assert 1 == 2\n```\n", "assert 1 == 2"),
         ("<!-- file: a.py -->\n```python\nraise ValueError('at import')\n```\n", "at import"),
         (QUEUE, r"page\.md:2: twolane lint finds \{'TL105'\}"),
         (f"<!-- breaks: TL101 -->\n{QUEUE}", "TL105"),
     ],
-    ids=["sh", "python", "warning", "test", "file", "template", "another-rule"],
+    ids=["sh", "python", "warning", "file", "template", "another-rule"],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(AssertionError, match=says):

@@ -8,6 +8,7 @@ modules that name an adapter of ours which holds a Celery app are imported; noth
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from twolane_local.errors import HandlerImportError
 from twolane_local.guard import function_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from twolane_local.model import FunctionSpec
 
@@ -68,13 +69,18 @@ class Application:
 def load(specs: Iterable[FunctionSpec]) -> dict[str, Application]:
     """By logical id, the applications of worker and beat functions; others are left alone.
 
-    Raises ``HandlerImportError`` with what the import said.
+    Functions with the same code and environment share a child process. Raises
+    ``HandlerImportError`` with what the import said.
     """
+    groups: dict[str, list[FunctionSpec]] = {}
+    for spec in filter(_names_an_adapter, specs):
+        groups.setdefault(repr((spec.code_dir, sorted(spec.environment.items()))), []).append(spec)
     found = {}
-    for spec in specs:
-        application = _of(spec) if _names_an_adapter(spec) else None
-        if application is not None:
-            found[spec.logical_id] = application
+    for group in groups.values():
+        for spec, said in zip(group, _described(group), strict=True):
+            application = _from_json(said)
+            if application is not None:
+                found[spec.logical_id] = application
     return found
 
 
@@ -86,14 +92,16 @@ def _names_an_adapter(spec: FunctionSpec) -> bool:
     return source is not None and any(name in source.read_text("utf-8") for name in ADAPTERS)
 
 
-def _of(spec: FunctionSpec) -> Application | None:
-    environ = function_environment(spec, endpoint_url=_NOWHERE)
+def _described(group: Sequence[FunctionSpec]) -> list[dict[str, Any]]:
+    """What the probe says of each, in order."""
+    environ = function_environment(group[0], endpoint_url=_NOWHERE)
     ours = Path(__file__).parents[2]
-    environ["PYTHONPATH"] = f"{environ['PYTHONPATH']}:{ours}"
+    environ["PYTHONPATH"] = os.pathsep.join([environ["PYTHONPATH"], str(ours)])
+    handlers = [spec.handler for spec in group]
     done = subprocess.run(
-        [sys.executable, "-m", "twolane_local.lint.probe", spec.handler],
+        [sys.executable, "-m", "twolane_local.lint.probe", *handlers],
         env=environ,
-        cwd=spec.code_dir,
+        cwd=group[0].code_dir,
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
@@ -101,12 +109,15 @@ def _of(spec: FunctionSpec) -> Application | None:
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        names = ", ".join(spec.logical_id for spec in group)
         raise HandlerImportError(
-            f"{spec.logical_id}: {spec.handler} in {spec.code_dir} does not import here: {last}; "
-            "install what the function needs into this environment, or lint with --template-only"
+            f"{names}: {' or '.join(handlers)} in {group[0].code_dir} does not import here: "
+            f"{last}; install what the function needs into this environment, or lint with "
+            "--template-only"
         )
-    # The module may print; the probe's own line is the last.
-    return _from_json(json.loads(done.stdout.splitlines()[-1]))
+    # The modules may print; the probe's own line is the last.
+    described: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return described
 
 
 def _from_json(said: dict[str, Any]) -> Application | None:

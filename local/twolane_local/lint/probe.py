@@ -1,4 +1,4 @@
-"""``python -m twolane_local.lint.probe app.worker.handler``: one line of JSON on the Celery app.
+"""``python -m twolane_local.lint.probe app.worker.handler …``: a line of JSON on the Celery apps.
 
 The adapters are replaced by one that only remembers its application: no lifespan starts, no store
 is asked.
@@ -12,6 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery import Celery
 
 
@@ -86,12 +88,16 @@ def _queue(app: Celery, task: Any) -> str:
     return str(getattr(queue, "name", queue))
 
 
-def main(name: str) -> None:
+def main(names: Sequence[str]) -> None:
+    """Write what there is to say of each handler, as one list."""
     recorders()
-    module, _, attribute = name.rpartition(".")
-    handler = getattr(importlib.import_module(module.replace("/", ".")), attribute)
-    sys.stdout.write(f"\n{json.dumps(describe(handler))}\n")
+    described = []
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        handler = getattr(importlib.import_module(module.replace("/", ".")), attribute)
+        described.append(describe(handler))
+    sys.stdout.write(f"\n{json.dumps(described)}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

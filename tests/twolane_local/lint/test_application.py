@@ -62,6 +62,15 @@ def test_rules_see_it(project: Project) -> None:
     assert lint(project.template, {}, with_application=False) == []
 
 
+def test_functions_with_other_values_are_imported_apart(project: Project) -> None:
+    project.write_code()
+    project.change("      Handler: shop.beat.handler", "      Handler: shop.beat.handler\n"
+                   "      Environment: {Variables: {TASK_QUEUE_URL: !Ref Dead}}")  # fmt: skip
+    found = loaded(project)
+    urls = [found[name].tasks[0].queue_url for name in ("Worker", "Beat")]
+    assert urls == [QUEUE_URL, QUEUE_URL.replace("Tasks", "Dead")]
+
+
 def test_a_handler_without_celery_is_left_alone(project: Project) -> None:
     project.write_code()
     for name in ("worker", "beat"):
@@ -77,5 +86,7 @@ def test_a_template_without_code_gets_its_rules(project: Project) -> None:
 def test_what_does_not_import_is_told_by_name(project: Project) -> None:
     project.write_code()
     project.change("import os", "import os, nowhere_to_be_found", file=TASKS)
-    with pytest.raises(HandlerImportError, match=r"Worker: shop\.worker\.handler in .*nowhere_to"):
+    with pytest.raises(
+        HandlerImportError, match=r"Worker, Beat: shop\.worker\.handler or .* in .*nowhere_to"
+    ):
         loaded(project)
