@@ -19,6 +19,7 @@ from twolane.worker.limits import (
     TaskTerminated,
     limits,
 )
+from twolane.worker.outage import outage_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,6 +102,7 @@ class Pool(BasePool):
             )
             error_callback(_einfo(_as_worker_loss(error)))
         else:
+            self._raise_outage(result, started)
             self.ran = _ran(result, time.monotonic() - started)
             if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
@@ -111,6 +113,12 @@ class Pool(BasePool):
         finally:
             if self.watch is not None:
                 self.watch.end()
+
+    def _raise_outage(self, result: tuple[int, Any, float | None], started: float) -> None:
+        outage = outage_in(result[1], self.app.backend) if result[0] else None
+        if outage is not None:
+            self.ran = Ran("broken", time.monotonic() - started)
+            raise outage
 
     def take_ran(self) -> Ran | None:
         ran, self.ran = self.ran, None

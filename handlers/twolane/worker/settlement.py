@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 DELETED = frozenset({Outcome.ACKNOWLEDGED, Outcome.DUPLICATE, Outcome.DEFERRED})
 
-#: The first wait in seconds where nothing is wrong with the message, but with what is under it. With
-#: 1, 2, 4, 8 s five receives were over in an outage of a quarter of a minute, and every message that
-#: came in it lay in the dead-letter queue; so they last for seven and a half minutes.
+#: The first wait in seconds where nothing is wrong with the message, but with what is under it. Five
+#: receives of 1, 2, 4 and 8 s would be over in an outage of a quarter of a minute, with every
+#: message in the dead-letter queue; so they last for seven and a half minutes.
 OUTAGE_S = 30
 
 #: The longest back-off in seconds, and SQS's longest visibility timeout (counted from the receive).
@@ -68,9 +68,7 @@ def visibility_s(one: Settled) -> int | None:
         return 0 if count <= 10 else _backoff_s(count - 10)
     if one.outcome is Outcome.REQUEUED:
         return 0 if count == 1 else _backoff_s(count - 1)
-    if one.outcome is Outcome.BROKEN:
-        return _backoff_s(count, first_s=OUTAGE_S)
-    return _backoff_s(count)
+    return _backoff_s(count, first_s=OUTAGE_S if one.outcome is Outcome.BROKEN else 1)
 
 
 def _backoff_s(attempt: int, first_s: int = 1) -> int:

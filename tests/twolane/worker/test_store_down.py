@@ -123,3 +123,27 @@ def test_a_result_that_cannot_be_stored_brings_the_message_back(
     again = record(body("note", 1, task_id="t1"), "m1", received=2)
     assert handler(event(again)) == {"batchItemFailures": []}
     assert app.AsyncResult("t1").result == 1
+
+
+def test_a_task_that_never_began_has_not_failed(
+    handler: WorkerHandler, app: Celery, ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend: Any = app.backend
+    stock = backend.store_result
+
+    def refuse_started(task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+        if state == "STARTED":
+            raise ConnectionError("the result store is down")
+        return stock(task_id, result, state, *args, **kwargs)
+
+    app.tasks["note"].track_started = True
+    with monkeypatch.context() as broken:
+        broken.setattr(backend, "store_result", refuse_started, raising=False)
+        broken.setattr("celery.app.trace.warn", lambda *_: None)
+        first = record(body("note", 1, task_id="t1"), "m1")
+        assert handler(event(first)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert ran == []
+    again = record(body("note", 1, task_id="t1"), "m1", received=2)
+    assert handler(event(again)) == {"batchItemFailures": []}
+    assert ran == [1]
+    assert app.AsyncResult("t1").state == "SUCCESS"
