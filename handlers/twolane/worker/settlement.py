@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DELETED = frozenset({Outcome.ACKNOWLEDGED, Outcome.DUPLICATE, Outcome.DEFERRED})
 
-#: The first wait in seconds where nothing is wrong with the message, but with what is under it. Five
+#: The first wait in seconds where what is wrong is under the message and not in it. Five
 #: receives of 1, 2, 4 and 8 s would be over in an outage of a quarter of a minute, with every
 #: message in the dead-letter queue; so they last for seven and a half minutes.
 OUTAGE_S = 30
