@@ -7,6 +7,7 @@ no event is an error: half a journal would give advice from half the facts.
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def read(path: Path) -> list[Event]:
-    """The events of the file; raises ``LocalError`` which names the line."""
+    """The events of the file, ``-`` is stdin; raises ``LocalError`` which names the line."""
     try:
-        text = path.read_text("utf-8")
+        text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
     except OSError as error:
         raise LocalError(f"{path} cannot be read ({error.strerror}); name a journal") from error
     return [_event(path, number, raw) for number, raw in _documents(path, text) if raw is not None]

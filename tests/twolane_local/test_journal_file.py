@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +10,6 @@ from twolane_local import journal_file
 from twolane_local.clock import SystemClock
 from twolane_local.errors import LocalError
 from twolane_local.journal import Journal
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -25,6 +23,11 @@ def test_what_the_journal_wrote_is_read_again(file: Path) -> None:
     journal.record("task.succeeded", queue="q", message_id="m", durationMs=1.5)
     file.write_text("".join(f"{json.dumps(event.as_dict())}\n\n" for event in journal))
     assert journal_file.read(file) == list(journal)
+
+
+def test_stdin_is_a_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO('{"kind": "log", "at": 1}\n'))
+    assert [event.kind for event in journal_file.read(Path("-"))] == ["log"]
 
 
 @pytest.mark.parametrize("wrap", [list, lambda events: {"events": events, "more": False}])

@@ -18,7 +18,7 @@ FLAGS = ("template",)
 EXAMPLES = (
     "twolane advise",
     "twolane advise --requests-per-month 5000000 --json",
-    "twolane advise --journal journal.jsonl",
+    "twolane advise --journal - < journal.jsonl",
 )
 
 
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Its own flags."""
     parser.add_argument(
         "--journal", type=Path, metavar="FILE",
-        help="a journal in lines of JSON, instead of the running emulator's",
+        help="a journal in lines of JSON instead of the emulator's; - is stdin",
     )  # fmt: skip
     parser.add_argument(
         "--requests-per-month", type=float, default=1_000_000, metavar="N",

@@ -35,7 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ignore", action="append", default=[], metavar="RULE", help="leave a rule out, by id"
     )
     parser.add_argument(
-        "--journal", type=Path, metavar="FILE", help="also look at a journal, in lines of JSON"
+        "--journal",
+        type=Path,
+        metavar="FILE",
+        help="also look at a journal, in lines of JSON; - is stdin",
     )
     parser.add_argument(
         "--inline-budget", type=float, default=2.0, metavar="SECONDS",
