@@ -6,12 +6,12 @@ Logs, commands, the web console and the pytest plugin all read it, so all say th
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from twolane_local.clock import Clock
 
@@ -109,10 +109,7 @@ class Journal:
             self._seq, self._clock.time(), kind, function, queue, request_id, message_id, task_id,
             data,
         )  # fmt: skip
-        self._events.append(event)
-        self.bytes += _weight(data)
-        while len(self._events) > self.size or (self.bytes > self.limit and self._events):
-            self.bytes -= _weight(self._events.popleft().data)
+        self._keep(event)
         for tell in tuple(self._subscribers):
             tell(event)
         return event
@@ -121,6 +118,26 @@ class Journal:
         """Call ``tell`` with each new event, until the returned function is called."""
         self._subscribers.append(tell)
         return lambda: self._subscribers.remove(tell)
+
+    def restore(self, former: Iterable[Event]) -> int:
+        """Put events of an earlier run before all that are there; the number of the last of them.
+
+        All are numbered anew, so that numbers rise by one from the oldest to the latest.
+        """
+        kept = [event for event in former if event.kind in KINDS][-self.size :]
+        present = list(self._events)
+        self._events.clear()
+        self._seq, self.bytes = 0, 0
+        for event in (*kept, *present):
+            self._seq += 1
+            self._keep(replace(event, seq=self._seq))
+        return len(kept)
+
+    def _keep(self, event: Event) -> None:
+        self._events.append(event)
+        self.bytes += _weight(event.data)
+        while len(self._events) > self.size or (self.bytes > self.limit and self._events):
+            self.bytes -= _weight(self._events.popleft().data)
 
     @property
     def last(self) -> int:

@@ -37,7 +37,8 @@ def attach(emulator: Emulator) -> Console:
         describe=lambda: description(emulator),
         faults=emulator.faults,
     )
-    return Console(parts, port=emulator.options.console_port)
+    options = emulator.options
+    return Console(parts, port=options.console_port, keep=options.persist)
 
 
 def likeliest(emulator: Emulator) -> list[FunctionSpec]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.console import address
+from twolane_local.console.kept_journal import KeptJournal
 from twolane_local.console.shield import Shield
 from twolane_local.servers import HttpServer, bind, url_of
 
@@ -29,19 +30,28 @@ FLAG = "--console-port"
 class Console:
     """Serves until ``stop``. Nothing of Starlette is imported before the first request."""
 
-    def __init__(self, parts: Parts, *, port: int, where: Path | None = None) -> None:
-        """Raises ``PortInUseError``. ``where`` is the folder of the address file."""
+    def __init__(
+        self, parts: Parts, *, port: int, where: Path | None = None, keep: Path | None = None
+    ) -> None:
+        """Raises ``PortInUseError``. ``where`` is the folder of the address file, ``keep`` that of
+        the journal on disk.
+        """
         self.parts = parts
         self.token = secrets.token_urlsafe(32)
         self._listener = bind(port, FLAG)
         self.url = url_of(self._listener)
         self._where = where or address.folder()
+        self._keep = keep
         self._closing = asyncio.Event()
         self._app: Starlette | None = None
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
         """Accept connections, and say where by the address file."""
+        if self._keep is not None:
+            kept = KeptJournal(self.parts.journal, self._keep)
+            kept.start()
+            self._stack.push_async_callback(kept.close)
         about = self.parts.describe()
         running = address.Running(
             os.getpid(), self.url, self.token, str(about["stack"]), str(about["template"]),

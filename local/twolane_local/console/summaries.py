@@ -22,7 +22,7 @@ _COUNTED = {"task.published": "published", "task.succeeded": "succeeded", "task.
 
 _STARTS = ("request.received", "invocation.started")
 #: What asks beat for its entries; nobody's work.
-_QUESTION = b'{"twolane": {"list"'
+_QUESTION = '{"twolane": {"list"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ def _gather(
 
 def _is_question(event: Event) -> bool:
     payload = event.data.get("payload")
-    return isinstance(payload, bytes) and payload.startswith(_QUESTION)
+    question = _QUESTION if isinstance(payload, str) else _QUESTION.encode()
+    return payload is not None and payload.startswith(question)
 
 
 def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> Summary:

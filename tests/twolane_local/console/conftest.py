@@ -1,0 +1,243 @@
+"""A console over real queues, functions and a journal, asked over real HTTP on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from twolane_local.console.application import Application
+from twolane_local.console.parts import Parts
+from twolane_local.console.server import Console
+from twolane_local.console.stepped_clock import SteppedClock
+from twolane_local.environments.inprocess import InProcessEnvironment
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.queues import FaultyQueues
+from twolane_local.functions import Functions
+from twolane_local.journal import Journal
+from twolane_local.mapping.registry import Mappings
+from twolane_local.model import FunctionSpec
+from twolane_local.schedules.book import ScheduleBook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+START = 1_767_225_600.0
+CODE = """
+import json
+
+def echo(event, context):
+    return {"echo": event}
+
+def fail(event, context):
+    raise ValueError("on purpose")
+"""
+TASKS = '''
+from celery import Celery
+
+app = Celery("app", broker="memory://")
+
+@app.task(max_retries=7)
+def greet(name: str, *, times: int = 1):
+    """Say hello."""
+
+@app.task
+def many(*numbers, **named): ...
+
+handler = type("Handler", (), {"app": app})()
+'''
+
+
+class HandClock:
+    """Stands still until a test moves it; nothing here waits on it."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing may wait here")
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        raise AssertionError("nothing may wait here")
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def journal(clock: HandClock) -> Journal:
+    return Journal(clock)
+
+
+class Asked:
+    """A running console, its parts, and a client that has the token."""
+
+    def __init__(self, console: Console, client: httpx.AsyncClient) -> None:
+        self.console, self.client, self.parts = console, client, console.parts
+
+    async def get(self, path: str, status: int = 200, **query: Any) -> Any:
+        answer = await self.client.get(f"/api/{path}", params=query)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    async def post(self, path: str, status: int = 200, **body: Any) -> Any:
+        answer = await self.client.post(f"/api/{path}", json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+
+@asynccontextmanager
+async def asked(folder: Path, *, steppable: bool = True) -> AsyncIterator[Asked]:
+    """Everything but the emulator itself."""
+    (folder / "quiet.py").write_text(CODE)
+    (folder / "work.py").write_text(TASKS)
+    clock = SteppedClock()
+    journal = Journal(clock)
+    queues = FaultyQueues(clock, journal, rng=random.Random(7))
+    faults = queues.faults = Faults(journal, clock)
+    specs = [
+        FunctionSpec(name, name, f"quiet.{name}", folder, timeout_s=5, memory_mb=256)
+        for name in ("echo", "fail")
+    ]
+    worker = FunctionSpec("worker", "Worker", "work.handler", folder)
+    functions = Functions(
+        specs,
+        lambda spec, owner: InProcessEnvironment(spec, {}, owner=owner, journal=journal),
+        journal,
+        maximum=1,
+    )
+    sent: list[tuple[str, bytes]] = []
+
+    class Invocations:
+        def submit(self, function: str, payload: bytes) -> str:
+            sent.append((function, payload))
+            return "request"
+
+    parts = Parts(
+        journal, clock, queues, Mappings(), functions, ScheduleBook(), Invocations(),
+        Application(lambda: [worker], lambda _: {"PYTHONPATH": str(folder)}),
+        lambda: {"stack": "test", "template": "/t.yaml", "mode": "in-process",
+                 "addresses": {"queues": {}}, "notes": []},
+        faults,
+    )  # fmt: skip
+    console = Console(parts, port=0, where=folder / "run")
+    await console.start()
+    headers = {"x-twolane-token": console.token}
+    try:
+        async with httpx.AsyncClient(
+            base_url=console.url, headers=headers, trust_env=False, timeout=30
+        ) as client:
+            yield Asked(console, client)
+    finally:
+        await console.stop()
+        await functions.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, own_environ: None) -> Iterator[Any]:
+    """Run an async test body, which gets a console that is up."""
+
+    def go(body: Any) -> None:
+        async def main() -> None:
+            async with asked(tmp_path) as up:
+                await body(up)
+
+        asyncio.run(main())
+
+    return go
+
+
+class Narrator:
+    """Tells a story into a journal as the emulator and the runtime do, over a real queue."""
+
+    def __init__(self, clock: HandClock, journal: Journal) -> None:
+        self.clock, self.journal = clock, journal
+        self.queues = FaultyQueues(clock, journal, rng=random.Random(7))
+        self.queues.create("dead")
+        arn = "arn:aws:sqs:us-east-1:123456789012:dead"
+        dead = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+        self.queues.create("tasks", {"RedrivePolicy": dead, "VisibilityTimeout": "30"})
+        self._batches = 0
+
+    def request(self, name: str = "request-0", status: int | None = 202) -> None:
+        """A request that is answered at once, unless ``status`` is ``None``."""
+        record = self.journal.record
+        record("request.received", request_id=name, method="POST", path="/x", query="",
+               headers=(("accept", "*/*"),), body=b"{}")  # fmt: skip
+        record("invocation.started", function="Api", request_id=name, cold=True, payload=b"{}")
+        self.clock.now += 0.02
+        if status is not None:
+            record("invocation.responded", function="Api", request_id=name, error=None,
+                   payload=b"{}", durationMs=20.0)  # fmt: skip
+            record("request.answered", function="Api", request_id=name, status=status,
+                   method="POST", path="/x", durationMs=20.0, headers=(), body=b"{}")  # fmt: skip
+
+    def done(self, name: str = "request-0") -> None:
+        """The request's invocation ends."""
+        self.journal.record("invocation.ended", function="Api", request_id=name, durationMs=25.0,
+                            billedMs=25, memoryMb=128, maxMemoryMb=60)  # fmt: skip
+
+    def publish(
+        self, task: str, *, origin: str = "request-0", delay: int | None = None, **options: Any
+    ) -> str:
+        """A task's message is on its queue; its id."""
+        from twolane_local.inspect.envelope import task_message
+        from twolane_local.queues.core import NewMessage
+
+        _, body = task_message("app.send", ["a@example.com"], task_id=task, **options)
+        message = self.queues.send("tasks", NewMessage(body, delay_s=delay))
+        self.journal.record(
+            "task.published", function="Api", request_id=origin, task_id=task, queue="tasks",
+            message_id=message.id, taskName="app.send",
+        )  # fmt: skip
+        return message.id
+
+    def receive(self) -> Any:
+        """A batch of one goes to the worker."""
+        (received,) = self.queues.receive("tasks")
+        self._batches += 1
+        self.batch = f"batch-{self._batches:08d}"
+        self.journal.record("batch.invoked", function="Worker", queue="tasks",
+                            request_id=self.batch, messageIds=[received.message.id])  # fmt: skip
+        self.journal.record("invocation.started", function="Worker", request_id=self.batch,
+                            cold=self._batches == 1, payload=b"{}")  # fmt: skip
+        return received
+
+    def task(self, kind: str, task: str, received: Any, **data: Any) -> None:
+        """The worker tells of a task."""
+        self.clock.now += 0.1
+        self.journal.record(
+            f"task.{kind}", function="Worker", request_id=self.batch, task_id=task, queue="tasks",
+            message_id=received.message.id, taskName="app.send", originRequestId="request-0",
+            **data,
+        )  # fmt: skip
+
+    def log(self, task: str, message: str, **data: Any) -> None:
+        """The worker logs something about a task."""
+        self.journal.record("log", function="Worker", request_id=self.batch, task_id=task,
+                            message=message, originRequestId="request-0", **data)  # fmt: skip
+
+    def end(self, received: Any, *, delete: bool) -> None:
+        """The batch's invocation is over."""
+        self.journal.record("invocation.responded", function="Worker", request_id=self.batch,
+                            error=None, payload=b"{}", durationMs=100.0)  # fmt: skip
+        if delete:
+            self.queues.delete("tasks", received.receipt_handle)
+        self.journal.record("invocation.ended", function="Worker", request_id=self.batch,
+                            durationMs=100.0, billedMs=100)  # fmt: skip
+
+
+@pytest.fixture
+def tell(clock: HandClock, journal: Journal) -> Narrator:
+    return Narrator(clock, journal)

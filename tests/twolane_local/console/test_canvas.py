@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from twolane_local.console.canvas import Place, chords_of, parent_of, place_of
+from twolane_local.console.story import collect
+from twolane_local.inspect.envelope import task_message
+
+CALLBACK = {"task": "app.report", "args": [], "kwargs": {}, "options": {"task_id": "task-cccc"}}
+
+
+def test_a_tasks_place_is_read_from_its_message():
+    _, body = task_message("t", [], chord=CALLBACK, parent_id="task-aaaa")
+    assert place_of(body) == Place("task-aaaa", "task-cccc", "app.report")
+
+
+def test_what_is_no_task_or_was_cut_has_no_place():
+    _, body = task_message("t", [])
+    for text in ("", "plain", body[: len(body) // 2], '{"properties": {}, "headers": {}}'):
+        assert place_of(text) == Place()
+
+
+def test_parents_and_chords_of_a_story(tell, journal):
+    tell.request()
+    for task in ("task-aaaa", "task-bbbb"):
+        tell.publish(task, chord=CALLBACK)
+    tell.publish("task-dddd", parent_id="task-aaaa")
+    tell.publish("task-eeee", parent_id="of-another-story")
+    story = collect(journal, "request-0")
+    assert parent_of(story, "task-dddd") == "task:task-aaaa"
+    assert parent_of(story, "task-eeee") is None
+    (chord,) = chords_of(story).values()
+    assert (chord.callback, chord.header) == ("task-cccc", ("task-aaaa", "task-bbbb"))
