@@ -18,7 +18,7 @@ FLAGS = ("template",)
 EXAMPLES = (
     "twolane advise",
     "twolane advise --requests-per-month 5000000 --json",
-    "twolane advise --journal - < journal.jsonl",
+    "cat journal.jsonl | twolane advise --journal -",
 )
 
 
