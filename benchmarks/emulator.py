@@ -82,6 +82,13 @@ async def sleep():
 
 mangum = Mangum(app, lifespan="off")
 """
+SERVERLESS = """
+service: bench
+frameworkVersion: "3"
+provider: {name: aws, runtime: python3.13}
+functions: {api: {handler: bench.mangum, events: [{httpApi: "*"}]}}
+plugins: [serverless-offline]
+"""
 #: In a module of its own: its import registers an extension, which Mangum alone has not.
 ADAPTED = """
 from bench import app
@@ -139,12 +146,41 @@ def uvicorn_alone(folder: Path) -> Iterator[str]:
 
 def rie_binary() -> Path | None:
     """The runtime interface emulator that ships with the SAM CLI, where that is installed."""
-    found = importlib.util.find_spec("samcli")
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        path = Path(folder) / "local" / "rapid" / "aws-lambda-rie-x86_64"
-        if path.is_file():
-            return path
-    return None
+    sam = shutil.which("sam")
+    if sam is None:
+        return None
+    root = Path(sam).parent.parent  # its virtual environment
+    found = root.glob("lib/python*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64")
+    return next(found, None)
+
+
+@contextmanager
+def serverless_offline(folder: Path) -> Iterator[str]:
+    """The same handler under serverless-offline, in Python processes of its own.
+
+    A new one for each measurement: between its looking for an idle process and its use, a second
+    request gets the same one, and then waits for the time-out. It happens when the load changes.
+    """
+    program = Path(shutil.which("serverless") or "").resolve()
+    service = folder / "serverless"
+    if not service.exists():
+        service.mkdir()
+        (service / "serverless.yml").write_text(SERVERLESS)
+        (service / "node_modules").symlink_to(program.parents[2])
+        shutil.copy(folder / "src" / "bench.py", service)
+    http, invoke = free_port(), free_port()
+    process = subprocess.Popen(
+        [program, "offline", "start", "--httpPort", str(http), "--lambdaPort", str(invoke)],
+        cwd=service, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={**os.environ, "CI": "1", "SLS_TELEMETRY_DISABLED": "1",
+             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    try:
+        wait_for(http)
+        yield f"http://127.0.0.1:{http}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
 
 
 def free_port() -> int:
@@ -186,7 +222,7 @@ def wait_for(port: int) -> None:
 def load(url: str, connections: int, requests: int, *body: str) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, str(HERE / "_load.py"), url, str(connections), str(requests), *body],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -207,6 +243,11 @@ def measure(folder: Path) -> tuple[list[float], Measured]:
                 with rie_alone(binary, folder) as url:
                     load(url, 1, 100, event)
                     measured.setdefault(("RIE", 1), []).append(load(url, 1, 1000, event))
+            if shutil.which("serverless"):
+                for connections in (1, 16):
+                    peer = loaded_peer(folder, connections)
+                    if peer is not None:
+                        measured.setdefault(("serverless-offline", connections), []).append(peer)
             for name, flags in KINDS.items():
                 with twolane_up(folder, *flags) as (api, _, start):
                     starts.append(start)
@@ -219,6 +260,17 @@ def measure(folder: Path) -> tuple[list[float], Measured]:
                 result = load(limit, connections, 4000)
                 measured.setdefault(("uvicorn alone", connections), []).append(result)
     return starts, measured
+
+
+def loaded_peer(folder: Path, connections: int) -> dict[str, float] | None:
+    """What serverless-offline does; ``None`` where it left requests without an answer."""
+    try:
+        with serverless_offline(folder) as url:
+            for _ in range(2):
+                load(f"{url}/", connections, 600)
+            return load(f"{url}/", connections, 2000)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return None
 
 
 def requests(folder: Path) -> list[Row]:
@@ -239,19 +291,26 @@ def requests(folder: Path) -> list[Row]:
         rows.append(row("the RIE, 1 connection", middle("RIE", 1, "rps"), "req/s"))
         here = middle("isolated", 1, "rps") / middle("RIE", 1, "rps")
         rows.append(row("isolated / the RIE at 1, this run", here, "x", ">= 1.5"))
-    for peer, figures, target in (
+    for connections in (1, 16):
+        if ("serverless-offline", connections) in measured:
+            peer = middle("serverless-offline", connections, "rps")
+            rows.append(row(f"serverless-offline, {connections}", peer, "req/s"))
+            here = middle("isolated", connections, "rps") / peer
+            name = f"isolated / serverless-offline at {connections}, this run"
+            rows.append(row(name, here, "x", ">= 1.2"))
+    for name_of_peer, figures, target in (
         ("serverless-offline", SERVERLESS_OFFLINE, 1.2),
         ("the RIE", RIE, 1.5),
         ("sam local", SAM_LOCAL, 50),
     ):
         for connections, figure in figures.items():
-            if peer == "sam local" and connections == 1:
+            if name_of_peer == "sam local" and connections == 1:
                 continue
             here = middle("isolated", connections, "rps") / middle(
                 "uvicorn alone", connections, "rps"
             )
             ratio = here / (figure / UVICORN[connections])
-            name = f"isolated / {peer} at {connections}, each to its uvicorn"
+            name = f"isolated / {name_of_peer} at {connections}, each to its uvicorn"
             rows.append(row(name, ratio, "x", f">= {target}"))
     return rows
 
@@ -419,8 +478,9 @@ def peers() -> list[Row]:
     rows = []
     if rie_binary() is None:
         rows.append(absent("the RIE, this run", "req/s", "aws-sam-cli is not installed"))
+    if shutil.which("serverless") is None:
+        rows.append(absent("serverless-offline, this run", "req/s", "not installed"))
     for name, there in (
-        ("serverless-offline", shutil.which("serverless")),
         ("MiniStack", importlib.util.find_spec("ministack")),
         ("sam local", shutil.which("sam")),
     ):

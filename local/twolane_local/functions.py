@@ -1,219 +1,24 @@
-"""Runs functions: for each, a pool of execution environments that grows with demand."""
+"""Runs functions by name, each in its pool of execution environments."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from typing import TYPE_CHECKING
 
 from twolane_local.environments import PoolState, Work
 from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.pool import MAX_ENVIRONMENTS, PATIENCE_S, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from twolane_local.environments import Environment, Owner
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
+    from twolane_local.pool import MakeEnvironment
+    from twolane_local.streaming import ResponseStream
 
-    MakeEnvironment = Callable[[FunctionSpec, Owner], Environment]
-
-#: How long work waits for a busy environment before a new one is started. An environment that has
-#: just answered is free again within a millisecond; a new one costs hundreds and takes a core.
-PATIENCE_S = 0.02
-#: How long an environment may be idle beyond what demand needs.
-IDLE_S = 300.0
-#: A laptop's stand-in for the account's limit of 1,000; above it work waits.
-MAX_ENVIRONMENTS = max(32, 4 * (os.cpu_count() or 4))
-
-
-class Pool:
-    """The environments of one function. Implements ``Owner``."""
-
-    def __init__(
-        self,
-        spec: FunctionSpec,
-        make: MakeEnvironment,
-        journal: Journal,
-        *,
-        maximum: int = MAX_ENVIRONMENTS,
-    ) -> None:
-        self.spec = spec
-        self._make = make
-        self._journal = journal
-        self._maximum = maximum
-        self._loop = asyncio.get_running_loop()
-        self._idle: list[Environment] = []
-        self._busy: set[Environment] = set()
-        self._starting: set[Environment] = set()
-        self._waiting: deque[Work] = deque()
-        self._ready = asyncio.Event()
-        self._failure: bytes | None = None
-        self._closed = False
-        self._stale: set[Environment] = set()
-        self._ending: set[asyncio.Task[None]] = set()
-        self._reaper: asyncio.TimerHandle | None = None
-        self._patience: asyncio.TimerHandle | None = None
-        self._used = 0  # the most at once since the last reaping
-
-    def __len__(self) -> int:
-        return len(self._idle) + len(self._busy) + len(self._starting)
-
-    @property
-    def _limit(self) -> int:
-        reserved = self.spec.reserved_concurrency
-        return self._maximum if reserved is None else min(reserved, self._maximum)
-
-    @property
-    def state(self) -> PoolState:
-        """As it is now."""
-        environments = len(self._busy), len(self._idle), len(self._starting)
-        return PoolState(
-            self._limit, self.spec.reserved_concurrency, *environments, len(self._waiting)
-        )
-
-    def submit(self, work: Work) -> None:
-        """Run it, now or as soon as an environment is there.
-
-        Raises ``ThrottledError`` where reserved concurrency is used up.
-        """
-        if self.spec.reserved_concurrency is not None:
-            self._check_reserved(self.spec.reserved_concurrency)
-        if self._idle:
-            self._begin(self._idle.pop(), work)
-            return
-        work.waiting_since = self._loop.time()
-        self._waiting.append(work)
-        if not len(self):
-            self._grow()
-        elif self._patience is None:
-            self._patience = self._loop.call_later(PATIENCE_S, self._impatient)
-
-    def _check_reserved(self, reserved: int) -> None:
-        # One that has answered is about to be free: it must not throttle the next in line.
-        executing = sum(1 for environment in self._busy if not environment.responded)
-        if executing + len(self._waiting) >= reserved:
-            raise ThrottledError
-
-    def _begin(self, environment: Environment, work: Work) -> None:
-        self._busy.add(environment)
-        self._used = max(self._used, len(self._busy))
-        environment.begin(work)
-
-    def _impatient(self) -> None:
-        """Start an environment for each piece of work that has waited long enough.
-
-        One timer for all, set again for the next in line, keeps the hot path free of one a piece.
-        """
-        self._patience = None
-        now = self._loop.time()
-        late = 0
-        for work in self._waiting:
-            if now - work.waiting_since < PATIENCE_S:
-                due = work.waiting_since + PATIENCE_S
-                self._patience = self._loop.call_at(due, self._impatient)
-                break
-            late += 1
-        for _ in range(late - len(self._starting)):
-            self._grow()
-
-    def _grow(self) -> None:
-        if len(self) < self._limit and not self._closed:
-            environment = self._make(self.spec, self)
-            self._starting.add(environment)
-            environment.start()
-
-    def freed(self, environment: Environment) -> None:
-        self._starting.discard(environment)
-        self._busy.discard(environment)
-        if environment in self._stale:
-            self._end(environment)
-            if self._waiting and not len(self):
-                self._grow()
-            return
-        self._ready.set()
-        while self._waiting:
-            work = self._waiting.popleft()
-            if not work.done.done():
-                self._begin(environment, work)
-                return
-        self._idle.append(environment)
-        if len(self._idle) > 1 and self._reaper is None:
-            self._reaper = self._loop.call_later(IDLE_S, self._reap)
-
-    def _reap(self) -> None:
-        """End the environments that demand has not needed for a while, but for one."""
-        self._reaper = None
-        used, self._used = self._used, 0
-        while len(self) > max(1, used) and len(self._idle) > 1:
-            self._end(self._idle.pop(0))
-        if len(self._idle) > 1:
-            self._reaper = self._loop.call_later(IDLE_S, self._reap)
-
-    def _end(self, environment: Environment) -> None:
-        self._stale.discard(environment)
-        task = self._loop.create_task(environment.stop())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    def renew(self, spec: FunctionSpec) -> None:
-        """The function has changed: work under way finishes, what comes next runs the new one."""
-        self.spec = spec
-        self._stale |= self._busy | self._starting
-        self._failure = None
-        self._ready.clear()
-        while self._idle:
-            self._end(self._idle.pop())
-
-    def gone(self, environment: Environment, failure: bytes | None) -> None:
-        self._starting.discard(environment)
-        self._busy.discard(environment)
-        self._stale.discard(environment)
-        if environment in self._idle:
-            self._idle.remove(environment)
-        if failure is not None:
-            self._failure = failure
-            self._ready.set()
-            if self._waiting:
-                work = self._waiting.popleft()
-                if not work.done.done():
-                    work.done.set_result(Invocation(work.request_id, failure, "Unhandled"))
-        if self._waiting and not self._idle:
-            self._grow()
-
-    async def provision(self, count: int) -> None:
-        """Have so many environments ready at once, whatever the demand."""
-        for _ in range(count - len(self)):
-            self._grow()
-        while self._starting:
-            self._ready.clear()
-            await self._ready.wait()
-
-    async def warm(self) -> bytes | None:
-        """Have one environment ready; returns the error object where its init failed."""
-        if not self._idle and not self._starting - self._stale:
-            self._ready.clear()
-            self._failure = None
-            self._grow()
-        await self._ready.wait()
-        return self._failure
-
-    async def close(self) -> None:
-        """End every environment; work that still waits is answered as throttled."""
-        self._closed = True
-        for timer in (self._patience, self._reaper):
-            if timer is not None:
-                timer.cancel()
-        for work in self._waiting:
-            if not work.done.done():
-                work.done.set_exception(ThrottledError())
-        self._waiting.clear()
-        everything = [*self._idle, *self._busy, *self._starting]
-        await asyncio.gather(*(environment.stop() for environment in everything))
-        for group in (self._idle, self._busy, self._starting):
-            group.clear()
-        await asyncio.gather(*self._ending)
+__all__ = ["MAX_ENVIRONMENTS", "PATIENCE_S", "Functions", "new_request_id", "trace_root"]
 
 
 def _no(_: FunctionSpec) -> bool:
@@ -267,6 +72,20 @@ class Functions:
         """How many environments there are."""
         return sum(len(pool) for pool in self._pools.values())
 
+    async def invoke_streaming(
+        self,
+        function: str,
+        event: bytes,
+        stream: ResponseStream,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
+    ) -> Invocation:
+        """As ``Streamer`` says."""
+        return await self.submit(
+            function, event, request_id=request_id, client_context=client_context, stream=stream
+        ).done
+
     async def invoke(
         self,
         function: str,
@@ -287,6 +106,7 @@ class Functions:
         *,
         request_id: str | None = None,
         client_context: str = "",
+        stream: ResponseStream | None = None,
     ) -> Work:
         """Start one invocation; its ``done`` is the outcome.
 
@@ -300,6 +120,7 @@ class Functions:
             done=self._loop.create_future(),
             trace_id=f"{trace_root(identifier)};Sampled=0",
             client_context=client_context,
+            stream=stream,
         )
         try:
             pool.submit(work)

@@ -56,9 +56,17 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head = True
         self._names: list[bytes] = []
         cast("dict[str, Any]", self.scope)["raw_names"] = self._names
 
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer, which comes behind a chunked body, must not become one."""
+        if not self._in_head:
+            return
         self._names.append(name)
         super().on_header(name, value)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from twolane_local.streaming import ResponseStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,21 @@ class Invocation:
 
 class ThrottledError(Exception):
     """The function has no free concurrency (``TooManyRequestsException``, 429 on AWS)."""
+
+
+class Streamer(Protocol):
+    """Runs functions by name, and hands their responses over in pieces where they come so."""
+
+    async def invoke_streaming(
+        self,
+        function: str,
+        event: bytes,
+        stream: ResponseStream,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
+    ) -> Invocation:
+        """As ``Invoker.invoke``; a response that was streamed is not in the result."""
 
 
 class Invoker(Protocol):

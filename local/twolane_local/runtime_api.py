@@ -10,6 +10,7 @@ invocation. It knows HTTP and the two APIs' paths; what a call *means* is the en
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 from typing import TYPE_CHECKING, Protocol, cast
@@ -61,6 +62,24 @@ _PHRASES = {200: b"OK", 400: b"Bad Request", 403: b"Forbidden",
             404: b"Not Found", 413: b"Request Entity Too Large"}  # fmt: skip
 
 
+class Flow(Protocol):
+    """What slows a sender down: a transport."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Streamed(Protocol):
+    """Takes a response in pieces."""
+
+    def write(self, data: bytes) -> None:
+        """The next piece."""
+
+    def end(self, error: bytes | None) -> None:
+        """It is complete, or broke off with this error object."""
+
+
 class Calls(Protocol):
     """What the runtime and its extensions may call."""
 
@@ -69,6 +88,9 @@ class Calls(Protocol):
 
     def runtime_response(self, request_id: str, body: bytes, reply: Reply) -> None:
         """The function returned."""
+
+    def runtime_stream(self, request_id: str, content_type: str, flow: Flow) -> Streamed | None:
+        """The function begins to stream its response; ``None`` where there is no such call."""
 
     def runtime_error(self, request_id: str, body: bytes, reply: Reply) -> None:
         """The function raised."""
@@ -99,6 +121,9 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._open = 0
         self._held = b""
+        self._in_head = True
+        self._trailers: dict[bytes, bytes] = {}
+        self._streamed: Streamed | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, not a check: uvloop's transports have no base class of asyncio's.
@@ -133,23 +158,44 @@ class Connection(asyncio.Protocol):
         self._open += 1
         self._url = b""
         self._headers = {}
+        self._trailers = {}
+        self._in_head = True
         self._body = []
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
+        (self._headers if self._in_head else self._trailers)[name.lower()] = value
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if self._headers.get(b"expect", b"").lower() == b"100-continue":
             # libcurl waits a second for this before it sends a large body.
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        mode = self._headers.get(b"lambda-runtime-function-response-mode", b"")
+        if mode.lower() == b"streaming" and self._url.endswith(b"/response"):
+            request_id = self._url[len(_RUNTIME) + 11 : -9].decode("latin-1")
+            content_type = self._headers.get(b"content-type", b"").decode("latin-1")
+            self._streamed = self._calls.runtime_stream(request_id, content_type, self.transport)
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
+        if self._streamed is not None:
+            self._streamed.write(body)
+        else:
+            self._body.append(body)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        if self._streamed is not None:
+            self._streamed.end(_error("Runtime.TruncatedResponse", "the response broke off"))
+            self._streamed = None
 
     def on_message_complete(self) -> None:
+        if self._streamed is not None:
+            streamed, self._streamed = self._streamed, None
+            streamed.end(trailed_error(self._trailers))
+            Reply(self).accept()
+            return
         dispatch(self._calls, self._url, self._headers, b"".join(self._body), Reply(self))
 
 
@@ -202,6 +248,22 @@ def _extension(
 
 def _error(kind: str, message: str) -> bytes:
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
+
+
+def trailed_error(trailers: Mapping[bytes, bytes]) -> bytes | None:
+    """The error object of a response that failed on its way.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
+    """
+    kind = trailers.get(b"lambda-runtime-function-error-type")
+    if kind is None:
+        return None
+    try:
+        return base64.b64decode(
+            trailers.get(b"lambda-runtime-function-error-body", b""), validate=True
+        ) or _error(kind.decode("latin-1"), "")
+    except ValueError:
+        return _error(kind.decode("latin-1"), "")
 
 
 def accept(reply: Reply) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import functions
+from twolane_local import pool
 from twolane_local.clock import SystemClock
 from twolane_local.functions import PATIENCE_S, Functions
 from twolane_local.invoke import Invocation, ThrottledError
@@ -274,7 +274,7 @@ def test_a_function_that_is_gone_is_unknown_and_its_environments_end(tmp_path: P
 def test_environments_beyond_demand_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(functions, "IDLE_S", 0.02)
+    monkeypatch.setattr(pool, "IDLE_S", 0.02)
 
     async def script(stage: Stage) -> None:
         provisioning = asyncio.create_task(stage.functions.provision("fn", 3))

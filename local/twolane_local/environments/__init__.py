@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from twolane_local.invoke import Invocation
+    from twolane_local.streaming import ResponseStream
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +32,7 @@ class Work:
     invoked_arn: str = ""
     deadline_ms: int = 0
     waiting_since: float = 0.0  # the loop's time
+    stream: ResponseStream | None = None  # where the caller takes the response in pieces
     log: list[bytes] = field(default_factory=list)
 
 

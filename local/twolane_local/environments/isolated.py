@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twolane_local import runtime_api
-from twolane_local.environments import output, report
+from twolane_local.environments import report
 from twolane_local.environments.extensions import Extensions
 from twolane_local.environments.freezer import Freezer
 from twolane_local.environments.memory import MemoryLimit
+from twolane_local.environments.output import Output
 from twolane_local.environments.process import Launch
+from twolane_local.environments.streamed import StreamedResponse
 from twolane_local.invoke import Invocation
 from twolane_local.journal import cut
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from twolane_local.environments.process import Launcher, Process
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
-    from twolane_local.runtime_api import Reply
+    from twolane_local.runtime_api import Flow, Reply
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
@@ -53,8 +56,7 @@ class IsolatedEnvironment:
         self._launcher = launcher
         self._journal = journal
         self._loop = asyncio.get_running_loop()
-        self._lines = output.Lines()
-        self._frames = output.Frames()
+        self._output = Output(journal, spec.name)
         self._process: Process | None = None
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -65,13 +67,11 @@ class IsolatedEnvironment:
         self._work: Work | None = None
         self._initialised = False
         self._init_failure: bytes | None = None
-        self._init_ms = 0.0
-        self._cold = True
+        self._figures = report.Figures(spec.memory_mb)
         self._freezer = Freezer(self._freeze)
         self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._limit = MemoryLimit(spec.memory_mb, self._above_memory)
-        self._memory = report.Memory()
         self._killed_as = ""
         self.responded = False
 
@@ -104,7 +104,7 @@ class IsolatedEnvironment:
             raise RuntimeError("the environment is not free")
         if self._freezer.busy():
             self._process.thaw()
-        self._work = work
+        self._work = self._output.work = work
         self.responded = False
         self._began = time.perf_counter()
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
@@ -118,7 +118,7 @@ class IsolatedEnvironment:
             "invocation.started",
             function=self._spec.name,
             request_id=work.request_id,
-            cold=self._cold,
+            cold=self._figures.cold,
             payload=cut(work.event),
         )
 
@@ -159,6 +159,14 @@ class IsolatedEnvironment:
             return
         runtime_api.accept(reply)
         self._answer(work, body, None)
+
+    def runtime_stream(
+        self, request_id: str, content_type: str, flow: Flow
+    ) -> StreamedResponse | None:
+        work = self._work
+        if work is None or work.request_id != request_id or self.responded:
+            return None
+        return StreamedResponse(work.stream, content_type, flow, partial(self._answer, work))
 
     def runtime_error(self, request_id: str, body: bytes, reply: Reply) -> None:
         work = self._current(request_id, reply)
@@ -210,10 +218,10 @@ class IsolatedEnvironment:
     def _init_ended(self) -> None:
         self._cancel_timer()
         self._initialised = True
-        self._init_ms = (time.perf_counter() - self._began) * 1000
+        self._figures.init_ms = (time.perf_counter() - self._began) * 1000
         self._drain()
         self._journal.record(
-            "environment.started", function=self._spec.name, initMs=round(self._init_ms, 2)
+            "environment.started", function=self._spec.name, initMs=round(self._figures.init_ms, 2)
         )
 
     def _invocation_ended(self, work: Work) -> None:
@@ -232,19 +240,15 @@ class IsolatedEnvironment:
             request_id=work.request_id,
             **self._report(duration).as_dict(),
         )
-        self._work = None
-        self._cold = False
+        self._work = self._output.work = None
+        self._figures.cold = False
 
     def _report(self, duration_ms: float) -> report.Report:
-        pid = self._process.pid if self._process else 0
-        return report.Report(
-            duration_ms=duration_ms,
-            memory_mb=self._spec.memory_mb,
-            max_memory_mb=self._memory.peak_mb(pid),
-            init_ms=self._init_ms if self._cold else None,
-        )
+        return self._figures.report(duration_ms, self._process.pid if self._process else 0)
 
     def _answer(self, work: Work, payload: bytes, error: str | None) -> None:
+        if self.responded:  # a stream that breaks off after the timeout
+            return
         self.responded = True
         self._drain()
         duration = (time.perf_counter() - self._began) * 1000
@@ -256,10 +260,12 @@ class IsolatedEnvironment:
             error=error,
             payload=cut(payload),
         )
+        if work.stream is not None:
+            work.stream.end(payload if error is not None else None)
         if not work.done.done():
             tail = report.tail(work, self._report(duration))
             work.done.set_result(
-                Invocation(work.request_id, payload, error, tail, self._cold, duration)
+                Invocation(work.request_id, payload, error, tail, self._figures.cold, duration)
             )
 
     def _current(self, request_id: str, reply: Reply) -> Work | None:
@@ -301,17 +307,10 @@ class IsolatedEnvironment:
             self._process.kill()
 
     def on_output(self, data: bytes) -> None:
-        self._record(self._lines.feed(data))
+        self._output.lines(data)
 
     def on_frames(self, data: bytes) -> None:
-        self._record(self._frames.feed(data))
-
-    def _record(self, lines: list[bytes]) -> None:
-        work = self._work
-        for line in lines:
-            if work is not None:
-                work.log.append(line if line.endswith(b"\n") else line + b"\n")
-            output.record(self._journal, self._spec.name, work.request_id if work else None, line)
+        self._output.frames(data)
 
     def _drain(self) -> None:
         # What was written before a call over HTTP is in the pipe by now: it belongs to this phase.
@@ -322,7 +321,7 @@ class IsolatedEnvironment:
         self._cancel_timer()
         self._freezer.close()
         self._limit.close()
-        self._record(self._lines.flush())
+        self._output.flush()
         work = self._work
         failure = None
         if work is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.journal import KINDS
 
 if TYPE_CHECKING:
+    from twolane_local.environments import Work
     from twolane_local.journal import Journal
 
 #: Fields of the runtime's own log lines that the journal has a place for.
@@ -61,6 +62,37 @@ class Frames:
             start = end
         self._rest = buffer[start:]
         return records
+
+
+class Output:
+    """Everything that one environment writes, into the journal and the log of its invocation."""
+
+    def __init__(self, journal: Journal, function: str) -> None:
+        self._journal = journal
+        self._function = function
+        self._lines = Lines()
+        self._frames = Frames()
+        #: What it writes belongs to this one.
+        self.work: Work | None = None
+
+    def lines(self, data: bytes) -> None:
+        """Take a part of stdout or stderr."""
+        self._record(self._lines.feed(data))
+
+    def frames(self, data: bytes) -> None:
+        """Take a part of the framed log."""
+        self._record(self._frames.feed(data))
+
+    def flush(self) -> None:
+        """Nothing more comes."""
+        self._record(self._lines.flush())
+
+    def _record(self, lines: list[bytes]) -> None:
+        work = self.work
+        for line in lines:
+            if work is not None:
+                work.log.append(line if line.endswith(b"\n") else line + b"\n")
+            record(self._journal, self._function, work.request_id if work else None, line)
 
 
 def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:

@@ -78,6 +78,26 @@ class Memory:
         return self._peak
 
 
+class Figures:
+    """Makes the reports of one environment."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self._memory_mb = memory_mb
+        self._memory = Memory()
+        self.init_ms = 0.0
+        #: Until its first invocation has ended.
+        self.cold = True
+
+    def report(self, duration_ms: float, pid: int) -> Report:
+        """Of an invocation that took so long in this process."""
+        return Report(
+            duration_ms=duration_ms,
+            memory_mb=self._memory_mb,
+            max_memory_mb=self._memory.peak_mb(pid),
+            init_ms=self.init_ms if self.cold else None,
+        )
+
+
 def peak_memory_mb(pid: int) -> int:
     """``VmHWM`` of proc(5), in MB."""
     try:
@@ -138,12 +158,12 @@ def no_response(request_id: str) -> bytes:
     )
 
 
-def too_large(size: int) -> bytes:
+def too_large(size: int, limit: int = 6_291_556) -> bytes:
     """https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
     return error(
         "Function.ResponseSizeTooLarge",
         f"Response payload size ({size} bytes) exceeded maximum allowed payload size "
-        "(6291556 bytes).",
+        f"({limit} bytes).",
     )
 
 
