@@ -5,6 +5,8 @@ through its AWS endpoint, which boto3 cannot tell from AWS.
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -323,3 +325,45 @@ def test_without_an_emulator_it_says_what_to_start(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "! no emulator with a console runs; start one with `twolane up`\n"
+
+
+def on_terminal(shop: Shop, answer: str, *arguments: str, **environ: str) -> tuple[int, str]:
+    """A command with a terminal before it, on which somebody types; its code and the screen."""
+    terminal, slave = pty.openpty()
+    process = subprocess.Popen(
+        [str(BIN / "twolane"), *arguments], cwd=shop.folder, stdin=slave, stdout=slave,
+        stderr=slave, start_new_session=True,
+        env=clean_environ(XDG_CACHE_HOME=str(shop.folder / "cache"), XDG_RUNTIME_DIR="",
+                          TERM="xterm", **environ),
+    )  # fmt: skip
+    os.close(slave)
+    if answer:
+        os.write(terminal, answer.encode() + b"\n")
+    screen = b""
+    while True:
+        try:
+            screen += os.read(terminal, 65536)
+        except OSError:  # the command has ended, and the terminal with it
+            break
+    os.close(terminal)
+    return process.wait(30), screen.decode()
+
+
+def test_a_person_is_asked_before_a_stack_is_changed(shop: Shop) -> None:
+    task_id = shop.send(4, 0)
+    letter = shop.dead(task_id)
+    arguments = ("dlq", "redrive", "--id", letter["id"], "--args", "[4, 1]", "--stack", "local")
+    code, screen = on_terminal(shop, "n", *arguments, **shop.aws)
+    assert code == 3
+    assert "stack local (123456789012, us-east-1)? [y/N]" in screen
+    assert "\x1b[31m! nothing was changed" in screen
+    code, screen = on_terminal(shop, "y", *arguments, **shop.aws)
+    assert (code, "again, as" in screen) == (0, True), screen
+    assert shop.state(task_id, "ok")
+
+
+def test_colours_are_for_a_terminal_that_wants_them(shop: Shop) -> None:
+    code, screen = on_terminal(shop, "", "trace", "no-such-id-here", NO_COLOR="1")
+    assert (code, "\x1b[31m" in screen) == (1, False)
+    _, screen = on_terminal(shop, "", "trace", "short")
+    assert "\x1b[31m! 'short' is too short" in screen
