@@ -145,15 +145,21 @@ def test_each_function_has_an_event_file(template: dict[str, Any]) -> None:
         assert isinstance(json.loads(path.read_text()), dict)
 
 
+def given(value: dict[str, Any]) -> dict[str, Any]:
+    """What stands there if its condition holds."""
+    chosen: dict[str, Any] = value.get("Fn::If", [None, value])[1]
+    return chosen
+
+
 def test_no_permission_is_for_everything(template: dict[str, Any]) -> None:
     documents = [
-        policy["PolicyDocument"]
+        given(policy)["PolicyDocument"]
         for role in of_type(template, "AWS::IAM::Role").values()
         for policy in role["Policies"]
     ] + [
         policy["PolicyDocument"] for policy in of_type(template, "AWS::IAM::ManagedPolicy").values()
     ]
-    statements = [statement for document in documents for statement in document["Statement"]]
+    statements = [given(each) for document in documents for each in document["Statement"]]
     assert len(statements) > 8
     for statement in statements:
         actions = statement["Action"]

@@ -93,12 +93,12 @@ def up(
         yield Service(said["api"], log, said["aws"]), said
 
 
-def shell(script: str) -> subprocess.CompletedProcess[str]:
+def shell(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run lines of the README, with this interpreter's environment in the place of `.venv`."""
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script.replace(".venv/bin", str(BIN))],
         cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
-        env=clean_environ(no_proxy="*"),
+        env=clean_environ(no_proxy="*", **changes),
     )  # fmt: skip
 
 
@@ -152,6 +152,6 @@ class Service:
 
 
 def readme_blocks() -> dict[str, str]:
-    """The README's tested shell lines, by name."""
-    pattern = r"<!-- tested: ([a-z-]+) -->\n```sh\n(.*?)```"
+    """The README's tested lines, by name."""
+    pattern = r"<!-- tested: ([a-z-]+) -->\n```(?:sh|python)\n(.*?)```"
     return dict(re.findall(pattern, (ROOT / "README.md").read_text(), re.DOTALL))
