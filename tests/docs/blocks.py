@@ -7,7 +7,7 @@ A marker stands on a line of its own directly before the fence, several may be s
 ``<!-- file: PATH -->``      the block is the content of that file
 ``<!-- not run: REASON -->`` the block cannot run here
 ``<!-- breaks: RULE -->``    a template that `twolane lint` must find that rule in
-``<!-- tested: NAME -->``    another test runs it, by that name
+``<!-- tested: NAME -->``    the test function of that name runs it
 """
 
 from __future__ import annotations

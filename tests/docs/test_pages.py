@@ -9,8 +9,8 @@ import pytest
 from .blocks import MARKERS, SHOWN, Block, read
 from .runner import Runner
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 RUN = frozenset({"sh", "python", "yaml", "json", "toml"})
 
 
@@ -18,7 +18,7 @@ def runnable(page: Path) -> list[Block]:
     return [
         block
         for block in read(page)
-        if "not run" not in block.markers and block.language not in SHOWN
+        if not {"not run", "tested"} & set(block.markers) and block.language not in SHOWN
     ]
 
 
@@ -49,6 +49,14 @@ def test_every_block_has_a_language_and_markers_that_mean_something() -> None:
                 f"{block.where}: a block of {block.language or 'no language'} is not run; "
                 "say why: <!-- not run: REASON -->"
             )
+
+
+def test_blocks_that_another_test_runs_name_it() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        for block in read(page):
+            if name := block.markers.get("tested"):
+                assert f"def {name}(" in tests, f"{block.where}: there is no {name}"
 
 
 def test_few_blocks_do_not_run_and_each_says_why() -> None:
