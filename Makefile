@@ -58,6 +58,7 @@ check-infra: $(STAMP) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	@mkdir -p build
 	$(BIN)/twolane template > build/expanded.json
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- build/expanded.json
+	$(BIN)/twolane lint --fail-on note template.yaml infra/*.yaml infra/pipeline/role.yaml
 	$(CHECKOV_VENV)/bin/checkov --quiet --compact --skip-download \
 	  --framework cloudformation dockerfile github_actions \
 	  -f build/expanded.json infra/*.yaml infra/pipeline/role.yaml infra/pipeline/deploy.yml \
