@@ -72,8 +72,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize(("typed", "offered"), TYPED)
+#: zsh wants a terminal and somebody who waits for it.
+CASES = [
+    pytest.param(
+        shell, typed, offered,
+        marks=[pytest.mark.slow] if shell == "zsh" and number > 1 else [],
+    )
+    for shell in SHELLS
+    for number, (typed, offered) in enumerate(TYPED)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shell", "typed", "offered"), CASES)
 def test_the_shell_offers(folder: Path, shell: str, typed: str, offered: set[str]) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")

@@ -166,24 +166,39 @@ def stack(moto: str) -> str:
     return "shop"
 
 
-@pytest.fixture
-def sqs(own_environ: None, moto: str) -> Iterator[Sqs]:
-    """The stack's queues, empty; boto3 finds both endpoints in the environment."""
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[tuple[Sqs, str]]:
     sqs = Sqs()
+    with served(sqs) as url:
+        yield sqs, url
+
+
+@pytest.fixture
+def sqs(own_environ: None, moto: str, endpoint: tuple[Sqs, str]) -> Sqs:
+    """The stack's queues, empty; boto3 finds both endpoints in the environment."""
+    sqs, url = endpoint
+    sqs.__init__()  # type: ignore[misc]
     arn = sqs.queues.create(DEAD, {}).arn
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
     sqs.queues.create(TASKS, {"RedrivePolicy": policy, "VisibilityTimeout": "0"})
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    with served(sqs) as url:
-        os.environ.update(
-            AWS_ENDPOINT_URL=moto, AWS_ENDPOINT_URL_SQS=url, AWS_REGION="us-east-1",
-            AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_CONFIG_FILE=os.devnull,
-            AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_DEFAULT_REGION="us-east-1",
-        )  # fmt: skip
-        yield sqs
+    os.environ.update(
+        AWS_ENDPOINT_URL=moto, AWS_ENDPOINT_URL_SQS=url, AWS_REGION="us-east-1",
+        AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_DEFAULT_REGION="us-east-1",
+    )  # fmt: skip
+    return sqs
+
+
+@pytest.fixture(scope="session")
+def accounts() -> dict[str, Account]:
+    """boto3's clients take a tenth of a second each: one set for all tests."""
+    return {}
 
 
 @pytest.fixture
-def account(sqs: Sqs, stack: str) -> Account:
-    return Account()
+def account(sqs: Sqs, stack: str, accounts: dict[str, Account]) -> Account:
+    if "one" not in accounts:
+        accounts["one"] = Account()
+    return accounts["one"]
