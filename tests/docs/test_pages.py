@@ -40,6 +40,12 @@ def test_blocks_run(page: Path, tmp_path: Path) -> None:
     Runner(tmp_path).run(runnable(page))
 
 
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    missing = {page.name for page in PAGES if f"({page.name})" not in index} - {"README.md"}
+    assert not missing
+
+
 def test_every_block_has_a_language_and_markers_that_mean_something() -> None:
     for page in PAGES:
         for block in read(page):
