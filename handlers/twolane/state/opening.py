@@ -43,14 +43,20 @@ def find_store(app: Celery) -> StateStore | None:
         return None
     scheme = urlsplit(url).scheme
     if scheme in _REDIS:
-        from twolane.state.redis import RedisStore
+        from twolane.state.redis import RedisStore, key_prefix
 
         if url == results:
             # Celery's own client: its TLS, credentials and timeouts, and one connection for both.
-            return RedisStore(lambda: cast("Any", app.backend).client, beside_results=True)
+            return RedisStore(
+                lambda: cast("Any", app.backend).client,
+                beside_results=True,
+                prefix=key_prefix(app),
+            )
         import redis
 
-        return RedisStore(lambda: redis.Redis.from_url(url, socket_timeout=5))
+        return RedisStore(
+            lambda: redis.Redis.from_url(url, socket_timeout=5), prefix=key_prefix(app)
+        )
     if scheme == "dynamodb":
         from twolane.state.dynamodb import DynamoDBStore, connect, parse_url
 

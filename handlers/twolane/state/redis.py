@@ -15,6 +15,8 @@ from twolane.state.line import call, kept_connection, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from celery import Celery
+
 # A script, because SET takes a condition on presence (NX, XX) but none on the value.
 _SWAP = """
 local last = ARGV[4] == '' and -1 or #ARGV[1] - 1
@@ -34,12 +36,15 @@ class RedisStore:
     """``connect`` returns the client; it is called once, on first use.
 
     ``beside_results``: Celery's results are in the same database, so that one command can change
-    both.
+    both. ``prefix`` is put before every key: what ``key_prefix`` says, beside results.
     """
 
-    def __init__(self, connect: Callable[[], Any], *, beside_results: bool = False) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], *, beside_results: bool = False, prefix: str = ""
+    ) -> None:
         self._connect = connect
         self.beside_results = beside_results
+        self._prefix = prefix
         self._opened: tuple[Any, Any, Any] | None = None
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
@@ -48,18 +53,20 @@ class RedisStore:
         with self._talking() as (client, _, _):
             for start in range(0, len(wanted), 100):
                 part = wanted[start : start + 100]
-                for key, value in zip(part, client.mget(part), strict=True):
+                values = client.mget([self._prefix + key for key in part])
+                for key, value in zip(part, values, strict=True):
                     if value is not None:
                         found[key] = _text(value)
         return found
 
     def put(self, key: str, value: str, *, ttl_s: float) -> None:
         with self._talking() as (client, _, _):
-            call(client, "SET", key, value, "PX", _milliseconds(ttl_s))
+            call(client, "SET", self._prefix + key, value, "PX", _milliseconds(ttl_s))
 
     def swap(
         self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
     ) -> str | None:
+        key = self._prefix + key
         with self._talking() as (client, swap, _):
             if expected is not None:
                 part = "" if head is None else head
@@ -71,6 +78,7 @@ class RedisStore:
             return _text(client.get(key) or b"")
 
     def delete(self, key: str, *, expected: str | None = None) -> bool:
+        key = self._prefix + key
         with self._talking() as (client, _, delete):
             if expected is None:
                 return bool(client.delete(key))
@@ -100,6 +108,18 @@ class RedisStore:
                 f"the Redis state store did not answer ({error}); nothing is lost, the message "
                 "will be delivered again. Check the result backend's address and its memory"
             ) from error
+
+
+def key_prefix(app: Celery) -> str:
+    """What the application wants before each key of its result backend; mostly nothing.
+
+    With a hash tag in it, ``{shop}:``, all keys are in one slot of a Redis cluster, which else
+    refuses commands that name two: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+    """
+    options = app.conf.get("result_backend_transport_options") or {}
+    prefix = str(options.get("global_keyprefix") or "")
+    # As Celery has it, in KeyValueStoreBackend._add_global_keyprefix.
+    return prefix if not prefix or prefix[-1] in ":_-." else f"{prefix}_"
 
 
 def _text(value: bytes | str) -> str:

@@ -23,6 +23,7 @@ from celery.backends import redis
 from kombu.utils.encoding import bytes_to_str
 
 from twolane.state.line import run
+from twolane.state.redis import key_prefix
 from twolane.worker.lease import LeaseState, read_lease, write_lease
 
 if TYPE_CHECKING:
@@ -179,13 +180,13 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         else:
             done = one.finish()
             ended = write_lease(self._ends_in, done.delivery, since=done.since, until=done.until)
-            keys.append(one.key)
+            keys.append(key_prefix(self.app) + one.key)
             args += [one.held.text, ended.text, max(1, round(one.keep_s * 1000))]
         args += [int(state == states.SUCCESS), int(self.serializer == "json")]
         # A revoked chord's body does not fail as well when its header does.
         args.append(int(state == states.FAILURE))
         if one is not None and (ahead := one.following()) is not None:
-            keys.append(ahead.key)
+            keys.append(key_prefix(self.app) + ahead.key)
             args += [ahead.wanted.text, max(1, round(ahead.ttl_s * 1000))]
         live, way, taken = run(self._script, keys, args)
         if one is not None and way == 1:
@@ -202,7 +203,7 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         one = _of(task_id)
         if one is None or one.ended is not None or time.time() < one.held.until - 1:
             return False  # nobody else can have taken it
-        text = bytes_to_str(self.client.get(one.key))
+        text = bytes_to_str(self.client.get(key_prefix(self.app) + one.key))
         lease = read_lease(text)
         if text == one.held.text:
             return False
