@@ -74,7 +74,9 @@ def _show(events: Iterable[Event], options: argparse.Namespace) -> None:
     """One line each, out at once: whoever reads a pipe waits for it."""
     from twolane_local.console import redact
 
-    console = Console(sys.stdout, verbose=options.verbose)
+    # Whoever asks for a kind or an id wants all of it.
+    everything = options.verbose or bool(options.kind) or bool(options.id)
+    console = Console(sys.stdout, verbose=everything)
     for event in events:
         if options.json:
             print(json.dumps(redact.event(event), ensure_ascii=False))

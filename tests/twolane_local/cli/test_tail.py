@@ -60,6 +60,17 @@ def test_a_follower_repeats_nothing(
     assert [line["data"]["line"] for line in lines] == ["line 1", "line 2", "line 3"]
 
 
+def test_whoever_asks_for_a_kind_sees_the_steps_in_between_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Event(1, 1000.0, "message.received", queue="tasks", message_id="m-1")
+    monkeypatch.setattr(Source, "events", lambda *args, **more: [step])
+    run(monkeypatch)
+    assert capsys.readouterr().out == ""
+    run(monkeypatch, "--kind", "message")
+    assert "received" in capsys.readouterr().out
+
+
 def test_a_span_takes_all_that_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 5000.0)
     (asked,) = run(monkeypatch, "--since", "1m").asked

@@ -51,30 +51,50 @@ class Letters:
             held.let_go()
 
     def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
-        """Send again, then delete: a message may come to be twice, never to be lost."""
-        redriven: list[Json] = []
-        failed: list[Json] = []
-        with self._held(queue) as held:
-            for message in held.receive(_ALL):
-                # One of ours that failed at once is here again: it has had its turn.
-                mine = any(each["newMessageId"] == message["MessageId"] for each in redriven)
-                if mine or not choice.takes(shape(queue, message)):
-                    continue
-                identifier = message["MessageId"]
-                try:
-                    target = self._target(queue, message, to)
-                    sent = self._send_again(target, message, edit)
-                except LocalError as error:
-                    failed.append({"messageId": identifier, "why": str(error)})
-                    continue
-                try:
-                    held.delete(message)
-                except LocalError as error:
-                    why = f"it was sent again to {target} as {sent}, but is still here too: {error}"
-                    failed.append({"messageId": identifier, "why": why})
-                    continue
-                redriven.append({"messageId": identifier, "newMessageId": sent, "queue": target})
-        return {"redriven": redriven, "failed": failed}
+        """Send again, then delete: a message may come to be twice, never to be lost.
+
+        What was done is told even where it could not go on.
+        """
+        done: Json = {"redriven": [], "failed": []}
+        try:
+            with self._held(queue) as held:
+                for message in held.receive(_ALL):
+                    # One of ours that failed at once is here again: it has had its turn.
+                    mine = any(
+                        each["newMessageId"] == message["MessageId"] for each in done["redriven"]
+                    )
+                    if not mine and choice.takes(shape(queue, message)):
+                        self._redrive_one(held, message, done, queue=queue, to=to, edit=edit)
+        except LocalError as error:
+            if not done["redriven"]:
+                raise
+            done["failed"].append({"messageId": "the rest", "why": str(error)})
+        return done
+
+    def _redrive_one(
+        self,
+        held: _Held,
+        message: Mapping[str, Any],
+        done: Json,
+        *,
+        queue: str,
+        to: str | None,
+        edit: Edit,
+    ) -> None:
+        identifier = message["MessageId"]
+        try:
+            target = self._target(queue, message, to)
+            sent = self._send_again(target, message, edit)
+        except LocalError as error:
+            done["failed"].append({"messageId": identifier, "why": str(error)})
+            return
+        try:
+            held.delete(message)
+        except LocalError as error:
+            why = f"it was sent again to {target} as {sent}, but is still here too: {error}"
+            done["failed"].append({"messageId": identifier, "why": why})
+            return
+        done["redriven"].append({"messageId": identifier, "newMessageId": sent, "queue": target})
 
     def purge(self, queue: str, choice: Choice) -> int:
         """Delete those that are meant, one by one: PurgeQueue would take those in flight too."""

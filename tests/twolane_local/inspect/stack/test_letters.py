@@ -137,6 +137,17 @@ def test_a_message_that_is_not_deleted_is_said_to_be_twice(
     assert [each["MessageId"] for each in on(account, DEAD)] == [identifier]
 
 
+def test_what_was_done_is_told_where_it_could_not_go_on(
+    letters: Letters, account: Account, sqs: Sqs
+) -> None:
+    fail(account, *[body("send", number) for number in range(12)])
+    sqs.breaks_after["ReceiveMessage"] = sqs.calls.count("ReceiveMessage") + 1
+    done = letters.redrive(DEAD, ALL, to=None, edit=Edit())
+    assert len(done["redriven"]) == 10
+    assert [each["messageId"] for each in done["failed"]] == ["the rest"]
+    assert "AccessDenied" in done["failed"][0]["why"]
+
+
 def test_the_send_comes_before_the_delete(letters: Letters, account: Account, sqs: Sqs) -> None:
     fail(account, body("send", 1))
     del sqs.calls[:]
