@@ -7,8 +7,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -75,3 +76,45 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(f"{redis_server}/0") as client:
         client.flushall()
     return f"{redis_server}/0"
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[str]:
+    """moto as a server: for what speaks HTTP itself, which no mock of boto3 would see."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def results_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A DynamoDB client, in an account of moto's own with a table as the template makes it.
+
+    DynamoDB checks a condition and writes the item in one step; moto does not, between threads.
+    """
+    import boto3
+    from moto import mock_aws
+    from moto.dynamodb.models import DynamoDBBackend
+
+    put, one_at_a_time = DynamoDBBackend.put_item, threading.Lock()
+
+    def put_item(*args: Any, **kwargs: Any) -> Any:
+        with one_at_a_time:
+            return put(*args, **kwargs)
+
+    monkeypatch.setattr(DynamoDBBackend, "put_item", put_item)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="us-east-1")
+        client.create_table(
+            TableName="results",
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield client

@@ -1,4 +1,4 @@
-"""A real SQS as far as one runs here: moto's server, on a free loopback port."""
+"""SQS on moto's server, and a server that answers from a script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from celery import Celery
-from moto.server import ThreadedMotoServer
 
 from twolane.publish import batch, install
 
@@ -21,17 +20,8 @@ if TYPE_CHECKING:
 KEY = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG"}
 
 
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The environment as Lambda gives it, the endpoint as the emulator gives it."""
     for name, value in KEY.items():
         monkeypatch.setenv(name, value)
@@ -39,8 +29,8 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
-    return moto_url
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_server)
+    return aws_server
 
 
 @pytest.fixture(autouse=True)
@@ -81,10 +71,10 @@ class Queue:
 
 
 @pytest.fixture(scope="session")
-def sqs(moto_url: str) -> Iterator[Any]:
+def sqs(aws_server: str) -> Iterator[Any]:
     """One client for all tests: making one takes longer than most of them."""
     client = boto3.client(
-        "sqs", "us-east-1", endpoint_url=moto_url,
+        "sqs", "us-east-1", endpoint_url=aws_server,
         aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret",
     )  # fmt: skip
     yield client

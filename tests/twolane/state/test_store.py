@@ -28,24 +28,6 @@ class Hands:
         return self.now
 
 
-@pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import boto3
-    from moto import mock_aws
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name="us-east-1")
-        client.create_table(
-            TableName="results",
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        yield client
-
-
 @pytest.fixture(params=["memory", "redis", "dynamodb"])
 def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
     if request.param == "memory":
@@ -56,7 +38,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
         with redis.Redis.from_url(request.getfixturevalue("redis_url")) as client:
             yield RedisStore(lambda: client)
     else:
-        client = request.getfixturevalue("table")
+        client = request.getfixturevalue("results_table")
         yield DynamoDBStore("results", lambda: client)
 
 
@@ -131,7 +113,7 @@ def clocked(request: pytest.FixtureRequest) -> tuple[StateStore, Hands]:
     hands = Hands()
     if request.param == "memory":
         return MemoryStore(hands), hands
-    client = request.getfixturevalue("table")
+    client = request.getfixturevalue("results_table")
     return DynamoDBStore("results", lambda: client, hands), hands
 
 
@@ -160,9 +142,9 @@ def test_redis_expires_by_itself(redis_url: str) -> None:
         assert 39_000 < client.pttl("b") <= 40_000
 
 
-def test_dynamodb_items_carry_celerys_ttl_attribute(table: Any) -> None:
-    DynamoDBStore("results", lambda: table, Hands()).put("a", "1", ttl_s=0.5)
-    assert table.get_item(TableName="results", Key={"id": {"S": "a"}})["Item"] == {
+def test_dynamodb_items_carry_celerys_ttl_attribute(results_table: Any) -> None:
+    DynamoDBStore("results", lambda: results_table, Hands()).put("a", "1", ttl_s=0.5)
+    assert results_table.get_item(TableName="results", Key={"id": {"S": "a"}})["Item"] == {
         "id": {"S": "a"},
         "state": {"S": "1"},
         "until": {"N": "1800000000.5"},
@@ -176,8 +158,8 @@ def unreachable_redis() -> StateStore:
     return RedisStore(lambda: redis.Redis(host="127.0.0.1", port=1, retry=None))
 
 
-def missing_table(table: Any) -> StateStore:
-    return DynamoDBStore("missing", lambda: table)
+def missing_table(results_table: Any) -> StateStore:
+    return DynamoDBStore("missing", lambda: results_table)
 
 
 CALLS: list[Callable[[StateStore], object]] = [
@@ -197,6 +179,8 @@ def test_redis_that_does_not_answer(call: Callable[[StateStore], object]) -> Non
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_dynamodb_that_does_not_answer(call: Callable[[StateStore], object], table: Any) -> None:
+def test_dynamodb_that_does_not_answer(
+    call: Callable[[StateStore], object], results_table: Any
+) -> None:
     with pytest.raises(StoreUnavailableError, match="table missing"):
-        call(missing_table(table))
+        call(missing_table(results_table))

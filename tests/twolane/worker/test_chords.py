@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from celery import Celery, chord
@@ -12,30 +12,9 @@ from celery.app import backends
 from twolane.worker import hooks
 from twolane.worker.chords import DynamoDBBackend
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import boto3
-    from moto import mock_aws
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name="us-east-1")
-        client.create_table(
-            TableName="results",
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        yield client
-
-
-@pytest.fixture
-def started(table: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def started(results_table: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A chord of three whose messages are caught, and a way to end its parts."""
     hooks.install()
     app = Celery("chords", set_as_current=False)
@@ -112,11 +91,11 @@ def test_a_part_that_comes_after_the_end_changes_nothing(started: Any) -> None:
     assert started.result.state == "PENDING"  # the body has not run; nothing has failed it
 
 
-def test_what_is_left_of_a_chord_expires(started: Any, table: Any) -> None:
+def test_what_is_left_of_a_chord_expires(started: Any, results_table: Any) -> None:
     started.end(1)
     counters = [
         item
-        for item in table.scan(TableName="results")["Items"]
+        for item in results_table.scan(TableName="results")["Items"]
         if "chord-unlock" in item["id"]["S"]
     ]
     (counter,) = counters

@@ -1,19 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
 import pytest
 from celery import Celery
 from kombu.exceptions import EncodeError
-from moto import mock_aws
 
 from twolane.worker import WorkerHandler
 from twolane.worker.fitting import LIMIT, fitted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def sized(size: int, **more: Any) -> str:
@@ -50,38 +45,29 @@ def test_a_result_that_is_too_big_by_itself() -> None:
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+def app(results_table: Any, monkeypatch: pytest.MonkeyPatch) -> Celery:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    with mock_aws():
-        boto3.client("dynamodb", region_name="us-east-1").create_table(
-            TableName="results",
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        app = Celery("fitting", broker="sqs://", set_as_current=False)
-        app.conf.update(
-            result_backend="dynamodb://@us-east-1/results",
-            result_extended=True,
-            task_track_started=True,
-            broker_transport_options={
-                "region": "us-east-1",
-                "predefined_queues": {"tasks": {"url": "https://sqs.us-east-1.amazonaws.com/1/t"}},
-            },
-            task_default_queue="tasks",
-        )
+    app = Celery("fitting", broker="sqs://", set_as_current=False)
+    app.conf.update(
+        result_backend="dynamodb://@us-east-1/results",
+        result_extended=True,
+        task_track_started=True,
+        broker_transport_options={
+            "region": "us-east-1",
+            "predefined_queues": {"tasks": {"url": "https://sqs.us-east-1.amazonaws.com/1/t"}},
+        },
+        task_default_queue="tasks",
+    )
 
-        @app.task(name="measure")
-        def measure(text: str) -> int:
-            return len(text)
+    @app.task(name="measure")
+    def measure(text: str) -> int:
+        return len(text)
 
-        @app.task(name="echo")
-        def echo(text: str) -> str:
-            return text
+    @app.task(name="echo")
+    def echo(text: str) -> str:
+        return text
 
-        yield app
+    return app
 
 
 def delivered(task: str, text: str) -> dict[str, Any]:

@@ -16,33 +16,22 @@ if TYPE_CHECKING:
 ARN = "arn:aws:sqs:us-east-1:123456789012:tasks"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["light", "boto3"])
 def environ(
-    request: pytest.FixtureRequest, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, aws_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    for name, value in {**keys, "AWS_ENDPOINT_URL": endpoint}.items():
+    for name, value in {**keys, "AWS_ENDPOINT_URL": aws_server}.items():
         monkeypatch.setenv(name, value)
     # Without keys in the environment that it is given, the worker goes through boto3.
-    return {"AWS_ENDPOINT_URL": endpoint, **(keys if request.param == "light" else {})}
+    return {"AWS_ENDPOINT_URL": aws_server, **(keys if request.param == "light" else {})}
 
 
 @pytest.fixture
-def sqs(environ: dict[str, str], endpoint: str) -> Iterator[Any]:
+def sqs(environ: dict[str, str], aws_server: str) -> Iterator[Any]:
     import boto3
 
-    client = boto3.client("sqs", region_name="us-east-1", endpoint_url=endpoint)
+    client = boto3.client("sqs", region_name="us-east-1", endpoint_url=aws_server)
     url = client.create_queue(QueueName="tasks")["QueueUrl"]
     yield client
     client.delete_queue(QueueUrl=url)

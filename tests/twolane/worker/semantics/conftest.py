@@ -27,25 +27,13 @@ VISIBILITY_S = 120
 
 
 @pytest.fixture(scope="session")
-def aws_endpoint() -> Iterator[str]:
-    """moto as a server: the light publisher speaks HTTP, which no mock of boto3 would see."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def sqs(aws_endpoint: str) -> Any:
+def sqs(aws_server: str) -> Any:
     import boto3
 
     return boto3.client(
         "sqs",
         region_name="us-east-1",
-        endpoint_url=aws_endpoint,
+        endpoint_url=aws_server,
         aws_access_key_id="test",
         aws_secret_access_key="test",
     )
@@ -58,12 +46,12 @@ def _celery_5_7_on_redis_8() -> None:
 
 
 @pytest.fixture
-def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty account."""
     import boto3
 
     for name, value in {
-        "AWS_ENDPOINT_URL": aws_endpoint,
+        "AWS_ENDPOINT_URL": aws_server,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
@@ -71,11 +59,11 @@ def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     }.items():
         monkeypatch.setenv(name, value)
     with urllib.request.urlopen(
-        urllib.request.Request(f"{aws_endpoint}/moto-api/reset", method="POST")
+        urllib.request.Request(f"{aws_server}/moto-api/reset", method="POST")
     ):
         pass
     boto3.DEFAULT_SESSION = None
-    return aws_endpoint
+    return aws_server
 
 
 @dataclass
