@@ -1,9 +1,12 @@
 """Task events for monitors such as Flower, over Redis.
 
 Celery publishes its events on the broker, as a broadcast, which SQS has not. Where the results are
-in Redis they go there instead, in kombu's own form, so that a stock monitor reads them::
+in Redis they go there instead, in kombu's own form, and monitors that know this application read
+them there::
 
-    celery -A app.tasks --broker=redis://… flower
+    celery -A app.worker flower
+
+One that does not know it is told where they are: ``celery --broker=redis://… flower``.
 
 Off by default, on by Celery's own settings: ``worker_send_task_events`` for what the worker tells,
 ``task_send_sent_event`` for what publishers do. ``twolane_events_url`` names another Redis. No task
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from celery.events.dispatcher import EventDispatcher
 from celery.events.event import get_exchange
+from celery.events.receiver import EventReceiver
 from kombu import Connection
 
 from twolane.worker.brokers import on_sqs
@@ -77,6 +81,20 @@ class Dispatcher(EventDispatcher):
                 exchange=self.exchange, serializer=conf.event_serializer, auto_declare=False
             )
         return self._redis
+
+
+class Receiver(EventReceiver):
+    """Celery's receiver, as monitors make it; with SQS as the broker, it listens to Redis."""
+
+    def __init__(self, channel: Any, *args: Any, app: Any = None, **kwargs: Any) -> None:
+        app = app or self.app
+        super().__init__(listening_to(app, channel), *args, app=app, **kwargs)
+
+
+def listening_to(app: Any, channel: Any) -> Any:
+    """Where a monitor of this application finds its events: on ``channel``, or in Redis."""
+    url = events_url(app) if app is not None and on_sqs(app) else None
+    return Connection(url) if url else channel
 
 
 def worker_dispatcher(app: Celery, hostname: str) -> Dispatcher | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from celery import Celery
@@ -12,6 +13,7 @@ from kombu.utils.objects import cached_property
 
 _STOCK_CONTROL = "celery.app.control:Control"
 _CONTROL = "twolane.worker.control:Control"
+_MARK = "_twolane_redirected"
 
 
 def install() -> None:
@@ -24,6 +26,10 @@ def install() -> None:
     Idempotent.
     """
     Events.dispatcher_cls = "twolane.worker.events:Dispatcher"
+    Events.receiver_cls = "twolane.worker.events:Receiver"
+    receivers: Any = sys.modules.get("celery.events.receiver")
+    if receivers is not None:
+        _redirect(receivers.EventReceiver)
     backends.BACKEND_ALIASES["dynamodb"] = "twolane.worker.chords:DynamoDBBackend"
     for scheme in ("redis", "rediss"):
         backends.BACKEND_ALIASES[scheme] = "twolane.worker.results:RedisBackend"
@@ -36,3 +42,18 @@ def install() -> None:
 def _control(app: Any) -> Any:
     chosen = app.control_cls
     return instantiate(_CONTROL if chosen == _STOCK_CONTROL else chosen, app=app)
+
+
+def _redirect(receiver: Any) -> None:
+    """Flower takes Celery's receiver by its own name, and long before an application is loaded."""
+    stock = receiver.__init__
+    if hasattr(stock, _MARK):
+        return
+
+    def init(self: Any, channel: Any, *args: Any, app: Any = None, **kwargs: Any) -> None:
+        from twolane.worker.events import listening_to
+
+        stock(self, listening_to(app or self.app, channel), *args, app=app, **kwargs)
+
+    setattr(init, _MARK, True)
+    receiver.__init__ = init
