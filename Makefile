@@ -12,7 +12,6 @@ export SAM_CLI_TELEMETRY ?= 0
 RUNTIME ?= python3.13
 ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
-SAM_VENV ?= .venv-sam
 
 .DEFAULT_GOAL := help
 .PHONY: help up test test-slow check check-infra build bench requirements mangum-suite celery-suite sam-local
@@ -86,10 +85,7 @@ requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, fo
 mangum-suite: $(STAMP) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)
 
-sam-local: $(STAMP) ## Prove `sam local` in Docker beside `twolane up --no-http`
-	@test -x $(SAM_VENV)/bin/sam || { $(PYTHON) -m venv $(SAM_VENV) && \
-	  $(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	    -r tests/sam_local/requirements.txt; }
+sam-local: $(STAMP) $(SAM_VENV)/.installed ## Prove `sam local` in Docker beside `twolane up --no-http`
 	@$(BIN)/python tests/sam_local/prove.py $(abspath $(SAM_VENV))/bin/sam
 
 celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a checkout of celery/celery)
