@@ -13,7 +13,7 @@ from twolane_local.cli.ask import confirm
 from twolane_local.cli.flags import source_flags, yes_flag
 from twolane_local.cli.messages import call_of
 from twolane_local.cli.progress import progress
-from twolane_local.cli.text import one_line, printable, say, say_json, seconds, table
+from twolane_local.cli.text import error_text, one_line, printable, say, say_json, seconds, table
 from twolane_local.errors import LocalError
 from twolane_local.inspect.opening import open_source
 from twolane_local.inspect.source import Choice
@@ -97,17 +97,12 @@ def letters_table(letters: Iterable[Mapping[str, Any]], *, now: float) -> str:
             seconds(now - letter["sentAt"]),
             letter.get("source"),
             one_line(call_of(letter), 60),
-            one_line(_error(letter), 60),
+            one_line(error_text(letter.get("error")), 60),
         ]
         for letter in letters
     ]
     head = ["MESSAGE", "AGE", "CAME FROM", "TASK", "LAST ERROR"]
     return table(head, rows, right=(1,)) if rows else "there is no dead letter"
-
-
-def _error(letter: Mapping[str, Any]) -> str:
-    error = letter.get("error") or {}
-    return ": ".join(str(error[name]) for name in ("type", "message") if error.get(name))
 
 
 def _show(source: Source, options: argparse.Namespace) -> int:
@@ -128,7 +123,7 @@ def _show(source: Source, options: argparse.Namespace) -> int:
         "received": f"{letter['receiveCount']} times",
         "task": call_of(letter),
         "task id": (letter.get("task") or {}).get("id"),
-        "error": _error(letter) or None,
+        "error": error_text(letter.get("error")) or None,
     }
     for name, value in rows.items():
         if value is not None:

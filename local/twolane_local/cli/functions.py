@@ -45,17 +45,27 @@ def functions_table(functions: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _row(function: Mapping[str, Any]) -> list[Any]:
-    environments = Counter(each["state"] for each in function.get("environments") or ())
     return [
         function.get("logicalId") or function["name"],
         function.get("handler"),
         f"{function['memoryMb']} MB" if function.get("memoryMb") else None,
         f"{function['timeoutSeconds']:g} s" if function.get("timeoutSeconds") else None,
         (function.get("concurrency") or {}).get("reserved"),
-        ", ".join(f"{count} {state}" for state, count in sorted(environments.items())),
+        _environments(function),
         function.get("invocations"),
         function.get("errors"),
         function.get("throttles"),
         milliseconds(function.get("p50Ms")),
         milliseconds(function.get("p95Ms")),
     ]
+
+
+def _environments(function: Mapping[str, Any]) -> str:
+    """``1 busy, 2 idle``: of each environment where they are listed, else how many there are."""
+    listed = function.get("environments")
+    if listed:
+        counts: Mapping[str, int] = Counter(each["state"] for each in listed)
+    else:
+        concurrency = function.get("concurrency") or {}
+        counts = {state: concurrency.get(state) or 0 for state in ("busy", "idle", "starting")}
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.cli import exits
 from twolane_local.cli.progress import progress
 from twolane_local.cli.span import since_flag, window
-from twolane_local.cli.text import milliseconds, one_line, say, say_json, seconds, table
+from twolane_local.cli.text import error_text, milliseconds, one_line, say, say_json, seconds, table
 from twolane_local.inspect.opening import open_source
 
 if TYPE_CHECKING:
@@ -77,15 +77,8 @@ def runs_table(runs: Iterable[Mapping[str, Any]], *, now: float) -> str:
             run.get("attempts"),
             milliseconds(run.get("durationMs")),
             f"{seconds(now - run['at'])} ago",
-            one_line(_error(run), 60),
+            one_line(error_text(run.get("error")), 60),
         ]
         for run in runs
     ]
     return table(["TASK ID", "STATE", "ATTEMPTS", "TOOK", "SENT", "ERROR"], rows, right=(2, 3))
-
-
-def _error(run: Mapping[str, Any]) -> str:
-    error = run.get("error") or ""
-    if isinstance(error, dict):
-        return ": ".join(str(error[name]) for name in ("type", "message") if error.get(name))
-    return str(error)

@@ -84,6 +84,17 @@ def seconds(value: float | None) -> str:
     return " ".join(parts[:2])
 
 
+def error_text(error: Any) -> str:
+    """``ValueError: no good``, of an error of the API (text, or ``{type, message}``) or of none."""
+    if not isinstance(error, dict):
+        return str(error or "")
+    kind, message = str(error.get("type") or ""), str(error.get("message") or "")
+    named = message.partition(":")[0].rpartition(".")[2]  # `app.mail.RefusedError: …`
+    if kind and named == kind:
+        return kind + message[message.index(kind) + len(kind) :]
+    return ": ".join(word for word in (kind, message) if word)
+
+
 def say(text: str, stream: TextIO | None = None) -> None:
     print(text, file=stream or sys.stdout)
 

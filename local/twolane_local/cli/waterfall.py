@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.cli.text import columns, milliseconds, one_line
+from twolane_local.cli.text import columns, error_text, milliseconds, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ def waterfall(trace: Mapping[str, Any], *, width: int = 100) -> list[str]:
         lines += [
             _note(f"{milliseconds((mark['at'] - begin) * 1000)}: {mark['text']}", depth, width)
             for mark in span.get("marks", ())
+            if mark["text"] not in span["title"]  # `attempt 2: retried` says so itself
         ]
         if (error := error_of(span)) is not None:
             lines.append(_note(error, depth, width))
@@ -52,7 +53,7 @@ def _line(span: Mapping[str, Any], depth: int, begin: float, whole: float, width
 def _title(span: Mapping[str, Any]) -> str:
     """``message on tasks``; most titles say the kind themselves."""
     kind, title = str(span["kind"]), str(span["title"])
-    return title if title.startswith(kind) else f"{kind} {title}"
+    return title if title.startswith(kind.replace("-", " ")) else f"{kind} {title}"
 
 
 def bar(start: float, length: float, *, width: int = _BAR) -> str:
@@ -70,9 +71,4 @@ def _note(text: str, depth: int, width: int) -> str:
 def error_of(span: Mapping[str, Any]) -> str | None:
     """``ValueError: …``, of a span that has one."""
     detail = span.get("detail") or {}
-    error = detail.get("error") or detail.get("errorType")
-    if not error:
-        return None
-    if isinstance(error, dict):
-        return ": ".join(str(error[name]) for name in ("type", "message") if error.get(name))
-    return str(error)
+    return error_text(detail.get("error") or detail.get("errorType")) or None

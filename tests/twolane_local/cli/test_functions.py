@@ -23,6 +23,11 @@ def test_a_line_for_each_function() -> None:
     assert line.endswith("9 ms  1.2 s")
 
 
+def test_environments_are_counted_where_they_are_not_listed() -> None:
+    function = {**LOCAL, "environments": [], "concurrency": {"busy": 1, "idle": 2, "starting": 0}}
+    assert "1 busy, 2 idle" in functions_table([function])
+
+
 def test_columns_that_nothing_fills_are_left_out() -> None:
     assert functions_table([DEPLOYED]).splitlines() == [
         "FUNCTION  HANDLER          MEMORY   TIMEOUT",

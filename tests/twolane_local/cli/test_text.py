@@ -8,6 +8,7 @@ import pytest
 
 from twolane_local.cli.text import (
     columns,
+    error_text,
     milliseconds,
     one_line,
     printable,
@@ -85,6 +86,22 @@ def test_milliseconds(value: float | None, shown: str) -> None:
 )
 def test_seconds(value: float | None, shown: str) -> None:
     assert seconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (None, ""),
+        ("ValueError", "ValueError"),
+        ({"type": "ValueError", "message": "no: good"}, "ValueError: no: good"),
+        ({"type": "GoneError", "message": "app.mail.GoneError: no"}, "GoneError: no"),
+        ({"type": "GoneError", "message": None}, "GoneError"),
+        ({"message": "no"}, "no"),
+        ({}, ""),
+    ],
+)
+def test_errors_say_their_type_once(error: Any, shown: str) -> None:
+    assert error_text(error) == shown
 
 
 def test_json_is_one_line_for_a_script(capsys: pytest.CaptureFixture[str]) -> None:

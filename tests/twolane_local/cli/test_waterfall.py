@@ -35,6 +35,16 @@ def test_spans_are_indented_below_their_parents_on_one_time_line() -> None:
     ]
 
 
+def test_nothing_is_said_twice() -> None:
+    spans = [
+        span("a", None, 0, 1, kind="dead-letter", title="dead letter on dead"),
+        span("b", "a", 0, 1, title="attempt 1: failed", marks=[{"at": 1, "text": "failed"}]),
+    ]
+    first, second = waterfall({"spans": spans})
+    assert "← dead letter on dead" in first
+    assert "← attempt 1: failed" in second
+
+
 def test_a_long_title_is_cut_and_no_line_is_too_long() -> None:
     trace = {"spans": [span("x" * 300, None, 0, 1), span("日" * 80, "x" * 300, 0, 1)]}
     lines = waterfall(trace, width=80)
