@@ -99,6 +99,8 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
 
     _riding: Ending | None = None
     _ends_in = LeaseState.DONE
+    #: Why something could not be stored.
+    _unstored: BaseException | None = None
     _script: Any = None
 
     def mark_as_done(
@@ -111,6 +113,7 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
     ) -> None:
         # A header's work has ended only when its chord has counted it, which comes after.
         self._riding = None if request and request.chord else _of(task_id)
+        self._unstored = None
         try:
             super().mark_as_done(task_id, result, request, store_result, state)
         finally:
@@ -120,6 +123,11 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
         store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
     ) -> None:  # fmt: skip
+        unstored, self._unstored = self._unstored, None
+        if unstored is not None and _same(unstored, exc):
+            # Celery takes it for the task's own failure, and would record that as soon as the store
+            # answers; but the task has not failed, it may not even have begun.
+            raise unstored
         # What comes of a failure comes after it is stored, and must not be lost with a crash.
         # The request of a task that nobody knows is a bunch of a few fields.
         alone = request and not any(
@@ -161,7 +169,11 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         key = self.get_key_for_task(task_id)
         expires = self.failure_expires if state == states.FAILURE else None
         expires = self.expires if expires is None else expires
-        live = self.ensure(self._store_new, (key, value, expires, state))
+        try:
+            live = self.ensure(self._store_new, (key, value, expires, state))
+        except self.connection_errors as error:
+            self._unstored = error
+            raise
         if live is not None and self.decode_result(live)["status"] != states.SUCCESS:
             self._set_with_state(key, value, state)
         return result
@@ -217,6 +229,11 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         if passed:
             _tell_dropped(task_id)
         return passed
+
+
+def _same(error: BaseException, other: BaseException) -> bool:
+    """Whether this is the error, or what Celery has made of it to store it."""
+    return error is other or (type(error) is type(other) and error.args == other.args)
 
 
 def _of(task_id: str) -> Ending | None:

@@ -255,3 +255,23 @@ def test_what_was_revoked_does_not_fail_as_well(backend: Any) -> None:
     backend.store_result("t1", None, states.REVOKED)
     backend.mark_as_failure("t1", ValueError("the header failed"))
     assert backend.get_state("t1") == "REVOKED"
+
+
+def test_what_could_not_be_stored_is_no_failure_of_the_task(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery makes a failed task of it, and would say so once the store is back."""
+    import redis
+
+    def down(*_: Any) -> Any:
+        raise redis.ConnectionError("Connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "ensure", down)
+        with pytest.raises(redis.ConnectionError):
+            backend.store_result("t1", None, states.STARTED)
+    with pytest.raises(redis.ConnectionError, match="Connection refused"):
+        backend.mark_as_failure("t1", redis.ConnectionError("Connection refused"))
+    assert backend.get_state("t1") == "PENDING"
+    backend.mark_as_failure("t1", redis.ConnectionError("Connection refused"))
+    assert backend.get_state("t1") == "FAILURE", "the task's own, this time"
