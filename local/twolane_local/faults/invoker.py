@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import report
-from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.invoke import Invocation, Streamer, ThrottledError
 
 if TYPE_CHECKING:
     from twolane_local.clock import Clock
     from twolane_local.faults.injection import Faults, Injector
     from twolane_local.invoke import Invoker
+    from twolane_local.streaming import ResponseStream
 
 #: An answer that names a message of no batch, and one that is no JSON:
 #: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
@@ -34,14 +35,9 @@ class FaultyInvoker:
         request_id: str | None = None,
         client_context: str = "",
     ) -> Invocation:
-        for fault in self._faults.at("invoke", function, requestId=request_id):
-            match fault.fault.name:
-                case "invocation.throttled":
-                    raise ThrottledError
-                case "invocation.slow":
-                    await self._clock.sleep(float(fault.value("after_s")))
-                case _:  # environment.killed-at-start
-                    return _killed(request_id or "")
+        killed = await self._before(function, request_id)
+        if killed is not None:
+            return killed
         invocation = await self._invoker.invoke(
             function, event, request_id=request_id, client_context=client_context
         )
@@ -50,6 +46,36 @@ class FaultyInvoker:
             for fault in self._faults.at(point, function, requestId=request_id):
                 invocation = _changed(invocation, fault, event)
         return invocation
+
+    async def invoke_streaming(
+        self,
+        function: str,
+        event: bytes,
+        stream: ResponseStream,
+        *,
+        request_id: str | None = None,
+        client_context: str = "",
+    ) -> Invocation:
+        """As ``Streamer`` says; only what comes before the function can go wrong."""
+        killed = await self._before(function, request_id)
+        if killed is not None or not isinstance(self._invoker, Streamer):
+            return killed or await self._invoker.invoke(
+                function, event, request_id=request_id, client_context=client_context
+            )
+        return await self._invoker.invoke_streaming(
+            function, event, stream, request_id=request_id, client_context=client_context
+        )
+
+    async def _before(self, function: str, request_id: str | None) -> Invocation | None:
+        for fault in self._faults.at("invoke", function, requestId=request_id):
+            match fault.fault.name:
+                case "invocation.throttled":
+                    raise ThrottledError
+                case "invocation.slow":
+                    await self._clock.sleep(float(fault.value("after_s")))
+                case _:  # environment.killed-at-start
+                    return _killed(request_id or "")
+        return None
 
 
 def _killed(request_id: str) -> Invocation:

@@ -87,10 +87,10 @@ def _application() -> tuple[Application, Kept]:
     celery = tasks.celery
     kept = Kept(lambda: ApiHandler(api.app))
     api.handler.close()
-    makers: dict[str, Callable[[], Any]] = {
-        "api": kept.take,
-        "worker": lambda: WorkerHandler(celery),
-        "beat": lambda: BeatHandler(celery),
+    makers: dict[str, Callable[[Callable[[], float]], Any]] = {
+        "api": lambda _: kept.take(),
+        "worker": lambda clock: WorkerHandler(celery, clock=clock),
+        "beat": lambda clock: BeatHandler(celery, clock=clock),
     }
     functions = {name: Function(name, makers[name], _TIMEOUTS[name]) for name in makers}
     functions["api"] = replace(functions["api"], unmake=kept.give_back)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """``make`` is what the handler's module does at import: it gives the handler.
+    """``make(clock)`` is what the handler's module does at import: it gives the handler.
 
     ``unmake(handler, intact)`` is told of each at the end; one that was killed is not intact.
     """
 
     name: str
-    make: Callable[[], Callable[[Any, Any], Any]]
+    make: Callable[[Callable[[], float]], Callable[[Any, Any], Any]]
     timeout_s: float
     most: int = 4
     unmake: Callable[[Any, bool], None] = lambda _handler, _intact: None
@@ -59,6 +59,9 @@ class Environment:
         self.cold = True
         #: The lease that the running task holds, and who it says holds it.
         self.lease: tuple[str, str] | None = None
+        now = world.clock.time
+        skews = [float(each.value("seconds")) for each in world.faults.at("clock", function.name)]
+        self._clock = (lambda: now() + sum(skews)) if skews else now
         #: An exit that Lambda would report, where the fault says which.
         self.signal = -9
         self._handler: Callable[[Any, Any], Any] | None = None
@@ -66,7 +69,7 @@ class Environment:
     def handle(self, event: bytes, context: Context) -> bytes:
         """One invocation; on the process's thread."""
         if self._handler is None:
-            self._handler = self.function.make()
+            self._handler = self.function.make(self._clock)
         answer = self._handler(json.loads(event), context)
         self.process.check()
         return json.dumps(answer).encode()

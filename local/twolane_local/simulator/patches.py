@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from celery.worker import state as worker_state
+from kombu.utils import functional
+from redis import retry
 
 from twolane.publish import client as publish_client
 from twolane.worker import watch
@@ -72,6 +74,8 @@ def _replacements(world: World) -> Iterator[tuple[Any, str, Any]]:
     yield LocalWire, "queues", world.queues
     yield publish_client, "Wire", LocalWire
     yield RedisBackend, "_create_client", lambda *_, **__: world.store.client
+    for module in (functional, retry):  # they have a name of their own for time.sleep
+        yield module, "sleep", patches.sleep
     # A look at the store twice a real second would be a thread outside of the world's time.
     yield watch.Watch, "wake", lambda _: None
 

@@ -67,7 +67,6 @@ class _Player:
         self.fired: dict[str, int] = {}
 
     async def script(self, world: World) -> None:
-        start = world.clock.time()
         doing = [asyncio.ensure_future(self._later(step)) for step in self._schedule.steps]
         for armed in self._schedule.faults:
             world.loop.call_later(armed.at, world.faults.arm, armed.fault)
@@ -79,7 +78,10 @@ class _Player:
         world.note("faults.ended")
         await world.clock.sleep(_TICKS_AFTER_S)
         world.stop_schedules()
-        for slot in self._application.slots(start, world.clock.time()):
+        # What was due before beat's first tick that came through is nobody's.
+        ticks = world.history.of("tick")
+        begin = ticks[0].at if ticks else world.clock.time()
+        for slot in self._application.slots(begin, world.clock.time()):
             world.note("slot.due", task=slot.task, entry=slot.entry, slot=slot.at, name=slot.name)
         await self._drain()
         self._count()

@@ -6,6 +6,7 @@ Redis code runs unchanged above it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 RESULT = "celery-task-meta-"
 #: Commands that change nothing; looking after them would cost more than they do.
-_READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE", "UNSUBSCRIBE", "CLIENT"})
+_READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE", "UNSUBSCRIBE"})
+#: What a new connection begins with, while redis-py holds its pool's lock: no place to wait in.
+_OPENING = frozenset({"HELLO", "CLIENT", "SELECT", "AUTH", "PING"})
 #: Keys among the words of packed commands: https://redis.io/docs/latest/develop/reference/protocol-spec/
 _KEYS = re.compile(rb"\r\n((?:twolane:lease:|celery-task-meta-)[^\r\n]*)\r\n")
 _WORD = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
@@ -60,10 +63,12 @@ class Store:
     def call(self, packed: bytes, send: Callable[[], Any]) -> Any:
         """One command, or several at once, with whatever goes wrong about it."""
         process = current.get()
-        if process is None:
+        if process is None or _on(self._world.loop):
             return send()
         process.check()
         word = _word(packed)
+        if word in _OPENING:
+            return send()
         keys = list(dict.fromkeys(key.decode() for key in _KEYS.findall(packed)))
         target = f"{word} {keys[0] if keys else ''}"
         keys = [] if word in _READS else keys
@@ -108,6 +113,14 @@ def _word(packed: bytes) -> str:
     """The first command's name."""
     found = _WORD.match(packed)
     return found[1].decode().upper() if found else ""
+
+
+def _on(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the loop's own thread, which must not wait."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def task_of(key: str) -> str:
