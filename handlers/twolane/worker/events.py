@@ -88,7 +88,7 @@ class Receiver(EventReceiver):
 
     def __init__(self, channel: Any, *args: Any, app: Any = None, **kwargs: Any) -> None:
         app = app or self.app
-        super().__init__(listening_to(app, channel), *args, app=app, **kwargs)
+        super().__init__(listening_to(app, channel), *args, app=app, **kwargs)  # type: ignore[misc]
 
 
 def listening_to(app: Any, channel: Any) -> Any:
