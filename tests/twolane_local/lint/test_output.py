@@ -26,7 +26,7 @@ def test_nothing_found_is_said() -> None:
 def test_as_json(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
     (one,) = output.as_json(findings(read(project.template, {})))
-    assert one.pop("message").startswith("Tasks gives")
+    assert one.pop("message").startswith("Tasks sends")
     assert one == {
         "rule": "TL102",
         "name": "receive-count",

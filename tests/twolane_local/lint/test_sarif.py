@@ -36,8 +36,8 @@ def test_a_finding_in_sarif(project: Project, monkeypatch: pytest.MonkeyPatch) -
         "ruleIndex": 1,
         "level": "warning",
         "message": {
-            "text": "Tasks gives a message 4 receives; throttled batches use them up, and whole "
-            "work lands on the dead-letter queue. Fix: set maxReceiveCount: 5 or more."
+            "text": "Tasks sends a message to the dead-letter queue after 4 receives; throttled "
+            "batches count as such, so whole work lands there. Fix: set maxReceiveCount: 5 or more."
         },
         "locations": [
             {

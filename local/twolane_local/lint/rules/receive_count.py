@@ -38,8 +38,9 @@ def check(subject: Subject) -> Iterator[Found]:
         fifo = source.queue.flag("FifoQueue")
         yield Found(
             source.queue.id,
-            f"{source.queue.id} gives a message {count:g} receives; throttled batches use them up, "
-            "and whole work lands on the dead-letter queue",
+            f"{source.queue.id} sends a message to the dead-letter queue after {count:g} "
+            f"receive{'s' if count > 1 else ''}; throttled batches count as such, so whole work "
+            "lands there",
             f"set maxReceiveCount: {_LEAST} or more",
             ("RedrivePolicy", "maxReceiveCount"),
             Severity.NOTE if fifo else None,

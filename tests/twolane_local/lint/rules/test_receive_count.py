@@ -17,7 +17,7 @@ def test_four_are_not(project: Project) -> None:
     (finding,) = project.found("TL102")
     assert finding.severity is Severity.WARNING
     assert finding.line == project.line("maxReceiveCount: 4")
-    assert "Tasks gives a message 4 receives" in finding.message
+    assert "Tasks sends a message to the dead-letter queue after 4 receives" in finding.message
 
 
 def test_the_policy_may_be_text(project: Project) -> None:
@@ -29,7 +29,7 @@ def test_the_policy_may_be_text(project: Project) -> None:
         'RedrivePolicy: !Sub \'{"deadLetterTargetArn": "${Dead.Arn}", "maxReceiveCount": "1"}\'',
     )
     (finding,) = project.found("TL102")
-    assert "1 receives" in finding.message
+    assert "after 1 receive;" in finding.message
 
 
 def test_on_a_fifo_queue_it_is_a_note(project: Project) -> None:
