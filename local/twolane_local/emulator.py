@@ -194,7 +194,7 @@ class Emulator:
         environ = guard.function_environment(
             spec, endpoint_url=self.aws_url, allow_real_aws=self.options.allow_real_aws
         )
-        if self.options.in_process:
+        if self.options.in_process and spec.program is None:
             return InProcessEnvironment(
                 spec,
                 environ,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from twolane_local.streaming import ResponseStream
@@ -31,6 +31,7 @@ class ThrottledError(Exception):
     """The function has no free concurrency (``TooManyRequestsException``, 429 on AWS)."""
 
 
+@runtime_checkable
 class Streamer(Protocol):
     """Runs functions by name, and hands their responses over in pieces where they come so."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from twolane_local.invoke import ThrottledError
+from twolane_local.streamed_call import StreamedCall
 from twolane_local.wire import AwsRequest, AwsResponse
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SYNC_LIMIT, ASYNC_LIMIT, CONTEXT_LIMIT = 6_291_456, 1_048_576, 3_583
 
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
+_STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-invocations/?")
 _MAPPINGS = re.compile(r"/2015-03-31/event-source-mappings(?:/(?P<uuid>[0-9a-f-]{36}))?/?")
 _NAME = re.compile(
     r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:(?P<account>\d{12}):)?(?:function:)?"
@@ -61,12 +63,14 @@ class LambdaApi:
         """Whether a call is one of ours; other Lambda calls are not."""
         if _MAPPINGS.fullmatch(path):
             return method in ("GET", "PUT")
-        return method == "POST" and _INVOKE.fullmatch(path) is not None
+        return method == "POST" and bool(_INVOKE.fullmatch(path) or _STREAM.fullmatch(path))
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         try:
             if (match := _MAPPINGS.fullmatch(request.path)) is not None:
                 return self._event_source_mappings(match["uuid"], request)
+            if (streamed := _STREAM.fullmatch(request.path)) is not None:
+                return await self._streamed(streamed["name"], request)
             return await self._invoke(request)
         except _RefusedError as refused:
             # The one error whose message is capitalised in the API's model.
@@ -103,6 +107,32 @@ class LambdaApi:
             return AwsResponse(202, b"", headers)
         return await self._now(name, payload, context, request)
 
+    async def _streamed(self, given: str, request: AwsRequest) -> AwsResponse:
+        """https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html"""
+        qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
+        name = self._resolve(unquote(given), qualifier)
+        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
+        if kind not in ("RequestResponse", "DryRun"):
+            raise _RefusedError(
+                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
+            )
+        _check_payload(request.body, SYNC_LIMIT)
+        context = _client_context(request.headers.get("x-amz-client-context", ""))
+        headers = {
+            "content-type": "application/vnd.amazon.eventstream",
+            "x-amz-executed-version": "$LATEST",
+            "x-amzn-requestid": request.request_id,
+        }
+        if kind == "DryRun":
+            return AwsResponse(204, b"", headers)
+        call = StreamedCall(self._invoker, name, request.body or b"{}", request.request_id, context)
+        tail = request.headers.get("x-amz-log-type", "None") == "Tail"
+        try:
+            await call.begin()
+        except ThrottledError:
+            raise _throttled() from None
+        return AwsResponse(200, b"", headers, call.events(with_log=tail))
+
     async def _now(
         self, name: str, payload: bytes, context: str, request: AwsRequest
     ) -> AwsResponse:
@@ -111,10 +141,7 @@ class LambdaApi:
                 name, payload, request_id=request.request_id, client_context=context
             )
         except ThrottledError:
-            raise _RefusedError(
-                429, "TooManyRequestsException", "Rate Exceeded.",
-                "ReservedFunctionConcurrentInvocationLimitExceeded",
-            ) from None  # fmt: skip
+            raise _throttled() from None
         except KeyError:
             raise _not_found(name) from None
         headers = {
@@ -171,6 +198,13 @@ class LambdaApi:
         if known is None or version != "$LATEST":
             raise _not_found(name if version == "$LATEST" else f"{name}:{version}")
         return name
+
+
+def _throttled() -> _RefusedError:
+    return _RefusedError(
+        429, "TooManyRequestsException", "Rate Exceeded.",
+        "ReservedFunctionConcurrentInvocationLimitExceeded",
+    )  # fmt: skip
 
 
 def described(identity: str, mapping: Mapping) -> dict[str, Any]:

@@ -32,6 +32,14 @@ class FunctionSpec:
     log_format: str = "Text"  # or "JSON"
 
     @property
+    def program(self) -> Path | None:
+        """What an OS-only runtime starts; ``None`` for Python.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-provided.html
+        """
+        return self.code_dir / "bootstrap" if self.runtime.startswith("provided") else None
+
+    @property
     def arn(self) -> str:
         return f"arn:aws:lambda:us-east-1:123456789012:function:{self.name}"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class AwsResponse:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: What of the body comes after ``body``.
+    stream: AsyncIterator[bytes] | None = None
 
 
 #: What ``twolane_local.aws.AwsEndpoint`` mounts, by the service's name in the credential scope.

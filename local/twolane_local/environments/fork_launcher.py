@@ -36,6 +36,8 @@ class ForkLauncher:
         self._spawn = SpawnLauncher()
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
+        if what.program is not None:
+            return await self._spawn.launch(what, hear)
         shared = {name: value for name, value in what.environ.items() if name != _API}
         key = (what.handler, what.directory, tuple(sorted(shared.items())))
         server = self._servers.get(key)

@@ -92,6 +92,7 @@ class IsolatedEnvironment:
                     directory=self._spec.code_dir,
                     environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
                     channel=channel.fileno(),
+                    program=self._spec.program,
                 ),
                 self,
             )

@@ -13,6 +13,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from twolane_local import leash
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -25,7 +27,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: a handler, in a directory, with an environment.
+    """What to start: a handler, in a directory, with an environment; or a program of one's own.
 
     ``channel`` is the child's end of a connection to its Runtime API, a file descriptor.
     """
@@ -34,6 +36,7 @@ class Launch:
     directory: Path
     environ: Mapping[str, str]
     channel: int
+    program: Path | None = None
 
 
 class Hear(Protocol):
@@ -165,10 +168,9 @@ class SpawnLauncher:
     async def launch(self, what: Launch, hear: Hear) -> Process:
         output, write_output = os.pipe()
         frames, write_frames = os.pipe()
-        flags = ["--stock"] if self._stock else [f"--channel={what.channel}"]
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-                [sys.executable, "-m", CHILD, str(os.getpid()), what.handler, *flags],
+                self._command(what),
                 cwd=what.directory,
                 env={**what.environ, LOG_DESCRIPTOR: str(write_frames)},
                 stdin=subprocess.DEVNULL,
@@ -192,6 +194,13 @@ class SpawnLauncher:
 
         when_gone(popen.pid, popen.wait, ended)
         return process
+
+    def _command(self, what: Launch) -> list[str]:
+        parent = str(os.getpid())
+        if what.program is not None:
+            return [sys.executable, "-I", "-S", leash.__file__, parent, str(what.program)]
+        how = "--stock" if self._stock else f"--channel={what.channel}"
+        return [sys.executable, "-m", CHILD, parent, what.handler, how]
 
     async def close(self) -> None:
         return None

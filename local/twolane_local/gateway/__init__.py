@@ -16,7 +16,8 @@ from twolane_local.functions import new_request_id, trace_root
 from twolane_local.gateway.authorizers import Authorizers
 from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response
 from twolane_local.gateway.routes import Routes
-from twolane_local.invoke import ThrottledError
+from twolane_local.gateway.streaming import Streaming
+from twolane_local.invoke import Streamer, ThrottledError
 from twolane_local.journal import cut
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from twolane_local.gateway.authorizers import Verdict
     from twolane_local.gateway.dialects import Dialect
     from twolane_local.gateway.routes import Route
-    from twolane_local.invoke import Invoker
+    from twolane_local.invoke import Invocation, Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec
 
@@ -158,16 +159,31 @@ class Gateway:
         payload = quick_json.dumps(event)
         try:
             async with asyncio.timeout(dialect.timeout_s):
-                outcome = await self._invoker.invoke(
-                    spec.function, payload, request_id=request.request_id
-                )
+                outcome = await self._outcome(request, spec, payload)
         except ThrottledError:
             return dialect.throttled
         except TimeoutError:
             return dialect.timed_out
+        if isinstance(outcome, HttpResponse):
+            return outcome
         if outcome.error is not None:
             return dialect.failed(error_message(outcome.payload))
         return dialect.response(outcome.payload, request, spec)
+
+    async def _outcome(
+        self, request: HttpRequest, spec: RouteSpec, payload: bytes
+    ) -> Invocation | HttpResponse:
+        """What the function returned or, where it streams, the beginning of its response."""
+        invoker = self._invoker
+        if spec.options.get("invoke_mode") != "RESPONSE_STREAM" or not isinstance(
+            invoker, Streamer
+        ):
+            return await invoker.invoke(spec.function, payload, request_id=request.request_id)
+        streaming = Streaming(invoker, spec.function, payload, request.request_id)
+        head = await streaming.head()
+        if isinstance(head, HttpResponse) and head.error is None:
+            return replace(head, stream=streaming.body())
+        return head
 
 
 def without_stage(request: HttpRequest, stage: str) -> HttpRequest:
@@ -272,9 +288,16 @@ async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:
         for name, value in response.headers
         if name not in _HOP
     ]
-    headers.append((b"content-length", str(len(response.body)).encode()))
+    if response.stream is None:
+        headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else response.body})
+    body = b"" if head else response.body
+    if response.stream is not None:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        async for piece in response.stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:

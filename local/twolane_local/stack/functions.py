@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def functions(
     template: Template, names: Names, complain: Callable[[str, str], None]
 ) -> Iterator[FunctionSpec]:
-    """Every Python function with code on this machine; the others are complained of."""
+    """Every function of Python, or with a bootstrap of its own, whose code is on this machine.
+
+    The others are complained of.
+    """
     root = template.source.path.resolve().parent
     invoke_configs = _event_invoke_configs(template, names)
     layers = _layers(template, names, root)
@@ -38,7 +41,7 @@ def functions(
         yield FunctionSpec(
             name=name,
             logical_id=logical_id,
-            handler=str(properties["Handler"]),
+            handler=str(properties.get("Handler", "bootstrap")),
             code_dir=_code_dir(template, logical_id, properties["Code"], root),
             runtime=str(properties["Runtime"]),
             timeout_s=float(properties.get("Timeout", 3)),
@@ -71,8 +74,8 @@ def _unsupported(properties: Mapping[str, Any]) -> str | None:
     if properties.get("PackageType") == "Image":
         return "functions from container images are not"
     runtime = str(properties.get("Runtime", ""))
-    if not runtime.startswith("python"):
-        return f"runtime {runtime or 'missing'!r} is not Python"
+    if not runtime.startswith(("python", "provided")):
+        return f"runtime {runtime or 'missing'!r} is neither Python nor OS-only"
     if properties.get("Code", {}).get("S3Bucket") != LOCAL_BUCKET:
         return "its code is not a path on this machine"
     return None

@@ -175,7 +175,8 @@ def test_what_is_not_emulated_is_said_by_name_and_line(
     _, notes, folder = built
     node = TEMPLATE[: TEMPLATE.index("  Node:")].count("\n") + 1
     assert notes[0] == (
-        f"{folder}/template.yaml:{node}: Node is not emulated: runtime 'nodejs22.x' is not Python"
+        f"{folder}/template.yaml:{node}: Node is not emulated: "
+        "runtime 'nodejs22.x' is neither Python nor OS-only"
     )
     assert any("Strange is not emulated: AWS::Braket::Machine" in note for note in notes)
     assert len(notes) == 2
