@@ -178,3 +178,4 @@ def test_docs_lint_lists_each_rule_and_no_other() -> None:
         section = page.split(f"### {rule.id} {rule.name}\n", 1)[1].split("\n### ", 1)[0]
         assert f"*{rule.severity.label}" in section, rule.id
         assert rule.source in section, rule.id
+        assert "**Fix:** " in section, rule.id
