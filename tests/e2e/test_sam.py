@@ -6,8 +6,10 @@ interpreter is put there.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
+import marshal
 import os
 import platform
 import shlex
@@ -18,7 +20,11 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+
+from twolane_local.emulator import Emulator, Options
+from twolane_local.errors import HandlerImportError
 
 from .conftest import ROOT, clean_environ
 
@@ -29,12 +35,15 @@ PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture(scope="module")
 def sam(tmp_path_factory: pytest.TempPathFactory) -> str:
-    found = shutil.which("sam")
+    found = shutil.which(
+        "sam", path=f"{ROOT / '.venv-sam' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    )
     if found:
         return found
     home = tmp_path_factory.mktemp("sam")
     venv.create(home, with_pip=True)
-    subprocess.run([home / "bin" / "pip", "install", "-q", "aws-sam-cli"], check=True)
+    pinned = ["--no-deps", "--require-hashes", "-r", ROOT / "infra" / "tools" / "sam.txt"]
+    subprocess.run([home / "bin" / "pip", "install", "-q", *pinned], check=True)
     return str(home / "bin" / "sam")
 
 
@@ -66,6 +75,13 @@ def built(sam: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.fixture(scope="module")
+def finished(built: Path) -> Path:
+    """The artifact as it ships."""
+    run([sys.executable, str(ROOT / "infra" / "artifact.py"), str(built)])
+    return built
+
+
 def test_validate(sam: str) -> None:
     assert "is a valid SAM Template" in run([sam, "validate", "--lint"]).stdout
 
@@ -80,18 +96,151 @@ def test_artifact_imports_with_nothing_else_on_the_path(built: Path, function: s
     run([sys.executable, "-B", "-I", "-S", "-c", code, str(built / function)], **settings())
 
 
-def test_artifact_ships_compiled_as_the_readme_says(built: Path) -> None:
+def test_the_readme_finishes_the_artifact_as_make_does(finished: Path) -> None:
     (line,) = [
-        line for line in (ROOT / "README.md").read_text().splitlines() if "compileall" in line
+        line for line in (ROOT / "README.md").read_text().splitlines() if "artifact.py" in line
     ]
-    arguments = shlex.split(line)[1:-1]
-    run([sys.executable, *arguments, str(built)])
-    sources = list((built / "ApiFunction" / "twolane").rglob("*.py"))
+    assert shlex.split(line)[1:] == ["infra/artifact.py", ".aws-sam/build"]
+    assert "$(RUNTIME) infra/artifact.py $(BUILD_DIR)" in (ROOT / "Makefile").read_text()
+
+
+def test_the_artifact_is_compiled_for_good(finished: Path) -> None:
+    sources = list((finished / "ApiFunction" / "twolane").rglob("*.py"))
     assert len(sources) > 50
     for source in sources:
         compiled = Path(importlib.util.cache_from_source(str(source)))
         # PEP 552: hash-based and never checked, since deployment changes the files' times.
         assert compiled.read_bytes()[4:8] == b"\x01\x00\x00\x00"
+        # A traceback names the file as it is on Lambda.
+        code = marshal.loads(compiled.read_bytes()[16:])
+        assert code.co_filename == f"/var/task/{source.relative_to(finished / 'ApiFunction')}"
+
+
+def test_one_artifact_serves_all_functions(finished: Path) -> None:
+    # What `sam deploy` uploads goes by the contents' checksum, so equal folders are one upload.
+    trees = [
+        {
+            path.relative_to(finished / function).as_posix(): path.read_bytes()
+            for path in (finished / function).rglob("*")
+            if path.is_file()
+        }
+        for function in FUNCTIONS
+    ]
+    assert trees[0] == trees[1] == trees[2]
+    assert {path.split("/")[0] for path in trees[0]} >= {"app", "twolane", "celery", "fastapi"}
+    left_out = ("twolane_local", "tests", "docs", "boto3", "botocore", "prompt_toolkit")
+    assert not [path for path in trees[0] if path.split("/")[0] in left_out]
+
+
+def test_an_artifact_for_another_python_is_refused(built: Path, tmp_path: Path) -> None:
+    other = tmp_path / "out" / "ApiFunction"
+    (other / "twolane").mkdir(parents=True)
+    (other / "core.cpython-310-x86_64-linux-gnu.so").touch()
+    done = subprocess.run(
+        [sys.executable, ROOT / "infra" / "artifact.py", tmp_path / "out"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cpython-310" in done.stderr
+    assert not list(other.rglob("*.pyc"))
+
+
+#: Put beside the functions as ``sitecustomize``: nothing is imported but from the artifact,
+#: Python's own library, and what Lambda's runtime brings.
+ALONE = """
+import os, sys
+from importlib.machinery import PathFinder
+PROVIDED = {
+    "awslambdaric", "boto3", "botocore", "dateutil", "jmespath", "runtime_client", "s3transfer",
+    "simplejson", "six", "snapshot_restore_py", "twolane_local", "urllib3",
+}
+class Alone:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        python = top in sys.stdlib_module_names or top.startswith("_sysconfigdata")
+        if top in PROVIDED or python or path is not None:
+            return None
+        found = PathFinder.find_spec(name, [os.environ["LAMBDA_TASK_ROOT"]])
+        if found is None:
+            raise ModuleNotFoundError(f"{name} is not in the artifact", name=name)
+        return found
+if "LAMBDA_TASK_ROOT" in os.environ:
+    sys.meta_path.insert(0, Alone())
+"""
+
+
+@pytest.fixture
+def alone(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact, and of the template that `sam build` wrote, that runs by itself."""
+    copy = tmp_path / "stack"
+    shutil.copytree(finished, copy)
+    for function in FUNCTIONS:
+        (copy / function / "sitecustomize.py").write_text(ALONE)
+    return copy
+
+
+def test_the_stack_runs_from_the_artifact_alone(
+    alone: Path, own_environ: None, redis_url: str
+) -> None:
+    async def main() -> None:
+        parameters = {"RedisUrl": redis_url, "Runtime": PYTHON}
+        options = Options(
+            alone / "template.yaml", port=0, aws_port=0, parameters=parameters,
+            real_cold_starts=True,
+        )  # fmt: skip
+        emulator = Emulator(options)
+        await emulator.start()
+        try:
+            await both_lanes_and_the_clock(emulator)
+        finally:
+            await emulator.stop()
+
+    asyncio.run(main())
+
+
+async def both_lanes_and_the_clock(emulator: Emulator) -> None:
+    folders = {spec.code_dir.name for spec in emulator.stack.functions}
+    assert folders == set(FUNCTIONS)
+    (url,) = emulator.addresses.apis.values()
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as http:
+
+        async def ended(answer: httpx.Response) -> dict[str, Any]:
+            assert answer.status_code == 202, answer.text
+            place = answer.headers["location"]
+            for _ in range(8):
+                task = (await http.get(place, headers={"Prefer": "wait=5"})).json()
+                if task["state"] in {"SUCCESS", "FAILURE"}:
+                    break
+            return dict(task)
+
+        note = {"email": "user@example.com", "message": "Hello"}
+        assert (await http.post("/notify", json=note)).status_code == 200
+        sent = await ended(await http.post("/notify/deferred", json=note))
+        assert sent["result"]["outcome"] == "sent"
+        campaign = {"recipients": ["a@example.com", "b@example.com"], "message": "Hello"}
+        report = await ended(await http.post("/campaigns", json=campaign))
+        assert report["result"]["sent"] == 2
+        event = (ROOT / "events" / "beat-slot.json").read_bytes()
+        assert (await emulator.functions.invoke("BeatFunction", event)).error is None
+        async with asyncio.timeout(20):
+            while not any("inline.succeeded" in event.kind for event in emulator.journal):
+                await asyncio.sleep(0.02)
+
+
+def test_what_the_artifact_lacks_is_missing(alone: Path, own_environ: None, redis_url: str) -> None:
+    shutil.rmtree(alone / "WorkerFunction" / "kombu")
+
+    async def main() -> None:
+        parameters = {"RedisUrl": redis_url, "Runtime": PYTHON}
+        options = Options(
+            alone / "template.yaml", port=0, aws_port=0, parameters=parameters,
+            real_cold_starts=True,
+        )  # fmt: skip
+        emulator = Emulator(options)
+        with pytest.raises(HandlerImportError, match=r"WorkerFunction.*kombu"):
+            await emulator.start()
+
+    asyncio.run(main())
 
 
 def test_built_api_answers_an_event(built: Path) -> None:

@@ -66,7 +66,7 @@ def _own_every_slot(client: redis.Redis) -> None:
     while True:
         try:
             if not asked:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                client.cluster("ADDSLOTSRANGE", 0, 16383)
                 asked = True
             client.set("probe", "1")
         except RedisError:
@@ -77,8 +77,7 @@ def _own_every_slot(client: redis.Redis) -> None:
 
 
 def app(url: str, prefix: str) -> Celery:
-    made = Celery("cluster", set_as_current=False)
-    made.conf.result_backend = url
+    made = Celery("cluster", backend=url, set_as_current=False)
     if prefix:
         made.conf.result_backend_transport_options = {"global_keyprefix": prefix}
     return made
