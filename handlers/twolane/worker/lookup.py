@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,11 +70,11 @@ class Lookup:
         self._store = store
         self._clock = clock
         self._found: dict[str, str] = {}
-        self._at = 0.0
+        self._at = -math.inf
 
     def begin(self, batch: Sequence[Opened]) -> None:
         """Forget the last batch and ask for this one."""
-        self._at = 0.0
+        self._at = -math.inf
         self.refresh(batch)
 
     def refresh(self, rest: Sequence[Opened]) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import boto3
 from celery import Celery
 
 from twolane import WorkerHandler
+from twolane.publish import install
 from twolane.worker.events import events_url
 
 from .conftest import RecordedQueues, body, event, record
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def application(url: str | None, **settings: Any) -> Celery:
@@ -50,6 +55,42 @@ def test_a_monitor_sees_the_worker_and_its_tasks(redis_url: str) -> None:
     assert seen[-1]["uuid"] == "t1"
     close(app)
     monitor.close()
+
+
+def test_a_publisher_tells_what_it_sent(
+    aws_server: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws_server, "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    sqs = boto3.client("sqs", "us-east-1", endpoint_url=aws_server)
+    url = sqs.create_queue(QueueName="sent")["QueueUrl"]
+    install()
+    app = application(redis_url, task_send_sent_event=True)
+    app.conf.broker_transport_options = {
+        "region": "us-east-1",
+        "predefined_queues": {"tasks": {"url": url}},
+    }
+    seen: list[dict[str, Any]] = []
+    with app.connection() as unused:  # a monitor that knows the application is led to Redis
+        receiver = app.events.Receiver(unused, handlers={"*": seen.append})
+        context = receiver.consumer_context(wakeup=False)
+        listening, _, _ = context.__enter__()
+        with suppress(TimeoutError):
+            listening.drain_events(timeout=0.1)
+        sent = app.tasks["add"].delay(1, 2)
+        while not seen:
+            listening.drain_events(timeout=10)
+        context.__exit__(None, None, None)
+        receiver.channel.connection.client.close()
+    assert [one["type"] for one in seen] == ["task-sent"]
+    assert (seen[0]["uuid"], seen[0]["name"], seen[0]["queue"]) == (sent.id, "add", "tasks")
+    assert sqs.receive_message(QueueUrl=url)["Messages"]
+    sqs.delete_queue(QueueUrl=url)
+    sqs.close()
+    close(app)
 
 
 def close(app: Celery) -> None:

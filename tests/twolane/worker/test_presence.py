@@ -1,0 +1,113 @@
+"""What environments tell of themselves, on a real Redis."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from twolane.state.redis import RedisStore
+from twolane.worker.lease import Delivery, LeaseState, write_lease
+from twolane.worker.presence import INDEX_KEY, PREFIX, Facts, Presence, task_facts
+from twolane.worker.wire import open_envelope
+
+from .conftest import body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAY_S = 24 * 3600
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def presence(client: Any) -> Presence:
+    return Presence(RedisStore(lambda: client))
+
+
+def test_everyone_who_told_something_is_read_back(presence: Presence) -> None:
+    assert presence.everyone() == []
+    facts = [
+        Facts(
+            "a@h", 1.0, {"pid": 7}, {"t": {"rate_limit": "1/s"}}, {"twolane:lease:1": {"id": "1"}}
+        ),
+        Facts("b@h", 2.0),
+    ]
+    for one in facts:
+        presence.enlist(one.hostname, one.seen)
+        presence.tell(one)
+    assert sorted(presence.everyone(), key=lambda one: one.hostname) == facts
+
+
+def test_an_environment_that_tells_nothing_any_more_fades(presence: Presence, client: Any) -> None:
+    presence.enlist("a@h", 1.0)
+    presence.tell(Facts("a@h", 1.0))
+    assert 890 < client.ttl(PREFIX + "a@h") <= 900
+    client.delete(PREFIX + "a@h")
+    assert presence.everyone() == []
+
+
+def test_the_list_forgets_after_a_day(presence: Presence, client: Any) -> None:
+    presence.enlist("old@h", 1_000.0)
+    presence.enlist("new@h", 1_001.0 + DAY_S)
+    assert list(json.loads(client.get(INDEX_KEY))) == ["new@h"]
+
+
+def test_many_that_start_at_once_are_all_listed(redis_url: str, client: Any) -> None:
+    start = threading.Barrier(6)
+
+    def enlist(number: int) -> None:
+        with redis.Redis.from_url(redis_url) as own:
+            start.wait(10)
+            Presence(RedisStore(lambda: own)).enlist(f"{number}@h", 5.0)
+
+    threads = [threading.Thread(target=enlist, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(json.loads(client.get(INDEX_KEY))) == 6
+
+
+def test_a_tasks_state_is_its_leases(presence: Presence, client: Any) -> None:
+    def lease(state: LeaseState) -> str:
+        return write_lease(state, Delivery("h", "m", "p"), since=1.0, until=2.0).text
+
+    client.set("lease:runs", lease(LeaseState.RUNNING))
+    client.set("lease:done", lease(LeaseState.DONE))
+    told = Facts("a@h", 1.0, tasks={"lease:runs": {}, "lease:done": {}, "lease:waits": {}})
+    assert presence.states([told]) == {
+        "lease:runs": "active",
+        "lease:done": "ready",
+        "lease:waits": "reserved",
+    }
+    assert presence.states([]) == {}
+
+
+def test_what_is_told_of_a_task_is_what_celerys_request_tells() -> None:
+    envelope = open_envelope(body("shop.add", 1, 2, task_id="t1", kwargs={"k": 3}))
+    facts = task_facts(envelope, hostname="a@h", now=5.0, with_args=True, redelivered=True)
+    assert (facts["id"], facts["name"], facts["type"]) == ("t1", "shop.add", "shop.add")
+    assert (facts["args"], facts["kwargs"]) == ([1, 2], {"k": 3})
+    assert facts["delivery_info"]["redelivered"] is True
+    assert facts["delivery_info"]["routing_key"] == "tasks"
+
+
+def test_arguments_are_told_only_where_results_tell_them() -> None:
+    envelope = open_envelope(body("shop.add", "secret", task_id="t1"))
+    facts = task_facts(envelope, hostname="a@h", now=5.0, with_args=False, redelivered=False)
+    assert "secret" not in json.dumps(facts)
+
+
+def test_big_arguments_are_told_as_their_text() -> None:
+    envelope = open_envelope(body("shop.add", "x" * 5000, task_id="t1", argsrepr="('xxx...',)"))
+    facts = task_facts(envelope, hostname="a@h", now=5.0, with_args=True, redelivered=False)
+    assert facts["args"] == "('xxx...',)"

@@ -1,0 +1,77 @@
+"""What a revoke leaves in the store, and how a message finds it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from twolane.state.memory import MemoryStore
+from twolane.worker.revocation import (
+    Revocation,
+    read_revocation,
+    remember,
+    revoked_ids,
+    revoked_key,
+    stamp_key,
+    stamp_keys,
+    write_revocation,
+)
+
+
+@pytest.mark.parametrize("one", [Revocation(), Revocation(terminate=True, signal="SIGKILL")])
+def test_a_revocation_is_read_as_it_was_written(one: Revocation) -> None:
+    assert read_revocation(write_revocation(one)) == one
+
+
+def test_what_an_older_version_wrote_is_read() -> None:
+    assert read_revocation("{}") == Revocation(terminate=False, signal="SIGTERM")
+
+
+def test_keys_are_of_their_own_kind() -> None:
+    assert revoked_key("t1") == "twolane:revoked:t1"
+    assert stamp_key("order", 42) == "twolane:revoked-stamp:order=42"
+
+
+def test_every_value_of_every_stamp_could_be_revoked() -> None:
+    headers = {
+        "stamped_headers": ["order", "user", "none"],
+        "stamps": {"order": ["1", "2"], "user": "u", "unlisted": "x"},
+    }
+    assert stamp_keys(headers) == {
+        stamp_key("order", "1"): ("order", "1"),
+        stamp_key("order", "2"): ("order", "2"),
+        stamp_key("user", "u"): ("user", "u"),
+    }
+
+
+@pytest.mark.parametrize("headers", [{}, {"stamped_headers": None, "stamps": None}])
+def test_a_message_without_stamps(headers: dict[str, None]) -> None:
+    assert stamp_keys(headers) == {}
+
+
+def test_the_list_for_inspect_holds_each_once_and_the_newest_thousand() -> None:
+    store = MemoryStore()
+    assert revoked_ids(store) == []
+    remember(store, [f"t{n}" for n in range(1000)])
+    remember(store, ["t0", "new"])
+    listed = revoked_ids(store)
+    assert len(listed) == 1000
+    assert listed[-2:] == ["t0", "new"]
+    assert listed[0] == "t2"
+
+
+def test_two_at_once_are_both_on_the_list() -> None:
+    store = MemoryStore()
+    start = threading.Barrier(4)
+
+    def revoke(name: str) -> None:
+        start.wait(10)
+        remember(store, [name])
+
+    threads = [threading.Thread(target=revoke, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(revoked_ids(store)) == ["t0", "t1", "t2", "t3"]

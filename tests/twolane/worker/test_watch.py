@@ -1,0 +1,110 @@
+"""The thread that stops what was revoked while it runs."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from twolane.errors import StoreUnavailableError
+from twolane.state.memory import MemoryStore
+from twolane.worker.limits import TaskTerminated
+from twolane.worker.revocation import Revocation, revoked_key, write_revocation
+from twolane.worker.watch import Watch
+
+
+class Interrupter:
+    def __init__(self) -> None:
+        self.raised: list[type[BaseException]] = []
+        self.happened = threading.Event()
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        self.raised.append(error)
+        self.happened.set()
+
+
+@pytest.fixture
+def interrupter() -> Interrupter:
+    return Interrupter()
+
+
+def revoke(store: MemoryStore, *, terminate: bool) -> None:
+    store.put(revoked_key("t1"), write_revocation(Revocation(terminate=terminate)), ttl_s=60)
+
+
+def test_a_task_is_asked_about_once_it_has_lasted(
+    store: MemoryStore, interrupter: Interrupter
+) -> None:
+    watch = Watch(store)
+    revoke(store, terminate=True)
+    watch.begin("t1", interrupter)
+    watch.look()
+    assert interrupter.raised == []
+    watch.look()
+    assert interrupter.raised == [TaskTerminated]
+
+
+def test_a_revoke_without_terminate_lets_it_run(
+    store: MemoryStore, interrupter: Interrupter
+) -> None:
+    watch = Watch(store)
+    revoke(store, terminate=False)
+    watch.begin("t1", interrupter)
+    for _ in range(3):
+        watch.look()
+    assert interrupter.raised == []
+
+
+def test_a_task_that_has_ended_is_left_alone(store: MemoryStore, interrupter: Interrupter) -> None:
+    watch = Watch(store)
+    revoke(store, terminate=True)
+    watch.begin("t1", interrupter)
+    watch.look()
+    watch.end()
+    watch.look()
+    assert interrupter.raised == []
+
+
+def test_one_that_ends_while_the_store_is_asked_is_left_alone(interrupter: Interrupter) -> None:
+    class Slow(MemoryStore):
+        def get_many(self, keys: object) -> dict[str, str]:
+            watch.end()
+            return {revoked_key("t1"): write_revocation(Revocation(terminate=True))}
+
+    watch = Watch(Slow())
+    watch.begin("t1", interrupter)
+    watch.look()
+    watch.look()
+    assert interrupter.raised == []
+
+
+def test_a_store_that_is_down_stops_nothing(
+    interrupter: Interrupter, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Down(MemoryStore):
+        def get_many(self, keys: object) -> dict[str, str]:
+            raise StoreUnavailableError("down")
+
+    def told() -> None:
+        raise StoreUnavailableError("cannot tell")
+
+    watch = Watch(Down(), each_time=told)
+    watch.begin("t1", interrupter)
+    watch.look()
+    watch.look()
+    assert interrupter.raised == []
+    assert "cannot tell" in caplog.text
+    assert "down" in caplog.text
+
+
+def test_the_thread_looks_while_a_batch_runs(store: MemoryStore, interrupter: Interrupter) -> None:
+    looked = threading.Semaphore(0)
+    watch = Watch(store, interval_s=0.01, each_time=looked.release)
+    watch.wake()
+    assert looked.acquire(timeout=10)
+    revoke(store, terminate=True)
+    watch.begin("t1", interrupter)
+    assert interrupter.happened.wait(10)
+    watch.end()
+    watch.rest()
+    assert [thread.name for thread in threading.enumerate()].count("twolane-watch") >= 1
