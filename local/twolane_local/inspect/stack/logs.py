@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterL
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,19 @@ _OVERLAP_S = 30.0
 _IDS_AT_ONCE = 20
 #: From a request to its tasks, to what those publish …: so many steps are followed.
 _STEPS = 4
+_WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+#: The lines that the runtime writes about tasks.
+ABOUT_TASKS = '{ $.event = "task.*" }'
+
+
+def with_id(identifier: str) -> str:
+    """A pattern for the lines with an id; of a part of one it is not documented what it matches.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
+    """
+    return f'"{identifier}"' if _WHOLE.fullmatch(identifier) else ""
 
 
 class StackLogs:
@@ -43,9 +57,8 @@ class StackLogs:
         self._groups = groups
         self._now, self._wait = now, wait
 
-    def since(self, start: float, *, function: str | None = None, text: str = "") -> list[Event]:
-        """What was logged from then on, by one function or all; ``text`` narrows it at AWS."""
-        pattern = f'"{text}"' if text and '"' not in text else ""
+    def since(self, start: float, *, function: str | None = None, pattern: str = "") -> list[Event]:
+        """What was logged from then on, by one function or all; ``pattern`` narrows it at AWS."""
         return lines.events(self._lines(start, pattern=pattern, function=function))
 
     def about(self, identifier: str, *, start: float) -> list[Event]:

@@ -12,7 +12,7 @@ from twolane_local.inspect.source import Choice
 from twolane_local.inspect.stack import letters, resources, results, schedules
 from twolane_local.inspect.stack.functions import StackFunctions
 from twolane_local.inspect.stack.letters import Letters
-from twolane_local.inspect.stack.logs import StackLogs
+from twolane_local.inspect.stack.logs import ABOUT_TASKS, StackLogs, with_id
 from twolane_local.inspect.stack.queues import Queues
 from twolane_local.inspect.tally import tally
 
@@ -110,11 +110,11 @@ class StackSource:
     # Tasks.
 
     def tasks(self) -> list[Json]:
-        counted = tally(self._logs.since(self.now() - self._back_s, text="task."))
+        counted = tally(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
         return [each.as_dict() for _, each in sorted(counted.counts.items())]
 
     def runs(self, name: str, *, limit: int) -> list[Json]:
-        counted = tally(self._logs.since(self.now() - self._back_s, text="task."))
+        counted = tally(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
         found = [run for run in counted.runs.values() if run.name == name]
         return [run.as_dict() for run in sorted(found, key=lambda run: -run.at)[:limit]]
 
@@ -168,6 +168,8 @@ class StackSource:
         from twolane_local.console.shown import shown_trace
         from twolane_local.console.trace import trace
 
+        if '"' in identifier:  # it would end the pattern; no id has one
+            return None
         now = self.now()
         found = self._logs.about(identifier, start=now - self._back_s)
         try:
@@ -182,7 +184,9 @@ class StackSource:
     def events(self, wanted: Filter, *, since: float | None, limit: int) -> list[Event]:
         wanted = self._by_name(wanted)
         start = self.now() - self._back_s if since is None else since
-        found = self._logs.since(start, function=wanted.function or None, text=wanted.id)
+        found = self._logs.since(
+            start, function=wanted.function or None, pattern=with_id(wanted.id)
+        )
         return [event for event in found if wanted.matches(event)][-limit:]
 
     def follow(self, wanted: Filter) -> Iterator[Event]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.inspect.stack.logs import StackLogs
+from twolane_local.inspect.stack.logs import StackLogs, with_id
 
 if TYPE_CHECKING:
     from twolane_local.inspect.stack.account import Account
@@ -126,3 +126,9 @@ def test_a_follower_shows_each_line_once_however_late_it_comes(
     logs = StackLogs(account, written.groups, now=lambda: clock[0], wait=wait)
     lines = [event.data["line"] for event in islice(logs.follow(), 4)]
     assert lines == ["first", "late", "third", "fourth"]
+
+
+def test_an_id_narrows_the_search_only_where_it_is_whole() -> None:
+    whole = "5f0c1c1e-6f6f-4d0e-9a55-0b9c8a3d2e11"
+    assert with_id(whole) == f'"{whole}"'
+    assert with_id("5f0c1c1e") == with_id('" or anything') == with_id("") == ""

@@ -118,6 +118,7 @@ def test_trace_tail_and_tasks_read_the_logs(source: StackSource, account: Accoun
     assert trace is not None
     assert {span["taskId"] for span in trace["spans"] if "taskId" in span} == {"task-1"}
     assert source.trace("task-9-unknown") is None
+    assert source.trace('task-1" ?"') is None
     assert source.why("task-1") == []
     (task,) = source.tasks()
     assert (task["name"], task["counts"]["failed"], task["p50Ms"]) == ("send", 1, 4.0)
