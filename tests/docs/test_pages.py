@@ -35,6 +35,7 @@ def pages() -> list[object]:
     ]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", pages())
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
     Runner(tmp_path).run(runnable(page))
