@@ -110,7 +110,7 @@ def _grants(key: str, changes: list[Fact]) -> Iterator[Violation]:
             yield Violation("E", key, "granted while another holder's lease was in force")
         if grant and fact.data.get("publish") in done:
             yield Violation("E", key, "granted to the same message again after its work was done")
-        recent = max(done.values(), default=0.0) > fact.at - DEDUPLICATION_S
+        recent = max(done.values(), default=float("-inf")) > fact.at - DEDUPLICATION_S
         if grant and recent and fact.data.get("publish") not in done:
             yield Violation("E", key, "granted to a copy right after the work was done")
         if state == "done":

@@ -1,0 +1,147 @@
+"""Each invariant holds for a sound history, and catches a bug that is planted for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twolane_local.simulator.facts import Fact, History
+from twolane_local.simulator.invariants import CHECKS, Bounds, violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = "twolane:lease:t1"
+
+
+def lease(at: float, state: str | None, holder: str = "h1", publish: str = "p1") -> Fact:
+    data: dict[str, Any] = {"key": KEY, "state": state}
+    if state is not None:
+        data |= {"holder": holder, "publish": publish, "since": at, "until": at + 60}
+    return Fact(at, "lease.changed", task="t1", data=data)
+
+
+def result(at: float, status: str | None, task: str = "t1") -> Fact:
+    return Fact(at, "result.changed", task=task, data={"status": status})
+
+
+def effect(at: float, holder: str = "h1") -> Fact:
+    return Fact(at, "effect.committed", task="t1", data={"lease": KEY, "holder": holder})
+
+
+def taken(at: float, task: str = "t1", message: str = "m1", name: str = "a.task") -> Fact:
+    return Fact(
+        at, "body.taken", task=task, message=message, data={"body": "the body", "name": name}
+    )
+
+
+def received(at: float, count: int) -> Fact:
+    return Fact(at, "message.received", message="m1", data={"receiveCount": count})
+
+
+def dead(body: str = "the body") -> Fact:
+    return Fact(99.0, "dead.letter", task="t1", message="m1", data={"body": body})
+
+
+ENDED = [Fact(50.0, "faults.ended"), Fact(90.0, "run.ended")]
+
+#: One task that is enqueued, runs once, and ends well.
+SOUND = [
+    taken(1.0),
+    Fact(1.0, "enqueue.acknowledged", task="t1"),
+    received(1.0, 1),
+    lease(1.0, "running"),
+    result(1.0, "STARTED"),
+    effect(2.0),
+    result(3.0, "SUCCESS"),
+    lease(3.0, "done"),
+    Fact(3.0, "message.deleted", message="m1"),
+    *ENDED,
+]
+
+
+def test_a_sound_history_breaks_none() -> None:
+    assert violations(History(SOUND)) == []
+
+
+def without(*kinds: str) -> list[Fact]:
+    return [fact for fact in SOUND if fact.kind not in kinds]
+
+
+SLOT = Fact(
+    60.0, "slot.due", task="s1", data={"entry": "digest", "slot": 42.0, "name": "a.digest"}
+)
+
+PLANTED: dict[str, tuple[str, list[Fact]]] = {
+    "acknowledged before it was sent": ("L", [Fact(1.0, "enqueue.acknowledged", task="lost")]),
+    "deleted without an outcome": ("L", without("result.changed")),
+    "stuck in a retry": ("L", [*without("result.changed"), result(3.0, "RETRY")]),
+    "vanished from the queue": ("L", without("message.deleted")),
+    "the effect is repeated under one lease": ("E", [*SOUND, effect(2.5)]),
+    "runs without a lease": (
+        "E",
+        [*SOUND, Fact(2.5, "effect.committed", task="t1", data={"lease": None, "holder": None})],
+    ),
+    "a lease is granted while another is in force": (
+        "E",
+        [*SOUND[:5], lease(2.0, "running", "h2"), *SOUND[5:]],
+    ),
+    "finished work is granted again": ("E", [*SOUND, lease(400.0, "running", "h2")]),
+    "a copy runs right after": ("E", [*SOUND, lease(4.0, "running", "h2", "p2")]),
+    "a success is overwritten": ("M", [*SOUND, result(4.0, "STARTED")]),
+    "a revoked task fails": (
+        "M",
+        [*without("result.changed"), result(2.0, "REVOKED"), result(3.0, "FAILURE")],
+    ),
+    "received without end": ("B", [*SOUND, *(received(2.0 + n, 2 + n) for n in range(5))]),
+    "the body is changed on its way": ("B", [*without("message.deleted"), dead("another body")]),
+    "never drained": ("V", [*SOUND, Fact(99.0, "left.over", task="t1", message="m1")]),
+    "drained too late": (
+        "V",
+        [*without("run.ended"), Fact(50.0 + 7201.0, "run.ended")],
+    ),
+    "a slot is missed": ("S", [*SOUND, SLOT]),
+    "a slot is enqueued twice": (
+        "S",
+        [
+            *SOUND,
+            SLOT,
+            *(taken(60.0, task, task, "a.digest") for task in ("s1", "s2")),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_bug_is_caught(planted: str) -> None:
+    invariant, facts = PLANTED[planted]
+    found = {each.invariant for each in CHECKS[invariant](History(facts), Bounds())}
+    assert found == {invariant}
+
+
+def test_every_invariant_has_a_planted_bug() -> None:
+    assert {invariant for invariant, _ in PLANTED.values()} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        [*SOUND, lease(400.0, "running", "h2", "p2")],  # the id is used again, later
+        [*SOUND[:4], lease(70.0, "running", "h2"), *SOUND[5:]],  # the first lease has run out
+        [*without("result.changed"), Fact(3.0, "task.expired", task="t1")],
+        [*without("result.changed", "message.deleted"), dead()],
+        [*SOUND, result(4.0, "SUCCESS")],
+    ],
+)
+def test_what_is_allowed_is_no_violation(allowed: list[Fact]) -> None:
+    assert violations(History(allowed)) == []
+
+
+def test_what_the_store_has_lost_excuses_its_task_and_no_other() -> None:
+    lost = Fact(2.0, "write.lost", task="t1", data={"key": KEY})
+    facts = [*SOUND, result(4.0, "STARTED")]
+    assert violations(History([*facts, lost])) == []
+    others = [replace(fact, task="t2") if fact.task == "t1" else fact for fact in facts]
+    assert {each.invariant for each in violations(History([*others, lost]))} == {"M"}
