@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import guard, stack, template
@@ -16,10 +15,9 @@ from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
 from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.environments.capture import captured
-from twolane_local.environments.fork_launcher import ForkLauncher
+from twolane_local.environments.fork_launcher import ForkLauncher, launcher
 from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.process import SpawnLauncher
 from twolane_local.environments.report import import_problem
 from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.faults.injection import Faults
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
     from twolane_local.clock import Clock
     from twolane_local.console.server import Console
     from twolane_local.environments import Environment, Owner
-    from twolane_local.environments.process import Launcher
     from twolane_local.model import FunctionSpec, Stack
 
 __all__ = ["STORE_PARAMETER", "Addresses", "Emulator", "Options", "import_problem"]
@@ -73,7 +70,7 @@ class Emulator:
         self.console: Console | None = None
         self.mappings, self.book = Mappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
-        self._launcher = _launcher(options)
+        self._launcher = launcher(fresh=options.real_cold_starts)
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
         #: Gets the exception of whatever ends that the rest needs.
@@ -89,7 +86,8 @@ class Emulator:
         return self.addresses
 
     async def _start(self) -> None:
-        guard.protect_own_process()
+        allowed = self.options.allow_real_aws
+        self._stopping.enter_context(guard.protected(allow_real_aws=allowed))
         if self.options.in_process:
             loop = asyncio.get_running_loop()
             self._stopping.enter_context(captured(self.journal, loop))
@@ -342,9 +340,3 @@ class Emulator:
             self.failed.exception()  # seen: whoever runs the emulator has raised it
         else:
             self.failed.cancel()
-
-
-def _launcher(options: Options) -> Launcher:
-    if sys.platform == "linux" and not options.real_cold_starts:
-        return ForkLauncher()
-    return SpawnLauncher(stock=options.real_cold_starts)

@@ -1,19 +1,29 @@
 """What keeps functions away from real AWS: their environment variables, and our own.
 
-The other half is in ``environments/child.py``, which refuses AWS hosts by name.
+The other half is ``real_aws``, which refuses AWS hosts by name.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from twolane_local.real_aws import is_aws_host, refused
 from twolane_local.template.values import REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
     from twolane_local.model import FunctionSpec
+
+__all__ = [
+    "DUMMY_CREDENTIALS",
+    "function_environment",
+    "is_aws_host",
+    "protect_own_process",
+    "protected",
+]
 
 #: Obviously not credentials, yet of a shape that every SDK signs with.
 DUMMY_CREDENTIALS = {
@@ -70,15 +80,6 @@ def function_environment(
     return values
 
 
-_AWS_SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".aws.dev", ".api.aws", ".on.aws")
-
-
-def is_aws_host(host: str) -> bool:
-    """Whether a host is real AWS, or its metadata service."""
-    name = host.rstrip(".").lower()
-    return name.endswith(_AWS_SUFFIXES) or name.startswith(("169.254.", "fe80:", "fd00:ec2::"))
-
-
 def protect_own_process(environ: MutableMapping[str, str] | None = None) -> None:
     """Give the emulator's own process dummy credentials, so that no call of ours can be real."""
     own = os.environ if environ is None else environ
@@ -92,3 +93,17 @@ def protect_own_process(environ: MutableMapping[str, str] | None = None) -> None
         AWS_CONFIG_FILE=os.devnull,
         AWS_EC2_METADATA_DISABLED="true",
     )
+
+
+@contextmanager
+def protected(*, allow_real_aws: bool) -> Iterator[None]:
+    """The emulator's own process, with whatever functions run in it, cannot reach real AWS.
+
+    With ``allow_real_aws`` names resolve; the credentials are dummies all the same.
+    """
+    protect_own_process()
+    if allow_real_aws:
+        yield
+        return
+    with refused():
+        yield

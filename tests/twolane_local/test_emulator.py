@@ -60,6 +60,12 @@ def api(event, context):
     if event["rawPath"] == "/send":
         import boto3
         boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE"], MessageBody=event["body"])
+    if event["rawPath"] == "/real":
+        import socket
+        try:
+            socket.create_connection(("sqs.eu-west-1.amazonaws.com", 443))
+        except ConnectionRefusedError as error:
+            return {"refused": str(error)}
     if event["rawPath"] == "/table":
         import boto3
         table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
@@ -114,6 +120,8 @@ def test_the_whole_way(tmp_path: Path, in_process: bool) -> None:
             answer = (await client.get("/")).json()
             assert answer["store"] == emulator.addresses.store
             assert (answer["pid"] == os.getpid()) is in_process
+            refused = (await client.get("/real")).json()["refused"]
+            assert "real AWS (sqs.eu-west-1.amazonaws.com)" in refused
             table = (await client.get("/table")).json()
             assert table == {"items": 1}, [e for e in emulator.journal if e.data.get("error")]
             await client.post("/send", content="work", headers={"content-type": "text/plain"})

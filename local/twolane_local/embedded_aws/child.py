@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twolane_local import real_aws
 from twolane_local.embedded_aws import patches
 from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.leash import die_with_parent
@@ -139,6 +140,7 @@ def deliver(arn: str, body: str) -> None:
 
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
+    real_aws.refuse()
     patches.apply(patches.Emulator(sys.argv[2]))
     port, log = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)

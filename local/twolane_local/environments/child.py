@@ -5,49 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
+from twolane_local import real_aws
 from twolane_local.environments import transport
 from twolane_local.leash import die_with_parent
-
-
-def refuse_real_aws() -> None:
-    """Refuse, by name, to resolve an AWS host or to reach the metadata service.
-
-    An audit hook sees every caller of the socket module, whatever library made the call.
-    """
-    suffixes = (".amazonaws.com", ".amazonaws.com.cn", ".aws.dev", ".api.aws", ".on.aws")
-
-    def is_aws(host: object) -> bool:
-        if isinstance(host, bytes):
-            host = host.decode("ascii", "replace")
-        if not isinstance(host, str):
-            return False
-        name = host.rstrip(".").lower()
-        if name.endswith(suffixes):
-            return True
-        # The metadata services: link-local addresses, IPv4 and IPv6.
-        return name.startswith(("169.254.", "fe80:", "fd00:ec2::"))
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event in {"socket.getaddrinfo", "socket.gethostbyname"}:
-            host = arguments[0]
-        elif event == "socket.connect":
-            address = arguments[1]
-            host = address[0] if isinstance(address, tuple) else None
-        else:
-            return
-        if is_aws(host):
-            raise ConnectionRefusedError(
-                f"twolane refused a connection to real AWS ({host!s}): locally every AWS call goes "
-                "to AWS_ENDPOINT_URL; start with --allow-real-aws to permit it"
-            )
-
-    sys.addaudithook(hook)
 
 
 def guard() -> None:
     """Keep real AWS out of reach, unless a flag of the command allowed it."""
     if os.environ.pop("TWOLANE_ALLOW_REAL_AWS", "") != "1":
-        refuse_real_aws()
+        real_aws.refuse()
 
 
 def run(handler: str, *, stock: bool = False) -> None:

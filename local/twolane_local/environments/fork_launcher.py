@@ -15,6 +15,7 @@ from twolane_local.environments.process import (
     GroupProcess,
     Hear,
     Launch,
+    Launcher,
     Pipe,
     Process,
     SpawnLauncher,
@@ -57,6 +58,16 @@ class ForkLauncher:
     async def close(self) -> None:
         for server in (*self._servers.values(), *self._retired):
             server.close()
+
+
+def launcher(*, fresh: bool) -> Launcher:
+    """The launcher for this platform; ``fresh`` starts each environment as AWS does, from nothing.
+
+    Forking needs Linux: elsewhere system libraries do not survive it.
+    """
+    if fresh or sys.platform != "linux":
+        return SpawnLauncher(stock=fresh)
+    return ForkLauncher()
 
 
 class _Server:
