@@ -49,7 +49,8 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def listed(rules: Sequence[Rule]) -> Iterator[str]:
-    """A line for each rule."""
+    """A line for each rule: how bad it is, what it looks at, what it asks for."""
     width = max(len(rule.name) for rule in rules)
     for rule in rules:
-        yield f"{rule.id}  {rule.severity.label:<7}  {rule.name:<{width}}  {rule.summary}"
+        head = f"{rule.id}  {rule.severity.label:<7}  {rule.needs:<11}  {rule.name:<{width}}"
+        yield f"{head}  {rule.summary}"

@@ -167,6 +167,7 @@ def test_rules_have_ids_names_and_pages_of_their_own() -> None:
         assert len(set(values)) == len(RULES)
     for rule in RULES:
         assert re.fullmatch(r"TL\d{3}", rule.id)
+        assert rule.needs in {"template", "application", "journal"}
         assert rule.source.startswith("https://")
 
 
