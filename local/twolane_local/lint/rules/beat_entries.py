@@ -22,7 +22,7 @@ def check(subject: Subject) -> Iterator[Found]:
         subject.applications.items(), key=lambda item: item[1].adapter != "BeatHandler"
     )
     for function, application in ordered:
-        if application.app in ticked or _is_read_elsewhere(subject):
+        if application.app in ticked or _beats_in_a_container(subject):
             continue
         for entry in application.entries:
             key = (application.app, entry.name)
@@ -75,7 +75,7 @@ def _entry(text: Any) -> str | None:
     return str(asked)
 
 
-def _is_read_elsewhere(subject: Subject) -> bool:
+def _beats_in_a_container(subject: Subject) -> bool:
     """Whether a container of the template runs `celery beat`."""
     return any(_runs_beat(item) for item in subject.of_kind("AWS::ECS::TaskDefinition"))
 
