@@ -13,7 +13,7 @@ from twolane_local.inspect.stack import lines
 from twolane_local.inspect.stack.account import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from twolane_local.inspect.stack.account import Account
     from twolane_local.inspect.stack.lines import Line
@@ -131,6 +131,15 @@ class StackLogs:
                     )
         except self._logs.exceptions.ResourceNotFoundException:
             return  # the function has not run yet: Lambda makes its group at the first line
+
+
+def last_error(events: Sequence[Event]) -> dict[str, Any] | None:
+    """``{type, message, traceback, at}`` of the last attempt that failed or was retried."""
+    from twolane_local.console.task_spans import error_of
+
+    ended = [event for event in events if event.kind in {"task.failed", "task.retried"}]
+    before = [event for event in events if ended and event.at <= ended[-1].at]
+    return error_of(ended[-1], before) if ended else None
 
 
 def _related(events: Iterable[Event]) -> set[str]:

@@ -12,7 +12,7 @@ from twolane_local.inspect.source import Choice
 from twolane_local.inspect.stack import letters, resources, results, schedules
 from twolane_local.inspect.stack.functions import StackFunctions
 from twolane_local.inspect.stack.letters import Letters
-from twolane_local.inspect.stack.logs import ABOUT_TASKS, StackLogs, with_id
+from twolane_local.inspect.stack.logs import ABOUT_TASKS, StackLogs, last_error, with_id
 from twolane_local.inspect.stack.queues import Queues
 from twolane_local.inspect.tally import tally
 
@@ -75,8 +75,19 @@ class StackSource:
         choice = Choice((identifier,))
         for message in self.messages(queue, limit=10_000):
             if choice.takes(message):
-                return message
+                return {**message, "error": self._last_error(message)}
         return None
+
+    def _last_error(self, message: Json) -> Json | None:
+        """By what a dead letter's last attempt ended, if its function's logs still tell."""
+        task_id = (message.get("task") or {}).get("id")
+        if task_id is None:
+            return None
+        try:
+            found = self._logs.since(message["sentAt"] - 60, pattern=with_id(task_id))
+        except LocalError as error:
+            return {"message": f"not known: {error}"}
+        return last_error([event for event in found if event.task_id == task_id])
 
     def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
         target = None if to is None else self._queues.name_of(to)

@@ -68,6 +68,40 @@ def test_dead_letters_are_read_and_redriven_as_tasks(source: StackSource, accoun
     assert source.messages(DEAD, limit=10) == []
 
 
+def test_a_dead_letter_is_shown_with_what_the_logs_say_of_its_end(
+    source: StackSource, account: Account
+) -> None:
+    task_id = "5f0c1c1e-6f6f-4d0e-9a55-0b9c8a3d2e11"
+    client = account.client("sqs")
+    url = client.get_queue_url(QueueName=DEAD)["QueueUrl"]
+    client.send_message(QueueUrl=url, MessageBody=task_message("send", task_id=task_id)[1])
+    shown = source.message(DEAD, task_id)
+    assert shown is not None
+    assert shown["error"] is None, "no log yet"
+    told = {"taskId": task_id, "taskName": "send", "requestId": "batch-2"}
+    trace = "Traceback …\nValueError: no good"
+    lines: list[dict[str, object]] = [
+        {"logger": "celery.app.trace", "message": "raised", "stackTrace": trace, **told},
+        {"event": "task.failed", "errorType": "ValueError", "durationMs": 3, **told},
+        {"event": "task.rejected", **told},
+    ]
+    group = "/aws/lambda/shop-Worker"
+    client = account.client("logs")
+    if not client.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        client.create_log_group(logGroupName=group)
+    client.create_log_stream(logGroupName=group, logStreamName="dead")
+    now = int(source.now() * 1000)
+    events = [{"timestamp": now + n, "message": json.dumps(line)} for n, line in enumerate(lines)]
+    client.put_log_events(logGroupName=group, logStreamName="dead", logEvents=events)
+    shown = source.message(DEAD, task_id)
+    assert shown is not None
+    assert (shown["error"]["type"], shown["error"]["message"]) == (
+        "ValueError", "ValueError: no good",
+    )  # fmt: skip
+    assert shown["error"]["traceback"] == trace
+    client.delete_log_group(logGroupName=group)
+
+
 def test_a_queue_that_a_function_reads_is_not_looked_into(source: StackSource, sqs: Sqs) -> None:
     with pytest.raises(LocalError, match="shop-tasks is not looked into"):
         source.messages("Tasks", limit=1)
