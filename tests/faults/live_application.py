@@ -61,7 +61,9 @@ def work(self, wanted: str) -> str:
     happen(self.request.id, wanted, "frozen")
     happen(self.request.id, wanted, "timeout")
     if wanted == "out-of-memory" and first(self.request.id, wanted):
-        ledger.rpush("fired", json.dumps({"point": wanted, "pid": os.getpid(), "task": self.request.id}))
+        ledger.rpush(
+            "fired", json.dumps({"point": wanted, "pid": os.getpid(), "task": self.request.id})
+        )
         with open("/proc/self/oom_score_adj", "w") as adjust:  # what the kernel does next, itself
             adjust.write("1000")
         os.kill(os.getpid(), signal.SIGKILL)

@@ -93,7 +93,7 @@ def _application() -> tuple[Application, Kept]:
         "beat": lambda clock: BeatHandler(celery, clock=clock),
     }
     functions = {name: Function(name, makers[name], _TIMEOUTS[name]) for name in makers}
-    functions["api"] = replace(functions["api"], unmake=kept.give_back)
+    functions["api"] = replace(functions["api"], unmake=kept.give_back, lingers=True)
 
     def slots(begin: float, end: float) -> list[Slot]:
         if not begin < DIGEST_AT <= end:

@@ -31,6 +31,8 @@ class Function:
     timeout_s: float
     most: int = 4
     unmake: Callable[[Any, bool], None] = lambda _handler, _intact: None
+    #: It has threads of its own making, which cannot be cut off: over its time, it runs on unheard.
+    lingers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Functions:
         """Lambda kills what is over its time; what stands still in a stalled machine dies later,
         and may do something before.
         """
-        if environment.process not in self._world.frozen:
+        if environment.process not in self._world.frozen and not environment.function.lingers:
             environment.process.kill()
             self._drop(environment)
             future.add_done_callback(_seen)
