@@ -39,7 +39,8 @@ def examine(
     yield from said
     if found is None:
         return
-    specs = found.stack.functions
+    # Others, of an OS-only runtime, bring an executable that needs nothing of Python.
+    specs = [spec for spec in found.stack.functions if spec.runtime.startswith("python")]
     yield from machine.sam(spec.runtime for spec in specs)
     yield from project.queues(found)
     yield from project.rules(path, parameters)
