@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from twolane_local.gateway import Gateway
 from twolane_local.servers import HttpServer, bind, url_of
+from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
     import socket
@@ -36,7 +37,9 @@ class Gateways:
         if not self._enabled:
             return
         for name, resource in template.resources.items():
-            if resource["Type"] in _KINDS and name.lower() not in self._listeners:
+            if resource["Type"] not in _KINDS or is_websocket(resource):
+                continue
+            if name.lower() not in self._listeners:
                 port = self._port + len(self._listeners) if self._port else 0
                 self._listeners[name.lower()] = bind(port, "--port")
 

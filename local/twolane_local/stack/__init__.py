@@ -15,6 +15,7 @@ from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
 from twolane_local.stack import functions, routes
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
+from twolane_local.stack.unplayed import complain_of_unplayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,7 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
     def complain(logical_id: str, why: str) -> None:
         notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
 
+    complain_of_unplayed(template.resources, complain)
     specs = tuple(functions.functions(template, names, complain))
     stack = Stack(
         name=template.stack_name,
