@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.beat.entries import iso
 from twolane.beat.listing import list_entries
@@ -16,12 +16,27 @@ from twolane.beat.sending import send
 from twolane.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from twolane.beat.handler import BeatHandler
+    from celery import Celery
+
+    from twolane.beat.entries import Entry, Missed
+    from twolane.state import StateStore
 
 _MOST = 100
 
 
-def answer(handler: BeatHandler, asked: dict[str, Any], now: float) -> dict[str, Any]:
+class Beat(Protocol):
+    """What of a ``BeatHandler`` is asked here."""
+
+    app: Celery
+    missed: Missed
+
+    @property
+    def store(self) -> StateStore: ...
+
+    def entries(self) -> dict[str, Entry]: ...
+
+
+def answer(handler: Beat, asked: dict[str, Any], now: float) -> dict[str, Any]:
     """Do what ``asked`` says; raises ``ConfigurationError`` where it says nothing known."""
     if "list" in asked:
         count = min(max(int(asked["list"]), 1), _MOST)
@@ -32,7 +47,7 @@ def answer(handler: BeatHandler, asked: dict[str, Any], now: float) -> dict[str,
     raise ConfigurationError(f"a beat function can list and run, not {', '.join(asked) or 'that'}")
 
 
-def run_now(handler: BeatHandler, name: str, now: float) -> dict[str, Any]:
+def run_now(handler: Beat, name: str, now: float) -> dict[str, Any]:
     """Send one entry's task at once, beside its schedule, which goes on as if nothing were."""
     entry = handler.entries().get(name)
     if entry is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.publish import report
 from twolane.publish.client import ATTEMPTS, is_passing
@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 
     from twolane.publish.client import SqsClient
     from twolane.publish.target import Target
-    from twolane.publish.transport import Channel
 
 MAX_ENTRIES = 10
 #: Messages further apart than this, in seconds, do not wait for each other.
 SLOW_S = 0.05
+
+
+class Channel(Protocol):
+    """What of the transport's channel a batch needs."""
+
+    @property
+    def sqs(self) -> SqsClient: ...
+
+    @property
+    def basic_publish(self) -> Callable[..., Any]: ...
 
 
 class Batch:
