@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from twolane_local import request_body
 from twolane_local.lambda_api import LambdaApi
 from twolane_local.queues.api import SqsApi
 from twolane_local.wire import AwsRequest, AwsResponse
@@ -42,10 +43,6 @@ _CREDENTIAL = re.compile(
 )
 _SQS_HOST = re.compile(r"(?:[^.]+\.)?(?:sqs|queue)\.")
 _QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
-
-
-class _TooLargeError(Exception):
-    pass
 
 
 class AwsEndpoint:
@@ -86,8 +83,10 @@ class AwsEndpoint:
             await self._fallback(scope, receive, send)
             return
         try:
-            body = await _read(receive)
-        except _TooLargeError:
+            body = await request_body.read(receive, BODY_LIMIT)
+        except request_body.ClientGoneError:
+            return
+        except request_body.TooLargeError:
             await _respond(send, AwsResponse(413, b"Request body too large"))
             return
         request = AwsRequest(
@@ -146,17 +145,6 @@ def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, 
     ):
         return "sqs", "us-east-1"
     return "", "us-east-1"
-
-
-async def _read(receive: Receive) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > BODY_LIMIT:
-            raise _TooLargeError
-    return body
 
 
 async def _respond(send: Send, response: AwsResponse) -> None:

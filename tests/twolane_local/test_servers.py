@@ -37,13 +37,13 @@ class Recording:
         return Invocation("", json.dumps(answer).encode())
 
 
-def exchange(data: bytes, invoker: Recording) -> bytes:
+def exchange(data: bytes, invoker: Recording, route: RouteSpec | None = None) -> bytes:
     """Send bytes as they are to a gateway on a real socket; returns all that comes back."""
 
     async def main() -> bytes:
         listener = bind(0, "--port")
         clock = SystemClock()
-        gateway = Gateway([RouteSpec("fn")], invoker, clock, Journal(clock))
+        gateway = Gateway([route or RouteSpec("fn")], invoker, clock, Journal(clock))
         server = HttpServer(gateway, listener)
         await server.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -92,6 +92,87 @@ def test_malformed_headers_are_refused(headers: tuple[str, ...]) -> None:
     invoker = Recording()
     assert status(exchange(request("/", *headers, method="POST", body="a"), invoker)) == 400
     assert invoker.events == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + "f" * 17 + "\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: b\rX-B: c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n: empty\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        "GET  / /x HTTP/1.1\r\nHost: a\r\n\r\n",
+        "NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_ambiguous_framing_is_refused(head: str) -> None:
+    """RFC 9112, 5.1, 6.1, 7.1 and 11.2: what two parsers may read in two ways, none here reads."""
+    invoker = Recording()
+    assert status(exchange(head.encode("latin-1"), invoker)) == 400
+    assert invoker.events == []
+
+
+def test_half_a_body_is_no_request() -> None:
+    """The client goes before it has sent all that it announced."""
+    invoker = Recording()
+
+    async def main() -> None:
+        clock = SystemClock()
+        gateway = Gateway([RouteSpec("fn")], invoker, clock, Journal(clock))
+        server = HttpServer(gateway, bind(0, "--port"))
+        await server.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        await server.stop()
+
+    asyncio.run(main())
+    assert invoker.events == []
+
+
+def test_a_trailer_does_not_become_a_header() -> None:
+    """RFC 9110, 6.5.1: it comes when everything was decided by the headers."""
+    invoker = Recording()
+    body = "1\r\na\r\n0\r\nX-Forwarded-For: 8.8.8.8\r\nAuthorization: stolen\r\n\r\n"
+    chunked = request("/", "Transfer-Encoding: chunked", method="POST", body=body)
+    assert status(exchange(chunked, invoker)) == 200
+    (event,) = invoker.events
+    assert "authorization" not in event["headers"]
+    assert event["headers"]["x-forwarded-for"] == "127.0.0.1"
+
+
+def test_a_folded_header_stays_one_value() -> None:
+    """RFC 9112, 5.2: obsolete, to be refused or read as one line."""
+    invoker = Recording()
+    answer = exchange(request("/", "X-A: b\r\n Transfer-Encoding: chunked"), invoker)
+    assert status(answer) in {200, 400}
+    assert all("transfer-encoding" not in event["headers"] for event in invoker.events)
+
+
+def test_a_pipelined_request_is_one_of_its_own() -> None:
+    invoker = Recording()
+    first = b"GET /one HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert exchange(first + request("/two"), invoker).count(b"HTTP/1.1 200") == 2
+    assert [event["rawPath"] for event in invoker.events] == ["/one", "/two"]
+
+
+def test_a_rest_api_sees_header_names_as_the_client_wrote_them() -> None:
+    invoker = Recording({"statusCode": 200, "body": "ok"})
+    route = RouteSpec("fn", path="/", kind="rest", payload="1.0", stage="v1")
+    answer = exchange(request("/v1", "X-MixedCase: 1", "x-mixedcase: 2"), invoker, route)
+    assert status(answer) == 200
+    (event,) = invoker.events
+    assert event["headers"]["X-MixedCase"] == "1"
+    assert event["multiValueHeaders"]["x-mixedcase"] == ["2"]
+    assert {"Host", "X-Forwarded-For", "X-Amzn-Trace-Id"} <= event["headers"].keys()
 
 
 @pytest.mark.parametrize(

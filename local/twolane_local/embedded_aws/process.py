@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from twolane_local import request_body
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def needs_moto(template: Mapping[str, Any]) -> bool:
     kinds = {resource["Type"] for resource in template["Resources"].values()}
     rest = ("Identities", "Notifications", "Rules", "Subscriptions")
     return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
+
+
+#: S3's, of one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+_LIMIT = 5 * 1024**3
 
 
 class MotoProcess:
@@ -152,7 +157,10 @@ class MotoProcess:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        body = await _read(receive)
+        try:
+            body = await request_body.read(receive, _LIMIT)
+        except request_body.ClientGoneError:
+            return
         await self._create_now()
         await self._created.wait()  # a function may call before its table is there
         port = await self._running()
@@ -163,15 +171,6 @@ class MotoProcess:
             await _pass_back(reader, send, bodiless=scope["method"] == "HEAD")
         finally:
             writer.close()
-
-
-async def _read(receive: Callable[[], Awaitable[Message]]) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
 
 
 def _head(scope: MutableMapping[str, Any], length: int) -> bytes:

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import quick_json
+from twolane_local import quick_json, request_body
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
@@ -77,8 +77,11 @@ class Gateway:
         if scope["type"] != "http":
             await _refuse_other(scope, receive, send)
             return
-        body = await _read(receive, self._max_body)
-        if body is None:
+        try:
+            body = await request_body.read(receive, self._max_body)
+        except request_body.ClientGoneError:
+            return
+        except request_body.TooLargeError:
             why = f"the body is above {self._max_body} bytes"
             response = json_response(413, {"message": "Request Entity Too Large"}, why)
             await _reply(send, response, head=scope["method"] == "HEAD")
@@ -264,22 +267,6 @@ def request_of(scope: Scope, body: bytes, clock: Clock) -> HttpRequest:
         domain=domain,
         cased_names=tuple(cased),
     )
-
-
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """The whole body, or ``None`` where it is above the limit."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"".join(parts)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            return None
-        if not message.get("more_body"):
-            return b"".join(parts)
 
 
 async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:

@@ -1,0 +1,38 @@
+"""The body of a request, whole or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class TooLargeError(Exception):
+    """It is above the limit."""
+
+
+class ClientGoneError(Exception):
+    """The client went, or sent what is no HTTP, before the body was whole.
+
+    What came must not be taken for the body: half a message is another message.
+    """
+
+
+async def read(receive: Receive, limit: int) -> bytes:
+    """All of it; raises ``TooLargeError`` above ``limit`` bytes, or ``ClientGoneError``."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise TooLargeError
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
