@@ -63,7 +63,6 @@ def test_no(tmp_path: Path) -> None:
     [
         (["nonsense"], "invalid choice"),
         (["queues"], "start one with `twolane up`"),
-        (["template"], "template.yaml cannot be read"),
         (["queues", "--stack", "shop"], "--region"),
     ],
 )
