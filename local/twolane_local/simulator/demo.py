@@ -123,22 +123,20 @@ class Kept:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._free: list[Any] = []
+        self._broken: list[Any] = []
 
     def take(self) -> Any:
         """One that nobody uses, or a new one."""
         return self._free.pop() if self._free else self._make()
 
     def give_back(self, handler: Any, intact: bool) -> None:
-        """It may serve again; what was cut off in the middle is ended."""
-        if intact:
-            self._free.append(handler)
-        else:
-            handler.close()
+        """It may serve again, unless it was cut off in the middle."""
+        (self._free if intact else self._broken).append(handler)
 
     def close(self) -> None:
-        """End those that nobody uses."""
-        while self._free:
-            self._free.pop().close()
+        """End all of them; no event loop may run in this thread."""
+        for handler in (*self._free, *self._broken):
+            handler.close()
 
 
 @contextmanager

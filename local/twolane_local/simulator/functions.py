@@ -142,7 +142,8 @@ class Functions:
         def thawed(done: asyncio.Future[Any]) -> None:
             _seen(done)
             self._zombies.discard(done)
-            self._drop(environment)
+            self._busy.pop(environment.process, None)
+            environment.end(intact=not environment.process.dead)
 
         future.add_done_callback(thawed)
 

@@ -70,9 +70,7 @@ def without(*kinds: str) -> list[Fact]:
     return [fact for fact in SOUND if fact.kind not in kinds]
 
 
-SLOT = Fact(
-    60.0, "slot.due", task="s1", data={"entry": "digest", "slot": 42.0, "name": "a.digest"}
-)
+SLOT = Fact(60.0, "slot.due", task="s1", data={"entry": "digest", "slot": 42.0, "name": "a.digest"})
 
 PLANTED: dict[str, tuple[str, list[Fact]]] = {
     "acknowledged before it was sent": ("L", [Fact(1.0, "enqueue.acknowledged", task="lost")]),

@@ -45,9 +45,7 @@ def test_work_that_is_acknowledged_before_it_is_done(
     """L: a handler that answers success for what it could not settle."""
     one = schedule("store.down", count=0, for_s=20.0)
     assert found(application, one) == set()
-    monkeypatch.setattr(
-        "twolane.worker.handler.response", lambda _: {"batchItemFailures": []}
-    )
+    monkeypatch.setattr("twolane.worker.handler.response", lambda _: {"batchItemFailures": []})
     assert "L" in found(application, one)
 
 
@@ -57,9 +55,7 @@ def test_leases_that_exclude_nobody(
     """E: whoever comes second runs it as well."""
     one = schedule("queue.duplicate-delivery")
     assert found(application, one) == set()
-    monkeypatch.setattr(
-        "twolane.worker.lease.Leases.obstacle", lambda *_, **__: None
-    )
+    monkeypatch.setattr("twolane.worker.lease.Leases.obstacle", lambda *_, **__: None)
     assert "E" in found(application, one)
 
 
@@ -87,9 +83,7 @@ def test_a_queue_that_loses_count(
     """B: a message that goes round for ever, and one that is changed as it is moved."""
     one = schedule("message.poison-body")
     assert found(application, one) == set()
-    monkeypatch.setattr(
-        "twolane_local.queues.core.QueueService._redrive", lambda *_: False
-    )
+    monkeypatch.setattr("twolane_local.queues.core.QueueService._redrive", lambda *_: False)
     assert {"B", "V"} <= found(application, one)
 
 
@@ -100,18 +94,12 @@ def test_beat_that_forgets_what_it_has_sent(
     one = schedule("tick.doubled", count=0)
     assert found(application, one) == set()
     names = iter(range(1000))
-    monkeypatch.setattr(
-        "twolane.beat.handler.task_id", lambda *_: f"tick-{next(names)}"
-    )
+    monkeypatch.setattr("twolane.beat.handler.task_id", lambda *_: f"tick-{next(names)}")
     assert "S" in found(application, one)
 
 
-def test_what_is_found_is_shrunk(
-    application: Application, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "twolane.worker.lease.Leases.obstacle", lambda *_, **__: None
-    )
+def test_what_is_found_is_shrunk(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twolane.worker.lease.Leases.obstacle", lambda *_, **__: None)
     one = schedule("queue.duplicate-delivery", target="tasks", count=3)
     more = Schedule(
         one.seed,
