@@ -1,7 +1,8 @@
 """``leash.py PARENT_PID PROGRAM ARGUMENT…``: run a program that dies with the emulator.
 
 A script of its own, run by an isolated interpreter: ``preexec_fn`` would fork a process that has
-threads. The kernel keeps the wish across ``exec`` (prctl(2), PR_SET_PDEATHSIG).
+threads. Both leashes hold across ``exec``: the kernel's (prctl(2), PR_SET_PDEATHSIG) on Linux, a
+watchdog process elsewhere.
 """
 
 from __future__ import annotations
@@ -10,17 +11,54 @@ import ctypes
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
+
+_LOOK_EVERY_S = 0.2
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however it ends (Linux).
+def die_with_parent(parent: int, *, platform: str = sys.platform) -> None:
+    """End this process when its parent ends, however that ends; a stopped process ends as well.
 
     The parent may have ended before the call: hence the check.
     """
-    if sys.platform == "linux":
+    if platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+    else:
+        _start_watchdog(parent)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _start_watchdog(parent: int) -> None:
+    """Fork a process that outlives both; it is this process's child, so it sees it end."""
+    watched = os.getpid()
+    if os.fork():
+        return
+    try:
+        os.setsid()  # no signal to the group reaches it
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(nowhere, descriptor)
+        os.closerange(3, 1024)  # a pipe that it held open would never end
+        while os.getppid() == watched:
+            if not _alive(parent):
+                with suppress(ProcessLookupError):
+                    os.kill(watched, signal.SIGKILL)
+                break
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        os._exit(0)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's by now: not the emulator any more
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -23,7 +23,15 @@ def run(handler: str, *, stock: bool = False) -> None:
     """
     if not stock:
         sys.modules["runtime_client"] = transport
-    from awslambdaric import bootstrap
+    try:
+        from awslambdaric import bootstrap
+    except ModuleNotFoundError as missing:
+        if stock or missing.name != "awslambdaric":
+            raise
+        from twolane_local.environments import plain_client
+
+        plain_client.run(handler)
+        return
     from awslambdaric.lambda_config import LambdaConfigProvider
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 

@@ -16,6 +16,7 @@ import socket
 from typing import Any
 
 _BASE = "/2018-06-01/runtime/invocation/"
+_INIT_ERROR = "/2018-06-01/runtime/init/error"
 _HOST = "twolane"
 _NEXT = f"GET {_BASE}next HTTP/1.1\r\nHost: {_HOST}\r\n\r\n".encode()
 #: A response above this is accepted first: it may be refused (413), which ends the runtime.
@@ -41,6 +42,14 @@ class Transport:
             self._socket.sendall(_NEXT)
         event, headers = self._expect(200)
         return event, {**headers, _DEADLINE: int(headers[_DEADLINE])}
+
+    def fail_init(self, body: bytes) -> None:
+        """Tell that the handler does not load; nothing follows."""
+        head = (
+            f"POST {_INIT_ERROR} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._socket.sendall(head.encode() + body)
+        self._expect(202)
 
     def post(self, path: str, body: bytes, content_type: str, headers: str = "") -> None:
         """Send the outcome of an invocation; a call of ``next`` must follow."""
@@ -134,6 +143,11 @@ def post_error(
     _adopted().post(
         f"{invoke_id}/error", error.encode("utf-8", "replace"), "application/json", headers
     )
+
+
+def post_init_error(body: bytes) -> None:
+    """The handler does not load. AWS's client sends this by itself; the plain one needs it."""
+    _adopted().fail_init(body)
 
 
 def cause(fault: str) -> str:
