@@ -57,6 +57,7 @@ class Pool(BasePool):
 
     #: Asked for once a batch, not for each task: it is a system call.
     _pid = os.getpid()
+    _last_alarms: Alarms = []  # noqa: RUF012 - replaced with each batch, never changed
 
     #: How the last run ended; ``None`` if nothing has run since it was taken.
     ran: Ran | None = None
@@ -64,6 +65,11 @@ class Pool(BasePool):
     def begin_batch(self, deadline: Deadline | None) -> None:
         """What holds for every task of a batch."""
         self.deadline = deadline
+        self._last_alarms = (
+            [(deadline.soft, SoftTimeLimitExceeded), (deadline.lost, DeadlineReached)]
+            if deadline is not None
+            else []
+        )
         self._pid = os.getpid()
 
     def apply_async(  # type: ignore[override]
@@ -125,12 +131,7 @@ class Pool(BasePool):
         return ran
 
     def _alarms(self, started: float, soft: float | None, hard: float | None) -> Alarms:
-        deadline = self.deadline
-        alarms: Alarms = (
-            [(deadline.soft, SoftTimeLimitExceeded), (deadline.lost, DeadlineReached)]
-            if deadline is not None
-            else []
-        )
+        alarms = self._last_alarms.copy()
         if soft:
             alarms.append((started + soft, SoftTimeLimitExceeded))
         if hard:

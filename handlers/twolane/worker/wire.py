@@ -119,7 +119,7 @@ def to_message(envelope: Envelope, record: Record, channel: Channel, accept: set
 
 
 def _payload(text: str) -> dict[str, Any]:
-    plain: str | bytes = text.strip()
+    plain: str | bytes = text if text.startswith("{") else text.strip()
     if not plain.startswith("{"):  # type: ignore[arg-type]
         plain = _from_base64(text)
     try:
