@@ -52,6 +52,7 @@ def _start_watchdog(parent: int) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Whether there is such a process; one that ended counts until its own parent has seen it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
