@@ -165,14 +165,21 @@ class Run:
         task = str(uuid.uuid4())
         _, body = task_message("live.work", ["frozen"], {}, task_id=task)
         arn = f"arn:aws:sqs:us-east-1:123456789012:{QUEUE}"
-        record = {"messageId": "m", "receiptHandle": "r", "body": body, "eventSource": "aws:sqs",
-                  "eventSourceARN": arn, "attributes": {"ApproximateReceiveCount": "1"}}  # fmt: skip
+        record = {
+            "messageId": "m",
+            "receiptHandle": "r",
+            "body": body,
+            "eventSource": "aws:sqs",
+            "eventSourceARN": arn,
+            "attributes": {"ApproximateReceiveCount": "1"},
+        }
         code = (
             "import json, sys, time; from live_application import handler\n"
             "ends = time.monotonic() + 3\n"
             "class Context:\n"
             "    aws_request_id = 'stalled'\n"
-            "    def get_remaining_time_in_millis(self): return int((ends - time.monotonic())*1e3)\n"
+            "    def get_remaining_time_in_millis(self):\n"
+            "        return int((ends - time.monotonic()) * 1000)\n"
             "handler(json.loads(sys.argv[1]), Context())\n"
         )
         environ = {

@@ -32,9 +32,8 @@ def table() -> str:
         if row.fault.name in live and row.fault.name == "store.down" and row.case == "leases":
             test += f", `test_live.py::test_live[{row.fault.name}]`"
         what = CATALOGUE[row.fault.name].text
-        lines.append(
-            f"| `{row.fault.name}`{case} | {what} | {' '.join(row.invariants)} | {row.sees} | {test} |"
-        )
+        name = f"`{row.fault.name}`{case}"
+        lines.append(f"| {name} | {what} | {' '.join(row.invariants)} | {row.sees} | {test} |")
     return "\n".join(lines) + "\n"
 
 

@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 def simulate(*arguments: str, code: int = 0) -> dict[str, Any]:
     """In a process of its own, as the command does it: what a run changes stays there."""
+    command = [sys.executable, "-W", "ignore", "-m", "twolane_local.cli", "simulate", "--json"]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "twolane_local.cli", "simulate", "--json", *arguments],
+        [*command, *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from twolane_local.errors import LocalError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -17,14 +19,15 @@ _CHUNK = 65_536
 class Proxy:
     """Leads a loopback port to a server's::
 
-        async with Proxy("127.0.0.1", 6379) as proxy:
-            proxy.down = True              # nobody gets through
-            proxy.cut_answers(b"EVALSHA")  # the next request with this in it loses its answer
+    async with Proxy("127.0.0.1", 6379) as proxy:
+        proxy.down = True              # nobody gets through
+        proxy.cut_answers(b"EVALSHA")  # the next request with this in it loses its answer
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._down = False
         self._cut: tuple[bytes, int, Callable[[], object]] | None = None
@@ -34,20 +37,27 @@ class Proxy:
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        assert self._server is not None, "it is not open"
+        if self._server is None:
+            raise LocalError("the proxy is not open; use it in `async with`")
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def down(self) -> bool:
-        """While true, connections are closed at once, those that were open included."""
+        """While true, connections are closed at once, those that were open included.
+
+        May be set from any thread.
+        """
         return self._down
 
     @down.setter
     def down(self, down: bool) -> None:
         self._down = down
-        if down:
-            for writer in tuple(self._open):
-                writer.transport.abort()
+        if down and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._close_all)
+
+    def _close_all(self) -> None:
+        for writer in tuple(self._open):
+            writer.transport.abort()
 
     def cut_answers(
         self, to: bytes, times: int = 1, told: Callable[[], object] = lambda: None
@@ -56,6 +66,7 @@ class Proxy:
         self._cut = (to, times, told)
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return self
 
@@ -65,7 +76,8 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.down = True
+        self._down = True
+        self._close_all()
         if self._server is not None:
             self._server.close()
 

@@ -11,8 +11,6 @@ from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.invariants import Bounds, Violation, violations
 
 if TYPE_CHECKING:
-    import redis
-
     from twolane_local.emulator import Emulator
 
 RESULT = "celery-task-meta-"
@@ -21,14 +19,12 @@ RESULT = "celery-task-meta-"
 class LiveWatch:
     """Watches one emulator from its start.
 
-    Results are heard on the channels on which Celery publishes each change of a task's state;
+    ``client`` is redis-py's, to the emulator's Redis. Results are heard on the channels on which Celery publishes each change of a task's state;
     effects are what the application has pushed to ``effects_key`` as JSON: ``{"task", "lease",
     "holder", "at"}``.
     """
 
-    def __init__(
-        self, emulator: Emulator, client: redis.Redis, *, effects_key: str = "effects"
-    ) -> None:
+    def __init__(self, emulator: Emulator, client: Any, *, effects_key: str = "effects") -> None:
         self._emulator, self._client, self._effects = emulator, client, effects_key
         self.history = History()
         self._lock = threading.Lock()
@@ -78,7 +74,7 @@ class LiveWatch:
         self._thread.join(5)
         self._channel.close()
         now = self._emulator.clock.time()
-        for text in self._client.lrange(self._effects, 0, -1):  # type: ignore[union-attr]
+        for text in self._client.lrange(self._effects, 0, -1):
             value = json.loads(text)
             lease = {"lease": value.get("lease"), "holder": value.get("holder")}
             self.history.add(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.invariants import CHECKS, Bounds, violations
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 KEY = "twolane:lease:t1"
 

@@ -110,7 +110,7 @@ def test_no_sequence_of_requests_and_faults_breaks_an_invariant(application: App
 
 def test_it_finds_a_planted_bug(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twolane.worker.lease.Leases.obstacle", lambda *_, **__: None)
-    with pytest.raises(AssertionError, match="granted|was followed by"):
+    with pytest.raises(AssertionError, match=r"granted|was followed by"):
         machine(application, 60, shrinks=False)
 
 

@@ -1,0 +1,39 @@
+"""Bodies that are not what the worker expects."""
+
+from __future__ import annotations
+
+import json
+
+from twolane_local.faults import bodies
+from twolane_local.inspect.envelope import task_message
+
+IDENTITY, BODY = task_message("app.tasks.work", [1], {"a": 2})
+
+
+def test_another_task() -> None:
+    assert bodies.task_name_of(bodies.unknown_task(BODY)) == "gone.in.this.deploy"
+    assert bodies.task_id_of(bodies.unknown_task(BODY)) == IDENTITY
+
+
+def test_another_signature() -> None:
+    changed = json.loads(bodies.changed_signature(BODY))
+    import base64
+
+    text = changed["body"]
+    if changed["properties"].get("body_encoding") == "base64":
+        text = base64.b64decode(text)
+    args, kwargs, _ = json.loads(text)
+    assert args == [1]
+    assert kwargs == {"a": 2, "an_argument_of_the_next_deploy": 1}
+
+
+def test_what_is_no_task() -> None:
+    for spoil in (bodies.poison, bodies.truncated):
+        assert bodies.task_id_of(spoil(BODY)) is None
+        assert bodies.task_name_of(spoil(BODY)) is None
+
+
+def test_as_big_as_sqs_takes() -> None:
+    big = bodies.at_the_limit(BODY)
+    assert len(big.encode()) == 1_048_576
+    assert json.loads(big) == json.loads(BODY)
