@@ -20,6 +20,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 
@@ -130,6 +131,29 @@ def test_one_artifact_serves_all_functions(finished: Path) -> None:
     assert {path.split("/")[0] for path in trees[0]} >= {"app", "twolane", "celery", "fastapi"}
     left_out = ("twolane_local", "tests", "docs", "boto3", "botocore", "prompt_toolkit")
     assert not [path for path in trees[0] if path.split("/")[0] in left_out]
+
+
+def test_one_artifact_is_uploaded_and_each_nested_stack(
+    sam: str, finished: Path, aws_server: str, tmp_path: Path
+) -> None:
+    place = {"region_name": "us-east-1", "endpoint_url": aws_server}
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    make: Any = boto3.client
+    s3 = make("s3", **place, **keys)
+    s3.create_bucket(Bucket="artifacts")
+    run(
+        [
+            sam, "package", "--template-file", str(finished / "template.yaml"),
+            "--s3-bucket", "artifacts", "--output-template-file", str(tmp_path / "packaged.yaml"),
+        ],
+        AWS_ENDPOINT_URL=aws_server, AWS_DEFAULT_REGION="us-east-1",
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test",
+    )  # fmt: skip
+    names = [each["Key"] for each in s3.list_objects_v2(Bucket="artifacts")["Contents"]]
+    assert len([name for name in names if name.endswith(".template")]) == 4
+    (code,) = [name for name in names if not name.endswith(".template")]
+    packaged = (tmp_path / "packaged.yaml").read_text()
+    assert packaged.count(f"CodeUri: s3://artifacts/{code}") == len(FUNCTIONS)
 
 
 def test_an_artifact_for_another_python_is_refused(built: Path, tmp_path: Path) -> None:

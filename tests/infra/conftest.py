@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
@@ -98,14 +99,18 @@ def _listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+@cache
+def _loaded(parameters: frozenset[tuple[str, str]]) -> template.Template:
+    return template.load(ROOT / "template.yaml", dict(parameters), stack_name="local")
+
+
 def expanded(**parameters: str) -> Expanded:
-    loaded = template.load(ROOT / "template.yaml", parameters, stack_name="local")
-    return Expanded(loaded)
+    return Expanded(_loaded(frozenset(parameters.items())))
 
 
 def built(**parameters: str) -> tuple[Any, list[str]]:
     """What the emulator makes of the template, and what it cannot."""
-    loaded = template.load(ROOT / "template.yaml", parameters, stack_name="local")
+    loaded = _loaded(frozenset(parameters.items()))
     facts = stack.Facts(
         "http://127.0.0.1:4566",
         lambda _: "http://127.0.0.1:3000",

@@ -115,6 +115,7 @@ def test_the_prefix_is_celerys_own(cluster: str, prefix: str) -> None:
     assert backend.get_key_for_task("1") == f"{key_prefix(made)}celery-task-meta-1".encode()
 
 
+@pytest.mark.slow
 def test_both_lanes_work_on_a_cluster(cluster: str, own_environ: None, tmp_path: Path) -> None:
     async def main() -> None:
         parameters = {"RedisUrl": cluster, "RedisKeyPrefix": PREFIX}

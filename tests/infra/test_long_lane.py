@@ -75,6 +75,7 @@ async def worker(emulator: Emulator, log: Path) -> AsyncIterator[asyncio.subproc
         await asyncio.wait_for(process.wait(), 20)
 
 
+@pytest.mark.slow
 def test_a_stock_worker_does_the_long_tasks(
     calls: set[Call], own_environ: None, tmp_path: Path
 ) -> None:
