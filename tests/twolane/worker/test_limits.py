@@ -13,6 +13,7 @@ from twolane.worker.limits import (
     DeadlineReached,
     HardLimitReached,
     TaskTerminated,
+    alarms_at_hand,
     limits,
 )
 
@@ -133,3 +134,33 @@ def test_another_thread_is_left_alone_after_the_block() -> None:
         threading.Event().wait(0.06)
 
     assert in_thread(run) is None
+
+
+def test_blocks_of_a_batch_share_the_timer_and_keep_their_own_limits() -> None:
+    with alarms_at_hand():
+        with limits([after(0.05, DeadlineReached)]):
+            pass
+        armed, _ = signal.getitimer(signal.ITIMER_REAL)
+        assert armed > 0
+        began = time.monotonic()
+        with pytest.raises(HardLimitReached), limits([after(0.2, HardLimitReached)]):
+            wait_for_ever()
+        assert time.monotonic() - began >= 0.2  # the first block's alarm came in between
+        with pytest.raises(TimeoutError), limits([after(0.02, TimeoutError), after(9, OSError)]):
+            wait_for_ever()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_earlier_limit_moves_the_shared_timer_forward() -> None:
+    with alarms_at_hand():
+        with limits([after(20, DeadlineReached)]):
+            pass
+        with pytest.raises(HardLimitReached), limits([after(0.02, HardLimitReached)]):
+            wait_for_ever()
+
+
+def test_a_limit_that_is_over_before_it_begins_leaves_nothing_behind() -> None:
+    with alarms_at_hand():
+        with suppress(HardLimitReached), limits([after(-1, HardLimitReached)]):
+            wait_for_ever()
+        threading.Event().wait(0.02)  # nothing is raised out here
