@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import real_aws
 from twolane_local.embedded_aws import patches
+from twolane_local.embedded_aws.objects import ObjectFiles
 from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.leash import die_with_parent
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
-def serve(directory: Path | None) -> tuple[int, TableLog | None]:
+def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | None]:
     """Serve moto's APIs on a free loopback port, from threads."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -39,9 +40,10 @@ def serve(directory: Path | None) -> tuple[int, TableLog | None]:
 
     app: Any = DomainDispatcherApplication(create_backend_app)
     log = TableLog(app, directory) if directory else None
-    server = make_server("127.0.0.1", 0, log or app, threaded=True, request_handler=Quiet)
+    objects = ObjectFiles(log, directory) if log and directory else None
+    server = make_server("127.0.0.1", 0, objects or app, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.port, log
+    return server.port, log, objects
 
 
 def items() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -53,14 +55,21 @@ def items() -> Iterator[tuple[str, dict[str, Any]]]:
             yield table.name, item.to_json()["Attributes"]
 
 
-def create(name: str, template: dict[str, Any]) -> dict[str, Any]:
-    """Create the stack, or bring it to the new template; returns its outputs."""
+def create(
+    name: str, template: dict[str, Any], restore: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Create the stack, or bring it to the new template; returns its outputs.
+
+    ``restore`` is called once all buckets are there and before anyone hears of their objects.
+    """
     identities = template.pop("Identities", [])
     notifications = template.pop("Notifications", {})
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
     outputs = create_resources(name, template) if template["Resources"] else {}
     expire_items(template["Resources"].values())
+    if restore is not None:
+        restore()
     if identities:
         verify_senders(identities)
     for bucket, configuration in notifications.items():
@@ -142,7 +151,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
     patches.apply(patches.Emulator(sys.argv[2]))
-    port, log = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    port, log, objects = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:
         command = json.loads(line)
@@ -151,7 +160,9 @@ def main() -> None:
                 deliver(command["deliver"], command["body"])
                 answer: dict[str, Any] = {}
             else:
-                answer = {"outputs": create(command["name"], command["template"])}
+                restore = objects.restore if objects else None
+                answer = {"outputs": create(command["name"], command["template"], restore)}
+                objects = None  # the buckets hold it from now on
                 if log is not None:
                     log.replay(items)
                     log = None  # the tables hold it from now on

@@ -28,7 +28,8 @@ TEMPLATE: dict[str, Any] = {
                 "StreamSpecification": {"StreamViewType": "NEW_IMAGE"},
                 "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
             },
-        }
+        },
+        "Bucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "kept"}},
     },
     "Identities": ["sender@example.com"],
 }
@@ -60,6 +61,48 @@ def client(service: str, endpoint: str) -> Any:
         aws_access_key_id="local",
         aws_secret_access_key="local",
     )
+
+
+@pytest.mark.slow
+def test_objects_are_kept_over_a_kill(tmp_path: Path) -> None:
+    def write(endpoint: str) -> None:
+        objects = client("s3", endpoint)
+        objects.put_object(
+            Bucket="kept", Key="a/é ü", Body=b"1\n2", ContentType="text/csv", Metadata={"who": "me"}
+        )
+        for key in ("b", "c", "d", "e"):
+            objects.put_object(Bucket="kept", Key=key, Body=key.encode())
+        objects.put_object(Bucket="kept", Key="b", Body=b"newer")
+        objects.delete_object(Bucket="kept", Key="c")
+        objects.delete_objects(Bucket="kept", Delete={"Objects": [{"Key": "d"}]})
+        objects.copy_object(Bucket="kept", Key="f", CopySource="kept/a/é ü")
+        part = {"Bucket": "kept", "Key": "whole"}
+        upload = objects.create_multipart_upload(**part)["UploadId"]
+        tag = objects.upload_part(**part, UploadId=upload, PartNumber=1, Body=b"x" * 100)["ETag"]
+        objects.complete_multipart_upload(
+            **part, UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": tag}]}
+        )
+
+    def read(endpoint: str) -> None:
+        objects = client("s3", endpoint)
+        listed = [item["Key"] for item in objects.list_objects_v2(Bucket="kept")["Contents"]]
+        assert listed == ["a/é ü", "b", "e", "f", "whole"]
+        for key in ("a/é ü", "f"):
+            found = objects.get_object(Bucket="kept", Key=key)
+            assert found["Body"].read() == b"1\n2"
+            assert (found["ContentType"], found["Metadata"]) == ("text/csv", {"who": "me"})
+        assert objects.get_object(Bucket="kept", Key="b")["Body"].read() == b"newer"
+        assert objects.get_object(Bucket="kept", Key="whole")["Body"].read() == b"x" * 100
+        objects.delete_object(Bucket="kept", Key="e")
+
+    with_moto(write, tmp_path)
+    with_moto(read, tmp_path)
+
+    def last(endpoint: str) -> None:
+        listed = client("s3", endpoint).list_objects_v2(Bucket="kept")["Contents"]
+        assert [item["Key"] for item in listed] == ["a/é ü", "b", "f", "whole"]
+
+    with_moto(last, tmp_path)
 
 
 @pytest.mark.slow
