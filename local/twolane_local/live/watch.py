@@ -19,7 +19,8 @@ RESULT = "celery-task-meta-"
 class LiveWatch:
     """Watches one emulator from its start.
 
-    ``client`` is redis-py's, to the emulator's Redis. Results are heard on the channels on which Celery publishes each change of a task's state;
+    ``client`` is redis-py's, to the emulator's Redis. Results are heard on the channels on which
+    Celery publishes each change of a task's state;
     effects are what the application has pushed to ``effects_key`` as JSON: ``{"task", "lease",
     "holder", "at"}``.
     """

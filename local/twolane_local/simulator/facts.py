@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: ``lease.changed``         task; key, state (None: gone), holder, publish, since, until
 #: ``result.changed``        task; status (None: gone)
 #: ``write.lost``            key: the result store has lost it
+#: ``answer.lost``           task: SQS has taken its message, and could not say so
 #: ``slot.due``              beat owes a slot         task (its id); entry, slot, name of the task
 #: ``faults.ended``          from here on nothing goes wrong any more
 #: ``dead.letter``           at the end: a message on the dead-letter queue     message, task; body
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 OWN = frozenset(
     {
         "enqueue.acknowledged", "body.taken", "effect.committed", "lease.changed",
-        "result.changed", "write.lost", "slot.due", "faults.ended", "dead.letter", "left.over",
-        "run.ended",
+        "result.changed", "write.lost", "answer.lost", "slot.due", "faults.ended", "dead.letter",
+        "left.over", "run.ended",
     }
 )  # fmt: skip
 

@@ -13,12 +13,15 @@ S      Each schedule slot is enqueued under one task id, and each due slot is en
 ====== ============================================================================================
 
 What the result store itself has lost (``write.lost``) excuses E, M and L for the task that it was
-about, and nothing else does.
+about. A publisher that lost each of its four answers (``answer.lost``) must take the publish for
+failed, and so the task that published a retry, while the retry is on its queue: that excuses M.
+A revoke may come too late for a task that starts within the same second: a worker looks up what is
+revoked once a second, and REVOKED may then be followed by STARTED. Nothing else excuses anything.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 #: Celery's states after which nothing more is to come.
 TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+#: How often a publisher tries, as ``twolane.publish.client`` has it.
+ATTEMPTS = 4
+#: How long a worker trusts its look-up, as ``twolane.worker.lookup`` has it.
+REVOKE_S = 1.0
 #: Journal events that end a task without a result.
 _ENDINGS = frozenset({"task.revoked", "task.expired"})
 #: As ``twolane.worker.lease`` has it: another message with the same id may run after this.
@@ -120,15 +127,17 @@ def _grants(key: str, changes: list[Fact]) -> Iterator[Violation]:
 
 def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     """What has ended stays as it ended."""
-    excused = _excused(history)
-    last: dict[str, str] = {}
+    lost = Counter(fact.task for fact in history.of("answer.lost"))
+    excused = _excused(history) | {task for task, times in lost.items() if times >= ATTEMPTS}
+    last: dict[str, tuple[str, float]] = {}
     for fact in history.of("result.changed"):
         task, status = str(fact.task), fact.data.get("status")
-        before = last.get(task)
-        if before in TERMINAL and status != before and task not in excused:
+        before, since = last.get(task, ("PENDING", 0.0))
+        too_late = (before, status) == ("REVOKED", "STARTED") and fact.at - since <= REVOKE_S
+        if before in TERMINAL and status != before and task not in excused and not too_late:
             yield Violation("M", task, f"{before} was followed by {status}")
         if status is not None:
-            last[task] = str(status)
+            last[task] = str(status), fact.at
 
 
 def check_b(history: History, bounds: Bounds) -> Iterator[Violation]:

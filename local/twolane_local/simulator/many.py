@@ -26,6 +26,8 @@ class Tally:
 
     runs: int = 0
     seconds: float = 0.0
+    #: Of all processes together.
+    cpu_seconds: float = 0.0
     #: Seed → what did not hold.
     violations: dict[int, list[str]] = field(default_factory=dict)
     #: How often each fault happened, and how many effects there were.
@@ -38,6 +40,7 @@ class Tally:
         return {
             "runs": self.runs,
             "seconds": round(self.seconds, 2),
+            "cpuSeconds": round(self.cpu_seconds, 2),
             "violations": {str(seed): told for seed, told in sorted(self.violations.items())},
             "faults": dict(sorted(self.faults.items())),
             "effects": self.effects,
@@ -47,6 +50,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Count another one's runs as well; the time is one's own."""
         self.runs += other.runs
+        self.cpu_seconds += other.cpu_seconds
         self.violations |= other.violations
         self.faults.update(other.faults)
         self.effects += other.effects
@@ -103,6 +107,7 @@ def _run_chunk(seeds: range) -> Tally:
 
 def _tally(application: Any, seeds: Iterable[int]) -> Tally:
     tally = Tally()
+    began = time.process_time()
     for seed in seeds:
         outcome = play(application, draw(seed))
         tally.runs += 1
@@ -111,4 +116,5 @@ def _tally(application: Any, seeds: Iterable[int]) -> Tally:
         tally.tasks += len({fact.task for fact in outcome.history.of("body.taken")})
         if outcome.violations:
             tally.violations[seed] = [str(each) for each in outcome.violations]
+    tally.cpu_seconds = time.process_time() - began
     return tally

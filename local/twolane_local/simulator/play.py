@@ -51,9 +51,14 @@ def play(application: Application, schedule: Schedule) -> Outcome:
 
 
 def digest(history: History) -> str:
-    """A short text that two equal histories have in common."""
+    """A short text that two equal histories have in common, whatever their ids."""
+    names: dict[str | None, int] = {}
+
+    def number(name: str | None) -> int:
+        return names.setdefault(name, len(names))
+
     shape = [
-        (round(fact.at, 6), fact.kind, fact.task, fact.message, fact.queue)
+        (round(fact.at, 6), fact.kind, number(fact.task), number(fact.message), fact.queue)
         for fact in history
         if fact.kind != "log"
     ]

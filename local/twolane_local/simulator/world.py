@@ -14,7 +14,7 @@ from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.faults.bodies import task_id_of, task_name_of
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
-from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError
 from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.journal import Journal
 from twolane_local.mapping.mapping import Mapping
@@ -46,8 +46,12 @@ class Queues(FaultyQueues):
     world: World
 
     def send(self, name: str, new: NewMessage) -> Message:
-        self.world.sending = (task_id_of(new.body), task_name_of(new.body))
-        return super().send(name, new)
+        task, _ = self.world.sending = (task_id_of(new.body), task_name_of(new.body))
+        try:
+            return super().send(name, new)
+        except RequestTimeoutError:
+            self.world.note("answer.lost", task=task)
+            raise
 
     def _put(self, queue: Any, message: Message, **times: Any) -> Any:
         entry = super()._put(queue, message, **times)
@@ -65,7 +69,11 @@ class World:
     def __init__(self, application: Application, seed: int) -> None:
         self.application, self.seed = application, seed
         self.history = History()
-        self._random = random.Random(seed)  # noqa: S311 - a repeatable run
+        # Each use has a stream of its own: one id more must not change a latency.
+        self._ids, self._latencies, self._spread = (
+            random.Random(f"{seed} {use}")  # noqa: S311 - a repeatable run, no secret
+            for use in ("ids", "latencies", "spread")
+        )
         self.virtual = VirtualWorld(application.start)
         self.loop, self.clock = self.virtual.loop, self.virtual.clock
         journal = self.journal = Journal(self.clock)
@@ -111,7 +119,7 @@ class World:
         schedules = self._schedules = ScheduleSource(
             self.application.schedules,
             FaultyTicks(asynchronous, self.faults, self.loop.call_later),
-            self.queues, self.clock, self.journal, rng=self._random,
+            self.queues, self.clock, self.journal, rng=self._spread,
         )  # fmt: skip
         running = [asyncio.ensure_future(each.run()) for each in (mapping, schedules)]
         try:
@@ -200,7 +208,7 @@ class World:
         """A task does what cannot be undone; called in its process, inside its run."""
         if (process := current.get()) is not None:
             # Whoever does it takes a while, in which anything else may happen.
-            process.sleep(self._random.choice((0.0, 0.05, 0.3, 2.0)))
+            process.sleep(self._latencies.choice((0.0, 0.05, 0.3, 2.0)))
         inside(self, "effect.before", task)
         process = current.get()
         environment = self.functions.of(process) if process is not None else None
@@ -213,7 +221,7 @@ class World:
 
     def random_bytes(self, count: int) -> bytes:
         """Stands for ``os.urandom``: ids are the same in each run of a seed."""
-        return self._random.randbytes(count)
+        return self._ids.randbytes(count)
 
     def new_id(self) -> str:
         """A request id."""

@@ -90,6 +90,7 @@ PLANTED: dict[str, tuple[str, list[Fact]]] = {
         "M",
         [*without("result.changed"), result(2.0, "REVOKED"), result(3.0, "FAILURE")],
     ),
+    "a revoked task runs": ("M", [SOUND[0], result(-5.0, "REVOKED"), *SOUND[1:]]),
     "received without end": ("B", [*SOUND, *(received(2.0 + n, 2 + n) for n in range(5))]),
     "the body is changed on its way": ("B", [*without("message.deleted"), dead("another body")]),
     "never drained": ("V", [*SOUND, Fact(99.0, "left.over", task="t1", message="m1")]),
@@ -128,6 +129,7 @@ def test_every_invariant_has_a_planted_bug() -> None:
         [*without("result.changed"), Fact(3.0, "task.expired", task="t1")],
         [*without("result.changed", "message.deleted"), dead()],
         [*SOUND, result(4.0, "SUCCESS")],
+        [SOUND[0], result(0.9, "REVOKED"), *SOUND[1:]],  # too late for the second of its start
     ],
 )
 def test_what_is_allowed_is_no_violation(allowed: list[Fact]) -> None:
@@ -140,3 +142,10 @@ def test_what_the_store_has_lost_excuses_its_task_and_no_other() -> None:
     assert violations(History([*facts, lost])) == []
     others = [replace(fact, task="t2") if fact.task == "t1" else fact for fact in facts]
     assert {each.invariant for each in violations(History([*others, lost]))} == {"M"}
+
+
+@pytest.mark.parametrize(("times", "broken"), [(3, {"M"}), (4, set())])
+def test_a_publisher_that_lost_all_its_answers_cannot_know(times: int, broken: set[str]) -> None:
+    lost = [Fact(2.0, "answer.lost", task="t1")] * times
+    facts = [*SOUND[:-2], result(4.0, "FAILURE"), *lost, *ENDED]
+    assert {each.invariant for each in violations(History(facts))} == broken
