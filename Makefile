@@ -37,10 +37,11 @@ test-slow: $(STAMP) ## Run the tests that take longer
 simulate: $(STAMP) ## Run 10,000 random schedules with faults (minutes)
 	@$(BIN)/twolane simulate --runs 10000
 
-check: $(STAMP) check-infra ## Lint and type-check, the template raw, expanded and built too
+check: $(STAMP) ## Lint and type-check, the template raw, expanded and built too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory check-infra
 
 $(SAM_VENV)/.installed: infra/tools/sam.txt
 	$(PYTHON) -m venv $(SAM_VENV)
@@ -59,12 +60,13 @@ check-infra: $(STAMP) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- template.yaml infra/*.yaml infra/pipeline/role.yaml
 	@mkdir -p build
 	$(BIN)/twolane template > build/expanded.json
-	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- build/expanded.json
+	$(BIN)/cfn-lint -a cfn_lint_serverless.rules < build/expanded.json
 	$(BIN)/twolane lint --fail-on note template.yaml infra/*.yaml infra/pipeline/role.yaml
 	$(CHECKOV_VENV)/bin/checkov --quiet --compact --skip-download \
-	  --framework cloudformation dockerfile github_actions \
-	  -f build/expanded.json infra/*.yaml infra/pipeline/role.yaml infra/pipeline/deploy.yml \
-	  infra/long-lane/Dockerfile
+	  --framework cloudformation dockerfile \
+	  -f build/expanded.json infra/*.yaml infra/pipeline/role.yaml infra/long-lane/Dockerfile
+	@mkdir -p build/workflow/.github/workflows && cp infra/pipeline/deploy.yml build/workflow/.github/workflows
+	$(CHECKOV_VENV)/bin/checkov --quiet --compact --skip-download --framework github_actions -d build/workflow
 	$(MAKE) build RUNTIME=$$($(BIN)/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])') \
 	  ARCHITECTURE=$$(uname -m | sed -e s/aarch64/arm64/ -e s/amd64/x86_64/) \
 	  BUILD_DIR=build/check PATH="$(abspath $(BIN)):$$PATH"
