@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: How long an environment may idle before it is frozen. Stopping a process and letting it run again
 #: takes longer than many a handler: one that is asked again at once is left running.
-FREEZE_AFTER_S = 0.005
+FREEZE_AFTER_S = 0.02
 
 
 class Freezer:

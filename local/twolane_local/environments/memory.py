@@ -23,10 +23,12 @@ class MemoryLimit:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._pid: int | None = None
+        self._since = 0.0  # the loop's time
 
     def watch(self, pid: int | None) -> None:
-        """Look at this process from now on; at none with ``None``."""
+        """Look at this process from now on, if its work takes that long; at none with ``None``."""
         self._pid = pid
+        self._since = self._loop.time()
         if pid is not None and self._timer is None:
             self._timer = self._loop.call_later(_EVERY_S, self._look)
 
@@ -34,7 +36,10 @@ class MemoryLimit:
         self._timer = None
         if self._pid is None:
             return
-        if report.memory_mb(self._pid) > self._limit_mb:
+        due = self._since + _EVERY_S
+        if self._loop.time() < due:
+            self._timer = self._loop.call_at(due, self._look)
+        elif report.memory_mb(self._pid) > self._limit_mb:
             self._exceeded()
         else:
             self._timer = self._loop.call_later(_EVERY_S, self._look)

@@ -63,7 +63,7 @@ class Report:
 class Memory:
     """The peak resident memory of a process, read seldom enough to cost nothing."""
 
-    _EVERY_S = 0.2
+    _EVERY_S = 1.0
 
     def __init__(self) -> None:
         self._peak = 0
