@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twolane_local.environments import Work
+    from twolane_local.streaming import Flow
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_RESPONSE = 6 * 1024 * 1024
@@ -60,14 +61,6 @@ class Reply:
 
 _PHRASES = {200: b"OK", 400: b"Bad Request", 403: b"Forbidden",
             404: b"Not Found", 413: b"Request Entity Too Large"}  # fmt: skip
-
-
-class Flow(Protocol):
-    """What slows a sender down: a transport."""
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 class Streamed(Protocol):

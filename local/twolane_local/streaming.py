@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from twolane_local.runtime_api import Flow
 
 #: The most of a streamed response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_STREAM = 200 * 1024 * 1024
 #: Above so many bytes that wait for a slow caller, the function has to wait.
 _HIGH, _LOW = 1 << 20, 1 << 18
+
+
+class Flow(Protocol):
+    """What slows a sender down: a transport."""
+
+    def pause_reading(self) -> None:
+        """Take nothing for now."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
 
 
 class ResponseStream:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from twolane_local.environments.process import Launcher, Process
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
-    from twolane_local.runtime_api import Flow, Reply
+    from twolane_local.runtime_api import Reply
+    from twolane_local.streaming import Flow
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
@@ -321,7 +322,6 @@ class IsolatedEnvironment:
     def on_exit(self, status: int) -> None:
         self._cancel_timer()
         self._freezer.close()
-        self._limit.close()
         self._output.flush()
         work = self._work
         failure = None

@@ -43,10 +43,3 @@ class MemoryLimit:
             self._exceeded()
         else:
             self._timer = self._loop.call_later(_EVERY_S, self._look)
-
-    def close(self) -> None:
-        """Look no more."""
-        self._pid = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -14,8 +14,7 @@ from twolane_local.streaming import MAX_STREAM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twolane_local.runtime_api import Flow
-    from twolane_local.streaming import ResponseStream
+    from twolane_local.streaming import Flow, ResponseStream
 
 
 class StreamedResponse:

@@ -200,17 +200,25 @@ class _ManagedPolicies:
         return {}
 
 
+#: Where a function's code may be said.
+_CODE = ("CodeUri", "InlineCode", "ImageUri", "PackageType")
+
+
 def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
+    shared = (content.get("Globals") or {}).get("Function")
+    shared = shared if isinstance(shared, dict) else {}
     for resource in content["Resources"].values():
         if not isinstance(resource, dict):
             continue
         name = _PATH_PROPERTIES.get(resource.get("Type", ""))
         properties = resource.get("Properties")
         if name and isinstance(properties, dict):
+            if resource["Type"] == "AWS::Serverless::Function" and not any(
+                each in {**shared, **properties} for each in _CODE
+            ):
+                properties["CodeUri"] = "."  # as the SAM CLI takes it
             _hide_path(properties, name)
-    for kind, properties in (content.get("Globals") or {}).items():
-        if kind == "Function" and isinstance(properties, dict):
-            _hide_path(properties, "CodeUri")
+    _hide_path(shared, "CodeUri")
     return content
 
 
