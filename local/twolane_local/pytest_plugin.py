@@ -6,11 +6,13 @@ environment that has twolane, so that nothing is imported here before a test wan
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
@@ -95,7 +97,8 @@ def twolane(request: pytest.FixtureRequest, twolane_project: Project) -> Iterato
         environments=marker.get("environments", 1),
     ) as stack:
         request.node.stash[_stack] = stack
-        yield stack
+        with _without_journaled_lines(request.config):
+            yield stack
         del request.node.stash[_stack]
 
 
@@ -109,6 +112,26 @@ def pytest_runtest_makereport(
         title = f"twolane journal (--twolane-seed={stack.seed})"
         report.sections.append((title, stack.journal.story() or "nothing happened"))
     return report
+
+
+@contextmanager
+def _without_journaled_lines(config: pytest.Config) -> Iterator[None]:
+    """What the journal tells needs not be told by "Captured log call" too."""
+    from twolane_local.testing.narration import is_journaled
+
+    handler = getattr(config.pluginmanager.get_plugin("logging-plugin"), "report_handler", None)
+    if handler is None:
+        yield
+        return
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not is_journaled(record)
+
+    handler.addFilter(wanted)
+    try:
+        yield
+    finally:
+        handler.removeFilter(wanted)
 
 
 def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:

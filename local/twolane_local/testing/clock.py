@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from twolane_local.testing.errors import TestingError
 
 if TYPE_CHECKING:
-    from twolane_local.testing.stack import Machinery
+    from collections.abc import Callable
+
+    from twolane_local.testing.world import World
 
 Moment = datetime | float | str
 
@@ -18,8 +20,9 @@ class Clock:
     schedules, expiries.
     """
 
-    def __init__(self, machinery: Machinery) -> None:
-        self._machinery = machinery
+    def __init__(self, world: World, pass_time: Callable[[float], None]) -> None:
+        """``pass_time(until)`` lets everything happen that falls due by then."""
+        self._world, self._pass_time = world, pass_time
 
     @property
     def now(self) -> datetime:
@@ -29,14 +32,14 @@ class Clock:
     @property
     def time(self) -> float:
         """The time, in seconds since the epoch."""
-        return self._machinery.world.now
+        return self._world.now
 
     def advance(self, by: timedelta | float) -> None:
         """Let ``by`` pass; a number is seconds."""
         seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
         if seconds < 0:
             raise TestingError(f"time does not run backwards, not even {-seconds} seconds")
-        self._machinery.pass_time(self.time + seconds)
+        self._pass_time(self.time + seconds)
 
     def at(self, moment: Moment) -> None:
         """Let time pass until ``moment``: an aware datetime, seconds since the epoch, or ISO 8601

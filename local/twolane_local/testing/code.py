@@ -55,9 +55,8 @@ def imported(project: Project, user: ModuleType | None = None) -> Iterator[None]
     """
     key = key_of(project)
     found = _modules(project.folders)
-    if key not in _copies:
-        _copies[key] = found if key in prepared else {}
-    mine = _copies[key]
+    # What was imported in the environment that was prepared for it is the copy itself.
+    mine = found if key in prepared else _copies.get(key, {})
     stale = {name: module for name, module in found.items() if mine.get(name) is not module}
     if stale and user is not None:
         _check(user, stale)
@@ -70,8 +69,8 @@ def imported(project: Project, user: ModuleType | None = None) -> Iterator[None]
         with _own_tasks(key, foreign=mine is not found and bool(project.folders)):
             yield
     finally:
-        _copies[key] = _modules(project.folders)
-        if stale:
+        if mine is not found:
+            _copies[key] = _modules(project.folders)
             for name in _copies[key]:
                 del sys.modules[name]
             sys.modules.update(found)
@@ -118,7 +117,8 @@ def load(spec: FunctionSpec, given: Mapping[str, Handler]) -> Handler:
 
 def bury(handler: Handler) -> None:
     """The handler died in the middle of something: the next environment gets another one."""
-    _dead.setdefault(id(handler), [handler, None])
+    if isinstance(handler, ApiHandler | WorkerHandler):  # others keep nothing to renew
+        _dead.setdefault(id(handler), [handler, None])
 
 
 def close() -> None:
@@ -129,16 +129,14 @@ def close() -> None:
     _used.clear()
 
 
-def _anew(handler: Handler) -> Handler:
-    """The same code in a new environment; what is no adapter of ours keeps nothing to renew."""
+def _anew(handler: Any) -> Handler:
+    """The same code in a new environment."""
     if isinstance(handler, WorkerHandler):
         return WorkerHandler(handler._app)  # noqa: SLF001 - made by the application, as it wants it
-    if isinstance(handler, ApiHandler):
-        fresh = copy.copy(handler)
-        old: Any = handler._engine  # noqa: SLF001 - likewise
-        fresh._engine = Engine(handler.app, handler.lifespan, old._reserve_s, os.environ)  # noqa: SLF001
-        return fresh
-    return copy.copy(handler)
+    fresh = copy.copy(handler)
+    old: Any = handler._engine  # noqa: SLF001 - likewise
+    fresh._engine = Engine(handler.app, handler.lifespan, old._reserve_s, os.environ)  # noqa: SLF001
+    return fresh
 
 
 def _nothing(*_: object) -> None:

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twolane_local.testing.errors import NotIdleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twolane_local.testing.stack import Machinery
+    from twolane_local.testing.sources import Deliveries, Schedules
+    from twolane_local.testing.world import World
 
 #: The longest that SQS keeps a message: what is not done by then never will be.
 _LONGEST = timedelta(days=14)
 
 
+class Parts(Protocol):
+    """What the lane needs of a stack."""
+
+    world: World
+    deliveries: Deliveries
+    schedules: Schedules
+
+    @property
+    def busy(self) -> bool:
+        """Whether any handler is in the middle of something."""
+
+    def finish(self) -> None:
+        """Let what is under way come to its end."""
+
+
 class Deferred:
     """Delivers messages to the functions that are mapped to their queues."""
 
-    def __init__(self, machinery: Machinery) -> None:
-        self._machinery = machinery
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     def run(self, *, max: int | None = None) -> int:  # noqa: A002 - what it is called everywhere
         """Deliver what is there now, and what that puts on the queues at once; ``max`` is the most
@@ -29,16 +45,16 @@ class Deferred:
 
         Time moves only as far as the tasks themselves sleep: what is delayed stays where it is.
         """
-        machinery = self._machinery
-        deliveries = machinery.deliveries
+        parts = self._parts
+        deliveries = parts.deliveries
         allowance = deliveries.allowance
         allowance.left, allowance.taken = max, 0
         try:
             while allowance.left != 0 and deliveries.ready():
                 before = allowance.taken
                 with self._delivering():
-                    machinery.world.drive(lambda: machinery.busy)
-                machinery.finish()  # a mapping sends off what it has gathered when it is let go
+                    parts.world.drive(lambda: parts.busy)
+                parts.finish()  # a mapping sends off what it has gathered when it is let go
                 if allowance.taken == before:
                     break  # nobody takes it: a disabled mapping, a throttled function
             return allowance.taken
@@ -52,8 +68,8 @@ class Deferred:
         What recurs by schedule stands still meanwhile. Raises ``NotIdleError`` where the lane is
         not empty after ``within``.
         """
-        machinery = self._machinery
-        limit = machinery.world.now + within.total_seconds()
+        parts = self._parts
+        limit = parts.world.now + within.total_seconds()
         total = self.run()
         while (due := self._next_due()) is not None:
             if due > limit:
@@ -62,13 +78,13 @@ class Deferred:
                     "itself again? Run a number of messages with run(max=…), or let a time pass "
                     "with clock.advance(…)"
                 )
-            machinery.world.drive(lambda: False, until=max(due, machinery.world.now))
+            parts.world.drive(lambda: False, until=max(due, parts.world.now))
             total += self.run()
         return total
 
     def _next_due(self) -> float | None:
-        machinery = self._machinery
-        dues = (machinery.deliveries.next_due(), machinery.schedules.next_once())
+        parts = self._parts
+        dues = (parts.deliveries.next_due(), parts.schedules.next_once())
         return min((due for due in dues if due is not None), default=None)
 
     @contextmanager
@@ -76,11 +92,11 @@ class Deferred:
         """The lane runs beside the requests of this block, as it does on AWS."""
         with self._delivering():
             yield
-        self._machinery.finish()
+        self._parts.finish()
 
     @contextmanager
     def _delivering(self) -> Iterator[None]:
-        deliveries = self._machinery.deliveries
+        deliveries = self._parts.deliveries
         deliveries.let(True)
         try:
             yield

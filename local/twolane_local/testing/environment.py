@@ -140,10 +140,10 @@ class VirtualEnvironment:
             return report.error("Runtime.MarshalError", message), "Unhandled"
 
     def _returned(self, done: asyncio.Future[tuple[bytes, str | None]]) -> None:
-        work = self._work
-        if work is None:
+        error, work = done.exception(), self._work
+        if work is None:  # it was killed: what its threads still raise is not heard
             return
-        if done.exception() is not None:  # what is no Exception ends the process
+        if error is not None:  # what is no Exception ends the process
             self.kill()
             return
         self._respond(*done.result())
@@ -154,9 +154,10 @@ class VirtualEnvironment:
             self.process.run(after).add_done_callback(self._after_done)
 
     def _after_done(self, done: asyncio.Future[None]) -> None:
+        error = done.exception()
         if self._work is None:
             return
-        if isinstance(done.exception(), Ended):
+        if isinstance(error, Ended):
             self.kill()
         else:
             self._free()

@@ -43,18 +43,19 @@ class Narrator(logging.Handler):
 
 @contextmanager
 def narrated(journal: Journal) -> Iterator[None]:
-    """Journal it inside of the block. twolane's own lines go nowhere else meanwhile."""
+    """Journal it inside of the block."""
     narrator = Narrator(journal)
     root, ours = logging.getLogger(), logging.getLogger("twolane")
-    level, propagate = ours.level, ours.propagate
+    level = ours.level
     ours.setLevel(logging.INFO)
-    ours.propagate = False
     root.addHandler(narrator)
-    ours.addHandler(narrator)
     try:
         yield
     finally:
         root.removeHandler(narrator)
-        ours.removeHandler(narrator)
         ours.setLevel(level)
-        ours.propagate = propagate
+
+
+def is_journaled(record: logging.LogRecord) -> bool:
+    """Whether a log line says what the journal says."""
+    return hasattr(record, "twolane")

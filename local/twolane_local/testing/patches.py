@@ -13,14 +13,17 @@ import functools
 import sys
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import anyio.to_thread
+
 from twolane_local.testing.threads import Process, current
+from twolane_local.testing.worker import virtual_worker
 
 if TYPE_CHECKING:
     import selectors
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from twolane_local.testing.world import World
@@ -68,7 +71,7 @@ class SleepingSelector:
         def block() -> None:
             ready.extend(self._inner.select(None))
 
-        process.wait(self._poke, block, timeout)
+        process.wait(self._poke, block, timeout, keeps=self._loop.twolane_threads > 0)
         return ready
 
     def _poke(self) -> None:
@@ -103,24 +106,26 @@ def _run_in_executor(loop: Any, executor: Any, func: Callable[..., Any], *args: 
     if process is None or not hasattr(loop, "twolane_threads"):
         return _real_run_in_executor(loop, executor, func, *args)
     call = functools.partial(contextvars.copy_context().run, func, *args)
+    _enter(process, loop)  # before the thread can sleep
     future = _real_run_in_executor(loop, executor, call)
-    _enter(process, loop)
     future.add_done_callback(lambda _: _leave(process, loop))
     return future
 
 
-def _counted(run_sync: Callable[..., Any]) -> Callable[..., Any]:
-    """AnyIO's worker threads, which run ``def`` endpoints and background tasks."""
+def _counted(on_thread: Callable[..., Any]) -> Callable[..., Any]:
+    """A coroutine function that has something done on a thread: time stands still meanwhile, but
+    for what that thread itself sleeps.
+    """
 
-    @functools.wraps(run_sync)
+    @functools.wraps(on_thread)
     async def counted(*args: Any, **options: Any) -> Any:
         process = current.get()
         loop: Any = asyncio.get_running_loop()
         if process is None or not hasattr(loop, "twolane_threads"):
-            return await run_sync(*args, **options)
+            return await on_thread(*args, **options)
         _enter(process, loop)
         try:
-            return await run_sync(*args, **options)
+            return await on_thread(*args, **options)
         finally:
             _leave(process, loop)
 
@@ -137,40 +142,6 @@ def _leave(process: Process, loop: Any) -> None:
     process.leave()
 
 
-class _VirtualTime:
-    """Stands for the ``time`` module in a module that counts in ``monotonic``."""
-
-    def __init__(self, world: World) -> None:
-        self.monotonic = world.loop.time
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(time, name)
-
-
-class VirtualLimits:
-    """``twolane.worker.limits`` on virtual time: a task that sleeps is interrupted in its sleep."""
-
-    def __init__(self, alarms: list[tuple[float, type[BaseException]]]) -> None:
-        self._alarms = alarms
-        self._process = current.get()
-        self._timers: list[asyncio.TimerHandle] = []
-
-    def __enter__(self) -> Self:
-        if self._process is not None:
-            loop = self._process.loop
-            for at, error in sorted(self._alarms, key=lambda alarm: alarm[0]):
-                self._timers.append(loop.call_at(at, self.interrupt, error))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for timer in self._timers:
-            timer.cancel()
-
-    def interrupt(self, error: type[BaseException]) -> None:
-        if self._process is not None:
-            self._process.interrupt(error())
-
-
 @contextmanager
 def virtual_waits(world: World) -> Iterator[None]:
     """Every wait of a handler's is virtual inside of the block."""
@@ -179,38 +150,41 @@ def virtual_waits(world: World) -> Iterator[None]:
         undo.enter_context(mock.patch.object(time, "sleep", sleep))
         undo.enter_context(mock.patch.object(loops, "run_forever", _run_forever))
         undo.enter_context(mock.patch.object(loops, "run_in_executor", _run_in_executor))
-        if threads := sys.modules.get("anyio.to_thread"):
-            counted = _counted(threads.run_sync)
-            undo.enter_context(mock.patch.object(threads, "run_sync", counted))
-        if "twolane.worker.handler" in sys.modules:
-            _worker(world, undo)
+        # It gives its threads minutes of the clock to end, from Python 3.12 on.
+        joined = _counted(loops.shutdown_default_executor)
+        undo.enter_context(mock.patch.object(loops, "shutdown_default_executor", joined))
+        # AnyIO's worker threads run ``def`` endpoints and background tasks.
+        counted = _counted(anyio.to_thread.run_sync)
+        undo.enter_context(mock.patch.object(anyio.to_thread, "run_sync", counted))
+        undo.enter_context(virtual_worker(world))
+        undo.enter_context(own_sleeps((), _OTHERS))
         yield
 
 
-def _worker(world: World, undo: ExitStack) -> None:
-    from twolane.worker import deadline, handler, pool
-
-    of = functools.partial(deadline.deadline_of, monotonic=world.loop.time)
-    undo.enter_context(mock.patch.object(handler, "deadline_of", of))
-    undo.enter_context(mock.patch.object(pool, "time", _VirtualTime(world)))
-    undo.enter_context(mock.patch.object(pool, "limits", VirtualLimits))
+#: Libraries that hold ``sleep`` under a name of their own.
+_OTHERS = ("kombu.utils.functional", "redis.retry")
 
 
 @contextmanager
-def own_sleeps(folders: tuple[Path, ...]) -> Iterator[None]:
-    """``from time import sleep`` in the application's modules."""
+def own_sleeps(folders: tuple[Path, ...], names: Iterable[str] = ()) -> Iterator[None]:
+    """``from time import sleep`` in the application's modules, and in those of these names."""
     roots = tuple(f"{folder}/" for folder in folders)
+    modules = [
+        module
+        for module in tuple(sys.modules.values())
+        if roots and (getattr(module, "__file__", None) or "").startswith(roots)
+    ]
+    modules += [sys.modules[name] for name in names if name in sys.modules]
     found = [
         (vars(module), name)
-        for module in tuple(sys.modules.values())
-        if (getattr(module, "__file__", None) or "").startswith(roots)
+        for module in modules
         for name, value in tuple(vars(module).items())
         if value is real_sleep
     ]
-    for names, name in found:
-        names[name] = sleep
+    for own, name in found:
+        own[name] = sleep
     try:
         yield
     finally:
-        for names, name in found:
-            names[name] = real_sleep
+        for own, name in found:
+            own[name] = real_sleep

@@ -327,7 +327,7 @@ class Twolane(Machinery):
     @cached_property
     def clock(self) -> Clock:
         """The stack's time, and with it the process's."""
-        return Clock(self)
+        return Clock(self.world, self.pass_time)
 
     @cached_property
     def tasks(self) -> Tasks:

@@ -25,7 +25,7 @@ def server() -> Any:
 
     made = FakeServer(version=(7, 4), server_type="redis")
     # Garbage collection may end an AsyncResult in the middle of a command, which unsubscribes.
-    made.lock = threading.RLock()
+    made.lock = threading.RLock()  # type: ignore[assignment]
     return made
 
 

@@ -54,10 +54,11 @@ def hire() -> Hand:
 class Sleeper:
     """A thread that waits for the loop to wake it."""
 
-    __slots__ = ("error", "handle", "poke", "woken")
+    __slots__ = ("error", "handle", "keeps", "poke", "woken")
 
-    def __init__(self, poke: Callable[[], None]) -> None:
+    def __init__(self, poke: Callable[[], None], *, keeps: bool = False) -> None:
         self.poke = poke
+        self.keeps = keeps  # it waits for other threads of its process
         self.woken = False
         self.error: BaseException | None = None
         self.handle: asyncio.Handle | None = None
@@ -105,7 +106,10 @@ class Process:
         """As SIGKILL does, as far as a thread allows: nothing that it still does has an effect."""
         self.dead = True
         while self._sleepers:
-            self.interrupt(EnvironmentKilled())
+            # Whoever waits for other threads must be there when those come back to it.
+            sleeper = min(self._sleepers, key=lambda each: each.keeps)
+            sleeper.error = EnvironmentKilled()
+            self._wake(sleeper)
 
     def close(self) -> None:
         """Give the thread back."""
@@ -186,12 +190,17 @@ class Process:
         self.wait(awake.release, awake.acquire, seconds)
 
     def wait(
-        self, poke: Callable[[], None], block: Callable[[], object], seconds: float | None
+        self,
+        poke: Callable[[], None],
+        block: Callable[[], object],
+        seconds: float | None,
+        *,
+        keeps: bool = False,
     ) -> None:
         """Block until ``poke`` is called by the loop after ``seconds``, or ``block`` returns for
-        another reason.
+        another reason. ``keeps``: it waits for other threads of the process.
         """
-        sleeper = Sleeper(poke)
+        sleeper = Sleeper(poke, keeps=keeps)
         with self._lock:
             if seconds is not None:
                 sleeper.handle = self.loop.call_later(max(0.0, seconds), self._wake, sleeper)

@@ -11,6 +11,7 @@ from celery import Celery
 from fastapi import BackgroundTasks, FastAPI
 
 from twolane import ApiHandler, BeatHandler, WorkerHandler
+from twolane_local.testing import code
 from twolane_local.testing.project import of_handlers, queue_url
 from twolane_local.testing.stack import Twolane
 from twolane_local.testing.store import URL
@@ -18,7 +19,7 @@ from twolane_local.testing.store import URL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from twolane_local.testing.project import Project
+from twolane_local.testing.project import Project
 
 _DAY = 86_400.0
 
@@ -124,11 +125,14 @@ def routes(celery: Celery, calls: list[tuple[str, float]]) -> FastAPI:
 
 
 @pytest.fixture(scope="session")
-def application() -> Application:
+def application() -> Iterator[Application]:
     calls: list[tuple[str, float]] = []
     celery = tasks(calls)
     handlers = ApiHandler(routes(celery, calls)), WorkerHandler(celery), BeatHandler(celery)
-    return Application(celery, *handlers, calls)
+    yield Application(celery, *handlers, calls)
+    code.close()
+    if id(handlers[0]) not in code._dead:
+        handlers[0].close()
 
 
 @pytest.fixture

@@ -1,0 +1,104 @@
+"""The deferred lane, run by the test."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twolane_local.testing.errors import NotIdleError
+from twolane_local.testing.project import of_handlers
+from twolane_local.virtual_clock import NEW_YEAR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.testing.stack import Twolane
+
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+
+
+def test_run_takes_what_is_there_now(stack: Twolane, application: Any) -> None:
+    for name in ("a", "b"):
+        stack.client.post(f"/notes/{name}")
+    stack.client.post("/notes/later?countdown=30")
+    assert stack.deferred.run() == 2
+    assert [name for name, _ in application.calls] == ["a", "b"]
+    assert stack.clock.time == NEW_YEAR
+    assert stack.deferred.run() == 0
+
+
+def test_run_takes_no_more_than_max(stack: Twolane, application: Any) -> None:
+    for number in range(25):
+        stack.client.post(f"/notes/{number}")
+    assert stack.deferred.run(max=12) == 12
+    assert [name for name, _ in application.calls] == [str(number) for number in range(12)]
+    assert stack.deferred.run(max=0) == 0
+    assert stack.deferred.run() == 13
+
+
+def test_run_goes_on_with_what_a_task_publishes(
+    make: Callable[..., Twolane], application: Any
+) -> None:
+    seen: list[str] = []
+
+    def worker(event: Any, context: Any) -> Any:
+        for record in event["Records"]:
+            seen.append(record["body"])
+            if len(seen) < 4:
+                stack.queue("tasks").send(f"{record['body']}+")
+        return {"batchItemFailures": []}
+
+    stack = make(of_handlers(worker=worker))
+    stack.queue("tasks").send("a")
+    assert stack.deferred.run() == 4
+    assert seen == ["a", "a+", "a++", "a+++"]
+
+
+def test_run_until_idle_waits_for_visibility_timeouts(make: Callable[..., Twolane]) -> None:
+    times: list[float] = []
+
+    def worker(event: Any, context: Any) -> None:
+        times.append(stack.clock.time - NEW_YEAR)
+        raise ValueError("broken")
+
+    stack = make(of_handlers(worker=worker, visibility_timeout_s=100, max_receive_count=3))
+    stack.queue("tasks").send("poison")
+    assert stack.deferred.run_until_idle() == 3
+    assert times == [0, 100, 200]
+    assert [message.receive_count for message in stack.queue("tasks").dead_letters] == [3]
+
+
+def test_a_task_that_never_ends_is_said(stack: Twolane) -> None:
+    stack.client.post("/run/again", json=[])
+    with pytest.raises(NotIdleError, match="publish itself again"):
+        stack.deferred.run_until_idle(within=timedelta(hours=2))
+    assert stack.clock.time <= NEW_YEAR + 7200
+
+
+def test_the_lane_may_run_beside_requests(stack: Twolane, application: Any) -> None:
+    with stack.deferred.running():
+        stack.client.post("/notes/a")
+        stack.client.get("/sleep/1")
+        assert [name for name, _ in application.calls] == ["a"]
+    stack.client.post("/notes/b")
+    stack.client.get("/sleep/1")
+    assert [name for name, _ in application.calls] == ["a"]
+
+
+def test_a_batching_window_does_not_hold_up_a_run(make: Callable[..., Twolane]) -> None:
+    from dataclasses import replace
+
+    project = of_handlers(worker=lambda event, context: None)
+    mapping = replace(project.stack.mappings[0], batching_window_s=60)
+    stack = make(replace(project, stack=replace(project.stack, mappings=(mapping,))))
+    stack.queue("tasks").send("a")
+    assert stack.deferred.run() == 1
+    assert (len(stack.queue("tasks")), stack.clock.time) == (0, NEW_YEAR)
+
+
+def test_no_mapping_is_no_work(make: Callable[..., Twolane]) -> None:
+    stack = make(of_handlers(api=lambda event, context: None))
+    stack.queue("tasks").send("a")
+    assert stack.deferred.run_until_idle() == 0
