@@ -143,9 +143,12 @@ def test_the_emulator_names_what_it_does_not_play() -> None:
 
 def test_functions_are_in_the_network_of_their_redis_only() -> None:
     for _, function in expanded(**EVERYTHING).of_type("AWS::Lambda::Function"):
-        assert function["VpcConfig"]["SecurityGroupIds"] == ["RedisFunctionsGroup-GroupId"] or (
-            function["VpcConfig"]["SecurityGroupIds"] == ["RedisFunctionsGroup-None"]
-        )
+        (group,) = function["VpcConfig"]["SecurityGroupIds"]
+        assert group.startswith("RedisFunctionsGroup")
+        subnets = function["VpcConfig"]["SubnetIds"]
+        assert [name.partition("-")[0] for name in subnets] == [
+            "RedisFirstSubnet", "RedisSecondSubnet",
+        ]  # fmt: skip
         url = function["Environment"]["Variables"]["RESULT_BACKEND"]
         assert re.fullmatch(r"rediss://.+/0\?ssl_cert_reqs=required", url)
         assert function["Environment"]["Variables"]["RESULT_KEY_PREFIX"] == "{twolane}:"
