@@ -54,7 +54,12 @@ def run(options: argparse.Namespace) -> int:
 def _many(options: argparse.Namespace, root: Path) -> int:
     from twolane_local.simulator.many import run_many
 
+    told: set[int] = set()
+
     def progress(tally: Tally) -> None:
+        for seed in sorted(tally.violations.keys() - told):
+            told.add(seed)
+            print(f"\r! seed {seed}: {tally.violations[seed][0]}", file=sys.stderr)
         print(
             f"\r{tally.runs}/{options.runs} schedules, {len(tally.violations)} with a violation, "
             f"{tally.seconds:.0f} s",

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from celery import _state as celery_state
+
 from twolane_local.model import ScheduleSpec
 from twolane_local.simulator.application import Application, Slot
 from twolane_local.simulator.functions import Function
@@ -60,6 +62,9 @@ def demo(root: Path | None = None) -> Iterator[Application]:
             os.environ.pop(name, None)
         if root is not None:
             sys.path.insert(0, str(root))
+        # Celery offers an application's tasks to every later one, under the same names.
+        shared: set[Any] = vars(celery_state)["_on_app_finalizers"]
+        known = set(shared)
         application, kept = _application()
         # What is loaded now stays: not looking through it on each collection saves a fifth.
         gc.collect()
@@ -69,6 +74,7 @@ def demo(root: Path | None = None) -> Iterator[Application]:
         finally:
             gc.unfreeze()
             kept.close()
+            shared.intersection_update(known)
             for name in [name for name in sys.modules if _ours(name)]:
                 del sys.modules[name]
             sys.modules.update(before)
