@@ -70,4 +70,4 @@ def test_few_blocks_do_not_run_and_each_says_why() -> None:
     left_out = [block for page in PAGES for block in read(page) if "not run" in block.markers]
     assert all(len(block.markers["not run"].split()) > 2 for block in left_out)
     places = [f"{block.where}: {block.markers['not run']}" for block in left_out]
-    assert len(places) <= 12, "\n".join(places)
+    assert len(places) <= 13, "\n".join(places)
