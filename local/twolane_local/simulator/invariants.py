@@ -14,7 +14,8 @@ S      Each schedule slot is enqueued under one task id, and each due slot is en
 
 What the result store itself has lost (``write.lost``) excuses E, M and L for the task that it was
 about. A publisher that lost each of its four answers (``answer.lost``) must take the publish for
-failed, and so the task that published a retry, while the retry is on its queue: that excuses M.
+failed, and so the task that published a retry, while the retry is on its queue; one that lost an
+answer may send its copy when the first one has failed already, as a redrive would: both excuse M.
 A revoke may come too late for a task that starts within the same second: a worker looks up what is
 revoked once a second, and REVOKED may then be followed by STARTED. Nothing else excuses anything.
 """
@@ -129,12 +130,16 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     """What has ended stays as it ended."""
     lost = Counter(fact.task for fact in history.of("answer.lost"))
     excused = _excused(history) | {task for task, times in lost.items() if times >= ATTEMPTS}
+    sent = {fact.task: fact.at for fact in history.of("body.taken")}
     last: dict[str, tuple[str, float]] = {}
     for fact in history.of("result.changed"):
         task, status = str(fact.task), fact.data.get("status")
         before, since = last.get(task, ("PENDING", 0.0))
+        # A copy that was sent after the first one had failed counts as a redriven message.
+        copied = before == "FAILURE" and lost[fact.task] > 0 and sent.get(fact.task, 0.0) >= since
         too_late = (before, status) == ("REVOKED", "STARTED") and fact.at - since <= REVOKE_S
-        if before in TERMINAL and status != before and task not in excused and not too_late:
+        regressed = before in TERMINAL and status != before
+        if regressed and task not in excused and not too_late and not copied:
             yield Violation("M", task, f"{before} was followed by {status}")
         if status is not None:
             last[task] = str(status), fact.at

@@ -149,3 +149,19 @@ def test_a_publisher_that_lost_all_its_answers_cannot_know(times: int, broken: s
     lost = [Fact(2.0, "answer.lost", task="t1")] * times
     facts = [*SOUND[:-2], result(4.0, "FAILURE"), *lost, *ENDED]
     assert {each.invariant for each in violations(History(facts))} == broken
+
+
+@pytest.mark.parametrize(("copied_at", "broken"), [(2.5, {"M"}), (3.5, set())])
+def test_a_copy_runs_again_only_where_it_was_sent_after_the_failure(
+    copied_at: float, broken: set[str]
+) -> None:
+    facts = [
+        *without("result.changed", "faults.ended", "run.ended"),
+        result(3.0, "FAILURE"),
+        Fact(copied_at, "answer.lost", task="t1"),
+        taken(copied_at, message="m2"),
+        Fact(copied_at, "message.deleted", message="m2"),
+        result(4.0, "STARTED"),
+        *ENDED,
+    ]
+    assert {each.invariant for each in violations(History(facts))} == broken
