@@ -21,12 +21,26 @@ def unknown_task(body: str) -> str:
     return json.dumps(envelope)
 
 
+def _arguments(envelope: Any) -> tuple[Any, bool]:
+    """Arguments and what is embedded beside them, and whether they were in base64."""
+    encoded = envelope["properties"].get("body_encoding") == "base64"
+    text = base64.b64decode(envelope["body"]).decode() if encoded else envelope["body"]
+    return json.loads(text), encoded
+
+
+def has_consequences(body: str) -> bool:
+    """Whether a failure of the task has more to do than to be stored: a chord, chain or errback."""
+    try:
+        (_, _, embed), _ = _arguments(json.loads(body))
+    except (ValueError, KeyError, TypeError):
+        return False
+    return any(embed.get(name) for name in ("chord", "chain", "errbacks"))
+
+
 def changed_signature(body: str) -> str:
     """The body, with an argument that the task does not take."""
     envelope = json.loads(body)
-    encoded = envelope["properties"].get("body_encoding") == "base64"
-    text = base64.b64decode(envelope["body"]).decode() if encoded else envelope["body"]
-    args, kwargs, embed = json.loads(text)
+    (args, kwargs, embed), encoded = _arguments(envelope)
     text = json.dumps([args, {**kwargs, "an_argument_of_the_next_deploy": 1}, embed])
     envelope["body"] = base64.b64encode(text.encode()).decode() if encoded else text
     return json.dumps(envelope)

@@ -17,7 +17,9 @@ about. A publisher that lost each of its four answers (``answer.lost``) must tak
 failed, and so the task that published a retry, while the retry is on its queue; one that lost an
 answer may send its copy when the first one has failed already, as a redrive would: both excuse M.
 A revoke may come too late for a task that starts within the same second: a worker looks up what is
-revoked once a second, and REVOKED may then be followed by STARTED. Nothing else excuses anything.
+revoked once a second, and REVOKED may then be followed by STARTED. A failure that has consequences (a
+chord, chain or errback) is stored before them: an environment that dies in between has the task run
+again, so that they are not lost. Nothing else excuses anything.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from twolane_local.faults.bodies import has_consequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -131,6 +135,7 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     lost = Counter(fact.task for fact in history.of("answer.lost"))
     excused = _excused(history) | {task for task, times in lost.items() if times >= ATTEMPTS}
     sent = {fact.task: fact.at for fact in history.of("body.taken")}
+    bodies = {fact.task: fact.data["body"] for fact in history.of("body.taken")}
     last: dict[str, tuple[str, float]] = {}
     for fact in history.of("result.changed"):
         task, status = str(fact.task), fact.data.get("status")
@@ -139,7 +144,8 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
         copied = before == "FAILURE" and lost[fact.task] > 0 and sent.get(fact.task, 0.0) >= since
         too_late = (before, status) == ("REVOKED", "STARTED") and fact.at - since <= REVOKE_S
         regressed = before in TERMINAL and status != before
-        if regressed and task not in excused and not too_late and not copied:
+        again = before == "FAILURE" and has_consequences(bodies.get(fact.task, ""))
+        if regressed and task not in excused and not (too_late or copied or again):
             yield Violation("M", task, f"{before} was followed by {status}")
         if status is not None:
             last[task] = str(status), fact.at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 from twolane_local.faults import bodies
@@ -17,8 +18,6 @@ def test_another_task() -> None:
 
 def test_another_signature() -> None:
     changed = json.loads(bodies.changed_signature(BODY))
-    import base64
-
     text = changed["body"]
     if changed["properties"].get("body_encoding") == "base64":
         text = base64.b64decode(text)
@@ -37,3 +36,14 @@ def test_as_big_as_sqs_takes() -> None:
     big = bodies.at_the_limit(BODY)
     assert len(big.encode()) == 1_048_576
     assert json.loads(big) == json.loads(BODY)
+
+
+def test_whether_a_failure_has_consequences() -> None:
+    assert not bodies.has_consequences(BODY)
+    assert not bodies.has_consequences("no task")
+    envelope = json.loads(BODY)
+    args, kwargs, embed = json.loads(base64.b64decode(envelope["body"]))
+    embed["errbacks"] = [{"task": "told"}]
+    envelope["body"] = base64.b64encode(json.dumps([args, kwargs, embed]).encode()).decode()
+    envelope["properties"]["body_encoding"] = "base64"
+    assert bodies.has_consequences(json.dumps(envelope))
