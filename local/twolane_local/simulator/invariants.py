@@ -17,9 +17,9 @@ about. A publisher that lost each of its four answers (``answer.lost``) must tak
 failed, and so the task that published a retry, while the retry is on its queue; one that lost an
 answer may send its copy when the first one has failed already, as a redrive would: both excuse M.
 A revoke may come too late for a task that starts within the same second: a worker looks up what is
-revoked once a second, and REVOKED may then be followed by STARTED. A failure that has consequences (a
-chord, chain or errback) is stored before them: an environment that dies in between has the task run
-again, so that they are not lost. Nothing else excuses anything.
+revoked once a second, and REVOKED may then be followed by STARTED. A failure that has consequences
+(a chord, chain or errback) is stored before them: an environment that dies in between has the task
+run again, so that they are not lost. Nothing else excuses anything.
 """
 
 from __future__ import annotations
