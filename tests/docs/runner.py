@@ -64,6 +64,7 @@ class Runner:
         self._stack = ExitStack()
         self._addresses: dict[str, dict[str, str]] = {}
         self._python: list[Block] = []
+        self._tests: list[str] = []
         (folder / "run").mkdir(mode=0o700)
         self._environ = clean_environ(
             PATH=f"{self._root}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
@@ -92,6 +93,7 @@ class Runner:
                 else:
                     self._ways[block.language](block)
             self._run_python()
+            self._run_tests(blocks)
         finally:
             self._stack.close()
 
@@ -133,11 +135,7 @@ class Runner:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
         if path.name.startswith("test_"):
-            arguments = ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "addopts="]
-            self._child(
-                [sys.executable, "-m", "pytest", "--import-mode=importlib", *arguments, name],
-                block.where,
-            )
+            self._tests.append(name)
         elif path.suffix == ".py":
             self._child([sys.executable, "-W", "error", "-c", _IMPORTED, name], block.where)
         else:
@@ -154,6 +152,13 @@ class Runner:
             self._child(
                 [sys.executable, "-W", "error", "-c", _IN_ORDER], page, given=json.dumps(blocks)
             )
+
+    def _run_tests(self, blocks: Sequence[Block]) -> None:
+        """All of the page's test modules in one session: starting one takes longer than most."""
+        if self._tests:
+            options = ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "addopts="]
+            arguments = [*options, "--import-mode=importlib", *self._tests]
+            self._child([sys.executable, "-m", "pytest", *arguments], blocks[0].page)
 
     def _yaml(self, block: Block) -> None:
         path = self._root / f"block-{block.line}.yaml"
