@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def schedules(environ: Mapping[str, str]) -> Schedules | None:
     return Schedules(role_arn, group) if role_arn and group else None
 
 
+@cache  # making a client takes tens of milliseconds
 def _connect(region: str) -> Any:
     import boto3
 

@@ -6,6 +6,7 @@ publisher at its one connection. Neither opens a socket.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -19,7 +20,8 @@ from twolane_local import guard
 from twolane_local.aws import polls, service_of
 from twolane_local.errors import LocalError
 from twolane_local.functions import new_request_id
-from twolane_local.template.values import REGION
+from twolane_local.stack.names import NAME_PROPERTY
+from twolane_local.template.values import ACCOUNT, REGION
 from twolane_local.testing.threads import current
 from twolane_local.wire import AwsRequest, AwsResponse
 
@@ -179,7 +181,28 @@ def create(template: Mapping[str, Any]) -> None:
         resource["DependsOn"] = kept
     # A table has a key of its own, and an RSA key takes longer to find than most tests take.
     with mock.patch.object(models, "generate_private_key", _private_key):
+        if all(resource["Type"] in _DIRECT for resource in wanted["Resources"].values()):
+            _create_directly(wanted.pop("Resources"))
+            wanted["Resources"] = {}
         child.create("local", wanted)
+
+
+#: moto's classes of what most templates hold. Its CloudFormation imports half of moto, and reads
+#: a template as YAML, which takes longer than most tests.
+_DIRECT = {
+    "AWS::DynamoDB::Table": ("moto.dynamodb.models.table", "Table"),
+    "AWS::S3::Bucket": ("moto.s3.models", "FakeBucket"),
+    "AWS::SNS::Topic": ("moto.sns.models", "Topic"),
+}
+
+
+def _create_directly(resources: Mapping[str, Any]) -> None:
+    """By the methods that moto's CloudFormation calls."""
+    for resource in resources.values():
+        module, kind = _DIRECT[resource["Type"]]
+        made = getattr(importlib.import_module(module), kind)
+        name = resource["Properties"][NAME_PROPERTY[resource["Type"]]]
+        made.create_from_cloudformation_json(name, resource, ACCOUNT, REGION)
 
 
 @cache

@@ -129,7 +129,7 @@ def close() -> None:
     _used.clear()
 
 
-def _anew(handler: Any) -> Handler:
+def _anew(handler: Any) -> Any:
     """The same code in a new environment."""
     if isinstance(handler, WorkerHandler):
         return WorkerHandler(handler._app)  # noqa: SLF001 - made by the application, as it wants it
