@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import re
 import threading
 from contextlib import contextmanager
@@ -258,3 +259,61 @@ def test_keys_lead_everywhere(browser: Browser, started: Up) -> None:
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         expect(page.locator(".span-row").nth(1)).to_have_attribute("aria-expanded", "true")
+
+
+# ruff: noqa: E501 - the page of an attacker need not fit
+EVIL = """<!doctype html><title>elsewhere</title><iframe src="CONSOLE/"></iframe><script type="module">
+const tell = (name, value) => { document.title += ` ${name}:${value}`; };
+const tried = async (name, work) => tell(name, await work().then(() => "got in", () => "refused"));
+const json = {method: "POST", headers: {"content-type": "application/json", "x-twolane-token": "x"}, body: "{}"};
+await tried("read", async () => (await fetch("CONSOLE/api/status")).text());
+await tried("page", async () => (await fetch("CONSOLE/")).text());
+await tried("change", async () => fetch("CONSOLE/api/queues/QUEUE/purge", json));
+await tried("module", async () => import("CONSOLE/static/lib/api.js"));
+await fetch("CONSOLE/api/queues/QUEUE/send", {method: "POST", mode: "no-cors", body: '{"body": "evil"}'}).catch(() => 0);
+await new Promise((done) => {
+  const stream = new EventSource("CONSOLE/api/journal/stream?after=0");
+  stream.onmessage = () => { tell("stream", "got in"); done(); };
+  stream.onerror = () => { tell("stream", "refused"); stream.close(); done(); };
+});
+const form = Object.assign(document.createElement("form"), {method: "post", enctype: "text/plain", action: "CONSOLE/api/queues/QUEUE/send", target: "nowhere"});
+form.append(Object.assign(document.createElement("input"), {name: '{"body": "evil', value: '"}'}));
+document.body.append(form);
+form.submit();
+tell("end", "reached");
+</script>"""
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """A page of another origin, on another port of this machine."""
+
+    page = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.page)
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+
+def test_a_page_of_elsewhere_reads_and_changes_nothing(browser: Browser, started: Up) -> None:
+    _, url = started
+    Elsewhere.page = EVIL.replace("CONSOLE", url).replace("QUEUE", DEAD).encode()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        page = browser.new_page()
+        page.goto(f"http://localhost:{server.server_port}/")
+        page.wait_for_function("document.title.includes('end:reached')")
+        title = page.title()
+        page.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    for name in ("read", "page", "change", "module", "stream"):
+        assert f"{name}:refused" in title
+    messages = httpx.get(f"{url}/api/queues/{DEAD}/messages", trust_env=False).json()["messages"]
+    assert [each["body"] for each in messages if "evil" in each["body"]] == []

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks, and the most events in one answer.
 EVERY_S, MOST = 0.25, 200
+#: The same where more happens than can be shown: nobody reads it, and it costs the emulator time.
+CROWDED_S, CROWDED = 1.0, 50
 #: How many events one look reads: what is beyond went by too fast for anyone.
 LOOK = 2_000
 #: A comment keeps the connection open where nothing happens.
@@ -33,33 +35,36 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Chunks of the stream, until ``closing`` is set."""
     quiet_s = 0.0
+    pause_s = EVERY_S
     yield b": twolane\n\n"
     while not closing.is_set():
         last = journal.last
+        crowded = last - after > MOST * pause_s / EVERY_S
+        pause_s = CROWDED_S if crowded else EVERY_S
         if last > after:
-            chunk = _chunk(journal, wanted, after, last)
+            chunk = _chunk(journal, wanted, after, last, CROWDED if crowded else MOST)
             after = last
             if chunk is not None:
                 quiet_s = 0.0
                 yield chunk
-        quiet_s += EVERY_S
+        quiet_s += pause_s
         if quiet_s >= KEEP_ALIVE_S:
             quiet_s = 0.0
             yield b": still here\n\n"
         try:
-            async with asyncio.timeout(EVERY_S):
+            async with asyncio.timeout(pause_s):
                 await closing.wait()
         except TimeoutError:
             continue
 
 
-def _chunk(journal: Journal, wanted: Filter, after: int, last: int) -> bytes | None:
+def _chunk(journal: Journal, wanted: Filter, after: int, last: int, most: int) -> bytes | None:
     """One event of the stream, or nothing where nothing matches."""
     skipped = max(0, last - after - LOOK)
-    found: deque[Event] = deque(maxlen=MOST)
+    found: deque[Event] = deque(maxlen=most)
     for event in journal.since(max(after, last - LOOK)):
         if wanted.matches(event):
-            skipped += len(found) == MOST
+            skipped += len(found) == most
             found.append(event)
     if not found and not skipped:
         return None

@@ -52,9 +52,11 @@ def collect(events: Iterable[Event], identity: str) -> Story:
 
     Raises ``UnknownIdError`` or ``AmbiguousIdError``.
     """
-    steps = tuple(events)
+    steps: Sequence[Event] = tuple(events)
     identity, kind = resolve(steps, identity)
     root = identity if kind == "request" else _origin(steps, identity, kind)
+    # A message is on its queue before the task's own events tell of it.
+    steps = _since(steps, root) if root is not None else steps
     tasks = _tasks(steps, root)
     if kind == "task":
         tasks.add(identity)
@@ -66,19 +68,14 @@ def collect(events: Iterable[Event], identity: str) -> Story:
 
 def resolve(events: Sequence[Event], identity: str) -> tuple[str, str]:
     """The whole id, and whether it is a ``request``'s, a ``task``'s or a ``message``'s."""
-    found: dict[str, str] = {}
     for event in events:
-        for kind, value in (
-            ("request", event.request_id),
-            ("task", event.task_id),
-            ("message", event.message_id),
-        ):
-            if value is None or value in found:
-                continue
-            if value == identity:
-                return value, kind
-            if len(identity) >= SHORTEST and value.startswith(identity):
-                found[value] = kind
+        if identity in (event.request_id, event.task_id, event.message_id):
+            return identity, _kind(event, identity)
+    found: dict[str, str] = {}
+    for event in events if len(identity) >= SHORTEST else ():
+        for value in (event.request_id, event.task_id, event.message_id):
+            if value is not None and value not in found and value.startswith(identity):
+                found[value] = _kind(event, value)
     if not found:
         raise UnknownIdError(
             f"the journal holds nothing about {identity!r}; it keeps the latest events only, and "
@@ -87,6 +84,20 @@ def resolve(events: Sequence[Event], identity: str) -> tuple[str, str]:
     if len(found) > 1:
         raise AmbiguousIdError(f"{identity!r} could be {', '.join(sorted(found)[:5])}")
     return next(iter(found.items()))
+
+
+def _kind(event: Event, identity: str) -> str:
+    if event.request_id == identity:
+        return "request"
+    return "task" if event.task_id == identity else "message"
+
+
+def _since(events: Sequence[Event], identity: str) -> Sequence[Event]:
+    """From the first event of an id on: what belongs to a request comes after its beginning."""
+    for index, event in enumerate(events):
+        if identity in (event.request_id, event.task_id, event.message_id):
+            return events[index:]
+    return events
 
 
 def _origin(events: Sequence[Event], identity: str, kind: str) -> str | None:

@@ -53,7 +53,8 @@ def summaries(
 ) -> list[Summary]:
     """The latest first. Invocations of a queue's batches belong to what published them."""
     wanted = wanted or Filter()
-    starts, by_request, tasks = _gather(events[-LOOK:])
+    plain = wanted == Filter() and not before
+    starts, by_request, tasks = _gather(_latest(events, limit) if plain else events[-LOOK:])
     found = []
     for start in reversed(starts):
         if before and start.seq >= before:
@@ -65,6 +66,18 @@ def summaries(
         if len(found) == limit:
             break
     return found
+
+
+def _latest(events: Sequence[Event], limit: int) -> Sequence[Event]:
+    """As many of the last events as hold so many beginnings."""
+    found = 0
+    for index in range(len(events) - 1, max(-1, len(events) - LOOK), -1):
+        kind = events[index].kind
+        if kind in {"request.received", "tick"}:
+            found += 1
+            if found > limit:
+                return events[index:]
+    return events[-LOOK:]
 
 
 def _gather(

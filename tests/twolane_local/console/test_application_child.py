@@ -47,7 +47,7 @@ def test_defaults_that_json_does_not_know_are_shown():
     app.finalize()
     (found,) = described(app)
     assert [each["default"] for each in found["parameters"]] == ["frozenset()", None]
-    assert found["parameters"][1]["annotation"] == "dict[str, int]"
+    assert found["parameters"][1]["annotation"] == "dict[str, int] | None"
 
 
 def test_an_unknown_task_is_sent_by_its_name():

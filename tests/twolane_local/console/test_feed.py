@@ -33,9 +33,9 @@ def test_only_the_newest_are_sent_and_the_rest_is_counted(journal):
     for number in range(5_000):
         journal.record("log", line=str(number))
     (news,) = read(journal, Filter(), 0)
-    assert len(news["events"]) == feed.MOST
+    assert len(news["events"]) == feed.CROWDED
     assert news["events"][-1]["data"]["line"] == "4999"
-    assert news["skipped"] == 5_000 - feed.MOST
+    assert news["skipped"] == 5_000 - feed.CROWDED
 
 
 def test_nothing_is_sent_of_what_does_not_match(journal):

@@ -36,6 +36,10 @@ export const post = async (parts, body = {}) =>
 
 const listeners = new Set();
 let source = null;
+let busy = false;
+
+/** Whether more happens than can be shown. */
+export const crowded = () => busy;
 
 /** Call `tell` with each `{events, skipped, last}`, until the returned function is called. */
 export function listen(tell) {
@@ -49,6 +53,7 @@ function connect() {
   source.onmessage = (message) => {
     const began = performance.now();
     const news = JSON.parse(message.data);
+    busy = news.skipped > 0;
     for (const tell of [...listeners]) tell(news);
     performance.measure("twolane:update", { start: began, end: performance.now() });
   };

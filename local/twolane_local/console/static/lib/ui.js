@@ -1,5 +1,6 @@
 // The parts that several pages are made of.
 
+import { crowded } from "./api.js";
 import { fill, h, svg } from "./dom.js";
 import { pretty } from "./format.js";
 
@@ -117,7 +118,8 @@ export function refreshing(load, everyMs = 1000) {
       soon();
     }
   };
-  const soon = () => (timer ??= setTimeout(run, everyMs));
+  // Where a lot happens, whoever looks less often leaves the emulator the time.
+  const soon = () => (timer ??= setTimeout(run, crowded() ? Math.max(everyMs, 3000) : everyMs));
   return { now: run, soon, stop: () => { over = true; clearTimeout(timer); } };
 }
 
