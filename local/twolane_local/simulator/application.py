@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from twolane_local.model import ScheduleSpec
     from twolane_local.simulator.functions import Function
-    from twolane_local.simulator.world import World
+    from twolane_local.simulator.host import Host
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Application:
     functions: Mapping[str, Function]
     root: Path
     start: float
-    watched: Callable[[World], AbstractContextManager[Any]]
+    watched: Callable[[Host], AbstractContextManager[Any]]
     slots: Callable[[float, float], list[Slot]]
     schedules: tuple[ScheduleSpec, ...] = ()
     queue_attributes: Mapping[str, str] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from twolane_local.simulator.world import QUEUE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from twolane_local.simulator.world import World
+    from twolane_local.simulator.host import Host
 
 #: 2026-01-01T06:57:00Z: three ticks before the daily digest.
 START = 1_767_250_620.0
@@ -146,7 +146,7 @@ class Kept:
 
 
 @contextmanager
-def _watched(world: World) -> Iterator[None]:
+def _watched(world: Host) -> Iterator[None]:
     mail = sys.modules["app.mail"]
     deliver = mail.deliver
 

@@ -16,7 +16,7 @@ from twolane_local.testing.threads import Ended, Process
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane_local.simulator.world import World
+    from twolane_local.simulator.host import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Context:
 class Environment:
     """One execution environment: a process with the handler that it has loaded."""
 
-    def __init__(self, function: Function, number: int, world: World) -> None:
+    def __init__(self, function: Function, number: int, world: Host) -> None:
         self.function = function
         self.name = f"{function.name}-{number}"
         self.process = Process(world.loop)
@@ -87,7 +87,7 @@ class Environment:
 class Functions:
     """Implements ``Invoker``."""
 
-    def __init__(self, functions: Mapping[str, Function], world: World) -> None:
+    def __init__(self, functions: Mapping[str, Function], world: Host) -> None:
         self._functions = functions
         self._world = world
         self._idle: dict[str, list[Environment]] = {name: [] for name in functions}

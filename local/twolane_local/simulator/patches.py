@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from twolane_local.simulator.world import World
+    from twolane_local.simulator.host import Host
 
 
 class JournalHandler(logging.Handler):
     """The runtime's events, straight into the journal; a dead environment says nothing."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Host) -> None:
         super().__init__(logging.INFO)
         self._world = world
 
@@ -45,7 +45,7 @@ class JournalHandler(logging.Handler):
 
 
 @contextmanager
-def patched(world: World, celery: Celery) -> Iterator[None]:
+def patched(world: Host, celery: Celery) -> Iterator[None]:
     """Everything of the block belongs to ``world``. One at a time in a process."""
     with ExitStack() as undo:
         for target, name, value in _replacements(world):
@@ -69,7 +69,7 @@ def _no_backend(celery: Celery) -> None:
     vars(celery)["_local"].__dict__.pop("backend", None)
 
 
-def _replacements(world: World) -> Iterator[tuple[Any, str, Any]]:
+def _replacements(world: Host) -> Iterator[tuple[Any, str, Any]]:
     yield os, "urandom", world.random_bytes
     yield LocalWire, "queues", world.queues
     yield publish_client, "Wire", LocalWire
@@ -99,7 +99,7 @@ def _sleeps() -> Iterator[None]:
 
 
 @contextmanager
-def _logs(world: World) -> Iterator[None]:
+def _logs(world: Host) -> Iterator[None]:
     """The runtime's log goes to the journal; Celery's and the application's nowhere."""
     handler = JournalHandler(world)
     changed = [(logging.getLogger(name), name) for name in ("twolane", "celery", "app")]

@@ -22,7 +22,7 @@ from twolane_local.testing.threads import current
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twolane_local.simulator.world import World
+    from twolane_local.simulator.host import Host
 
 RESULT = "celery-task-meta-"
 #: Commands that change nothing; looking after them would cost more than they do.
@@ -48,7 +48,7 @@ class Connection(fakeredis.FakeRedisConnection):
 class Store:
     """Watches what changes under the keys that the invariants are about."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Host) -> None:
         server = fakeredis.FakeServer()
         # Celery unsubscribes wherever a result is collected, which may be inside of a command.
         vars(server)["lock"] = threading.RLock()

@@ -8,11 +8,11 @@ from twolane_local.testing.errors import EnvironmentKilled
 from twolane_local.testing.threads import current
 
 if TYPE_CHECKING:
-    from twolane_local.simulator.world import World
+    from twolane_local.simulator.host import Host
     from twolane_local.testing.threads import Process
 
 
-def inside(world: World, point: str, task: str) -> None:
+def inside(world: Host, point: str, task: str) -> None:
     """Let happen what is armed for this point; called on the environment's thread."""
     process = current.get()
     if process is None:
@@ -38,7 +38,7 @@ def kill(process: Process) -> None:
     raise EnvironmentKilled
 
 
-def freeze(world: World, process: Process, seconds: float) -> None:
+def freeze(world: Host, process: Process, seconds: float) -> None:
     """The machine stands still: alarms that were due meanwhile come when it goes on."""
     until = world.clock.time() + seconds
     held: BaseException | None = None

@@ -1,0 +1,51 @@
+"""What the parts of a run use of the world that they are in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import logging
+
+    from twolane.worker.lease import Lease
+    from twolane_local.faults.injection import Faults
+    from twolane_local.testing.threads import Process
+    from twolane_local.testing.world import World as VirtualWorld
+    from twolane_local.virtual_clock import VirtualClock
+
+
+class Host(Protocol):
+    """The world of a run, as its environments, its store and its tasks see it."""
+
+    seed: int
+    virtual: VirtualWorld
+    loop: Any
+    clock: VirtualClock
+    faults: Faults
+    queues: Any
+    store: Any
+    frozen: set[Process]
+
+    def note(
+        self, kind: str, *, task: str | None = None, message: str | None = None,
+        queue: str | None = None, where: str | None = None, **data: Any,
+    ) -> None:  # fmt: skip
+        """One more fact."""
+
+    def logged(self, record: logging.LogRecord) -> None:
+        """A line of the runtime's log."""
+
+    def lease_changed(self, key: str, lease: Lease | None) -> None:
+        """The store has another lease under a key."""
+
+    def result_changed(self, task: str, status: str | None) -> None:
+        """The store has another state of a task."""
+
+    def effect(self, task: str, what: str) -> None:
+        """A task does what cannot be undone."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Stands for ``os.urandom``."""
+
+    def new_id(self) -> str:
+        """A request id."""
