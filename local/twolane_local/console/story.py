@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: As much of an id as it takes to be looked for.
 SHORTEST = 8
+_BEGINNINGS = frozenset({"request.received", "invocation.started", "tick", "schedule.fired"})
 
 
 class UnknownIdError(LookupError):
@@ -93,10 +94,14 @@ def _kind(event: Event, identity: str) -> str:
 
 
 def _since(events: Sequence[Event], identity: str) -> Sequence[Event]:
-    """From the first event of an id on: what belongs to a request comes after its beginning."""
+    """From a request's beginning on, if that is what the journal has of it first.
+
+    A task sent by hand is named after a request that has none: its message comes before all that
+    names that request.
+    """
     for index, event in enumerate(events):
-        if identity in (event.request_id, event.task_id, event.message_id):
-            return events[index:]
+        if event.request_id == identity:
+            return events[index:] if event.kind in _BEGINNINGS else events
     return events
 
 

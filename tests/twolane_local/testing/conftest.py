@@ -60,29 +60,31 @@ def tasks(calls: list[tuple[str, float]]) -> Celery:
         beat_schedule={"hourly": {"task": "small.note", "schedule": 3600, "args": ("hourly",)}}
     )
 
-    @celery.task(name="small.note")
+    @celery.task(shared=False, name="small.note")
     def note(name: str) -> str:
         calls.append((name, time.time()))
         return name
 
-    @celery.task(name="small.slow")
+    @celery.task(shared=False, name="small.slow")
     def slow(seconds: float) -> None:
         calls.append(("slow begins", time.time()))
         time.sleep(seconds)
         calls.append(("slow ends", time.time()))
 
-    @celery.task(name="small.chain", bind=True, max_retries=100)
+    @celery.task(shared=False, name="small.chain", bind=True, max_retries=100)
     def chain(self: Any, times: int) -> int:
         calls.append((f"attempt {self.request.retries}", time.time()))
         if self.request.retries < times:
             raise self.retry(countdown=_DAY / times)
         return int(self.request.retries)
 
-    @celery.task(name="small.again")
+    @celery.task(shared=False, name="small.again")
     def again() -> None:
         celery.send_task("small.again", countdown=600)
 
-    @celery.task(name="small.broken", acks_late=True, acks_on_failure_or_timeout=False)
+    @celery.task(
+        shared=False, name="small.broken", acks_late=True, acks_on_failure_or_timeout=False
+    )
     def broken() -> None:
         raise ValueError("it is broken")
 

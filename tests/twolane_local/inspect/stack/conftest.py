@@ -145,28 +145,23 @@ class Sqs:
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+def moto(aws_server: str) -> str:
+    return aws_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def stack(moto: str) -> str:
-    """The literal stack, made once; its name."""
+    """The literal stack, there for all tests; its name."""
     import boto3
 
-    client: Any = boto3.client
-    client(
+    make: Any = boto3.client
+    client = make(
         "cloudformation", endpoint_url=moto, region_name="us-east-1",
         aws_access_key_id="a", aws_secret_access_key="b",
-    ).create_stack(StackName="shop", TemplateBody=json.dumps(TEMPLATE))  # fmt: skip
+    )  # fmt: skip
+    # Any test that mocks AWS in this process makes moto forget what was there.
+    if not client.list_stacks(StackStatusFilter=["CREATE_COMPLETE"])["StackSummaries"]:
+        client.create_stack(StackName="shop", TemplateBody=json.dumps(TEMPLATE))
     return "shop"
 
 
