@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from twolane_local.environments import PoolState
+from twolane_local.environments.roll import Roll
 from twolane_local.invoke import Invocation, ThrottledError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Pool:
         self._idle: list[Environment] = []
         self._busy: set[Environment] = set()
         self._starting: set[Environment] = set()
+        self._roll = Roll(self._loop.time)
         self._waiting: deque[Work] = deque()
         self._ready = asyncio.Event()
         self._failure: bytes | None = None
@@ -70,8 +72,9 @@ class Pool:
         """As it is now."""
         environments = len(self._busy), len(self._idle), len(self._starting)
         return PoolState(
-            self._limit, self.spec.reserved_concurrency, *environments, len(self._waiting)
-        )
+            self._limit, self.spec.reserved_concurrency, *environments, len(self._waiting),
+            self._roll.states(),
+        )  # fmt: skip
 
     def submit(self, work: Work) -> None:
         """Run it, now or as soon as an environment is there.
@@ -99,6 +102,7 @@ class Pool:
     def _begin(self, environment: Environment, work: Work) -> None:
         self._busy.add(environment)
         self._used = max(self._used, len(self._busy))
+        self._roll.begins(environment, work.request_id)
         environment.begin(work)
 
     def _impatient(self) -> None:
@@ -122,6 +126,7 @@ class Pool:
         if len(self) < self._limit and not self._closed:
             environment = self._make(self.spec, self)
             self._starting.add(environment)
+            self._roll.enters(environment)
             environment.start()
 
     def freed(self, environment: Environment) -> None:
@@ -139,6 +144,7 @@ class Pool:
                 self._begin(environment, work)
                 return
         self._idle.append(environment)
+        self._roll.rests(environment)
         if len(self._idle) > 1 and self._reaper is None:
             self._reaper = self._loop.call_later(IDLE_S, self._reap)
 
@@ -153,6 +159,7 @@ class Pool:
 
     def _end(self, environment: Environment) -> None:
         self._stale.discard(environment)
+        self._roll.leaves(environment)
         task = self._loop.create_task(environment.stop())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -170,6 +177,7 @@ class Pool:
         self._starting.discard(environment)
         self._busy.discard(environment)
         self._stale.discard(environment)
+        self._roll.leaves(environment)
         if environment in self._idle:
             self._idle.remove(environment)
         if failure is not None:
@@ -211,6 +219,8 @@ class Pool:
         self._waiting.clear()
         everything = [*self._idle, *self._busy, *self._starting]
         await asyncio.gather(*(environment.stop() for environment in everything))
+        for environment in everything:
+            self._roll.leaves(environment)
         for group in (self._idle, self._busy, self._starting):
             group.clear()
         await asyncio.gather(*self._ending)

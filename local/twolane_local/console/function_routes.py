@@ -13,16 +13,19 @@ from starlette.routing import Route
 from twolane_local.console import redact
 from twolane_local.console.asking import body_of
 from twolane_local.console.problems import Json, ProblemError
+from twolane_local.environments.roll import BUSY
 from twolane_local.inspect.tally import percentile
 from twolane_local.invoke import ThrottledError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from twolane_local.console.parts import Parts
+    from twolane_local.environments import EnvironmentState
     from twolane_local.journal import Event
 
 LOOK = 50_000
@@ -42,7 +45,11 @@ class FunctionRoutes:
         """Every function of the stack."""
         states, specs = self._parts.functions.states(), self._parts.functions.specs
         events = tuple(islice(reversed(tuple(self._parts.journal)), LOOK))
+        now = self._parts.clock.time()
+        requests = {each for state in states.values() for one in state.environments
+                    for each in one.requests}  # fmt: skip
         figures = await asyncio.to_thread(figures_of, events)
+        memory = await asyncio.to_thread(memory_of, events, requests)
         shown = []
         for name, state in states.items():
             spec = specs[name]
@@ -55,6 +62,9 @@ class FunctionRoutes:
                         "limit": state.limit, "reserved": state.reserved, "busy": state.busy,
                         "idle": state.idle, "starting": state.starting, "waiting": state.waiting,
                     },
+                    "environments": [
+                        environment_of(each, now, memory) for each in state.environments
+                    ],
                     **(figures.get(name) or empty()),
                 }
             )  # fmt: skip
@@ -88,6 +98,30 @@ def empty() -> dict[str, Any]:
     """The figures of a function that was never invoked."""
     names = ("invocations", "errors", "throttles", "coldStarts", "environmentsStopped")
     return dict.fromkeys(names, 0) | {"p50Ms": None, "p95Ms": None, "maxMemoryMb": None}
+
+
+def environment_of(
+    state: EnvironmentState, now: float, memory: Mapping[str, int]
+) -> dict[str, Any]:
+    """``Environment`` of docs/console.md; ``memory`` is as ``memory_of`` finds it."""
+    shown = {
+        "id": state.id, "state": state.state, "since": now - state.for_s,
+        "memoryMb": next((memory[each] for each in state.requests if each in memory), None),
+        "invocations": state.invocations,
+    }  # fmt: skip
+    return shown | ({"requestId": state.requests[0]} if state.state == BUSY else {})
+
+
+def memory_of(events: Iterable[Event], requests: AbstractSet[str]) -> dict[str, int]:
+    """By request, what its environment had used at most, in MB. A pure function of events."""
+    found: dict[str, int] = {}
+    for event in events:
+        if len(found) == len(requests):
+            break
+        identity = event.request_id
+        if event.kind == "invocation.ended" and identity is not None and identity in requests:
+            found[identity] = int(event.data.get("maxMemoryMb") or 0)
+    return {request: memory for request, memory in found.items() if memory}
 
 
 def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,21 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentState:
+    """One environment now: ``cold`` in its init phase, ``busy``, or ``frozen`` until it has work.
+
+    ``for_s`` is for how many seconds it has been so; ``requests`` are the ids of its latest
+    invocation and of the one before.
+    """
+
+    id: str
+    state: str
+    for_s: float
+    invocations: int
+    requests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PoolState:
     """How many environments of a function there are now, and how much work waits for one."""
 
@@ -46,6 +61,7 @@ class PoolState:
     idle: int
     starting: int
     waiting: int
+    environments: tuple[EnvironmentState, ...] = ()
 
 
 class Owner(Protocol):

@@ -152,6 +152,10 @@ def test_a_function_is_invoked_and_counted(run):
         assert (found["echo"]["invocations"], found["echo"]["coldStarts"]) == (1, 1)
         assert found["fail"]["errors"] == 1
         assert found["echo"]["concurrency"]["idle"] == 1
+        (frozen,) = found["echo"]["environments"]
+        assert (frozen["id"], frozen["state"], frozen["invocations"]) == ("1", "frozen", 1)
+        assert frozen["memoryMb"] == found["echo"]["maxMemoryMb"] > 0
+        assert 0 <= up.parts.clock.time() - frozen["since"] < 60
         await up.post("functions/nobody/invoke", 404, event={})
 
     run(body)

@@ -2,11 +2,11 @@
 
 import { get, listen, post } from "../lib/api.js";
 import { fill, h } from "../lib/dom.js";
-import { millis, plural } from "../lib/format.js";
-import { attempt, block, count, dialog, empty, facts, field, head, refreshing } from "../lib/ui.js";
+import { clock, millis, moment, plural, short } from "../lib/format.js";
+import { attempt, badge, block, count, dialog, empty, facts, field, head, refreshing, table } from "../lib/ui.js";
 
 export function show(main) {
-  const box = h("div.cards");
+  const box = h("div.cards.broad");
   main.append(head("Functions", "Execution environments now, and invocations since the journal begins."), box);
   const load = async () => {
     const { functions } = await get(["functions"]);
@@ -22,7 +22,6 @@ function card(each) {
   const { concurrency: now } = each;
   return h("section.card.stacked", { "aria-label": each.name },
     h("div.row", h("h2.grow.clip", each.name), h("button", { type: "button", "data-key": `invoke-${each.name}`, onclick: () => invoke(each) }, "Invoke …")),
-    h("div.envs", { role: "img", "aria-label": `${now.busy} busy, ${now.starting} starting, ${now.idle} frozen` }, squares(now.busy, "busy"), squares(now.starting, "starting", "cold start"), squares(now.idle, "frozen"), !(now.busy + now.starting + now.idle) && h("span.muted", "no environment")),
     h("div.counts", count(each.invocations, "invocations"), count(each.errors, "errors", each.errors > 0), count(each.throttles, "throttles", each.throttles > 0), count(each.coldStarts, "cold starts")),
     facts([
       ["concurrency", `${now.busy} of ${now.limit}${now.reserved === null ? "" : " (reserved)"}${now.waiting ? `, ${plural(now.waiting, "event")} waiting` : ""}`],
@@ -30,10 +29,20 @@ function card(each) {
       ["memory", `${each.maxMemoryMb ?? "–"} of ${each.memoryMb} MB`],
       ["timeout", `${each.timeoutSeconds} s`],
       ["handler", h("code", each.handler)],
-    ]));
+    ]),
+    each.environments.length ? h("div.envs", environments(each)) : h("p.muted", "No execution environment now."));
 }
 
-const squares = (number, kind, text = kind) => (number > 12 ? [h("span.env", { class: kind }, `${number} × ${text}`)] : Array.from({ length: number }, () => h("span.env", { class: kind }, text)));
+const COLORS = { cold: "retried", busy: "running", frozen: "waiting" };
+
+const environments = ({ name, environments: all }) =>
+  table(`${name}: environments`, [
+    ["id", (one) => h("span.mono", one.id)],
+    ["state", (one) => [badge(COLORS[one.state], one.state), one.requestId && [" ", h("a.mono", { href: `#/trace/${one.requestId}`, "data-key": one.requestId }, short(one.requestId))]]],
+    ["since", (one) => h("time", { title: moment(one.since) }, clock(one.since, false)), "num"],
+    ["memory", (one) => (one.memoryMb === null ? "–" : `${one.memoryMb} MB`), "num nowrap"],
+    ["invocations", (one) => one.invocations.toLocaleString("en"), "num"],
+  ], all, { key: (one) => `${name}-${one.id}`, roomy: false });
 
 function invoke(each) {
   const event = h("textarea", { rows: 10, value: "{}", spellcheck: false });

@@ -75,7 +75,7 @@ function controls(query) {
   const text = (name, hint) => h("input", { type: "search", value: query.get(name) ?? "", placeholder: hint, autocomplete: "off", spellcheck: false });
   return {
     text: text("text", "anywhere in the event"),
-    id: text("id", "request, task, message"),
+    id: text("id", "of anything"),
     function: select([["", "any"]], query.get("function") ?? ""),
     task: text("task", "app.tasks.…"),
     state: select([["", "any"], ["failed", "failed"], ["retried", "tried again"], ["running", "running"], ["ok", "ok"]], query.get("state") ?? ""),

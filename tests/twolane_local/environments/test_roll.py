@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from twolane_local.clock import SystemClock
+from twolane_local.environments import EnvironmentState
+from twolane_local.environments.roll import Roll
+from twolane_local.functions import Functions
+from twolane_local.invoke import Invocation
+from twolane_local.journal import Journal
+from twolane_local.model import FunctionSpec
+
+
+def test_each_environment_has_its_state_since_when_and_its_invocations():
+    times = iter([10.0, 11.0, 12.0, 13.0, 15.0, 16.0, 18.0])
+    roll = Roll(lambda: next(times))
+    one, other = object(), object()
+    roll.enters(one)
+    roll.enters(other)
+    roll.rests(one)
+    roll.begins(one, "a")
+    assert roll.states() == (
+        EnvironmentState("1", "busy", 2.0, 1, ("a",)),
+        EnvironmentState("2", "cold", 4.0, 0, ()),
+    )
+    roll.leaves(other)
+    roll.begins(one, "b")  # from one invocation right into the next
+    assert roll.states() == (EnvironmentState("1", "busy", 2.0, 2, ("b", "a")),)
+
+
+class Obedient:
+    """An environment that waits for the test."""
+
+    responded = False
+
+    def __init__(self, owner):
+        self.owner, self.work = owner, None
+
+    def start(self):
+        """Until ``owner.freed``."""
+
+    def begin(self, work):
+        self.work = work
+
+    def end(self):
+        self.work.done.set_result(Invocation(self.work.request_id, b"{}"))
+        self.owner.freed(self)
+
+    async def stop(self):
+        """At once."""
+
+
+@pytest.mark.parametrize("leaves", ["gone", "renewed"])
+def test_a_pool_keeps_its_roll(tmp_path, leaves):
+    made = []
+
+    def make(_, owner):
+        made.append(Obedient(owner))
+        return made[-1]
+
+    async def main():
+        spec = FunctionSpec("fn", "Fn", "m.h", tmp_path)
+        functions = Functions([spec], make, Journal(SystemClock()))
+
+        def states():
+            state = functions.states()["fn"]
+            assert len(state.environments) == state.busy + state.idle + state.starting
+            return [(each.state, each.invocations) for each in state.environments]
+
+        work = functions.submit("fn", b"{}", request_id="first")
+        assert states() == [("cold", 0)]
+        made[0].owner.freed(made[0])
+        assert states() == [("busy", 1)]
+        assert functions.states()["fn"].environments[0].requests == ("first",)
+        made[0].end()
+        await work.done
+        assert states() == [("frozen", 1)]
+        if leaves == "gone":
+            made[0].owner.gone(made[0], None)
+        else:
+            functions.apply([spec], renew=lambda _: True)
+        assert states() == []
+        functions.submit("fn", b"{}").done.add_done_callback(lambda done: done.exception())
+        assert functions.states()["fn"].environments[0].id == "2"
+        await functions.close()
+        assert states() == []
+
+    asyncio.run(main())
