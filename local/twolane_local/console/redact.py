@@ -117,10 +117,12 @@ def event(step: Event, *, content: bool = False) -> dict[str, Any]:
 
 
 def _field(name: str, value: Any) -> Any:
+    if is_secret(name) and value not in (None, ""):
+        return HIDDEN
     if name == "headers":
         return headers(value)
     if isinstance(value, str):
         if name in _NESTED:
             return text(value)
         return query(value) if name in _QUERIES else value
-    return HIDDEN if is_secret(name) and isinstance(value, (str, list)) else values(value, name)
+    return values(value, name)

@@ -78,3 +78,18 @@ def test_an_event_of_the_journal(journal):
     whole = redact.event(event, content=True)
     assert whole["data"]["headers"][1] == ["accept", "*/*"]
     assert "hunter2" not in json.dumps([short, whole])
+
+
+@pytest.mark.parametrize("value", ["hunter2", "", 4711, ["hunter2"], {"a": "hunter2"}])
+def test_a_field_of_a_log_line_with_such_a_name_is_not_shown(journal, value):
+    journal.record("log", message="signed in", password=value, user="ada")
+    shown = redact.event(next(iter(journal)))["data"]
+    assert shown == {
+        "message": "signed in", "user": "ada", "password": redact.HIDDEN if value else "",
+    }  # fmt: skip
+
+
+def test_a_body_with_such_a_name_is_not_shown(journal):
+    journal.record("log", line="signed in", token_payload='{"name": "ada"}', query="a=1")
+    shown = redact.event(next(iter(journal)), content=True)["data"]
+    assert shown == {"line": "signed in", "token_payload": redact.HIDDEN, "query": "a=1"}
