@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local import guard
 from twolane_local.console.application import Application
@@ -10,13 +10,64 @@ from twolane_local.console.parts import Parts
 from twolane_local.console.server import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from twolane_local.emulator import Emulator
-    from twolane_local.model import FunctionSpec
+    from twolane_local.clock import Clock
+    from twolane_local.faults.injection import Faults
+    from twolane_local.functions import Functions
+    from twolane_local.journal import Journal
+    from twolane_local.mapping.registry import Mappings
+    from twolane_local.model import FunctionSpec, Stack
+    from twolane_local.options import Addresses, Options
+    from twolane_local.queues.core import QueueService
+    from twolane_local.schedules.book import ScheduleBook
+    from twolane_local.schedules.targets import Invocations
 
 
-def attach(emulator: Emulator) -> Console:
+class Running(Protocol):
+    """What the console needs of the emulator that it belongs to."""
+
+    @property
+    def options(self) -> Options: ...
+
+    @property
+    def addresses(self) -> Addresses: ...
+
+    @property
+    def aws_url(self) -> str: ...
+
+    @property
+    def stack(self) -> Stack: ...
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def queues(self) -> QueueService: ...
+
+    @property
+    def mappings(self) -> Mappings: ...
+
+    @property
+    def functions(self) -> Functions: ...
+
+    @property
+    def book(self) -> ScheduleBook: ...
+
+    @property
+    def invocations(self) -> Invocations: ...
+
+    @property
+    def faults(self) -> Faults: ...
+
+
+def attach(emulator: Running) -> Console:
     """The console of a started emulator, to be started and stopped by it."""
     parts = Parts(
         journal=emulator.journal,
@@ -41,13 +92,13 @@ def attach(emulator: Emulator) -> Console:
     return Console(parts, port=options.console_port, keep=options.persist)
 
 
-def likeliest(emulator: Emulator) -> list[FunctionSpec]:
+def likeliest(emulator: Running) -> list[FunctionSpec]:
     """Functions in the order in which their modules may hold a Celery app: a queue's first."""
     readers = {mapping.function for mapping in emulator.stack.mappings}
     return sorted(emulator.stack.functions, key=lambda spec: spec.name not in readers)
 
 
-def description(emulator: Emulator) -> Mapping[str, Any]:
+def description(emulator: Running) -> Mapping[str, Any]:
     """What ``GET /api/status`` says of the emulator as a whole."""
     options, addresses = emulator.options, emulator.addresses
     return {
