@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+#: Debian's, else what the PATH has under its names; never one that Playwright has downloaded.
+DEBIAN = "/usr/bin/chromium"
+NAMES = ("chromium", "chromium-browser")
 WIDE, NARROW = (1280, 860), (390, 844)
 
 
 def executable() -> str:
     """Where Chromium is; the test is skipped where there is none, outside of CI."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    found = next((path for name in (DEBIAN, *NAMES) if (path := shutil.which(name))), None)
     if found is None:
         if os.environ.get("CI"):
             pytest.fail("no chromium on the PATH")
@@ -32,7 +35,7 @@ def executable() -> str:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's own build; nothing is downloaded."""
+    """The system's own build, by its path; nothing is downloaded."""
     from playwright.sync_api import sync_playwright
 
     path = executable()
@@ -43,6 +46,14 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def version(path: str) -> str:
+    """What a Chromium says that it is, as in ``142.0.7444.162``."""
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\d+(\.\d+)+", said)
+    assert found is not None, said
+    return found[0]
 
 
 @dataclass

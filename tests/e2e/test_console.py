@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from .browser import NARROW, WIDE, chromium, tab
+from .browser import NARROW, WIDE, chromium, executable, tab, version
 from .conftest import until, up
 
 if TYPE_CHECKING:
@@ -95,11 +95,16 @@ def test_every_page_under_load(
         for where in PAGES:
             shown.go(where)
             shown.page.wait_for_timeout(400)  # for what the page loads after its first words
-            if size == WIDE:
-                assert shown.faults() == [], where
+            assert shown.faults() == [], where
             assert shown.overflow() <= 0, where
             assert "owned" not in shown.page.title()
             assert shown.page.locator("main img, main script").count() == 0
+
+
+def test_the_browser_is_the_one_of_the_system(browser: Browser) -> None:
+    path = executable()
+    assert "ms-playwright" not in path
+    assert browser.version == version(path)
 
 
 def test_a_trace_shows_both_lanes_and_opens_its_spans(browser: Browser, started: Up) -> None:
@@ -195,6 +200,21 @@ def test_a_schedule_runs_now(browser: Browser, started: Up) -> None:
         expect(shown.page.get_by_text("fired")).to_be_visible()
         shown.go("live?kind=schedule")
         expect(shown.page.locator(".stream li").first).to_contain_text("fired")
+
+
+def test_environments_are_shown_one_by_one(browser: Browser, started: Up) -> None:
+    service, url = started
+    with tab(browser, url) as shown:
+        shown.go("functions")
+        rows = shown.page.get_by_role("region", name="ApiFunction: environments").get_by_role("row")
+        post(service, "/notify", email="envs@example.com", message="hi")
+        done = re.compile(r"^\d+\s*frozen\s*\d\d:\d\d:\d\d\s*\d+ MB\s*[1-9][\d,]*$")
+        expect(rows.filter(has_text=done).first).to_be_visible()
+        now = httpx.get(f"{url}/api/functions", trust_env=False).json()["functions"]
+        worker = next(each for each in now if each["name"] == "WorkerFunction")
+        ids = [each["id"] for each in worker["environments"]]
+        assert ids
+        assert len(set(ids)) == len(ids)
 
 
 def waiting_for_a_retry(url: str, tasks: list[str]) -> tuple[str, int] | None:
