@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow simulate check check-infra build bench requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow simulate check check-infra build bench screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ build: $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, the
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
+
+screenshots: $(STAMP) ## Take the pictures of docs/console.md again, with this machine's Chromium
+	@$(BIN)/python docs/console/screenshots.py
 
 requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
