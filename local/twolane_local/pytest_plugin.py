@@ -1,4 +1,5 @@
-"""The pytest plugin: the fixture ``twolane``, a whole stack in one process and in virtual time.
+"""The pytest plugin: the fixture ``twolane``, a whole stack in one process and in virtual time, and
+``twolane_live``, the same on real parts.
 
 It costs nothing where it is not asked for: pytest loads this module in every session of an
 environment that has twolane, so that nothing is imported here before a test wants the fixture.
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from twolane_local.live.stack import Live
     from twolane_local.testing.project import Project
     from twolane_local.testing.stack import Twolane
 
 _stack: pytest.StashKey[Twolane] = pytest.StashKey()
+_live: pytest.StashKey[Live] = pytest.StashKey()
 
 _MARKER = (
     "twolane(*, template, parameters, start, seed, environments): the stack of a test; `template` "
@@ -102,6 +105,22 @@ def twolane(request: pytest.FixtureRequest, twolane_project: Project) -> Iterato
         del request.node.stash[_stack]
 
 
+@pytest.fixture
+def twolane_live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    """The same stack on real parts: isolated execution environments, a ``redis-server``, real time.
+
+    A failing test shows its journal.
+    """
+    from twolane_local.live.stack import Live
+
+    marker = _marked(request)
+    path, parameters = _template(request.config, marker.get("template"), marker.get("parameters"))
+    with Live(path, parameters) as live:
+        request.node.stash[_live] = live
+        yield live
+        del request.node.stash[_live]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -111,6 +130,9 @@ def pytest_runtest_makereport(
     if stack is not None and report.failed and call.when == "call":
         title = f"twolane journal (--twolane-seed={stack.seed})"
         report.sections.append((title, stack.journal.story() or "nothing happened"))
+    live = item.stash.get(_live, None)
+    if live is not None and report.failed and call.when == "call":
+        report.sections.append(("twolane journal", live.journal.story() or "nothing happened"))
     return report
 
 
@@ -160,9 +182,15 @@ def _of_configuration(
 ) -> Project:
     from twolane_local.testing.project import of_template
 
+    return of_template(*_template(config, template, parameters))
+
+
+def _template(
+    config: pytest.Config, template: str | None, parameters: dict[str, str] | None
+) -> tuple[Path, dict[str, str]]:
     path: Path = config.rootpath / (template or config.getini("twolane_template") or _DEFAULT)
     given = dict(_pair(line) for line in config.getini("twolane_parameters"))
-    return of_template(path, {**given, **(parameters or {})})
+    return path, {**given, **(parameters or {})}
 
 
 _DEFAULT = "template.yaml"

@@ -3,8 +3,9 @@
     faults = Faults(journal, clock)
     faults.inject("send.reply-lost", target="TaskQueue", seed=7)
 
-The seams that ask them: ``faults.queues`` (SQS), ``faults.invoker`` (functions and ticks), and in
-the simulator the result store, the clock and the points inside a task.
+The seams that ask them: ``faults.queues`` (SQS), ``faults.invoker`` (functions), ``faults.ticks``;
+in virtual time also ``faults.commands`` (a Redis in this process) and ``faults.points`` (inside a
+task); the clock in the simulator alone.
 """
 
 from twolane_local.faults.catalogue import CATALOGUE

@@ -11,11 +11,12 @@ from twolane_local.faults.catalogue import CATALOGUE
 from twolane_local.faults.kinds import Fault, FaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
 
+_NOTHING: Mapping[str, str] = {}
 _COMMON = {field.name for field in fields(Fault)} - {"name", "parameters"}
 
 
@@ -74,8 +75,11 @@ class Injector:
 class Faults:
     """All that are armed. Seams ask ``at(point, target)`` which ones happen now."""
 
-    def __init__(self, journal: Journal, clock: Clock) -> None:
-        self._journal, self._clock = journal, clock
+    def __init__(
+        self, journal: Journal, clock: Clock, unmounted: Mapping[str, str] = _NOTHING
+    ) -> None:
+        """``unmounted`` are the points that nobody asks here, each with where it is asked."""
+        self._journal, self._clock, self._unmounted = journal, clock, unmounted
         self._armed: list[Injector] = []
         self._points: dict[str, list[Injector]] = {}
         self._count = 0
@@ -93,6 +97,10 @@ class Faults:
                 f"{fault.name} has no parameter {', '.join(sorted(unknown))}; it has: "
                 f"{', '.join(parameter.name for parameter in kind.parameters)}"
             )
+        if kind.point in self._unmounted:
+            raise FaultError(
+                f"{fault.name} cannot happen here; it can with {self._unmounted[kind.point]}"
+            )
         self._count += 1
         injector = Injector(str(self._count), fault)
         self._armed.append(injector)
@@ -103,6 +111,10 @@ class Faults:
         """Arm one by name, common and own parameters mixed; gives its id."""
         common = {key: parameters.pop(key) for key in _COMMON & parameters.keys()}
         return self.arm(Fault(name, seed=seed, parameters=parameters, **common)).id
+
+    def any_at(self, *points: str) -> bool:
+        """Whether anything is armed for one of these points."""
+        return any(self._points.get(point) for point in points)
 
     def at(self, point: str, target: str = "", **about: Any) -> Iterable[Injector]:
         """Those that happen here and now; ``about`` goes into the journal with each."""

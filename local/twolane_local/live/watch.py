@@ -69,11 +69,15 @@ class LiveWatch:
         with self._lock:
             self.history.add(Fact(self._emulator.clock.time(), "faults.ended"))
 
-    def violations(self, bounds: Bounds, queues: tuple[str, ...], dead: str) -> list[Violation]:
-        """Count what is left and judge; nothing is watched after this."""
+    def close(self) -> None:
+        """Watch Redis no more."""
         self._thread.stop()
         self._thread.join(5)
         self._channel.close()
+
+    def violations(self, bounds: Bounds, queues: tuple[str, ...], dead: str) -> list[Violation]:
+        """Count what is left and judge; nothing is watched after this."""
+        self.close()
         now = self._emulator.clock.time()
         for text in self._client.lrange(self._effects, 0, -1):
             value = json.loads(text)

@@ -132,7 +132,10 @@ class Functions:
         """Lambda kills what is over its time; what stands still in a stalled machine dies later,
         and may do something before.
         """
-        if environment.process not in self._world.frozen and not environment.function.lingers:
+        if (
+            environment.process not in self._world.points.frozen
+            and not environment.function.lingers
+        ):
             environment.process.kill()
             self._drop(environment)
             future.add_done_callback(_seen)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from twolane.worker.lease import Lease
     from twolane_local.faults.injection import Faults
-    from twolane_local.testing.threads import Process
+    from twolane_local.faults.points import Points
     from twolane_local.testing.world import World as VirtualWorld
     from twolane_local.virtual_clock import VirtualClock
 
@@ -24,7 +24,7 @@ class Host(Protocol):
     faults: Faults
     queues: Any
     store: Any
-    frozen: set[Process]
+    points: Points
 
     def note(
         self, kind: str, *, task: str | None = None, message: str | None = None,

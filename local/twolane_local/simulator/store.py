@@ -6,9 +6,7 @@ Redis code runs unchanged above it.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ import redis
 
 from twolane.worker.lease import PREFIX as LEASE
 from twolane.worker.lease import read_lease
-from twolane_local.testing.threads import current
+from twolane_local.faults.commands import FaultyCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +23,6 @@ if TYPE_CHECKING:
     from twolane_local.simulator.host import Host
 
 RESULT = "celery-task-meta-"
-#: Commands that change nothing; looking after them would cost more than they do.
-_READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE", "UNSUBSCRIBE"})
-#: What a new connection begins with, while redis-py holds its pool's lock: no place to wait in.
-_OPENING = frozenset({"HELLO", "CLIENT", "SELECT", "AUTH", "PING"})
-#: Keys among the words of packed commands: https://redis.io/docs/latest/develop/reference/protocol-spec/
-_KEYS = re.compile(rb"\r\n((?:twolane:lease:|celery-task-meta-)[^\r\n]*)\r\n")
-_WORD = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
 
 
 class Connection(fakeredis.FakeRedisConnection):
@@ -59,42 +50,15 @@ class Store:
         self._plain: Any = fakeredis.FakeStrictRedis(server=server)
         self._world = world
         self._known: dict[str, bytes | None] = {}
+        self._commands = FaultyCommands(
+            world.faults, self._plain, changed=self._look, lost=self._lost
+        )
 
     def call(self, packed: bytes, send: Callable[[], Any]) -> Any:
         """One command, or several at once, with whatever goes wrong about it."""
-        process = current.get()
-        if process is None or _on(self._world.loop):
-            return send()
-        process.check()
-        word = _word(packed)
-        if word in _OPENING:
-            return send()
-        keys = list(dict.fromkeys(key.decode() for key in _KEYS.findall(packed)))
-        target = f"{word} {keys[0] if keys else ''}"
-        keys = [] if word in _READS else keys
-        lost: list[tuple[str, bytes | None]] = []
-        for fault in self._world.faults.at("store", target):
-            match fault.fault.name:
-                case "store.down":
-                    raise redis.ConnectionError("Error 111 connecting: Connection refused.")
-                case _:  # store.slow
-                    process.sleep(float(fault.value("seconds")))
-        if keys and self._world.faults.at("store.write", target):
-            lost = [(key, self._plain.get(key)) for key in keys]
-        answer = send()
-        for key, before in lost:
-            self._lose(key, before)
-        for key in keys:
-            self._look(key)
-        if self._world.faults.at("store.done", target):
-            raise redis.TimeoutError("Timeout reading from socket")
-        return answer
+        return self._commands.call(packed, send)
 
-    def _lose(self, key: str, before: bytes | None) -> None:
-        if before is None:
-            self._plain.delete(key)
-        else:
-            self._plain.set(key, before)
+    def _lost(self, key: str) -> None:
         self._world.note("write.lost", task=task_of(key), key=key)
 
     def _look(self, key: str) -> None:
@@ -107,20 +71,6 @@ class Store:
         else:
             status = json.loads(value)["status"] if value else None
             self._world.result_changed(key.removeprefix(RESULT), status)
-
-
-def _word(packed: bytes) -> str:
-    """The first command's name."""
-    found = _WORD.match(packed)
-    return found[1].decode().upper() if found else ""
-
-
-def _on(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether this is the loop's own thread, which must not wait."""
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
 
 
 def task_of(key: str) -> str:

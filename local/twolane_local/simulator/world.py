@@ -14,6 +14,7 @@ from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.faults.bodies import task_id_of, task_name_of
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.points import Points
 from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError
 from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.journal import Journal
@@ -24,7 +25,6 @@ from twolane_local.simulator import patches
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.functions import Functions
 from twolane_local.simulator.store import Store
-from twolane_local.simulator.tasks import inside
 from twolane_local.testing.threads import Process, current
 from twolane_local.testing.world import World as VirtualWorld
 
@@ -83,8 +83,7 @@ class World:
         self.queues.world, self.queues.faults = self, self.faults
         self.sending: tuple[str | None, str | None] = (None, None)
         self.store = Store(self)
-        #: Processes that stand still: no alarm reaches them.
-        self.frozen: set[Process] = set()
+        self.points = Points(self.faults, self.clock)
 
     def run(self, script: Callable[[World], Coroutine[Any, Any, None]]) -> History:
         """Start everything, run the script to its end, stop everything."""
@@ -196,20 +195,20 @@ class World:
         )  # fmt: skip
         if granted and environment is not None:
             environment.lease = (key, lease.delivery.holder)
-            inside(self, "task.begins", task_of(key))
+            self.points.inside("task.begins", task_of(key))
 
     def result_changed(self, task: str, status: str | None) -> None:
         """The store has another state of a task."""
         self.note("result.changed", task=task, status=status)
         if status in ("SUCCESS", "FAILURE"):
-            inside(self, "result.stored", task)
+            self.points.inside("result.stored", task)
 
     def effect(self, task: str, what: str) -> None:
         """A task does what cannot be undone; called in its process, inside its run."""
         if (process := current.get()) is not None:
             # Whoever does it takes a while, in which anything else may happen.
             process.sleep(self._latencies.choice((0.0, 0.05, 0.3, 2.0)))
-        inside(self, "effect.before", task)
+        self.points.inside("effect.before", task)
         process = current.get()
         environment = self.functions.of(process) if process is not None else None
         lease, holder = (environment and environment.lease) or (None, None)
@@ -217,7 +216,7 @@ class World:
             "effect.committed", task=task, where=environment.name if environment else None,
             lease=lease, holder=holder, what=what,
         )  # fmt: skip
-        inside(self, "effect.after", task)
+        self.points.inside("effect.after", task)
 
     def random_bytes(self, count: int) -> bytes:
         """Stands for ``os.urandom``: ids are the same in each run of a seed."""

@@ -89,10 +89,15 @@ def at_once(work: Coroutine[Any, Any, AwsResponse]) -> AwsResponse:
 
 
 @contextmanager
-def mocked(local: LocalAws, template: Mapping[str, Any]) -> Iterator[None]:
+def mocked(
+    local: LocalAws,
+    template: Mapping[str, Any],
+    tables: Callable[[Any, Callable[[Any], Any]], Any] = lambda request, answer: answer(request),
+) -> Iterator[None]:
     """moto's mocks with ours in front; dummy credentials; real AWS out of reach.
 
-    ``template`` is what moto is to create, once something asks moto for the first time.
+    ``template`` is what moto is to create, once something asks moto for the first time; ``tables``
+    stands between a call and moto's answer.
     """
     from moto.core.models import botocore_stubber
 
@@ -105,7 +110,7 @@ def mocked(local: LocalAws, template: Mapping[str, Any]) -> Iterator[None]:
         if answer is None:
             while missing:
                 create(missing.pop())
-            return stock(request)
+            return tables(request, stock)
         return answer.status, dict(answer.headers), answer.body
 
     with ExitStack() as undo:
@@ -185,6 +190,7 @@ def create(template: Mapping[str, Any]) -> None:
             _create_directly(wanted.pop("Resources"))
             wanted["Resources"] = {}
         child.create("local", wanted)
+    _expiring(template["Resources"])
 
 
 #: moto's classes of what most templates hold. Its CloudFormation imports half of moto, and reads
@@ -203,6 +209,18 @@ def _create_directly(resources: Mapping[str, Any]) -> None:
         made = getattr(importlib.import_module(module), kind)
         name = resource["Properties"][NAME_PROPERTY[resource["Type"]]]
         made.create_from_cloudformation_json(name, resource, ACCOUNT, REGION)
+
+
+def _expiring(resources: Mapping[str, Any]) -> None:
+    """moto's CloudFormation passes over a table's time to live."""
+    for resource in resources.values():
+        properties = resource.get("Properties") or {}
+        if "TimeToLiveSpecification" in properties:
+            from moto.dynamodb.models import dynamodb_backends
+
+            dynamodb_backends[ACCOUNT][REGION].update_time_to_live(
+                properties["TableName"], properties["TimeToLiveSpecification"]
+            )
 
 
 @cache

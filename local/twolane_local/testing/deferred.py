@@ -11,6 +11,7 @@ from twolane_local.testing.errors import NotIdleError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from twolane_local.faults.points import Points
     from twolane_local.testing.sources import Deliveries, Schedules
     from twolane_local.testing.world import World
 
@@ -24,6 +25,7 @@ class Parts(Protocol):
     world: World
     deliveries: Deliveries
     schedules: Schedules
+    points: Points
 
     @property
     def busy(self) -> bool:
@@ -84,7 +86,8 @@ class Deferred:
 
     def _next_due(self) -> float | None:
         parts = self._parts
-        dues = (parts.deliveries.next_due(), parts.schedules.next_once())
+        thaws = min(parts.points.frozen.values(), default=None)
+        dues = (parts.deliveries.next_due(), parts.schedules.next_once(), thaws)
         return min((due for due in dues if due is not None), default=None)
 
     @contextmanager

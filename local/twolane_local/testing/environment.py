@@ -19,7 +19,7 @@ from twolane_local.testing.threads import Ended, Process
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from twolane_local.environments import Owner, Work
     from twolane_local.journal import Journal
@@ -54,10 +54,11 @@ class VirtualEnvironment:
         after: Callable[[str], Callable[[], None] | None],
         killed: Callable[[Handler], None],
         turn: Callable[[], None] = lambda: None,
+        frozen: Container[Process] = (),
     ) -> None:
         """``turn`` is called before each invocation, ``after`` gives the work that a request has
         left to be done after its response, ``killed`` hears of a handler that died in the middle
-        of something.
+        of something; what is ``frozen`` cannot be killed before it goes on.
         """
         self.spec = spec
         self.process = Process(world.loop)
@@ -65,7 +66,7 @@ class VirtualEnvironment:
         self._environ = environ
         self._owner, self._world, self._journal = owner, world, journal
         self._load, self._after, self._killed = load, after, killed
-        self._turn = turn
+        self._turn, self._frozen = turn, frozen
         self._handler: Handler | None = None
         self._work: Work | None = None
         self._began = 0.0
@@ -141,7 +142,8 @@ class VirtualEnvironment:
 
     def _returned(self, done: asyncio.Future[tuple[bytes, str | None]]) -> None:
         error, work = done.exception(), self._work
-        if work is None:  # it was killed: what its threads still raise is not heard
+        if work is None:  # it is gone: what its threads still raise is not heard
+            self.process.close()
             return
         if error is not None:  # what is no Exception ends the process
             self.kill()
@@ -206,17 +208,26 @@ class VirtualEnvironment:
 
     def _timed_out(self) -> None:
         work = self._work
-        if work is not None:
-            self.kill(report.timed_out(work.request_id, self.spec.timeout_s))
+        if work is None:
+            return
+        payload = report.timed_out(work.request_id, self.spec.timeout_s)
+        if self.process in self._frozen:
+            # A stalled machine: Lambda has given it up, and it may do something before it ends.
+            self._leave(payload)
+        else:
+            self.kill(payload)
 
     def kill(self, payload: bytes | None = None) -> None:
         """End the environment at once; ``payload`` is the error object of its invocation."""
+        self.process.kill()  # its threads end now; what they return is not heard
+        self.process.close()
+        self._leave(payload)
+
+    def _leave(self, payload: bytes | None) -> None:
         work, handler = self._work, self._handler
         if self._timer is not None:
             self._timer.cancel()
         self._handler = None
-        self.process.kill()  # its threads end now; what they return is not heard
-        self.process.close()
         if handler is not None:
             self._killed(handler)
         if work is not None:

@@ -31,6 +31,7 @@ from twolane.api.awake import Awake
 from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.points import Points
 from twolane_local.faults.queues import FaultyQueues
 from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.functions import Functions
@@ -40,7 +41,7 @@ from twolane_local.lambda_api import LambdaApi
 from twolane_local.queues.api import SqsApi
 from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
-from twolane_local.testing import aws, code, store
+from twolane_local.testing import aws, code, inside, store
 from twolane_local.testing.clock import Clock
 from twolane_local.testing.deferred import Deferred
 from twolane_local.testing.environment import VirtualEnvironment
@@ -52,6 +53,7 @@ from twolane_local.testing.project import api_url
 from twolane_local.testing.queues import Queue, find
 from twolane_local.testing.seed import seeded
 from twolane_local.testing.sources import Deliveries, Schedules, settle
+from twolane_local.testing.tables import Tables
 from twolane_local.testing.tasks import Tasks
 from twolane_local.testing.world import World
 from twolane_local.virtual_clock import NEW_YEAR
@@ -88,8 +90,6 @@ class Machinery:
 
     events: Journal
     queues: QueueService
-
-    faults: Faults
 
     def __init__(
         self,
@@ -128,7 +128,8 @@ class Machinery:
         self.world = World(start)
         undo.callback(self.world.close)
         self.events = Journal(self.world.clock)
-        self.faults = Faults(self.events, self.world.clock)
+        self.faults = Faults(self.events, self.world.clock, inside.UNMOUNTED)
+        self.points = Points(self.faults, self.world.clock)
         self.queues = make_queues(self.world.clock, self.events, self.chance.ids)
         if isinstance(self.queues, FaultyQueues):
             self.queues.faults = self.faults
@@ -139,12 +140,14 @@ class Machinery:
             self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry
         )
         local = aws.LocalAws(services, lambda_api, self.world.run)
-        undo.enter_context(aws.mocked(local, self.project.stack.moto_template))
-        undo.enter_context(store.embedded())
+        tables, template = Tables(self.faults, self.world.clock), self.project.stack.moto_template
+        undo.enter_context(aws.mocked(local, template, tables))
+        undo.enter_context(store.embedded(self.faults))
         undo.enter_context(narrated(self.events))
         os.environ.update(self.project.variables)
         undo.enter_context(code.imported(self.project, user))
         undo.enter_context(virtual_waits(self.world))
+        undo.enter_context(inside.mounted(self.points))
         undo.callback(lambda: self.world.run(self._end()))
         self._warm()
         self.chance.begin()
@@ -159,9 +162,8 @@ class Machinery:
         self.functions = Functions(
             stack.functions, self._environment, journal, maximum=environments
         )
-        self.invoker: Invoker = FaultyInvoker(
-            self._make_invoker(self.functions), self.faults, clock
-        )
+        functions = self._make_invoker(self.functions)
+        self.invoker: Invoker = FaultyInvoker(functions, self.faults, clock)
         self.asynchronous = AsyncInvocations(
             self.invoker, self.functions.specs, self.queues, clock, journal
         )
@@ -202,6 +204,8 @@ class Machinery:
         await settle(self._tasks)
         await self.asynchronous.close()
         await self.functions.close()
+        for environment in self._live:  # what stood still is nobody's any more
+            environment.process.close()
 
     def close(self) -> None:
         """Take it down; the process is as it was before."""
@@ -228,6 +232,7 @@ class Machinery:
             after=self._left_by,
             killed=code.bury,
             turn=self.chance.turn,
+            frozen=self.points.frozen,
         )
         self._live.append(environment)
         return environment

@@ -13,9 +13,14 @@ from twolane_local.testing.threads import current
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twolane_local.faults.commands import FaultyCommands
+    from twolane_local.faults.injection import Faults
+
 #: A name that no resolver knows: what is not answered here is not answered at all.
 HOST = "store.twolane.invalid"
 URL = f"redis://{HOST}:6379/0"
+#: The innermost stack's. Connections outlive the stack that they were made in.
+_seams: list[FaultyCommands] = []
 
 
 @cache
@@ -34,19 +39,31 @@ def _connection() -> type[Any]:
     from fakeredis import FakeRedisConnection
 
     class Connection(FakeRedisConnection):
-        def send_packed_command(self, *args: Any, **options: Any) -> Any:
+        def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
+            send: Any = super().send_packed_command
             process = current.get()
-            if process is not None:
-                process.check()
-            return super().send_packed_command(*args, **options)  # type: ignore[no-untyped-call]
+            if process is None:
+                return send(command, check_health)
+            process.check()
+            if not _seams or _seams[-1].idle:
+                return send(command, check_health)
+            packed = command if isinstance(command, bytes) else b"".join(command)
+            return _seams[-1].call(packed, lambda: send(command, check_health))
 
     return Connection
 
 
 @contextmanager
-def embedded() -> Iterator[None]:
-    """redis-py's connections to ``HOST`` lead to an empty embedded server inside of the block."""
+def embedded(faults: Faults) -> Iterator[None]:
+    """redis-py's connections to ``HOST`` lead to an empty embedded server inside of the block, on
+    which things go wrong as armed.
+    """
     import redis
+    from fakeredis import FakeStrictRedis
+
+    from twolane_local.faults.commands import FaultyCommands
+
+    seam = FaultyCommands(faults, FakeStrictRedis(server=server()))
 
     def instead(get: Callable[..., Any]) -> Callable[..., Any]:
         def get_connection(pool: Any, *args: Any, **options: Any) -> Any:
@@ -65,6 +82,8 @@ def embedded() -> Iterator[None]:
             get = instead(pool.get_connection)
             undo.enter_context(mock.patch.object(pool, "get_connection", get))
         clear()
+        _seams.append(seam)
+        undo.callback(_seams.remove, seam)
         yield
 
 

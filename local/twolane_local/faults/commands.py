@@ -1,0 +1,103 @@
+"""The seam at a Redis in this process: commands that fail, take long, or are lost as armed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from twolane_local.testing.threads import current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.faults.injection import Faults
+
+#: Commands that change nothing; looking after them would cost more than they do.
+_READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE", "UNSUBSCRIBE"})
+#: What a new connection begins with, while redis-py holds its pool's lock: no place to wait in.
+_OPENING = frozenset({"HELLO", "CLIENT", "SELECT", "AUTH", "PING"})
+#: Keys among the words of packed commands: https://redis.io/docs/latest/develop/reference/protocol-spec/
+#: An application may have put a prefix before them.
+_KEYS = re.compile(rb"\r\n([^\r\n\"]{0,64}?(?:twolane:lease:|celery-task-meta-)[^\r\n]*)\r\n")
+_WORD = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
+
+
+class FaultyCommands:
+    """What is sent on a connection goes through ``call``.
+
+    ``plain`` is a client of the same server with nothing in between. ``changed(key)`` hears of each
+    lease and result that may have been written, ``lost(key)`` of each write that was undone.
+    """
+
+    def __init__(
+        self,
+        faults: Faults,
+        plain: Any,
+        *,
+        changed: Callable[[str], object] | None = None,
+        lost: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._faults, self._plain = faults, plain
+        self._changed, self._lost = changed, lost
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do but to send."""
+        return self._changed is None and not self._faults.any_at(
+            "store", "store.write", "store.done"
+        )
+
+    def call(self, packed: bytes, send: Callable[[], Any]) -> Any:
+        """One command, or several at once, with whatever goes wrong about it."""
+        process = current.get()
+        if process is None or on_loop(process.loop):
+            return send()
+        process.check()
+        word = _word(packed)
+        if word in _OPENING:
+            return send()
+        keys = list(dict.fromkeys(key.decode() for key in _KEYS.findall(packed)))
+        target = f"{word} {keys[0] if keys else ''}"
+        keys = [] if word in _READS else keys
+        undo: list[tuple[str, bytes | None]] = []
+        for fault in self._faults.at("store", target):
+            match fault.fault.name:
+                case "store.down":
+                    raise redis.ConnectionError("Error 111 connecting: Connection refused.")
+                case _:  # store.slow
+                    process.sleep(float(fault.value("seconds")))
+        if keys and self._faults.at("store.write", target):
+            undo = [(key, self._plain.get(key)) for key in keys]
+        answer = send()
+        for key, before in undo:
+            self._lose(key, before)
+        if self._changed is not None:
+            for key in keys:
+                self._changed(key)
+        if self._faults.at("store.done", target):
+            raise redis.TimeoutError("Timeout reading from socket")
+        return answer
+
+    def _lose(self, key: str, before: bytes | None) -> None:
+        if before is None:
+            self._plain.delete(key)
+        else:
+            self._plain.set(key, before)
+        self._lost(key)
+
+
+def _word(packed: bytes) -> str:
+    """The first command's name."""
+    found = _WORD.match(packed)
+    return found[1].decode().upper() if found else ""
+
+
+def on_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the loop's own thread, which must not wait."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

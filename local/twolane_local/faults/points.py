@@ -1,0 +1,63 @@
+"""The points inside a task at which its execution environment may die, stand still or go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from twolane_local.testing.errors import EnvironmentKilled
+from twolane_local.testing.threads import current
+
+if TYPE_CHECKING:
+    from twolane_local.clock import Clock
+    from twolane_local.faults.injection import Faults
+    from twolane_local.testing.threads import Process
+
+
+@dataclass(frozen=True)
+class Points:
+    """Whoever runs tasks calls ``inside`` where a task begins, and before and after what it does.
+
+    ``frozen`` says of each process that stands still when it goes on, in seconds since the epoch.
+    """
+
+    faults: Faults
+    clock: Clock
+    frozen: dict[Process, float] = field(default_factory=dict)
+
+    def inside(self, point: str, task: str) -> None:
+        """Let happen what is armed for this point; called on the environment's thread."""
+        process = current.get()
+        if process is None:
+            return
+        process.check()
+        for fault in self.faults.at(point, task):
+            match fault.fault.name:
+                case "environment.frozen" | "environment.frozen-after-effect":
+                    self.freeze(process, float(fault.value("freeze_s")))
+                case "environment.timeout":
+                    process.sleep(float(fault.value("hang_s")))
+                case "task.slow":
+                    process.sleep(float(fault.value("seconds")))
+                case "task.memory-error":
+                    raise MemoryError
+                case _:
+                    process.die()
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        """The machine stands still: alarms that were due meanwhile come when it goes on."""
+        until = self.clock.time() + seconds
+        held: BaseException | None = None
+        self.frozen[process] = until
+        try:
+            while (left := until - self.clock.time()) > 1e-6:
+                try:
+                    process.sleep(left)
+                except EnvironmentKilled:
+                    raise
+                except BaseException as alarm:  # noqa: BLE001 - raised below, when it can be felt
+                    held = held or alarm
+        finally:
+            self.frozen.pop(process, None)
+        if held is not None:
+            raise held

@@ -1,0 +1,132 @@
+"""Faults inside of a task and at the result store, by the fixture's own means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twolane_local.faults import CATALOGUE, FaultError
+from twolane_local.testing.inside import UNMOUNTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.testing.stack import Twolane
+
+VIRTUAL = [name for name, kind in CATALOGUE.items() if "virtual" in kind.where]
+MOUNTED = [name for name in VIRTUAL if CATALOGUE[name].point not in UNMOUNTED]
+#: Only a message that is returned has its visibility changed; nobody knows this task.
+WANTED = {"visibility.failed": "nothing"}
+#: The fault → how often the task's body has run when all is over.
+BODIES = {
+    "environment.killed-before-task": 1,
+    "environment.killed-during-task": 1,
+    "environment.killed-after-effect": 2,
+    "environment.killed-after-result": 1,
+    "environment.out-of-memory": 1,
+    "environment.frozen": 1,
+    "environment.frozen-after-effect": 2,
+    "task.slow": 1,
+    "store.slow": 1,
+    "store.down": 1,
+    "store.reply-lost": 1,
+}
+
+
+def fired(stack: Twolane) -> list[str]:
+    return [event.data["name"] for event in stack.journal.find("fault.injected")]
+
+
+@pytest.mark.parametrize("name", MOUNTED)
+def test_each_fault_of_virtual_time_happens(stack: Twolane, name: str) -> None:
+    stack.faults.inject(name)
+    stack.client.post(f"/run/{WANTED.get(name, 'note')}", json=["a"])
+    stack.deferred.run_until_idle()
+    stack.clock.advance(90)  # a tick
+    stack.deferred.run_until_idle()
+    assert fired(stack) == [name]
+    assert len(stack.queue("tasks")) == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(VIRTUAL) - set(MOUNTED)))
+def test_what_cannot_happen_here_is_refused(stack: Twolane, name: str) -> None:
+    with pytest.raises(FaultError, match=f"{name} cannot happen here; it can with `twolane sim"):
+        stack.faults.inject(name)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_task_ends_well_all_the_same(stack: Twolane, application: Any, name: str) -> None:
+    stack.faults.inject(name, target="*" if CATALOGUE[name].point != "store" else "* twolane:*")
+    identity = stack.client.post("/notes/a").json()["id"]
+    stack.deferred.run_until_idle()
+    assert fired(stack) == [name]
+    assert application.celery.AsyncResult(identity).state == "SUCCESS"
+    assert [call for call, _ in application.calls].count("a") == BODIES[name]
+    assert stack.queue("tasks").dead_letters == []
+
+
+def test_a_killed_environment_is_stopped(stack: Twolane) -> None:
+    stack.faults.inject("environment.killed-during-task")
+    identity = stack.client.post("/notes/a").json()["id"]
+    stack.deferred.run_until_idle()
+    assert any(event.data.get("killed") for event in stack.journal.find("environment.stopped"))
+    assert stack.tasks[identity].attempts == 2
+
+
+def test_a_task_that_hangs_gets_its_time_limit(stack: Twolane, application: Any) -> None:
+    stack.faults.inject("environment.timeout")
+    identity = stack.client.post("/notes/a").json()["id"]
+    stack.deferred.run()
+    result = application.celery.AsyncResult(identity)
+    assert "TimeLimit" in repr(result.result)
+
+
+def test_a_task_without_memory_fails(stack: Twolane, application: Any) -> None:
+    stack.faults.inject("task.memory-error")
+    identity = stack.client.post("/notes/a").json()["id"]
+    stack.deferred.run()
+    assert isinstance(application.celery.AsyncResult(identity).result, MemoryError)
+    assert application.calls == []
+
+
+def test_a_frozen_environment_goes_on_when_its_message_was_taken_over(
+    stack: Twolane, application: Any
+) -> None:
+    stack.faults.inject("environment.frozen-after-effect", freeze_s=4000)
+    stack.client.post("/notes/a")
+    stack.deferred.run()
+    assert len(stack.points.frozen) == 1
+    stack.deferred.run_until_idle()
+    assert not stack.points.frozen
+    assert len(application.calls) == 2
+
+
+def test_a_lost_write_is_lost(stack: Twolane, application: Any) -> None:
+    stack.faults.inject("store.lost-write", target="*celery-task-meta*", count=0)
+    identity = stack.client.post("/notes/a").json()["id"]
+    stack.deferred.run_until_idle()
+    assert application.celery.AsyncResult(identity).state == "PENDING"
+    assert len(application.calls) == 1
+
+
+def test_a_stack_that_ends_with_something_frozen(make: Callable[..., Twolane]) -> None:
+    stack = make()
+    stack.faults.inject("environment.frozen", freeze_s=4000)
+    stack.client.post("/notes/a")
+    stack.deferred.run()
+    (process,) = stack.points.frozen
+    stack.close()
+    assert process.dead
+    assert not process.asleep
+
+
+def test_a_task_that_is_called_as_a_function_is_no_occasion(
+    stack: Twolane, application: Any
+) -> None:
+    stack.faults.inject("task.memory-error", skip=1)
+    task = application.celery.tasks["small.note"]
+    stack.client.post("/notes/a")
+    stack.deferred.run()
+    task("directly")
+    assert fired(stack) == []
