@@ -141,3 +141,19 @@ def test_the_catalogue_can_be_shown_as_a_form() -> None:
         assert names[-5:] == ["target", "count", "skip", "chance", "for_s"]
         assert len(set(names)) == len(names)
         assert set(shown["where"]) <= {"virtual", "emulator", "live"}
+
+
+def test_a_point_that_nobody_asks_is_refused() -> None:
+    clock = Clock()
+    faults = Faults(Journal(clock), clock, {"clock": "`twolane simulate`"})
+    with pytest.raises(FaultError, match="cannot happen here; it can with `twolane simulate`"):
+        faults.inject("clock.skewed")
+    assert faults.active() == []
+
+
+def test_whether_anything_is_armed_for_a_point(faults: Faults) -> None:
+    assert not faults.any_at("send", "receive")
+    identity = faults.inject("send.failed")
+    assert faults.any_at("receive", "send")
+    faults.clear(identity)
+    assert not faults.any_at("receive", "send")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from celery import Celery, Task
 
+from twolane import WorkerHandler
 from twolane_local.faults import CATALOGUE, FaultError
 from twolane_local.testing.inside import UNMOUNTED
+from twolane_local.testing.project import of_handlers, queue_url
+from twolane_local.testing.store import URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,3 +134,41 @@ def test_a_task_that_is_called_as_a_function_is_no_occasion(
     stack.deferred.run()
     task("directly")
     assert fired(stack) == []
+
+
+class Custom(Task):
+    """A base class with a body of its own around each task's, as many applications have one."""
+
+    calls: ClassVar[list[str]] = []
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.calls.append("around")
+        return super().__call__(*args, **options)
+
+
+def test_a_task_with_a_call_of_its_own(make: Callable[..., Twolane]) -> None:
+    Custom.calls.clear()
+    celery = Celery("custom", set_as_current=False)
+    celery.conf.update(
+        broker_url="sqs://",
+        broker_transport_options={
+            "region": "us-east-1",
+            "predefined_queues": {"tasks": {"url": queue_url("tasks")}},
+            "sqs_base64_encoding": False,
+        },
+        task_default_queue="tasks",
+        result_backend=URL,
+    )
+    run: list[str] = []
+
+    @celery.task(name="custom", base=Custom)
+    def custom() -> None:
+        run.append("inside")
+
+    stack = make(of_handlers(worker=WorkerHandler(celery)))
+    stack.faults.inject("environment.killed-after-effect")
+    result = celery.send_task("custom")
+    stack.deferred.run_until_idle()
+    assert fired(stack) == ["environment.killed-after-effect"]
+    assert (len(Custom.calls), len(run)) == (2, 2)
+    assert result.state == "SUCCESS"
