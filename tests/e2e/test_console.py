@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import re
 import threading
+import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,24 @@ def test_a_trace_shows_both_lanes_and_opens_its_spans(browser: Browser, started:
         body = page.get_by_role("region", name="Body")
         expect(body).to_contain_text("onerror", use_inner_text=True)
         assert shown.faults() == []
+
+
+def test_a_trace_that_is_opened_too_early_comes_later(browser: Browser, started: Up) -> None:
+    _, url = started
+    task = str(uuid.uuid4())
+    with tab(browser, url) as shown:
+        shown.go(f"trace/{task}")
+        expect(shown.page.get_by_text("the journal holds nothing about")).to_be_visible()
+        assert all("404" in each for each in shown.complaints)
+        shown.complaints.clear()
+        token = shown.page.locator('meta[name="twolane-token"]').get_attribute("content")
+        answer = httpx.post(
+            f"{url}/api/tasks/app.tasks.send_notification/run", trust_env=False, timeout=30,
+            json={"args": ["early@example.com", "hi"], "taskId": task},
+            headers={"x-twolane-token": token or ""},
+        )  # fmt: skip
+        assert answer.is_success, answer.text
+        expect(shown.page.get_by_role("button", name="attempt 1: succeeded")).to_be_visible()
 
 
 def test_live_shows_what_comes_and_only_what_is_wanted(browser: Browser, started: Up) -> None:

@@ -41,7 +41,7 @@ export function show(main, [id]) {
   if (!id) fill(detail, empty("Choose a request."));
   const deaf = listen((news) => {
     if (news.events.some((event) => event.kind.startsWith("request.") || event.kind.startsWith("task.") || event.kind === "tick")) lists.soon();
-    if (state.trace?.running || news.events.some((event) => concerns(event, state.trace))) traces.soon();
+    if (state.trace?.running || news.events.some((event) => concerns(event, state.trace, chosen))) traces.soon();
   });
   return () => { deaf(); lists.stop(); traces.stop(); };
 }
@@ -51,8 +51,9 @@ const many = (trace) => {
   return tasks.length > MANY ? tasks.map((each) => each.id) : [];
 };
 
-function concerns(event, trace) {
-  if (!trace) return false;
+function concerns(event, trace, chosen) {
+  // Of what was only just sent, the journal may not have heard yet.
+  if (!trace) return chosen !== undefined && [event.requestId, event.taskId, event.messageId].some((id) => id?.startsWith(chosen));
   return trace.spans.some((each) => (each.requestId && each.requestId === event.requestId) || (each.taskId && each.taskId === event.taskId) || (each.messageId && each.messageId === event.messageId));
 }
 
@@ -102,7 +103,7 @@ function again(trace) {
   }
   const text = h("textarea", { rows: 14, value: JSON.stringify(before, null, 2), spellcheck: false });
   const original = text.value;
-  dialog("Run it again", [h("p.muted", `${invocation.function} gets this event, under a new request id. Unchanged, the event is sent as it was, secrets included.`), field("Event", text)], {
+  dialog("Run it again", [h("p.muted", `${invocation.function} gets this event, under a new request id. Unchanged, the event is sent as it was, secrets included; one of an earlier run as it was kept, without them.`), field("Event", text)], {
     action: "Run",
     act: () => attempt(async () => {
       const changed = text.value !== original ? { event: JSON.parse(text.value) } : {};
