@@ -245,3 +245,20 @@ print("heavy:", sorted(heavy))
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "heavy: []" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_failing_test_on_real_parts_shows_its_journal(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.twolane(parameters={"Greeting": "good day"})
+        def test_live(twolane_live):
+            twolane_live.client.get("/any")
+            assert False
+        """
+    )
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*- twolane journal -*", "*GET /any*"])
