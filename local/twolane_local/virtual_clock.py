@@ -133,6 +133,9 @@ class _LeapingSelector(selectors.DefaultSelector):
         if gate is not None and not gate(None if timeout is None else self._loop.time() + timeout):
             self._loop.stop()
             return []
+        return self._instead_of_waiting(timeout)
+
+    def _instead_of_waiting(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         sockets = len(self.get_map()) > self._loop.own_sockets
         if sockets and (ready := super().select(self._loop.socket_grace_s)):
             return ready
