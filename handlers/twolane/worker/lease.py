@@ -64,6 +64,10 @@ class Delivery:
     sent_s: float = float("inf")
 
 
+#: Made once: ``json.dumps`` makes an encoder at each call that asks for other separators.
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A lease as stored. Times are in epoch seconds; ``text`` is the stored value itself."""
@@ -134,7 +138,7 @@ def write_lease(
         "until": until,
         **about,
     }
-    return Lease(state, delivery, since, until, json.dumps(value, separators=(",", ":")))
+    return Lease(state, delivery, since, until, _ENCODE(value))
 
 
 class Leases:

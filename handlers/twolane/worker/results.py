@@ -190,8 +190,11 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         if one is None:
             args += ["", "", 1]
         else:
-            done = one.finish()
-            ended = write_lease(self._ends_in, done.delivery, since=done.since, until=done.until)
+            ended = one.finish()
+            if self._ends_in is not ended.state:
+                ended = write_lease(
+                    self._ends_in, ended.delivery, since=ended.since, until=ended.until
+                )
             keys.append(key_prefix(self.app) + one.key)
             args += [one.held.text, ended.text, max(1, round(one.keep_s * 1000))]
         args += [int(state == states.SUCCESS), int(self.serializer == "json")]
