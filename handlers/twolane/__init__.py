@@ -7,7 +7,10 @@ nor an API function for the worker.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
+
+from twolane import init_phase
 
 if TYPE_CHECKING:
     from twolane.api import ApiHandler
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from twolane.http.problems import install_problems
     from twolane.router import tasks_router
     from twolane.worker import WorkerHandler
+
+init_phase.begin(os.environ)
 
 __all__ = [
     "ApiHandler",

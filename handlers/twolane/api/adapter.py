@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mangum import Mangum
 
-from twolane import logs
+from twolane import init_phase, logs
 from twolane.api.authority import BadRequestError
 from twolane.api.engine import Engine
 from twolane.api.events import HANDLERS, TEXT_MIME_TYPES
@@ -67,6 +67,7 @@ class ApiHandler(Mangum):
         self._publisher_installed = False
         self._install_publisher()
         self._engine = Engine(app, lifespan, inline_reserve_s, environ)
+        init_phase.end()
 
     def _setup_event_loop(self) -> None:
         """Mangum's own loop is never made: the engine has one."""

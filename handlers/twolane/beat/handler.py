@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from twolane import init_phase
 from twolane.beat.entries import Missed, iso, read_entries, task_id
 from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore
@@ -61,6 +62,7 @@ class BeatHandler:
         self._ledger: LedgerStore | None = None
         self._entries: dict[str, Entry] | None = None
         self._read_from: object = None
+        init_phase.end()
 
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
         now = self._clock()

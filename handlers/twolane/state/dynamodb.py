@@ -66,11 +66,21 @@ def connect(location: Location) -> Any:
 
 
 class DynamoDBStore:
-    """``connect`` returns the boto3 client; it is called once, on first use."""
+    """``connect`` returns the boto3 client; it is called once, on first use.
+
+    ``beside_results``: Celery's results are in the same table, so that one transaction can change
+    both.
+    """
 
     def __init__(
-        self, table: str, connect: Callable[[], Any], clock: Callable[[], float] = time.time
+        self,
+        table: str,
+        connect: Callable[[], Any],
+        clock: Callable[[], float] = time.time,
+        *,
+        beside_results: bool = False,
     ) -> None:
+        self.beside_results = beside_results
         self._table = table
         self._connect = connect
         self._clock = clock
@@ -150,13 +160,7 @@ class DynamoDBStore:
         return True
 
     def _item(self, key: str, value: str, ttl_s: float) -> dict[str, Any]:
-        until = self._clock() + ttl_s
-        return {
-            **_key(key),
-            "state": {"S": value},
-            "until": {"N": str(until)},
-            "ttl": {"N": str(math.ceil(until))},
-        }
+        return item_of(key, value, self._clock() + ttl_s)
 
     def _is_live(self, item: dict[str, Any]) -> bool:
         return "until" in item and float(item["until"]["N"]) > self._clock()
@@ -174,6 +178,16 @@ class DynamoDBStore:
                 f"the DynamoDB state store, table {self._table}, did not answer ({error}); nothing "
                 "is lost, the message will be delivered again. Check the table and its policy"
             ) from error
+
+
+def item_of(key: str, value: str, until: float) -> dict[str, Any]:
+    """A key with its value, as stored; ``until`` is in epoch seconds."""
+    return {
+        **_key(key),
+        "state": {"S": value},
+        "until": {"N": str(until)},
+        "ttl": {"N": str(math.ceil(until))},
+    }
 
 
 def _key(key: str) -> dict[str, dict[str, str]]:

@@ -61,7 +61,9 @@ def find_store(app: Celery) -> StateStore | None:
         from twolane.state.dynamodb import DynamoDBStore, connect, parse_url
 
         location = parse_url(url)
-        return DynamoDBStore(location.table, lambda: connect(location))
+        return DynamoDBStore(
+            location.table, lambda: connect(location), beside_results=url == results
+        )
     if scheme in _MEMORY:
         return _memory.setdefault(url, MemoryStore())
     return None

@@ -22,6 +22,7 @@ from typing import Any
 from celery.backends.dynamodb import DynamoDBBackend as CeleryBackend
 
 from twolane.worker.fitting import fitted
+from twolane.worker.table_results import TableResults
 
 logger = logging.getLogger("twolane.worker")
 
@@ -29,7 +30,7 @@ logger = logging.getLogger("twolane.worker")
 _counted: ContextVar[tuple[str, int] | None] = ContextVar("twolane_chord_parts", default=None)
 
 
-class DynamoDBBackend(CeleryBackend):
+class DynamoDBBackend(TableResults):
     """``dynamodb://``, in Celery's own table and format but for the chord's counter, and for what
     no item can hold.
     """

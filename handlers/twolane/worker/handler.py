@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, signals
 from celery.app import trace
 
-from twolane import logs
+from twolane import init_phase, logs
 from twolane.claimcheck import claim_check
 from twolane.publish.installation import install
 from twolane.state import find_store
@@ -84,6 +84,7 @@ class WorkerHandler:
         _announce(app, hostname, self._worker)
         if self._teller is not None:
             self._teller.enlist()
+        init_phase.end()
 
     def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
         """Run one batch. Raises ``ConfigurationError`` for an event that is not from SQS."""

@@ -1,21 +1,13 @@
 """Celery's Redis result backend, with a task's result and the end of its lease in one round trip.
 
 Celery reads what is stored (a success is never overwritten), writes, and publishes: two round
-trips, and the end of the lease would be a third. One script does it all, atomically: an environment
-that dies in between leaves either no result and a lease that runs out, or both. Result format,
+trips, and the end of the lease would be a third. One script does it all, atomically. Result format,
 channel, expiry and retries are Celery's.
-
-An environment that stood still for so long that its lease ran out and its work passed to another
-delivery must not say how that work ended: what it would store is dropped, but for a success while
-the other one still runs.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery import states
@@ -24,12 +16,8 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.state.line import run
 from twolane.state.redis import key_prefix
-from twolane.worker.lease import LeaseState, read_lease, write_lease
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twolane.worker.lease import Lease
+from twolane.worker.ending import EndsLeases, has_passed, running, tell_dropped
+from twolane.worker.lease import read_lease
 
 #: celery-types leaves out what is overridden below.
 _CeleryBackend: Any = redis.RedisBackend
@@ -63,90 +51,11 @@ end
 return {false, 0, 0}
 """
 
-logger = logging.getLogger("twolane.worker")
 
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """A lease for the record that starts as soon as the running task has ended."""
-
-    key: str
-    wanted: Lease
-    ttl_s: float
-
-
-@dataclass(eq=False, slots=True)
-class Ending:
-    """How the lease of the running task is to end if its success or failure is stored."""
-
-    task_id: str
-    key: str
-    held: Lease
-    finish: Callable[[], Lease]
-    keep_s: float
-    ended: Lease | None = None
-    #: Asked as the result is stored: the lease that is to be taken with it, if any; and the answer.
-    following: Callable[[], Ahead | None] = lambda: None
-    taken: Ahead | None = None
-
-
-#: The running task's, where its lease and its result are in the same database.
-ending: ContextVar[Ending | None] = ContextVar("twolane_ending", default=None)
-
-
-class RedisBackend(_CeleryBackend):  # type: ignore[misc]
+class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
     """What ``redis://`` and ``rediss://`` open once a ``WorkerHandler`` was made."""
 
-    _riding: Ending | None = None
-    _ends_in = LeaseState.DONE
-    #: Why something could not be stored.
-    _unstored: BaseException | None = None
     _script: Any = None
-
-    def mark_as_done(
-        self,
-        task_id: str,
-        result: Any,
-        request: Any = None,
-        store_result: bool = True,
-        state: str = states.SUCCESS,
-    ) -> None:
-        # A header's work has ended only when its chord has counted it, which comes after.
-        self._riding = None if request and request.chord else _of(task_id)
-        self._unstored = None
-        try:
-            super().mark_as_done(task_id, result, request, store_result, state)
-        finally:
-            self._riding = None
-
-    def mark_as_failure(  # noqa: PLR0917 - Celery's own order
-        self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
-        store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
-    ) -> None:  # fmt: skip
-        unstored, self._unstored = self._unstored, None
-        if unstored is not None and _same(unstored, exc):
-            # Celery takes it for the task's own failure, and would record that as soon as the store
-            # answers; but the task has not failed, it may not even have begun.
-            raise unstored
-        # What comes of a failure comes after it is stored, and must not be lost with a crash.
-        # The request of a task that nobody knows is a bunch of a few fields.
-        alone = request and not any(
-            getattr(request, after, None) for after in ("chord", "chain", "errbacks")
-        )
-        self._riding = _of(task_id) if alone else None
-        self._ends_in = self._after_failure(request) if alone else LeaseState.DONE
-        try:
-            super().mark_as_failure(
-                task_id, exc, traceback, request, store_result, call_errbacks, state
-            )
-        finally:
-            self._riding, self._ends_in = None, LeaseState.DONE
-
-    def _after_failure(self, request: Any) -> LeaseState:
-        """Whether Celery acknowledges the failed message, or rejects it for good."""
-        task = self.app.tasks.get(getattr(request, "task", None))
-        rejects = task is not None and task.acks_late and not task.acks_on_failure_or_timeout
-        return LeaseState.REJECTED if rejects else LeaseState.DONE
 
     def _store_result(
         self,
@@ -190,11 +99,7 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
         if one is None:
             args += ["", "", 1]
         else:
-            ended = one.finish()
-            if self._ends_in is not ended.state:
-                ended = write_lease(
-                    self._ends_in, ended.delivery, since=ended.since, until=ended.until
-                )
+            ended = one.last(self._ends_in)
             keys.append(key_prefix(self.app) + one.key)
             args += [one.held.text, ended.text, max(1, round(one.keep_s * 1000))]
         args += [int(state == states.SUCCESS), int(self.serializer == "json")]
@@ -208,45 +113,21 @@ class RedisBackend(_CeleryBackend):  # type: ignore[misc]
             one.ended = ended
             one.taken = ahead if taken else None
         if way == 2:
-            _tell_dropped(key)
+            tell_dropped(key)
         if way > 1:
             return None
         return live if live is None else bytes(live)
 
     def _passed_on(self, task_id: str, state: str) -> bool:
         """Whether another delivery has the running task's work now, and this is not to be said."""
-        one = _of(task_id)
+        one = running(task_id)
         if one is None or one.ended is not None or time.time() < one.held.until - 1:
             return False  # nobody else can have taken it
         text = bytes_to_str(self.client.get(key_prefix(self.app) + one.key))
         lease = read_lease(text)
-        if text == one.held.text:
-            return False
-        if lease is None:
-            # Nobody holds it, but the other delivery may have been revoked, which needs no lease.
-            live = self.client.get(self.get_key_for_task(task_id))
-            ended = live and self.decode_result(live)["status"] in states.READY_STATES
-            passed = bool(ended)
-        else:
-            passed = state != states.SUCCESS or lease.state is not LeaseState.RUNNING
+        live = self.client.get(self.get_key_for_task(task_id)) if lease is None else None
+        stored = self.decode_result(live)["status"] if live else None
+        passed = has_passed(one, lease, state, stored, time.time())
         if passed:
-            _tell_dropped(task_id)
+            tell_dropped(task_id)
         return passed
-
-
-def _same(error: BaseException, other: BaseException) -> bool:
-    """Whether this is the error, or what Celery has made of it to store it."""
-    return error is other or (type(error) is type(other) and error.args == other.args)
-
-
-def _of(task_id: str) -> Ending | None:
-    """The running task's, if it is this one."""
-    one = ending.get()
-    return one if one is not None and one.task_id == task_id else None
-
-
-def _tell_dropped(what: str) -> None:
-    logger.warning(
-        "the lease ran out while the task was held up, and its work has passed to another "
-        "delivery, which says how it ended; the result for %s is dropped", what,
-    )  # fmt: skip

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from twolane.worker.deferral import Deferral
     from twolane.worker.lease import Lease, Leases
     from twolane.worker.records import Record
-    from twolane.worker.results import Ahead
+    from twolane.worker.ending import Ahead
 
 logger = logging.getLogger("twolane.worker")
 
@@ -231,7 +231,7 @@ class Worker:
         if held is None or leases is None or not leases.beside_results:
             request.execute_using_pool(self.pool)
             return
-        from twolane.worker.results import Ending, ending
+        from twolane.worker.ending import Ending, ending
 
         finish = partial(leases.ended, held, LeaseState.DONE)
         riding = Ending(
@@ -253,7 +253,7 @@ class Worker:
         is given back; an environment that dies in between leaves a lease that ends with the
         function's timeout, as if the task had just been started.
         """
-        from twolane.worker.results import Ahead
+        from twolane.worker.ending import Ahead
 
         following, deadline = self._following, self.pool.deadline
         if following is None or following.envelope is None or following.lease_key is None:

@@ -1,0 +1,148 @@
+"""How a task's result and the end of its lease come to be stored together.
+
+Redis does both in one script, DynamoDB in one transaction: an environment that dies in between
+leaves either no result and a lease that runs out, or both. And an environment that stood still for
+so long that its lease ran out and its work passed to another delivery must not say how that work
+ended: what it would store is dropped, but for a success while the other one still runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery import states
+
+from twolane.worker.lease import LeaseState, write_lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane.worker.lease import Lease
+
+logger = logging.getLogger("twolane.worker")
+
+_Mixin: Any = object
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A lease for the record that starts as soon as the running task has ended."""
+
+    key: str
+    wanted: Lease
+    ttl_s: float
+
+
+@dataclass(eq=False, slots=True)
+class Ending:
+    """How the lease of the running task is to end if its success or failure is stored."""
+
+    task_id: str
+    key: str
+    held: Lease
+    finish: Callable[[], Lease]
+    keep_s: float
+    ended: Lease | None = None
+    #: Asked as the result is stored: the lease that is to be taken with it, if any; and the answer.
+    following: Callable[[], Ahead | None] = lambda: None
+    taken: Ahead | None = None
+
+    def last(self, state: LeaseState) -> Lease:
+        """The lease as it is to be stored, ended in this state."""
+        lease = self.finish()
+        if lease.state is state:
+            return lease
+        return write_lease(state, lease.delivery, since=lease.since, until=lease.until)
+
+
+#: The running task's, where its lease and its result are in the same database.
+ending: ContextVar[Ending | None] = ContextVar("twolane_ending", default=None)
+
+
+class EndsLeases(_Mixin):  # type: ignore[misc]
+    """Before one of Celery's backends: says which result ends a lease, and in which state."""
+
+    #: What ends as the result at hand is stored.
+    _riding: Ending | None = None
+    _ends_in = LeaseState.DONE
+    #: Why something could not be stored.
+    _unstored: BaseException | None = None
+
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.SUCCESS,
+    ) -> None:
+        # A header's work has ended only when its chord has counted it, which comes after.
+        self._riding = None if request and request.chord else running(task_id)
+        self._unstored = None
+        try:
+            super().mark_as_done(task_id, result, request, store_result, state)
+        finally:
+            self._riding = None
+
+    def mark_as_failure(  # noqa: PLR0917 - Celery's own order
+        self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
+        store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
+    ) -> None:  # fmt: skip
+        unstored, self._unstored = self._unstored, None
+        if unstored is not None and _same(unstored, exc):
+            # Celery takes it for the task's own failure, and would record that as soon as the store
+            # answers; but the task has not failed, it may not even have begun.
+            raise unstored
+        # What comes of a failure comes after it is stored, and must not be lost with a crash.
+        # The request of a task that nobody knows is a bunch of a few fields.
+        alone = request and not any(
+            getattr(request, after, None) for after in ("chord", "chain", "errbacks")
+        )
+        self._riding = running(task_id) if alone else None
+        self._ends_in = self._after_failure(request) if alone else LeaseState.DONE
+        try:
+            super().mark_as_failure(
+                task_id, exc, traceback, request, store_result, call_errbacks, state
+            )
+        finally:
+            self._riding, self._ends_in = None, LeaseState.DONE
+
+    def _after_failure(self, request: Any) -> LeaseState:
+        """Whether Celery acknowledges the failed message, or rejects it for good."""
+        task = self.app.tasks.get(getattr(request, "task", None))
+        rejects = task is not None and task.acks_late and not task.acks_on_failure_or_timeout
+        return LeaseState.REJECTED if rejects else LeaseState.DONE
+
+
+def running(task_id: str) -> Ending | None:
+    """The running task's, if it is this one."""
+    one = ending.get()
+    return one if one is not None and one.task_id == task_id else None
+
+
+def has_passed(one: Ending, there: Lease | None, state: str, stored: str | None, now: float) -> bool:
+    """Whether another delivery has the work now, and this state is not to be said.
+
+    ``there``: the lease as it stands; ``stored``: the state that the stored result gives.
+    """
+    if there is None:
+        # Nobody holds it, but the other delivery may have been revoked, which needs no lease.
+        return now >= one.held.until - 1 and stored in states.READY_STATES
+    if there.text == one.held.text:
+        return False
+    return state != states.SUCCESS or there.state is not LeaseState.RUNNING
+
+
+def tell_dropped(what: str) -> None:
+    logger.warning(
+        "the lease ran out while the task was held up, and its work has passed to another "
+        "delivery, which says how it ended; the result for %s is dropped", what,
+    )  # fmt: skip
+
+
+def _same(error: BaseException, other: BaseException) -> bool:
+    """Whether this is the error, or what Celery has made of it to store it."""
+    return error is other or (type(error) is type(other) and error.args == other.args)
