@@ -26,7 +26,7 @@ from twolane.errors import StoreUnavailableError
 from twolane.state.dynamodb import item_of
 from twolane.worker.ending import EndsLeases, has_passed, running, tell_dropped
 from twolane.worker.fitting import fitted
-from twolane.worker.lease import read_lease
+from twolane.worker.lease import LeaseState, read_lease
 from twolane.worker.outage import is_outage
 
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
     ) -> bool:
         """Whether what is stored stays."""
         stored = self.decode_result(seen)["status"] if seen is not None else None
+        if one is not None and lease is not None and _is_own_end(one, lease):
+            one.ended = lease  # it was written before, and the answer was lost
+            return True
         if one is not None and has_passed(one, lease, state, stored, time.time()):
             tell_dropped(key)
             return True
@@ -171,6 +174,11 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         request = self._prepare_get_request(key)
         item: dict[str, Any] = self.client.get_item(**request, ConsistentRead=True).get("Item", {})
         return item
+
+
+def _is_own_end(one: Ending, lease: Lease) -> bool:
+    same = lease.delivery.holder == one.held.delivery.holder
+    return same and lease.state is not LeaseState.RUNNING
 
 
 def _lost_a_race(response: dict[str, Any]) -> bool:

@@ -12,7 +12,8 @@ from celery.app.task import Context
 
 from twolane.state.redis import RedisStore
 from twolane.worker.lease import Delivery, Leases, LeaseState, read_lease, write_lease
-from twolane.worker.results import Ending, RedisBackend, ending
+from twolane.worker.ending import Ending, ending
+from twolane.worker.results import RedisBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
