@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
         if len(body) < length:
             return
         if not head.startswith(b"HTTP/1.1 200"):
-            self.done.set_exception(SystemExit(head.decode()))
+            self.done.set_exception(SystemExit((head + found + body).decode(errors="replace")))
             return
         self._times.append(time.perf_counter() - self._began)
         self._buffer = b""

@@ -222,7 +222,7 @@ def wait_for(port: int) -> None:
 def load(url: str, connections: int, requests: int, *body: str) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, str(HERE / "_load.py"), url, str(connections), str(requests), *body],
-        capture_output=True, text=True, check=True, timeout=60,
+        stdout=subprocess.PIPE, text=True, check=True, timeout=60,
     )  # fmt: skip
     result: dict[str, float] = json.loads(done.stdout)
     return result
