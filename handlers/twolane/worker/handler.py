@@ -14,7 +14,7 @@ from twolane import init_phase, logs
 from twolane.claimcheck import claim_check
 from twolane.publish.installation import install
 from twolane.state import find_store
-from twolane.worker import context, hooks
+from twolane.worker import context, hooks, tracebacks
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
 from twolane.worker.lease import Leases
@@ -60,6 +60,7 @@ class WorkerHandler:
         install()
         hooks.install()
         context.install()
+        tracebacks.install()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app
         self._queues = queues or Sqs(environ)
