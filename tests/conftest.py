@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -92,24 +91,15 @@ def aws_server() -> Iterator[str]:
 
 @pytest.fixture
 def results_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A DynamoDB client, in an account of moto's own with a table as the template makes it.
-
-    DynamoDB checks a condition and writes the item in one step; moto does not, between threads.
-    """
+    """A DynamoDB client, in an account of moto's own with a table as the template makes it."""
     import boto3
     from moto import mock_aws
-    from moto.dynamodb.models import DynamoDBBackend
 
-    put, one_at_a_time = DynamoDBBackend.put_item, threading.Lock()
+    from twolane_local.embedded_aws.conditions import atomic_writes
 
-    def put_item(*args: Any, **kwargs: Any) -> Any:
-        with one_at_a_time:
-            return put(*args, **kwargs)
-
-    monkeypatch.setattr(DynamoDBBackend, "put_item", put_item)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
+    with mock_aws(), atomic_writes():
         client = boto3.client("dynamodb", region_name="us-east-1")
         client.create_table(
             TableName="results",

@@ -36,7 +36,7 @@ class DynamoDBBackend(TableResults):
     """
 
     def _set_with_state(self, key: Any, value: Any, state: Any) -> Any:
-        return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)  # type: ignore[misc]
+        return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)
 
     def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> None:
         """Count a part, then let Celery start the body if it was the last one."""
@@ -101,5 +101,5 @@ class DynamoDBBackend(TableResults):
         return len(answer["Attributes"]["chord_parts"]["SS"])
 
     def _until(self) -> str:
-        chord_expires = self.chord_expires  # type: ignore[attr-defined]
+        chord_expires = self.chord_expires
         return str(int(time.time() + (chord_expires or 86_400)))

@@ -123,7 +123,9 @@ def running(task_id: str) -> Ending | None:
     return one if one is not None and one.task_id == task_id else None
 
 
-def has_passed(one: Ending, there: Lease | None, state: str, stored: str | None, now: float) -> bool:
+def has_passed(
+    one: Ending, there: Lease | None, state: str, stored: str | None, now: float
+) -> bool:
     """Whether another delivery has the work now, and this state is not to be said.
 
     ``there``: the lease as it stands; ``stored``: the state that the stored result gives.

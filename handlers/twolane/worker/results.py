@@ -8,7 +8,7 @@ channel, expiry and retries are Celery's.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import states
 from celery.backends import redis

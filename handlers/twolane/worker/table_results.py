@@ -47,7 +47,8 @@ _CONFLICTS = frozenset(
 class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
     """Results in Celery's own table and format, and the leases beside them."""
 
-    #: The key and the value that were written last: mostly what the next write finds.
+    #: The key and the value that were written last, of a task that goes on: mostly what the next
+    #: write finds.
     _wrote: tuple[str, str | bytes] | None = None
 
     def _store_result(
@@ -89,7 +90,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
                 if one is not None and lease is not None and lease.text != one.held.text:
                     one = None  # a success while the other delivery runs: its lease is left alone
             if self._write(key, value, seen, one if state in states.READY_STATES else None):
-                self._wrote = (key, value)
+                self._wrote = None if state in states.READY_STATES else (key, value)
                 return
         raise StoreUnavailableError(
             f"the result of {task_id} changed {_TRIES} times while it was to be stored in the "

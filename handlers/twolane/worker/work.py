@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from twolane.worker.deadline import Deadline
     from twolane.worker.deferral import Deferral
+    from twolane.worker.ending import Ahead
     from twolane.worker.lease import Lease, Leases
     from twolane.worker.records import Record
-    from twolane.worker.ending import Ahead
 
 logger = logging.getLogger("twolane.worker")
 

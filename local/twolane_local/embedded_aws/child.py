@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import real_aws
 from twolane_local.embedded_aws import patches
+from twolane_local.embedded_aws.conditions import atomic_writes
 from twolane_local.embedded_aws.objects import ObjectFiles
 from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.leash import die_with_parent
@@ -151,6 +152,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
     patches.apply(patches.Emulator(sys.argv[2]))
+    atomic_writes().__enter__()  # for as long as the process lives
     port, log, objects = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:

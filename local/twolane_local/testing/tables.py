@@ -108,8 +108,10 @@ def action_of(headers: Mapping[str, Any]) -> str | None:
 
 
 def key_of(body: Any) -> str:
-    """The value of the first attribute of a call's one key or item; empty where it has none."""
+    """The value of the first attribute of a call's (first) key or item; empty where it has none."""
     call = json.loads(body or b"{}")
+    if "TransactItems" in call:
+        (call,) = call["TransactItems"][0].values()
     for attribute in (call.get("Key") or call.get("Item") or {}).values():
         return str(next(iter(attribute.values())))
     return ""

@@ -11,8 +11,8 @@ from celery import Celery, states
 from celery.app.task import Context
 
 from twolane.state.redis import RedisStore
-from twolane.worker.lease import Delivery, Leases, LeaseState, read_lease, write_lease
 from twolane.worker.ending import Ending, ending
+from twolane.worker.lease import Delivery, Leases, LeaseState, read_lease, write_lease
 from twolane.worker.results import RedisBackend
 
 if TYPE_CHECKING:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
 from twolane_local.testing.project import of_handlers, of_template
+from twolane_local.testing.tables import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,3 +97,9 @@ def test_a_lost_write(stack: Twolane) -> None:
 def test_the_test_s_own_calls_do_not_fail(stack: Twolane) -> None:
     stack.faults.inject("store.down", count=0)
     assert boto3.resource("dynamodb").Table("results").scan()["Items"] == []
+
+
+def test_a_transaction_goes_by_its_first_item() -> None:
+    item = {"Put": {"TableName": "t", "Item": {"id": {"S": "first"}}}}
+    other = {"Put": {"TableName": "t", "Item": {"id": {"S": "second"}}}}
+    assert key_of(json.dumps({"TransactItems": [item, other]})) == "first"
