@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -29,6 +30,9 @@ UNMOUNTED = {
 
 #: The innermost stack's. Tracers outlive the stack that they were made in.
 _mounted: list[Points] = []
+
+#: The task that a worker is about to run in this thread.
+_starting: ContextVar[Any] = ContextVar("twolane_starting", default=None)
 
 
 @contextmanager
@@ -66,14 +70,7 @@ def _build(stock: Callable[..., Any]) -> Callable[..., Any]:
         custom = trace.task_has_custom(task, "__call__")
         body = type(task).__call__.__get__(task) if custom else task.run
 
-        @functools.wraps(body)
-        def run(*given: Any, **named: Any) -> Any:
-            identity = str(task.request.id)
-            _at("effect.before", identity)
-            value = body(*given, **named)
-            _at("effect.after", identity)
-            return value
-
+        run = _within_autoretry(task, body) if hasattr(task, "_orig_run") else _around(task, body)
         # Celery's tracer takes hold of the task's body as it is made.
         with (
             mock.patch.object(task, "run", run),
@@ -83,6 +80,46 @@ def _build(stock: Callable[..., Any]) -> Callable[..., Any]:
         return _traced(inner)
 
     return build
+
+
+def _around(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(body)
+    def run(*given: Any, **named: Any) -> Any:
+        identity = str(task.request.id)
+        _at("effect.before", identity)
+        value = body(*given, **named)
+        _at("effect.after", identity)
+        return value
+
+    return run
+
+
+def _within_autoretry(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
+    """What the application's function raises is for Celery's autoretry to see, so what goes wrong
+    in its place is raised there as well: https://docs.celeryq.dev/en/stable/userguide/tasks.html#automatic-retry-for-known-exceptions
+    """
+    function = task._orig_run  # noqa: SLF001 - where Celery keeps it, and looks for it at each call
+    stock = getattr(function, "stock", function)
+    around = _around(task, stock)
+
+    @functools.wraps(stock)
+    def either(*given: Any, **named: Any) -> Any:
+        traced = _starting.get() is task
+        _starting.set(None)  # what it calls by itself is no occasion
+        return (around if traced else stock)(*given, **named)
+
+    either.stock = stock  # type: ignore[attr-defined]
+    task._orig_run = either  # noqa: SLF001 - likewise
+
+    @functools.wraps(body)
+    def run(*given: Any, **named: Any) -> Any:
+        token = _starting.set(task)
+        try:
+            return body(*given, **named)
+        finally:
+            _starting.reset(token)
+
+    return run
 
 
 def _but_call(stock: Callable[[Any, str], bool]) -> Callable[[Any, str], bool]:

@@ -146,8 +146,7 @@ class Custom(Task):
         return super().__call__(*args, **options)
 
 
-def test_a_task_with_a_call_of_its_own(make: Callable[..., Twolane]) -> None:
-    Custom.calls.clear()
+def own_application() -> Celery:
     celery = Celery("custom", set_as_current=False)
     celery.conf.update(
         broker_url="sqs://",
@@ -159,6 +158,12 @@ def test_a_task_with_a_call_of_its_own(make: Callable[..., Twolane]) -> None:
         task_default_queue="tasks",
         result_backend=URL,
     )
+    return celery
+
+
+def test_a_task_with_a_call_of_its_own(make: Callable[..., Twolane]) -> None:
+    Custom.calls.clear()
+    celery = own_application()
     run: list[str] = []
 
     @celery.task(name="custom", base=Custom)
@@ -172,3 +177,39 @@ def test_a_task_with_a_call_of_its_own(make: Callable[..., Twolane]) -> None:
     assert fired(stack) == ["environment.killed-after-effect"]
     assert (len(Custom.calls), len(run)) == (2, 2)
     assert result.state == "SUCCESS"
+
+
+@pytest.mark.parametrize("base", [Task, Custom])
+@pytest.mark.parametrize(
+    ("retried", "state", "attempts"),
+    [((MemoryError,), "SUCCESS", 2), ((ConnectionError,), "FAILURE", 1)],
+)
+def test_a_task_that_retries_by_itself_does_so_for_what_it_names(
+    make: Callable[..., Twolane],
+    base: type[Task],
+    retried: tuple[type[Exception], ...],
+    state: str,
+    attempts: int,
+) -> None:
+    """As if its own function had raised: inside of what Celery wraps around it."""
+    celery = own_application()
+    run: list[int] = []
+
+    @celery.task(name="again", base=base, autoretry_for=retried, retry_jitter=False)
+    def again(depth: int = 0) -> None:
+        run.append(depth)
+        if not depth:
+            again(1)  # a call of its own is no occasion
+
+    stack = make(of_handlers(worker=WorkerHandler(celery)))
+    stack.faults.inject("task.memory-error", skip=1, count=0)
+    again(2)
+    first = celery.send_task("again")
+    stack.deferred.run_until_idle()
+    assert (first.state, run) == ("SUCCESS", [2, 0, 1])
+    stack.faults.clear()
+    stack.faults.inject("task.memory-error")
+    second = celery.send_task("again")
+    stack.deferred.run_until_idle()
+    assert second.state == state
+    assert stack.tasks[second.id].attempts == attempts
