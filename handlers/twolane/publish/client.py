@@ -1,4 +1,4 @@
-"""SendMessage and SendMessageBatch, in SQS's JSON protocol, with retries.
+"""Calls of AWS's JSON protocols, signed, with retries; and those of SQS.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-json-faqs.html
 """
@@ -9,7 +9,7 @@ import json
 import os
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane.publish.deadline import deadline
 from twolane.publish.errors import EnqueueError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twolane.publish.response import Response
+    from twolane.publish.sigv4 import Credentials
     from twolane.publish.target import Endpoint, Target
 
 #: One request's time-out and that of all attempts together, in seconds. Lambda's default function
@@ -46,8 +47,25 @@ _PASSING = frozenset(
 )  # fmt: skip
 
 
-class SqsClient:
-    """Sends to any queue; keeps one connection for each endpoint."""
+class Call(NamedTuple):
+    """One call. ``service`` is what signatures call it; the rest of its words are for people."""
+
+    endpoint: Endpoint
+    region: str
+    service: str
+    credentials: Credentials
+    headers: Mapping[str, str]
+    body: bytes
+    name: str
+    action: str
+    about: str
+    #: What to know of a call that may have been taken, although no answer came.
+    taken: str
+    path: str = "/"
+
+
+class LightClient:
+    """Calls any service; keeps one connection for each endpoint."""
 
     def __init__(
         self,
@@ -63,14 +81,13 @@ class SqsClient:
         self._jitter = jitter
         self._wires: dict[Endpoint, Wire] = {}
 
-    def call(self, action: str, target: Target, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Call one action on the target's queue; returns SQS's answer.
+    def make(self, call: Call, read: Callable[[Response], dict[str, Any] | None]) -> dict[str, Any]:
+        """Make one call; ``read`` gives what the answer says, ``None`` where it is a refusal.
 
-        Raises ``EnqueueError``, which tells what SQS said, once attempts or time are used up. A
-        request that timed out may have been taken: the retry then makes a duplicate, as it does
-        with every AWS SDK. A task's id stays the same, and the worker's lease knows it again.
+        Raises ``EnqueueError``, which tells what the service said, once attempts or time are used
+        up. A call that timed out may have been carried out: it is then made again, as every AWS SDK
+        does.
         """
-        body = json.dumps({"QueueUrl": target.queue_url, **fields}).encode()
         ends = self._ends()
         failure: EnqueueError | None = None
         for attempt in range(ATTEMPTS):
@@ -78,20 +95,20 @@ class SqsClient:
             if left <= 0:
                 break
             try:
-                response = self._post(action, target, body, min(left, ATTEMPT_S))
+                response = self._post(call, min(left, ATTEMPT_S))
             except OSError as exc:
-                failure = _unreachable(target, exc)
+                failure = _unreachable(call, exc)
             else:
-                answer = _answer(response)
+                answer = read(response)
                 if answer is not None:
                     return answer
-                failure, passing = _refusal(action, target, response)
+                failure, passing = _refusal(call, response)
                 if not passing:
                     break
             if attempt + 1 < ATTEMPTS:
                 self.pause(attempt, ends)
         raise failure or EnqueueError(
-            f"No time is left in this invocation to send to {target.queue_url}."
+            f"No time is left in this invocation to send to {call.about}."
         )
 
     def pause(self, attempt: int, ends: float | None = None) -> None:
@@ -111,20 +128,18 @@ class SqsClient:
             return now + TOTAL_S
         return min(now + LONGEST_S, invocation - RESERVE_S)
 
-    def _post(self, action: str, target: Target, body: bytes, timeout_s: float) -> Response:
+    def _post(self, call: Call, timeout_s: float) -> Response:
         headers = signed_headers(
-            {
-                "content-type": "application/x-amz-json-1.0",
-                "host": target.endpoint.host,
-                "x-amz-target": f"AmazonSQS.{action}",
-            },
-            body,
-            credentials=target.credentials,
-            region=target.region,
-            service="sqs",
+            {**call.headers, "host": call.endpoint.host},
+            call.body,
+            credentials=call.credentials,
+            region=call.region,
+            service=call.service,
             now=self._clock(),
+            path=call.path,
         )
-        return self._wire(target.endpoint).post(headers, body, timeout_s=timeout_s)
+        wire = self._wire(call.endpoint)
+        return wire.post(headers, call.body, timeout_s=timeout_s, path=call.path)
 
     def _wire(self, endpoint: Endpoint) -> Wire:
         wire = self._wires.get(endpoint)
@@ -134,16 +149,46 @@ class SqsClient:
         return wire
 
 
+class SqsClient(LightClient):
+    """SendMessage, SendMessageBatch and the like, to any queue."""
+
+    def call(self, action: str, target: Target, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Call one action on the target's queue; returns SQS's answer.
+
+        Raises ``EnqueueError`` as ``make`` does. A message that is sent twice is a duplicate with
+        the same task id, and the worker's lease knows it again.
+        """
+        return self.make(
+            Call(
+                target.endpoint,
+                target.region,
+                "sqs",
+                target.credentials,
+                {
+                    "content-type": "application/x-amz-json-1.0",
+                    "x-amz-target": f"AmazonSQS.{action}",
+                },
+                json.dumps({"QueueUrl": target.queue_url, **fields}).encode(),
+                name="SQS",
+                action=action,
+                about=target.queue_url,
+                taken="if SQS took the message after all, its task id makes the second one a "
+                "duplicate",
+            ),
+            _answer,
+        )
+
+
 def is_passing(code: str) -> bool:
     """Whether an error code is worth another attempt."""
     return code in _PASSING
 
 
-def _unreachable(target: Target, exc: Exception) -> EnqueueError:
+def _unreachable(call: Call, exc: Exception) -> EnqueueError:
     failure = EnqueueError(
-        f"SQS at {target.endpoint.host} did not answer for {target.queue_url} "
+        f"{call.name} at {call.endpoint.host} did not answer for {call.about} "
         f"({type(exc).__name__}: {exc}). Check the network path (VPC endpoint, AWS_ENDPOINT_URL); "
-        "if SQS took the message after all, its task id makes the second one a duplicate."
+        f"{call.taken}."
     )
     failure.__cause__ = exc
     return failure
@@ -165,7 +210,7 @@ def _answer(response: Response) -> dict[str, Any] | None:
     return answer if known else None
 
 
-def _refusal(action: str, target: Target, response: Response) -> tuple[EnqueueError, bool]:
+def _refusal(call: Call, response: Response) -> tuple[EnqueueError, bool]:
     """The error of a refused request, and whether another attempt may succeed."""
     status = response.status
     try:
@@ -174,8 +219,8 @@ def _refusal(action: str, target: Target, response: Response) -> tuple[EnqueueEr
         message = str(said.get("message") or said.get("Message") or "")
     except (ValueError, AttributeError):
         code, message = "", response.body[:200].decode(errors="replace")
+    what = f"{call.action} on {call.about}"
     failure = EnqueueError(
-        f"SQS refused {action} on {target.queue_url}: {status} {code or 'no code'}: {message}",
-        code=code,
+        f"{call.name} refused {what}: {status} {code or 'no code'}: {message}", code=code
     )
     return failure, status >= 500 or status == 429 or is_passing(code)

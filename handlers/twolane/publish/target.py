@@ -120,11 +120,14 @@ def _endpoint(url: str, broker: Broker, environ: Mapping[str, str]) -> Endpoint:
     if broker.hostname is not None:
         secure = bool(broker.options.get("is_secure"))
         return Endpoint(secure, broker.hostname, broker.port or (443 if secure else 80))
-    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
-        configured = environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL")
-        if configured:
-            return Endpoint.of(configured)
-    return Endpoint.of(url)
+    return Endpoint.of(configured("SQS", environ) or url)
+
+
+def configured(service: str, environ: Mapping[str, str]) -> str | None:
+    """The endpoint that the environment names for a service, in the SDKs' way."""
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    return environ.get(f"AWS_ENDPOINT_URL_{service}") or environ.get("AWS_ENDPOINT_URL")
 
 
 def _credentials(
@@ -135,6 +138,11 @@ def _credentials(
     secret = settings.get("secret_access_key", broker.password)
     if key and secret:
         return Credentials(str(key), str(secret))
+    return credentials_in(environ)
+
+
+def credentials_in(environ: Mapping[str, str]) -> Credentials | None:
+    """Keys as Lambda gives them to a function; ``None`` where they are to be found elsewhere."""
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     if key and secret:
         return Credentials(key, secret, environ.get("AWS_SESSION_TOKEN") or None)

@@ -39,10 +39,13 @@ class Wire:
         self._last_used = 0.0
         self._pid = 0
 
-    def post(self, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Response:
-        """POST to ``/``. Raises ``OSError``: nobody there, time out, or a broken answer."""
+    def post(
+        self, headers: Mapping[str, str], body: bytes, *, timeout_s: float, path: str = "/"
+    ) -> Response:
+        """One POST. Raises ``OSError``: nobody there, time out, or a broken answer."""
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        request = f"POST / HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        length = f"content-length: {len(body)}"
+        request = f"POST {path} HTTP/1.1\r\n{head}{length}\r\n\r\n".encode() + body
         sock, reader = self._connected(timeout_s)
         try:
             sock.sendall(request)

@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,13 +30,20 @@ LEAD_S = 60.0
 MAX_INPUT_BYTES = 262_144
 
 
+class Creator(Protocol):
+    """EventBridge Scheduler, as far as it is needed: ``twolane.worker.scheduler.Scheduler``."""
+
+    def create(self, region: str, entry: Mapping[str, Any]) -> None:
+        """Create an entry, unless there is one of its name; whatever goes wrong is raised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Schedules:
     """Creates one entry a message."""
 
     role_arn: str
     group: str
-    client: Any = None
+    scheduler: Creator
 
     def schedule(self, record: Record, due: float) -> bool:
         """Have the record's body sent at ``due`` (epoch seconds). ``False``: too big for that.
@@ -47,11 +53,8 @@ class Schedules:
         """
         if len(record.body.encode()) > MAX_INPUT_BYTES:
             return False
-        client = self.client or _connect(record.queue_arn.split(":")[3])
-        try:
-            client.create_schedule(**entry(record, due, role_arn=self.role_arn, group=self.group))
-        except client.exceptions.ConflictException:
-            return True
+        one = entry(record, due, role_arn=self.role_arn, group=self.group)
+        self.scheduler.create(record.queue_arn.split(":")[3], one)
         return True
 
 
@@ -79,11 +82,8 @@ def schedules(environ: Mapping[str, str]) -> Schedules | None:
         environ.get("TWOLANE_SCHEDULER_ROLE_ARN"),
         environ.get("TWOLANE_SCHEDULER_GROUP"),
     )
-    return Schedules(role_arn, group) if role_arn and group else None
+    if not role_arn or not group:
+        return None
+    from twolane.worker.scheduler import Scheduler
 
-
-@cache  # making a client takes tens of milliseconds
-def _connect(region: str) -> Any:
-    import boto3
-
-    return boto3.client("scheduler", region_name=region)
+    return Schedules(role_arn, group, Scheduler(environ))

@@ -32,7 +32,14 @@ class LocalWire:
     def __init__(self, *_: object, **__: object) -> None:
         """Whatever the endpoint."""
 
-    def post(self, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Response:  # noqa: ARG002
+    def post(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        timeout_s: float,  # noqa: ARG002
+        path: str = "/",  # noqa: ARG002
+    ) -> Response:
         """One call; a connection that breaks is an ``OSError``, as on a real wire."""
         if (process := current.get()) is not None:
             process.check()

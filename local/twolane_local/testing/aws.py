@@ -143,10 +143,12 @@ def _light_path(local: LocalAws) -> Any:
     from twolane.publish.response import Response
     from twolane.publish.wire import Wire
 
-    def post(wire: Any, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Response:
+    def post(
+        wire: Any, headers: Mapping[str, str], body: bytes, *, timeout_s: float, path: str = "/"
+    ) -> Response:
         del timeout_s
         endpoint = wire._endpoint  # noqa: SLF001 - we stand for the connection
-        url = f"https://{endpoint.host}/"
+        url = f"https://{endpoint.host}{path}"
         answer = local.answer("POST", url, dict(headers), body)
         if answer is None:
             raise RealAwsError(f"POST {url} would be sent for real")

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
-from twolane.publish.client import SqsClient
+from twolane.publish.client import LightClient
 from twolane.worker import deadline, handler, pool
 from twolane.worker.watch import Watch
 from twolane.worker.work import Worker
@@ -31,7 +31,7 @@ def virtual_worker(world: World) -> Iterator[None]:
         undo.enter_context(mock.patch.object(pool, "limits", VirtualLimits))
         undo.enter_context(mock.patch.object(Watch, "wake", _wake(Watch.wake)))
         # They took hold of ``time.sleep`` when they were made.
-        undo.enter_context(mock.patch.object(SqsClient, "pause", _looked_up(SqsClient.pause)))
+        undo.enter_context(mock.patch.object(LightClient, "pause", _looked_up(LightClient.pause)))
         undo.enter_context(mock.patch.object(Worker, "run", _looked_up(Worker.run)))
         yield
 

@@ -51,6 +51,19 @@ def test_signs_as_botocore_does(token: str | None, host: str) -> None:
     )
 
 
+def test_signs_a_path_and_another_service_as_botocore_does() -> None:
+    headers = {"content-type": "application/json", "host": "scheduler.eu-west-1.amazonaws.com"}
+    request = AWSRequest(
+        "POST", f"https://{headers['host']}/schedules/twolane-0a", data=b"{}", headers=dict(headers)
+    )
+    with time_machine.travel(NOW, tick=False):
+        SigV4Auth(BotoCredentials("AKID", "s"), "scheduler", "eu-west-1").add_auth(request)
+    assert signed_headers(
+        headers, b"{}", credentials=Credentials("AKID", "s"), region="eu-west-1",
+        service="scheduler", now=NOW.timestamp(), path="/schedules/twolane-0a",
+    ) == {name.lower(): value for name, value in request.headers.items()}  # fmt: skip
+
+
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from twolane.worker.deferral import Deferral
 from twolane.worker.records import Record
+from twolane.worker.scheduler import Scheduler
 from twolane.worker.scheduling import MAX_INPUT_BYTES, Schedules, entry, schedules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from .conftest import RecordedQueues
 
@@ -22,17 +23,20 @@ def record(body: str = '{"task": 1}', arn: str = ARN) -> Record:
     return Record("m1", "r1", body, arn)
 
 
-@pytest.fixture
-def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import boto3
-    from moto import mock_aws
+class Entries:
+    """EventBridge Scheduler's entries, by name."""
 
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        client = boto3.client("scheduler", region_name="us-east-1")
-        client.create_schedule_group(Name="delays")
-        yield client
+    def __init__(self) -> None:
+        self.made: dict[str, Mapping[str, Any]] = {}
+
+    def create(self, region: str, entry: Mapping[str, Any]) -> None:
+        assert region == "us-east-1"
+        self.made.setdefault(entry["Name"], entry)
+
+
+@pytest.fixture
+def entries() -> Entries:
+    return Entries()
 
 
 def test_an_entry_names_a_minute_before_and_deletes_itself() -> None:
@@ -52,25 +56,21 @@ def test_an_entry_names_a_minute_before_and_deletes_itself() -> None:
 
 
 def test_a_long_delay_becomes_one_entry_however_often_it_is_asked_for(
-    scheduler: Any, queues: RecordedQueues
+    entries: Entries, queues: RecordedQueues
 ) -> None:
-    import time
-
-    deferral = Deferral(queues, Schedules(ROLE, "delays", scheduler))
-    for _ in range(2):
-        assert deferral.defer(record(), 7200, time.time()) is True
-    (listed,) = scheduler.list_schedules(GroupName="delays")["Schedules"]
-    found = scheduler.get_schedule(GroupName="delays", Name=listed["Name"])
-    assert found["ActionAfterCompletion"] == "DELETE"
-    assert found["Target"]["Input"] == '{"task": 1}'
+    deferral = Deferral(queues, Schedules(ROLE, "delays", entries))
+    for late in range(2):
+        assert deferral.defer(record(), 7200 - late, NOW + late) is True
+    (made,) = entries.made.values()
+    assert made == entry(record(), NOW + 7200, role_arn=ROLE, group="delays")
     assert queues.sent == []
 
 
-def test_up_to_fifteen_minutes_sqs_holds_it(scheduler: Any, queues: RecordedQueues) -> None:
-    deferral = Deferral(queues, Schedules(ROLE, "delays", scheduler))
+def test_up_to_fifteen_minutes_sqs_holds_it(entries: Entries, queues: RecordedQueues) -> None:
+    deferral = Deferral(queues, Schedules(ROLE, "delays", entries))
     assert deferral.defer(record(), 899.2, NOW) is True
     assert queues.sent == [(ARN, '{"task": 1}', 900, {})]
-    assert scheduler.list_schedules(GroupName="delays")["Schedules"] == []
+    assert entries.made == {}
 
 
 def test_without_a_scheduler_it_hops(queues: RecordedQueues) -> None:
@@ -78,9 +78,9 @@ def test_without_a_scheduler_it_hops(queues: RecordedQueues) -> None:
     assert [sent[2] for sent in queues.sent] == [900]
 
 
-def test_a_body_too_big_for_a_schedule_hops(scheduler: Any, queues: RecordedQueues) -> None:
+def test_a_body_too_big_for_a_schedule_hops(entries: Entries, queues: RecordedQueues) -> None:
     big = record("x" * (MAX_INPUT_BYTES + 1))
-    assert Deferral(queues, Schedules(ROLE, "delays", scheduler)).defer(big, 7200, NOW) is True
+    assert Deferral(queues, Schedules(ROLE, "delays", entries)).defer(big, 7200, NOW) is True
     assert [sent[2] for sent in queues.sent] == [900]
 
 
@@ -93,4 +93,6 @@ def test_the_environment_configures_it() -> None:
     assert schedules({}) is None
     assert schedules({"TWOLANE_SCHEDULER_ROLE_ARN": ROLE}) is None
     found = schedules({"TWOLANE_SCHEDULER_ROLE_ARN": ROLE, "TWOLANE_SCHEDULER_GROUP": "delays"})
-    assert found == Schedules(ROLE, "delays")
+    assert found is not None
+    assert (found.role_arn, found.group) == (ROLE, "delays")
+    assert isinstance(found.scheduler, Scheduler)
