@@ -99,6 +99,7 @@ class IsolatedEnvironment:
             )
         if self._stopping:
             self._process.kill()
+        self._settle()  # its first call may have been read before the launcher's word of it
 
     def begin(self, work: Work) -> None:
         runtime, self._runtime = self._runtime, None
@@ -199,7 +200,7 @@ class IsolatedEnvironment:
 
     def _settle(self) -> None:
         """Once the runtime and every extension wait for the next event, the phase is over."""
-        if self._runtime is None or not self._extensions.settled:
+        if self._process is None or self._runtime is None or not self._extensions.settled:
             return
         if not self._initialised:
             self._init_ended()
@@ -314,8 +315,7 @@ class IsolatedEnvironment:
     def on_frames(self, data: bytes) -> None:
         self._output.frames(data)
 
-    def _drain(self) -> None:
-        # What was written before a call over HTTP is in the pipe by now: it belongs to this phase.
+    def _drain(self) -> None:  # what was written before a call over HTTP is in the pipe by now
         if self._process is not None:
             self._process.drain()
 

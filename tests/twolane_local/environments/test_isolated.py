@@ -22,6 +22,8 @@ from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
     from twolane_local.environments import Environment, Owner
+    from twolane_local.environments.process import Hear, Launch, Process
+    from twolane_local.runtime_api import Reply
 
 HANDLER = """
 import http.client, json, os, sys, threading, time
@@ -51,7 +53,12 @@ class Bench:
     """A function with isolated environments, and what the journal saw of it."""
 
     def __init__(
-        self, folder: Path, code: str, launcher: Callable[[], Launcher], **fields: Any
+        self,
+        folder: Path,
+        code: str,
+        launcher: Callable[[], Launcher],
+        kind: type[IsolatedEnvironment] = IsolatedEnvironment,
+        **fields: Any,
     ) -> None:
         (folder / "module.py").write_text(code)
         self.journal = Journal(SystemClock())
@@ -59,13 +66,12 @@ class Bench:
             "fn", "Fn", "module.handler", folder, **{"timeout_s": 5.0, **fields}
         )
         self.launcher = launcher()
+        self.kind = kind
         self.functions = Functions([self.spec], self.make, self.journal)
 
     def make(self, spec: FunctionSpec, owner: Owner) -> Environment:
         environ = guard.function_environment(spec, endpoint_url="http://127.0.0.1:1")
-        return IsolatedEnvironment(
-            spec, environ, owner=owner, launcher=self.launcher, journal=self.journal
-        )
+        return self.kind(spec, environ, owner=owner, launcher=self.launcher, journal=self.journal)
 
     async def __call__(self, **event: Any) -> tuple[Any, str | None]:
         outcome = await self.functions.invoke("fn", json.dumps(event).encode())
@@ -118,6 +124,41 @@ async def stopped(pid: int) -> None:
     async with asyncio.timeout(10):
         while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             await asyncio.sleep(0.001)
+
+
+class Late:
+    """A launcher whose word comes only after the child has asked for its first invocation."""
+
+    def __init__(self) -> None:
+        self.inner = SpawnLauncher()
+        self.asked = asyncio.Event()
+
+    async def launch(self, what: Launch, hear: Hear) -> Process:
+        process = await self.inner.launch(what, hear)
+        await asyncio.wait_for(self.asked.wait(), 10)
+        return process
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Heard(IsolatedEnvironment):
+    def runtime_next(self, reply: Reply) -> None:
+        super().runtime_next(reply)
+        launcher = self._launcher
+        assert isinstance(launcher, Late)
+        # After whatever the call itself has brought about.
+        self._loop.call_later(0.05, launcher.asked.set)
+
+
+def test_an_environment_that_asks_before_its_launch_is_known_serves_what_waits(
+    tmp_path: Path,
+) -> None:
+    async def script(bench: Bench) -> None:
+        answers = await asyncio.wait_for(asyncio.gather(bench(say="one"), bench(say="two")), 10)
+        assert [error for _, error in answers] == [None, None]
+
+    run(tmp_path, script, launcher=Late, kind=Heard)
 
 
 @every
