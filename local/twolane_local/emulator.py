@@ -96,7 +96,8 @@ class Emulator:
         self.aws_url = url_of(listener)
         self._stopping.push_async_callback(self._gateways.stop)
         self._keep_queues()
-        self._moto = MotoProcess(self.aws_url, persist=self.options.persist)
+        persist, now = self.options.persist, self.clock.time
+        self._moto = MotoProcess(self.aws_url, persist=persist, now=now)
         self._stopping.push_async_callback(self._moto.stop)
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import real_aws
 from twolane_local.embedded_aws import patches
 from twolane_local.embedded_aws.conditions import atomic_writes
+from twolane_local.embedded_aws.expiry import Expiry
 from twolane_local.embedded_aws.objects import ObjectFiles
 from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.leash import die_with_parent
@@ -42,7 +43,8 @@ def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | N
     app: Any = DomainDispatcherApplication(create_backend_app)
     log = TableLog(app, directory) if directory else None
     objects = ObjectFiles(log, directory) if log and directory else None
-    server = make_server("127.0.0.1", 0, objects or app, threaded=True, request_handler=Quiet)
+    front = Expiry(objects or app)
+    server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.port, log, objects
 

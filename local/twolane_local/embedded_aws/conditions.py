@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_WRITES = ("put_item", "update_item", "delete_item", "transact_write_items")
+#: Held by each write.
+WRITES = threading.RLock()
+
+_METHODS = ("put_item", "update_item", "delete_item", "transact_write_items")
 
 
 @contextmanager
@@ -23,11 +26,10 @@ def atomic_writes() -> Iterator[None]:
     """For as long as the block runs, in this process."""
     from moto.dynamodb.models import DynamoDBBackend
 
-    lock = threading.RLock()
-    stock = {name: getattr(DynamoDBBackend, name) for name in _WRITES}
+    stock = {name: getattr(DynamoDBBackend, name) for name in _METHODS}
     ours = stock | {"transact_write_items": _transact(stock["transact_write_items"])}
     for name, write in ours.items():
-        setattr(DynamoDBBackend, name, _alone(lock, write))
+        setattr(DynamoDBBackend, name, _alone(write))
     try:
         yield
     finally:
@@ -35,10 +37,10 @@ def atomic_writes() -> Iterator[None]:
             setattr(DynamoDBBackend, name, write)
 
 
-def _alone(lock: threading.RLock, write: Callable[..., Any]) -> Callable[..., Any]:
+def _alone(write: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(write)
     def alone(*args: Any, **kwargs: Any) -> Any:
-        with lock:
+        with WRITES:
             return write(*args, **kwargs)
 
     return alone

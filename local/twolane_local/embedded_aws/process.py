@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import httptools
 
 from twolane_local import request_body
+from twolane_local.embedded_aws.expiry import NOW
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -41,8 +43,14 @@ class MotoProcess:
     stack's creation on.
     """
 
-    def __init__(self, endpoint: str, *, persist: Path | None = None) -> None:
-        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables."""
+    def __init__(
+        self, endpoint: str, *, persist: Path | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables.
+
+        ``now``, in seconds since the epoch, is when items of tables expire.
+        """
+        self._now = now
         self._arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
         self._process: asyncio.subprocess.Process | None = None
         self._port: asyncio.Task[int] | None = None
@@ -166,14 +174,14 @@ class MotoProcess:
         port = await self._running()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            writer.write(_head(scope, len(body)) + body)
+            writer.write(_head(scope, len(body), self._now()) + body)
             await writer.drain()
             await _pass_back(reader, send, bodiless=scope["method"] == "HEAD")
         finally:
             writer.close()
 
 
-def _head(scope: MutableMapping[str, Any], length: int) -> bytes:
+def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
     target = scope.get("raw_path") or scope["path"].encode()
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
@@ -185,6 +193,7 @@ def _head(scope: MutableMapping[str, Any], length: int) -> bytes:
             b"%s %s HTTP/1.1" % (scope["method"].encode(), target),
             *lines,
             b"content-length: %d" % length,
+            b"%s: %.6f" % (NOW.encode(), now),
             b"connection: close",
             b"",
             b"",

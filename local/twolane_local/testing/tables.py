@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from twolane_local.embedded_aws.expiry import expire
 from twolane_local.faults.commands import on_loop
 from twolane_local.template.values import ACCOUNT, REGION
 from twolane_local.testing.threads import current
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 _SERVICE = "DynamoDB_"
 _WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"})
-#: What expired longer ago than this stays:
-#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ttl-expired-items.html
-_TOO_OLD_S = 5 * 365 * 86_400.0
 
 
 class Tables:
@@ -39,7 +37,7 @@ class Tables:
         action = action_of(request.headers)
         if action is None:
             return answer(request)
-        self.expire()
+        expire(self._clock.time())
         process = current.get()
         if process is None or on_loop(process.loop):
             return answer(request)
@@ -59,24 +57,6 @@ class Tables:
         if self._faults.at("store.done", target):
             raise ReadTimeoutError(endpoint_url=request.url)
         return answered
-
-    def expire(self) -> None:
-        """Items are gone as soon as their time is over; DynamoDB takes up to days for it."""
-        now = self._clock.time()
-        for table in _tables().values():
-            if table.ttl.get("TimeToLiveStatus") != "ENABLED":
-                continue
-            name = table.ttl["AttributeName"]
-            over = [item for item in table.all_items() if _is_over(item.attrs.get(name), now)]
-            for item in over:
-                table.delete_item(item.hash_key, item.range_key)
-
-
-def _is_over(until: Any, now: float) -> bool:
-    """Only numbers count, in whole seconds since the epoch."""
-    if until is None or until.type != "N":
-        return False
-    return now - _TOO_OLD_S < float(until.value) <= now
 
 
 def _tables() -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -35,12 +36,16 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-def with_moto(script: Callable[[str], Any], persist: Path | None = None) -> Any:
+def with_moto(
+    script: Callable[[str], Any],
+    persist: Path | None = None,
+    now: Callable[[], float] = time.time,
+) -> Any:
     """Run ``script(endpoint)`` on a thread, against moto's process behind a server of ours."""
 
     async def main() -> Any:
         listener = bind(0, "--port")
-        moto = MotoProcess(url_of(listener), persist=persist)
+        moto = MotoProcess(url_of(listener), persist=persist, now=now)
         server = HttpServer(moto, listener)
         try:
             await server.start()
@@ -148,6 +153,23 @@ def test_moto_answers_through_the_proxy_and_knows_the_senders() -> None:
         return len(body), bool(sent["MessageId"])
 
     assert with_moto(script) == (100_000, True)
+
+
+def test_items_expire_at_the_emulator_s_time() -> None:
+    """Which may be ahead of the machine's, where it was moved."""
+    hands = [1_900_000_000.0]
+
+    def script(endpoint: str) -> list[bool]:
+        tables = client("dynamodb", endpoint)
+        item = {"id": {"S": "a"}, "ttl": {"N": "1900000060"}}
+        tables.put_item(TableName="kept", Item=item)
+        there = []
+        for moved in (0, 59, 1):
+            hands[0] += moved
+            there.append("Item" in tables.get_item(TableName="kept", Key={"id": {"S": "a"}}))
+        return there
+
+    assert with_moto(script, now=lambda: hands[0]) == [True, True, False]
 
 
 @pytest.mark.slow
