@@ -124,6 +124,9 @@ class _LeapingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self._loop.in_real_time:
             return super().select(timeout)
+        sockets = len(self.get_map()) > self._loop.own_sockets
+        if timeout is not None and timeout <= 0 and not sockets:
+            return []  # there is something to do; what another thread has to say is among it
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready

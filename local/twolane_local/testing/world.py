@@ -66,7 +66,7 @@ class World:
             raise TestingError("the test drives the stack; a handler cannot")
         self._horizon = self.now if until is None else until
         self._go_on = go_on
-        _on_driver(self._run_forever)
+        _outside_of_loops(self.loop.run_forever)
         if until is not None and until > self.now:
             self.loop.leap(until - self.now)
         if self._failure is not None:
@@ -76,12 +76,9 @@ class World:
     def close(self) -> None:
         """End the loop with all that is on it; time is real again."""
         try:
-            _on_driver(self._end)
+            _outside_of_loops(self._end)
         finally:
             self._travel.stop()
-
-    def _run_forever(self) -> None:
-        self.loop.run_forever()
 
     def _end(self) -> None:
         loop = self.loop
@@ -111,8 +108,17 @@ class World:
         )
 
 
+def _outside_of_loops(work: Callable[[], None]) -> None:
+    """Here; on a thread of its own where the caller's has an event loop running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+    else:
+        _on_driver(work)
+
+
 def _on_driver(work: Callable[[], None]) -> None:
-    """On a thread of its own: the caller's may have an event loop running."""
     global _driver  # noqa: PLW0603 - one for the process
     if _driver is None:
         _driver = Hand("twolane-stack")
