@@ -53,7 +53,7 @@ class RedisStore:
         with self._talking() as (client, _, _):
             for start in range(0, len(wanted), 100):
                 part = wanted[start : start + 100]
-                values = client.mget([self._prefix + key for key in part])
+                values = call(client, "MGET", *(self._prefix + key for key in part))
                 for key, value in zip(part, values, strict=True):
                     if value is not None:
                         found[key] = _text(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane.worker.lease import LeaseState, read_lease
@@ -51,7 +51,9 @@ class Presence:
         self._store = store
 
     def tell(self, facts: Facts) -> None:
-        self._store.put(PREFIX + facts.hostname, json.dumps(asdict(facts)), ttl_s=KEEP_S)
+        # Not by ``asdict``, which copies all that is in them.
+        fields = {name: getattr(facts, name) for name in Facts.__slots__}
+        self._store.put(PREFIX + facts.hostname, json.dumps(fields), ttl_s=KEEP_S)
 
     def enlist(self, hostname: str, now: float) -> None:
         """Put the worker on the list. Many may start at once: each swaps what it has read."""

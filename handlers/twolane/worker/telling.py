@@ -45,6 +45,7 @@ class Teller:
         self._clock = clock
         self._told = 0.0
         self._untold: Sequence[Opened] | None = None
+        self._known: tuple[list[str], dict[str, dict[str, str]]] | None = None
 
     def enlist(self) -> None:
         """Become known. A store that is down now costs only ``inspect``, not the cold start."""
@@ -60,7 +61,8 @@ class Teller:
         Batches that are over in no time need not be known; telling of each would cost more than
         running it.
         """
-        if self._clock() - self._told < _RARELY_S:
+        # A clock that was set back says nothing about the last time.
+        if 0 <= self._clock() - self._told < _RARELY_S:
             self._untold = batch
         else:
             self._tell(batch)
@@ -104,12 +106,19 @@ class Teller:
         )
 
     def _registered(self) -> dict[str, dict[str, str]]:
-        return {
-            name: {
-                item: str(value)
-                for item in _SHOWN
-                if (value := getattr(task, item, None)) is not None
-            }
-            for name, task in sorted(self._app.tasks.items())
-            if not name.startswith("celery.")
-        }
+        """A task's options are those of its definition: they are read once, unless more come."""
+        names = list(self._app.tasks)
+        if self._known is None or self._known[0] != names:
+            self._known = (
+                names,
+                {
+                    name: {
+                        item: str(value)
+                        for item in _SHOWN
+                        if (value := getattr(task, item, None)) is not None
+                    }
+                    for name, task in sorted(self._app.tasks.items())
+                    if not name.startswith("celery.")
+                },
+            )
+        return self._known[1]

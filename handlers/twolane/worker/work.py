@@ -103,9 +103,9 @@ class Worker:
         self.pool.begin_batch(deadline)
         settled: list[Settled] = []
         try:
-            self._lookup.begin(batch)
-            tell(batch)
             with self._lookup.store_at_hand(), alarms_at_hand():
+                self._lookup.begin(batch)
+                tell(batch)
                 self._run_all(batch, deadline, settled)
         except StoreUnavailableError as error:
             logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code

@@ -110,3 +110,27 @@ def test_a_store_that_is_down_costs_only_inspect(
     handler = WorkerHandler(app, store=MemoryStore(), queues=queues)
     Teller(app, Down(), handler._worker.consumer, clock).enlist()
     assert "not listed for inspect: down" in caplog.text
+
+
+def test_a_clock_that_was_set_back_hides_no_batch(
+    teller: Teller, store: MemoryStore, clock: Hands
+) -> None:
+    teller.enlist()
+    teller.tell(batch("a"))
+    clock.now -= 500.0
+    teller.tell(batch("b"))
+    assert told(store) == ["b"]
+
+
+def test_a_task_that_is_defined_later_is_told_of(
+    app: Celery, teller: Teller, store: MemoryStore, clock: Hands
+) -> None:
+    teller.enlist()
+
+    @app.task(shared=False, name="shop.later")
+    def later() -> None:
+        """Nothing to do."""
+
+    teller.tell(batch("a"))
+    (facts,) = Presence(store).everyone()
+    assert set(facts.registered) == {"shop.add", "shop.later"}
