@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twolane.logs import emit
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("twolane.publish")
 
 
-def published(entry: Entry, target: Target, message_id: str) -> None:
-    """Tell that SQS has the message."""
+def published(entry: Entry, target: Target, message_id: str | None) -> None:
+    """Tell that SQS has the message, or, where that has no id yet, a schedule that will send it."""
     if not logger.isEnabledFor(logging.INFO):
         return
+    fields: dict[str, Any] = {"messageId": message_id} if message_id else {}
     emit(
         logger,
         "task.published",
-        f"Task {entry.name}[{entry.task_id}] is on its queue",
+        f"Task {entry.name}[{entry.task_id}] is {'on its queue' if message_id else 'scheduled'}",
         taskId=entry.task_id,
         taskName=entry.name,
         queue=target.queue_url.rpartition("/")[2],
-        messageId=message_id,
         bytes=entry.size,
         delaySeconds=entry.fields.get("DelaySeconds", 0),
+        **fields,
     )

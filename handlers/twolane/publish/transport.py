@@ -20,6 +20,7 @@ from twolane.publish import entry as entries
 from twolane.publish import report
 from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
+from twolane.publish.delay import MAX_DELAY_S, due_at, later
 from twolane.publish.errors import MessageTooBigError, botos_errors_translated
 from twolane.publish.target import READ_FROM_ENVIRONMENT, Broker, Target, resolve
 
@@ -37,6 +38,23 @@ def _handed_over(name: str) -> Callable[..., Any]:
 
     operation.__name__ = name
     return operation
+
+
+#: All that an entry may have to be sent by a schedule, which sends only a body; X-Ray's header is
+#: lost at any deferral.
+_BESIDE = frozenset({"MessageBody", "DelaySeconds", "MessageSystemAttributes"})
+
+
+def _sent_later(target: Target, entry: entries.Entry, message: Mapping[str, Any]) -> bool:
+    """Whether what is due beyond SQS's longest delay was put where it waits as a whole."""
+    send, due = later.get(), due_at((message.get("headers") or {}).get("eta"))
+    if send is None or due is None or not entry.fields.keys() <= _BESIDE:
+        return False
+    delay_s = due - time.time()
+    if delay_s <= MAX_DELAY_S or not send(target, entry.fields["MessageBody"], due):
+        return False
+    report.published(entry._replace(fields={"DelaySeconds": round(delay_s)}), target, None)
+    return True
 
 
 class Channel(virtual.Channel):
@@ -111,6 +129,8 @@ class Channel(virtual.Channel):
         entry = self._owner.fitting(entry)
         if batch is not None:
             batch.add(target, entry)
+            return
+        if entry.fields.get("DelaySeconds") == MAX_DELAY_S and _sent_later(target, entry, message):
             return
         answer = self._owner.sqs.call("SendMessage", target, entry.fields)
         report.published(entry, target, str(answer.get("MessageId", "")))

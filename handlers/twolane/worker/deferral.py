@@ -20,10 +20,10 @@ LONGEST_DELAY_S = 900
 class LongDelays(Protocol):
     """Who sends a message that is due later than SQS can delay it."""
 
-    def schedule(self, record: Record, due: float) -> bool:
-        """Have the record's body sent to its queue at ``due`` (epoch seconds).
+    def schedule(self, queue_arn: str, body: str, due: float) -> bool:
+        """Have the body sent to the queue at ``due`` (epoch seconds).
 
-        ``False`` where that is not possible for this record; whatever goes wrong is raised.
+        ``False`` where that is not possible for this body; whatever goes wrong is raised.
         """
 
 
@@ -47,7 +47,9 @@ class Deferral:
         if record.is_fifo:
             return False
         long_delays = self.long_delays if delay_s > LONGEST_DELAY_S else None
-        if long_delays is not None and long_delays.schedule(record, now + delay_s):
+        if long_delays is not None and long_delays.schedule(
+            record.queue_arn, record.body, now + delay_s
+        ):
             return True
         # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
         self.queues.send(

@@ -20,6 +20,7 @@ from twolane.worker.deferral import Deferral
 from twolane.worker.lease import Leases
 from twolane.worker.lookup import Lookup
 from twolane.worker.naming import node_name
+from twolane.worker.postponing import postponing
 from twolane.worker.queues import QueueClient, Sqs
 from twolane.worker.records import parse_event
 from twolane.worker.scheduling import schedules
@@ -67,12 +68,13 @@ class WorkerHandler:
         hostname = hostname or node_name(environ)
         _prepare(app, hostname)
         store = store or find_store(app)
+        self._long_delays = schedules(environ)
         self._worker = Worker(
             app,
             hostname=hostname,
             lookup=Lookup(store, clock),
             leases=Leases(store, clock, _keep_s(app)) if store else None,
-            deferral=Deferral(self._queues, schedules(environ)),
+            deferral=Deferral(self._queues, self._long_delays),
             redeem=claim.redeem if (claim := claim_check(app)) else _itself,
             clock=clock,
         )
@@ -104,7 +106,8 @@ class WorkerHandler:
             if self._worker.consumer.event_dispatcher is not None:
                 _tell_alive(self._worker.consumer.event_dispatcher)
             tell = self._teller.tell if self._teller is not None else _nothing
-            settled = self._worker.run(records, deadline_of(context), tell)
+            with postponing(self._long_delays, records):
+                settled = self._worker.run(records, deadline_of(context), tell)
             self._delay(settled)
             return response(settled)
         finally:

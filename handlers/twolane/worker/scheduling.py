@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane.worker.records import Record
-
 #: Scheduler calls its target within the minute after the time that an entry names. Ours name one a
 #: minute early; the worker then puts off what is left with SQS's delay, which is exact to a second.
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
@@ -45,26 +43,26 @@ class Schedules:
     group: str
     scheduler: Creator
 
-    def schedule(self, record: Record, due: float) -> bool:
-        """Have the record's body sent at ``due`` (epoch seconds). ``False``: too big for that.
+    def schedule(self, queue_arn: str, body: str, due: float) -> bool:
+        """Have the body sent at ``due`` (epoch seconds). ``False``: too big for that.
 
         The entry's name is made from the body, which holds the task's id and its ETA: a second
         delivery finds the entry there already and adds none.
         """
-        if len(record.body.encode()) > MAX_INPUT_BYTES:
+        if len(body.encode()) > MAX_INPUT_BYTES:
             return False
-        one = entry(record, due, role_arn=self.role_arn, group=self.group)
-        self.scheduler.create(record.queue_arn.split(":")[3], one)
+        one = entry(queue_arn, body, due, role_arn=self.role_arn, group=self.group)
+        self.scheduler.create(queue_arn.split(":")[3], one)
         return True
 
 
-def entry(record: Record, due: float, *, role_arn: str, group: str) -> dict[str, Any]:
+def entry(queue_arn: str, body: str, due: float, *, role_arn: str, group: str) -> dict[str, Any]:
     """The arguments of CreateSchedule, as a pure function.
 
     https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
     """
     at = datetime.fromtimestamp(due - LEAD_S, UTC)
-    digest = hashlib.blake2b(record.body.encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
     return {
         "Name": f"twolane-{digest}",
         "GroupName": group,
@@ -72,7 +70,7 @@ def entry(record: Record, due: float, *, role_arn: str, group: str) -> dict[str,
         "ScheduleExpressionTimezone": "UTC",
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "ActionAfterCompletion": "DELETE",
-        "Target": {"Arn": record.queue_arn, "RoleArn": role_arn, "Input": record.body},
+        "Target": {"Arn": queue_arn, "RoleArn": role_arn, "Input": body},
     }
 
 

@@ -17,10 +17,10 @@ class Schedules:
 
     def __init__(self, *, takes: bool) -> None:
         self.takes = takes
-        self.asked: list[tuple[str, float]] = []
+        self.asked: list[tuple[str, str, float]] = []
 
-    def schedule(self, record: Record, due: float) -> bool:
-        self.asked.append((record.message_id, due))
+    def schedule(self, queue_arn: str, body: str, due: float) -> bool:
+        self.asked.append((queue_arn, body, due))
         return self.takes
 
 
@@ -44,7 +44,7 @@ def test_a_delay_is_whole_seconds_never_early_and_900_at_most(
 def test_a_long_delay_is_a_schedules(queues: RecordedQueues) -> None:
     schedules = Schedules(takes=True)
     assert Deferral(queues, schedules).defer(record(), LONGEST_DELAY_S + 1, NOW)
-    assert schedules.asked == [("m1", NOW + 901)]
+    assert schedules.asked == [(QUEUE_ARN, "the body, byte for byte", NOW + 901)]
     assert queues.sent == []
 
 

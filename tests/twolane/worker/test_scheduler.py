@@ -11,7 +11,6 @@ import pytest
 from twolane.publish.errors import EnqueueError
 from twolane.publish.response import Response
 from twolane.publish.wire import Wire
-from twolane.worker.records import Record
 from twolane.worker.scheduler import Scheduler
 from twolane.worker.scheduling import entry
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
 ARN = "arn:aws:sqs:us-east-1:123456789012:tasks"
 ENTRY = entry(
-    Record("m1", "r1", '{"task": "é"}', ARN),
+    ARN,
+    '{"task": "é"}',
     1_893_456_000.0,
     role_arn="arn:aws:iam::123456789012:role/later",
     group="delays",

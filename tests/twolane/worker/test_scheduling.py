@@ -19,7 +19,10 @@ ROLE = "arn:aws:iam::123456789012:role/later"
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
 
-def record(body: str = '{"task": 1}', arn: str = ARN) -> Record:
+BODY = '{"task": 1}'
+
+
+def record(body: str = BODY, arn: str = ARN) -> Record:
     return Record("m1", "r1", body, arn)
 
 
@@ -40,7 +43,7 @@ def entries() -> Entries:
 
 
 def test_an_entry_names_a_minute_before_and_deletes_itself() -> None:
-    found = entry(record(), NOW + 3600, role_arn=ROLE, group="delays")
+    found = entry(ARN, BODY, NOW + 3600, role_arn=ROLE, group="delays")
     name = found.pop("Name")
     assert found == {
         "GroupName": "delays",
@@ -51,8 +54,8 @@ def test_an_entry_names_a_minute_before_and_deletes_itself() -> None:
         "Target": {"Arn": ARN, "RoleArn": ROLE, "Input": '{"task": 1}'},
     }
     assert len(name) <= 64
-    assert name == entry(record(), NOW + 3600.5, role_arn=ROLE, group="delays")["Name"]
-    assert name != entry(record("{}"), NOW + 3600, role_arn=ROLE, group="delays")["Name"]
+    assert name == entry(ARN, BODY, NOW + 3600.5, role_arn=ROLE, group="delays")["Name"]
+    assert name != entry(ARN, "{}", NOW + 3600, role_arn=ROLE, group="delays")["Name"]
 
 
 def test_a_long_delay_becomes_one_entry_however_often_it_is_asked_for(
@@ -62,7 +65,7 @@ def test_a_long_delay_becomes_one_entry_however_often_it_is_asked_for(
     for late in range(2):
         assert deferral.defer(record(), 7200 - late, NOW + late) is True
     (made,) = entries.made.values()
-    assert made == entry(record(), NOW + 7200, role_arn=ROLE, group="delays")
+    assert made == entry(ARN, BODY, NOW + 7200, role_arn=ROLE, group="delays")
     assert queues.sent == []
 
 
