@@ -48,7 +48,7 @@ class Pool:
         self._idle: list[Environment] = []
         self._busy: set[Environment] = set()
         self._starting: set[Environment] = set()
-        self._roll = Roll(self._loop.time)
+        self._roll = Roll(journal.now)
         self._waiting: deque[Work] = deque()
         self._ready = asyncio.Event()
         self._failure: bytes | None = None

@@ -156,6 +156,10 @@ def test_a_function_is_invoked_and_counted(run):
         assert (frozen["id"], frozen["state"], frozen["invocations"]) == ("1", "frozen", 1)
         assert frozen["memoryMb"] == found["echo"]["maxMemoryMb"] > 0
         assert 0 <= up.parts.clock.time() - frozen["since"] < 60
+        await up.post("clock", action="advance", seconds=3600)
+        later = (await up.get("functions"))["functions"]
+        (still,) = next(each for each in later if each["name"] == "echo")["environments"]
+        assert abs(still["since"] - frozen["since"]) < 1
         await up.post("functions/nobody/invoke", 404, event={})
 
     run(body)
