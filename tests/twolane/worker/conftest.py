@@ -8,15 +8,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import Celery
+from celery import Celery, states
 
 from twolane.state.memory import MemoryStore
+from twolane.worker.lease import LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:tasks"
 Event = dict[str, Any]
+
+#: Of a task that was held up for longer than its lease: the state of the one who has the lease now,
+#: what the task would say, and whether that is stored.
+HELD_UP = [
+    (LeaseState.RUNNING, states.FAILURE, False),
+    (LeaseState.RUNNING, states.RETRY, False),
+    (LeaseState.RUNNING, states.SUCCESS, True),  # it stays: a success is never overwritten
+    (LeaseState.DONE, states.SUCCESS, False),
+    (LeaseState.REJECTED, states.SUCCESS, False),
+    (LeaseState.DONE, states.FAILURE, False),
+]
 _numbers = itertools.count(1)
 
 

@@ -15,6 +15,8 @@ from twolane.worker.ending import Ending, ending
 from twolane.worker.lease import Delivery, Leases, LeaseState, read_lease, write_lease
 from twolane.worker.results import RedisBackend
 
+from .conftest import HELD_UP
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -211,17 +213,7 @@ def riding_now() -> Ending:
     return one
 
 
-@pytest.mark.parametrize(
-    ("theirs", "state", "stored"),
-    [
-        (LeaseState.RUNNING, states.FAILURE, False),
-        (LeaseState.RUNNING, states.RETRY, False),
-        (LeaseState.RUNNING, states.SUCCESS, True),  # it stays: a success is never overwritten
-        (LeaseState.DONE, states.SUCCESS, False),
-        (LeaseState.REJECTED, states.SUCCESS, False),
-        (LeaseState.DONE, states.FAILURE, False),
-    ],
-)
+@pytest.mark.parametrize(("theirs", "state", "stored"), HELD_UP)
 def test_whoever_was_held_up_does_not_say_how_another_s_work_ended(
     backend: Any, held_up: Ending, theirs: LeaseState, state: str, stored: bool
 ) -> None:

@@ -17,8 +17,8 @@ from twolane.worker.ending import Ending, ending
 from twolane.worker.handler import WorkerHandler
 from twolane.worker.lease import Delivery, Lease, Leases, LeaseState, read_lease, write_lease
 
+from .conftest import HELD_UP, RecordedQueues, body, event, record
 from .conftest import Context as LambdaContext
-from .conftest import RecordedQueues, body, event, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,17 +186,7 @@ def test_a_failure_with_consequences_ends_its_lease_after_them(
 
 
 @pytest.mark.usefixtures("held_up")
-@pytest.mark.parametrize(
-    ("theirs", "state", "stored"),
-    [
-        (LeaseState.RUNNING, states.FAILURE, False),
-        (LeaseState.RUNNING, states.RETRY, False),
-        (LeaseState.RUNNING, states.SUCCESS, True),  # it stays: a success is never overwritten
-        (LeaseState.DONE, states.SUCCESS, False),
-        (LeaseState.REJECTED, states.SUCCESS, False),
-        (LeaseState.DONE, states.FAILURE, False),
-    ],
-)
+@pytest.mark.parametrize(("theirs", "state", "stored"), HELD_UP)
 def test_whoever_was_held_up_does_not_say_how_another_s_work_ended(
     backend: Any,
     store: DynamoDBStore,

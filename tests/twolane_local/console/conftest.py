@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-START = 1_767_225_600.0
+    from ..conftest import HandClock  # noqa: TID252
+
 CODE = """
 import json
 
@@ -52,32 +53,6 @@ def many(*numbers, **named): ...
 
 handler = type("Handler", (), {"app": app})()
 '''
-
-
-class HandClock:
-    """Stands still until a test moves it; nothing here waits on it."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing may wait here")
-
-    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
-        raise AssertionError("nothing may wait here")
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def journal(clock: HandClock) -> Journal:
-    return Journal(clock)
 
 
 class Asked:

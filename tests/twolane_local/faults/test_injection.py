@@ -8,37 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.faults import CATALOGUE, Fault, FaultError, Faults, fault_of
-from twolane_local.journal import Journal
 
 if TYPE_CHECKING:
-    import asyncio
+    from twolane_local.journal import Journal
 
-
-class Clock:
-    now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
-        return event.is_set()
+    from ..conftest import HandClock  # noqa: TID252
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def journal(clock: Clock) -> Journal:
-    return Journal(clock)
-
-
-@pytest.fixture
-def faults(journal: Journal, clock: Clock) -> Faults:
+def faults(journal: Journal, clock: HandClock) -> Faults:
     return Faults(journal, clock)
 
 
@@ -74,7 +52,7 @@ def test_it_is_for_its_target_only(faults: Faults) -> None:
     assert [happens(faults, name) for name in ("tasks", "tasks-dead")] == [0, 1]
 
 
-def test_it_lasts_for_its_time_from_its_first_occasion(faults: Faults, clock: Clock) -> None:
+def test_it_lasts_for_its_time_from_its_first_occasion(faults: Faults, clock: HandClock) -> None:
     faults.inject("send.failed", count=0, for_s=10.0)
     clock.now += 500
     seen = []
@@ -84,7 +62,7 @@ def test_it_lasts_for_its_time_from_its_first_occasion(faults: Faults, clock: Cl
     assert seen == [1, 1, 1, 0]
 
 
-def test_chance_comes_from_its_own_seed(journal: Journal, clock: Clock) -> None:
+def test_chance_comes_from_its_own_seed(journal: Journal, clock: HandClock) -> None:
     def draw(seed: int, *others: str) -> list[int]:
         faults = Faults(journal, clock)
         faults.inject("send.failed", count=0, chance=0.5, seed=seed)
@@ -143,9 +121,8 @@ def test_the_catalogue_can_be_shown_as_a_form() -> None:
         assert set(shown["where"]) <= {"virtual", "emulator", "live"}
 
 
-def test_a_point_that_nobody_asks_is_refused() -> None:
-    clock = Clock()
-    faults = Faults(Journal(clock), clock, {"clock": "`twolane simulate`"})
+def test_a_point_that_nobody_asks_is_refused(journal: Journal, clock: HandClock) -> None:
+    faults = Faults(journal, clock, {"clock": "`twolane simulate`"})
     with pytest.raises(FaultError, match="cannot happen here; it can with `twolane simulate`"):
         faults.inject("clock.skewed")
     assert faults.active() == []

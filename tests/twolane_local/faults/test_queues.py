@@ -12,41 +12,24 @@ from twolane_local.faults.queues import (
     RequestTimeoutError,
     ServiceUnavailableError,
 )
-from twolane_local.journal import Journal
 from twolane_local.queues.core import NewMessage
 
 if TYPE_CHECKING:
-    import asyncio
+    from twolane_local.journal import Journal
 
-
-class Clock:
-    now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
-        return event.is_set()
+    from ..conftest import HandClock  # noqa: TID252
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def queues(clock: Clock) -> FaultyQueues:
-    made = FaultyQueues(clock, Journal(clock))
+def queues(clock: HandClock, journal: Journal) -> FaultyQueues:
+    made = FaultyQueues(clock, journal)
     made.ensure("tasks", {"VisibilityTimeout": "30"})
     return made
 
 
 @pytest.fixture
-def faults(queues: FaultyQueues, clock: Clock) -> Faults:
-    faults = queues.faults = Faults(Journal(clock), clock)
+def faults(queues: FaultyQueues, clock: HandClock, journal: Journal) -> Faults:
+    faults = queues.faults = Faults(journal, clock)
     return faults
 
 
@@ -73,7 +56,7 @@ def test_a_send_that_fails_and_one_whose_answer_is_lost(
 
 
 def test_a_receive_that_fails_and_one_whose_answer_is_lost(
-    queues: FaultyQueues, faults: Faults, clock: Clock
+    queues: FaultyQueues, faults: Faults, clock: HandClock
 ) -> None:
     faults.inject("receive.failed")
     assert bodies(queues) == [], "a poll that finds nothing is no occasion"
@@ -104,7 +87,9 @@ def test_a_delete_that_fails_and_one_whose_answer_is_lost(
     assert len(queues.settled("tasks")) == 0
 
 
-def test_a_deleted_message_comes_again(queues: FaultyQueues, faults: Faults, clock: Clock) -> None:
+def test_a_deleted_message_comes_again(
+    queues: FaultyQueues, faults: Faults, clock: HandClock
+) -> None:
     queues.send("tasks", NewMessage("a"))
     (received,) = queues.receive("tasks")
     faults.inject("queue.duplicate-delivery", after_s=5)
@@ -127,7 +112,7 @@ def test_a_message_is_delivered_twice_at_once(queues: FaultyQueues, faults: Faul
     assert queues.delete("tasks", second.receipt_handle)
 
 
-def test_a_message_is_overtaken(queues: FaultyQueues, faults: Faults, clock: Clock) -> None:
+def test_a_message_is_overtaken(queues: FaultyQueues, faults: Faults, clock: HandClock) -> None:
     faults.inject("queue.reordered", hold_s=5)
     queues.send("tasks", NewMessage("first"))
     queues.send("tasks", NewMessage("second"))

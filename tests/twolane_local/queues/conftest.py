@@ -5,39 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.journal import Journal
 from twolane_local.queues.api import SqsApi
 from twolane_local.queues.core import QueueService
 from twolane_local.wire import AwsRequest
 
+if TYPE_CHECKING:
+    from twolane_local.journal import Journal
 
-class HandClock:
-    """A clock that a test sets; nothing in these tests waits on it."""
-
-    def __init__(self) -> None:
-        self.now = 1_767_225_600.0
-
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing may wait here")
-
-    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
-        raise AssertionError("nothing may wait here")
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def journal(clock: HandClock) -> Journal:
-    return Journal(clock)
+    from ..conftest import HandClock  # noqa: TID252
 
 
 @pytest.fixture

@@ -23,6 +23,18 @@ from twolane_local.testing.project import Project
 
 _DAY = 86_400.0
 
+#: A template with a table whose items expire; more resources may follow.
+TABLE = """
+Resources:
+  Table:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+      TimeToLiveSpecification: {AttributeName: ttl, Enabled: true}
+"""
+
 
 class Application(NamedTuple):
     """``calls`` is what tasks and background tasks leave: name and time of each."""

@@ -13,25 +13,22 @@ import pytest
 from twolane_local.testing.aws import RealAwsError
 from twolane_local.testing.project import of_handlers, of_template, queue_url
 
+from .conftest import TABLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from twolane_local.testing.stack import Twolane
 
-TEMPLATE = """
-Resources:
-  Table:
-    Type: AWS::DynamoDB::Table
-    Properties:
-      BillingMode: PAY_PER_REQUEST
-      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
-      KeySchema: [{AttributeName: id, KeyType: HASH}]
-      TimeToLiveSpecification: {AttributeName: ttl, Enabled: true}
+TEMPLATE = (
+    TABLE
+    + """\
   Bucket: {Type: AWS::S3::Bucket}
   Queue: {Type: AWS::SQS::Queue}
   Group: {Type: AWS::Scheduler::ScheduleGroup}
 """
+)
 
 
 @pytest.fixture

@@ -11,23 +11,15 @@ import pytest
 from twolane_local.testing.project import of_handlers, of_template
 from twolane_local.testing.tables import key_of
 
+from .conftest import TABLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from twolane_local.testing.stack import Twolane
 
-TEMPLATE = """
-Resources:
-  Table:
-    Type: AWS::DynamoDB::Table
-    Properties:
-      BillingMode: PAY_PER_REQUEST
-      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
-      KeySchema: [{AttributeName: id, KeyType: HASH}]
-      TimeToLiveSpecification: {AttributeName: ttl, Enabled: true}
-  Topic: {Type: AWS::SNS::Topic}
-EXTRA"""
+TEMPLATE = TABLE + "  Topic: {Type: AWS::SNS::Topic}\nEXTRA"
 #: One that only moto's CloudFormation can make.
 OTHER = "  Parameter: {Type: AWS::SSM::Parameter, Properties: {Name: a, Type: String, Value: a}}\n"
 
