@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twolane_local.streaming import ResponseStream
 
 
@@ -17,12 +19,14 @@ class Invocation:
     object as Lambda shapes it (``errorMessage``, ``errorType``, ``stackTrace``). ``error`` is
     ``Unhandled`` or ``Handled``, the value of ``X-Amz-Function-Error``:
     https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+
+    ``log_tail`` makes the last 4 KB of its log, which few callers ask for.
     """
 
     request_id: str
     payload: bytes
     error: str | None = None
-    log_tail: bytes = b""
+    log_tail: Callable[[], bytes] = bytes
     cold: bool = False
     duration_ms: float = 0.0
 

@@ -6,13 +6,12 @@ Logs, commands, the web console and the pytest plugin all read it, so all say th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from twolane_local.clock import Clock
 
@@ -159,7 +158,9 @@ class Journal:
     def since(self, seq: int) -> Iterator[Event]:
         """The events after number ``seq``, oldest first; costs as much as there are."""
         newer = min(self._seq - seq, len(self._events))
-        return reversed(tuple(islice(reversed(self._events), max(0, newer))))
+        found = list(islice(reversed(self._events), max(0, newer)))
+        found.reverse()
+        return iter(found)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(tuple(self._events))

@@ -153,7 +153,7 @@ class LambdaApi:
             headers["x-amz-function-error"] = done.error
         if request.headers.get("x-amz-log-type", "None") == "Tail":
             # The last 4 KB of the execution log.
-            headers["x-amz-log-result"] = base64.b64encode(done.log_tail[-4096:]).decode()
+            headers["x-amz-log-result"] = base64.b64encode(done.log_tail()[-4096:]).decode()
         return AwsResponse(200, done.payload, headers)
 
     def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:

@@ -55,5 +55,5 @@ class StreamedCall:
         outcome = await self._running
         if outcome.error is None and outcome.payload:
             yield payload_chunk(outcome.payload)
-        log = base64.b64encode(outcome.log_tail).decode() if with_log else ""
+        log = base64.b64encode(outcome.log_tail()).decode() if with_log else ""
         yield invoke_complete(outcome.payload if outcome.error is not None else None, log)

@@ -32,7 +32,7 @@ from twolane_local.wire import AwsResponse
 
 class Echo:
     async def invoke(self, function, event, *, request_id=None, client_context=""):
-        return Invocation(request_id, event, log_tail=b"a line\n")
+        return Invocation(request_id, event, log_tail=lambda: b"a line\n")
 
 
 async def fallback(scope, receive, send):

@@ -11,6 +11,7 @@ from twolane_local.functions import PATIENCE_S, Functions
 from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
+from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +121,30 @@ def test_an_environment_is_made_once_patience_is_over(tmp_path: Path) -> None:
         assert (await second).payload == b"2"
 
     run(tmp_path, script)
+
+
+@pytest.mark.parametrize(("waiting", "made"), [(1, 2), (0, 1)])
+def test_a_line_that_never_empties_gets_one_more_environment(
+    tmp_path: Path, waiting: int, made: int
+) -> None:
+    """No work of it waits for long, and yet there is always more of it than can run."""
+
+    async def main(clock: VirtualClock) -> None:
+        stage = Stage(tmp_path)
+        stage.submit()
+        first = stage.made[0]
+        first.ready()
+        for _ in range(waiting):
+            stage.submit()
+        for _ in range(15):
+            await clock.sleep(PATIENCE_S / 10)
+            stage.submit()
+            first.respond()
+            first.end()
+        assert len(stage.made) == made
+        await stage.functions.close()
+
+    run_virtual(main)
 
 
 def test_no_more_environments_start_than_work_waits_nor_than_the_limit(tmp_path: Path) -> None:

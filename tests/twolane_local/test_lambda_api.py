@@ -26,8 +26,8 @@ class Function:
             raise ThrottledError
         if function == "broken":
             payload = b'{"errorMessage": "no", "errorType": "ValueError", "stackTrace": []}'
-            return Invocation(request_id, payload, "Unhandled", b"Traceback\n")
-        return Invocation(request_id, b'{"ok": true}', None, b"x" * 5000 + b"END")
+            return Invocation(request_id, payload, "Unhandled", lambda: b"Traceback\n")
+        return Invocation(request_id, b'{"ok": true}', None, lambda: b"x" * 5000 + b"END")
 
 
 class Asynchronous:

@@ -86,7 +86,7 @@ async def _to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation
 
     emulator.journal.subscribe(tell)
     outcome = await emulator.functions.invoke(name, event)
-    if outcome.log_tail:  # it began: the end comes, at the function's timeout at the latest
+    if outcome.log_tail():  # it began: the end comes, at the function's timeout at the latest
         await ended.wait()
     return outcome
 

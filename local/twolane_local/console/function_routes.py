@@ -89,7 +89,7 @@ class FunctionRoutes:
                 "error": done.error,
                 "cold": done.cold,
                 "durationMs": round(done.duration_ms, 2),
-                "log": done.log_tail.decode("utf-8", "replace"),
+                "log": done.log_tail().decode("utf-8", "replace"),
             }
         )
 

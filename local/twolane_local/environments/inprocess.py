@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import capture, report
@@ -84,6 +85,7 @@ class InProcessEnvironment:
         self._cold = True
         self._stopped = False
         self._handler_loop = asyncio.new_event_loop()
+        self._memory = report.Memory()
         self._hung = False  # in a handler that does not return
         self.responded = False
 
@@ -190,7 +192,7 @@ class InProcessEnvironment:
         figures = report.Report(
             duration_ms=duration,
             memory_mb=self._spec.memory_mb,
-            max_memory_mb=report.peak_memory_mb(os.getpid()),
+            max_memory_mb=self._memory.peak_mb(os.getpid()),
             init_ms=None,
         )
         self._journal.record(
@@ -207,7 +209,7 @@ class InProcessEnvironment:
                     work.request_id,
                     payload,
                     error,
-                    report.tail(work, figures),
+                    partial(report.tail, tuple(work.log), work.request_id, figures),
                     self._cold,
                     duration,
                 )

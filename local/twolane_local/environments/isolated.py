@@ -266,7 +266,8 @@ class IsolatedEnvironment:
         if work.stream is not None:
             work.stream.end(payload if error is not None else None)
         if not work.done.done():
-            tail = report.tail(work, self._report(duration))
+            figures = self._report(duration)
+            tail = partial(report.tail, tuple(work.log), work.request_id, figures)
             work.done.set_result(
                 Invocation(work.request_id, payload, error, tail, self._figures.cold, duration)
             )

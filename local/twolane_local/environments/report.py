@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from twolane_local.environments import Work
     from twolane_local.model import FunctionSpec
 
 #: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
@@ -122,10 +121,10 @@ def start(request_id: str) -> bytes:
     return f"START RequestId: {request_id} Version: $LATEST\n".encode()
 
 
-def tail(work: Work, report: Report) -> bytes:
-    """The last 4 KB of the invocation's log, with END and REPORT."""
-    end = f"END RequestId: {work.request_id}\n".encode()
-    return (b"".join(work.log) + end + report.line(work.request_id))[-TAIL_BYTES:]
+def tail(log: Iterable[bytes], request_id: str, report: Report) -> bytes:
+    """The last 4 KB of an invocation's log, with END and REPORT."""
+    end = f"END RequestId: {request_id}\n".encode()
+    return (b"".join(log) + end + report.line(request_id))[-TAIL_BYTES:]
 
 
 def error(kind: str, message: str) -> bytes:

@@ -179,7 +179,7 @@ class VirtualEnvironment:
         )
         if not work.done.done():
             work.done.set_result(
-                Invocation(work.request_id, payload, error, b"", self._cold, duration_ms)
+                Invocation(work.request_id, payload, error, bytes, self._cold, duration_ms)
             )
 
     def _free(self) -> None:

@@ -206,7 +206,7 @@ def test_output_is_in_the_journal_with_its_request(tmp_path: Path, launcher: Sta
             event.data["line"]: event.request_id for event in bench.journal if event.kind == "log"
         }
         assert lines == {"init line": None, "out hi": "r-1", "err": "r-1"}
-        tail = outcome.log_tail.decode()
+        tail = outcome.log_tail().decode()
         assert tail.startswith("START RequestId: r-1 Version: $LATEST\nout hi\n")
         assert "END RequestId: r-1\nREPORT RequestId: r-1\tDuration: " in tail
         assert "Init Duration: " in tail
