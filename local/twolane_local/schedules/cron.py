@@ -100,7 +100,10 @@ class Cron:
                 for day in self.days(year, month):
                     if (year, month, day) < (moment.year, moment.month, moment.day):
                         continue
+                    today = (year, month, day) == (moment.year, moment.month, moment.day)
                     for hour in self.hours:
+                        if today and hour < moment.hour:
+                            continue
                         for minute in self.minutes:
                             found = datetime(year, month, day, hour, minute)  # noqa: DTZ001
                             if found > moment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -12,7 +13,7 @@ from unittest import mock
 
 from celery.worker import state as worker_state
 from kombu.utils import functional
-from redis import retry
+from redis import retry, utils
 
 from twolane.publish import client as publish_client
 from twolane.worker import watch
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from twolane_local.simulator.host import Host
+
+#: redis-py reads its package's metadata for each client anew.
+_lib_version = functools.cache(utils.get_lib_version)
 
 
 class JournalHandler(logging.Handler):
@@ -51,6 +55,8 @@ def patched(world: Host, celery: Celery) -> Iterator[None]:
         for target, name, value in _replacements(world):
             undo.enter_context(mock.patch.object(target, name, value))
         undo.enter_context(patches.virtual_waits(world.virtual))
+        # A frozen machine looks at nothing, and no look twice a second finds what a run could miss.
+        undo.enter_context(mock.patch.object(watch.Watch, "wake", _nothing))
         undo.enter_context(_sleeps())
         undo.enter_context(_logs(world))
         undo.callback(random.setstate, random.getstate())
@@ -61,6 +67,10 @@ def patched(world: Host, celery: Celery) -> Iterator[None]:
                       worker_state.reserved_requests):  # fmt: skip
             known.clear()
         yield
+
+
+def _nothing(_: Any) -> None:
+    """Nobody wakes it."""
 
 
 def _no_backend(celery: Celery) -> None:
@@ -76,8 +86,7 @@ def _replacements(world: Host) -> Iterator[tuple[Any, str, Any]]:
     yield RedisBackend, "_create_client", lambda *_, **__: world.store.client
     for module in (functional, retry):  # they have a name of their own for time.sleep
         yield module, "sleep", patches.sleep
-    # A look at the store twice a real second would be a thread outside of the world's time.
-    yield watch.Watch, "wake", lambda _: None
+    yield utils, "get_lib_version", _lib_version
 
 
 @contextmanager

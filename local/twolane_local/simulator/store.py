@@ -36,6 +36,32 @@ class Connection(fakeredis.FakeRedisConnection):
         return self.store.call(packed, lambda: send(command, check_health))
 
 
+class Pool(redis.ConnectionPool):
+    """One run's, in which one thing happens at a time: no lock, and no statistics of each use."""
+
+    def get_connection(self, *_: object, **__: object) -> Any:
+        connection = (
+            self._available_connections.pop()
+            if self._available_connections
+            else self.make_connection()
+        )
+        self._in_use_connections.add(connection)
+        try:
+            connection.connect()
+            if connection.can_read():  # of a command that was cut off before its answer
+                connection.disconnect()
+                connection.connect()
+        except BaseException:
+            self.release(connection)
+            raise
+        return connection
+
+    def release(self, connection: Any) -> None:
+        if connection in self._in_use_connections:
+            self._in_use_connections.remove(connection)
+            self._available_connections.append(connection)
+
+
 class Store:
     """Watches what changes under the keys that the invariants are about."""
 
@@ -43,7 +69,7 @@ class Store:
         server = fakeredis.FakeServer()
         # Celery unsubscribes wherever a result is collected, which may be inside of a command.
         vars(server)["lock"] = threading.RLock()
-        pool = redis.ConnectionPool(host="simulated")
+        pool = Pool(host="simulated")
         pool.connection_class = type("RunConnection", (Connection,), {"store": self})
         pool.connection_kwargs["server"] = server
         self.client = redis.Redis(connection_pool=pool)

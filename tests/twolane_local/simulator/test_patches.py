@@ -12,7 +12,9 @@ import pytest
 
 from twolane import logs
 from twolane.publish import client as publish_client
+from twolane.state.memory import MemoryStore
 from twolane.worker.results import RedisBackend
+from twolane.worker.watch import Watch
 from twolane.worker.work import Worker
 from twolane_local.simulator.patches import event_of
 from twolane_local.testing.threads import current
@@ -132,3 +134,20 @@ def test_celery_s_log_goes_nowhere(world_of: Callable[..., World], caplog: Any) 
 
     world_of().run(script)
     assert "not for people" not in caplog.text
+
+
+def test_no_look_at_the_store_comes_by_itself(world_of: Callable[..., World]) -> None:
+    """A frozen machine would look, too."""
+    looks: list[float] = []
+
+    def works(*_: Any) -> None:
+        watch = Watch(MemoryStore(), each_time=lambda: looks.append(time.time()))
+        watch.wake()
+        time.sleep(20)
+        watch.rest()
+
+    async def script(world: World) -> None:
+        assert (await world.functions.invoke("worker", b"{}")).error is None
+
+    world_of(function("worker", works)).run(script)
+    assert looks == []

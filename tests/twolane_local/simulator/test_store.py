@@ -102,3 +102,26 @@ def test_the_next_run_starts_empty(world_of: Callable[..., World]) -> None:
 
     world_of().run(script)
     assert seen == [[]]
+
+
+def test_an_answer_that_nobody_has_read_is_not_the_next_command_s(
+    world_of: Callable[..., World],
+) -> None:
+    """A killed environment may have sent a command, and given its connection back."""
+    seen: list[Any] = []
+
+    def cut_off(world: World) -> None:
+        pool = world.store.client.connection_pool
+        connection = pool.get_connection()
+        connection.send_command("ECHO", "stale")
+        pool.release(connection)
+        pool.release(connection)
+        assert pool.get_connection() is connection, "it is used again"
+        pool.release(connection)
+        seen.append(world.store.client.echo("fresh"))
+
+    async def script(world: World) -> None:
+        await world.operate(partial(cut_off, world))
+
+    assert world_of().run(script).of("operator.failed") == []
+    assert seen == [b"fresh"]
