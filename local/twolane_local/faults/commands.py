@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane_local.faults.injection import Faults
+    from twolane_local.testing.threads import Process
 
 #: Commands that change nothing; looking after them would cost more than they do.
-_READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE", "UNSUBSCRIBE"})
+_READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE"})
 #: What a new connection begins with, while redis-py holds its pool's lock: no place to wait in.
 _OPENING = frozenset({"HELLO", "CLIENT", "SELECT", "AUTH", "PING"})
+#: Celery sends it where a result is collected: anywhere, and no place to wait or to die in.
+_FROM_FINALIZERS = "UNSUBSCRIBE"
 #: Keys among the words of packed commands: https://redis.io/docs/latest/develop/reference/protocol-spec/
 #: An application may have put a prefix before them.
 _KEYS = re.compile(rb"\r\n([^\r\n\"]{0,64}?(?:twolane:lease:|celery-task-meta-)[^\r\n]*)\r\n")
@@ -55,20 +58,17 @@ class FaultyCommands:
         process = current.get()
         if process is None or on_loop(process.loop):
             return send()
-        process.check()
         word = _word(packed)
+        if word == _FROM_FINALIZERS:
+            return send()
+        process.check()
         if word in _OPENING:
             return send()
         keys = list(dict.fromkeys(key.decode() for key in _KEYS.findall(packed)))
         target = f"{word} {keys[0] if keys else ''}"
         keys = [] if word in _READS else keys
         undo: list[tuple[str, bytes | None]] = []
-        for fault in self._faults.at("store", target):
-            match fault.fault.name:
-                case "store.down":
-                    raise redis.ConnectionError("Error 111 connecting: Connection refused.")
-                case _:  # store.slow
-                    process.sleep(float(fault.value("seconds")))
+        self._strike(process, target)
         if keys and self._faults.at("store.write", target):
             undo = [(key, self._plain.get(key)) for key in keys]
         answer = send()
@@ -80,6 +80,14 @@ class FaultyCommands:
         if self._faults.at("store.done", target):
             raise redis.TimeoutError("Timeout reading from socket")
         return answer
+
+    def _strike(self, process: Process, target: str) -> None:
+        for fault in self._faults.at("store", target):
+            match fault.fault.name:
+                case "store.down":
+                    raise redis.ConnectionError("Error 111 connecting: Connection refused.")
+                case _:  # store.slow
+                    process.sleep(float(fault.value("seconds")))
 
     def _lose(self, key: str, before: bytes | None) -> None:
         if before is None:

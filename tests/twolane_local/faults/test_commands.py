@@ -122,3 +122,19 @@ def test_without_anything_armed_there_is_nothing_to_do(store: Store) -> None:
     assert not seam.idle
     store.faults.clear()
     assert seam.idle
+
+
+def test_a_finalizer_s_command_is_no_occasion(store: Store) -> None:
+    """Not even in an environment that is gone: it would be raised where nobody can catch it."""
+    from twolane_local.testing.threads import current
+
+    store.faults.inject("store.down", count=0)
+
+    def dead() -> Any:
+        process = current.get()
+        assert process is not None
+        process.dead = True
+        return store.seam.call(packed("UNSUBSCRIBE", KEY), lambda: "sent")
+
+    assert store.in_process(dead) == "sent"
+    assert store.faults.fired("store.down") == 0
