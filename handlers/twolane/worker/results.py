@@ -22,11 +22,13 @@ from twolane.worker.lease import read_lease
 #: celery-types leaves out what is overridden below.
 _CeleryBackend: Any = redis.RedisBackend
 
-# ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended, its
-# milliseconds to live, whether this is a success, and whether results are JSON that can be looked
-# into, whether it is a failure; then the lease of the batch's next record and its milliseconds, if
-# it is to be taken as well. Returns what is stored already; 1 for a lease that was ended, 2 for one
-# that is gone, 3 for the failure of what was revoked; and 1 for a next lease that was taken.
+# KEYS: of the result, of the running task's lease, of the next record's.
+# ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended (empty:
+# the task goes on), its milliseconds to live, whether this is a success, and whether results are
+# JSON that can be looked into, whether it is a failure; then the lease of the batch's next record
+# and its milliseconds, if it is to be taken as well. Returns what is stored already; 1 for a lease
+# that was ended, 2 for one that is gone, 3 for the failure of what was revoked; and 1 for a next
+# lease that was taken.
 _STORE = """
 local live = redis.call('GET', KEYS[1])
 local lease = KEYS[2] and redis.call('GET', KEYS[2])
@@ -34,16 +36,16 @@ local passed = lease and lease ~= ARGV[3]
 if passed and not (ARGV[6] == '1' and string.find(lease, '"state":"running"', 1, true)) then
   return {live, 2, 0}
 end
-if live and ARGV[8] == '1' and string.find(live, '"status": "REVOKED"', 1, true) then
+if live and ARGV[8] == '1' and string.find(live, '{"status": "REVOKED"', 1, true) == 1 then
   return {live, 3, 0}
 end
-if live and (ARGV[7] ~= '1' or string.find(live, '"status": "SUCCESS"', 1, true)) then
+if live and (ARGV[7] ~= '1' or string.find(live, '{"status": "SUCCESS"', 1, true) == 1) then
   return {live, 0, 0}
 end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1]) end
 redis.call('PUBLISH', KEYS[1], ARGV[1])
-if KEYS[2] and not passed then
+if KEYS[2] and not passed and ARGV[4] ~= '' then
   redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
   local ahead = KEYS[3] and redis.call('SET', KEYS[3], ARGV[9], 'PX', ARGV[10], 'NX')
   return {false, 1, ahead and 1 or 0}
@@ -79,7 +81,7 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         expires = self.failure_expires if state == states.FAILURE else None
         expires = self.expires if expires is None else expires
         try:
-            live = self.ensure(self._store_new, (key, value, expires, state))
+            live = self.ensure(self._store_new, (task_id, key, value, expires, state))
         except self.connection_errors as error:
             self._unstored = error
             raise
@@ -88,24 +90,25 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         return result
 
     def _store_new(
-        self, key: str, value: str | bytes, expires: int | None, state: str
+        self, task_id: str, key: str, value: str | bytes, expires: int | None, state: str
     ) -> bytes | None:
         """Store the result; else return the one that is there, and stays if it is a success."""
         if self._script is None:
             self._script = self.client.register_script(_STORE)
         keys, args = [key], [value, expires or 0]
-        one = self._riding
+        one, mine = self._riding, running(task_id)
         ended = ahead = None
-        if one is None:
+        if mine is None or mine.ended is not None:
             args += ["", "", 1]
         else:
-            ended = one.last(self._ends_in)
-            keys.append(key_prefix(self.app) + one.key)
-            args += [one.held.text, ended.text, max(1, round(one.keep_s * 1000))]
+            ended = one.last(self._ends_in) if one is not None else None
+            keys.append(key_prefix(self.app) + mine.key)
+            args += [mine.held.text, ended.text if ended else ""]
+            args.append(max(1, round(mine.keep_s * 1000)))
         args += [int(state == states.SUCCESS), int(self.serializer == "json")]
         # A revoked chord's body does not fail as well when its header does.
         args.append(int(state == states.FAILURE))
-        if one is not None and (ahead := one.following()) is not None:
+        if one is not None and ended and (ahead := one.following()) is not None:
             keys.append(key_prefix(self.app) + ahead.key)
             args += [ahead.wanted.text, max(1, round(ahead.ttl_s * 1000))]
         live, way, taken = run(self._script, keys, args)

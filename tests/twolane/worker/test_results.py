@@ -178,6 +178,24 @@ def test_a_failure_and_the_end_of_its_lease_are_one_command(
     assert riding.ended is not None
 
 
+def test_a_retry_and_the_end_of_its_lease_are_one_command(backend: Any, riding: Ending) -> None:
+    backend.store_result("t1", None, states.STARTED)
+    before = commands(backend)
+    backend.mark_as_retry("t1", ValueError("again"), "trace", Context(id="t1"))
+    assert commands(backend) == before + 1
+    assert backend.get_state("t1") == "RETRY"
+    assert lease_state(backend) is LeaseState.DONE
+    assert riding.ended is not None
+
+
+def test_a_retry_whose_handler_fails_is_a_failure_after_all(backend: Any, riding: Ending) -> None:
+    backend.mark_as_retry("t1", ValueError("again"), "trace", Context(id="t1"))
+    backend.mark_as_failure("t1", ValueError("on_retry"), request=failing())
+    assert backend.get_state("t1") == "FAILURE"
+    assert riding.ended is not None
+    assert lease_state(backend) is LeaseState.DONE
+
+
 @pytest.mark.parametrize("what", ["chord", "chain", "errbacks"])
 def test_a_failure_with_consequences_ends_its_lease_after_them(
     backend: Any, riding: Ending, monkeypatch: pytest.MonkeyPatch, what: str
@@ -228,6 +246,51 @@ def test_whoever_was_held_up_does_not_say_how_another_s_work_ended(
         backend.mark_as_retry("t1", ValueError("late"))
     assert (backend.get_state("t1") == state) is stored
     assert backend.client.get(KEY).decode() == other.text
+
+
+@pytest.mark.parametrize("says", [states.RETRY, states.STARTED, "a header's failure"])
+def test_an_environment_that_froze_after_its_look_at_the_lease_says_nothing(
+    backend: Any, riding: Ending, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """What does not end the lease is written on the condition that it is held, too."""
+    now = time.time()
+    other = write_lease(LeaseState.DONE, Delivery("x", "m", "p"), since=now, until=now + 60)
+    thaw = backend._store_new
+
+    def frozen(*args: Any) -> Any:
+        token = ending.set(None)
+        backend.client.set(KEY, other.text)
+        thaw("t1", backend.get_key_for_task("t1"), '{"status": "FAILURE", "result": 1}', 60, "x")
+        ending.reset(token)
+        return thaw(*args)
+
+    monkeypatch.setattr(backend, "_store_new", frozen)
+    monkeypatch.setattr(backend, "on_chord_part_return", lambda *_: None)
+    if says == states.RETRY:
+        backend.mark_as_retry("t1", ValueError("late"))
+    elif says == states.STARTED:
+        backend.mark_as_started("t1")
+    else:
+        backend.mark_as_failure("t1", ValueError("late"), request=failing(chord={"task": "b"}))
+    stored = json.loads(backend.client.get(backend.get_key_for_task("t1")))
+    assert stored == {"status": "FAILURE", "result": 1}
+    assert backend.client.get(KEY).decode() == other.text
+
+
+@pytest.mark.parametrize("state", [states.RETRY, states.STARTED, "PROGRESS"])
+def test_what_does_not_end_the_task_leaves_its_lease_as_it_is(
+    backend: Any, riding: Ending, state: str
+) -> None:
+    backend.store_result("t1", ValueError("x") if state == states.RETRY else {}, state)
+    assert backend.get_state("t1") == state
+    assert backend.client.get(KEY).decode() == riding.held.text
+    assert riding.ended is None
+
+
+def test_words_in_a_task_s_own_state_are_not_its_state(backend: Any) -> None:
+    backend.store_result("t1", {"status": "REVOKED", "of": {"status": "SUCCESS"}}, "PROGRESS")
+    backend.mark_as_failure("t1", ValueError("the task's own"))
+    assert backend.get_state("t1") == "FAILURE"
 
 
 @pytest.mark.parametrize(("there", "stored"), [("STARTED", True), ("REVOKED", False)])
