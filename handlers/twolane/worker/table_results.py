@@ -89,7 +89,8 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
                     return
                 if one is not None and lease is not None and lease.text != one.held.text:
                     one = None  # a success while the other delivery runs: its lease is left alone
-            if self._write(key, value, seen, one if state in states.READY_STATES else None):
+            last = state in states.READY_STATES or one is self._riding
+            if self._write(key, value, seen, one if last else None):
                 self._wrote = None if state in states.READY_STATES else (key, value)
                 return
         raise StoreUnavailableError(
