@@ -6,6 +6,7 @@ https://redis.io/docs/latest/develop/programmability/eval-intro/
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,22 @@ return redis.call('DEL', KEYS[1])
 """
 
 
+class _Opened:
+    """A client and its scripts."""
+
+    parts: tuple[Any, Any, Any] | None = None
+
+
+class _OfThread(threading.local, _Opened):
+    """Each thread's own."""
+
+
 class RedisStore:
-    """``connect`` returns the client; it is called once, on first use.
+    """``connect`` returns the client; it is called on first use.
 
     ``beside_results``: Celery's results are in the same database, so that one command can change
-    both. ``prefix`` is put before every key: what ``key_prefix`` says, beside results.
+    both; ``connect`` is then called in each thread, as Celery has a client for each. ``prefix`` is
+    put before every key: what ``key_prefix`` says, beside results.
     """
 
     def __init__(
@@ -45,7 +57,7 @@ class RedisStore:
         self._connect = connect
         self.beside_results = beside_results
         self._prefix = prefix
-        self._opened: tuple[Any, Any, Any] | None = None
+        self._opened = _OfThread() if beside_results else _Opened()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         wanted = list(keys)
@@ -97,12 +109,12 @@ class RedisStore:
         from redis.exceptions import RedisError
 
         try:
-            if self._opened is None:
+            if self._opened.parts is None:
                 client = self._connect()
-                self._opened = (
+                self._opened.parts = (
                     client, client.register_script(_SWAP), client.register_script(_DELETE),
                 )  # fmt: skip
-            yield self._opened
+            yield self._opened.parts
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(
                 f"the Redis state store did not answer ({error}); nothing is lost, the message "

@@ -87,6 +87,14 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         finally:
             self._riding = None
 
+    def mark_as_retry(self, task_id: str, *args: Any, **options: Any) -> None:
+        # Nothing comes after it: Celery has published the retry before it says so.
+        self._riding = running(task_id)
+        try:
+            super().mark_as_retry(task_id, *args, **options)
+        finally:
+            self._riding = None
+
     def mark_as_failure(  # noqa: PLR0917 - Celery's own order
         self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
         store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
@@ -101,7 +109,9 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         alone = request and not any(
             getattr(request, after, None) for after in ("chord", "chain", "errbacks")
         )
-        self._riding = running(task_id) if alone else None
+        one = running(task_id)
+        # A retry's handler that fails makes a failure of it, after its lease has ended.
+        self._riding = one if alone and one is not None and one.ended is None else None
         self._ends_in = self._after_failure(request) if alone else LeaseState.DONE
         try:
             super().mark_as_failure(
