@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -89,6 +90,13 @@ def aws_server() -> Iterator[str]:
     server.stop()
 
 
+@functools.cache
+def _session() -> Any:
+    import boto3
+
+    return boto3.Session(region_name="us-east-1")
+
+
 @pytest.fixture
 def results_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A DynamoDB client, in an account of moto's own with a table as the template makes it."""
@@ -100,6 +108,8 @@ def results_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with mock_aws(), atomic_writes():
+        # moto puts the default session away, and a new one reads all of botocore's models again.
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", _session())
         client = boto3.client("dynamodb", region_name="us-east-1")
         client.create_table(
             TableName="results",
