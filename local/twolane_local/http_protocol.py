@@ -1,8 +1,6 @@
-"""uvicorn's protocol, with what a gateway needs beyond ASGI.
+"""uvicorn's protocol, with the head of a response sent together with the first part of its body.
 
-A response's head leaves together with the first part of its body: two segments would wake the
-client twice. The scope has the header names as the client wrote them (``raw_names``), in the order
-of ``headers``, which ASGI wants in lower case.
+Two segments would wake the client twice.
 """
 
 from __future__ import annotations
@@ -57,8 +55,6 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._names: list[bytes] = []
-        cast("dict[str, Any]", self.scope)["raw_names"] = self._names
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -66,7 +62,5 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer, which comes behind a chunked body, must not become one."""
-        if not self._in_head:
-            return
-        self._names.append(name)
-        super().on_header(name, value)
+        if self._in_head:
+            super().on_header(name, value)

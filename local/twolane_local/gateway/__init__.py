@@ -1,4 +1,4 @@
-"""The gateway: HTTP in, an event to a function, its response out. An ASGI app for each API."""
+"""The gateway: HTTP in, an event to a function, its response out. One for each API."""
 
 from __future__ import annotations
 
@@ -8,45 +8,41 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import quick_json, request_body
+from twolane_local import quick_json
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
-from twolane_local.functions import new_request_id, trace_root
+from twolane_local.gateway import asgi
 from twolane_local.gateway.authorizers import Authorizers
 from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response
+from twolane_local.gateway.request import request_of
 from twolane_local.gateway.routes import Routes
 from twolane_local.gateway.streaming import Streaming
 from twolane_local.invoke import Streamer, ThrottledError
 from twolane_local.journal import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from twolane_local.clock import Clock
+    from twolane_local.gateway.asgi import Receive, Scope, Send
     from twolane_local.gateway.authorizers import Verdict
     from twolane_local.gateway.dialects import Dialect
+    from twolane_local.gateway.request import Received
     from twolane_local.gateway.routes import Route
     from twolane_local.invoke import Invocation, Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec
 
-    Scope = MutableMapping[str, Any]
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
+    Reply = Callable[[HttpResponse], Awaitable[None]]
 
 #: A header's name is a token, its value has no line end: RFC 9110, 5.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENDS = re.compile(r"[\r\n\0]")
-#: The connection's own headers, which are not the function's to set.
-_HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
-#: What the gateway says itself, whatever the client said.
-_ADDED = frozenset({"x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"})
 
 
 class Gateway:
-    """One API. Serves loopback only: whoever binds it sees to that."""
+    """One API. ``Front`` serves it over a socket; it is an ASGI application too."""
 
     def __init__(
         self,
@@ -73,20 +69,25 @@ class Gateway:
         self._cors: Mapping[str, Any] | None = first.options.get("cors") if first else None
         self._max_body = self._dialect.max_body
 
+    @property
+    def max_body(self) -> int:
+        """The largest body of a request, in bytes."""
+        return self._max_body
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await _refuse_other(scope, receive, send)
-            return
-        try:
-            body = await request_body.read(receive, self._max_body)
-        except request_body.ClientGoneError:
-            return
-        except request_body.TooLargeError:
+        """As an ASGI application, for clients in the same process."""
+        if scope["type"] == "http":
+            await asgi.serve(self, scope, receive, send)
+        else:
+            await asgi.refuse(scope, receive, send)
+
+    async def serve(self, received: Received, reply: Reply) -> None:
+        """Give the response of one request to ``reply``."""
+        if received.body is None:
             why = f"the body is above {self._max_body} bytes"
-            response = json_response(413, {"message": "Request Entity Too Large"}, why)
-            await _reply(send, response, head=scope["method"] == "HEAD")
+            await reply(json_response(413, {"message": "Request Entity Too Large"}, why))
             return
-        request = request_of(scope, body, self._clock)
+        request = request_of(received, self._clock)
         began = self._clock.time()
         self._journal.record(
             "request.received",
@@ -99,7 +100,7 @@ class Gateway:
         )
         response, function = await self._answer(request)
         took = self._clock.time() - began
-        await _reply(send, response, head=scope["method"] == "HEAD")
+        await reply(response)
         self._journal.record(
             "request.answered",
             function=function,
@@ -220,74 +221,3 @@ def error_message(payload: bytes) -> str:
         return f"{value.get('errorType', 'Error')}: {value.get('errorMessage', '')}"
     except (ValueError, AttributeError):
         return "the function failed"
-
-
-def request_of(scope: Scope, body: bytes, clock: Clock) -> HttpRequest:
-    """An ASGI scope as a request, with the headers that a gateway adds.
-
-    ``x-forwarded-proto`` is what the client really spoke, so that the redirects which an
-    application makes of it lead back here; on AWS it is always ``https``.
-    """
-    client = scope.get("client")
-    source_ip = client[0] if client else "127.0.0.1"
-    request_id = new_request_id()
-    names = scope.get("raw_names")
-    headers: list[tuple[str, str]] = []
-    cased: list[str] = []
-    forwarded, domain = "", "localhost"
-    for index, (raw_name, raw_value) in enumerate(scope["headers"]):
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name == "x-forwarded-for":
-            forwarded += f"{value}, "
-        if name in _ADDED:
-            continue
-        if name == "host":
-            domain = value
-        headers.append((name, value))
-        cased.append(names[index].decode("latin-1") if names else name)
-    server = scope.get("server")
-    headers += (
-        ("x-amzn-trace-id", trace_root(request_id)),
-        ("x-forwarded-for", forwarded + source_ip),
-        ("x-forwarded-port", str((server and server[1]) or 80)),
-        ("x-forwarded-proto", scope.get("scheme", "http")),
-    )
-    cased += ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
-    return HttpRequest(
-        method=scope["method"],
-        path=scope["path"],
-        raw_path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
-        query=scope["query_string"].decode("latin-1"),
-        headers=tuple(headers),
-        body=body,
-        source_ip=source_ip,
-        protocol=f"HTTP/{scope['http_version']}",
-        time_ms=int(clock.time() * 1000),
-        request_id=request_id,
-        domain=domain,
-        cased_names=tuple(cased),
-    )
-
-
-async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:
-    headers = [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in response.headers
-        if name not in _HOP
-    ]
-    if response.stream is None:
-        headers.append((b"content-length", str(len(response.body)).encode()))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    body = b"" if head else response.body
-    if response.stream is not None:
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        async for piece in response.stream:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1000})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twolane_local.gateway import Gateway
-from twolane_local.servers import HttpServer, bind, url_of
+from twolane_local.gateway.front import Front
+from twolane_local.servers import bind, url_of
 from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Gateways:
         self._port = port
         self._enabled = enabled
         self._listeners: dict[str, socket.socket] = {}
-        self._servers: dict[str, tuple[Gateway, HttpServer]] = {}
+        self._servers: dict[str, tuple[Gateway, Front]] = {}
 
     def reserve(self, template: Template) -> None:
         """Bind a port for each API that has none yet; raises ``PortInUseError``."""
@@ -60,7 +61,7 @@ class Gateways:
                 self._servers[api][0].apply(routes)
                 continue
             gateway = Gateway(routes, invoker, clock, journal)
-            server = HttpServer(gateway, listener)
+            server = Front(gateway, listener)
             self._servers[api] = (gateway, server)
             await server.start()
 

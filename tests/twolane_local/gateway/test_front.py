@@ -1,0 +1,354 @@
+"""The APIs' own server, over a plain socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from twolane_local.errors import LocalError
+from twolane_local.events.http import HttpResponse
+from twolane_local.gateway import front
+from twolane_local.gateway.front import Front
+from twolane_local.gateway.request import Received
+from twolane_local.servers import bind
+from twolane_local.virtual_clock import VirtualClock, run_virtual
+
+Reply = Callable[[HttpResponse], Awaitable[None]]
+Serve = Callable[[Received, Reply], Awaitable[None]]
+
+
+class Stage:
+    """A server whose requests the test answers, and one client of it."""
+
+    max_body = 10
+
+    def __init__(self, serve: Serve | None = None) -> None:
+        self.received: list[Received] = []
+        self._serve = serve
+        self.front = Front(self, bind(0, "--port"))
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def serve(self, received: Received, reply: Reply) -> None:
+        self.received.append(received)
+        if self._serve is not None:
+            await self._serve(received, reply)
+        else:
+            await reply(HttpResponse(200, (), b"ok"))
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.front.port)
+        self.writers.append(writer)
+        return reader, writer
+
+    async def all_of(self, data: bytes) -> bytes:
+        """Send this; gives all that comes until the server closes."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        async with asyncio.timeout(5):
+            return await reader.read()
+
+
+def run(script: Callable[[Stage], Awaitable[None]], serve: Serve | None = None) -> Stage:
+    async def main() -> Stage:
+        stage = Stage(serve)
+        await stage.front.start()
+        try:
+            await script(stage)
+        finally:
+            for writer in stage.writers:
+                writer.close()
+            await stage.front.stop()
+        return stage
+
+    return asyncio.run(main())
+
+
+def exchange(data: bytes, serve: Serve | None = None) -> bytes:
+    found = b""
+
+    async def script(stage: Stage) -> None:
+        nonlocal found
+        found = await stage.all_of(data)
+
+    run(script, serve)
+    return found
+
+
+def get(*headers: str, method: str = "GET", version: str = "1.1") -> bytes:
+    lines = [f"{method} / HTTP/{version}", "Host: a", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+CLOSE = "Connection: close"
+
+
+async def one_reply(reader: asyncio.StreamReader, length: int) -> bytes:
+    async with asyncio.timeout(5):
+        return await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(length)
+
+
+def test_a_connection_serves_one_request_after_the_other() -> None:
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        for _ in range(3):
+            writer.write(get())
+            answer = await one_reply(reader, 2)
+            assert answer == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+    assert len(run(script).received) == 3
+
+
+def test_a_request_may_come_byte_by_byte() -> None:
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        for byte in get("Content-Length: 3", CLOSE, method="POST") + b"abc":
+            writer.write(bytes([byte]))
+            await writer.drain()
+        assert (await reader.read()).endswith(b"\r\n\r\nok")
+
+    (received,) = run(script).received
+    assert received.body == b"abc"
+    assert received.headers == [
+        (b"Host", b"a"),
+        (b"Content-Length", b"3"),
+        (b"Connection", b"close"),
+    ]
+
+
+def test_answers_keep_the_order_of_the_requests() -> None:
+    async def slower_first(received: Received, reply: Reply) -> None:
+        await asyncio.sleep(0.01 if received.query == b"0" else 0)
+        await reply(HttpResponse(200, (), received.query))
+
+    number = front.PIPELINE * 3
+    requests = [b"GET /?%d HTTP/1.1\r\nHost: a\r\n\r\n" % each for each in range(number)]
+
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(b"".join(requests))
+        for each in range(number):
+            answer = await one_reply(reader, len(str(each)))
+            assert answer.endswith(b"\r\n\r\n%d" % each)
+
+    run(script, slower_first)
+
+
+def test_a_connection_is_read_no_further_while_too_much_waits() -> None:
+    held = asyncio.Event()
+
+    async def hold(_: Received, reply: Reply) -> None:
+        await held.wait()
+        await reply(HttpResponse(200, (), b"ok"))
+
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(get() * (front.PIPELINE + 1))
+        # Goes nowhere: the kernel's buffers, some MB at most, take it until they are full.
+        writer.write(get(f"X-Padding: {'x' * 60_000}") * 400)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await writer.drain()
+        held.set()
+        async with asyncio.timeout(10):
+            for _ in range(front.PIPELINE + 1 + 400):
+                await one_reply(reader, 2)
+
+    run(script, hold)
+
+
+@pytest.mark.parametrize("size", [10, 11, 100_000])
+def test_a_body_above_the_limit_is_told_and_not_kept(size: int) -> None:
+    async def script(stage: Stage) -> None:
+        data = get(f"Content-Length: {size}", CLOSE, method="POST") + b"x" * size
+        await stage.all_of(data)
+
+    (received,) = run(script).received
+    assert received.body == (b"x" * size if size <= Stage.max_body else None)
+
+
+def test_a_client_that_waits_for_the_go_ahead_gets_it() -> None:
+    """RFC 9110, 10.1.1"""
+
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(get("Content-Length: 2", "Expect: 100-Continue", CLOSE, method="POST"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"ab")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+    (received,) = run(script).received
+    assert received.body == b"ab"
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "closes"),
+    [
+        ("1.1", (), False),
+        ("1.1", (CLOSE,), True),
+        ("1.0", (), True),
+        ("1.0", ("Connection: keep-alive",), False),
+        # Nothing to upgrade to: an ordinary answer, and what follows might be of another protocol.
+        ("1.1", ("Connection: Upgrade", "Upgrade: websocket"), True),
+    ],
+)
+def test_whether_the_connection_stays(version: str, headers: tuple[str, ...], closes: bool) -> None:
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(get(*headers, version=version))
+        answer = await one_reply(reader, 2)
+        assert (b"connection: close" in answer) == closes
+        if closes:
+            assert await reader.read() == b""
+        else:
+            writer.write(get(CLOSE))
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+    run(script)
+
+
+def test_what_cannot_be_read_is_answered_in_its_turn() -> None:
+    answer = exchange(get() + b"NONSENSE\r\n\r\n")
+    assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 400]
+
+
+def test_an_idle_connection_is_closed_after_a_while() -> None:
+    async def main(clock: VirtualClock) -> None:
+        stage = Stage()
+        await stage.front.start()
+        reader, writer = await stage.connect()
+        await clock.sleep(front.KEEP_ALIVE_S - 1)
+        writer.write(get())
+        await one_reply(reader, 2)
+        await clock.sleep(front.KEEP_ALIVE_S - 1)
+        assert not reader.at_eof()
+        await clock.sleep(2)
+        assert await reader.read() == b""
+        writer.close()
+        await stage.front.stop()
+
+    run_virtual(main)
+
+
+def test_a_gateway_that_fails_is_a_500_and_is_told() -> None:
+    told: list[dict[str, Any]] = []
+
+    async def fail(_: Received, __: Reply) -> None:
+        raise ValueError("a bug")
+
+    async def script(stage: Stage) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        answer = await stage.all_of(get() + get(CLOSE))
+        assert answer.count(b"HTTP/1.1 500") == 2
+
+    run(script, fail)
+    assert [str(context["exception"]) for context in told] == ["a bug", "a bug"]
+
+
+async def pieces(*data: bytes, error: Exception | None = None) -> AsyncIterator[bytes]:
+    for piece in data:
+        yield piece
+    if error is not None:
+        raise error
+
+
+def streams(*data: bytes, error: Exception | None = None) -> Serve:
+    async def serve(_: Received, reply: Reply) -> None:
+        stream = pieces(*data, error=error)
+        await reply(HttpResponse(200, (), b"first", stream=stream))
+
+    return serve
+
+
+def test_a_stream_is_chunked() -> None:
+    head, _, body = exchange(get(CLOSE), streams(b"", b"second")).partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head
+    assert b"content-length" not in head
+    assert body == b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"
+
+
+def test_a_stream_to_an_older_client_ends_with_the_connection() -> None:
+    """RFC 9112, 6.1: it may not know what chunks are."""
+    request = get("Connection: keep-alive", version="1.0")
+    head, _, body = exchange(request, streams(b"second")).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert b"connection: close" in head
+    assert body == b"firstsecond"
+
+
+def test_a_stream_that_breaks_off_has_no_end() -> None:
+    answer = exchange(get(), streams(b"second", error=LocalError("the function failed")))
+    assert answer.endswith(b"6\r\nsecond\r\n")
+
+
+def test_a_stream_waits_for_a_slow_client_and_goes_on_where_it_has_gone() -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for taken in range(1, 401):  # noqa: B007 - the test looks at it
+            yield b"x" * 100_000
+
+    ended = asyncio.Event()
+
+    async def serve(_: Received, reply: Reply) -> None:
+        await reply(HttpResponse(200, (), b"", stream=endless()))
+        ended.set()
+
+    async def script(stage: Stage) -> None:
+        _, writer = await stage.connect()
+        writer.write(get())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await ended.wait()
+        assert 0 < taken < 400
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            await ended.wait()
+
+    run(script, serve)
+
+
+def test_stop_waits_for_what_is_under_way_and_takes_no_more() -> None:
+    going, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Received, reply: Reply) -> None:
+        going.set()
+        await finish.wait()
+        await reply(HttpResponse(200, (), b"done"))
+
+    async def script(stage: Stage) -> None:
+        idle, _ = await stage.connect()
+        reader, writer = await stage.connect()
+        writer.write(get())
+        await going.wait()
+        stopping = asyncio.create_task(stage.front.stop())
+        assert await idle.read() == b""
+        finish.set()
+        answer = await reader.read()
+        assert answer.count(b"HTTP/1.1 200") == 1
+        await stopping
+        with pytest.raises(ConnectionRefusedError):
+            await stage.connect()
+
+    run(script, slow)
+
+
+def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "GRACE_S", 0.01)
+    going = asyncio.Event()
+
+    async def hang(_: Received, __: Reply) -> None:
+        going.set()
+        await asyncio.Event().wait()
+
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(get())
+        await going.wait()
+        await stage.front.stop()
+        assert await reader.read() == b""
+
+    run(script, hang)
