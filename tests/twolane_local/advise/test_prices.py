@@ -90,5 +90,9 @@ def test_an_attempt_writes_and_reads_as_often_as_it_is_charged_for(calls: Counte
     calls.clear()  # the first one also told of the worker
     assert handler(event("counted.one")) == {"batchItemFailures": []}
     per_task = prices()["per_task"]
-    assert calls["PutItem"] + calls["UpdateItem"] + calls["DeleteItem"] == per_task["store_writes"]
+    # A transaction of two items, each of which counts twice:
+    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
+    writes = 4 * calls["TransactWriteItems"]
+    writes += calls["PutItem"] + calls["UpdateItem"] + calls["DeleteItem"]
+    assert writes == per_task["store_writes"]
     assert calls["GetItem"] + calls["BatchGetItem"] == per_task["store_reads"]
