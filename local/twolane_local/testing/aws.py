@@ -6,8 +6,7 @@ publisher at its one connection. Neither opens a socket.
 
 from __future__ import annotations
 
-import importlib
-import json
+import functools
 import os
 import socket
 from contextlib import ExitStack, contextmanager
@@ -20,8 +19,8 @@ from twolane_local import guard
 from twolane_local.aws import polls, service_of
 from twolane_local.errors import LocalError
 from twolane_local.functions import new_request_id
-from twolane_local.stack.names import NAME_PROPERTY
-from twolane_local.template.values import ACCOUNT, REGION
+from twolane_local.template.values import REGION
+from twolane_local.testing.creation import Creation
 from twolane_local.testing.threads import current
 from twolane_local.wire import AwsRequest, AwsResponse
 
@@ -102,14 +101,13 @@ def mocked(
     from moto.core.models import botocore_stubber
 
     stock = botocore_stubber.process_request
-    missing = [template]
+    creation = Creation(template)
 
     def process_request(request: Any) -> Any:
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
         answer = local.answer(request.method, request.url, headers, _bytes(request.body))
         if answer is None:
-            while missing:
-                create(missing.pop())
+            creation.before(service_of(headers, "", "")[0])
             return tables(request, stock)
         return answer.status, dict(answer.headers), answer.body
 
@@ -170,81 +168,31 @@ def _refused() -> Any:
     return mock.patch.object(socket, "getaddrinfo", getaddrinfo)
 
 
-def create(template: Mapping[str, Any]) -> None:
-    """Have moto create what the template leaves to it."""
-    from moto.kms import models
-
-    from twolane_local.embedded_aws import child
-
-    wanted = json.loads(json.dumps(template, default=str))
-    # The queues are ours, here as in name.
-    wanted["Resources"] = {
-        name: resource
-        for name, resource in wanted["Resources"].items()
-        if resource["Type"] != "AWS::SQS::Queue"
-    }
-    for resource in wanted["Resources"].values():
-        kept = [name for name in resource.get("DependsOn", ()) if name in wanted["Resources"]]
-        resource["DependsOn"] = kept
-    # A table has a key of its own, and an RSA key takes longer to find than most tests take.
-    with mock.patch.object(models, "generate_private_key", _private_key):
-        if all(resource["Type"] in _DIRECT for resource in wanted["Resources"].values()):
-            _create_directly(wanted.pop("Resources"))
-            wanted["Resources"] = {}
-        child.create("local", wanted)
-    _expiring(template["Resources"])
-
-
-#: moto's classes of what most templates hold. Its CloudFormation imports half of moto, and reads
-#: a template as YAML, which takes longer than most tests.
-_DIRECT = {
-    "AWS::DynamoDB::Table": ("moto.dynamodb.models.table", "Table"),
-    "AWS::S3::Bucket": ("moto.s3.models", "FakeBucket"),
-    "AWS::SNS::Topic": ("moto.sns.models", "Topic"),
-}
-
-
-def _create_directly(resources: Mapping[str, Any]) -> None:
-    """By the methods that moto's CloudFormation calls."""
-    for resource in resources.values():
-        module, kind = _DIRECT[resource["Type"]]
-        made = getattr(importlib.import_module(module), kind)
-        name = resource["Properties"][NAME_PROPERTY[resource["Type"]]]
-        made.create_from_cloudformation_json(name, resource, ACCOUNT, REGION)
-
-
-def _expiring(resources: Mapping[str, Any]) -> None:
-    """moto's CloudFormation passes over a table's time to live."""
-    for resource in resources.values():
-        properties = resource.get("Properties") or {}
-        if "TimeToLiveSpecification" in properties:
-            from moto.dynamodb.models import dynamodb_backends
-
-            dynamodb_backends[ACCOUNT][REGION].update_time_to_live(
-                properties["TableName"], properties["TimeToLiveSpecification"]
-            )
-
-
-@cache
-def _private_key(spec: str) -> Any:
-    from moto.kms.utils import generate_private_key
-
-    return generate_private_key(spec)
-
-
 @contextmanager
 def _moto() -> Iterator[None]:
     """``mock_aws``, without making its thousand patterns for each test anew."""
     from moto import mock_aws
     from moto.core import models
+    from moto.core.base_backend import AccountSpecificBackend
 
     mocks = mock_aws()
     with mock.patch.object(models, "CallbackResponse", _callback):
         mocks.start()
     try:
-        yield
+        with mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()):
+            yield
     finally:
         mocks.stop()
+
+
+@cache
+def _regions() -> Callable[[Any, str], list[str]]:
+    """A service's regions, which moto looks up anew for each test."""
+    from moto.core.base_backend import AccountSpecificBackend
+
+    stock: Any = AccountSpecificBackend._generate_regions  # noqa: SLF001 - beneath its own cache
+    found: Callable[[str], list[str]] = cache(functools.partial(stock.__wrapped__, None))
+    return lambda _, service: found(service)
 
 
 @cache
