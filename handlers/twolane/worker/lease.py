@@ -18,8 +18,9 @@ Celery gives one id to more than one piece of work: a retry and a replacement ke
 a callback that was frozen before it was linked has one id for all that it is linked to. Counts and
 parent are part of the key. And an application may use an id again. So finished work is in the way
 of *its own message* for as long as results are kept, but of another message with the same id only
-for five minutes: long enough for a publisher that tried again, a schedule's second tick, a chord
-that was completed twice; it is the interval in which SQS's FIFO queues know a message again.
+where that came within five minutes: long enough for a publisher that tried again, a schedule's
+second tick, a chord that was completed twice; it is the interval in which SQS's FIFO queues know a
+message again.
 """
 
 from __future__ import annotations
@@ -55,13 +56,15 @@ class LeaseState(StrEnum):
 class Delivery:
     """One receive of one message. ``publish`` stays the same for every copy of the message.
 
-    ``sent_s``: when it was sent, in epoch seconds; for ever where SQS does not say.
+    ``sent_s``: when it was sent, in epoch seconds; for ever where SQS does not say; ``first_s``:
+    when it was received for the first time, likewise.
     """
 
     holder: str
     message: str
     publish: str
     sent_s: float = float("inf")
+    first_s: float = float("inf")
 
 
 #: Made once: ``json.dumps`` makes an encoder at each call that asks for other separators.
@@ -110,11 +113,12 @@ def delivery_of(
     message_id: str,
     properties: Mapping[str, Any],
     sent_s: float = float("inf"),
+    first_s: float = float("inf"),
 ) -> Delivery:
     """kombu gives each publish a delivery tag, which copies and redeliveries share."""
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
     publish = str(properties.get("delivery_tag") or message_id)
-    return Delivery(holder, message_id, publish, sent_s)
+    return Delivery(holder, message_id, publish, sent_s, first_s)
 
 
 def read_lease(text: str | None) -> Lease | None:
@@ -173,7 +177,9 @@ class Leases:
             stands = seen.delivery.holder != delivery.holder and seen.until > self._clock()
         else:
             same = seen.delivery.publish == delivery.publish
-            stands = same or seen.since > self._clock() - DEDUPLICATION_S
+            # What was a copy when it came first is one whenever it comes again.
+            came = min(self._clock(), delivery.first_s)
+            stands = same or seen.since > came - DEDUPLICATION_S
         return seen if stands else None
 
     def take(self, key: str, seen: Lease | None, wanted: Lease) -> Lease | None:

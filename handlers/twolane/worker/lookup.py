@@ -52,7 +52,8 @@ class Opened:
     def delivery(self) -> Delivery:
         properties = self.envelope.properties if self.envelope else {}
         record = self.record
-        return delivery_of(record.receipt_handle, record.message_id, properties, record.sent_s)
+        times = record.sent_s, record.first_received_s
+        return delivery_of(record.receipt_handle, record.message_id, properties, *times)
 
 
 def open_record(record: Record, redeem: Callable[[str], str]) -> Opened:

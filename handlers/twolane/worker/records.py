@@ -36,6 +36,11 @@ class Record:
         return float(self.attributes.get("SentTimestamp", "inf")) / 1000
 
     @property
+    def first_received_s(self) -> float:
+        """When it was received for the first time, in epoch seconds; as ``sent_s``."""
+        return float(self.attributes.get("ApproximateFirstReceiveTimestamp", "inf")) / 1000
+
+    @property
     def group_id(self) -> str | None:
         return self.attributes.get("MessageGroupId")
 

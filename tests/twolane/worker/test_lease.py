@@ -155,6 +155,20 @@ def test_finished_work_stands_in_the_way(  # noqa: PLR0917 - three fixtures and 
     assert (leases.take("k", seen if not stands else None, wanted) is None) is not stands
 
 
+@pytest.mark.parametrize(
+    ("first_s", "stands"),
+    [(1_000 + DEDUPLICATION_S - 1, True), (1_000 + DEDUPLICATION_S + 1, False), (900.0, True)],
+)
+def test_what_was_a_copy_when_it_came_first_is_one_for_ever(
+    leases: Leases, clock: Hands, first_s: float, stands: bool
+) -> None:
+    """It was acknowledged as a duplicate, and SQS did not delete it: it comes again, late."""
+    done = write_lease(LeaseState.DONE, FIRST, since=clock.now, until=clock.now + KEEP_S)
+    clock.now += 10_000
+    late = Delivery("receipt-9", "m3", "p2", sent_s=950.0, first_s=first_s)
+    assert (leases.obstacle(done, late) is not None) is stands
+
+
 def test_rejected_work_stands_in_its_own_message_s_way(leases: Leases, clock: Hands) -> None:
     rejected = write_lease(LeaseState.REJECTED, FIRST, since=clock.now, until=clock.now + 9)
     assert leases.obstacle(rejected, AGAIN) == rejected

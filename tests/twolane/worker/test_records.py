@@ -36,3 +36,13 @@ def test_another_sources_event(other: dict[str, object]) -> None:
 def test_when_a_message_was_sent() -> None:
     (found,) = parse_event(event(record("body", "m1", SentTimestamp="1767225600500")))
     assert found.sent_s == 1_767_225_600.5
+
+
+def test_when_a_message_came_first() -> None:
+    attributes = {"ApproximateFirstReceiveTimestamp": "1767225600500"}
+    (found,) = parse_event(event(record("body", "m1", **attributes)))
+    assert found.first_received_s == 1_767_225_600.5
+    (bare,) = parse_event(
+        {"Records": [{key: value for key, value in record("b").items() if key != "attributes"}]}
+    )
+    assert bare.first_received_s == float("inf")
