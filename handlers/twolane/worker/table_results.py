@@ -85,7 +85,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
             if attempt or late:
                 # The result first: had it changed after the lease was read, the write would fail.
                 seen, lease = self._seen(key), self._lease(one)
-                if self._stands(key, seen, state, one, lease):
+                if self._stands(seen, state, one, lease):
                     return
                 if one is not None and lease is not None and lease.text != one.held.text:
                     one = None  # a success while the other delivery runs: its lease is left alone
@@ -99,12 +99,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         )
 
     def _stands(
-        self,
-        key: str,
-        seen: bytes | None,
-        state: str,
-        one: Ending | None,
-        lease: Lease | None,
+        self, seen: bytes | None, state: str, one: Ending | None, lease: Lease | None
     ) -> bool:
         """Whether what is stored stays."""
         stored = self.decode_result(seen)["status"] if seen is not None else None
@@ -112,7 +107,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
             one.ended = lease  # it was written before, and the answer was lost
             return True
         if one is not None and has_passed(one, lease, state, stored, time.time()):
-            tell_dropped(key)
+            tell_dropped(one.task_id)
             return True
         # A revoked chord's body does not fail as well when its header does.
         return stored == states.SUCCESS or (stored == states.REVOKED and state == states.FAILURE)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from twolane import WorkerHandler
 from twolane_local.testing.project import of_handlers, of_template
 from twolane_local.testing.tables import key_of
 
-from .conftest import TABLE
+from .conftest import TABLE, celery_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,13 +54,17 @@ def store(event: Any, context: Any) -> Any:
 @pytest.fixture
 def stack(make: Callable[..., Twolane]) -> Twolane:
     stack = make(of_handlers(worker=store))
+    create_results()
+    return stack
+
+
+def create_results() -> None:
     boto3.resource("dynamodb").create_table(
         TableName="results",
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
     )
-    return stack
 
 
 def stored(stack: Twolane) -> bytes:
@@ -95,3 +100,31 @@ def test_a_transaction_goes_by_its_first_item() -> None:
     item = {"Put": {"TableName": "t", "Item": {"id": {"S": "first"}}}}
     other = {"Put": {"TableName": "t", "Item": {"id": {"S": "second"}}}}
     assert key_of(json.dumps({"TransactItems": [item, other]})) == "first"
+
+
+def test_a_thawed_environment_does_not_speak_for_its_successor(
+    make: Callable[..., Twolane], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stands still past its lease, another one does the work, and its time limit strikes."""
+    celery = celery_app()
+    celery.conf.result_backend = "dynamodb://@us-east-1/results"
+    handlers: list[WorkerHandler] = []
+
+    @celery.task(shared=False, name="work")
+    def work() -> str:
+        return "worked"
+
+    def handler(event: Any, context: Any) -> Any:
+        if not handlers:  # it looks for its table, which is the stack's
+            handlers.append(WorkerHandler(celery))
+        return handlers[0](event, context)
+
+    stack = make(of_handlers(worker=handler))
+    create_results()
+    stack.faults.inject("environment.frozen", freeze_s=4000)
+    identity = celery.send_task("work").id
+    stack.deferred.run_until_idle()
+    assert f"the result for {identity} is dropped" in caplog.text
+    result = celery.AsyncResult(identity)
+    assert (result.state, result.result) == ("SUCCESS", "worked")
+    assert stack.queue("tasks").dead_letters == []
