@@ -16,6 +16,7 @@ from twolane_local.errors import LocalError
 from twolane_local.events.http import json_response
 from twolane_local.gateway.answer import head_of
 from twolane_local.gateway.request import Received
+from twolane_local.gateway.vigil import Vigil
 
 if TYPE_CHECKING:
     import socket
@@ -51,8 +52,9 @@ class Serves(Protocol):
 class Connection(asyncio.Protocol):
     """One client. A request is read whole before it is served."""
 
-    def __init__(self, gateway: Serves, connections: set[Connection]) -> None:
+    def __init__(self, gateway: Serves, connections: set[Connection], vigil: Vigil) -> None:
         self._gateway = gateway
+        self._vigil = vigil
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
@@ -149,6 +151,7 @@ class Connection(asyncio.Protocol):
     def _take(self, received: Received | None) -> None:
         self._waiting.append(received)
         if self._serving is None:
+            self._vigil.keep()
             self._serving = self._loop.create_task(self._serve())
         elif len(self._waiting) >= PIPELINE:
             self._paused = True
@@ -263,8 +266,10 @@ class Front:
 
     async def start(self) -> None:
         """Returns once it accepts connections."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._gateway, self._connections), sock=self._listener
+        loop = asyncio.get_running_loop()
+        vigil = Vigil(loop)
+        self._server = await loop.create_server(
+            lambda: Connection(self._gateway, self._connections, vigil), sock=self._listener
         )
 
     async def stop(self) -> None:
