@@ -9,12 +9,10 @@ relation to what uvicorn alone did there and does here. Medians of several round
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _peers import ministack, rie_alone, rie_binary, serverless_offline, uvicorn_alone
 from _table import Row, absent, parser, report, row
 
 from twolane_local import guard
@@ -46,9 +45,23 @@ HERE = Path(__file__).parent
 ROUNDS = 3
 #: Requests a second at 1 and at 16 connections, of that day.
 UVICORN = {1: 5325.0, 16: 9282.0}
-SERVERLESS_OFFLINE = {1: 1252.0, 16: 4118.0}
-SAM_LOCAL = {1: 58.0, 16: 59.0}
-RIE = {1: 740.0}
+OF_THAT_DAY = (
+    ("serverless-offline", 1, 1252.0, ">= 1.2"),
+    ("serverless-offline", 16, 4118.0, ">= 1.2"),
+    ("RIE", 1, 740.0, ">= 1.5"),
+    ("sam local", 16, 59.0, ">= 50"),
+)
+#: Measured in this run, where installed.
+BESIDE = (
+    ("RIE", 1, ">= 1.5"),
+    ("serverless-offline", 1, ">= 1.2"),
+    ("serverless-offline", 16, ">= 1.2"),
+    ("MiniStack", 1, None),
+    ("MiniStack", 16, None),
+)
+#: The program that has to be there, and what serves with it.
+PEERS = {"serverless-offline": ("serverless", serverless_offline),
+         "MiniStack": ("ministack", ministack)}  # fmt: skip
 
 KINDS = {
     "isolated": (),
@@ -81,13 +94,6 @@ async def sleep():
     return {"slept": True}
 
 mangum = Mangum(app, lifespan="off")
-"""
-SERVERLESS = """
-service: bench
-frameworkVersion: "3"
-provider: {name: aws, runtime: python3.13}
-functions: {api: {handler: bench.mangum, events: [{httpApi: "*"}]}}
-plugins: [serverless-offline]
 """
 #: In a module of its own: its import registers an extension, which Mangum alone has not.
 ADAPTED = """
@@ -128,97 +134,6 @@ def twolane_up(folder: Path, *flags: str) -> Iterator[tuple[str, int, float]]:
         process.wait(20)
 
 
-@contextmanager
-def uvicorn_alone(folder: Path) -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "bench:app", "--port", str(port), "--log-level",
-         "critical", "--no-access-log"],
-        cwd=folder / "src",
-    )  # fmt: skip
-    try:
-        wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def rie_binary() -> Path | None:
-    """The runtime interface emulator that ships with the SAM CLI, where that is installed."""
-    sam = shutil.which("sam")
-    if sam is None:
-        return None
-    root = Path(sam).parent.parent  # its virtual environment
-    found = root.glob("lib/python*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64")
-    return next(found, None)
-
-
-@contextmanager
-def serverless_offline(folder: Path) -> Iterator[str]:
-    """The same handler under serverless-offline, in Python processes of its own.
-
-    A new one for each measurement: between its looking for an idle process and its use, a second
-    request gets the same one, and then waits for the time-out. It happens when the load changes.
-    """
-    program = Path(shutil.which("serverless") or "").resolve()
-    service = folder / "serverless"
-    if not service.exists():
-        service.mkdir()
-        (service / "serverless.yml").write_text(SERVERLESS)
-        (service / "node_modules").symlink_to(program.parents[2])
-        shutil.copy(folder / "src" / "bench.py", service)
-    http, invoke = free_port(), free_port()
-    process = subprocess.Popen(
-        [program, "offline", "start", "--httpPort", str(http), "--lambdaPort", str(invoke)],
-        cwd=service, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env={**os.environ, "CI": "1", "SLS_TELEMETRY_DISABLED": "1",
-             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
-    try:
-        wait_for(http)
-        yield f"http://127.0.0.1:{http}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def rie_alone(binary: Path, folder: Path) -> Iterator[str]:
-    """The same handler under the real client and AWS's own emulator: one request at a time."""
-    copy = folder / "rie"  # a wheel's file need not be executable
-    shutil.copy(binary, copy)
-    copy.chmod(0o755)
-    port = free_port()
-    process = subprocess.Popen(
-        [copy, "--runtime-interface-emulator-address", f"127.0.0.1:{port}",
-         "--runtime-api-address", f"127.0.0.1:{free_port()}",
-         sys.executable, "-m", "awslambdaric", "bench.mangum"],
-        cwd=folder / "src", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"},
-    )  # fmt: skip
-    try:
-        wait_for(port)
-        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def wait_for(port: int) -> None:
-    for _ in range(500):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-
-
 def load(url: str, connections: int, requests: int, *body: str) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, str(HERE / "_load.py"), url, str(connections), str(requests), *body],
@@ -243,11 +158,13 @@ def measure(folder: Path) -> tuple[list[float], Measured]:
                 with rie_alone(binary, folder) as url:
                     load(url, 1, 100, event)
                     measured.setdefault(("RIE", 1), []).append(load(url, 1, 1000, event))
-            if shutil.which("serverless"):
+            for peer, requests in (("serverless-offline", 2000), ("MiniStack", 200)):
+                if not shutil.which(PEERS[peer][0]):
+                    continue
                 for connections in (1, 16):
-                    peer = loaded_peer(folder, connections)
-                    if peer is not None:
-                        measured.setdefault(("serverless-offline", connections), []).append(peer)
+                    result = loaded_peer(folder, peer, connections, requests)
+                    if result is not None:
+                        measured.setdefault((peer, connections), []).append(result)
             for name, flags in KINDS.items():
                 with twolane_up(folder, *flags) as (api, _, start):
                     starts.append(start)
@@ -262,13 +179,16 @@ def measure(folder: Path) -> tuple[list[float], Measured]:
     return starts, measured
 
 
-def loaded_peer(folder: Path, connections: int) -> dict[str, float] | None:
-    """What serverless-offline does; ``None`` where it left requests without an answer."""
+def loaded_peer(
+    folder: Path, name: str, connections: int, requests: int
+) -> dict[str, float] | None:
+    """What a peer does; ``None`` where it left requests without an answer."""
+    _, serve = PEERS[name]
     try:
-        with serverless_offline(folder) as url:
+        with serve(folder) as url:
             for _ in range(2):
-                load(f"{url}/", connections, 600)
-            return load(f"{url}/", connections, 2000)
+                load(url, connections, requests * 3 // 10)
+            return load(url, connections, requests)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return None
 
@@ -287,31 +207,16 @@ def requests(folder: Path) -> list[Row]:
             rows.append(row(f"{label}", middle(name, connections, "rps"), "req/s"))
             rows.append(row(f"{label}, p50", middle(name, connections, "p50"), "ms"))
             rows.append(row(f"{label}, p99", middle(name, connections, "p99"), "ms"))
-    if ("RIE", 1) in measured:
-        rows.append(row("the RIE, 1 connection", middle("RIE", 1, "rps"), "req/s"))
-        here = middle("isolated", 1, "rps") / middle("RIE", 1, "rps")
-        rows.append(row("isolated / the RIE at 1, this run", here, "x", ">= 1.5"))
-    for connections in (1, 16):
-        if ("serverless-offline", connections) in measured:
-            peer = middle("serverless-offline", connections, "rps")
-            rows.append(row(f"serverless-offline, {connections}", peer, "req/s"))
-            here = middle("isolated", connections, "rps") / peer
-            name = f"isolated / serverless-offline at {connections}, this run"
-            rows.append(row(name, here, "x", ">= 1.2"))
-    for name_of_peer, figures, target in (
-        ("serverless-offline", SERVERLESS_OFFLINE, 1.2),
-        ("the RIE", RIE, 1.5),
-        ("sam local", SAM_LOCAL, 50),
-    ):
-        for connections, figure in figures.items():
-            if name_of_peer == "sam local" and connections == 1:
-                continue
-            here = middle("isolated", connections, "rps") / middle(
-                "uvicorn alone", connections, "rps"
-            )
-            ratio = here / (figure / UVICORN[connections])
-            name = f"isolated / {name_of_peer} at {connections}, each to its uvicorn"
-            rows.append(row(name, ratio, "x", f">= {target}"))
+    for peer, connections, target in BESIDE:
+        if (peer, connections) in measured:
+            there = middle(peer, connections, "rps")
+            rows.append(row(f"{peer}, {connections}", there, "req/s"))
+            here = middle("isolated", connections, "rps") / there
+            rows.append(row(f"isolated / {peer} at {connections}, this run", here, "x", target))
+    for peer, connections, figure, target in OF_THAT_DAY:
+        here = middle("isolated", connections, "rps") / middle("uvicorn alone", connections, "rps")
+        name = f"isolated / {peer} at {connections}, each to its uvicorn"
+        rows.append(row(name, here / (figure / UVICORN[connections]), "x", target))
     return rows
 
 
@@ -478,14 +383,11 @@ def peers() -> list[Row]:
     rows = []
     if rie_binary() is None:
         rows.append(absent("the RIE, this run", "req/s", "aws-sam-cli is not installed"))
-    if shutil.which("serverless") is None:
-        rows.append(absent("serverless-offline, this run", "req/s", "not installed"))
-    for name, there in (
-        ("MiniStack", importlib.util.find_spec("ministack")),
-        ("sam local", shutil.which("sam")),
-    ):
-        reason = "not measured here" if there else "not installed"
-        rows.append(absent(f"{name}, this run", "req/s", reason))
+    for name, (program, _) in PEERS.items():
+        if shutil.which(program) is None:
+            rows.append(absent(f"{name}, this run", "req/s", "not installed"))
+    reason = "needs Docker" if shutil.which("sam") else "not installed"
+    rows.append(absent("sam local, this run", "req/s", reason))
     return rows
 
 
