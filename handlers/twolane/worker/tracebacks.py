@@ -1,34 +1,42 @@
-"""Cheaper copies of tracebacks for Celery's ``ExceptionInfo``.
+"""Cheaper copies and texts of tracebacks for Celery's ``ExceptionInfo``.
 
 Celery's tracer hands a failure or a retry to another process, so billiard copies each frame of the
 traceback into what can be pickled, with every position of the frame's code: a third of a
 millisecond a frame in a function as long as Celery's tracer, ten times what the task itself takes.
-A function's code never changes, so its copy is made once.
+The text costs as much again: to underline a part of a line, Python parses it. A function's code
+never changes, so its copy, and the text of each place in it, are made once.
 """
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from billiard import einfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import CodeType
+    from collections.abc import Callable, Iterator
+    from types import CodeType, TracebackType
 
-#: How many functions are remembered: more than a worker's tracebacks go through, unless it makes
-#: its code as it runs.
+    Place = tuple[int, int, int]
+
+#: How many functions, and places in them, are remembered: more than a worker's tracebacks go
+#: through, unless it makes its code as it runs.
 _MOST = 128
+_MOST_PLACES = 1024
+#: Python tells how often a line is repeated once it is there for the fourth time.
+_REPEATED = 3
 _MARK = "_twolane_kept"
 
 
 def install() -> None:
-    """Have billiard keep its copies. Idempotent."""
+    """Have billiard keep its copies and texts. Idempotent."""
     frame: Any = vars(einfo)["_Frame"]
     if not hasattr(frame.Code, _MARK):
         copied = kept(frame.Code)
         setattr(copied, _MARK, True)
         frame.Code = staticmethod(copied)
+        vars(einfo)["traceback"] = Texts()
 
 
 def kept(copy: Callable[[CodeType], Any]) -> Callable[[CodeType], Any]:
@@ -46,3 +54,46 @@ def kept(copy: Callable[[CodeType], Any]) -> Callable[[CodeType], Any]:
         return found[1]
 
     return copied
+
+
+class Texts:
+    """In the place of the module ``traceback``."""
+
+    def __init__(self) -> None:
+        # The code is kept beside its text, as above.
+        self._known: dict[Place, tuple[CodeType, str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(traceback, name)
+
+    def format_exception(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> list[str]:
+        """As ``traceback.format_exception`` has it, which is asked for all that is not plain."""
+        places = [] if trace is None else list(_places(trace))
+        plain = (
+            error.__cause__ is None
+            and (error.__context__ is None or error.__suppress_context__)
+            and not isinstance(error, BaseExceptionGroup)
+            and len({(code, line) for (code, _, line), _ in places}) > len(places) - _REPEATED
+        )
+        if not plain or not places:
+            return traceback.format_exception(kind, error, trace)
+        frames = [self._text(place, each) for place, each in places]
+        only = traceback.format_exception_only(kind, error)
+        return ["Traceback (most recent call last):\n", *frames, *only]
+
+    def _text(self, place: Place, trace: TracebackType) -> str:
+        found = self._known.get(place)
+        if found is None:
+            if len(self._known) >= _MOST_PLACES:
+                self._known.clear()
+            text = "".join(traceback.format_tb(trace, 1))
+            found = self._known[place] = (trace.tb_frame.f_code, text)
+        return found[1]
+
+
+def _places(trace: TracebackType | None) -> Iterator[tuple[Place, TracebackType]]:
+    while trace is not None:
+        yield (id(trace.tb_frame.f_code), trace.tb_lasti, trace.tb_lineno), trace
+        trace = trace.tb_next
