@@ -23,6 +23,7 @@ from celery.app.control import Control as CeleryControl
 
 from twolane.state import open_store
 from twolane.worker.brokers import on_sqs
+from twolane.worker.lease import LeaseState, lease_key, read_lease
 from twolane.worker.presence import Presence
 from twolane.worker.revocation import (
     KEEP_S,
@@ -193,10 +194,26 @@ class Answers:
         for one in ids:
             self._store.put(revoked_key(one), text, ttl_s=KEEP_S)
         remember(self._store, ids)
+        running = self._running(ids)
         for one in ids:
-            self._settle(one)
+            if one not in running:
+                self._settle(one)
         reply = {"ok": f"tasks {', '.join(ids)} flagged as revoked"}
         return {facts.hostname: reply for facts in self._presence.everyone()}
+
+    def _running(self, ids: Iterable[str]) -> set[str]:
+        """Those that are known to run, though their result may not say so: it is theirs to store.
+
+        A retry's lease, or that of a task with a parent, cannot be found by the task's id alone.
+        """
+        keys = {lease_key({}, one): one for one in ids}
+        found = self._store.get_many(keys)
+        leases = {keys[key]: read_lease(text) for key, text in found.items()}
+        return {
+            one
+            for one, lease in leases.items()
+            if lease and lease.state is LeaseState.RUNNING and lease.until > time.time()
+        }
 
     def _settle(self, task_id: str) -> None:
         """Store REVOKED for a task that has not started, as a stock worker does at once."""

@@ -48,6 +48,26 @@ def test_revoke_of_finished_work_leaves_its_result(app: Celery, lane: Callable[.
     assert (result.state, result.result) == ("SUCCESS", 1)
 
 
+@both_results
+def test_revoke_of_what_runs_already_leaves_it_to_say_how_it_ends(
+    app: Celery, lane: Callable[..., Lane]
+) -> None:
+    """Its result says nothing yet: tasks do not track their start by default."""
+    seen: list[str] = []
+
+    @app.task(shared=False, bind=True)
+    def works(self: Any) -> str:
+        app.control.revoke(self.request.id)
+        seen.append(app.AsyncResult(self.request.id).state)
+        return "done"
+
+    worker = lane()
+    result = works.delay()
+    worker.drain()
+    assert seen == ["PENDING"]
+    assert (result.state, result.result) == ("SUCCESS", "done")
+
+
 def test_revoke_by_stamped_headers(app: Celery, lane: Callable[..., Lane]) -> None:
     ran: list[str] = []
 
