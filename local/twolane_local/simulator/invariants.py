@@ -15,7 +15,8 @@ S      Each schedule slot is enqueued under one task id, and each due slot is en
 What the result store itself has lost (``write.lost``) excuses E, M and L for the task that it was
 about. A publisher that lost each of its four answers (``answer.lost``) must take the publish for
 failed, and so the task that published a retry, while the retry is on its queue; one that lost an
-answer may send its copy when the first one has failed already, as a redrive would: both excuse M.
+answer may send its copy when the first one has failed already, as a redrive would, or its copy may
+name a task where the first one named none that is known: all excuse M.
 A revoke may come too late for a task that starts within the same second: a worker looks up what is
 revoked once a second, and REVOKED may then be followed by STARTED. A failure that has consequences
 (a chord, chain or errback) is stored before them: an environment that dies in between has the task
@@ -136,12 +137,20 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     excused = _excused(history) | {task for task, times in lost.items() if times >= ATTEMPTS}
     sent = {fact.task: fact.at for fact in history.of("body.taken")}
     bodies = {fact.task: fact.data["body"] for fact in history.of("body.taken")}
+    names = {fact.task: fact.data.get("name") for fact in history.of("body.taken")}
+    unknown = {
+        fact.task
+        for fact in history.of("task.rejected")
+        if fact.data.get("taskName") != names.get(fact.task)
+    }
     last: dict[str, tuple[str, float]] = {}
     for fact in history.of("result.changed"):
         task, status = str(fact.task), fact.data.get("status")
         before, since = last.get(task, ("PENDING", 0.0))
-        # A copy that was sent after the first one had failed counts as a redriven message.
-        copied = before == "FAILURE" and lost[fact.task] > 0 and sent.get(fact.task, 0.0) >= since
+        # A copy that was sent after the first one had failed counts as a redriven message; so does
+        # one of a message whose task nobody knew, if it names the right one.
+        late = sent.get(fact.task, 0.0) >= since or fact.task in unknown
+        copied = before == "FAILURE" and lost[fact.task] > 0 and late
         too_late = (before, status) == ("REVOKED", "STARTED") and fact.at - since <= REVOKE_S
         regressed = before in TERMINAL and status != before
         again = before == "FAILURE" and has_consequences(bodies.get(fact.task, ""))
