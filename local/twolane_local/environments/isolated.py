@@ -266,8 +266,7 @@ class IsolatedEnvironment:
         if work.stream is not None:
             work.stream.end(payload if error is not None else None)
         if not work.done.done():
-            figures = self._report(duration)
-            tail = partial(report.tail, tuple(work.log), work.request_id, figures)
+            tail = partial(report.tail, tuple(work.log), work.request_id, self._report(duration))
             work.done.set_result(
                 Invocation(work.request_id, payload, error, tail, self._figures.cold, duration)
             )
