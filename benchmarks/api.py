@@ -79,12 +79,14 @@ def send(email: str, message: str) -> None:
 def deferred(notification: Notification) -> dict[str, str]:
     return {"id": send.delay(notification.email, notification.message).id}
 '''
+#: As the documentation advises.
+FIRST = "import twolane\n"
 MANGUM = "from mangum import Mangum\nhandler = Mangum(app)\n"
 OURS = "from twolane import ApiHandler\nhandler = ApiHandler(app)\n"
 MODULES = {
     "bare": APPLICATION + MANGUM,
-    "ours": APPLICATION + OURS,
-    "ours_enqueue": APPLICATION + TASK + OURS,
+    "ours": FIRST + APPLICATION + OURS,
+    "ours_enqueue": FIRST + APPLICATION + TASK + OURS,
     "stock_enqueue": APPLICATION + TASK + MANGUM,
 }
 #: The cold starts to take: handler, route.
