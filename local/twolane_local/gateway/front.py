@@ -180,9 +180,9 @@ class Connection(asyncio.Protocol):
         answering = Answering(self._transport, self._writable, received)
         try:
             await self._gateway.serve(received, answering.reply)
-        except LocalError:
-            return False  # a stream that broke off, as the journal tells: so must this
         except Exception as error:  # noqa: BLE001 - told, and the client has an answer
+            if answering.begun and isinstance(error, LocalError):
+                return False  # a stream that broke off, as the journal tells: so must this
             self._loop.call_exception_handler(
                 {"message": f"{received.method} could not be answered", "exception": error}
             )

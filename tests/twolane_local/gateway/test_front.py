@@ -232,11 +232,12 @@ def test_an_idle_connection_is_closed_after_a_while() -> None:
     run_virtual(main)
 
 
-def test_a_gateway_that_fails_is_a_500_and_is_told() -> None:
+@pytest.mark.parametrize("error", [ValueError("a bug"), LocalError("a bug")])
+def test_a_gateway_that_fails_is_a_500_and_is_told(error: Exception) -> None:
     told: list[dict[str, Any]] = []
 
     async def fail(_: Received, __: Reply) -> None:
-        raise ValueError("a bug")
+        raise error
 
     async def script(stage: Stage) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
