@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
                 self._closing = True
                 self._transport.close()
         self._serving = None
-        if self._closing:
+        if self._closing or self._transport.is_closing():
             self._transport.close()
             return
         if self._paused:

@@ -353,3 +353,25 @@ def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await reader.read() == b""
 
     run(script, hang)
+
+
+def test_a_client_that_sends_too_much_and_goes_leaves_nothing_behind() -> None:
+    told: list[dict[str, Any]] = []
+    served = asyncio.Event()
+
+    async def last(_: Received, reply: Reply) -> None:
+        await asyncio.sleep(0)
+        await reply(HttpResponse(200, (), b"ok"))
+        served.set()
+
+    async def script(stage: Stage) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        _, writer = await stage.connect()
+        writer.write(get() * (front.PIPELINE + 2))
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            await served.wait()
+        writer.transport.abort()
+
+    run(script, last)
+    assert told == []
