@@ -67,12 +67,8 @@ class Gateway:
         self._dialect = dialect_of(first) if first else HTTP_API
         self._stage = first.stage if first else "$default"
         self._cors: Mapping[str, Any] | None = first.options.get("cors") if first else None
-        self._max_body = self._dialect.max_body
-
-    @property
-    def max_body(self) -> int:
-        """The largest body of a request, in bytes."""
-        return self._max_body
+        #: The largest body of a request, in bytes.
+        self.max_body = self._dialect.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As an ASGI application, for clients in the same process."""
@@ -84,7 +80,7 @@ class Gateway:
     async def serve(self, received: Received, reply: Reply) -> None:
         """Give the response of one request to ``reply``."""
         if received.body is None:
-            why = f"the body is above {self._max_body} bytes"
+            why = f"the body is above {self.max_body} bytes"
             await reply(json_response(413, {"message": "Request Entity Too Large"}, why))
             return
         request = request_of(received, self._clock)
