@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow simulate check check-infra build bench screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow fuzz simulate check check-infra build bench screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ test: $(STAMP) ## Run the tests
 
 test-slow: $(STAMP) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+fuzz: $(STAMP) ## Look for new examples that break a property
+	@$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fresh
 
 simulate: $(STAMP) ## Run 10,000 random schedules with faults (minutes)
 	@$(BIN)/twolane simulate --runs 10000

@@ -137,7 +137,7 @@ async def receive_message(queues: QueueService, params: Params) -> dict[str, Any
     limit = inputs.integer(params, "MaxNumberOfMessages", 1, 10) or 1
     visibility = inputs.integer(params, "VisibilityTimeout", 0, 43_200)
     wait = inputs.integer(params, "WaitTimeSeconds", 0, 20)
-    attempt_id = params.get("ReceiveRequestAttemptId")
+    attempt_id = inputs.token(params, "ReceiveRequestAttemptId")
     system = inputs.names(params, "AttributeNames", "MessageSystemAttributeNames")
     if unknown := system - _SYSTEM_ATTRIBUTES:
         raise InvalidParameterValueError(f"Unknown Attribute {min(unknown)}.")

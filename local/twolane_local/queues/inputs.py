@@ -59,7 +59,7 @@ def integer(params: Params, name: str, low: int, high: int) -> int | None:
         return None
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidParameterValueError(f"{name} must be an integer.") from None
     if not low <= number <= high:
         raise InvalidParameterValueError(
@@ -129,8 +129,8 @@ def _fifo_ids(
     A group id on a standard queue makes it a fair queue:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
     """
-    group_id = _token(params, "MessageGroupId")
-    deduplication_id = _token(params, "MessageDeduplicationId")
+    group_id = token(params, "MessageGroupId")
+    deduplication_id = token(params, "MessageDeduplicationId")
     if not settings.fifo:
         if deduplication_id is not None:
             raise _wrong_kind(deduplication_id, "MessageDeduplicationId")
@@ -147,7 +147,8 @@ def _fifo_ids(
     return group_id, deduplication_id
 
 
-def _token(params: Params, name: str) -> str | None:
+def token(params: Params, name: str) -> str | None:
+    """An optional id: 1 to 128 letters, digits and punctuation."""
     value = params.get(name)
     if value is None:
         return None

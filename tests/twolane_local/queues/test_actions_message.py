@@ -107,6 +107,18 @@ def test_fifo_needs_a_group_and_a_deduplication_id(call):
     assert sent["SequenceNumber"] == "18850000000000000001"
 
 
+@pytest.mark.parametrize("given", ["", "two words", "x" * 129, 1, ["x"], {}])
+def test_an_attempt_id_that_sqs_refuses(call, given):
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    call("CreateQueue", QueueName="q.fifo", Attributes=attributes)
+    url = f"{URL}.fifo"
+    call("SendMessage", QueueUrl=url, MessageBody="x", MessageGroupId="g")
+    error, _ = call("ReceiveMessage", 400, QueueUrl=url, ReceiveRequestAttemptId=given)
+    assert error["__type"] == "com.amazon.coral.service#InvalidParameterValueException"
+    assert "ReceiveRequestAttemptId" in error["message"]
+    assert len(call("ReceiveMessage", QueueUrl=url, ReceiveRequestAttemptId="one")["Messages"]) == 1
+
+
 def test_a_long_poll_waits_on_the_clock():
     async def main(clock: VirtualClock) -> None:
         queues = QueueService(clock, Journal(clock))

@@ -150,3 +150,8 @@ def test_numbers_come_as_text_from_the_older_protocol():
     for value in ("11", -1, "x", [], "1.5"):
         with pytest.raises(SqsError):
             inputs.integer({"n": value}, "n", 0, 10)
+
+
+@pytest.mark.parametrize("given", ["x", [], {}, float("inf"), float("nan")])
+def test_a_delay_that_is_no_number(given):
+    assert refused(MessageBody="x", DelaySeconds=given) == "InvalidParameterValue"
