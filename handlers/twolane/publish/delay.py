@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from twolane.publish.target import Target
 
-    Later = Callable[[Target, str, float], bool]
+    Later = Callable[[Target, str, float, bool], bool]
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-delay-queues.html
 MAX_DELAY_S = 900
 
 
 #: Where a worker runs a batch: has a body sent to a queue at a time (epoch seconds), which is later
-#: than SQS can delay it; says whether it could.
+#: than SQS can delay it, or, where it need not be exact, up to a minute later; says whether it could.
 later: ContextVar[Later | None] = ContextVar("twolane_later", default=None)
 
 

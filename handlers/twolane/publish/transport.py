@@ -47,11 +47,14 @@ _BESIDE = frozenset({"MessageBody", "DelaySeconds", "MessageSystemAttributes"})
 
 def _sent_later(target: Target, entry: entries.Entry, message: Mapping[str, Any]) -> bool:
     """Whether what is due beyond SQS's longest delay was put where it waits as a whole."""
-    send, due = later.get(), due_at((message.get("headers") or {}).get("eta"))
+    headers = message.get("headers") or {}
+    send, due = later.get(), due_at(headers.get("eta"))
     if send is None or due is None or not entry.fields.keys() <= _BESIDE:
         return False
     delay_s = due - time.time()
-    if delay_s <= MAX_DELAY_S or not send(target, entry.fields["MessageBody"], due):
+    # A retry waits for something to mend itself, not for a time of the day.
+    exact = not headers.get("retries") or headers.get("expires") is not None
+    if delay_s <= MAX_DELAY_S or not send(target, entry.fields["MessageBody"], due, exact):
         return False
     report.published(entry._replace(fields={"DelaySeconds": round(delay_s)}), target, None)
     return True

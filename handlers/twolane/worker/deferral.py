@@ -20,8 +20,9 @@ LONGEST_DELAY_S = 900
 class LongDelays(Protocol):
     """Who sends a message that is due later than SQS can delay it."""
 
-    def schedule(self, queue_arn: str, body: str, due: float) -> bool:
-        """Have the body sent to the queue at ``due`` (epoch seconds).
+    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+        """Have the body sent to the queue at ``due`` (epoch seconds), or, where it need not be
+        ``exact``, up to a minute later.
 
         ``False`` where that is not possible for this body; whatever goes wrong is raised.
         """

@@ -38,13 +38,13 @@ def postponing(
 def _postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
     arns = {_address(record.queue_arn): record.queue_arn for record in records}
 
-    def send(target: Target, body: str, due: float) -> bool:
+    def send(target: Target, body: str, due: float, exact: bool) -> bool:
         account, name = target.queue_url.rsplit("/", 2)[-2:]
         queue_arn = arns.get((target.region, account, name))
         if queue_arn is None:
             return False
         try:
-            return long_delays.schedule(queue_arn, body, due)
+            return long_delays.schedule(queue_arn, body, due, exact=exact)
         except EnqueueError as error:
             # If it was made after all, the task comes twice, and its lease lets one run.
             logger.warning("%s; the message waits on its queue instead", error)

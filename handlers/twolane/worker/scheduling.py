@@ -11,6 +11,7 @@ function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Scheduler calls its target within the minute after the time that an entry names. Ours name one a
-#: minute early; the worker then puts off what is left with SQS's delay, which is exact to a second.
+#: Scheduler calls its target within the minute after the time that an entry names. An exact one
+#: names a minute early; the worker then puts off what is left with SQS's delay, exact to a second.
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 LEAD_S = 60.0
 
@@ -43,30 +44,32 @@ class Schedules:
     group: str
     scheduler: Creator
 
-    def schedule(self, queue_arn: str, body: str, due: float) -> bool:
-        """Have the body sent at ``due`` (epoch seconds). ``False``: too big for that.
+    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+        """Have the body sent at ``due`` (epoch seconds); ``False``: too big for that.
+
+        Not ``exact``: up to a minute late, for one message and one invocation less.
 
         The entry's name is made from the body, which holds the task's id and its ETA: a second
         delivery finds the entry there already and adds none.
         """
         if len(body.encode()) > MAX_INPUT_BYTES:
             return False
-        one = entry(queue_arn, body, due, role_arn=self.role_arn, group=self.group)
+        at = due - LEAD_S if exact else math.ceil(due)
+        one = entry(queue_arn, body, at, role_arn=self.role_arn, group=self.group)
         self.scheduler.create(queue_arn.split(":")[3], one)
         return True
 
 
-def entry(queue_arn: str, body: str, due: float, *, role_arn: str, group: str) -> dict[str, Any]:
-    """The arguments of CreateSchedule, as a pure function.
+def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) -> dict[str, Any]:
+    """The arguments of CreateSchedule for ``at`` (epoch seconds), as a pure function.
 
     https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
     """
-    at = datetime.fromtimestamp(due - LEAD_S, UTC)
     digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
     return {
         "Name": f"twolane-{digest}",
         "GroupName": group,
-        "ScheduleExpression": f"at({at:%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpression": f"at({datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S})",
         "ScheduleExpressionTimezone": "UTC",
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "ActionAfterCompletion": "DELETE",

@@ -189,6 +189,8 @@ class QueueRegistry:
                 if queue.ready():
                     return True
                 due = queue.next_due()
+            if deadline is not None and deadline <= now:
+                return False
             ends = [at for at in (due, deadline) if at is not None]
             await self.clock.wait(changed, max(0.0, min(ends) - now) if ends else None)
         return False

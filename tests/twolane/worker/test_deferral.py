@@ -19,7 +19,8 @@ class Schedules:
         self.takes = takes
         self.asked: list[tuple[str, str, float]] = []
 
-    def schedule(self, queue_arn: str, body: str, due: float) -> bool:
+    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+        assert exact
         self.asked.append((queue_arn, body, due))
         return self.takes
 

@@ -108,12 +108,34 @@ def test_a_late_retry_is_scheduled_as_it_would_be_sent(app: Celery, aws: Aws) ->
     assert (entry["GroupName"], entry["Target"]["Arn"]) == ("delays", QUEUE_ARN)
     message = json.loads(entry["Target"]["Input"])
     assert (message["headers"]["id"], message["headers"]["retries"]) == ("t1", 1)
-    due = due_at(message["headers"]["eta"])
+    assert 0 <= seconds_late(entry) < 1
+
+
+def seconds_late(entry: dict[str, Any]) -> float:
+    """How long after the message's ETA the entry's time is."""
+    due = due_at(json.loads(entry["Target"]["Input"])["headers"]["eta"])
+    at = due_at(entry["ScheduleExpression"].removeprefix("at(").removesuffix(")") + "+00:00")
     assert due is not None
-    at = entry["ScheduleExpression"].removeprefix("at(").removesuffix(")")
-    named = due_at(f"{at}+00:00")
-    assert named is not None
-    assert due - 61 < named <= due - 60
+    assert at is not None
+    return at - due
+
+
+def test_an_eta_is_met_to_the_second(app: Celery, aws: Aws) -> None:
+    app.tasks["shop.other"].queue = "tasks"
+    app.conf.task_routes = {}
+    run(app, "shop.another", 7200.0)
+    (entry,) = aws.scheduled
+    assert -61 < seconds_late(entry) <= -60
+
+
+def test_a_retry_that_expires_is_not_to_be_late(app: Celery, aws: Aws) -> None:
+    @app.task(shared=False, name="shop.expires", bind=True, max_retries=5)
+    def expires(self: Any, _: float) -> None:
+        raise self.retry(countdown=7200, expires=7230)
+
+    run(app, "shop.expires", 0.0)
+    (entry,) = aws.scheduled
+    assert -61 < seconds_late(entry) <= -60
 
 
 def test_what_sqs_can_delay_goes_to_its_queue(app: Celery, aws: Aws) -> None:

@@ -42,8 +42,8 @@ def entries() -> Entries:
     return Entries()
 
 
-def test_an_entry_names_a_minute_before_and_deletes_itself() -> None:
-    found = entry(ARN, BODY, NOW + 3600, role_arn=ROLE, group="delays")
+def test_an_entry_sends_once_and_deletes_itself() -> None:
+    found = entry(ARN, BODY, NOW + 3540, role_arn=ROLE, group="delays")
     name = found.pop("Name")
     assert found == {
         "GroupName": "delays",
@@ -65,8 +65,17 @@ def test_a_long_delay_becomes_one_entry_however_often_it_is_asked_for(
     for late in range(2):
         assert deferral.defer(record(), 7200 - late, NOW + late) is True
     (made,) = entries.made.values()
-    assert made == entry(ARN, BODY, NOW + 7200, role_arn=ROLE, group="delays")
+    assert made == entry(ARN, BODY, NOW + 7140, role_arn=ROLE, group="delays")
     assert queues.sent == []
+
+
+def test_an_exact_entry_names_a_minute_before_and_another_the_next_second(entries: Entries) -> None:
+    made = Schedules(ROLE, "delays", entries)
+    assert made.schedule(ARN, BODY, NOW + 3600.2) is True
+    assert made.schedule(ARN, "{}", NOW + 3600.2, exact=False) is True
+    exact, late = entries.made.values()
+    assert exact["ScheduleExpression"] == "at(2027-01-15T08:59:00)"
+    assert late["ScheduleExpression"] == "at(2027-01-15T09:00:01)"
 
 
 def test_up_to_fifteen_minutes_sqs_holds_it(entries: Entries, queues: RecordedQueues) -> None:
