@@ -19,7 +19,7 @@ MAX_DELAY_S = 900
 
 
 #: Where a worker runs a batch: has a body sent to a queue at a time (epoch seconds), which is later
-#: than SQS can delay it, or, where it need not be exact, up to a minute later; says whether it could.
+#: than SQS can delay it; where that need not be exact, up to a minute later. Says whether it could.
 later: ContextVar[Later | None] = ContextVar("twolane_later", default=None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import uuid
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -172,14 +173,19 @@ def _refused() -> Any:
 def _moto() -> Iterator[None]:
     """``mock_aws``, without making its thousand patterns for each test anew."""
     from moto import mock_aws
-    from moto.core import models
+    from moto.core import base_backend, models
     from moto.core.base_backend import AccountSpecificBackend
 
     mocks = mock_aws()
     with mock.patch.object(models, "CallbackResponse", _callback):
         mocks.start()
     try:
-        with mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()):
+        with (
+            mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()),
+            # moto knows its services apart, and which of them it has cleared, by these; a seed
+            # would give one of this test the id of one of another.
+            mock.patch.object(base_backend, "uuid4", _true_uuid4),
+        ):
             yield
     finally:
         mocks.stop()
@@ -193,6 +199,10 @@ def _regions() -> Callable[[Any, str], list[str]]:
     stock: Any = AccountSpecificBackend._generate_regions  # noqa: SLF001 - beneath its own cache
     found: Callable[[str], list[str]] = cache(functools.partial(stock.__wrapped__, None))
     return lambda _, service: found(service)
+
+
+def _true_uuid4() -> uuid.UUID:
+    return uuid.UUID(bytes=os.urandom(16), version=4)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from twolane_local.testing.errors import NotIdleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from twolane_local.faults.points import Points
     from twolane_local.testing.sources import Deliveries, Schedules
@@ -48,20 +48,7 @@ class Deferred:
         Time moves only as far as the tasks themselves sleep: what is delayed stays where it is.
         """
         parts = self._parts
-        deliveries = parts.deliveries
-        allowance = deliveries.allowance
-        allowance.left, allowance.taken = max, 0
-        try:
-            while allowance.left != 0 and deliveries.ready():
-                before = allowance.taken
-                with self._delivering():
-                    parts.world.drive(lambda: parts.busy)
-                parts.finish()  # a mapping sends off what it has gathered when it is let go
-                if allowance.taken == before:
-                    break  # nobody takes it: a disabled mapping, a throttled function
-            return allowance.taken
-        finally:
-            allowance.left = None
+        return self._deliver(lambda: parts.busy, max)
 
     def run_until_idle(self, *, within: timedelta = _LONGEST) -> int:
         """Deliver everything, delays and retries included: time leaps from one to the next until
@@ -72,7 +59,12 @@ class Deferred:
         """
         parts = self._parts
         limit = parts.world.now + within.total_seconds()
-        total = self.run()
+
+        def go_on() -> bool:
+            due = self._next_due()
+            return parts.busy or (due is not None and due <= limit)
+
+        total = self._deliver(go_on)
         while (due := self._next_due()) is not None:
             if due > limit:
                 raise NotIdleError(
@@ -81,8 +73,28 @@ class Deferred:
                     "with clock.advance(…)"
                 )
             parts.world.drive(lambda: False, until=max(due, parts.world.now))
-            total += self.run()
+            total += self._deliver(go_on)
         return total
+
+    def _deliver(self, go_on: Callable[[], bool], limit: int | None = None) -> int:
+        """Deliver up to ``limit`` messages as long as there are any; time leaps on while
+        ``go_on()``. Returns how many were received.
+        """
+        parts = self._parts
+        deliveries = parts.deliveries
+        allowance = deliveries.allowance
+        allowance.left, allowance.taken = limit, 0
+        try:
+            while allowance.left != 0 and deliveries.ready():
+                before = allowance.taken
+                with self._delivering():
+                    parts.world.drive(go_on)
+                parts.finish()  # a mapping sends off what it has gathered when it is let go
+                if allowance.taken == before:
+                    break  # nobody takes it: a disabled mapping, a throttled function
+            return allowance.taken
+        finally:
+            allowance.left = None
 
     def _next_due(self) -> float | None:
         parts = self._parts

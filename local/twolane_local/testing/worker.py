@@ -30,6 +30,7 @@ def virtual_worker(world: World) -> Iterator[None]:
         undo.enter_context(mock.patch.object(pool, "time", _VirtualTime(world)))
         undo.enter_context(mock.patch.object(pool, "limits", VirtualLimits))
         undo.enter_context(mock.patch.object(Watch, "wake", _wake(Watch.wake)))
+        undo.enter_context(mock.patch.object(Watch, "rest", _rest(Watch.rest)))
         # They took hold of ``time.sleep`` when they were made.
         undo.enter_context(mock.patch.object(LightClient, "pause", _looked_up(LightClient.pause)))
         undo.enter_context(mock.patch.object(Worker, "run", _looked_up(Worker.run)))
@@ -69,6 +70,15 @@ def _wake(stock: Callable[[Any], None]) -> Callable[[Any], None]:
         state["timer"] = loop.call_later(watch._interval_s, look)  # noqa: SLF001 - likewise
 
     return wake
+
+
+def _rest(stock: Callable[[Any], None]) -> Callable[[Any], None]:
+    def rest(watch: Any) -> None:
+        stock(watch)
+        if current.get() is not None and (timer := vars(watch).pop("timer", None)) is not None:
+            timer.cancel()
+
+    return rest
 
 
 class _VirtualTime:

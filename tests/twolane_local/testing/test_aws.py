@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
 from twolane_local.testing.aws import RealAwsError
 from twolane_local.testing.project import of_handlers, of_template, queue_url
+from twolane_local.testing.stack import Twolane
 
 from .conftest import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from twolane_local.testing.stack import Twolane
 
 TEMPLATE = (
     TABLE
@@ -43,6 +42,19 @@ def test_what_the_template_leaves_to_moto_is_there(stack: Twolane) -> None:
     assert table.scan()["Items"] == [{"id": "1"}]
     buckets = boto3.client("s3").list_buckets()["Buckets"]
     assert [bucket["Name"] for bucket in buckets] == ["local-bucket"]
+
+
+def test_services_that_tests_of_one_seed_import_are_two(tmp_path: Path) -> None:
+    """moto takes a service that it meets for one that it knows, and never clears it, by its id."""
+    from moto.core.base_backend import BackendDict
+
+    (tmp_path / "template.yaml").write_text(TEMPLATE)
+    ids = []
+    for _ in range(2):
+        with Twolane(of_template(tmp_path / "template.yaml", {}), seed=7):
+            service: BackendDict[Any] = BackendDict(object, "any")
+            ids += [service._id, service["123456789012"]._id]
+    assert len(set(ids)) == 4
 
 
 def test_queues_are_the_emulator_s_alone(stack: Twolane) -> None:
