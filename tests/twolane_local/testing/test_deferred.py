@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -87,15 +88,23 @@ def test_the_lane_may_run_beside_requests(stack: Twolane, application: Any) -> N
     assert [name for name, _ in application.calls] == ["a"]
 
 
-def test_a_batching_window_does_not_hold_up_a_run(make: Callable[..., Twolane]) -> None:
-    from dataclasses import replace
-
+@pytest.fixture
+def with_window(make: Callable[..., Twolane]) -> Twolane:
     project = of_handlers(worker=lambda event, context: None)
     mapping = replace(project.stack.mappings[0], batching_window_s=60)
-    stack = make(replace(project, stack=replace(project.stack, mappings=(mapping,))))
-    stack.queue("tasks").send("a")
-    assert stack.deferred.run() == 1
-    assert (len(stack.queue("tasks")), stack.clock.time) == (0, NEW_YEAR)
+    return make(replace(project, stack=replace(project.stack, mappings=(mapping,))))
+
+
+def test_a_batching_window_does_not_hold_up_a_run(with_window: Twolane) -> None:
+    with_window.queue("tasks").send("a")
+    assert with_window.deferred.run() == 1
+    assert (len(with_window.queue("tasks")), with_window.clock.time) == (0, NEW_YEAR)
+
+
+def test_until_idle_a_batching_window_passes(with_window: Twolane) -> None:
+    with_window.queue("tasks").send("a")
+    assert with_window.deferred.run_until_idle() == 1
+    assert (len(with_window.queue("tasks")), with_window.clock.time) == (0, NEW_YEAR + 60)
 
 
 def test_no_mapping_is_no_work(make: Callable[..., Twolane]) -> None:
