@@ -57,6 +57,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._real_since: float | None = None
         self._on_leap = on_leap
         super().__init__(_LeapingSelector(self))
+        # In debug mode it would refuse other threads, of which some come in while it stands still.
+        self.set_debug(False)
         # asyncio runs a timer once its time lies below now + resolution, and at the size of an
         # epoch a float's own steps are 0.2 µs: the system's nanosecond would vanish in the sum.
         self._clock_resolution = 1e-6

@@ -86,6 +86,18 @@ def test_what_is_no_exception_does_not_end_the_loop() -> None:
     drive(script)
 
 
+def test_asyncio_s_debug_mode_lets_a_process_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+
+    async def main(clock: VirtualClock) -> float:
+        process = Process(asyncio.get_running_loop())
+        await process.run(lambda: process.sleep(3600))
+        process.close()
+        return clock.time()
+
+    assert run_virtual(main, start=0.0) == 3600
+
+
 def test_a_sleep_can_be_interrupted() -> None:
     async def script(clock: VirtualClock) -> Any:
         process = Process(asyncio.get_running_loop())
