@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from twolane.worker.consumer import TaskConsumer
     from twolane.worker.lookup import Opened
 
-#: A worker tells of its batches this often at most, in seconds, unless one lasts.
-_RARELY_S = 1.0
+#: A worker tells of its batches this often at most, in seconds, unless one lasts: each telling is
+#: a write of some kilobytes.
+_RARELY_S = 60.0
 
 #: What ``inspect registered`` can be asked for of each task.
 _SHOWN = (
