@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 import socket
@@ -34,6 +35,20 @@ def _no_trace_in_celery() -> Iterator[None]:
     if state := sys.modules.get("celery._state"):
         state._on_app_finalizers.intersection_update(finalizers)
         state._tls.current_app = current
+
+
+@pytest.fixture(autouse=True)
+def _no_trace_in_logging() -> Iterator[None]:
+    """In an execution environment the runtime sets up logging for the whole process."""
+    root = logging.getLogger()
+    formatters = [(handler, handler.formatter) for handler in root.handlers]
+    loggers = [root, *map(logging.getLogger, ("botocore", "mangum", "twolane"))]
+    levels = [(logger, logger.level) for logger in loggers]
+    yield
+    for handler, formatter in formatters:
+        handler.setFormatter(formatter)
+    for logger, level in levels:
+        logger.setLevel(level)
 
 
 @pytest.fixture

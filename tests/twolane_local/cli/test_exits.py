@@ -22,8 +22,10 @@ from twolane_local.cli import main, template
 template.run = lambda options: print("x" * 100_000) or 0
 sys.exit(main(["template"]))
 """
+# Who is started in the background, as CI may be, is deaf to SIGINT, and so are its children.
 HANGING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from twolane_local.cli import main, template
 template.run = lambda options: print("ready", flush=True) or time.sleep(60)
 sys.exit(main(["template"]))
