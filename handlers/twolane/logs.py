@@ -36,9 +36,17 @@ def emit(
     **fields: Any,
 ) -> None:
     """Write one event; ``fields`` must be JSON values and hold no secret."""
-    if logger.isEnabledFor(level):
-        extra = {"twolane": {"event": event, **fields}}
-        logger.log(level, message, extra=extra, exc_info=exc_info, stacklevel=2)
+    if not logger.isEnabledFor(level):
+        return
+    # As ``logger.log`` does, which looks through all frames for the one that is its caller.
+    caller = sys._getframe(1)  # noqa: SLF001 - as the standard library's logging
+    error = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
+    logger.handle(
+        logger.makeRecord(
+            logger.name, level, caller.f_code.co_filename, caller.f_lineno, message, (), error,
+            caller.f_code.co_name, {"twolane": {"event": event, **fields}},
+        )
+    )  # fmt: skip
 
 
 class JsonFormatter(logging.Formatter):

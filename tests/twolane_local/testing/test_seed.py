@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import uuid
 
+import pytest
+
 from twolane_local.functions import new_request_id
-from twolane_local.testing.seed import seeded
+from twolane_local.testing.seed import seeded, seldom_collected
 
 
 def draws(seed: int) -> list[object]:
@@ -41,3 +44,17 @@ def test_chance_is_true_again_afterwards() -> None:
     with seeded(1):
         assert os.urandom(16) != os.urandom(16)
     assert uuid.uuid4() != uuid.uuid4()
+
+
+@pytest.mark.parametrize(
+    ("before", "inside"), [(700, 20_000), (50_000, 50_000), (0, 0)], ids=["usual", "rare", "off"]
+)
+def test_cycles_are_looked_for_seldom_and_then_as_before(before: int, inside: int) -> None:
+    known = gc.get_threshold()
+    gc.set_threshold(before, 7, 9)
+    try:
+        with seldom_collected():
+            assert gc.get_threshold()[0] == inside
+        assert gc.get_threshold()[:2] == (before, 7)
+    finally:
+        gc.set_threshold(*known)
