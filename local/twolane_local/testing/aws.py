@@ -6,12 +6,9 @@ publisher at its one connection. Neither opens a socket.
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
-import uuid
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -21,6 +18,7 @@ from twolane_local.aws import polls, service_of
 from twolane_local.errors import LocalError
 from twolane_local.functions import new_request_id
 from twolane_local.template.values import REGION
+from twolane_local.testing import mocks
 from twolane_local.testing.creation import Creation
 from twolane_local.testing.threads import current
 from twolane_local.wire import AwsRequest, AwsResponse
@@ -115,7 +113,7 @@ def mocked(
     with ExitStack() as undo:
         undo.enter_context(mock.patch.dict(os.environ))
         guard.protect_own_process()
-        undo.enter_context(_moto())
+        undo.enter_context(mocks.moto())
         os.environ.update(guard.DUMMY_CREDENTIALS)
         undo.enter_context(mock.patch.object(botocore_stubber, "process_request", process_request))
         undo.enter_context(_clients_without_hook(botocore_stubber))
@@ -167,49 +165,6 @@ def _refused() -> Any:
         return real(host, *args, **options)
 
     return mock.patch.object(socket, "getaddrinfo", getaddrinfo)
-
-
-@contextmanager
-def _moto() -> Iterator[None]:
-    """``mock_aws``, without making its thousand patterns for each test anew."""
-    from moto import mock_aws
-    from moto.core import base_backend, models
-    from moto.core.base_backend import AccountSpecificBackend
-
-    mocks = mock_aws()
-    with mock.patch.object(models, "CallbackResponse", _callback):
-        mocks.start()
-    try:
-        with (
-            mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()),
-            # moto knows its services apart, and which of them it has cleared, by these; a seed
-            # would give one of this test the id of one of another.
-            mock.patch.object(base_backend, "uuid4", _true_uuid4),
-        ):
-            yield
-    finally:
-        mocks.stop()
-
-
-@cache
-def _regions() -> Callable[[Any, str], list[str]]:
-    """A service's regions, which moto looks up anew for each test."""
-    from moto.core.base_backend import AccountSpecificBackend
-
-    stock: Any = AccountSpecificBackend._generate_regions  # noqa: SLF001 - beneath its own cache
-    found: Callable[[str], list[str]] = cache(functools.partial(stock.__wrapped__, None))
-    return lambda _, service: found(service)
-
-
-def _true_uuid4() -> uuid.UUID:
-    return uuid.UUID(bytes=os.urandom(16), version=4)
-
-
-@cache
-def _callback(**how: Any) -> Any:
-    from moto.core.custom_responses_mock import CallbackResponse
-
-    return CallbackResponse(**how)
 
 
 def _text(value: Any) -> str:
