@@ -25,7 +25,7 @@ from _table import Row, parser, report, row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TESTS, PEER_TESTS, COLLECTIONS = 60, 5, 9
+TESTS, PEER_TESTS, COLLECTIONS = 60, 5, 25
 #: With a back-off that doubles from a minute on, the last one is more than a day after the first.
 RETRIES = 11
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
