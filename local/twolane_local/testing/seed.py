@@ -42,7 +42,7 @@ class Chance:
         self.ids.seed(number | 1)
 
 
-#: A test makes fewer objects than that, and nearly all of them live to its end.
+#: Objects that Python tracks; most tests make fewer.
 _COLLECTED_AFTER = 20_000
 
 

@@ -42,7 +42,7 @@ def _connection() -> type[Any]:
     class Connection(FakeRedisConnection):
         def _connect(self) -> Any:
             made: Any = super()._connect()
-            made.responses = queue.SimpleQueue()  # as the queue that it has, at a tenth of its cost
+            made.responses = queue.SimpleQueue()  # as what it has, without its locks
             return made
 
         def send_command(self, *args: Any, **options: Any) -> None:
@@ -54,8 +54,7 @@ def _connection() -> type[Any]:
                 stock: Any = super().send_command
                 stock(*args, **options)
                 return
-            # The server is at hand: packing a command, for it to take apart again, would take as
-            # long as running it does.
+            # The server is at hand: it need not take apart what was packed for it.
             encode = me.encoder.encode
             fields = [*encode(args[0]).split(), *map(encode, args[1:])]
             try:
