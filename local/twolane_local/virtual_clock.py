@@ -169,12 +169,13 @@ class VirtualClock:
         await asyncio.sleep(max(0.0, seconds))
 
     async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        if timeout_s is None:
+            return await event.wait()
         try:
             async with asyncio.timeout(timeout_s):
-                await event.wait()
+                return await event.wait()
         except TimeoutError:
             return False
-        return True
 
     @contextmanager
     def real_work(self) -> Iterator[None]:

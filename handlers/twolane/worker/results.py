@@ -30,8 +30,8 @@ _CeleryBackend: Any = redis.RedisBackend
 # that was ended, 2 for one that is gone, 3 for the failure of what was revoked; and 1 for a next
 # lease that was taken.
 _STORE = """
-local live = redis.call('GET', KEYS[1])
-local lease = KEYS[2] and redis.call('GET', KEYS[2])
+local live, lease = unpack(redis.call('MGET', KEYS[1], KEYS[2] or KEYS[1]))
+lease = KEYS[2] and lease
 local passed = lease and lease ~= ARGV[3]
 if passed and not (ARGV[6] == '1' and string.find(lease, '"state":"running"', 1, true)) then
   return {live, 2, 0}

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Any, Any], Any]
 
+#: What was found in folders, by them, the number of all modules, and the last one's name.
+_loaded: dict[tuple[tuple[Path, ...], int, str], dict[str, ModuleType]] = {}
 _copies: dict[Key, dict[str, ModuleType]] = {}
 #: What a copy's Celery application offers to others.
 _offered: dict[Key, set[Any]] = {}
@@ -45,6 +47,8 @@ _used: dict[int, Any] = {}
 #: Those that were killed, each with the one in its place. They are kept: a loop that is collected
 #: in the middle of something complains.
 _dead: dict[int, list[Any]] = {}
+#: With a copy of the application in place and without one, for a few projects.
+_SCANS_KEPT = 16
 
 
 @contextmanager
@@ -144,15 +148,34 @@ def _nothing(*_: object) -> None:
 
 
 def _modules(folders: tuple[Path, ...]) -> dict[str, ModuleType]:
-    """The loaded modules that come from these folders."""
+    """The loaded modules that come from these folders, but for twolane's own and for tests."""
     names = {name for folder in folders for name in _top_level(folder)}
-    roots = tuple(f"{folder}{os.sep}" for folder in folders)
     return {
         name: module
-        for name, module in tuple(sys.modules.items())
+        for name, module in loaded_from(folders).items()
         if name.partition(".")[0] in names
-        and (getattr(module, "__file__", None) or "").startswith(roots)
     }
+
+
+def loaded_from(folders: tuple[Path, ...]) -> Mapping[str, ModuleType]:
+    """The loaded modules whose files are in these folders."""
+    if not folders:
+        return {}
+    # To look at each of thousands of modules takes a millisecond, and seldom is there a new one.
+    key = folders, len(sys.modules), next(reversed(sys.modules))
+    found = _loaded.get(key)
+    if found is not None and all(sys.modules.get(name) is found[name] for name in found):
+        return found
+    roots = tuple(f"{folder}{os.sep}" for folder in folders)
+    found = {
+        name: module
+        for name, module in tuple(sys.modules.items())
+        if (getattr(module, "__file__", None) or "").startswith(roots)
+    }
+    if len(_loaded) > _SCANS_KEPT:
+        _loaded.clear()
+    _loaded[key] = found
+    return found
 
 
 @cache

@@ -22,8 +22,11 @@ def moto() -> Iterator[None]:
     from moto.core.base_backend import AccountSpecificBackend, BaseBackend
 
     mocks = mock_aws()
-    with mock.patch.object(models, "CallbackResponse", _callback):
+    with mock.patch.object(models, "backend_index", _NoPatterns):
         mocks.start()
+    registry: Any = models.responses_mock._registry  # noqa: SLF001 - moto's own
+    for method, answers in _answers().items():
+        registry._registered[method][:0] = answers  # noqa: SLF001 - where its ``add`` puts them
     try:
         with (
             mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()),
@@ -78,8 +81,24 @@ def _true_uuid4() -> uuid.UUID:
     return uuid.UUID(bytes=os.urandom(16), version=4)
 
 
-@cache
-def _callback(**how: Any) -> Any:
-    from moto.core.custom_responses_mock import CallbackResponse
+class _NoPatterns:
+    """In place of moto's index."""
 
-    return CallbackResponse(**how)
+    backend_url_patterns = ()
+
+
+@cache
+def _answers() -> dict[str, list[Any]]:
+    """What moto answers through ``requests`` and the like, for each HTTP method."""
+    from moto import backend_index
+    from moto.core.custom_responses_mock import CallbackResponse
+    from moto.core.models import RESPONSES_METHODS, botocore_stubber
+
+    answer = botocore_stubber.process_prepared_request
+    return {
+        method: [
+            CallbackResponse(method=method, url=pattern, callback=answer)
+            for _, pattern in backend_index.backend_url_patterns
+        ]
+        for method in RESPONSES_METHODS
+    }

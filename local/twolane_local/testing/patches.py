@@ -24,7 +24,7 @@ from twolane_local.testing.worker import virtual_worker
 if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from types import ModuleType
 
     from twolane_local.testing.world import World
 
@@ -157,7 +157,8 @@ def virtual_waits(world: World) -> Iterator[None]:
         counted = _counted(anyio.to_thread.run_sync)
         undo.enter_context(mock.patch.object(anyio.to_thread, "run_sync", counted))
         undo.enter_context(virtual_worker(world))
-        undo.enter_context(own_sleeps((), _OTHERS))
+        others = [sys.modules[name] for name in _OTHERS if name in sys.modules]
+        undo.enter_context(own_sleeps(others))
         yield
 
 
@@ -166,15 +167,8 @@ _OTHERS = ("kombu.utils.functional", "redis.retry")
 
 
 @contextmanager
-def own_sleeps(folders: tuple[Path, ...], names: Iterable[str] = ()) -> Iterator[None]:
-    """``from time import sleep`` in the application's modules, and in those of these names."""
-    roots = tuple(f"{folder}/" for folder in folders)
-    modules = [
-        module
-        for module in tuple(sys.modules.values())
-        if roots and (getattr(module, "__file__", None) or "").startswith(roots)
-    ]
-    modules += [sys.modules[name] for name in names if name in sys.modules]
+def own_sleeps(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """``from time import sleep`` in these modules."""
     found = [
         (vars(module), name)
         for module in modules

@@ -151,7 +151,7 @@ class Machinery:
         undo.callback(lambda: self.world.run(self._end()))
         self._warm()
         self.chance.begin()
-        undo.enter_context(own_sleeps(self.project.folders))
+        undo.enter_context(own_sleeps(code.loaded_from(self.project.folders).values()))
 
     async def _build(self, environments: int, services: dict[str, Any]) -> None:
         """All that belongs to the loop."""
