@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _COLLECT = "collectgarbage()"
 #: Lua collects by itself; what it cannot weigh is what Python's objects hold.
 _SCRIPTS_A_COLLECTION = 100
+_SCRIPTS_KEPT = 200
 _NO_GLOBALS = """
 setmetatable(_G, {__newindex = function(_, name)
   error('Script attempted to create global variable ' .. tostring(name), 2)
@@ -32,20 +33,24 @@ class _NoNewNames:
 
 @cache
 def _runtime() -> type[Any]:
-    from fakeredis.commands_mixins.scripting_mixin import LUA_MODULE
+    from fakeredis.commands_mixins import scripting_mixin
 
-    class Runtime(LUA_MODULE.LuaRuntime):  # type: ignore[misc]
+    stock: Any = scripting_mixin.LUA_MODULE.LuaRuntime
+
+    class Runtime(stock):  # type: ignore[misc]
         def __init__(self, *_: Any, **__: Any) -> None:  # the base class's options are read by then
             self._compiled: dict[str | bytes, Any] = {}
             self._ran = 0
             self._names: Any = None
 
         def execute(self, code: str | bytes, *args: Any) -> Any:
-            if code == _COLLECT:
+            if isinstance(code, str) and code == _COLLECT:
                 self._ran += 1
                 if self._ran % _SCRIPTS_A_COLLECTION:
                     return None
             if (function := self._compiled.get(code)) is None:
+                if len(self._compiled) >= _SCRIPTS_KEPT:
+                    self._compiled.clear()
                 function = self._compiled[code] = self.compile(code)
             return function(*args)
 
@@ -61,7 +66,7 @@ def _runtime() -> type[Any]:
 
 
 def compile_once(server: FakeServer) -> FakeServer:
-    """The same server, which has run no script yet, with such a runtime."""
+    """The same server, which has its lock and has run nothing yet, with such a runtime."""
     from fakeredis import FakeStrictRedis
     from fakeredis.commands_mixins import scripting_mixin
 

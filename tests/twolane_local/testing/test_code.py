@@ -138,3 +138,24 @@ def test_a_copy_s_tasks_are_not_offered_to_another_copy(
     )
     for name in ("one", "two", "one"):
         assert "copied.task" in greeting(project(name), monkeypatch)
+
+
+def test_modules_are_found_by_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, folder: Path) -> types.ModuleType:
+        module = types.ModuleType(name)
+        module.__file__ = str(folder / f"{name}.py")
+        monkeypatch.setitem(sys.modules, name, module)
+        return module
+
+    mine, beside = tmp_path / "mine", tmp_path / "mine_too"
+    first = load("found_first", mine)
+    load("found_beside", beside)
+    assert code.loaded_from((mine,)) == {"found_first": first}
+    second = load("found_second", mine)
+    assert code.loaded_from((mine,)) == {"found_first": first, "found_second": second}
+    again = load("found_first", mine)  # neither their number nor the last one's name tells
+    assert code.loaded_from((mine,)) == {"found_first": again, "found_second": second}
+    monkeypatch.delitem(sys.modules, "found_second")
+    load("found_other", beside)
+    assert code.loaded_from((mine,)) == {"found_first": again}
+    assert code.loaded_from(()) == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import types
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from twolane_local.virtual_clock import NEW_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -129,14 +127,9 @@ def test_other_threads_wait_as_ever(run: Any) -> None:
     assert time.monotonic() - began >= 0.01
 
 
-def test_names_of_their_own(tmp_path: Path) -> None:
+def test_names_of_their_own() -> None:
     module: Any = types.ModuleType("sleepy")
-    module.__file__ = str(tmp_path / "sleepy.py")
     module.nap = patches.real_sleep
-    sys.modules["sleepy"] = module
-    try:
-        with patches.own_sleeps((tmp_path,)):
-            assert module.nap is patches.sleep
-        assert module.nap is patches.real_sleep
-    finally:
-        del sys.modules["sleepy"]
+    with patches.own_sleeps([module]):
+        assert module.nap is patches.sleep
+    assert module.nap is patches.real_sleep
