@@ -233,5 +233,7 @@ def test_signed_messages(app: Celery, lane: Callable[..., Lane], tmp_path: Path)
     finally:
         registry._disabled_content_types.clear()
         registry._disabled_content_types.update(disabled)
+        registry._set_default_serializer("json")
+        registry.unregister("auth")
     assert ran == [1]
     assert len(worker.dead_letters()) == 2
