@@ -58,6 +58,10 @@ class Ending:
         return write_lease(state, lease.delivery, since=lease.since, until=lease.until)
 
 
+#: What a state leaves as it is, beside a success: a revoked chord's body does not fail as well when
+#: its header does, and who revokes a task as it fails does not take the failure back.
+LEAVES = {states.FAILURE: states.REVOKED, states.REVOKED: states.FAILURE}
+
 #: The running task's, where its lease and its result are in the same database.
 ending: ContextVar[Ending | None] = ContextVar("twolane_ending", default=None)
 
@@ -146,6 +150,11 @@ def has_passed(
     if there.text == one.held.text:
         return False
     return state != states.SUCCESS or there.state is not LeaseState.RUNNING
+
+
+def stays(stored: str | None, state: str) -> bool:
+    """Whether what is stored stays as it is when this state is to be stored."""
+    return stored in {states.SUCCESS, LEAVES.get(state, states.SUCCESS)}
 
 
 def tell_dropped(what: str) -> None:

@@ -16,7 +16,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.state.line import run
 from twolane.state.redis import key_prefix
-from twolane.worker.ending import EndsLeases, has_passed, running, tell_dropped
+from twolane.worker.ending import LEAVES, EndsLeases, has_passed, running, stays, tell_dropped
 from twolane.worker.lease import read_lease
 
 #: celery-types leaves out what is overridden below.
@@ -24,11 +24,11 @@ _CeleryBackend: Any = redis.RedisBackend
 
 # KEYS: of the result, of the running task's lease, of the next record's.
 # ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended (empty:
-# the task goes on), its milliseconds to live, whether this is a success, and whether results are
-# JSON that can be looked into, whether it is a failure; then the lease of the batch's next record
-# and its milliseconds, if it is to be taken as well. Returns what is stored already; 1 for a lease
-# that was ended, 2 for one that is gone, 3 for the failure of what was revoked; and 1 for a next
-# lease that was taken.
+# the task goes on), its milliseconds to live, whether this is a success, whether results are JSON
+# that can be looked into, and the state beside success that this one leaves as it is (empty: none);
+# then the lease of the batch's next record and its milliseconds, if it is to be taken as well.
+# Returns what is stored already; 1 for a lease that was ended, 2 for one that is gone, 3 for such a
+# state; and 1 for a next lease that was taken.
 _STORE = """
 local live, lease = unpack(redis.call('MGET', KEYS[1], KEYS[2] or KEYS[1]))
 lease = KEYS[2] and lease
@@ -36,7 +36,7 @@ local passed = lease and lease ~= ARGV[3]
 if passed and not (ARGV[6] == '1' and string.find(lease, '"state":"running"', 1, true)) then
   return {live, 2, 0}
 end
-if live and ARGV[8] == '1' and string.find(live, '{"status": "REVOKED"', 1, true) == 1 then
+if live and ARGV[8] ~= '' and string.find(live, '{"status": "' .. ARGV[8] .. '"', 1, true) == 1 then
   return {live, 3, 0}
 end
 if live and (ARGV[7] ~= '1' or string.find(live, '{"status": "SUCCESS"', 1, true) == 1) then
@@ -85,7 +85,7 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         except self.connection_errors as error:
             self._unstored = error
             raise
-        if live is not None and self.decode_result(live)["status"] != states.SUCCESS:
+        if live is not None and not stays(self.decode_result(live)["status"], state):
             self._set_with_state(key, value, state)
         return result
 
@@ -106,8 +106,7 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
             args += [mine.held.text, ended.text if ended else ""]
             args.append(max(1, round(mine.keep_s * 1000)))
         args += [int(state == states.SUCCESS), int(self.serializer == "json")]
-        # A revoked chord's body does not fail as well when its header does.
-        args.append(int(state == states.FAILURE))
+        args.append(LEAVES.get(state, ""))
         if one is not None and ended and (ahead := one.following()) is not None:
             keys.append(key_prefix(self.app) + ahead.key)
             args += [ahead.wanted.text, max(1, round(ahead.ttl_s * 1000))]

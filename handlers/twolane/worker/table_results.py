@@ -24,7 +24,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.errors import StoreUnavailableError
 from twolane.state.dynamodb import item_of
-from twolane.worker.ending import EndsLeases, has_passed, running, tell_dropped
+from twolane.worker.ending import EndsLeases, has_passed, running, stays, tell_dropped
 from twolane.worker.fitting import fitted
 from twolane.worker.lease import LeaseState, read_lease
 from twolane.worker.outage import is_outage
@@ -109,8 +109,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         if one is not None and has_passed(one, lease, state, stored, time.time()):
             tell_dropped(one.task_id)
             return True
-        # A revoked chord's body does not fail as well when its header does.
-        return stored == states.SUCCESS or (stored == states.REVOKED and state == states.FAILURE)
+        return stays(stored, state)
 
     def _write(
         self, key: str, value: str | bytes, seen: str | bytes | None, one: Ending | None

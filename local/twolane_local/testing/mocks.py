@@ -27,18 +27,18 @@ def moto() -> Iterator[None]:
     registry: Any = models.responses_mock._registry  # noqa: SLF001 - moto's own
     for method, answers in _answers().items():
         registry._registered[method][:0] = answers  # noqa: SLF001 - where its ``add`` puts them
-    try:
-        with (
-            mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()),
-            mock.patch.object(BaseBackend, "urls", _urls()),
-            mock.patch.object(responses, "method_names_from_class", _method_names()),
-            # moto knows its services apart, and which of them it has cleared, by these; a seed
-            # would give one of this test the id of one of another.
-            mock.patch.object(base_backend, "uuid4", _true_uuid4),
-        ):
+    with (
+        mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()),
+        mock.patch.object(BaseBackend, "urls", _urls()),
+        mock.patch.object(responses, "method_names_from_class", _method_names()),
+        # moto knows its services apart, and which of them it has cleared, by these; a seed would
+        # give one of this test the id of one of another.
+        mock.patch.object(base_backend, "uuid4", _true_uuid4),
+    ):
+        try:
             yield
-    finally:
-        mocks.stop()
+        finally:
+            mocks.stop()
 
 
 @cache

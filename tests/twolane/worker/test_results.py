@@ -313,6 +313,19 @@ def test_what_was_revoked_does_not_fail_as_well(backend: Any) -> None:
     assert backend.get_state("t1") == "REVOKED"
 
 
+@pytest.mark.parametrize("serializer", ["json", "yaml"])
+def test_what_has_failed_is_not_revoked_as_well(backend: Any, serializer: str) -> None:
+    """Who revokes a task reads its state first; it may fail in between."""
+    backend.app.conf.update(result_serializer=serializer, result_accept_content=[serializer])
+    backend = RedisBackend(app=backend.app, url=backend.url)
+    backend.mark_as_failure("t1", ValueError("just now"))
+    backend.mark_as_revoked("t1", "revoked")
+    assert backend.get_state("t1") == "FAILURE"
+    backend.store_result("t1", None, states.STARTED)
+    backend.mark_as_revoked("t1", "revoked")
+    assert backend.get_state("t1") == "REVOKED", "it was delivered again, and started anew"
+
+
 def test_what_could_not_be_stored_is_no_failure_of_the_task(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

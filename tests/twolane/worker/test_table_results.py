@@ -156,6 +156,13 @@ def test_what_was_revoked_does_not_fail_as_well(backend: Any) -> None:
     assert backend.get_state("t1") == "REVOKED"
 
 
+def test_what_has_failed_is_not_revoked_as_well(backend: Any) -> None:
+    """Who revokes a task reads its state first; it may fail in between."""
+    backend.mark_as_failure("t1", ValueError("just now"))
+    backend.mark_as_revoked("t1", "revoked")
+    assert backend.get_state("t1") == "FAILURE"
+
+
 @pytest.mark.parametrize(("acks", "state"), [(True, LeaseState.DONE), (False, LeaseState.REJECTED)])
 def test_a_failure_ends_its_lease_as_its_message_ends(
     backend: Any, riding: Ending, store: DynamoDBStore, acks: bool, state: LeaseState
