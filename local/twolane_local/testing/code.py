@@ -172,7 +172,7 @@ def loaded_from(folders: tuple[Path, ...]) -> Mapping[str, ModuleType]:
         for name, module in tuple(sys.modules.items())
         if (getattr(module, "__file__", None) or "").startswith(roots)
     }
-    if len(_loaded) > _SCANS_KEPT:
+    if len(_loaded) >= _SCANS_KEPT:
         _loaded.clear()
     _loaded[key] = found
     return found

@@ -22,11 +22,8 @@ def moto() -> Iterator[None]:
     from moto.core.base_backend import AccountSpecificBackend, BaseBackend
 
     mocks = mock_aws()
-    with mock.patch.object(models, "backend_index", _NoPatterns):
+    with mock.patch.object(models, "backend_index", _NoPatterns()) as index:
         mocks.start()
-    registry: Any = models.responses_mock._registry  # noqa: SLF001 - moto's own
-    for method, answers in _answers().items():
-        registry._registered[method][:0] = answers  # noqa: SLF001 - where its ``add`` puts them
     with (
         mock.patch.object(AccountSpecificBackend, "_generate_regions", _regions()),
         mock.patch.object(BaseBackend, "urls", _urls()),
@@ -36,6 +33,8 @@ def moto() -> Iterator[None]:
         mock.patch.object(base_backend, "uuid4", _true_uuid4),
     ):
         try:
+            if index.asked:
+                _register()
             yield
         finally:
             mocks.stop()
@@ -82,9 +81,22 @@ def _true_uuid4() -> uuid.UUID:
 
 
 class _NoPatterns:
-    """In place of moto's index."""
+    """In place of moto's index. Mocks within others, and those of a server, do not ask for it."""
 
-    backend_url_patterns = ()
+    asked = False
+
+    @property
+    def backend_url_patterns(self) -> tuple[()]:
+        self.asked = True
+        return ()
+
+
+def _register() -> None:
+    from moto.core import models
+
+    registry: Any = models.responses_mock._registry  # noqa: SLF001 - moto's own
+    for method, answers in _answers().items():
+        registry._registered[method][:0] = answers  # noqa: SLF001 - where its ``add`` puts them
 
 
 @cache

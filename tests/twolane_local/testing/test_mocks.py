@@ -6,8 +6,10 @@ from typing import Any
 
 import boto3
 import moto
+import requests
 from moto.core import responses
 from moto.core.base_backend import BaseBackend
+from moto.core.models import responses_mock
 from moto.core.utils import method_names_from_class
 
 from twolane_local.testing import mocks
@@ -49,3 +51,35 @@ def test_moto_is_itself_again_afterwards() -> None:
     assert BaseBackend.urls is stock
     with moto.mock_aws():
         assert boto3.client("sesv2", region_name="us-east-1").list_email_identities()
+
+
+def registered() -> list[list[str]]:
+    """What moto answers through ``requests``: its patterns by method, in their order."""
+    known: Any = responses_mock._registry
+    return [
+        [getattr(each.url, "pattern", each.url) for each in answers]
+        for _, answers in sorted(known._registered.items())
+    ]
+
+
+def test_requests_are_answered_by_the_same_patterns_in_the_same_order() -> None:
+    with moto.mock_aws():
+        stock = registered()
+    for _ in range(2):
+        with mocks.moto():
+            assert registered() == stock
+            s3 = boto3.client("s3", region_name="us-east-1")
+            s3.create_bucket(Bucket="files")
+            s3.put_object(Bucket="files", Key="key", Body=b"text")
+            wanted = {"Bucket": "files", "Key": "key"}
+            assert requests.get(s3.generate_presigned_url("get_object", wanted)).text == "text"
+
+
+def test_within_the_user_s_own_mocks_nothing_is_added() -> None:
+    """Say in a fixture for the whole session."""
+    with moto.mock_aws():
+        before = registered()
+        for _ in range(2):
+            with mocks.moto():
+                assert registered() == before
+        assert registered() == before
