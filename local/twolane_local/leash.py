@@ -20,26 +20,32 @@ _LOOK_EVERY_S = 0.2
 def die_with_parent(parent: int, *, platform: str = sys.platform) -> None:
     """End this process when its parent ends, however that ends; a stopped process ends as well.
 
-    The parent may have ended before the call: hence the check.
+    The parent may have ended before the call: hence the check, which must come after the kernel
+    was asked, but before a watchdog that would end this process in a way of its own.
     """
     if platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
-    else:
-        _start_watchdog(parent)
     if os.getppid() != parent:
         os._exit(1)
+    if platform != "linux":
+        _start_watchdog(parent)
 
 
 def _start_watchdog(parent: int) -> None:
     """Fork a process that outlives both; it is this process's child, so it sees it end."""
     watched = os.getpid()
+    told, tell = os.pipe()
     if os.fork():
+        os.close(tell)
+        os.read(told, 1)  # ends as soon as the watchdog is ready, or gone
+        os.close(told)
         return
     try:
         os.setsid()  # no signal to the group reaches it
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nowhere, descriptor)
+        os.close(tell)
         os.closerange(3, 1024)  # a pipe that it held open would never end
         while os.getppid() == watched:
             if not _alive(parent):
