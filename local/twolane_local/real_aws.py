@@ -11,10 +11,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from twolane.publish.network import DOMAINS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".aws.dev", ".api.aws", ".on.aws")
+_SUFFIXES = (".aws.dev", ".on.aws", *(f".{domain}" for domain in DOMAINS))
 #: The metadata services: link-local addresses, IPv4 and IPv6.
 _METADATA = ("169.254.", "fe80:", "fd00:ec2::")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from twolane.publish import network
 from twolane.publish.sigv4 import Credentials
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _STOCK_ONLY = ("sts_role_arn", "supports_fanout", "client-config", "queue_name_p
 READ_FROM_ENVIRONMENT = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION",
     "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *network.READ_FROM_ENVIRONMENT,
 )  # fmt: skip
 
 
@@ -70,8 +71,8 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
     """The target of ``queue``, or ``None`` where the stock transport has to do it.
 
     Not covered: queues without a fixed URL (kombu lists and creates them), FIFO queues, assumed
-    roles, fan-out, and credentials that are not in the environment (a profile, a container or
-    instance role, SnapStart's credentials endpoint).
+    roles, fan-out, credentials that are not in the environment (a profile, a container or instance
+    role, SnapStart's credentials endpoint), and what ``network.needs_boto`` names.
     """
     options = broker.options
     if any(options.get(name) for name in _STOCK_ONLY) or not _is_plain(queue):
@@ -84,32 +85,22 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
         return None
     url = str(settings["url"])
     region = (
-        _region_of(urlsplit(url).hostname or "")
+        network.region_of(urlsplit(url).hostname or "")
         or settings.get("region")
         or options.get("region")
         or environ.get("AWS_REGION")
         or environ.get("AWS_DEFAULT_REGION")
         or "us-east-1"
     )
-    return Target(url, _endpoint(url, broker, environ), str(region), credentials)
+    endpoint = _endpoint(url, broker, environ)
+    if network.needs_boto(endpoint.name, secure=endpoint.secure, environ=environ):
+        return None
+    return Target(url, endpoint, str(region), credentials)
 
 
 def _is_plain(name: str) -> bool:
     """Whether kombu sends to the name as it is; it rewrites others first."""
     return name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-
-
-def _region_of(host: str) -> str | None:
-    """``sqs.REGION.amazonaws.com``, or ``REGION.queue.amazonaws.com`` as it used to be."""
-    if host == "queue.amazonaws.com":
-        return "us-east-1"
-    first, _, rest = host.partition(".")
-    second, _, domain = rest.partition(".")
-    if not domain.startswith("amazonaws.com"):
-        return None
-    if first in {"sqs", "sqs-fips"}:
-        return second
-    return first if second == "queue" else None
 
 
 def _endpoint(url: str, broker: Broker, environ: Mapping[str, str]) -> Endpoint:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.publish.client import SqsClient
 from twolane.publish.errors import EnqueueError
+from twolane.publish.network import domain_of
 from twolane.publish.target import Broker, resolve
 
 if TYPE_CHECKING:
@@ -38,11 +39,10 @@ class QueueClient(Protocol):
 
 def queue_url(queue_arn: str, environ: Mapping[str, str]) -> str:
     """A queue's address from its ARN; local where the environment names an endpoint."""
-    _, partition, _, region, account, name = queue_arn.split(":", 5)
+    region, account, name = queue_arn.split(":", 5)[3:]
     endpoint = environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL")
     if not endpoint:
-        suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-        endpoint = f"https://sqs.{region}.{suffix}"
+        endpoint = f"https://sqs.{region}.{domain_of(region)}"
     return f"{endpoint.rstrip('/')}/{account}/{name}"
 
 

@@ -1,7 +1,8 @@
 """The one call to EventBridge Scheduler: create an entry.
 
 By the light client, as everything that the worker says to AWS; by boto3, whose import and client
-take longer than most tasks, only where the credentials are not in the environment.
+take longer than most tasks, only where the credentials are not in the environment or the network
+is not a plain one.
 
 https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane.publish.client import Call, LightClient
 from twolane.publish.errors import EnqueueError
+from twolane.publish.network import domain_of, needs_boto
 from twolane.publish.target import Endpoint, configured, credentials_in
 
 if TYPE_CHECKING:
@@ -36,13 +38,16 @@ class Scheduler:
         Raises ``EnqueueError``.
         """
         credentials = credentials_in(self._environ)
-        if credentials is None:
+        endpoint = _endpoint(region, self._environ)
+        if credentials is None or needs_boto(
+            endpoint.name, secure=endpoint.secure, environ=self._environ
+        ):
             self._create_by_boto(region, entry)
             return
         fields = {key: value for key, value in entry.items() if key != "Name"}
         self._light.make(
             Call(
-                _endpoint(region, self._environ),
+                endpoint,
                 region,
                 "scheduler",
                 credentials,
@@ -77,8 +82,8 @@ class Scheduler:
 
 
 def _endpoint(region: str, environ: Mapping[str, str]) -> Endpoint:
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return Endpoint.of(configured("SCHEDULER", environ) or f"https://scheduler.{region}.{suffix}")
+    usual = f"https://scheduler.{region}.{domain_of(region)}"
+    return Endpoint.of(configured("SCHEDULER", environ) or usual)
 
 
 def _answer(response: Response) -> dict[str, Any] | None:

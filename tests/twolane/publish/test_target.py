@@ -124,3 +124,15 @@ def test_the_host_header_leaves_the_default_port_out(url: str, host: str) -> Non
 def test_an_endpoint_that_is_no_http_url_says_so() -> None:
     with pytest.raises(ValueError, match=r"'localhost:4566' is not an http or https URL"):
         Endpoint.of("localhost:4566")
+
+
+@pytest.mark.parametrize(
+    "switched",
+    [
+        {"AWS_USE_FIPS_ENDPOINT": "true"},
+        {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
+        {"HTTPS_PROXY": "http://proxy.test:3128"},
+    ],
+)
+def test_a_network_that_is_not_plain_is_for_boto3(switched: dict[str, str]) -> None:
+    assert resolve("tasks", Broker(options()), {**ENV, **switched}) is None
