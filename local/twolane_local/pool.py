@@ -203,7 +203,7 @@ class Pool:
 
     async def provision(self, count: int) -> None:
         """Have so many environments ready at once, whatever the demand."""
-        for _ in range(count - len(self)):
+        for _ in range(min(count, self._limit) - len(self)):
             self._grow()
         while self._starting:
             self._ready.clear()
@@ -211,6 +211,8 @@ class Pool:
 
     async def warm(self) -> bytes | None:
         """Have one environment ready; returns the error object where its init failed."""
+        if self._limit == 0:  # reserved for none: the function is switched off
+            return None
         if not self._idle and not self._starting - self._stale:
             self._ready.clear()
             self._failure = None

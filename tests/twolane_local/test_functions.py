@@ -181,6 +181,15 @@ def test_reserved_concurrency_throttles(tmp_path: Path) -> None:
     run(tmp_path, script, reserved_concurrency=1)
 
 
+def test_a_function_that_is_switched_off_holds_no_start_up(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        assert await asyncio.wait_for(stage.functions.warm(), 5) == {}
+        await asyncio.wait_for(stage.functions.provision("fn", 2), 5)
+        assert not stage.made
+
+    run(tmp_path, script, reserved_concurrency=0)
+
+
 def test_reserved_zero_is_always_throttled(tmp_path: Path) -> None:
     async def script(stage: Stage) -> None:
         with pytest.raises(ThrottledError):

@@ -31,7 +31,10 @@ def modules(handler: str, folders: list[Path]) -> list[str]:
         seen.add(name)
         file = _own_file(name, folders)
         if file is None:
-            if name.partition(".")[0] not in NEVER:
+            top = name.partition(".")[0]
+            # An attribute of one's own module: to import it would run that module here, and give
+            # all environments its connections, seeds and ids.
+            if top not in NEVER and not _is_own(top, folders):
                 found.setdefault(name)
             continue
         parent, _, _ = name.rpartition(".")
@@ -49,6 +52,11 @@ def _own_file(name: str, folders: list[Path]) -> Path | None:
             if file.is_file():
                 return file
     return None
+
+
+def _is_own(top: str, folders: list[Path]) -> bool:
+    # A folder without __init__.py is a package, too.
+    return any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in folders)
 
 
 def _imports(file: Path, package: str) -> Iterator[str]:

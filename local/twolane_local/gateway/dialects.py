@@ -75,7 +75,8 @@ REST = Dialect(
         payload, request.header("accept"), _binary(route)
     ),
     failed=http_v1.bad_gateway,
-    # Not said by AWS's pages for a throttled proxy integration; not verified against AWS.
+    # Not said by AWS's pages for a throttled proxy integration; not verified
+    # (`throttled-rest-api`).
     throttled=json_response(500, {_MESSAGE: "Internal server error"}, "the function throttles"),
     timed_out=json_response(504, {_MESSAGE: "Endpoint request timed out"}, "no answer in 29 s"),
     no_route=json_response(403, {_MESSAGE: "Missing Authentication Token"}, "no method matches"),

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html
 A record that satisfies one of the patterns is sent, all others are deleted from the queue. A body
 that is JSON is matched as such; a pattern for JSON drops plain text, and one for plain text drops
 JSON. AWS documents patterns on ``body`` only; the other fields of a record are matched here in the
-same way, which is unverified.
+same way, which is unverified (`filter-beside-body`).
 """
 
 from __future__ import annotations

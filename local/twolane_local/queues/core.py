@@ -187,7 +187,7 @@ class QueueService(QueueRegistry):
 
         Standard queues keep the time of sending, FIFO queues set it anew:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
-        Unverified against AWS: the receive count goes on counting on the dead-letter queue.
+        Unverified (`receive-count`): the receive count goes on counting on the dead-letter queue.
         """
         target = queue.settings.dead_letter_arn
         if target is None or entry.receive_count < queue.settings.max_receive_count:

@@ -84,8 +84,9 @@ class ScheduleSource:
         fired = self.book.fired(schedule)
         if fired is not None:
             return fired
-        # A one-time schedule whose time has passed already is invoked at once. Unverified: AWS may
-        # refuse to make one; a delay that is a second too late must not be lost here.
+        # A one-time schedule whose time has passed already is invoked at once. Unverified
+        # (`schedule-in-the-past`): AWS may refuse to make one; a delay that is a second too late
+        # must not be lost here.
         return schedule.modified - 1e-3 if schedule.expression.recurring else 0.0
 
     def _plan(self, schedule: Schedule, after: float) -> bool:

@@ -6,6 +6,7 @@ are the same on every start.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twolane_local.template.values import ACCOUNT, REGION, Resolver
@@ -94,6 +95,9 @@ class Names:
     def _stage_name(self, logical_id: str) -> Any:
         return self.resolve(self._properties(logical_id).get("StageName", "$default"))
 
+    def _deployment_id(self, logical_id: str) -> str:
+        return hashlib.sha256(logical_id.encode()).hexdigest()[:6]
+
     def _topic_arn(self, logical_id: str) -> str:
         return self._arn("sns", self.name(logical_id))
 
@@ -110,6 +114,8 @@ class Names:
         "AWS::SNS::Topic": _topic_arn,
         "AWS::ApiGatewayV2::Api": _api_id,
         "AWS::ApiGateway::RestApi": _api_id,
+        "AWS::ApiGateway::Deployment": _deployment_id,
+        "AWS::ApiGatewayV2::Deployment": _deployment_id,
         "AWS::ApiGatewayV2::Stage": _stage_name,
         "AWS::ApiGateway::Stage": _stage_name,
         "AWS::Lambda::Version": _version_arn,

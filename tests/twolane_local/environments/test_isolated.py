@@ -255,6 +255,23 @@ def test_a_crash_is_an_exit_error_and_the_next_environment_is_new(
     run(tmp_path, script, launcher=launcher)
 
 
+@every
+def test_environments_share_nothing_that_the_functions_own_modules_made(
+    tmp_path: Path, launcher: Start
+) -> None:
+    (tmp_path / "own.py").write_text("import uuid\nMADE = uuid.uuid4().hex")
+    code = "from own import MADE\nimport os\ndef handler(event, context):\n"
+    code += "    if 'exit' in event: os._exit(1)\n    return MADE"
+
+    async def script(bench: Bench) -> None:
+        one, _ = await bench()
+        await bench(exit=True)
+        other, _ = await bench()
+        assert one != other
+
+    run(tmp_path, script, code, launcher=launcher)
+
+
 def test_a_killed_environment_is_replaced(tmp_path: Path) -> None:
     async def script(bench: Bench) -> None:
         result, _ = await bench()

@@ -28,6 +28,17 @@ def test_own_files_are_followed_and_others_named(tmp_path: Path) -> None:
     assert not [name for name in names if name in {"app.api", "app.other", "app.third"}]
 
 
+def test_names_of_own_modules_are_not_imported(tmp_path: Path) -> None:
+    # `from app.db import engine`: to import "app.db.engine" would run app.db.
+    write(
+        tmp_path,
+        handler="from app.db import engine\nfrom values import NUMBER",
+        app__db="import decimal\nengine = 1",
+        values="NUMBER = 1",
+    )
+    assert preload.modules("handler.handler", [tmp_path]) == ["decimal"]
+
+
 def test_only_what_runs_at_import_counts(tmp_path: Path) -> None:
     write(
         tmp_path,
