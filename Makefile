@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow fuzz simulate check check-infra build bench screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow fuzz simulate check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,12 @@ build: $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, the
 
 bench: $(STAMP) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
+
+aws-proof: $(STAMP) ## Ask a real AWS account what could not be verified without one (PROOF=--emulator: only the emulator)
+	@$(BIN)/python infra/proof/prove.py --sam $(abspath $(SAM_VENV))/bin/sam $(PROOF)
+
+mutants: $(STAMP) ## Break the core line by line, and see the tests fail (an hour; MUTANTS: names)
+	@$(BIN)/python tests/mutants/run.py --table $(MUTANTS)
 
 screenshots: $(STAMP) ## Take the pictures of docs/console.md again, with this machine's Chromium
 	@$(BIN)/python docs/console/screenshots.py
