@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +85,59 @@ def test_the_emulator_answers_as_the_documentation_says(tmp_path: Path) -> None:
     said = json.loads(answers.read_text())
     assert {one["name"] for one in said if one["emulator"]["holds"] is False} == set()
     assert all(one["emulator"]["said"] for one in said)
+
+
+#: In the place of `sam`: builds by copying, makes the stack, and then takes its time to deploy it.
+SAM = """
+import json, pathlib, shutil, sys, time
+import boto3
+if sys.argv[1] == "build":
+    for name, code in (("ApiFunction", "code"), ("SourceFunction", "source")):
+        shutil.copytree(code, pathlib.Path("build") / name)
+    shutil.copy("template.yaml", "build/template.yaml")
+else:
+    name = sys.argv[sys.argv.index("--stack-name") + 1]
+    body = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+    boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(body))
+    boto3.client("s3").put_object(Bucket=name, Key="artifact", Body=b"code")
+    print("deploying", file=open(PLACE, "w"), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_what_was_deployed_is_deleted_when_the_run_is_interrupted(
+    aws_server: str, tmp_path: Path
+) -> None:
+    import boto3
+
+    place = tmp_path / "deploying"
+    os.mkfifo(place)
+    sam = tmp_path / "sam"
+    sam.write_text(f"#!{sys.executable}\nPLACE = {str(place)!r}\n{SAM}")
+    sam.chmod(0o755)
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    environ = {**os.environ, **keys, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+               "AWS_ENDPOINT_URL": aws_server}  # fmt: skip
+    runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    command = [
+        sys.executable, str(PROOF / "prove.py"), "throttled-http", "--sam", str(sam), "--runtime",
+        runtime,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    with place.open() as told:
+        assert told.readline() == "deploying\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    name = re.findall(r"deploying (twolane-proof-[0-9a-f]{8})", said)[0]
+    assert f"{name} is gone" in said
+    named = {"region_name": "us-east-1", "endpoint_url": aws_server}
+    session = boto3.Session("test", "test")
+    assert name not in {
+        stack["StackName"]
+        for stack in session.client("cloudformation", **named).describe_stacks()["Stacks"]
+        if stack["StackStatus"] != "DELETE_COMPLETE"
+    }
+    buckets = session.client("s3", **named).list_buckets()["Buckets"]
+    assert name not in {bucket["Name"] for bucket in buckets}
