@@ -125,11 +125,11 @@ def results_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import boto3
     from moto import mock_aws
 
-    from twolane_local.embedded_aws.conditions import atomic_writes
+    from twolane_local.embedded_aws.conditions import one_request_at_a_time
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws(), atomic_writes():
+    with mock_aws(), one_request_at_a_time():
         # moto puts the default session away, and a new one reads all of botocore's models again.
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", _session())
         client = boto3.client("dynamodb", region_name="us-east-1")

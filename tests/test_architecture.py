@@ -85,3 +85,18 @@ def test_application_takes_only_the_adapters_and_the_router() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twolane"):
                 assert node.module == "twolane", f"{name}: {node.module}"
+
+
+@pytest.mark.parametrize("root", ["handlers", "local", "tests"])
+def test_contexts_are_kept_while_they_are_entered(root: str) -> None:
+    """Python collects a context manager that is entered and not kept, and so leaves it at once."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"__enter__", "__aenter__"}
+        and isinstance(node.value, ast.Call)
+        and not (isinstance(node.value.func, ast.Name) and node.value.func.id == "super")
+    ]
+    assert found == []

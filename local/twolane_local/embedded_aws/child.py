@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import real_aws
 from twolane_local.embedded_aws import patches
-from twolane_local.embedded_aws.conditions import atomic_writes
+from twolane_local.embedded_aws.conditions import one_request_at_a_time
 from twolane_local.embedded_aws.expiry import Expiry
-from twolane_local.embedded_aws.objects import ObjectFiles
+from twolane_local.embedded_aws.objects import ObjectFiles, OneObjectRequest
 from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.leash import die_with_parent
 from twolane_local.template.values import ACCOUNT, REGION
@@ -43,7 +43,7 @@ def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | N
     app: Any = DomainDispatcherApplication(create_backend_app)
     log = TableLog(app, directory) if directory else None
     objects = ObjectFiles(log, directory) if log and directory else None
-    front = Expiry(objects or app)
+    front = OneObjectRequest(Expiry(objects or app))
     server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.port, log, objects
@@ -154,8 +154,13 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
     patches.apply(patches.Emulator(sys.argv[2]))
-    atomic_writes().__enter__()  # for as long as the process lives
-    port, log, objects = serve(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    with one_request_at_a_time():
+        obey(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+
+
+def obey(directory: Path | None) -> None:
+    """Serve moto, and do what stdin says until it ends."""
+    port, log, objects = serve(directory)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:
         command = json.loads(line)

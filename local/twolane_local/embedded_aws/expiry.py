@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twolane_local.embedded_aws.conditions import WRITES
+from twolane_local.embedded_aws.conditions import REQUESTS
 from twolane_local.embedded_aws.tables import send
 from twolane_local.template.values import ACCOUNT, REGION
 
@@ -54,9 +54,10 @@ def expired(now: float) -> Iterator[Expired]:
 
 def expire(now: float) -> None:
     """Take out what is over."""
-    for gone in list(expired(now)):
-        table = _tables()[gone.table]
-        table.delete_item(*_backend().get_keys_value(table, gone.key))
+    with REQUESTS:
+        for gone in list(expired(now)):
+            table = _tables()[gone.table]
+            table.delete_item(*_backend().get_keys_value(table, gone.key))
 
 
 class Expiry:
@@ -80,7 +81,7 @@ class Expiry:
             if math.floor(now) <= self._looked:
                 return
             self._looked = math.floor(now)
-            with WRITES:
+            with REQUESTS:
                 over = list(expired(now))
             for gone in over:
                 # Unless it was written anew in between.

@@ -20,7 +20,25 @@ if TYPE_CHECKING:
     Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 FOLDER = "objects"
+#: Held by each request to S3. moto closes the file behind an object when it is overwritten, also
+#: under a request that reads it.
+REQUESTS = threading.RLock()
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class OneObjectRequest:
+    """A WSGI app in front of moto's: S3 does one request at a time."""
+
+    def __init__(self, app: Wsgi) -> None:
+        self._app = app
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        if not is_s3(environ):
+            return self._app(environ, start_response)
+        with REQUESTS:
+            return list(self._app(environ, start_response))
 
 
 class ObjectFiles:
@@ -30,7 +48,6 @@ class ObjectFiles:
         self._app = app
         self._folder = directory / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
         self._kept: dict[str, set[str]] = {}
 
     def __call__(
@@ -44,10 +61,10 @@ class ObjectFiles:
             seen.append(status)
             return start_response(status, headers, error)
 
-        answer = list(self._app(environ, started))
-        if seen and seen[0].startswith("2"):
-            bucket, key = target(environ, _backend().buckets)
-            with self._lock:
+        with REQUESTS:
+            answer = list(self._app(environ, started))
+            if seen and seen[0].startswith("2"):
+                bucket, key = target(environ, _backend().buckets)
                 self._keep(bucket, {key} if key else None)
         return answer
 
@@ -81,7 +98,7 @@ class ObjectFiles:
 
         What belongs to a bucket that the template has no more stays in its file.
         """
-        with self._lock:
+        with REQUESTS:
             backend = _backend()
             for file in self._folder.iterdir():
                 if file.suffix:

@@ -7,6 +7,8 @@ queues and functions by the methods that are replaced here. Runs in moto's proce
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import urllib.request
 import uuid
 from itertools import count
@@ -101,6 +103,11 @@ def _topics(emulator: Emulator) -> None:
     original = Subscription.publish
 
     def publish(self: Any, message: str, message_id: str, *rest: Any, **named: Any) -> None:
+        if self.protocol in {"http", "https"}:
+            # The endpoint may itself call what this call is part of.
+            arguments = (original, self, message, message_id, *rest)
+            threading.Thread(target=_notify, args=arguments, kwargs=named, daemon=True).start()
+            return
         if self.protocol != "lambda":
             original(self, message, message_id, *rest, **named)
             return
@@ -121,6 +128,19 @@ def _topics(emulator: Emulator) -> None:
         emulator.invoke(self.endpoint, event)
 
     setattr(Subscription, "publish", publish)  # noqa: B010
+
+
+def _notify(publish: Any, subscription: Any, *message: Any, **named: Any) -> None:
+    """Post to a subscriber's own endpoint. SNS, too, does not have the publisher wait for it."""
+    import requests
+
+    try:
+        publish(subscription, *message, **named)
+    except requests.RequestException as error:
+        sys.stderr.write(
+            f"twolane: SNS: {subscription.topic.arn} does not reach {subscription.endpoint}: "
+            f"{error}; the message is not sent again\n"
+        )
 
 
 def _buckets(emulator: Emulator) -> None:

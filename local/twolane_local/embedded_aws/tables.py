@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from typing import TYPE_CHECKING, Any
+
+from twolane_local.embedded_aws.conditions import REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +34,6 @@ class TableLog:
         self._app = app
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / FILE
-        self._lock = threading.Lock()
         self._file: io.BufferedWriter | None = None
 
     def __call__(
@@ -51,8 +51,9 @@ class TableLog:
             seen.append(status)
             return start_response(status, headers, error)
 
-        # One at a time, so that the log has the order in which moto did them.
-        with self._lock:
+        # Held until the log has it, too: the log has moto's order, and nobody reads what a kill
+        # may still undo.
+        with REQUESTS:
             answer = list(self._app(environ, started))
             if seen and seen[0].startswith("200"):
                 self._append({"action": action, "body": json.loads(body)})
@@ -66,14 +67,14 @@ class TableLog:
 
     def close(self) -> None:
         """Give the file back; what is written later opens it again."""
-        with self._lock:
+        with REQUESTS:
             if self._file is not None:
                 self._file.close()
                 self._file = None
 
     def replay(self, items: Callable[[], Iterable[tuple[str, dict[str, Any]]]]) -> None:
         """Do again what the log holds; ``items`` then gives (table, item) for all that is left."""
-        with self._lock:
+        with REQUESTS:
             for entry in self._entries():
                 # A write for a table that the template has no more is dropped by moto's own error.
                 send(self._app, entry["action"], entry["body"])

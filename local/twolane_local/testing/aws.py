@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from twolane_local import guard
 from twolane_local.aws import polls, service_of
+from twolane_local.embedded_aws.conditions import one_request_at_a_time
 from twolane_local.errors import LocalError
 from twolane_local.functions import new_request_id
 from twolane_local.template.values import REGION
@@ -114,6 +115,7 @@ def mocked(
         undo.enter_context(mock.patch.dict(os.environ))
         guard.protect_own_process()
         undo.enter_context(mocks.moto())
+        undo.enter_context(one_request_at_a_time())
         os.environ.update(guard.DUMMY_CREDENTIALS)
         undo.enter_context(mock.patch.object(botocore_stubber, "process_request", process_request))
         undo.enter_context(_clients_without_hook(botocore_stubber))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from twolane_local.embedded_aws.conditions import REQUESTS
 from twolane_local.embedded_aws.expiry import expire
 from twolane_local.faults.commands import on_loop
 from twolane_local.template.values import ACCOUNT, REGION
@@ -52,7 +53,7 @@ class Tables:
                 case _:  # store.slow
                     process.sleep(float(fault.value("seconds")))
         lost = action in _WRITES and any(self._faults.at("store.write", target))
-        with _undone() if lost else _kept():
+        with REQUESTS, _undone() if lost else _kept():
             answered = answer(request)
         if self._faults.at("store.done", target):
             raise ReadTimeoutError(endpoint_url=request.url)

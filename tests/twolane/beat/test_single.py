@@ -53,5 +53,6 @@ def test_of_two_who_take_over_one_wins(bench: Any) -> None:
                 bench.store.put(key, f"{bench.now + 60}", ttl_s=600)
             return answer
 
+    claim = claim_slot(Late(), "id", now=bench.now, until=bench.now + 60)  # type: ignore[arg-type]
     with pytest.raises(PublishError):
-        claim_slot(Late(), "id", now=bench.now, until=bench.now + 60).__enter__()  # type: ignore[arg-type]
+        claim.__enter__()

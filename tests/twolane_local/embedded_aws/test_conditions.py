@@ -46,7 +46,7 @@ def test_one_item_twice_is_refused(results_table: Any) -> None:
     assert stored(results_table) == {}
 
 
-def test_what_is_not_a_put_is_moto_s(results_table: Any) -> None:
+def test_a_condition_alone_stops_what_stands_beside_it(results_table: Any) -> None:
     results_table.transact_write_items(TransactItems=[put("a", "1")])
     check = {
         "TableName": "results",
@@ -57,6 +57,64 @@ def test_what_is_not_a_put_is_moto_s(results_table: Any) -> None:
     with pytest.raises(ClientError) as error:
         results_table.transact_write_items(TransactItems=items)
     assert codes(error) == ["None", "ConditionalCheckFailed"]
+    assert stored(results_table) == {"a": "1"}
+
+
+def update(key: str, expression: str, **values: dict[str, Any]) -> dict[str, Any]:
+    named = {"ExpressionAttributeValues": {f":{name}": each for name, each in values.items()}}
+    key_of = {"TableName": "results", "Key": {"id": {"S": key}}}
+    return {"Update": {**key_of, "UpdateExpression": expression, **(named if values else {})}}
+
+
+def test_a_transaction_updates_deletes_and_checks(results_table: Any) -> None:
+    results_table.transact_write_items(TransactItems=[put("a", "1"), put("b", "1"), put("c", "1")])
+    delete = {"TableName": "results", "Key": {"id": {"S": "b"}}}
+    check = {**delete, "Key": {"id": {"S": "c"}}, "ConditionExpression": "attribute_exists(id)"}
+    results_table.transact_write_items(
+        TransactItems=[
+            update("a", "SET v = :new", new={"S": "2"}),
+            {"Delete": delete},
+            {"ConditionCheck": check},
+        ]
+    )
+    assert stored(results_table) == {"a": "2", "c": "1"}
+
+
+@pytest.mark.parametrize("expression", ["ADD v :one", "SET v = v + :one", "SET v = missing + :one"])
+def test_a_write_that_goes_wrong_takes_the_others_back(results_table: Any, expression: str) -> None:
+    """After its conditions held: a text is no number, and a missing attribute is none."""
+    results_table.transact_write_items(TransactItems=[put("a", "1"), put("b", "1"), put("c", "1")])
+    delete = {"TableName": "results", "Key": {"id": {"S": "c"}}}
+    with pytest.raises(ClientError):
+        results_table.transact_write_items(
+            TransactItems=[
+                put("new", "1"),
+                update("a", "SET v = :new", new={"S": "2"}),
+                {"Delete": delete},
+                update("b", expression, one={"N": "1"}),
+            ]
+        )
+    assert stored(results_table) == {"a": "1", "b": "1", "c": "1"}
+
+
+def test_an_item_that_is_too_big_takes_the_others_back(results_table: Any) -> None:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html"""
+    with pytest.raises(ClientError):
+        results_table.transact_write_items(TransactItems=[put("a", "1"), put("b", "x" * 410_000)])
+    assert stored(results_table) == {}
+
+
+def test_partiql_s_transaction_is_all_or_nothing(results_table: Any) -> None:
+    results_table.transact_write_items(TransactItems=[put("a", "1")])
+    statements = [
+        "INSERT INTO results VALUE {'id': 'new', 'v': '1'}",
+        "UPDATE results SET v = '2' WHERE id = 'a'",
+        "INSERT INTO results VALUE {'id': 1}",
+    ]
+    with pytest.raises(ClientError):
+        results_table.execute_transaction(
+            TransactStatements=[{"Statement": each} for each in statements]
+        )
     assert stored(results_table) == {"a": "1"}
 
 
