@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from twolane_local.environments import PoolState, Work
+from twolane_local.environments.record import InvocationRecord
 from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.pool import MAX_ENVIRONMENTS, PATIENCE_S, Pool
 
@@ -118,6 +119,7 @@ class Functions:
             request_id=identifier,
             event=event,
             done=self._loop.create_future(),
+            record=InvocationRecord(self._journal, function, identifier),
             trace_id=f"{trace_root(identifier)};Sampled=0",
             client_context=client_context,
             stream=stream,

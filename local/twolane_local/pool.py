@@ -7,7 +7,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from twolane_local.environments import PoolState
+from twolane_local.environments import PoolState, report
+from twolane_local.environments.report import STOPPED
 from twolane_local.environments.roll import Roll
 from twolane_local.invoke import Invocation, ThrottledError
 
@@ -49,7 +50,7 @@ class Pool:
         self._maximum = maximum
         self._loop = asyncio.get_running_loop()
         self._idle: list[Environment] = []
-        self._busy: set[Environment] = set()
+        self._busy: dict[Environment, Work] = {}
         self._starting: set[Environment] = set()
         self._roll = Roll(journal.now)
         self._waiting: deque[Work] = deque()
@@ -106,7 +107,7 @@ class Pool:
             raise ThrottledError
 
     def _begin(self, environment: Environment, work: Work) -> None:
-        self._busy.add(environment)
+        self._busy[environment] = work
         self._used = max(self._used, len(self._busy))
         self._roll.begins(environment, work.request_id)
         environment.begin(work)
@@ -142,7 +143,7 @@ class Pool:
 
     def freed(self, environment: Environment) -> None:
         self._starting.discard(environment)
-        self._busy.discard(environment)
+        self._over(self._busy.pop(environment, None), "the environment took the next one")
         if environment in self._stale:
             self._end(environment)
             if self._waiting and not len(self):
@@ -178,7 +179,7 @@ class Pool:
     def renew(self, spec: FunctionSpec) -> None:
         """The function has changed: work under way finishes, what comes next runs the new one."""
         self.spec = spec
-        self._stale |= self._busy | self._starting
+        self._stale |= self._busy.keys() | self._starting
         self._failure = None
         self._ready.clear()
         while self._idle:
@@ -186,7 +187,7 @@ class Pool:
 
     def gone(self, environment: Environment, failure: bytes | None) -> None:
         self._starting.discard(environment)
-        self._busy.discard(environment)
+        self._over(self._busy.pop(environment, None), "the environment ended")
         self._stale.discard(environment)
         self._roll.leaves(environment)
         if environment in self._idle:
@@ -196,10 +197,30 @@ class Pool:
             self._ready.set()
             if self._waiting:
                 work = self._waiting.popleft()
-                if not work.done.done():
-                    work.done.set_result(Invocation(work.request_id, failure, "Unhandled"))
+                # As on Lambda, the invocation that caused the init phase is the one that fails.
+                work.record.started(cold=True, payload=work.event)
+                self._over(work, "the init phase failed", failure)
         if self._waiting and not self._idle:
             self._grow()
+
+    def _over(self, work: Work | None, reason: str, payload: bytes = b"") -> None:
+        """Whatever became of its environment, an invocation is answered, and ends in the journal.
+
+        What the environment has told already stands.
+        """
+        if work is None or (work.record.over and work.done.done()):
+            return
+        duration = work.record.age_ms()
+        if not work.done.done():
+            payload = payload or report.error(
+                "Runtime.ExitError", f"RequestId: {work.request_id} Error: {reason}"
+            )
+            work.record.responded(duration, "Unhandled", payload)
+            if work.stream is not None:
+                work.stream.end(payload)
+            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+        figures = report.Report(duration, self.spec.memory_mb, 0, None)
+        work.record.ended(figures, reason)
 
     async def provision(self, count: int) -> None:
         """Have so many environments ready at once, whatever the demand."""
@@ -228,12 +249,16 @@ class Pool:
                 timer.cancel()
         for work in self._waiting:
             if not work.done.done():
+                self._journal.record(
+                    "invocation.throttled", function=self.spec.name, request_id=work.request_id
+                )
                 work.done.set_exception(ThrottledError())
         self._waiting.clear()
         everything = [*self._idle, *self._busy, *self._starting]
         await asyncio.gather(*(environment.stop() for environment in everything))
         for environment in everything:
             self._roll.leaves(environment)
-        for group in (self._idle, self._busy, self._starting):
+            self._over(self._busy.pop(environment, None), STOPPED)
+        for group in (self._idle, self._starting):
             group.clear()
         await asyncio.gather(*self._ending)

@@ -168,7 +168,7 @@ def test_each_task_runs_once_and_each_chord_fires_once(tmp_path: Path) -> None:
             bodies = effects.read_text().count("body")
             return (bodies >= CHORDS and not left(queues)) or None
 
-        until(over, "end of the work", seconds=150)
+        until(over, "end of the work", seconds=90)
         seen = Counter(effects.read_text().splitlines())
         pages = tables.get_paginator("scan").paginate(TableName="results")
         stored = {item["id"]["S"]: item for page in pages for item in page["Items"]}

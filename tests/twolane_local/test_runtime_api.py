@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import runtime_api
+from twolane_local.clock import SystemClock
 from twolane_local.environments import Work
+from twolane_local.environments.record import InvocationRecord
+from twolane_local.journal import Journal
 
 if TYPE_CHECKING:
     from twolane_local.runtime_api import Reply
@@ -138,7 +141,8 @@ def test_the_headers_of_an_invocation_cannot_be_split() -> None:
     async def main() -> bytes:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         context = json.dumps({"custom": {"a": "é\r\nEvil: 1"}}, ensure_ascii=False)
-        work = Work("r", b"{}", done, client_context=context, deadline_ms=5)
+        record = InvocationRecord(Journal(SystemClock()), "fn", "r")
+        work = Work("r", b"{}", done, record, client_context=context, deadline_ms=5)
         return runtime_api.next_headers(work, "arn:fn")
 
     lines = asyncio.run(main()).split(b"\r\n")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from twolane_local.environments.record import InvocationRecord
     from twolane_local.invoke import Invocation
     from twolane_local.streaming import ResponseStream
 
@@ -27,6 +28,7 @@ class Work:
     request_id: str
     event: bytes
     done: asyncio.Future[Invocation]
+    record: InvocationRecord
     trace_id: str = ""
     client_context: str = ""
     invoked_arn: str = ""
@@ -65,7 +67,10 @@ class PoolState:
 
 
 class Owner(Protocol):
-    """Whoever keeps environments is told of their changes, on the event loop."""
+    """Whoever keeps environments is told of their changes, on the event loop.
+
+    With each of them the environment's invocation has ended, if the environment had one.
+    """
 
     def freed(self, environment: Environment) -> None:
         """It can take work: init is over, or the last invocation has ended."""

@@ -106,6 +106,7 @@ class _Server:
             socket.send_fds(self._control, [message], [write_output, write_frames, channel])
         except OSError:
             self._lost()
+            self._abandon()  # also where it was closed before
         finally:
             os.close(write_output)
             os.close(write_frames)
@@ -153,12 +154,16 @@ class _Server:
         if self.closed:
             return
         self.close()
-        for started, maker in self._waiting:
+        self._abandon()
+        for pid in list(self._running):
+            self._ended(pid, -9)
+
+    def _abandon(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for started, maker in waiting:
             maker.abandon()
             if not started.done():
                 started.set_exception(ChildProcessError("the fork server ended"))
-        for pid in list(self._running):
-            self._ended(pid, -9)
 
     def close(self) -> None:
         if not self.closed:

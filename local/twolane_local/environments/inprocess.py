@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import capture, report
 from twolane_local.invoke import Invocation
-from twolane_local.journal import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,13 +125,7 @@ class InProcessEnvironment:
     def begin(self, work: Work) -> None:
         self.responded = False
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
-        self._journal.record(
-            "invocation.started",
-            function=self._spec.name,
-            request_id=work.request_id,
-            cold=self._cold,
-            payload=cut(work.event),
-        )
+        work.record.started(cold=self._cold, payload=work.event)
         began = time.perf_counter()
         context = Context(
             aws_request_id=work.request_id,
@@ -157,7 +150,9 @@ class InProcessEnvironment:
                 timer.cancel()
             self._hung = False
             if done.cancelled():  # stopped before its turn came
-                work.done.cancel()
+                return
+            if (error := done.exception()) is not None:
+                self._exited(work, error, began)
                 return
             self._ended(work, done.result(), began)
 
@@ -189,20 +184,8 @@ class InProcessEnvironment:
     def _ended(self, work: Work, outcome: tuple[bytes, str | None], began: float) -> None:
         payload, error = outcome
         duration = (time.perf_counter() - began) * 1000
-        figures = report.Report(
-            duration_ms=duration,
-            memory_mb=self._spec.memory_mb,
-            max_memory_mb=self._memory.peak_mb(os.getpid()),
-            init_ms=None,
-        )
-        self._journal.record(
-            "invocation.responded",
-            function=self._spec.name,
-            request_id=work.request_id,
-            durationMs=round(duration, 2),
-            error=error,
-            payload=cut(payload),
-        )
+        figures = self._figures(duration)
+        work.record.responded(duration, error, payload)
         if not work.done.done():
             work.done.set_result(
                 Invocation(
@@ -214,21 +197,45 @@ class InProcessEnvironment:
                     duration,
                 )
             )
-        self._journal.record(
-            "invocation.ended",
-            function=self._spec.name,
-            request_id=work.request_id,
-            **figures.as_dict(),
-        )
+        work.record.ended(figures)
         self._cold = False
         if not self._stopped:
             self._owner.freed(self)
 
+    def _exited(self, work: Work, error: BaseException, began: float) -> None:
+        """The handler raised what is no error of its own, as ``sys.exit`` does: on Lambda that
+        ends the process.
+        """
+        duration = (time.perf_counter() - began) * 1000
+        status = exit_status(error)
+        payload = report.exited(work.request_id, status)
+        work.record.responded(duration, "Unhandled", payload)
+        work.record.ended(self._figures(duration), report.why_exited(status))
+        if not work.done.done():
+            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+        if not self._stopped:
+            self._end()
+            self._journal.record(
+                "environment.stopped", function=self._spec.name, status=status, reason="exited"
+            )
+            self._owner.gone(self, None)
+
+    def _figures(self, duration_ms: float) -> report.Report:
+        return report.Report(
+            duration_ms=duration_ms,
+            memory_mb=self._spec.memory_mb,
+            max_memory_mb=self._memory.peak_mb(os.getpid()),
+            init_ms=None,
+        )
+
     def _timed_out(self, work: Work) -> None:
         """Answer for it; a thread cannot be killed, so it stays busy until it returns."""
         self._hung = True
+        timeout_s = self._spec.timeout_s
+        payload = report.timed_out(work.request_id, timeout_s)
+        work.record.responded(timeout_s * 1000, "Unhandled", payload)
+        work.record.ended(self._figures(timeout_s * 1000), f"timed out after {timeout_s:g} s")
         if not work.done.done():
-            payload = report.timed_out(work.request_id, self._spec.timeout_s)
             work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
 
     async def stop(self) -> None:
@@ -242,6 +249,13 @@ class InProcessEnvironment:
         self._thread.shutdown(wait=False, cancel_futures=True)
         if not self._hung:
             self._handler_loop.close()
+
+
+def exit_status(error: BaseException) -> int:
+    """Of a process that ends by it, as Python says it."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 def error_object(error: BaseException, request_id: str) -> bytes:

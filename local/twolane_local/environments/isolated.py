@@ -20,7 +20,6 @@ from twolane_local.environments.output import Output
 from twolane_local.environments.process import Launch
 from twolane_local.environments.streamed import StreamedResponse
 from twolane_local.invoke import Invocation
-from twolane_local.journal import cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +72,7 @@ class IsolatedEnvironment:
         self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._limit = MemoryLimit(spec.memory_mb, self._above_memory)
-        self._killed_as = ""
+        self._killed_as = self._ended_as = ""
         self.responded = False
 
     # Towards the pool.
@@ -85,6 +84,18 @@ class IsolatedEnvironment:
         self._starting = self._loop.create_task(self._start())
 
     async def _start(self) -> None:
+        try:
+            await self._launch()
+        except OSError as error:  # no process, no descriptor, or the fork server was killed
+            self._cancel_timer()
+            if self._server is not None:
+                self._server.close()
+            self._gone.set()
+            if not self._stopping:
+                problem = f"Error: the environment did not start: {error}"
+                self._owner.gone(self, report.error("Runtime.ExitError", problem))
+
+    async def _launch(self) -> None:
         self._server, port = await runtime_api.serve(self)
         with await runtime_api.connect(self) as channel:
             self._process = await self._launcher.launch(
@@ -117,13 +128,7 @@ class IsolatedEnvironment:
         self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
         self._limit.watch(self._process.pid)
         work.log.append(report.start(work.request_id))
-        self._journal.record(
-            "invocation.started",
-            function=self._spec.name,
-            request_id=work.request_id,
-            cold=self._figures.cold,
-            payload=cut(work.event),
-        )
+        work.record.started(cold=self._figures.cold, payload=work.event)
 
     async def stop(self) -> None:
         self._stopping = True
@@ -233,16 +238,11 @@ class IsolatedEnvironment:
             self._answer(work, report.no_response(work.request_id), "Unhandled")
         self._finish(work)
 
-    def _finish(self, work: Work) -> None:
+    def _finish(self, work: Work, reason: str = "") -> None:
         self._cancel_timer()
         self._drain()
         duration = (time.perf_counter() - self._began) * 1000
-        self._journal.record(
-            "invocation.ended",
-            function=self._spec.name,
-            request_id=work.request_id,
-            **self._report(duration).as_dict(),
-        )
+        work.record.ended(self._report(duration), reason)
         self._work = self._output.work = None
         self._figures.cold = False
 
@@ -255,14 +255,7 @@ class IsolatedEnvironment:
         self.responded = True
         self._drain()
         duration = (time.perf_counter() - self._began) * 1000
-        self._journal.record(
-            "invocation.responded",
-            function=self._spec.name,
-            request_id=work.request_id,
-            durationMs=round(duration, 2),
-            error=error,
-            payload=cut(payload),
-        )
+        work.record.responded(duration, error, payload)
         if work.stream is not None:
             work.stream.end(payload if error is not None else None)
         if not work.done.done():
@@ -288,6 +281,7 @@ class IsolatedEnvironment:
             self._init_failure = report.init_timed_out()
         else:
             self._killed_as = "timeout"
+            self._ended_as = f"timed out after {self._spec.timeout_s:g} s"
             if self.responded:
                 self._journal.record(
                     "log",
@@ -306,6 +300,7 @@ class IsolatedEnvironment:
     def _above_memory(self) -> None:
         """Kill it, as Lambda does; its exit tells the rest."""
         self._killed_as = f"killed above {self._spec.memory_mb} MB of memory"
+        self._ended_as = f"the environment was {self._killed_as}"
         if self._process is not None:
             self._process.kill()
 
@@ -328,7 +323,8 @@ class IsolatedEnvironment:
         if work is not None:
             if not self.responded:
                 self._answer(work, report.exited(work.request_id, status), "Unhandled")
-            self._finish(work)
+            stopped = report.STOPPED if self._stopping else ""
+            self._finish(work, self._ended_as or stopped or report.why_exited(status))
         elif not self._initialised:
             failure = self._init_failure or report.exited("", status)
         self._journal.record(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 TAIL_BYTES = 4096
+#: Why an invocation ended that was under way when something ended its environment.
+STOPPED, KILLED = "the environment was stopped", "the environment was killed"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -143,10 +145,20 @@ def init_timed_out() -> bytes:
     return error("Sandbox.Timedout", "Error: the init phase did not end in time")
 
 
+def how_exited(status: int) -> str:
+    """What a process's exit status says, in Lambda's words; negative for a signal."""
+    return f"exit status {status}" if status >= 0 else f"signal: {_SIGNALS.get(-status, -status)}"
+
+
+def why_exited(status: int) -> str:
+    """Why an invocation ended whose process ended by itself, or by a signal from outside."""
+    return f"the environment exited ({how_exited(status)})"
+
+
 def exited(request_id: str, status: int) -> bytes:
-    how = f"exit status {status}" if status >= 0 else f"signal: {_SIGNALS.get(-status, -status)}"
     return error(
-        "Runtime.ExitError", f"RequestId: {request_id} Error: Runtime exited with error: {how}"
+        "Runtime.ExitError",
+        f"RequestId: {request_id} Error: Runtime exited with error: {how_exited(status)}",
     )
 
 

@@ -79,7 +79,9 @@ class Faults:
         self, journal: Journal, clock: Clock, unmounted: Mapping[str, str] = _NOTHING
     ) -> None:
         """``unmounted`` are the points that nobody asks here, each with where it is asked."""
-        self._journal, self._clock, self._unmounted = journal, clock, unmounted
+        #: Where each that happens is told.
+        self.journal = journal
+        self._clock, self._unmounted = clock, unmounted
         self._armed: list[Injector] = []
         self._points: dict[str, list[Injector]] = {}
         self._count = 0
@@ -127,7 +129,7 @@ class Faults:
     def _fire(self, injector: Injector, target: str, about: dict[str, Any]) -> Injector:
         injector.fired += 1
         fault = injector.fault
-        self._journal.record(
+        self.journal.record(
             "fault.injected", name=fault.name, seed=fault.seed, id=injector.id, target=target,
             occasion=injector.occasions, **about,
         )  # fmt: skip

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import report
+from twolane_local.environments.record import InvocationRecord
+from twolane_local.functions import new_request_id
 from twolane_local.invoke import Invocation, Streamer, ThrottledError
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class FaultyInvoker:
         request_id: str | None = None,
         client_context: str = "",
     ) -> Invocation:
-        killed = await self._before(function, request_id)
+        killed = await self._before(function, event, request_id)
         if killed is not None:
             return killed
         invocation = await self._invoker.invoke(
@@ -57,7 +59,7 @@ class FaultyInvoker:
         client_context: str = "",
     ) -> Invocation:
         """As ``Streamer`` says; only what comes before the function can go wrong."""
-        killed = await self._before(function, request_id)
+        killed = await self._before(function, event, request_id)
         if killed is not None or not isinstance(self._invoker, Streamer):
             return killed or await self._invoker.invoke(
                 function, event, request_id=request_id, client_context=client_context
@@ -66,7 +68,9 @@ class FaultyInvoker:
             function, event, stream, request_id=request_id, client_context=client_context
         )
 
-    async def _before(self, function: str, request_id: str | None) -> Invocation | None:
+    async def _before(
+        self, function: str, event: bytes, request_id: str | None
+    ) -> Invocation | None:
         for fault in self._faults.at("invoke", function, requestId=request_id):
             match fault.fault.name:
                 case "invocation.throttled":
@@ -74,8 +78,17 @@ class FaultyInvoker:
                 case "invocation.slow":
                     await self._clock.sleep(float(fault.value("after_s")))
                 case _:  # environment.killed-at-start
-                    return _killed(request_id or "")
+                    return self._killed_at_start(function, event, request_id or new_request_id())
         return None
+
+    def _killed_at_start(self, function: str, event: bytes, request_id: str) -> Invocation:
+        """No environment of the pool has it: what one would tell the journal is told here."""
+        killed = _killed(request_id)
+        record = InvocationRecord(self._faults.journal, function, request_id)
+        record.started(cold=False, payload=event)
+        record.responded(0.0, killed.error, killed.payload)
+        record.ended(report.Report(0.0, 0, 0, None), report.KILLED)
+        return killed
 
 
 def _killed(request_id: str) -> Invocation:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import report
 from twolane_local.environments.inprocess import Context, error_object, load_error
+from twolane_local.environments.report import KILLED
 from twolane_local.invoke import Invocation
 from twolane_local.testing.threads import Ended, Process
 
@@ -108,12 +109,7 @@ class VirtualEnvironment:
         self.process.about = (self.spec.name, work.request_id)
         deadline = self._began + self.spec.timeout_s
         work.deadline_ms = int(deadline * 1000)
-        self._journal.record(
-            "invocation.started",
-            function=self.spec.name,
-            request_id=work.request_id,
-            cold=self._cold,
-        )
+        work.record.started(cold=self._cold)
         context = VirtualContext(
             aws_request_id=work.request_id,
             function_name=self.spec.name,
@@ -170,13 +166,7 @@ class VirtualEnvironment:
             return
         self.responded = True
         duration_ms = round((self._world.now - self._began) * 1000, 2)
-        self._journal.record(
-            "invocation.responded",
-            function=self.spec.name,
-            request_id=work.request_id,
-            durationMs=duration_ms,
-            error=error,
-        )
+        work.record.responded(duration_ms, error, None if error is None else payload)
         if not work.done.done():
             work.done.set_result(
                 Invocation(work.request_id, payload, error, bytes, self._cold, duration_ms)
@@ -187,7 +177,7 @@ class VirtualEnvironment:
         self._cold = False
         self._owner.freed(self)
 
-    def _ended(self) -> None:
+    def _ended(self, reason: str = "") -> None:
         work, self._work = self._work, None
         if self._timer is not None:
             self._timer.cancel()
@@ -199,31 +189,27 @@ class VirtualEnvironment:
                 max_memory_mb=0,
                 init_ms=None,
             )
-            self._journal.record(
-                "invocation.ended",
-                function=self.spec.name,
-                request_id=work.request_id,
-                **figures.as_dict(),
-            )
+            work.record.ended(figures, reason)
 
     def _timed_out(self) -> None:
         work = self._work
         if work is None:
             return
         payload = report.timed_out(work.request_id, self.spec.timeout_s)
+        reason = f"timed out after {self.spec.timeout_s:g} s"
         if self.process in self._frozen:
             # A stalled machine: Lambda has given it up, and it may do something before it ends.
-            self._leave(payload)
+            self._leave(payload, reason)
         else:
-            self.kill(payload)
+            self.kill(payload, reason)
 
-    def kill(self, payload: bytes | None = None) -> None:
+    def kill(self, payload: bytes | None = None, reason: str = KILLED) -> None:
         """End the environment at once; ``payload`` is the error object of its invocation."""
         self.process.kill()  # its threads end now; what they return is not heard
         self.process.close()
-        self._leave(payload)
+        self._leave(payload, reason)
 
-    def _leave(self, payload: bytes | None) -> None:
+    def _leave(self, payload: bytes | None, reason: str) -> None:
         work, handler = self._work, self._handler
         if self._timer is not None:
             self._timer.cancel()
@@ -232,7 +218,7 @@ class VirtualEnvironment:
             self._killed(handler)
         if work is not None:
             self._respond(payload or report.exited(work.request_id, -9), "Unhandled")
-            self._ended()
+            self._ended(reason)
         self._journal.record("environment.stopped", function=self.spec.name, killed=True)
         self._owner.gone(self, None)
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import runtime_api
+from twolane_local.clock import SystemClock
 from twolane_local.environments import Work
+from twolane_local.environments.record import InvocationRecord
 from twolane_local.environments.transport import Transport, cause
+from twolane_local.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +35,8 @@ class Api:
     def runtime_next(self, reply: Reply) -> None:
         self.calls.append(("next",))
         if self.event:
-            work = Work("r-1", self.event, asyncio.get_running_loop().create_future())
+            record = InvocationRecord(Journal(SystemClock()), "fn", "r-1")
+            work = Work("r-1", self.event, asyncio.get_running_loop().create_future(), record)
             reply.send(200, self.event, runtime_api.next_headers(work, "arn"))
         else:
             self.waiting.append(reply)
