@@ -129,14 +129,14 @@ class Journal:
     def restore(self, former: Iterable[Event]) -> int:
         """Put events of an earlier run before all that are there; the number of the last of them.
 
-        All are numbered anew, so that numbers rise by one from the oldest to the latest.
+        What that run had under way ends between the two. All are numbered anew, so that numbers rise by one from the oldest to the latest.
         """
         kept = [event for event in former if event.kind in KINDS][-self.size :]
         present = list(self._events)
         self._events.clear()
         self._weights.clear()
         self._seq, self.bytes = 0, 0
-        for event in (*kept, *present):
+        for event in (*kept, *_cut_off(kept), *present):
             self._seq += 1
             self._keep(event._replace(seq=self._seq))
         return len(kept)
@@ -167,6 +167,26 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._events)
+
+
+def _cut_off(former: Iterable[Event]) -> list[Event]:
+    """The ends of invocations that were under way when an earlier run was killed."""
+    open_: dict[str | None, Event] = {}
+    last = 0.0
+    for event in former:
+        last = event.at
+        if event.kind == "invocation.started":
+            open_[event.request_id] = event
+        elif event.kind == "invocation.ended":
+            open_.pop(event.request_id, None)
+    return [
+        Event(
+            0, last, "invocation.ended", begun.function, request_id=begun.request_id,
+            data={"durationMs": round((last - begun.at) * 1000, 2), "billedMs": 0, "memoryMb": 0,
+                  "maxMemoryMb": 0, "reason": "the emulator ended"},
+        )
+        for begun in open_.values()
+    ]  # fmt: skip
 
 
 def _weight(data: Mapping[str, Any]) -> int:

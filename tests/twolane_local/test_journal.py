@@ -83,3 +83,19 @@ def test_bytes_are_text_in_json() -> None:
     journal = Journal(SystemClock())
     event = journal.record("invocation.started", payload=b'{"a": "\xc3\xa9"}')
     assert event.as_dict()["data"] == {"payload": '{"a": "é"}'}
+
+
+def test_what_an_earlier_run_had_under_way_ends_where_it_is_restored() -> None:
+    """The emulator was killed: nobody wrote the end."""
+    former = Journal(FixedClock())
+    for request in ("a", "b"):
+        former.record("invocation.started", function="fn", request_id=request)
+    former.record("invocation.ended", function="fn", request_id="a", durationMs=1.0)
+    journal = Journal(FixedClock())
+    journal.record("log", line="new")
+    assert journal.restore(former) == 3
+    ended = [event for event in journal if event.kind == "invocation.ended"]
+    assert [event.request_id for event in ended] == ["a", "b"]
+    assert ended[1].data["reason"] == "the emulator ended"
+    assert [event.seq for event in journal] == [1, 2, 3, 4, 5]
+    assert [event.kind for event in journal.since(3)] == ["invocation.ended", "log"]

@@ -109,10 +109,11 @@ def _started(event: Event) -> str:
 
 def _ended(event: Event) -> str:
     data = event.data
+    why = f"; {data['reason']}" if data.get("reason") else ""
     init = f", init {data['initMs']:.0f} ms" if data.get("initMs") else ""
     return (
         f"REPORT {data['durationMs']} ms, billed {data['billedMs']} ms, "
-        f"{data['maxMemoryMb']}/{data['memoryMb']} MB{init}"
+        f"{data['maxMemoryMb']}/{data['memoryMb']} MB{init}{why}"
     )
 
 

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from twolane_local.console import redact
 from twolane_local.console.asking import body_of
+from twolane_local.console.outcome import failed
 from twolane_local.console.problems import Json, ProblemError
 from twolane_local.environments.roll import BUSY
 from twolane_local.inspect.tally import percentile
@@ -129,16 +130,17 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     times: defaultdict[str, list[float]] = defaultdict(list)
     memory: defaultdict[str, int] = defaultdict(int)
+    errors: defaultdict[str, set[Any]] = defaultdict(set)
     for event in events:
         name = event.function
         if name is None:
             continue
+        if failed(event):  # by its answer, by its end or by both
+            errors[name].add(event.request_id or event.seq)
         match event.kind:
             case "invocation.started":
                 counts[name]["invocations"] += 1
                 counts[name]["coldStarts"] += bool(event.data.get("cold"))
-            case "invocation.responded":
-                counts[name]["errors"] += bool(event.data.get("error"))
             case "invocation.throttled":
                 counts[name]["throttles"] += 1
             case "environment.stopped":
@@ -148,7 +150,7 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
                 memory[name] = max(memory[name], int(event.data.get("maxMemoryMb") or 0))
     return {
         name: {
-            **empty(), **counts[name],
+            **empty(), **counts[name], "errors": len(errors[name]),
             "p50Ms": percentile(times[name], 50), "p95Ms": percentile(times[name], 95),
             "maxMemoryMb": memory[name] or None,
         }

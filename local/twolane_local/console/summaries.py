@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.console.filters import Filter, says
+from twolane_local.console.outcome import failed as says_failed
+from twolane_local.inspect.tally import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 #: How many events are read for one answer.
 LOOK = 20_000
 _COUNTED = {"task.published": "published", "task.succeeded": "succeeded", "task.failed": "failed",
-            "task.retried": "retried", "task.started": "started",
+            "task.rejected": "failed", "task.retried": "retried", "task.started": "started",
             "inline.started": "inline", "inline.failed": "inlineFailed"}  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def _gather(
     by_request: dict[str, dict[str, Event]] = {}
     tasks: dict[str, Counter[str]] = {}
     batches: set[str] = set()
+    repeats = Repeats()
     for event in events:
         identity = event.request_id
         if event.kind == "batch.invoked" and identity is not None:
@@ -98,7 +101,7 @@ def _gather(
                 starts.append(event)
             if known is not None:
                 known.setdefault(event.kind, event)
-        if event.kind in _COUNTED:
+        if event.kind in _COUNTED and not repeats(event):
             origin = event.data.get("originRequestId") or identity
             tasks.setdefault(str(origin), Counter())[_COUNTED[event.kind]] += 1
     return starts, by_request, tasks
@@ -112,7 +115,6 @@ def _is_question(event: Event) -> bool:
 
 def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> Summary:
     answered, ended = kinds.get("request.answered"), kinds.get("invocation.ended")
-    responded = kinds.get("invocation.responded")
     status, duration = None, None
     if answered is not None:
         status, duration = answered.data["status"], answered.data["durationMs"]
@@ -123,7 +125,7 @@ def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> S
     function = answered.function if answered is not None else start.function
     failed = (
         (status or 0) >= 500
-        or bool(responded is not None and responded.data.get("error"))
+        or any(says_failed(event) for event in kinds.values())
         or tasks["failed"] > 0
         or tasks["inlineFailed"] > 0
     )

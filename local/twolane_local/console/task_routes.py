@@ -188,9 +188,13 @@ class TaskRoutes:
         }  # fmt: skip
 
 
+#: What is read to count tasks, beside their own events.
+_BESIDE = ("request.received", "invocation.ended", "message.dead_lettered")
+
+
 def _counted(events: Iterable[Event]) -> tuple[Tally, dict[str, list[str]]]:
     steps = [event for event in events if event.kind.startswith(("task.", "inline.", "batch."))
-             or event.kind == "request.received"]  # fmt: skip
+             or event.kind in _BESIDE]  # fmt: skip
     advice = {}
     for work in measure(steps):
         judged = judge(work)

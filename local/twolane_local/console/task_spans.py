@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.console.outcome import failure
 from twolane_local.console.spans import Mark, Span
 
 if TYPE_CHECKING:
@@ -150,20 +151,33 @@ class _Message:
 
     def _receive(self, received: Event, settled: Event | None) -> Iterator[Span]:
         worker = self._worker(received)
+        failed_at = worker["failedAt"] if worker is not None else None
+        over = settled.at if settled else None
+        if failed_at is not None and (over is None or failed_at < over):
+            # The rest of the time it is only invisible.
+            over, state = failed_at, "failed"
+        else:
+            failed_at, state = None, _SETTLED[settled.kind] if settled else "running"
         cold = worker is not None and worker.get("cold")
         count = received.data.get("receiveCount")
         function = worker["function"] if worker is not None else None
         title = f"receive {count}" + (f" by {function}" if function else "")
         span = self._span(
             "receive", title + (", cold" if cold else ""), received.at,
-            settled.at if settled else None, _SETTLED[settled.kind] if settled else "running",
-            queue=received.queue, receive_count=count, function=function,
+            over, state, queue=received.queue, receive_count=count, function=function,
             request_id=worker["requestId"] if worker is not None else None,
             detail={**(worker or {}), "visibleAt": received.data.get("visibleAt"),
                     "messageId": self._id},
         )  # fmt: skip
         yield span
         yield from self._attempts(span, received, settled)
+        if failed_at is not None:
+            end = settled.at if settled else None
+            yield self._span(
+                "wait", f"invisible on {received.queue}", failed_at, end,
+                "waiting" if end is None else "ok", queue=received.queue,
+                detail={"visibleAt": received.data.get("visibleAt"), "messageId": self._id},
+            )  # fmt: skip
 
     def _worker(self, received: Event) -> dict[str, Any] | None:
         """The invocation that got it: the first one that began after the receive."""
@@ -193,12 +207,15 @@ class _Message:
 
     def _attempt(self, receive: Span, begun: Event, ended: Event | None) -> Span:
         number = begun.data.get("attempt")
-        state = _ENDS[ended.kind] if ended is not None else "running"
-        how = ended.kind.partition(".")[2] if ended is not None else "running"
+        over: float | None
+        if ended is not None:
+            over, state, how = ended.at, _ENDS[ended.kind], ended.kind.partition(".")[2]
+        else:
+            over, state, how = self._cut_off(begun)
         title = f"attempt {number}: {how}" if number else how
         logs = self._logs(begun, ended)
         return self._span(
-            "attempt", title, begun.at, ended.at if ended else None, state,
+            "attempt", title, begun.at, over, state,
             parent=receive.id, queue=begun.queue, attempt=number, function=begun.function,
             request_id=begun.request_id, receive_count=receive.receive_count,
             marks=(Mark(ended.at, how),) if ended is not None else (),
@@ -209,6 +226,14 @@ class _Message:
                 "logs": [_log(event) for event in logs],
             },
         )  # fmt: skip
+
+    def _cut_off(self, begun: Event) -> tuple[float | None, str, str]:
+        """Of an attempt that tells no end: when it ended, its state, and how."""
+        events = self._story.requests.get(begun.request_id or "", [])
+        ended = next((event for event in events if event.kind == "invocation.ended"), None)
+        if ended is None:
+            return None, "running", "running"
+        return ended.at, "failed", failure(events) or "cut off"
 
     def _logs(self, begun: Event, ended: Event | None) -> list[Event]:
         if self._task is None or self._task not in self._story.tasks:
@@ -243,6 +268,7 @@ def _invocation(request_id: str, batch: Event, events: list[Event]) -> dict[str,
         "batch": len(batch.data["messageIds"]),
         "cold": bool(started is not None and started.data.get("cold")),
         **(dict(ended.data) if ended is not None else {}),
+        "failedAt": ended.at if ended is not None and failure(events) else None,
         "response": responded.data.get("payload") if responded is not None else None,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.console.canvas import chords_of, parent_of
+from twolane_local.console.outcome import failure
 from twolane_local.console.spans import Mark, Span, Trace
 from twolane_local.console.story import collect
 from twolane_local.console.task_spans import message_spans, task_spans
@@ -138,13 +139,15 @@ def _invocation(
     parent: str | None,
 ) -> Span:
     responded, ended = first.get("invocation.responded"), first.get("invocation.ended")
-    failed = responded is not None and responded.data.get("error")
-    marks = (Mark(responded.at, "response sent"),) if responded else ()
+    why = failure(events)
+    marks = [Mark(responded.at, "response sent")] if responded else []
+    if ended is not None and ended.data.get("reason"):
+        marks.append(Mark(ended.at, str(ended.data["reason"])))
     cold = ", cold" if started.data.get("cold") else ""
     return Span(
         f"invocation:{request_id}", parent, "invocation", f"{started.function}{cold}", "request",
         started.at, ended.at if ended else None,
-        "failed" if failed else "ok" if ended else "running", marks,
+        "failed" if why else "ok" if ended else "running", tuple(marks),
         request_id=request_id, function=started.function,
         detail={**invocation_detail(started, responded, ended), "logs": log_lines(events)},
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.console import why_queue
 from twolane_local.console.canvas import chords_of
+from twolane_local.console.outcome import failure
 from twolane_local.console.reasons import Reason, seconds
 from twolane_local.console.story import collect, resolve
 from twolane_local.console.task_spans import name_of
@@ -73,6 +74,8 @@ def _request(story: Story, identity: str, snapshot: Snapshot) -> Iterator[Reason
         yield Reason(
             "answered", f"answered {status} after {took:.0f} ms", "over", {"status": status}
         )
+    if ended is not None and (why := failure(events)):
+        yield Reason("failed", f"the invocation of {ended.function} failed: {why}", "over")
     if kinds.get("invocation.throttled") is not None:
         yield Reason("throttled", "its function was throttled: no free concurrency", "over")
     pending = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twolane_local.console.outcome import failure
 from twolane_local.console.reasons import Reason, seconds
 from twolane_local.queues.order import DELAYED, IN_FLIGHT
 
@@ -46,13 +47,13 @@ def last_failure(story: Story, message_id: str) -> str:
         said = str(event.data.get("message", "failed")).lstrip("! ")
         who = event.function or "the worker"
         return f", since {who} failed with {kind}" if kind else f", since {said}"
-    for events in story.requests.values():
-        responded = next((e for e in events if e.kind == "invocation.responded"), None)
-        if responded is None or not responded.data.get("error"):
-            continue
+    for events in reversed(tuple(story.requests.values())):
         batch = next((e for e in events if e.kind == "batch.invoked"), None)
-        if batch is not None and message_id in batch.data["messageIds"]:
-            return f", since {batch.function} failed with {_error_type(responded)}"
+        if batch is None or message_id not in batch.data["messageIds"]:
+            continue
+        if why := failure(events):
+            how = f": {why}" if " " in why else f" with {why}"
+            return f", since {batch.function} failed{how}"
     return ""
 
 
@@ -65,15 +66,6 @@ def retry_cause(story: Story, task_id: str | None) -> str:
             if found:
                 return cause.partition(": ")[2]
     return ""
-
-
-def _error_type(responded: Event) -> str:
-    import json
-
-    try:
-        return str(json.loads(responded.data.get("payload") or "{}").get("errorType", "an error"))
-    except (ValueError, AttributeError):
-        return "an error"
 
 
 def _invocation(story: Story, message_id: str) -> tuple[Event | None, bool]:

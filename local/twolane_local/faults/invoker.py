@@ -45,7 +45,9 @@ class FaultyInvoker:
         )
         points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
         for point in points:
-            for fault in self._faults.at(point, function, requestId=request_id):
+            for fault in self._faults.at(
+                point, function, function=function, request_id=request_id, requestId=request_id
+            ):
                 invocation = _changed(invocation, fault, event)
         return invocation
 

@@ -94,27 +94,86 @@ class Tally:
     runs: dict[str, Run]
 
 
+_OPEN = frozenset({"waiting", "running"})
+#: Of the kinds that say that a task failed.
+_FAILED = frozenset(kind for kind, (state, _) in _STATES.items() if state == "failed")
+
+
+class Repeats:
+    """Says of each event, in order, whether it tells once more that a task failed.
+
+    A message that is refused comes back as often as its queue allows, and is refused again.
+    """
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+
+    def __call__(self, event: Event) -> bool:
+        identity = event.task_id or event.message_id
+        return event.kind in _FAILED and identity is not None and self.failed(identity)
+
+    def failed(self, identity: str) -> bool:
+        """A task or a message did; whether that was known."""
+        repeated = identity in self._failed
+        self._failed.add(identity)
+        return repeated
+
+
 def tally(events: Iterable[Event]) -> Tally:
-    """Count ``task.*`` events, which must be in the order in which they happened."""
-    counts: dict[str, Counts] = {}
-    runs: dict[str, Run] = {}
+    """Count ``task.*`` events, which must be in the order in which they happened.
+
+    ``invocation.ended`` among them says what runs no more though nothing tells how it ended, and
+    ``message.dead_lettered`` what does not run again.
+    """
+    counting = _Counting()
     for event in events:
-        if event.kind not in _STATES:
-            continue
-        state, counted = _STATES[event.kind]
-        known = runs.get(event.task_id) if event.task_id else None
+        counting.hear(event)
+    for run in counting.runs.values():
+        counting.counts[run.name].running += run.state == "running"
+    return Tally(counting.counts, counting.runs)
+
+
+class _Counting:
+    """What is known so far."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counts] = {}
+        self.runs: dict[str, Run] = {}
+        self._repeats = Repeats()
+        self._invoked: dict[str | None, set[str]] = {}
+        self._carried: dict[str | None, str] = {}
+
+    def hear(self, event: Event) -> None:
+        if event.kind in _STATES:
+            self._count(event, *_STATES[event.kind])
+        elif event.kind == "invocation.ended":
+            for task_id in self._invoked.pop(event.request_id, ()):
+                if self.runs[task_id].state == "running":  # its environment is gone: it comes again
+                    self.runs[task_id] = replace(self.runs[task_id], state="waiting")
+        elif event.kind == "message.dead_lettered" and event.message_id in self._carried:
+            self._bury(self._carried[event.message_id])
+
+    def _count(self, event: Event, state: str, counted: str | None) -> None:
+        known = self.runs.get(event.task_id) if event.task_id else None
         name = str(event.data.get("taskName") or (known.name if known else "unknown"))
-        here = counts.setdefault(name, Counts(name))
-        if counted is not None:
+        here = self.counts.setdefault(name, Counts(name))
+        if counted is not None and not self._repeats(event):
             setattr(here, counted, getattr(here, counted) + 1)
         duration = event.data.get("durationMs")
         if isinstance(duration, int | float):
             here.durations_ms.append(float(duration))
         if event.task_id:
-            runs[event.task_id] = _next(known, event, name, state)
-    for run in runs.values():
-        counts[run.name].running += run.state == "running"
-    return Tally(counts, runs)
+            self.runs[event.task_id] = _next(known, event, name, state)
+            if event.kind == "task.started":
+                self._invoked.setdefault(event.request_id, set()).add(event.task_id)
+                self._carried[event.message_id] = event.task_id
+
+    def _bury(self, task_id: str) -> None:
+        """Its message is a dead letter. Most failed before, and were counted then."""
+        run = self.runs[task_id]
+        if run.state in _OPEN and not self._repeats.failed(task_id):
+            self.counts[run.name].failed += 1
+            self.runs[task_id] = replace(run, state="failed", error="dead letter")
 
 
 def _next(known: Run | None, event: Event, name: str, state: str) -> Run:

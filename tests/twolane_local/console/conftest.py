@@ -212,6 +212,20 @@ class Narrator:
         self.journal.record("invocation.ended", function="Worker", request_id=self.batch,
                             durationMs=100.0, billedMs=100)  # fmt: skip
 
+    def killed(self, *, answered: bool = False) -> None:
+        """The batch's environment is killed, before its function has answered or after it."""
+        self.clock.now += 0.4
+        if not answered:
+            self.journal.record(
+                "invocation.responded", function="Worker", request_id=self.batch,
+                error="Unhandled", payload=b'{"errorType": "Runtime.ExitError"}', durationMs=400.0,
+            )  # fmt: skip
+        self.journal.record(
+            "invocation.ended", function="Worker", request_id=self.batch, durationMs=400.0,
+            billedMs=400, memoryMb=128, maxMemoryMb=60,
+            reason="the environment exited (signal: killed)",
+        )  # fmt: skip
+
 
 @pytest.fixture
 def tell(clock: HandClock, journal: Journal) -> Narrator:

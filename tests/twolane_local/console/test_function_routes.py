@@ -4,6 +4,7 @@ import pytest
 
 from twolane_local.console.function_routes import environment_of, figures_of, memory_of
 from twolane_local.environments import EnvironmentState
+from twolane_local.queues.core import NewMessage
 
 
 def ended(journal, request_id, memory_mb):
@@ -49,3 +50,17 @@ def test_figures_of_a_function(journal):
 )  # fmt: skip
 def test_an_environment_as_it_is_told(state, shown):
     assert environment_of(state, 100.0, {"first": 60, "third": 64}) == shown
+
+
+def test_each_invocation_that_failed_is_one_error(tell, journal):
+    """By its answer, by its end after it, or by both."""
+    for answered in (False, True):
+        tell.queues.send("tasks", NewMessage("x"))
+        tell.receive()
+        tell.killed(answered=answered)
+    tell.queues.send("tasks", NewMessage("x"))
+    tell.end(tell.receive(), delete=True)
+    journal.record("fault.injected", function="Worker", request_id=tell.batch,
+                   name="environment.killed-after-task")  # fmt: skip
+    found = figures_of(reversed(tuple(journal)))["Worker"]
+    assert (found["invocations"], found["errors"]) == (3, 3)

@@ -205,3 +205,32 @@ def test_a_very_large_story_is_cut(tell, journal):
 def test_an_id_that_nobody_knows(journal):
     with pytest.raises(UnknownIdError):
         trace(journal, "nothing-here", now=0.0)
+
+
+def test_a_receive_ends_with_its_environment(tell, journal):
+    """Not with the message's visibility timeout, which may be minutes later."""
+    tell.request()
+    tell.done()
+    tell.publish("task-aaaa")
+    tell.task("started", "task-aaaa", tell.receive(), attempt=1)
+    tell.killed()
+    ended = tell.clock.now
+    tell.clock.now += 31
+    received = tell.receive()
+    tell.task("succeeded", "task-aaaa", received, durationMs=9.0)
+    tell.end(received, delete=True)
+    found = told(journal)
+    assert [line.strip() for line in lines(found)[4:]] == [
+        "message: on tasks [ok]",
+        "receive: receive 1 by Worker, cold [failed]",
+        "attempt: attempt 1: the environment exited (signal: killed) [failed]",
+        "wait: invisible on tasks [ok]",
+        "wait: back on tasks [ok]",
+        "receive: receive 2 by Worker [ok]",
+        "attempt: succeeded [ok]",
+        "result: result: succeeded [ok]",
+    ]
+    first = next(span for span in found.spans if span.kind == "receive")
+    assert first.end == ended
+    assert first.detail["reason"] == "the environment exited (signal: killed)"
+    assert not found.running

@@ -287,3 +287,33 @@ def test_a_chord_that_waits_and_one_that_cannot(tell, ask):
     tell.task("failed", "task-bbbb", received)
     tell.end(received, delete=True)
     assert ask("task-aaaa").reasons[-1].code == "chord-failed"
+
+
+def test_its_environment_was_killed(tell, ask, mapping):
+    tell.request()
+    message = tell.publish("task-aaaa")
+    tell.task("started", "task-aaaa", tell.receive(), attempt=1)
+    tell.killed()
+    for identity in (message, "task-aaaa"):
+        reason = only(ask(identity, [mapping]))
+        assert reason.state == "waiting"
+        assert "since Worker failed: the environment exited (signal: killed)" in reason.text
+
+
+def test_a_fault_lost_the_function_s_answer(tell, journal, ask, mapping):
+    message = tell.queues.send("tasks", NewMessage("x")).id
+    tell.end(tell.receive(), delete=False)
+    journal.record("fault.injected", function="Worker", request_id=tell.batch,
+                   name="environment.killed-after-task")  # fmt: skip
+    assert "since Worker failed: it was killed" in only(ask(message, [mapping])).text
+
+
+def test_an_invocation_that_was_killed_does_not_run(tell, journal, ask):
+    journal.record("invocation.started", function="Worker", request_id="direct-00", payload=b"{}")
+    tell.batch = "direct-00"
+    tell.killed()
+    answer = ask("direct-00")
+    assert answer.state == "over"
+    assert only(answer).text == (
+        "the invocation of Worker failed: the environment exited (signal: killed)"
+    )

@@ -81,3 +81,37 @@ def test_percentiles_are_of_the_nearest_rank(
     values: list[float], percent: float, expected: float | None
 ) -> None:
     assert percentile(values, percent) == expected
+
+
+def test_a_message_that_is_refused_five_times_is_one_failed_task() -> None:
+    steps = [("published", "a", {}), ("started", "a", {}), ("failed", "a", {"errorType": "Reject"})]
+    counted = tally(events(*steps, *[("rejected", "a", {})] * 4))
+    assert counted.counts["send"].as_dict()["counts"] == {
+        "published": 1, "started": 1, "succeeded": 0, "failed": 1, "retried": 0, "running": 0,
+    }  # fmt: skip
+
+
+def test_messages_that_cannot_be_read_count_once_each() -> None:
+    refused = [
+        Event(number, 100.0, "task.rejected", message_id=message)
+        for number, message in enumerate(["m-1", "m-2"] * 3)
+    ]
+    assert tally(refused).counts["unknown"].failed == 2
+
+
+def test_a_task_whose_environments_are_killed() -> None:
+    def delivery(number: int) -> list[Event]:
+        about: dict[str, Any] = {"request_id": f"r-{number}"}
+        return [
+            Event(number, 100.0, "task.started", task_id="a", message_id="m",
+                  data={"taskName": "send"}, **about),
+            Event(number, 101.0, "invocation.ended", data={"reason": "killed"}, **about),
+        ]  # fmt: skip
+
+    first = delivery(1)
+    assert tally(first[:1]).counts["send"].running == 1
+    waiting = tally(first)
+    assert (waiting.counts["send"].running, waiting.runs["a"].state) == (0, "waiting")
+    buried = Event(9, 102.0, "message.dead_lettered", queue="tasks", message_id="m")
+    counted = tally([*first, *delivery(2), buried])
+    assert (counted.counts["send"].failed, counted.runs["a"].state) == (1, "failed")
