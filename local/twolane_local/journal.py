@@ -129,7 +129,8 @@ class Journal:
     def restore(self, former: Iterable[Event]) -> int:
         """Put events of an earlier run before all that are there; the number of the last of them.
 
-        What that run had under way ends between the two. All are numbered anew, so that numbers rise by one from the oldest to the latest.
+        What that run had under way ends between the two. All are numbered anew, so that numbers
+        rise by one from the oldest to the latest.
         """
         kept = [event for event in former if event.kind in KINDS][-self.size :]
         present = list(self._events)

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,6 +22,8 @@ from twolane_local.servers import bind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from twolane_local.journal import Journal
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -259,3 +263,67 @@ def test_a_store_that_dies_ends_the_emulator_with_a_word(tmp_path: Path) -> None
         forever.cancel()
 
     run(Options(project(tmp_path), port=0, aws_port=0, warm=False), script)
+
+
+SLEEPS = """
+import time
+
+def api(event, context):
+    time.sleep(SECONDS)
+
+worker = api
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_process", [False, True])
+def test_each_invocation_ends_in_the_journal_whatever_its_source(
+    tmp_path: Path, in_process: bool
+) -> None:
+    """From an API, a queue, an asynchronous invocation as schedules make them, and the Lambda API:
+    killed from outside (in this process: timed out), and under way when the emulator stops.
+    """
+    journals: list[Journal] = []
+
+    async def script(emulator: Emulator) -> None:
+        journals.append(emulator.journal)
+        url = next(iter(emulator.addresses.apis.values()))
+        lambda_url = f"{emulator.aws_url}/2015-03-31/functions/Api/invocations"
+
+        async def ask_all(client: httpx.AsyncClient) -> list[asyncio.Task[httpx.Response]]:
+            emulator.queues.send("local-Tasks", NewMessage("work"))
+            emulator.invocations.submit("Api", b"{}")
+            return [
+                asyncio.create_task(client.get(url)),
+                asyncio.create_task(client.post(lambda_url, content=b"{}")),
+            ]
+
+        async with httpx.AsyncClient(timeout=60) as client:
+            answers = await ask_all(client)
+            if in_process:  # one environment a function: the others wait
+                await until(emulator, "invocation.ended", 4)
+            else:
+                await until(emulator, "invocation.started", 4)
+                for pool in emulator.functions._pools.values():
+                    for environment in tuple(pool._busy):
+                        os.kill(environment._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+            first, second = await asyncio.gather(*answers)
+            assert (first.status_code, second.status_code) == (500, 200)
+            assert second.headers["x-amz-function-error"] == "Unhandled"
+            await until(emulator, "invocation.ended", 4)
+            emulator.queues.send("local-Tasks", NewMessage("again"))
+            emulator.invocations.submit("Api", b"{}")
+            await until(emulator, "invocation.started", 6)
+
+    template = project(tmp_path, code=SLEEPS.replace("SECONDS", "1.5" if in_process else "60"))
+    template.write_text(TEMPLATE.replace("Timeout: 10", f"Timeout: {1 if in_process else 50}"))
+    run(Options(template, in_process=in_process, port=0, aws_port=0), script)
+    (journal,) = journals
+    began = Counter(e.request_id for e in journal if e.kind == "invocation.started")
+    ended = Counter(e.request_id for e in journal if e.kind == "invocation.ended")
+    assert began == ended
+    assert len(began) >= 6
+    reasons = {e.data.get("reason") for e in journal if e.kind == "invocation.ended"}
+    how = "timed out after 1 s" if in_process else "the environment exited (signal: killed)"
+    assert how in reasons
+    assert "the environment was stopped" in reasons
