@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_MESSAGE_BYTES = 1_048_576
 
+#: The most that a worker opens, in bytes: an object by claim check, a body once it is inflated.
+#: Celery's setting ``twolane_max_body_size`` says otherwise.
+MAX_BODY_BYTES = 64 * MAX_MESSAGE_BYTES
+
 SIZE_ATTRIBUTE = "ExtendedPayloadSize"
 _POINTER = "software.amazon.payloadoffloading.PayloadS3Pointer"
 
@@ -59,6 +63,7 @@ class ClaimCheck:
     prefix: str = "claim-check/"
     limit: int = MAX_MESSAGE_BYTES
     new_key: Callable[[], str] = lambda: uuid.uuid4().hex
+    largest: int = MAX_BODY_BYTES
 
     def check_in(
         self, body: str, attributes: Mapping[str, Mapping[str, Any]] | None = None
@@ -81,7 +86,8 @@ class ClaimCheck:
         """The body behind a pointer, or the body itself.
 
         Raises ``MalformedMessageError`` for a pointer out of this bucket and prefix, so that nobody
-        who can write to the queue makes the worker read elsewhere, and where the object is gone.
+        who can write to the queue makes the worker read elsewhere, and where the object is gone or
+        is larger than ``largest``.
         """
         pointer = read_pointer(body)
         if pointer is None:
@@ -93,12 +99,37 @@ class ClaimCheck:
                 f"s3://{self.bucket}/{self.prefix}; it was not read"
             )
         try:
-            return self.objects.get(bucket, key).decode()
+            content = self.objects.get(bucket, key)
+            if len(content) > self.largest:
+                raise TooLargeError(self.largest)
+            return content.decode()
         except (KeyError, UnicodeDecodeError) as error:
             raise MalformedMessageError(
                 f"the message's body at s3://{bucket}/{key} is gone or is no text; a lifecycle "
                 "rule must keep it longer than the queues keep their messages"
             ) from error
+
+
+class TooLargeError(MalformedMessageError):
+    """The message's body is too large to be opened."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the message's body has more than {limit:,} bytes; where that is meant, raise "
+            "Celery's setting twolane_max_body_size"
+        )
+
+
+def max_body_size(app: Celery) -> int:
+    """The most that a worker opens, in bytes."""
+    size = app.conf.get("twolane_max_body_size")
+    if size is None:
+        return MAX_BODY_BYTES
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ConfigurationError(
+            f"Celery's setting twolane_max_body_size is {size!r}; it takes a number of bytes"
+        )
+    return size
 
 
 def claim_check(app: Celery, objects: Objects | None = None) -> ClaimCheck | None:
@@ -112,7 +143,8 @@ def claim_check(app: Celery, objects: Objects | None = None) -> ClaimCheck | Non
             f"broker_transport_options['claim_check'] has unknown keys {sorted(unknown)}; it takes "
             "bucket, prefix and limit"
         )
-    return ClaimCheck(objects=objects or S3Objects(), **options)
+    largest = max_body_size(app)
+    return ClaimCheck(objects=objects or S3Objects(largest), largest=largest, **options)
 
 
 def message_size(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
@@ -135,10 +167,11 @@ def read_pointer(body: str) -> tuple[str, str] | None:
         return None
     try:
         kind, place = json.loads(body)
-        found = str(place["s3BucketName"]), str(place["s3Key"])
-    except (ValueError, KeyError, TypeError):
+        bucket, key = place["s3BucketName"], place["s3Key"]
+        "".join((bucket, key)).encode()  # both are text, and have no lone surrogate
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if kind == _POINTER else None
+    return (bucket, key) if kind == _POINTER else None
 
 
 class S3Objects:
@@ -147,8 +180,9 @@ class S3Objects:
     Needs ``s3:PutObject`` to publish and ``s3:GetObject`` to work, on the prefix.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = MAX_BODY_BYTES) -> None:
         self._client: Any = None
+        self._largest = largest
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         self._s3().put_object(Bucket=bucket, Key=key, Body=content)
@@ -156,7 +190,11 @@ class S3Objects:
     def get(self, bucket: str, key: str) -> bytes:
         client = self._s3()
         try:
-            content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found = client.get_object(Bucket=bucket, Key=key)
+            if found["ContentLength"] > self._largest:
+                found["Body"].close()
+                raise TooLargeError(self._largest)
+            content: bytes = found["Body"].read()
         except client.exceptions.NoSuchKey as error:
             raise KeyError(key) from error
         return content

@@ -65,7 +65,7 @@ class JsonFormatter(logging.Formatter):
             "timestamp": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             **(correlation.get() or {}),
             **getattr(record, "twolane", {}),
         }
@@ -73,7 +73,33 @@ class JsonFormatter(logging.Formatter):
             line["errorType"] = record.exc_info[0].__name__
             line["stackTrace"] = self.formatException(record.exc_info)
         line |= embedded(line, os.environ, now_ms=int(record.created * 1000))
-        return json.dumps(line, default=repr, ensure_ascii=False) + self._end
+        return _encoded(line) + self._end
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - Lambda's own handler would raise it where it is logged
+        return str(record.msg)
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(line, default=repr, ensure_ascii=False)
+    except (RecursionError, TypeError, ValueError):
+        # A value that is no JSON, or nested too deep; each member is shown by itself.
+        text = json.dumps({str(key): _plain(value) for key, value in line.items()})
+    # A lone surrogate, which a message may hold, has no UTF-8; written so, it is JSON's own escape.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    try:
+        return repr(value)[:1000]
+    except Exception:  # noqa: BLE001 - a log line is never lost for a value in it
+        return f"<{type(value).__name__}>"
 
 
 def configure(environ: dict[str, str] | None = None) -> None:

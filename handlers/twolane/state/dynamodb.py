@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from twolane.errors import ConfigurationError, StoreUnavailableError
+from twolane.state.keys import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +90,8 @@ class DynamoDBStore:
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         # BatchGetItem takes at most 100 distinct keys and may leave some unprocessed:
         # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-        wanted = list(dict.fromkeys(keys))
+        names = {bounded(key): key for key in keys}
+        wanted = list(names)
         found: dict[str, str] = {}
         with self._talking() as client:
             for start in range(0, len(wanted), 100):
@@ -103,7 +105,7 @@ class DynamoDBStore:
                     answer = client.batch_get_item(RequestItems=request)
                     for item in answer.get("Responses", {}).get(self._table, []):
                         if self._is_live(item):
-                            found[item["id"]["S"]] = item["state"]["S"]
+                            found[names[item["id"]["S"]]] = item["state"]["S"]
                     request = answer.get("UnprocessedKeys")
         return found
 
@@ -191,7 +193,7 @@ def item_of(key: str, value: str, until: float) -> dict[str, Any]:
 
 
 def _key(key: str) -> dict[str, dict[str, str]]:
-    return {"id": {"S": key}}
+    return {"id": {"S": bounded(key)}}
 
 
 def _is_address(host: str) -> bool:

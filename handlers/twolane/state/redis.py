@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane.errors import StoreUnavailableError
+from twolane.state.keys import bounded
 from twolane.state.line import call, kept_connection, run
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class RedisStore:
         with self._talking() as (client, _, _):
             for start in range(0, len(wanted), 100):
                 part = wanted[start : start + 100]
-                values = call(client, "MGET", *(self._prefix + key for key in part))
+                values = call(client, "MGET", *map(self._key, part))
                 for key, value in zip(part, values, strict=True):
                     if value is not None:
                         found[key] = _text(value)
@@ -73,12 +74,12 @@ class RedisStore:
 
     def put(self, key: str, value: str, *, ttl_s: float) -> None:
         with self._talking() as (client, _, _):
-            call(client, "SET", self._prefix + key, value, "PX", _milliseconds(ttl_s))
+            call(client, "SET", self._key(key), value, "PX", _milliseconds(ttl_s))
 
     def swap(
         self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
     ) -> str | None:
-        key = self._prefix + key
+        key = self._key(key)
         with self._talking() as (client, swap, _):
             if expected is not None:
                 part = "" if head is None else head
@@ -90,11 +91,14 @@ class RedisStore:
             return _text(client.get(key) or b"")
 
     def delete(self, key: str, *, expected: str | None = None) -> bool:
-        key = self._prefix + key
+        key = self._key(key)
         with self._talking() as (client, _, delete):
             if expected is None:
                 return bool(client.delete(key))
             return bool(run(delete, [key], [expected]))
+
+    def _key(self, key: str) -> str:
+        return self._prefix + bounded(key)
 
     @contextmanager
     def at_hand(self) -> Iterator[None]:

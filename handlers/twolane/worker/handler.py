@@ -121,10 +121,10 @@ class WorkerHandler:
         """Say when each returned message is to come back."""
         by_queue: dict[str, list[tuple[str, int]]] = {}
         for one in settled:
-            wait_s = visibility_s(one)
-            if wait_s is not None:
-                changes = by_queue.setdefault(one.record.queue_arn, [])
-                changes.append((one.record.receipt_handle, wait_s))
+            wait_s, record = visibility_s(one), one.record
+            if wait_s is not None and record.queue_arn and record.receipt_handle:
+                changes = by_queue.setdefault(record.queue_arn, [])
+                changes.append((record.receipt_handle, wait_s))
         for queue_arn, changes in by_queue.items():
             self._queues.change_visibility(queue_arn, changes)
 

@@ -111,14 +111,13 @@ def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
 def delivery_of(
     receipt_handle: str,
     message_id: str,
-    properties: Mapping[str, Any],
+    publish: str | None,
     sent_s: float = float("inf"),
     first_s: float = float("inf"),
 ) -> Delivery:
     """kombu gives each publish a delivery tag, which copies and redeliveries share."""
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
-    publish = str(properties.get("delivery_tag") or message_id)
-    return Delivery(holder, message_id, publish, sent_s, first_s)
+    return Delivery(holder, message_id, publish or message_id, sent_s, first_s)
 
 
 def read_lease(text: str | None) -> Lease | None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Alarms = list[tuple[float, type[BaseException]]]
 
 
+#: A longer limit than a timer takes is none: no invocation lasts a day.
+_LONGEST_S = 86_400.0
+
+
 class HardLimitReached(BaseException):
     """The task's hard time limit has passed. No Exception: the task shall not catch it."""
 
@@ -137,7 +141,8 @@ class _Signalled:
         at, armed = self._pending[0][0], _Signalled.timer_at
         if armed is None or at < armed:
             _Signalled.timer_at = at
-            signal.setitimer(signal.ITIMER_REAL, max(1e-6, at - time.monotonic()))
+            left_s = min(_LONGEST_S, max(1e-6, at - time.monotonic()))
+            signal.setitimer(signal.ITIMER_REAL, left_s)
 
     def on_alarm(self) -> None:
         if not self._armed or not self._pending:
@@ -178,7 +183,7 @@ class _Watched:
 
     def _watch(self) -> None:
         for at, error in self._pending:
-            if self._done.wait(max(0.0, at - time.monotonic())):
+            if self._done.wait(min(_LONGEST_S, max(0.0, at - time.monotonic()))):
                 return
             self.interrupt(error)
 

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from celery.worker import state as worker_state
 
+from twolane.claimcheck import MAX_BODY_BYTES
+from twolane.errors import MalformedMessageError
+from twolane.state.keys import bounded
+from twolane.worker.facts import TaskFacts, read_facts
 from twolane.worker.lease import Delivery, Lease, delivery_of, lease_key, prior_key, read_lease
 from twolane.worker.revocation import revoked_key, stamp_keys
-from twolane.worker.wire import Envelope, open_envelope
+from twolane.worker.wire import Envelope, decoded, open_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from twolane.state.store import StateStore
     from twolane.worker.records import Record
@@ -26,42 +31,61 @@ _FRESH_S = 1.0
 
 @dataclass(frozen=True)
 class Opened:
-    """A record with its envelope, or with what is wrong with it."""
+    """A record with its envelope and what that says of its task, or with what is wrong with it."""
 
     record: Record
     envelope: Envelope | None
+    facts: TaskFacts | None
     problem: Exception | None = None
 
-    @cached_property
+    @property
     def task_id(self) -> str | None:
-        return self.envelope.task_id if self.envelope else None
+        return self.facts.task_id if self.facts else None
 
     @cached_property
     def lease_key(self) -> str | None:
-        if self.envelope is None or self.task_id is None:
-            return None
-        return lease_key(self.envelope.headers, self.task_id)
+        facts = self.facts
+        return bounded(lease_key(facts.headers, facts.task_id)) if facts else None
 
     @cached_property
     def prior_key(self) -> str | None:
-        if self.envelope is None or self.task_id is None:
-            return None
-        return prior_key(self.envelope.headers, self.task_id)
+        facts = self.facts
+        found = prior_key(facts.headers, facts.task_id) if facts else None
+        return bounded(found) if found else None
 
     @cached_property
     def delivery(self) -> Delivery:
-        properties = self.envelope.properties if self.envelope else {}
-        record = self.record
+        record, publish = self.record, self.facts.publish if self.facts else None
         times = record.sent_s, record.first_received_s
-        return delivery_of(record.receipt_handle, record.message_id, properties, *times)
+        return delivery_of(record.receipt_handle, record.message_id, publish, *times)
 
 
-def open_record(record: Record, redeem: Callable[[str], str]) -> Opened:
-    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways."""
+def open_record(
+    record: Record,
+    redeem: Callable[[str], str],
+    accept: AbstractSet[str] = frozenset({"application/json"}),
+    limit: int = MAX_BODY_BYTES,
+) -> Opened:
+    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways.
+
+    Raises nothing: what is wrong with a message is its own ``problem``, raised in its turn.
+    """
     try:
-        return Opened(record, open_envelope(redeem(record.body)))
-    except Exception as error:  # noqa: BLE001 - it is about this record: it is raised in its turn
-        return Opened(record, None, error)
+        if record.problem is not None:
+            raise MalformedMessageError(record.problem)
+        body = redeem(record.body)
+    except Exception as error:  # noqa: BLE001 - it is about this record
+        return Opened(record, None, None, error)
+    try:
+        envelope = open_envelope(body)
+        facts = read_facts(envelope, lambda one: decoded(one, accept, limit))
+    except MalformedMessageError as error:
+        return Opened(record, None, None, error)
+    except Exception as error:  # noqa: BLE001 - no text may break more than its own record
+        problem = MalformedMessageError(f"the message cannot be read: {error!r}")
+        problem.__cause__ = error
+        return Opened(record, None, None, problem)
+    return Opened(record, envelope, facts)
 
 
 class Lookup:
@@ -87,9 +111,9 @@ class Lookup:
         revocable: dict[str, str] = {}
         keys: list[str] = []
         for one in rest:
-            if one.envelope is not None and one.task_id is not None:
-                revocable[revoked_key(one.task_id)] = one.task_id
-                stamps |= stamp_keys(one.envelope.headers)
+            if one.facts is not None:
+                revocable[revoked_key(one.facts.task_id)] = one.facts.task_id
+                stamps |= stamp_keys(one.facts.stamps)
                 keys += [key for key in (one.lease_key, one.prior_key) if key]
         self._found = self._store.get_many([*keys, *revocable, *stamps]) if keys else {}
         self._at = now

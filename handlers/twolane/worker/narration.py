@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twolane.logs import correlation, emit
-from twolane.publish.correlation import incoming
 from twolane.worker.channel import Outcome
 
 if TYPE_CHECKING:
     from contextvars import Token
 
     from twolane.errors import MalformedMessageError
+    from twolane.worker.facts import TaskFacts
     from twolane.worker.pool import Ran
     from twolane.worker.records import Record
     from twolane.worker.settlement import Settled
-    from twolane.worker.wire import Envelope
 
 logger = logging.getLogger("twolane.worker")
 
@@ -42,23 +41,22 @@ _NOT_RUN = {
 }
 
 
-def about_task(envelope: Envelope | None) -> Token[dict[str, str] | None]:
+def about_task(facts: TaskFacts | None) -> Token[dict[str, str] | None]:
     """Put the task's id, and the request that it comes from, on every line until the reset."""
     known = correlation.get()
-    if envelope is None or envelope.task_id is None:
+    if facts is None:
         return correlation.set(known)
-    origin = incoming(envelope.headers)
-    return correlation.set({**(known or {}), **origin, "taskId": envelope.task_id})
+    return correlation.set({**(known or {}), **facts.origin, "taskId": facts.task_id})
 
 
-def started(record: Record, request: Any) -> None:
+def started(record: Record, request: Any, retries: int) -> None:
     if logger.isEnabledFor(logging.INFO):
         emit(
             logger,
             "task.started",
             f"→ {request.name} started",
             taskName=request.name,
-            attempt=request.request_dict.get("retries", 0) + 1,
+            attempt=retries + 1,
             **_where(record),
         )
 
@@ -73,17 +71,16 @@ def malformed(record: Record, error: MalformedMessageError) -> None:
     )
 
 
-def settled(settled: Settled, envelope: Envelope | None, ran: Ran | None) -> None:
+def settled(settled: Settled, facts: TaskFacts | None, ran: Ran | None) -> None:
     """Tell how a record ended; what has run is told by how it ran."""
-    if envelope is None:
+    if facts is None:
         return
-    name = envelope.headers.get("task")
-    event, text, level = _kind(settled.outcome, envelope, ran)
+    name = facts.name
+    event, text, level = _kind(settled.outcome, facts, ran)
     if not logger.isEnabledFor(level):
         return
     fields: dict[str, Any] = {"taskName": name, **_where(settled.record)}
-    if envelope.task_id is not None:
-        fields["taskId"] = envelope.task_id
+    fields["taskId"] = facts.task_id
     if ran is not None:
         fields["durationMs"] = round(ran.runtime_s * 1000, 3)
         if ran.error is not None:
@@ -96,7 +93,7 @@ def settled(settled: Settled, envelope: Envelope | None, ran: Ran | None) -> Non
 _SIGNS = {"task.succeeded": "←", "task.retried": "↻", "task.deferred": "↻", "task.duplicate": "="}
 
 
-def _kind(outcome: Outcome, envelope: Envelope, ran: Ran | None) -> tuple[str, str, int]:
+def _kind(outcome: Outcome, facts: TaskFacts, ran: Ran | None) -> tuple[str, str, int]:
     if ran is not None and ran.ending in _RAN and outcome is Outcome.ACKNOWLEDGED:
         return _RAN[ran.ending]
     if outcome in _NOT_RUN:
@@ -104,7 +101,7 @@ def _kind(outcome: Outcome, envelope: Envelope, ran: Ran | None) -> tuple[str, s
         if ran is not None and ran.ending == "failed":
             return "task.failed", f"failed; {text}", logging.ERROR
         return event, text, logging.INFO if outcome in _QUIET else logging.WARNING
-    if _is_expired(envelope):
+    if _is_expired(facts.expires):
         return "task.expired", "expired before it was started", logging.INFO
     return "task.revoked", "was revoked before it was started", logging.INFO
 
@@ -112,9 +109,8 @@ def _kind(outcome: Outcome, envelope: Envelope, ran: Ran | None) -> tuple[str, s
 _QUIET = frozenset({Outcome.DUPLICATE, Outcome.DEFERRED, Outcome.POSTPONED})
 
 
-def _is_expired(envelope: Envelope) -> bool:
-    expires = envelope.headers.get("expires")
-    if not isinstance(expires, str):
+def _is_expired(expires: str | None) -> bool:
+    if expires is None:
         return False
     try:
         at = datetime.fromisoformat(expires)

@@ -36,7 +36,7 @@ def postponing(
 
 @contextmanager
 def _postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
-    arns = {_address(record.queue_arn): record.queue_arn for record in records}
+    arns = {_address(record.queue_arn): record.queue_arn for record in records if record.queue_arn}
 
     def send(target: Target, body: str, due: float, exact: bool) -> bool:
         account, name = target.queue_url.rsplit("/", 2)[-2:]

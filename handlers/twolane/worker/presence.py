@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from twolane.state.store import StateStore
+    from twolane.worker.facts import TaskFacts
     from twolane.worker.wire import Envelope
 
 INDEX_KEY = "twolane:workers"
@@ -27,6 +29,12 @@ PREFIX = "twolane:worker:"
 #: How long a worker counts as present after it last told something, in seconds. Lambda keeps an
 #: idle environment for minutes; it does not say how many.
 KEEP_S = 900.0
+
+#: The longest text that is told of a task, in characters.
+_SHOWN = 1024
+
+#: What one worker tells at most, in bytes: an item of DynamoDB holds 400 KB.
+_MOST_BYTES = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,12 @@ class Presence:
     def tell(self, facts: Facts) -> None:
         # Not by ``asdict``, which copies all that is in them.
         fields = {name: getattr(facts, name) for name in Facts.__slots__}
-        self._store.put(PREFIX + facts.hostname, json.dumps(fields), ttl_s=KEEP_S)
+        text = json.dumps(fields)
+        for left_out in ("tasks", "registered"):
+            if len(text) > _MOST_BYTES:
+                fields[left_out] = _fewer(fields[left_out])
+                text = json.dumps(fields)
+        self._store.put(PREFIX + facts.hostname, text, ttl_s=KEEP_S)
 
     def enlist(self, hostname: str, now: float) -> None:
         """Put the worker on the list. Many may start at once: each swaps what it has read."""
@@ -81,28 +94,35 @@ class Presence:
 
 
 def task_facts(
-    envelope: Envelope, *, hostname: str, now: float, with_args: bool, redelivered: bool
+    envelope: Envelope,
+    facts: TaskFacts,
+    *,
+    hostname: str,
+    now: float,
+    with_args: bool,
+    redelivered: bool,
 ) -> dict[str, Any]:
     """A task as ``Request.info()`` has it, from its message alone.
 
     Arguments are told only where the result backend stores them too (``result_extended``), and
     only small ones.
     """
-    headers, properties = envelope.headers, envelope.properties
-    info = properties.get("delivery_info") or {}
+    headers, properties = facts.headers, envelope.properties
+    info = properties.get("delivery_info")
+    info = info if isinstance(info, dict) else {}
     args, kwargs = _arguments(envelope) if with_args else ([], {})
     return {
-        "id": envelope.task_id,
-        "name": headers.get("shadow") or headers.get("task"),
+        "id": facts.task_id[:_SHOWN],
+        "name": _short(headers.get("shadow") or facts.name),
         "args": args,
         "kwargs": kwargs,
-        "type": headers.get("task"),
+        "type": facts.name[:_SHOWN],
         "hostname": hostname,
         "told": now,
         "delivery_info": {
-            "exchange": info.get("exchange"),
-            "routing_key": info.get("routing_key"),
-            "priority": properties.get("priority"),
+            "exchange": _short(info.get("exchange")),
+            "routing_key": _short(info.get("routing_key")),
+            "priority": _short(properties.get("priority")),
             "redelivered": redelivered,
         },
         "worker_pid": os.getpid(),
@@ -110,11 +130,37 @@ def task_facts(
 
 
 def _arguments(envelope: Envelope) -> tuple[Any, Any]:
-    fits = envelope.content_type == "application/json" and len(envelope.body) <= 2048
-    if not fits or envelope.headers.get("compression"):
-        return envelope.headers.get("argsrepr"), envelope.headers.get("kwargsrepr")
-    args, kwargs, *_ = json.loads(envelope.body)
-    return args, kwargs
+    """Small arguments as they are, others as their publisher shows them."""
+    headers, body = envelope.headers, envelope.body
+    small = envelope.content_type == "application/json" and len(body) <= 2048
+    if small and not headers.get("compression"):
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+        with suppress(ValueError, RecursionError):
+            content = json.loads(text) if text.count("[") + text.count("{") < 200 else None
+            if isinstance(content, dict):
+                return content.get("args"), content.get("kwargs")
+            if isinstance(content, list) and len(content) == 3:
+                return content[0], content[1]
+    return _short(headers.get("argsrepr")), _short(headers.get("kwargsrepr"))
+
+
+def _short(value: Any) -> Any:
+    """A plain value for showing; nothing of what is none."""
+    if isinstance(value, str):
+        return value[:_SHOWN]
+    return value if isinstance(value, int | float) and abs(value) < 1e15 else None
+
+
+def _fewer(told: Mapping[str, Any]) -> dict[str, Any]:
+    """As many of the first as leave room for the rest of a worker's facts."""
+    kept: dict[str, Any] = {}
+    size = 0
+    for key, value in told.items():
+        size += len(json.dumps({key: value}))
+        if size > _MOST_BYTES // 2:
+            break
+        kept[key] = value
+    return kept
 
 
 def read_facts(text: str) -> Facts:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from twolane.state.store import StateStore
 
 PREFIX = "twolane:revoked:"
 STAMP_PREFIX = "twolane:revoked-stamp:"
 _LIST_KEY = "twolane:revoked-list"
+#: An item of DynamoDB holds 400 KB, and an id may be long.
+_LIST_BYTES = 300_000
 
 #: The longest that SQS keeps a message, in seconds: a revoke must outlive the message it is for.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -41,14 +43,9 @@ def stamp_key(header: str, value: object) -> str:
     return f"{STAMP_PREFIX}{header}={value}"
 
 
-def stamp_keys(headers: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def stamp_keys(stamps: Iterable[tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
     """The keys under which a message's stamps would be revoked: key → (header, value)."""
-    stamps = headers.get("stamps") or {}
-    found: dict[str, tuple[str, Any]] = {}
-    for header in headers.get("stamped_headers") or ():
-        for value in _many(stamps.get(header)):
-            found[stamp_key(header, value)] = (header, value)
-    return found
+    return {stamp_key(header, value): (header, value) for header, value in stamps}
 
 
 def write_revocation(revocation: Revocation) -> str:
@@ -60,20 +57,22 @@ def read_revocation(text: str) -> Revocation:
     return Revocation(bool(value.get("terminate")), str(value.get("signal") or "SIGTERM"))
 
 
-def _many(value: Any) -> Iterable[Any]:
-    if value is None:
-        return ()
-    return value if isinstance(value, list | tuple | set) else (value,)
-
-
 def remember(store: StateStore, ids: Iterable[str]) -> None:
     """Keep the ids on a list, for ``inspect revoked`` only: the newest thousand."""
     for _ in range(20):
         text = store.get_many([_LIST_KEY]).get(_LIST_KEY)
         listed: list[str] = json.loads(text) if text else []
         kept = [one for one in listed if one not in ids] + list(ids)
-        if store.swap(_LIST_KEY, text, json.dumps(kept[-1000:]), ttl_s=KEEP_S) is None:
+        if store.swap(_LIST_KEY, text, _newest(kept), ttl_s=KEEP_S) is None:
             return
+
+
+def _newest(ids: list[str]) -> str:
+    """The list as it is stored: as many of the newest as are kept, and fit in an item."""
+    kept = ids[-1000:]
+    while len(text := json.dumps(kept)) > _LIST_BYTES and kept:
+        kept = kept[len(kept) // 4 + 1 :]
+    return text
 
 
 def revoked_ids(store: StateStore) -> list[str]:

@@ -39,12 +39,17 @@ class Settled:
 
 
 def response(settled: Iterable[Settled]) -> dict[str, Any]:
-    """The function's answer to the event source mapping."""
+    """The function's answer to the event source mapping.
+
+    A record without a message id is none of SQS's, and has nothing to come back as; an empty id
+    would return the whole batch:
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
+    """
     return {
         "batchItemFailures": [
             {"itemIdentifier": one.record.message_id}
             for one in settled
-            if one.outcome not in DELETED
+            if one.outcome not in DELETED and one.record.message_id
         ]
     }
 

@@ -24,6 +24,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.errors import StoreUnavailableError
 from twolane.state.dynamodb import item_of
+from twolane.state.keys import LIMIT, digested
 from twolane.worker.ending import EndsLeases, has_passed, running, stays, tell_dropped
 from twolane.worker.fitting import fitted
 from twolane.worker.lease import LeaseState, read_lease
@@ -50,6 +51,14 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
     #: The key and the value that were written last, of a task that goes on: mostly what the next
     #: write finds.
     _wrote: tuple[str, str | bytes] | None = None
+
+    def _get_key_for(self, prefix: Any, id: str, key: str = "") -> Any:  # noqa: A002
+        found = super()._get_key_for(prefix, id, key)
+        # Celery stores under the ``repr`` of these bytes. One that is too long for DynamoDB would
+        # let the task run, and its result never be stored.
+        if len(found) < LIMIT // 4 - 3 or len(repr(found)) <= LIMIT:
+            return found
+        return self.key_t(digested(bytes_to_str(found)))
 
     def _store_result(
         self,

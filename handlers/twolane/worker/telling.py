@@ -86,13 +86,14 @@ class Teller:
                 {
                     one.lease_key: task_facts(
                         one.envelope,
+                        one.facts,
                         hostname=self._consumer.hostname,
                         now=now,
                         with_args=with_args,
                         redelivered=one.record.receive_count > 1,
                     )
                     for one in batch
-                    if one.envelope is not None and one.lease_key is not None
+                    if one.envelope and one.facts and one.lease_key
                 }
             )
         )

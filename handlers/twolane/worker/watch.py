@@ -73,7 +73,11 @@ class Watch:
         while True:
             self._awake.wait()
             pause.wait(self._interval_s)
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                # The thread is the environment's: a revoke must reach the batches that follow.
+                logger.exception("a look for revoked tasks failed; the next one is due at once")
 
     def look(self) -> None:
         """One look. A task is asked about once it is there for the second time."""

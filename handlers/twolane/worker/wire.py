@@ -18,10 +18,12 @@ from kombu import serialization as kombu_serialization
 from kombu.message import Message
 from kombu.utils import json as kombu_json
 
+from twolane.claimcheck import MAX_BODY_BYTES
 from twolane.errors import MalformedMessageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from twolane.worker.channel import Channel
     from twolane.worker.records import Record
@@ -60,12 +62,6 @@ class Envelope:
     content_type: str | None
     content_encoding: str | None
 
-    @property
-    def task_id(self) -> str | None:
-        """The task's id: in the headers (protocol 2), or as the correlation id (protocol 1)."""
-        found = self.headers.get("id") or self.properties.get("correlation_id")
-        return found if isinstance(found, str) else None
-
 
 def open_envelope(text: str) -> Envelope:
     """Read an SQS body. Raises ``MalformedMessageError`` for what kombu never writes."""
@@ -77,44 +73,72 @@ def open_envelope(text: str) -> Envelope:
             "the body is JSON, but not a Celery message: it has no properties or headers"
         )
     body = payload.get("body") or ""
-    if not isinstance(body, str):
-        raise MalformedMessageError("the message's own body is not text")
+    content_type, encoding = payload.get("content-type"), payload.get("content-encoding") or None
+    texts = {"own body": body, "content-type": content_type, "content-encoding": encoding}
+    for name, value in texts.items():
+        if value is not None and not isinstance(value, str):
+            raise MalformedMessageError(f"the message's {name} is not text")
     return Envelope(
         _from_base64(body) if properties.get("body_encoding") == "base64" else body,
         headers,
         properties,
-        payload.get("content-type"),
-        payload.get("content-encoding"),
+        content_type,
+        encoding,
     )
 
 
-def to_message(envelope: Envelope, record: Record, channel: Channel, accept: set[str]) -> Message:
+def decoded(envelope: Envelope, accept: AbstractSet[str], limit: int = MAX_BODY_BYTES) -> Any:
+    """The message's own body, as Celery decodes it; whatever goes wrong is raised."""
+    message = _message(envelope, limit, {"accept": accept})
+    return message.decode()
+
+
+def to_message(
+    envelope: Envelope,
+    record: Record,
+    channel: Channel,
+    accept: AbstractSet[str],
+    limit: int = MAX_BODY_BYTES,
+) -> Message:
     """The kombu message that Celery's consumer takes.
 
     ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on.
-    Raises ``MalformedMessageError`` where the body cannot be decompressed.
+    Raises ``MalformedMessageError`` where the body cannot be decompressed, or has more bytes than
+    ``limit`` then.
     """
-    properties = envelope.properties
-    info = properties.get("delivery_info")
-    message = SqsMessage(
-        body=envelope.body,  # type: ignore[arg-type]
-        delivery_tag=record.message_id,
-        content_type=envelope.content_type,
-        content_encoding=envelope.content_encoding,
-        delivery_info={
+    info = envelope.properties.get("delivery_info")
+    options = {
+        "delivery_tag": record.message_id,
+        "delivery_info": {
             **(info if isinstance(info, dict) else {}),
             "redelivered": record.receive_count > 1,
         },
         # Celery's request copies the headers; the properties a task could change.
-        properties=dict(properties),
-        headers=envelope.headers,  # type: ignore[arg-type]
-        postencode="utf-8",
-        accept=accept,
-        channel=channel,
+        "properties": dict(envelope.properties),
+        "accept": accept,
+        "channel": channel,
+    }
+    return _message(envelope, limit, options)
+
+
+def _message(envelope: Envelope, limit: int, options: dict[str, Any]) -> Message:
+    """kombu's message; inflated here, since kombu inflates without a limit."""
+    body, method = envelope.body, envelope.headers.get("compression")
+    if method:
+        from twolane.worker.inflate import inflated
+
+        body = inflated(body, method, limit)
+    try:
+        raw = body if isinstance(body, bytes) else body.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedMessageError(f"the message's own body is no text: {error}") from error
+    message = SqsMessage(
+        body=raw,  # type: ignore[arg-type]
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        **options,
     )
-    if message.errors:
-        cause = message.errors[0][1]
-        raise MalformedMessageError(f"the message's body does not decompress: {cause}") from cause
+    message.headers = envelope.headers  # type: ignore[assignment]
     return message
 
 
@@ -124,7 +148,7 @@ def _payload(text: str) -> dict[str, Any]:
         plain = _from_base64(text)
     try:
         payload = json.loads(plain)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedMessageError(
             f"the body is neither JSON nor JSON in base64: {error}"
         ) from error

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as worker_state
 from celery.worker.request import Request
+from kombu.exceptions import SerializationError
 from kombu.serialization import prepare_accept_content
 
+from twolane.claimcheck import max_body_size
 from twolane.errors import MalformedMessageError, StoreUnavailableError
 from twolane.logs import correlation
 from twolane.worker import narration
@@ -45,6 +47,12 @@ _IN_PLACE_S = 1.0
 
 _PICKLE = frozenset({"application/x-python-serialize"})
 
+#: What Celery raises of a message that it cannot make a request of, whatever is in it.
+_UNREADABLE = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, SerializationError, TypeError,
+    ValueError,
+)  # fmt: skip
+
 #: A lease without a deadline (a direct call) lasts as long as Lambda's longest timeout.
 _LONGEST_RUN_S = 900.0
 
@@ -70,6 +78,7 @@ class Worker:
         self._redeem = redeem
         self._clock = clock
         self._sleep = sleep
+        self._max_body = max_body_size(app)
         # Whoever can write to the queue could run any code through pickle: not even on request.
         self._accept = (prepare_accept_content(app.conf.accept_content) or set()) - _PICKLE
         self._channel = Channel()
@@ -99,7 +108,9 @@ class Worker:
 
         ``tell`` is called with the batch once the store has answered, before anything runs.
         """
-        batch = [open_record(record, self._redeem) for record in records]
+        batch = [
+            open_record(record, self._redeem, self._accept, self._max_body) for record in records
+        ]
         self.pool.begin_batch(deadline)
         settled: list[Settled] = []
         try:
@@ -136,7 +147,7 @@ class Worker:
 
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
-        token = narration.about_task(one.envelope)
+        token = narration.about_task(one.facts)
         try:
             outcome = self._settle(one)
             self._end_lease(one, outcome)
@@ -184,9 +195,10 @@ class Worker:
         if one.envelope is None:
             raise MalformedMessageError
         try:
-            self.consumer.receive(to_message(one.envelope, record, self._channel, self._accept))
+            message = to_message(one.envelope, record, self._channel, self._accept, self._max_body)
+            self.consumer.receive(message)
             self._empty_timer(record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             if self.pool.ran is None and self._held is None:
                 # Nothing has run: Celery could not make a request of it.
                 raise MalformedMessageError(
@@ -216,12 +228,13 @@ class Worker:
         assert one is not None  # noqa: S101 - set before the consumer is called
         if request.revoked():
             return
+        _check_canvas(request)
         way = self._take_lease(one)
         if way is not None:
             worker_state.task_ready(request)
             self._channel.mark(one.record.message_id, way)
             return
-        narration.started(one.record, request)
+        narration.started(one.record, request, one.facts.retries if one.facts else 0)
         with suppress(TaskRevokedError):  # between the look above and the start: it is settled
             self._execute(one, request)
 
@@ -256,13 +269,13 @@ class Worker:
         from twolane.worker.ending import Ahead
 
         following, deadline = self._following, self.pool.deadline
-        if following is None or following.envelope is None or following.lease_key is None:
+        if following is None or following.facts is None or following.lease_key is None:
             return None
         if (
             following.lease_key == one.lease_key
             or following.record.is_fifo
             or following.prior_key is not None
-            or following.envelope.headers.get("eta") is not None
+            or following.facts.waits
             or self._lookup.lease(following) is not None
             or following.task_id in worker_state.revoked
             or (deadline is not None and deadline.too_late_to_start)
@@ -327,9 +340,20 @@ class Worker:
 
     def _close(self, one: Opened, outcome: Outcome) -> Settled:
         settled = Settled(one.record, outcome, self._wait_s)
-        narration.settled(settled, one.envelope, self.pool.take_ran())
+        narration.settled(settled, one.facts, self.pool.take_ran())
         self._wait_s = None
         return settled
+
+
+def _check_canvas(request: Any) -> None:
+    """Refuse a body whose third part is none, before its task's lease is taken.
+
+    Celery's tracer unpacks it right before the task is called.
+    """
+    embed = request._payload[2]  # noqa: SLF001 - the body's parts, as the request has decoded them
+    if embed and not isinstance(embed, dict):
+        worker_state.task_ready(request)
+        raise MalformedMessageError("the third part of its body, the canvas, is no object")
 
 
 def _requests(waiting: Any) -> list[Any]:

@@ -100,10 +100,10 @@ def decode(body: str) -> TaskMessage:
     except MalformedMessageError as error:
         return TaskMessage(problem=f"no Celery message: {error}")
     try:
-        args, kwargs, name = _arguments(envelope)
-    except MalformedMessageError as error:
-        return _described(envelope, problem=str(error))
-    return _described(envelope, args=args, kwargs=kwargs, name=name)
+        args, kwargs, about = _arguments(envelope)
+        return _described(envelope, {**about, **envelope.headers}, args=args, kwargs=kwargs)
+    except (MalformedMessageError, RecursionError) as error:
+        return _described(envelope, envelope.headers, problem=str(error))
 
 
 def edited(
@@ -122,7 +122,7 @@ def edited(
         envelope = open_envelope(body)
         before_args, before_kwargs, _ = _arguments(envelope)
         content = _content(envelope)
-    except MalformedMessageError as error:
+    except (MalformedMessageError, RecursionError) as error:
         raise LocalError(f"its arguments cannot be edited: {error}") from error
     new_args = list(before_args if args is None else args)
     new_kwargs = dict(before_kwargs if kwargs is None else kwargs)
@@ -159,24 +159,24 @@ def _plain(body: str) -> tuple[str, bool]:
 
 def _described(
     envelope: Envelope,
+    headers: Mapping[str, Any],
     *,
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
-    name: str | None = None,
     problem: str | None = None,
 ) -> TaskMessage:
-    headers = envelope.headers
+    retries = headers.get("retries")
     hidden = args is not None and kwargs is not None and _is_hidden(envelope, args, kwargs)
     readable = args is not None and not hidden
     return TaskMessage(
-        id=envelope.task_id,
-        name=_text(headers.get("task")) or name,
+        id=_text(headers.get("id")) or _text(envelope.properties.get("correlation_id")),
+        name=_text(headers.get("task")),
         args=tuple(args) if args is not None and readable else None,
         kwargs=kwargs if readable else None,
         args_repr=None if readable else _text(headers.get("argsrepr")),
         kwargs_repr=None if readable else _text(headers.get("kwargsrepr")),
         hidden=hidden,
-        retries=headers["retries"] if isinstance(headers.get("retries"), int) else 0,
+        retries=retries if isinstance(retries, int) else 0,
         eta=_text(headers.get("eta")),
         expires=_text(headers.get("expires")),
         root_id=_text(headers.get("root_id")),
@@ -191,23 +191,27 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _arguments(envelope: Envelope) -> tuple[list[Any], dict[str, Any], str | None]:
-    """Args, kwargs and, in protocol 1, the name, which is in the body there."""
+def _arguments(envelope: Envelope) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
+    """Args, kwargs and, in protocol 1, the fields that are headers in protocol 2."""
     content = _content(envelope)
+    about: Mapping[str, Any] = {}
     if isinstance(content, dict) and "task" in content:
-        args, kwargs, name = content.get("args"), content.get("kwargs"), content["task"]
+        args, kwargs, about = content.get("args"), content.get("kwargs"), content
     elif isinstance(content, list) and len(content) == 3:
-        args, kwargs, name = content[0], content[1], None
+        args, kwargs = content[0], content[1]
     else:
         raise MalformedMessageError("the message's body is not a task's")
     if not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
         raise MalformedMessageError("the task's arguments are not a list and an object")
-    return list(args or []), dict(kwargs or {}), _text(name)
+    return list(args or []), dict(kwargs or {}), about
 
 
 def _content(envelope: Envelope) -> Any:
     """What the message carries. Raises ``MalformedMessageError`` for all but JSON."""
-    from kombu import compression, serialization
+    from kombu import serialization
+
+    from twolane.claimcheck import MAX_BODY_BYTES
+    from twolane.worker.inflate import inflated
 
     if envelope.content_type != _JSON:
         raise MalformedMessageError(
@@ -215,9 +219,9 @@ def _content(envelope: Envelope) -> Any:
         )
     body: Any = envelope.body
     encoding = envelope.content_encoding or "utf-8"
+    if method := envelope.headers.get("compression"):
+        body = inflated(body, method, MAX_BODY_BYTES)
     try:
-        if (method := envelope.headers.get("compression")) is not None:
-            body = compression.decompress(body, method)
         return serialization.loads(body, _JSON, encoding, accept={_JSON})
     except Exception as error:
         raise MalformedMessageError(f"the arguments cannot be read: {error}") from error

@@ -84,10 +84,12 @@ def test_a_retry_knows_the_attempt_before_it(headers: dict[str, Any], key: str |
 
 
 def test_a_delivery_is_named_by_its_receipt() -> None:
-    one = delivery_of("AQEB…", "m1", {"delivery_tag": "d1"})
+    one = delivery_of("AQEB…", "m1", "d1")
     assert (one.message, one.publish) == ("m1", "d1")
-    assert one.holder == delivery_of("AQEB…", "m1", {}).holder != delivery_of("x", "m1", {}).holder
-    assert delivery_of("x", "m1", {}).publish == "m1"
+    assert (
+        one.holder == delivery_of("AQEB…", "m1", None).holder != delivery_of("x", "m1", None).holder
+    )
+    assert delivery_of("x", "m1", None).publish == "m1"
 
 
 def test_a_lease_is_stored_as_json(clock: Hands) -> None:

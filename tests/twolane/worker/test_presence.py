@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from twolane.state.redis import RedisStore
+from twolane.worker.facts import read_facts
 from twolane.worker.lease import Delivery, LeaseState, write_lease
 from twolane.worker.presence import INDEX_KEY, PREFIX, Facts, Presence, task_facts
-from twolane.worker.wire import open_envelope
+from twolane.worker.wire import decoded, open_envelope
 
 from .conftest import body
 
@@ -92,22 +93,45 @@ def test_a_tasks_state_is_its_leases(presence: Presence, client: Any) -> None:
     assert presence.states([]) == {}
 
 
+def told(text: str, *, with_args: bool = True) -> dict[str, Any]:
+    envelope = open_envelope(text)
+    return task_facts(
+        envelope, read_facts(envelope, lambda one: decoded(one, {"application/json"})),
+        hostname="a@h", now=5.0, with_args=with_args, redelivered=True,
+    )  # fmt: skip
+
+
 def test_what_is_told_of_a_task_is_what_celerys_request_tells() -> None:
-    envelope = open_envelope(body("shop.add", 1, 2, task_id="t1", kwargs={"k": 3}))
-    facts = task_facts(envelope, hostname="a@h", now=5.0, with_args=True, redelivered=True)
+    facts = told(body("shop.add", 1, 2, task_id="t1", kwargs={"k": 3}))
     assert (facts["id"], facts["name"], facts["type"]) == ("t1", "shop.add", "shop.add")
     assert (facts["args"], facts["kwargs"]) == ([1, 2], {"k": 3})
     assert facts["delivery_info"]["redelivered"] is True
     assert facts["delivery_info"]["routing_key"] == "tasks"
 
 
+def test_of_protocol_1_the_same_is_told() -> None:
+    text = json.loads(body("shop.add", task_id="t1"))
+    content = {"task": "shop.add", "id": "t1", "args": [1], "kwargs": {}}
+    facts = told(json.dumps({**text, "headers": {}, "body": json.dumps(content)}))
+    assert (facts["id"], facts["type"], facts["args"]) == ("t1", "shop.add", [1])
+
+
 def test_arguments_are_told_only_where_results_tell_them() -> None:
-    envelope = open_envelope(body("shop.add", "secret", task_id="t1"))
-    facts = task_facts(envelope, hostname="a@h", now=5.0, with_args=False, redelivered=False)
+    facts = told(body("shop.add", "secret", task_id="t1"), with_args=False)
     assert "secret" not in json.dumps(facts)
 
 
 def test_big_arguments_are_told_as_their_text() -> None:
-    envelope = open_envelope(body("shop.add", "x" * 5000, task_id="t1", argsrepr="('xxx...',)"))
-    facts = task_facts(envelope, hostname="a@h", now=5.0, with_args=True, redelivered=False)
+    facts = told(body("shop.add", "x" * 5000, task_id="t1", argsrepr="('xxx...',)"))
     assert facts["args"] == "('xxx...',)"
+
+
+def test_a_worker_tells_no_more_than_an_item_holds(presence: Presence, client: Any) -> None:
+    tasks = {f"lease:{number}": {"args": "x" * 1000} for number in range(1000)}
+    registered = {f"t{number}": {"name": "x" * 1000} for number in range(1000)}
+    presence.enlist("a@h", 1.0)
+    presence.tell(Facts("a@h", 1.0, {"pid": 7}, registered, tasks))
+    (facts,) = presence.everyone()
+    assert client.strlen(PREFIX + "a@h") < 400_000
+    assert 50 < len(facts.tasks) < 1000
+    assert 50 < len(facts.registered) < 1000

@@ -46,7 +46,6 @@ def test_every_form_is_read(outer: bool, inner: str | None) -> None:
     assert message.payload == ARGS
     assert message.headers == {"task": "t", "id": "1"}
     assert message.delivery_tag == "m1"
-    assert envelope.task_id == "1"
 
 
 def test_redelivered_comes_from_the_receive_count() -> None:
@@ -61,11 +60,6 @@ def test_a_compressed_body() -> None:
     text["body"] = base64.b64encode(zlib.compress(json.dumps(ARGS).encode())).decode()
     message = to_message(open_envelope(json.dumps(text)), record(), Channel(), {"application/json"})
     assert message.payload == ARGS
-
-
-def test_protocol_1_names_its_task_by_the_correlation_id() -> None:
-    text = json.dumps({"body": "{}", "headers": {}, "properties": {"correlation_id": "c1"}})
-    assert open_envelope(text).task_id == "c1"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,220 @@
+"""What a message says of its task, read once and by one reader, as typed facts.
+
+Any header, property or part of a body may hold any JSON value: a message comes from whoever can
+write to the queue. All that is looked at before Celery's own code runs is read here, while a record
+is opened, so that what is wrong with a message is that message's problem. What comes after looks at
+these facts only.
+
+Celery runs a message whose ``retries`` is a word, or whose parent is a number, and so is it here:
+such a field counts as absent. Refused is what Celery's ``Request`` cannot be made of, and a task
+without a usable id: nothing can be stored, leased or revoked under it, and a stock worker, too,
+fails to store its result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twolane.errors import MalformedMessageError
+from twolane.publish.correlation import incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from twolane.worker.wire import Envelope
+
+#: Stamps are looked up one by one, so there is a limit to how many a message may have.
+MOST_STAMPS = 1000
+
+#: A retry counts up from zero: what is beyond this was not counted.
+_MOST_RETRIES = 1_000_000_000
+
+#: What protocol 1 has in its body, of what is read here; a header of the same name goes before.
+_IN_BODY = ("task", "id", "parent_id", "shadow", "eta", "expires", "retries", "timelimit")
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """A message's task.
+
+    ``headers``: the message's own, each one that is a fact in its type. ``stamps``: header and
+    value of each. ``publish``: what kombu gives each publish, which copies and redeliveries share.
+    ``origin``: what ``logs.correlation`` is to know while the task runs. ``waits``: has an ETA.
+    """
+
+    task_id: str
+    name: str
+    headers: Mapping[str, Any]
+    retries: int = 0
+    replaced: int = 0
+    parent_id: str | None = None
+    publish: str | None = None
+    stamps: tuple[tuple[str, Any], ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
+    expires: str | None = None
+    waits: bool = False
+
+
+def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFacts:
+    """The facts of a message; ``decode`` gives its body, which is asked for only where it counts.
+
+    Raises ``MalformedMessageError``, which names the field; ``decode`` may raise as it does.
+    """
+    headers = _protocol_2(envelope, decode)
+    task_id = headers.get("id")
+    if not isinstance(task_id, str) or not task_id or not _is_unicode(task_id):
+        raise MalformedMessageError(
+            f"its id is {_kind(task_id)}, and no text that a result could be stored under"
+        )
+    name = headers.get("task")
+    if not isinstance(name, str):
+        raise MalformedMessageError(f"its task is {_kind(name)}, and not the name of one")
+    if isinstance(headers.get("shadow"), list | dict):
+        raise MalformedMessageError("its shadow, the task's other name, is no text")
+    _check_time_limit(headers.get("timelimit"))
+    parent, expires = headers.get("parent_id"), headers.get("expires")
+    retries = _count(headers.get("retries"))
+    replaced = _count(headers.get("replaced_task_nesting"))
+    parent_id = parent if parent is None or isinstance(parent, str) else _shown(parent)
+    return TaskFacts(
+        task_id,
+        name,
+        {**headers, "retries": retries, "replaced_task_nesting": replaced, "parent_id": parent_id},
+        retries,
+        replaced,
+        parent_id,
+        _publish(envelope.properties.get("delivery_tag")),
+        tuple(_stamps(headers)) if headers.get("stamped_headers") or headers.get("stamps") else (),
+        incoming(headers),
+        expires if isinstance(expires, str) else None,
+        headers.get("eta") is not None,
+    )
+
+
+def _protocol_2(envelope: Envelope, decode: Callable[[Envelope], Any]) -> Mapping[str, Any]:
+    """The headers as Celery's strategy sees them: in protocol 1 the body has what is missing.
+
+    https://docs.celeryq.dev/en/stable/internals/protocol.html#version-1
+    """
+    headers = envelope.headers
+    named = "task" in headers
+    if named and "id" in headers and envelope.body[:1] not in {"{", b"{"}:
+        return headers
+    content = decode(envelope)
+    if not isinstance(content, dict):
+        if named:
+            return headers
+        raise MalformedMessageError("it names no task: neither its headers nor its body do")
+    if not named and "task" not in content:
+        raise MalformedMessageError("it names no task: neither its headers nor its body do")
+    if "args" not in content and not named:
+        return content
+    found = {name: content[name] for name in _IN_BODY if name in content}
+    return {**found, **headers} if "args" in content else headers
+
+
+def _check_time_limit(value: Any) -> None:
+    if not value:
+        return
+    both = isinstance(value, list) and len(value) == 2
+    if not both or not all(map(_is_seconds, value)):
+        raise MalformedMessageError(
+            f"its timelimit is {_kind(value)}, and not two numbers of seconds"
+        )
+
+
+def _is_seconds(value: Any) -> bool:
+    if not value:
+        return True
+    try:
+        return isinstance(value, int | float) and not math.isnan(float(value))
+    except OverflowError:
+        return False
+
+
+def _stamps(headers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    names, stamps = headers.get("stamped_headers") or [], headers.get("stamps") or {}
+    if not isinstance(names, list | dict | str) or any(isinstance(n, list | dict) for n in names):
+        raise MalformedMessageError(
+            f"its stamped_headers is {_kind(names)}, and not the names of headers"
+        )
+    if not isinstance(stamps, dict):
+        # They are stored with the result, after the task has run.
+        raise MalformedMessageError(f"its stamps is {_kind(stamps)}, and no object")
+    found = 0
+    for name in names:
+        for value in _many(stamps.get(name)):
+            found += 1
+            if found > MOST_STAMPS:
+                raise MalformedMessageError(f"its stamps are more than {MOST_STAMPS:,}")
+            # What is no plain value is nothing that a revoke could name.
+            if isinstance(name, str) and _is_plain(value):
+                yield name, value
+
+
+def _many(value: Any) -> Iterable[Any]:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple | set) else (value,)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 < value < _MOST_RETRIES else 0
+
+
+def _publish(tag: Any) -> str | None:
+    if isinstance(tag, str) and 0 < len(tag) <= 255:
+        return tag
+    return _shown(tag) if tag else None
+
+
+def _shown(value: Any) -> str:
+    """Any JSON value as a text of a bounded length, the same for the same value."""
+    import hashlib
+
+    try:
+        text = value if isinstance(value, str) else _encode(value)
+    except RecursionError:
+        return "deep"
+    if len(text) <= 255:
+        return text
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no lone surrogate, which JSON can write and UTF-8 cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    """What a field holds instead, in a few words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case "":
+            return "empty"
+        case str():
+            return "a text with a lone surrogate" if not _is_unicode(value) else "a text"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
