@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twolane.claimcheck import (
     MAX_MESSAGE_BYTES,
     ClaimCheck,
     S3Objects,
+    TooLargeError,
     claim_check,
+    max_body_size,
     message_size,
     read_pointer,
 )
@@ -155,3 +159,49 @@ def test_through_s3(bucket: Any) -> None:
     bucket.delete_object(Bucket="big", Key=stored[0]["Key"])
     with pytest.raises(MalformedMessageError):
         claim.redeem(pointer)
+
+
+def test_an_object_beyond_the_limit_is_not_read(bucket: Any) -> None:
+    app = Celery(set_as_current=False)
+    app.conf.broker_transport_options = {"claim_check": {"bucket": "big", "limit": 10}}
+    app.conf.twolane_max_body_size = 1_000
+    claim = claim_check(app)
+    assert claim is not None
+    fits, _ = claim.check_in("x" * 1_000)
+    assert claim.redeem(fits) == "x" * 1_000
+    beyond, _ = claim.check_in("x" * 1_001)
+    with pytest.raises(TooLargeError, match="more than 1,000 bytes.*twolane_max_body_size"):
+        claim.redeem(beyond)
+
+
+@pytest.mark.parametrize("size", [0, -1, "1", 1.5, True])
+def test_a_limit_that_is_no_number_of_bytes(size: Any) -> None:
+    app = Celery(set_as_current=False)
+    app.conf.twolane_max_body_size = size
+    with pytest.raises(ConfigurationError, match="twolane_max_body_size"):
+        max_body_size(app)
+
+
+KIND = "software.amazon.payloadoffloading.PayloadS3Pointer"
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5)
+    | st.sampled_from(["big", "claim-check/k", "a\ud800", "claim-check/\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(place=json_values, bucket=json_values, key=json_values)
+def test_no_pointer_breaks_its_reader(place: Any, bucket: Any, key: Any) -> None:
+    claim = ClaimCheck("big", Shelf())
+    for one in (place, {"s3BucketName": bucket, "s3Key": key}):
+        body = json.dumps([KIND, one])
+        try:
+            assert claim.redeem(body) == body  # no pointer
+        except MalformedMessageError:
+            assert read_pointer(body) == (bucket, key)
+
+
+def test_a_pointer_of_depth() -> None:
+    body = f'["{KIND}", {"[" * 100_000}'
+    assert read_pointer(body) is None

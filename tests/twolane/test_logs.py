@@ -148,3 +148,32 @@ def test_lambdas_own_handler_stays_and_gets_its_line_ends() -> None:
         logging.getLogger("shop").warning("two")
         assert root.handlers == [handler]
     assert [json.loads(line)["message"] for line in handler.written.splitlines()] == ["one", "two"]
+
+
+def test_a_lone_surrogate_is_escaped_as_json_escapes_it() -> None:
+    """Lambda's own handler encodes the line, and raises into the caller what that raises."""
+    raw = io.BytesIO()
+    handler = logging.StreamHandler(io.TextIOWrapper(raw, "utf-8", write_through=True))
+    handler.setFormatter(JsonFormatter())
+    record = logging.LogRecord("t", logging.INFO, "f", 1, "a\ud800 é", (), None)
+    line = handler.format(record)
+    assert json.loads(line.encode())["message"] == "a\ud800 é"
+    assert "é" in line
+
+
+@pytest.mark.parametrize("kind", ["deep", "deep argument", "circle"])
+def test_no_value_keeps_a_line_from_being_written(kind: str) -> None:
+    value: Any = []
+    if kind == "circle":
+        value.append(value)
+    else:
+        for _ in range(100_000):
+            value = [value]
+    fields = {"event": "task.started", "taskName": value}
+    message, args = ("told %r", (value,)) if kind == "deep argument" else ("told", ())
+    record = logging.LogRecord("t", logging.INFO, "f", 1, message, args, None)
+    vars(record)["twolane"] = fields
+    line = json.loads(JsonFormatter().format(record))
+    assert line["message"].startswith("told")
+    assert line["event"] == "task.started"
+    assert isinstance(line["taskName"], str)

@@ -69,12 +69,13 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
     task_id = headers.get("id")
     if not isinstance(task_id, str) or not task_id or not _is_unicode(task_id):
         raise MalformedMessageError(
-            f"its id is {_kind(task_id)}, and no text that a result could be stored under"
+            f"its id is {_kind(task_id) if task_id else 'empty'}, and no text that a result could "
+            "be stored under"
         )
     name = headers.get("task")
     if not isinstance(name, str):
         raise MalformedMessageError(f"its task is {_kind(name)}, and not the name of one")
-    if isinstance(headers.get("shadow"), list | dict):
+    if (shadow := headers.get("shadow")) and isinstance(shadow, list | dict):
         raise MalformedMessageError("its shadow, the task's other name, is no text")
     _check_time_limit(headers.get("timelimit"))
     parent, expires = headers.get("parent_id"), headers.get("expires")
@@ -203,18 +204,10 @@ def _is_unicode(text: str) -> bool:
 
 def _kind(value: Any) -> str:
     """What a field holds instead, in a few words."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return "a number"
-        case "":
-            return "empty"
-        case str():
-            return "a text with a lone surrogate" if not _is_unicode(value) else "a text"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
+    if isinstance(value, str):
+        return "a text with a lone surrogate" if not _is_unicode(value) else "a text"
+    return _KINDS.get(type(value), "null")
+
+
+_KINDS = {bool: "a truth value", int: "a number", float: "a number", list: "a list",
+          dict: "an object"}  # fmt: skip
