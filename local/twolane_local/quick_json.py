@@ -34,3 +34,8 @@ def loads(data: bytes) -> Any:
         except ValueError:
             pass
     return json.loads(data)
+
+
+def utf8(text: str) -> bytes:
+    """JSON's text as UTF-8, which has no lone surrogate: one is written as JSON's own escape."""
+    return text.encode("utf-8", "backslashreplace")

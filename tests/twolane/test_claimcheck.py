@@ -170,7 +170,7 @@ def test_an_object_beyond_the_limit_is_not_read(bucket: Any) -> None:
     fits, _ = claim.check_in("x" * 1_000)
     assert claim.redeem(fits) == "x" * 1_000
     beyond, _ = claim.check_in("x" * 1_001)
-    with pytest.raises(TooLargeError, match="more than 1,000 bytes.*twolane_max_body_size"):
+    with pytest.raises(TooLargeError, match=r"more than 1,000 bytes.*twolane_max_body_size"):
         claim.redeem(beyond)
 
 

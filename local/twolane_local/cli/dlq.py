@@ -135,7 +135,7 @@ def _show(source: Source, options: argparse.Namespace) -> int:
 def _pretty(body: str) -> str:
     try:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 

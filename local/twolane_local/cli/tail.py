@@ -13,6 +13,7 @@ from twolane_local.cli.progress import progress
 from twolane_local.cli.span import since_flag, window
 from twolane_local.console.filters import Filter
 from twolane_local.inspect.opening import open_source
+from twolane_local.quick_json import utf8
 
 if TYPE_CHECKING:
     import argparse
@@ -79,7 +80,7 @@ def _show(events: Iterable[Event], options: argparse.Namespace) -> None:
     console = Console(sys.stdout, verbose=everything)
     for event in events:
         if options.json:
-            print(json.dumps(redact.event(event), ensure_ascii=False))
+            print(utf8(json.dumps(redact.event(event), ensure_ascii=False)).decode())
         else:
             console.tell(event)
         sys.stdout.flush()

@@ -9,13 +9,16 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
+from twolane_local.quick_json import utf8
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 #: Control characters, but for tab and newline: a message's text must not move a cursor, retitle a
-#: window or answer for the user. C1 (0x80-0x9f) holds an escape's one-character forms; the last
-#: ranges are those that turn the direction of writing, and so what a reader believes to see.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+#: window or answer for the user. C1 (0x80-0x9f) holds an escape's one-character forms; the next
+#: ranges are those that turn the direction of writing, and so what a reader believes to see; and
+#: a lone surrogate cannot be written at all.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -101,7 +104,8 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 def say_json(value: Any) -> None:
     """One line for scripts, indented for a person who looks at it."""
-    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+    print(utf8(text).decode())
 
 
 def red(text: str, stream: TextIO) -> str:

@@ -43,7 +43,7 @@ def place_of(body: str) -> Place:
     try:
         envelope = open_envelope(body)
         content = json.loads(envelope.body)
-    except (MalformedMessageError, ValueError):
+    except (MalformedMessageError, ValueError, RecursionError):
         return Place()
     parent = envelope.headers.get("parent_id")
     embed = content[2] if isinstance(content, list) and len(content) == 3 else None
@@ -57,7 +57,8 @@ def _signature(chord: Any) -> tuple[str | None, str]:
         return None, ""
     options = chord.get("options")
     identity = options.get("task_id") if isinstance(options, dict) else None
-    return (identity if isinstance(identity, str) else None), str(chord.get("task", ""))
+    name = chord.get("task")
+    return (identity if isinstance(identity, str) else None), name if isinstance(name, str) else ""
 
 
 def place_in(story: Story, task_id: str) -> Place:

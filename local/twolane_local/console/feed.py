@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from twolane_local.console import redact
+from twolane_local.quick_json import utf8
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,4 +71,4 @@ def _chunk(journal: Journal, wanted: Filter, after: int, last: int, most: int) -
         return None
     data = {"events": [redact.event(each) for each in found], "skipped": skipped, "last": last}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
-    return f"id: {last}\ndata: {text}\n\n".encode()
+    return utf8(f"id: {last}\ndata: {text}\n\n")

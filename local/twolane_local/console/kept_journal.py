@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from twolane_local.console import redact
 from twolane_local.journal_file import from_dict
+from twolane_local.quick_json import utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,8 +66,8 @@ class KeptJournal:
         )
         if self._path.exists() and self._path.stat().st_size > self._limit:
             self._path.replace(self._before)
-        with self._path.open("a", encoding="utf-8") as out:
-            out.write(lines)
+        with self._path.open("ab") as out:
+            out.write(utf8(lines))
 
     def _read(self) -> list[Event]:
         """Former events, oldest first; a line that a kill cut off is left out."""

@@ -12,6 +12,7 @@ from twolane.errors import TwolaneError
 from twolane_local.console.application import ApplicationError
 from twolane_local.console.story import AmbiguousIdError, UnknownIdError
 from twolane_local.queues.errors import QueueDoesNotExistError, SqsError
+from twolane_local.quick_json import utf8
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,7 +32,8 @@ class Json(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
+        return utf8(text)
 
 
 def problem(status: int, detail: str) -> Response:
@@ -41,7 +43,7 @@ def problem(status: int, detail: str) -> Response:
         "detail": detail,
     }  # fmt: skip
     return Response(
-        json.dumps(body, ensure_ascii=False).encode(), status, media_type="application/problem+json"
+        utf8(json.dumps(body, ensure_ascii=False)), status, media_type="application/problem+json"
     )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
 
 HIDDEN = "•••"
+#: How many levels of lists and objects are looked through.
+_DEEPEST = 100
 _SECRET = re.compile(
     r"authorization|cookie|api[-_]?key|passw(or)?d|secret|token|credential|signature",
     re.IGNORECASE,
@@ -44,7 +46,8 @@ def query(text: str) -> str:
     pairs = parse_qsl(text, keep_blank_values=True)
     if not any(is_secret(name) for name, _ in pairs):
         return text
-    return urlencode([(name, HIDDEN if is_secret(name) else value) for name, value in pairs])
+    shown = [(name, HIDDEN if is_secret(name) else value) for name, value in pairs]
+    return urlencode(shown, errors="replace")
 
 
 def text(content: str) -> str:
@@ -53,10 +56,10 @@ def text(content: str) -> str:
     if stripped.startswith(("{", "[")):
         try:
             value = json.loads(content)
-        except ValueError:
+            shown = values(value)
+            return content if shown == value else json.dumps(shown, ensure_ascii=False)
+        except (ValueError, RecursionError):
             return _torn(content)
-        shown = values(value)
-        return content if shown == value else json.dumps(shown, ensure_ascii=False)
     if hidden_task(content):
         return HIDDEN
     if "=" in content and "\n" not in content and " " not in content:
@@ -69,17 +72,21 @@ def _torn(content: str) -> str:
     return HIDDEN if _SECRET.search(content) or "argsrepr" in content else content
 
 
-def values(value: Any, name: str = "") -> Any:
-    """JSON values with secret ones left out, however deep."""
+def values(value: Any, name: str = "", depth: int = 0) -> Any:
+    """JSON values with secret ones left out; what is nested too deep to be looked at, too."""
+    if depth > _DEEPEST:
+        return HIDDEN
     if isinstance(value, dict):
         if hidden_envelope(value):
             value = {**value, "body": HIDDEN}
         return {
-            key: HIDDEN if is_secret(str(key)) and inner not in (None, "") else values(inner, key)
+            key: HIDDEN
+            if is_secret(str(key)) and inner not in (None, "")
+            else values(inner, key, depth + 1)
             for key, inner in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [values(inner, name) for inner in value]
+        return [values(inner, name, depth + 1) for inner in value]
     if isinstance(value, str):
         if name in _NESTED:
             return text(value)
@@ -92,7 +99,10 @@ def hidden_envelope(value: Mapping[str, Any]) -> bool:
     """Whether this is a Celery message whose own body must not be shown."""
     if not isinstance(value.get("headers"), dict) or "properties" not in value:
         return False
-    return hidden_task(json.dumps(value))
+    try:
+        return hidden_task(json.dumps(value))
+    except RecursionError:
+        return True
 
 
 def hidden_task(body: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
+from twolane.errors import MalformedMessageError
 from twolane_local.advise.measure import measure
 from twolane_local.advise.verdict import judge
 from twolane_local.console import redact
@@ -230,17 +231,20 @@ def sent_tasks(events: Iterable[Event], wanted: set[str]) -> dict[str, Sent]:
         if task_id is None or task_id in found or not isinstance(body, str):
             continue
         task = decode(body)
-        if task.name is not None:
-            found[task_id] = (task, real_arguments(body))
+        arguments = real_arguments(body) if task.name is not None else None
+        if arguments is not None:
+            found[task_id] = (task, arguments)
     return found
 
 
-def real_arguments(body: str) -> tuple[list[Any], dict[str, Any]]:
+def real_arguments(body: str) -> tuple[list[Any], dict[str, Any]] | None:
     """A task's arguments, hidden or not: to run it again, not to be shown."""
-    from twolane.worker.wire import open_envelope
+    from twolane_local.inspect.decoding import arguments_in
 
-    content = json.loads(open_envelope(body).body)
-    return list(content[0] or []), dict(content[1] or {})
+    try:
+        return arguments_in(body)
+    except MalformedMessageError:
+        return None
 
 
 def _arguments(sent: Sent | None) -> dict[str, Any]:

@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 LIMIT = 1_048_576
 
 
+#: What reading a body raises that is no task's.
+_NO_TASK = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
 def unknown_task(body: str) -> str:
-    """The body, for a task that no worker knows."""
-    envelope = json.loads(body)
-    envelope["headers"]["task"] = "gone.in.this.deploy"
-    return json.dumps(envelope)
+    """The body, for a task that no worker knows; what is no task stays as it is."""
+    try:
+        envelope = json.loads(body)
+        envelope["headers"]["task"] = "gone.in.this.deploy"
+        return json.dumps(envelope)
+    except _NO_TASK:
+        return body
 
 
 def _arguments(envelope: Any) -> tuple[Any, bool]:
@@ -32,18 +39,23 @@ def has_consequences(body: str) -> bool:
     """Whether a failure of the task has more to do than to be stored: a chord, chain or errback."""
     try:
         (_, _, embed), _ = _arguments(json.loads(body))
-    except (ValueError, KeyError, TypeError):
+    except _NO_TASK:
         return False
-    return any(embed.get(name) for name in ("chord", "chain", "errbacks"))
+    return isinstance(embed, dict) and any(
+        embed.get(name) for name in ("chord", "chain", "errbacks")
+    )
 
 
 def changed_signature(body: str) -> str:
-    """The body, with an argument that the task does not take."""
-    envelope = json.loads(body)
-    (args, kwargs, embed), encoded = _arguments(envelope)
-    text = json.dumps([args, {**kwargs, "an_argument_of_the_next_deploy": 1}, embed])
-    envelope["body"] = base64.b64encode(text.encode()).decode() if encoded else text
-    return json.dumps(envelope)
+    """The body, with an argument that the task does not take; what is no task stays as it is."""
+    try:
+        envelope = json.loads(body)
+        (args, kwargs, embed), encoded = _arguments(envelope)
+        text = json.dumps([args, {**kwargs, "an_argument_of_the_next_deploy": 1}, embed])
+        envelope["body"] = base64.b64encode(text.encode()).decode() if encoded else text
+        return json.dumps(envelope)
+    except _NO_TASK:
+        return body
 
 
 def poison(_: str) -> str:
@@ -73,17 +85,17 @@ BODIES: Mapping[str, Callable[[str], str]] = {
 
 def task_id_of(body: str) -> str | None:
     """The id of the task that a body carries; ``None`` where it is none."""
-    try:
-        envelope: Any = json.loads(body)
-        return str(envelope["headers"]["id"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    return _header(body, "id")
 
 
 def task_name_of(body: str) -> str | None:
     """The name of the task that a body carries; ``None`` where it is none."""
+    return _header(body, "task")
+
+
+def _header(body: str, name: str) -> str | None:
     try:
         envelope: Any = json.loads(body)
-        return str(envelope["headers"]["task"])
-    except (ValueError, KeyError, TypeError):
+        return str(envelope["headers"][name])
+    except _NO_TASK:
         return None

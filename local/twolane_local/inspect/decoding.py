@@ -83,8 +83,11 @@ class TaskMessage:
         if self.args is None or self.kwargs is None:
             shown = [text for text in (self.args_repr, self.kwargs_repr) if text] or ["…"]
             return f"{self.name} {' '.join(shown)}"
-        words = [repr(value) for value in self.args]
-        words += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        try:
+            words = [repr(value) for value in self.args]
+            words += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        except (RecursionError, ValueError):  # nested too deep, or a number with too many digits
+            return f"{self.name} …"
         return f"{self.name}({', '.join(words)})"
 
 
@@ -104,6 +107,14 @@ def decode(body: str) -> TaskMessage:
         return _described(envelope, {**about, **envelope.headers}, args=args, kwargs=kwargs)
     except (MalformedMessageError, RecursionError) as error:
         return _described(envelope, envelope.headers, problem=str(error))
+
+
+def arguments_in(body: str) -> tuple[list[Any], dict[str, Any]]:
+    """A task's arguments, hidden or not. Raises ``MalformedMessageError`` where it has none."""
+    from twolane.worker.wire import open_envelope
+
+    args, kwargs, _ = _arguments(open_envelope(body))
+    return args, kwargs
 
 
 def edited(

@@ -107,7 +107,7 @@ def _platform(text: str) -> tuple[str, dict[str, Any]] | None:
         return None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     kind = value.get("type") if isinstance(value, dict) else None
     if not isinstance(kind, str) or not kind.startswith("platform."):
