@@ -324,7 +324,7 @@ def odd_records(draw: st.DrawFn) -> dict[str, Any]:
 
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-thorough = settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @quick
