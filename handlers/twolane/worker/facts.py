@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane.errors import MalformedMessageError
-from twolane.publish.correlation import incoming
+from twolane.publish.correlation import REQUEST_ID, TRACE_ID, incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,11 +34,12 @@ _MOST_RETRIES = 1_000_000_000
 #: What protocol 1 has in its body, of what is read here; a header of the same name goes before.
 _IN_BODY = ("task", "id", "parent_id", "shadow", "eta", "expires", "retries", "timelimit")
 
+_NOTHING: Mapping[str, str] = {}
+_NO_LIMITS = [None, None]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFacts:
+class TaskFacts(NamedTuple):
     """A message's task.
 
     ``headers``: the message's own, each one that is a fact in its type. ``stamps``: header and
@@ -55,7 +55,7 @@ class TaskFacts:
     parent_id: str | None = None
     publish: str | None = None
     stamps: tuple[tuple[str, Any], ...] = ()
-    origin: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = _NOTHING
     expires: str | None = None
     waits: bool = False
 
@@ -67,7 +67,11 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
     """
     headers = _protocol_2(envelope, decode)
     task_id = headers.get("id")
-    if not isinstance(task_id, str) or not task_id or not _is_unicode(task_id):
+    if (
+        not isinstance(task_id, str)
+        or not task_id
+        or not (task_id.isascii() or _is_unicode(task_id))
+    ):
         raise MalformedMessageError(
             f"its id is {_kind(task_id) if task_id else 'empty'}, and no text that a result could "
             "be stored under"
@@ -77,21 +81,31 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
         raise MalformedMessageError(f"its task is {_kind(name)}, and not the name of one")
     if (shadow := headers.get("shadow")) and isinstance(shadow, list | dict):
         raise MalformedMessageError("its shadow, the task's other name, is no text")
-    _check_time_limit(headers.get("timelimit"))
+    if (limits := headers.get("timelimit")) and limits != _NO_LIMITS:
+        _check_time_limit(limits)
     parent, expires = headers.get("parent_id"), headers.get("expires")
-    retries = _count(headers.get("retries"))
-    replaced = _count(headers.get("replaced_task_nesting"))
+    said, nested = headers.get("retries"), headers.get("replaced_task_nesting")
+    retries, replaced = _count(said) if said else 0, _count(nested) if nested else 0
     parent_id = parent if parent is None or isinstance(parent, str) else _shown(parent)
+    stamped = headers.get("stamped_headers") or headers.get("stamps")
+    traced = REQUEST_ID in headers or TRACE_ID in headers
+    if parent is not parent_id or said is not retries or nested is not replaced:
+        headers = {
+            **headers,
+            "retries": retries,
+            "replaced_task_nesting": replaced,
+            "parent_id": parent_id,
+        }
     return TaskFacts(
         task_id,
         name,
-        {**headers, "retries": retries, "replaced_task_nesting": replaced, "parent_id": parent_id},
+        headers,
         retries,
         replaced,
         parent_id,
         _publish(envelope.properties.get("delivery_tag")),
-        tuple(_stamps(headers)) if headers.get("stamped_headers") or headers.get("stamps") else (),
-        incoming(headers),
+        tuple(_stamps(headers)) if stamped else (),
+        incoming(headers) if traced else _NOTHING,
         expires if isinstance(expires, str) else None,
         headers.get("eta") is not None,
     )
@@ -120,8 +134,6 @@ def _protocol_2(envelope: Envelope, decode: Callable[[Envelope], Any]) -> Mappin
 
 
 def _check_time_limit(value: Any) -> None:
-    if not value:
-        return
     both = isinstance(value, list) and len(value) == 2
     if not both or not all(map(_is_seconds, value)):
         raise MalformedMessageError(
@@ -169,7 +181,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 < value < _MOST_RETRIES else 0
+    known = isinstance(value, int | float) and 0 < value < _MOST_RETRIES
+    return (value if type(value) is int else int(value)) if known else 0
 
 
 def _publish(tag: Any) -> str | None:

@@ -37,7 +37,10 @@ class Record:
     @property
     def receive_count(self) -> int:
         """How often the message was received, this time included; 1 where SQS does not say."""
-        count = _number(self.attributes.get("ApproximateReceiveCount"))
+        said = self.attributes.get("ApproximateReceiveCount")
+        if said == "1":
+            return 1
+        count = _number(said)
         return int(count) if 1 <= count < _FOREVER else 1
 
     @property
@@ -82,37 +85,46 @@ def _is_from_sqs(record: Any) -> bool:
 def _parse(record: Any) -> Record:
     if not isinstance(record, dict):
         return Record("", "", "", "", problem="the record is no object")
-    wrong = [name for name in _TEXTS if not _is_text(record.get(name))]
-    arn = record.get("eventSourceARN")
-    if isinstance(arn, str) and arn.count(":") != _COLONS:
-        wrong.append("eventSourceARN")
-    message_id, receipt, body, arn = ("" if name in wrong else record[name] for name in _TEXTS)
     attributes, own = record.get("attributes"), record.get("messageAttributes")
-    problem = None
-    if wrong:
-        problem = f"the record has no {', '.join(dict.fromkeys(wrong))} as SQS gives it"
-    elif not _is_from_sqs(record):
-        problem = "the record is not from SQS"
+    problem = None if record.get("eventSource") == "aws:sqs" else "the record is not from SQS"
+    texts: list[Any] = [record.get(name) for name in _TEXTS]
+    if not all(map(_is_text, texts)) or texts[-1].count(":") != _COLONS:
+        problem, texts = _lacking(texts)
+    message_id, receipt_handle, body, queue_arn = texts
     return Record(
         message_id,
-        receipt,
+        receipt_handle,
         body,
-        arn,
+        queue_arn,
         attributes if isinstance(attributes, dict) else {},
-        {name: one for name, one in own.items() if isinstance(one, dict)}
-        if isinstance(own, dict)
-        else {},
+        _of_dicts(own) if own and isinstance(own, dict) else {},
         problem,
     )
+
+
+def _lacking(texts: list[Any]) -> tuple[str, list[str]]:
+    """What a record has not, and what it has; without its queue it can be neither sent nor left."""
+    lacking = [not _is_text(text) for text in texts]
+    lacking[-1] = lacking[-1] or texts[-1].count(":") != _COLONS
+    names = [name for name, missing in zip(_TEXTS, lacking, strict=True) if missing]
+    kept = ["" if missing else text for text, missing in zip(texts, lacking, strict=True)]
+    return f"the record has no {', '.join(names)} as SQS gives it", kept
+
+
+def _of_dicts(values: dict[Any, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if isinstance(value, dict)}
 
 
 def _is_text(value: Any) -> bool:
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
-        return value.isascii() or bool(value.encode())
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _number(text: Any) -> float:

@@ -89,8 +89,7 @@ def open_envelope(text: str) -> Envelope:
 
 def decoded(envelope: Envelope, accept: AbstractSet[str], limit: int = MAX_BODY_BYTES) -> Any:
     """The message's own body, as Celery decodes it; whatever goes wrong is raised."""
-    message = _message(envelope, limit, {"accept": accept})
-    return message.decode()
+    return _message(envelope, limit, accept=accept).decode()
 
 
 def to_message(
@@ -107,21 +106,22 @@ def to_message(
     ``limit`` then.
     """
     info = envelope.properties.get("delivery_info")
-    options = {
-        "delivery_tag": record.message_id,
-        "delivery_info": {
+    return _message(
+        envelope,
+        limit,
+        delivery_tag=record.message_id,
+        delivery_info={
             **(info if isinstance(info, dict) else {}),
             "redelivered": record.receive_count > 1,
         },
         # Celery's request copies the headers; the properties a task could change.
-        "properties": dict(envelope.properties),
-        "accept": accept,
-        "channel": channel,
-    }
-    return _message(envelope, limit, options)
+        properties=dict(envelope.properties),
+        accept=accept,
+        channel=channel,
+    )
 
 
-def _message(envelope: Envelope, limit: int, options: dict[str, Any]) -> Message:
+def _message(envelope: Envelope, limit: int, **options: Any) -> Message:
     """kombu's message; inflated here, since kombu inflates without a limit."""
     body, method = envelope.body, envelope.headers.get("compression")
     if method:
