@@ -93,12 +93,9 @@ def _lzma(data: bytes, most: int) -> Iterator[bytes]:
 
 
 def _zstd(data: bytes, most: int) -> Iterator[bytes]:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd  # type: ignore[import-not-found,no-redef,unused-ignore]
-    made: Callable[[], Any] = zstd.ZstdDecompressor
-    yield from _streams(data, made, most, zstd.ZstdError)
+    # The standard library's from Python 3.14 on; kombu has imported the one that there is.
+    zstd: Any = sys.modules.get("compression.zstd") or sys.modules["backports.zstd"]
+    yield from _streams(data, zstd.ZstdDecompressor, most, zstd.ZstdError)
 
 
 def _brotli(data: bytes, most: int) -> Iterator[bytes]:
