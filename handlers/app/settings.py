@@ -31,6 +31,8 @@ class Settings(BaseModel):
     long_queue_url: str = ""
     long_tasks: str = ""
     aws_region: str = "us-east-1"
+    #: Seconds that a task may take, by Celery's own limits: told to end shortly before, ended then.
+    task_time_limit: Annotated[float, Field(gt=0)] | None = None
 
     #: The API key's SHA-256 in hexadecimal; empty, the API asks for no key.
     api_key_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
@@ -54,6 +56,9 @@ class Settings(BaseModel):
             "task_track_started": True,
             "broker_connection_retry_on_startup": True,
         }
+        if self.task_time_limit is not None:
+            common["task_time_limit"] = self.task_time_limit
+            common["task_soft_time_limit"] = self.task_time_limit * 5 / 6
         if self.result_key_prefix:
             common["result_backend_transport_options"] = {
                 "global_keyprefix": self.result_key_prefix

@@ -52,7 +52,15 @@ def as_template(app: Celery) -> dict[str, Any]:
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "One schedule for each entry of beat_schedule, made by `twolane schedules`",
         "Parameters": {
-            "BeatFunctionArn": {"Type": "String", "Description": "The beat function's ARN"}
+            "BeatFunctionArn": {"Type": "String", "Description": "The beat function's ARN"},
+            "PermissionsBoundary": {
+                "Type": "String",
+                "Default": "",
+                "Description": "The policy that bounds the role, where the deployer must have one",
+            },
+        },
+        "Conditions": {
+            "IsBounded": {"Fn::Not": [{"Fn::Equals": [{"Ref": "PermissionsBoundary"}, ""]}]}
         },
         "Resources": {"ScheduleRole": _role(), **schedules},
     }
@@ -97,6 +105,9 @@ def _role() -> dict[str, Any]:
     return {
         "Type": "AWS::IAM::Role",
         "Properties": {
+            "PermissionsBoundary": {
+                "Fn::If": ["IsBounded", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]
+            },
             "AssumeRolePolicyDocument": {
                 "Version": "2012-10-17",
                 "Statement": [

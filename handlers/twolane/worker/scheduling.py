@@ -5,7 +5,10 @@ between: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets
 
 Configured by the environment: ``TWOLANE_SCHEDULER_ROLE_ARN``, the role that Scheduler assumes to
 send to the queue, and ``TWOLANE_SCHEDULER_GROUP``, the schedule group the entries live in. The
-function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on the role.
+function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on the role. With
+``TWOLANE_SCHEDULER_DEAD_LETTER_ARN``, a message that the queue does not take ends on that queue; the
+role must be allowed to send to it. Without it, Scheduler drops such a message after a day.
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class Schedules:
     role_arn: str
     group: str
     scheduler: Creator
+    dead_letter_arn: str | None = None
 
     def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
         """Have the body sent at ``due`` (epoch seconds); ``False``: too big for that.
@@ -56,6 +60,8 @@ class Schedules:
             return False
         at = due - LEAD_S if exact else math.ceil(due)
         one = entry(queue_arn, body, at, role_arn=self.role_arn, group=self.group)
+        if self.dead_letter_arn:
+            one["Target"]["DeadLetterConfig"] = {"Arn": self.dead_letter_arn}
         self.scheduler.create(queue_arn.split(":")[3], one)
         return True
 
@@ -87,4 +93,5 @@ def schedules(environ: Mapping[str, str]) -> Schedules | None:
         return None
     from twolane.worker.scheduler import Scheduler
 
-    return Schedules(role_arn, group, Scheduler(environ))
+    dead_letter_arn = environ.get("TWOLANE_SCHEDULER_DEAD_LETTER_ARN") or None
+    return Schedules(role_arn, group, Scheduler(environ), dead_letter_arn)

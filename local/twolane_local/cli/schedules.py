@@ -41,7 +41,7 @@ _HEADER = """\
 # Made by `twolane schedules {template}`; make it anew after a change of beat_schedule.
 #
 # To use it: nest it in the template (AWS::CloudFormation::Stack) with the beat function's ARN as
-# BeatFunctionArn, and take the tick out of the function's Events. Where clocks change, Scheduler
+# BeatFunctionArn, and disable the tick among the function's Events. Where clocks change, Scheduler
 # skips a time that does not exist; the tick, as Celery, runs it an hour later.
 """
 
