@@ -34,7 +34,10 @@ class Lines:
         self._events = {f"{steps[1]}{steps[4]}": steps for steps in self._lines if _is_event(steps)}
 
     def of(self, logical_id: str, path: Steps = ()) -> int:
-        """The line of ``path`` in the properties of a resource of the expanded template."""
+        """The line of ``path`` in the properties of a resource of the expanded template.
+
+        With no resource, ``path`` begins at the template's sections.
+        """
         for base, rest in self._candidates(logical_id, path):
             for length in range(len(rest), bool(rest) - 1, -1):
                 if (*base, *rest[:length]) in self._lines:
@@ -44,7 +47,9 @@ class Lines:
     def _candidates(self, logical_id: str, path: Steps) -> Iterator[tuple[Steps, Steps]]:
         """Where it may stand, likeliest first."""
         resource = ("Resources", logical_id)
-        if resource in self._lines:
+        if not logical_id or path[:1] == ("Rules",):
+            yield (), path
+        elif resource in self._lines:
             if path:
                 yield (*resource, "Properties"), path
                 yield ("Globals", "Function"), path

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import template
 from twolane_local.errors import TemplateError
+from twolane_local.lint.physical_names import GivenName, given_names
 from twolane_local.model import FunctionSpec
 from twolane_local.stack.names import Names
 from twolane_local.stack.routes import function_name
-from twolane_local.template import LOCAL_BUCKET
+from twolane_local.template import LOCAL_BUCKET, samconfig
 from twolane_local.template import yaml as template_yaml
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class Subject:
     path: Path
     resources: Mapping[str, Resource]
     names: Mapping[str, str]  # a function's or queue's name to its logical id
+    text: Mapping[str, Any] = field(default_factory=dict)  # the template as written, all sections
+    given_names: Mapping[str, GivenName] = field(default_factory=dict)  # by logical id
+    stack_name: str | None = None  # of `samconfig.toml`
     applications: Mapping[str, Application] = field(default_factory=dict)  # by function
     journal: Sequence[Event] = ()
     inline_budget_s: float = 2.0
@@ -140,11 +144,26 @@ def read(path: Path, parameters: Mapping[str, str]) -> Subject:
         for logical_id, item in loaded.resources.items()
     }
     named = {
-        names.name(logical_id): logical_id
+        _name(names, logical_id): logical_id
         for logical_id, item in resources.items()
         if item.kind in {"AWS::Lambda::Function", "AWS::SQS::Queue"}
     }
-    return Subject(path, resources, named)
+    return Subject(
+        path,
+        resources,
+        named,
+        text=loaded.source.content,
+        given_names=dict(given_names(loaded)),
+        stack_name=samconfig.read(path).stack_name,
+    )
+
+
+def _name(names: Names, logical_id: str) -> str:
+    """What a resource is called; its logical id where only a deployment knows."""
+    try:
+        return names.name(logical_id)
+    except TemplateError:
+        return logical_id
 
 
 def function_specs(subject: Subject) -> Iterator[FunctionSpec]:

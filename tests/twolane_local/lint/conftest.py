@@ -68,6 +68,7 @@ Resources:
           Type: ScheduleV2
           Properties:
             ScheduleExpression: cron(* * * * ? *)
+            Name: !Sub ${AWS::StackName}-tick
 """
 TASKS = """\
 import os

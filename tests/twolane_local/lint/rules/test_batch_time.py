@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twolane_local.lint import Severity
+
 from ..conftest import event, shop, task  # noqa: TID252
 
 if TYPE_CHECKING:
@@ -35,6 +37,17 @@ def test_without_a_limit_the_journal_may_know(project: Project) -> None:
     (finding,) = project.found("TL104", journal=[slow, elsewhere])
     assert "shop.tasks.report, measured at 100 s" in finding.message
     assert finding.fix == "set BatchSize: 1"
+
+
+def test_a_task_without_a_limit_may_take_the_time_of_its_batch(project: Project) -> None:
+    endless = task(name="shop.tasks.endless", hard_limit_s=None)
+    (finding,) = project.found("TL104", applications=shop(task(), endless))
+    assert finding.severity is Severity.NOTE
+    assert "shop.tasks.endless has no time limit: one may take all of" in finding.message
+    assert "the other 9 of its batch go back and lose a receive each" in finding.message
+    assert finding.fix == "set task_time_limit to no more than 6, or BatchSize: 1"
+    project.change("BatchSize: 10", "BatchSize: 1")
+    assert project.found("TL104", applications=shop(task(), endless)) == []
 
 
 def test_nothing_is_said_of_what_nobody_knows(project: Project) -> None:

@@ -12,6 +12,7 @@ TICK = """\
           Type: ScheduleV2
           Properties:
             ScheduleExpression: cron(* * * * ? *)
+            Name: !Sub ${AWS::StackName}-tick
 """
 NO_TICK = "        Nothing:\n          Type: SNS\n          Properties: {Topic: !Ref Topic}\n"
 TOPIC = "  Topic:\n    Type: AWS::SNS::Topic\n  Dead:\n"
