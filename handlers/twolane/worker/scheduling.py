@@ -5,9 +5,9 @@ between: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets
 
 Configured by the environment: ``TWOLANE_SCHEDULER_ROLE_ARN``, the role that Scheduler assumes to
 send to the queue, and ``TWOLANE_SCHEDULER_GROUP``, the schedule group the entries live in. The
-function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on the role. With
-``TWOLANE_SCHEDULER_DEAD_LETTER_ARN``, a message that the queue does not take ends on that queue; the
-role must be allowed to send to it. Without it, Scheduler drops such a message after a day.
+function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on the role. A message
+that the queue does not take ends on ``TWOLANE_SCHEDULER_DEAD_LETTER_ARN``, to which the role must
+be allowed to send; where that is not set, Scheduler drops the message after a day.
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
 """
 

@@ -51,8 +51,8 @@ def _without_limit(
     has = "has" if len(names) == 1 else "have"
     yield Found(
         source.mapping.id,
-        f"{what} {has} no time limit: one may take all of the function's {timeout:g} s, and the other "
-        f"{size - 1:g} of its batch go back and lose a receive each",
+        f"{what} {has} no time limit: one may take all of the function's {timeout:g} s, and the "
+        f"other {size - 1:g} of its batch go back and lose a receive each",
         f"set task_time_limit to no more than {timeout / size:g}, or BatchSize: 1",
         ("BatchSize",),
         Severity.NOTE,

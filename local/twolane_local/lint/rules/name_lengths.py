@@ -31,7 +31,7 @@ def check(subject: Subject) -> Iterator[Found]:
             so = (
                 f"no stack can be made: {takes} are too many"
                 if room < 1
-                else f"{takes} leave {room}, and samconfig.toml's {subject.stack_name!r} has {stack}"
+                else f"{takes} leave {room}, and {subject.stack_name!r} (samconfig.toml) has {stack}"
             )
         else:
             severity = Severity.NOTE
@@ -39,8 +39,8 @@ def check(subject: Subject) -> Iterator[Found]:
         yield Found(
             logical_id,
             f"{what}; {so}",
-            f"shorten it, or leave {name.rules.name_property} out: CloudFormation makes a name that "
-            "fits",
+            f"shorten it, or leave {name.rules.name_property} out: CloudFormation then makes one "
+            "that fits",
             (name.rules.name_property,),
             severity,
         )

@@ -47,10 +47,10 @@ def _rules(subject: Subject) -> Iterator[Found]:
             for function in sorted(_functions(value) - _OF_RULES):
                 yield Found(
                     str(name),
-                    f"the rule {name} uses {function}: CloudFormation refuses the change set, since "
-                    "Rules take Ref and their own functions only",
-                    "compare the parameter as a whole, or make it one that can be (a String instead "
-                    "of a list, with an AllowedPattern)",
+                    f"the rule {name} uses {function}: CloudFormation refuses the change set, "
+                    "since Rules take Ref and their own functions only",
+                    "compare the parameter as a whole, or make it one that can be (a String "
+                    "instead of a list, with an AllowedPattern)",
                     ("Rules", str(name), *path),
                 )
 
@@ -61,8 +61,8 @@ def _policies(subject: Subject) -> Iterator[Found]:
             if isinstance(resource.get(policy), dict):
                 yield Found(
                     str(name),
-                    f"{name}'s {policy} is a function: CloudFormation takes plain text there, unless "
-                    f"the template has the transform {_EXTENSIONS}",
+                    f"{name}'s {policy} is a function: CloudFormation takes plain text there, "
+                    f"unless the template has the transform {_EXTENSIONS}",
                     f"write the policy out, or put {_EXTENSIONS} before the template's other "
                     "transforms",
                 )

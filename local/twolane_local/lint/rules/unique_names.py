@@ -29,8 +29,9 @@ def check(subject: Subject) -> Iterator[Found]:
             continue
         yield Found(
             logical_id,
-            f"{logical_id}'s {name.rules.name_property} is the same in every stack, and must be the "
-            f"only one of its {name.rules.unique_in}: a second stack of this template cannot be made",
+            f"{logical_id}'s {name.rules.name_property} is the same in every stack, and must be "
+            f"the only one of its {name.rules.unique_in}: a second stack of this template cannot "
+            "be made",
             _FIXES.get(name.kind)
             or f"leave {name.rules.name_property} out, or put ${{AWS::StackName}} in it",
             (name.rules.name_property,),
