@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
@@ -29,13 +30,15 @@ def pseudo_parameters(stack: str) -> dict[str, Any]:
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html
     """
+    # Names are made of its parts: it has as many as AWS's, and the same ones on every start.
+    number = uuid.uuid5(uuid.NAMESPACE_URL, stack)
     return {
         "AWS::AccountId": ACCOUNT,
         "AWS::NoValue": NO_VALUE,
         "AWS::NotificationARNs": [],
         "AWS::Partition": "aws",
         "AWS::Region": REGION,
-        "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/local",
+        "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/{number}",
         "AWS::StackName": stack,
         "AWS::URLSuffix": "amazonaws.com",
     }

@@ -31,7 +31,7 @@ def check(subject: Subject) -> Iterator[Found]:
             so = (
                 f"no stack can be made: {takes} are too many"
                 if room < 1
-                else f"{takes} leave {room}, and {subject.stack_name!r} (samconfig.toml) has {stack}"
+                else f"{takes} leave {room}; samconfig.toml has {subject.stack_name!r}, {stack}"
             )
         else:
             severity = Severity.NOTE

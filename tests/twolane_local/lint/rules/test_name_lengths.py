@@ -50,7 +50,7 @@ def test_a_stack_whose_name_is_known_must_fit(project: Project) -> None:
     )
     (finding,) = project.found("TL231")
     assert finding.severity is Severity.ERROR
-    assert f"leave 38, and '{'s' * 39}' (samconfig.toml) has 39" in finding.message
+    assert f"leave 38; samconfig.toml has '{'s' * 39}', 39" in finding.message
 
 
 def test_what_another_stack_knows_has_no_length(project: Project) -> None:
