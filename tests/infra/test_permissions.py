@@ -7,6 +7,7 @@ scenario of the demonstration that makes an AWS call of another kind.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -44,6 +45,12 @@ if producer == "light":
     message = "x" * 1_100_000
 app.send_task(task, (email, message), **json.loads(options))
 """
+#: With everything on that needs a right: mail leaves only where callers are known.
+KEY = "a key for the test"
+PARAMETERS = {
+    "RedisUrl": "", "ApiKeySha256": hashlib.sha256(KEY.encode()).hexdigest(),
+    "SenderAddress": "notifications@example.com", "CreateSenderIdentity": "true",
+}  # fmt: skip
 ROLES = {"ApiFunction": "ApiRole", "WorkerFunction": "WorkerRole", "BeatFunction": "BeatRole"}
 #: Allowed and never called by the function's own code, each for a reason.
 FOR_LAMBDA = {
@@ -71,9 +78,7 @@ def _named(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(parameters: Mapping[str, str], script: Callable[[Emulator], Awaitable[None]]) -> None:
     async def main() -> None:
-        # The minute's own tick must not take the one environment that a tick of the test needs.
-        given = {"ReserveConcurrency": "false", **parameters}
-        options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=given)
+        options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=parameters)
         emulator = Emulator(options)
         await emulator.start()
         try:
@@ -91,7 +96,9 @@ class Client:
         self.emulator = emulator
         self.calls = calls
         (url,) = emulator.addresses.apis.values()
-        self.http = httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+        self.http = httpx.AsyncClient(
+            base_url=url, timeout=30, trust_env=False, headers={"X-API-Key": KEY}
+        )
 
     async def post(self, path: str, **arguments: Any) -> str:
         answer = await self.http.post(path, **arguments)
@@ -196,8 +203,8 @@ async def publish_from_outside(emulator: Emulator) -> None:
 
 
 def test_each_function_calls_what_its_role_allows_and_nothing_else(calls: set[Call]) -> None:
-    run({"RedisUrl": ""}, lambda emulator: every_scenario(emulator, calls))
-    template = expanded(RedisUrl="")
+    run(PARAMETERS, lambda emulator: every_scenario(emulator, calls))
+    template = expanded(**PARAMETERS)
     for function, role in ROLES.items():
         allowed = template.allowed(role)
         used = {call for call in calls if call.who == function}

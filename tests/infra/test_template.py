@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from app.settings import Settings
+from twolane.worker.deadline import deadline_of
+
+from .combinations import LONG_LANE, WATCHED
 from .conftest import Expanded, built, expanded
 
 ROLES = {"ApiFunction": "ApiRole", "WorkerFunction": "WorkerRole", "BeatFunction": "BeatRole"}
 #: X-Ray's actions know no resource, nor do those that attach a function to a network.
 MANAGED = {"AWSXRayDaemonWriteAccess", "AWSLambdaENIManagementAccess"}
-EVERYTHING = {
-    "WithRedis": "true",
-    "WithLongLane": "true",
-    "LongLaneImage": "123456789012.dkr.ecr.us-east-1.amazonaws.com/long-lane:1",
-    "LongTasks": "app.tasks.import_recipients",
-    "WithAlarms": "true",
-    "AlarmEmail": "someone@example.com",
-    "WithDashboard": "true",
-}
+EVERYTHING = {**LONG_LANE, **WATCHED, "WithRedis": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +57,13 @@ def test_snapshots_of_published_versions_by_condition(
 
 
 def test_concurrency_fits_the_mapping() -> None:
-    template = expanded(WorkerConcurrency="7")
+    template = expanded(WorkerConcurrency="7", ReserveConcurrency="true")
     ((_, mapping),) = template.of_type("AWS::Lambda::EventSourceMapping")
     worker = functions(template)["WorkerFunction"]
     # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html: reserved concurrency
     # is to be at least the maximum concurrency, or messages come back throttled.
     reserved = int(worker["ReservedConcurrentExecutions"])
     assert reserved >= int(mapping["ScalingConfig"]["MaximumConcurrency"]) == 7
-    without = functions(expanded(ReserveConcurrency="false"))
-    assert not [name for name, each in without.items() if "ReservedConcurrentExecutions" in each]
 
 
 def test_queues_keep_and_hide_messages_for_long_enough(plain: Expanded) -> None:
@@ -77,6 +72,38 @@ def test_queues_keep_and_hide_messages_for_long_enough(plain: Expanded) -> None:
     assert queue["VisibilityTimeout"] >= 6 * worker["Timeout"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
     assert dead["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
+
+
+@dataclass
+class Invocation:
+    """Lambda's context at the start of an invocation, as far as a deadline needs it."""
+
+    timeout_s: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.timeout_s * 1000)
+
+
+def test_a_batch_of_the_longest_tasks_fits_into_its_invocation(plain: Expanded) -> None:
+    # What finds no time left goes back unstarted, and has lost a receive of five.
+    worker = functions(plain)["WorkerFunction"]
+    ((_, mapping),) = plain.of_type("AWS::Lambda::EventSourceMapping")
+    limit = float(worker["Environment"]["Variables"]["TASK_TIME_LIMIT"])
+    now = 0.0
+    deadline = deadline_of(Invocation(worker["Timeout"]), monotonic=lambda: now)
+    assert deadline is not None
+    for _ in range(mapping["BatchSize"]):
+        assert not deadline.too_late_to_start
+        now += limit
+        assert now <= deadline.soft
+
+
+def test_each_task_is_limited_as_the_template_says(plain: Expanded) -> None:
+    variables = functions(plain)["WorkerFunction"]["Environment"]["Variables"]
+    settings = Settings.model_validate({"TASK_TIME_LIMIT": variables["TASK_TIME_LIMIT"]})
+    conf = settings.celery()
+    assert (conf["task_soft_time_limit"], conf["task_time_limit"]) == (25, 30)
+    assert "task_time_limit" not in Settings().celery()
 
 
 def test_what_rests_is_encrypted(plain: Expanded) -> None:
@@ -182,19 +209,9 @@ def test_with_redis_no_function_may_use_the_table() -> None:
         assert not [one for one in template.allowed(role) if one.action.startswith("dynamodb:")]
 
 
-def test_a_boundary_is_every_roles() -> None:
-    bound = "arn:aws:iam::123456789012:policy/twolane-boundary"
-    template = expanded(PermissionsBoundary=bound)
-    assert {role["PermissionsBoundary"] for _, role in template.of_type("AWS::IAM::Role")} == {
-        bound
-    }
-    for _, role in expanded().of_type("AWS::IAM::Role"):
+def test_without_a_boundary_no_role_has_one(plain: Expanded) -> None:
+    for _, role in plain.of_type("AWS::IAM::Role"):
         assert "PermissionsBoundary" not in role
-
-
-def test_two_stacks_of_an_account_do_not_meet(plain: Expanded) -> None:
-    ((_, schedule),) = plain.of_type("AWS::Scheduler::Schedule")
-    assert schedule["Name"] == "local-tick"
 
 
 def test_nothing_of_infra_is_there_unless_asked_for(plain: Expanded) -> None:

@@ -101,10 +101,29 @@ def test_a_fifo_queue_takes_no_delay(queues: RecordedQueues) -> None:
     assert queues.sent == []
 
 
+def test_what_the_queue_does_not_take_has_somewhere_to_go(entries: Entries) -> None:
+    dead = f"{ARN}-dead"
+    assert Schedules(ROLE, "delays", entries, dead).schedule(ARN, BODY, NOW + 3600) is True
+    assert Schedules(ROLE, "delays", entries).schedule(ARN, "{}", NOW + 3600) is True
+    first, second = entries.made.values()
+    assert first["Target"]["DeadLetterConfig"] == {"Arn": dead}
+    assert "DeadLetterConfig" not in second["Target"]
+
+
 def test_the_environment_configures_it() -> None:
     assert schedules({}) is None
     assert schedules({"TWOLANE_SCHEDULER_ROLE_ARN": ROLE}) is None
     found = schedules({"TWOLANE_SCHEDULER_ROLE_ARN": ROLE, "TWOLANE_SCHEDULER_GROUP": "delays"})
     assert found is not None
     assert (found.role_arn, found.group) == (ROLE, "delays")
+    assert found.dead_letter_arn is None
     assert isinstance(found.scheduler, Scheduler)
+    found = schedules(
+        {
+            "TWOLANE_SCHEDULER_ROLE_ARN": ROLE,
+            "TWOLANE_SCHEDULER_GROUP": "delays",
+            "TWOLANE_SCHEDULER_DEAD_LETTER_ARN": f"{ARN}-dead",
+        }
+    )
+    assert found is not None
+    assert found.dead_letter_arn == f"{ARN}-dead"
