@@ -57,6 +57,8 @@ Resources:
     Type: AWS::SQS::Queue
     Properties:
       VisibilityTimeout: 60
+  Dead:
+    Type: AWS::SQS::Queue
   Late:
     Type: AWS::Scheduler::ScheduleGroup
   Worker:
@@ -86,7 +88,8 @@ Resources:
             Input: '{"twolane": {"run": "by-scheduler"}}'
 """
 SCHEDULER = """TWOLANE_SCHEDULER_GROUP: !Ref Late
-        TWOLANE_SCHEDULER_ROLE_ARN: arn:aws:iam::123456789012:role/late"""
+        TWOLANE_SCHEDULER_ROLE_ARN: arn:aws:iam::123456789012:role/late
+        TWOLANE_SCHEDULER_DEAD_LETTER_ARN: !GetAtt Dead.Arn"""
 CODE = """\
 import os, time
 from celery import Celery
@@ -194,6 +197,30 @@ def test_a_delay_of_three_hours(tmp_path: Path, redis_url: str, scheduler: bool)
     [(what, at)] = ran
     assert what == "late"
     assert 0 <= at - due < 1
+
+
+def test_a_delay_whose_queue_is_gone_ends_with_the_dead_letters(
+    tmp_path: Path, redis_url: str
+) -> None:
+    found: list[Any] = []
+
+    async def script(clock: VirtualClock, emulator: Emulator, module: Any) -> None:
+        later = partial(module.note.apply_async, ("late",), countdown=3 * 3600)
+        await asyncio.to_thread(later)
+        await clock.sleep(3600)
+        assert [each for each in emulator.book if each.group == "local-Late"]
+        emulator.queues.delete_queue("local-Tasks")
+        await clock.sleep(27 * 3600)  # Scheduler tries again for a day
+        found.extend(emulator.queues.receive("local-Dead", 10))
+
+    ran = play(
+        tmp_path, redis_url, "2026-01-01T08:00:00Z", script, tick="rate(30 days)", scheduler=True
+    )
+    assert ran == []
+    (message,) = found
+    # As it was published, so that a redrive sends the same task.
+    assert json.loads(message.message.body)["headers"]["task"] == "whole.note"
+    assert message.message.attributes["ERROR_CODE"].string
 
 
 @pytest.mark.parametrize(
