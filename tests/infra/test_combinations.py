@@ -6,7 +6,8 @@ import json
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,6 @@ from twolane_local.template import yaml as template_yaml
 
 from .combinations import COMBINATIONS, KEY, LONG_LANE, MAIL, NETWORK, TOKEN
 from .conftest import ROOT, Expanded, expanded
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-rules.html
 RULE_FUNCTIONS = {
@@ -244,9 +242,12 @@ def test_cfn_lint_finds_nothing(name: str, tmp_path: Path) -> None:
     # Each value as the parameter's default, which cfn-lint takes for what a deployment has.
     whole = template.expand(ROOT / "template.yaml", COMBINATIONS[name])
     for parameter, value in COMBINATIONS[name].items():
-        whole["Parameters"][parameter]["Default"] = value
+        declared = whole["Parameters"][parameter]
+        declared["Default"] = int(value) if declared["Type"] == "Number" else value
     path = tmp_path / "expanded.json"
     path.write_text(json.dumps(whole))
-    program = [sys.executable, "-m", "cfnlint", "-a", "cfn_lint_serverless.rules", "--", str(path)]
+    (tmp_path / "infra").symlink_to(ROOT / "infra")
+    linter = Path(sys.executable).with_name("cfn-lint")
+    program = [linter, "-a", "cfn_lint_serverless.rules", "--", path]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
