@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .conftest import until, up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from .conftest import Service
 
@@ -36,11 +38,31 @@ def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None
     scenario(service)
 
 
-def test_mail_goes_out_through_ses(service: Service) -> None:
-    ses = service.client("ses")
-    before = ses.get_send_quota()["SentLast24Hours"]
-    service.readme("inline")
-    until(lambda: ses.get_send_quota()["SentLast24Hours"] > before or None, "mail sent")
+NOTE = {"email": "user@example.com", "message": "Hello"}
+SENT = "Sending notification to user@example.com"
+
+
+def test_mail_is_only_logged_while_anybody_may_call(service: Service) -> None:
+    already = service.log_text().count(SENT)
+    httpx.post(f"{service.url}/notify/deferred", json=NOTE, trust_env=False)
+    until(lambda: service.log_text().count(SENT) > already or None, "line of the log")
+    assert service.client("ses").get_send_quota()["SentLast24Hours"] == 0
+
+
+def test_mail_goes_out_through_ses_where_callers_are_known(tmp_path: Path) -> None:
+    parameters = {
+        "ApiKeySha256": hashlib.sha256(b"a key for the test").hexdigest(),
+        "SenderAddress": "notifications@example.com",
+        "CreateSenderIdentity": "true",
+    }
+    flags = [each for pair in parameters.items() for each in ("--parameter", "=".join(pair))]
+    with up(tmp_path, *flags) as (service, _):
+        ses = service.client("ses")
+        address = f"{service.url}/notify"
+        assert httpx.post(address, json=NOTE, trust_env=False).status_code == 401
+        key = {"X-API-Key": "a key for the test"}
+        assert httpx.post(address, json=NOTE, headers=key, trust_env=False).status_code == 200
+        until(lambda: ses.get_send_quota()["SentLast24Hours"] == 1 or None, "mail sent")
 
 
 def test_results_are_in_redis(started: tuple[Service, dict[str, Any]]) -> None:
