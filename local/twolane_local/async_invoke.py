@@ -5,6 +5,8 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html
 - A function error is tried again twice, after one minute and then two.
 - A throttle or system error is tried again for up to six hours, after one second at first and five
   minutes at most.
+- A recursive loop is not tried again:
+  https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 - What still fails goes to the on-failure destination and to the dead-letter queue; what succeeds to
   the on-success destination.
 """
@@ -19,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.async_log import Asked
-from twolane_local.invoke import ThrottledError
+from twolane_local.invoke import RecursiveInvocationError, ThrottledError
 from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.queues.message import AttributeValue
 
@@ -41,8 +43,8 @@ MAXIMUM_AGE_S = 21_600
 class Ended:
     """How an asynchronous invocation ended, after all its tries.
 
-    ``condition`` is Success, RetriesExhausted or EventAgeExceeded; ``last`` is ``None`` where the
-    function was throttled every time.
+    ``condition`` is Success, RetriesExhausted, EventAgeExceeded or (a name that AWS does not
+    document) RecursiveInvocation; ``last`` is ``None`` where the function was never invoked.
     """
 
     asked: Asked
@@ -78,10 +80,15 @@ class AsyncInvocations:
         self._clock, self._journal, self._deliver = clock, journal, deliver
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, function: str, payload: bytes, *, client_context: str = "") -> str:
+    def submit(
+        self, function: str, payload: bytes, *, client_context: str = "", trace_header: str = ""
+    ) -> str:
         """Accept an event for ``function``; gives the request id. ``KeyError`` if there is none."""
         spec = self._functions[function]
-        asked = Asked(function, str(uuid.uuid4()), payload, client_context, self._clock.time())
+        asked = Asked(
+            function, str(uuid.uuid4()), payload, client_context, self._clock.time(),
+            trace_header=trace_header,
+        )  # fmt: skip
         if self._log is not None:
             self._log.accepted(asked)
         self._start(spec, asked)
@@ -127,7 +134,11 @@ class AsyncInvocations:
                     asked.payload,
                     request_id=asked.request_id,
                     client_context=asked.client_context,
+                    trace_headers=[asked.trace_header] if asked.trace_header else (),
                 )
+            except RecursiveInvocationError:
+                condition = "RecursiveInvocation"
+                break
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
             except Exception as error:  # noqa: BLE001 - a system error is tried again like a throttle
@@ -219,6 +230,8 @@ def dead_letter_attributes(ended: Ended) -> dict[str, AttributeValue]:
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html#invocation-dlq
     """
     code, message = "429", "Rate Exceeded."
+    if ended.condition == "RecursiveInvocation":
+        code, message = "400", "Recursive invocation detected."
     if ended.last is not None:
         code = "200"
         problem = json.loads(ended.last.payload or b"null")

@@ -24,6 +24,7 @@ class Asked:
     client_context: str = ""
     accepted_at: float = 0.0
     tries: int = 0
+    trace_header: str = ""
 
 
 class EventLog:
@@ -67,6 +68,7 @@ class EventLog:
                 self._open[line["id"]] = Asked(
                     line["function"], line["id"], base64.b64decode(line["payload"]),
                     line["context"], line["at"], line["tries"],
+                    line.get("trace", ""),
                 )  # fmt: skip
             case "tried":
                 self._open[line["id"]] = replace(self._open[line["id"]], tries=line["tries"])
@@ -83,4 +85,5 @@ def _shown(asked: Asked) -> dict[str, Any]:
         "context": asked.client_context,
         "at": asked.accepted_at,
         "tries": asked.tries,
+        "trace": asked.trace_header,
     }

@@ -60,9 +60,10 @@ class AwsEndpoint:
         asynchronous: AsyncInvocations,
         mappings: Mappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
+        recursion: MutableMapping[str, str] | None = None,
     ) -> None:
         self._fallback = fallback
-        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings)
+        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, recursion)
         self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

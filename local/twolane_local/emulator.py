@@ -236,6 +236,7 @@ class Emulator:
             asynchronous=asynchronous,
             mappings=self.mappings,
             mounts={"scheduler": SchedulerApi(self.book, self.clock)},
+            recursion=self.functions.recursion,
         )
         server = HttpServer(LocalOnly(endpoint), listener)
         await server.start()

@@ -6,13 +6,14 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from twolane_local import lineage
 from twolane_local.environments import PoolState, Work
 from twolane_local.environments.record import InvocationRecord
-from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.invoke import Invocation, RecursiveInvocationError, ThrottledError
 from twolane_local.pool import MAX_ENVIRONMENTS, PATIENCE_S, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
@@ -24,6 +25,31 @@ __all__ = ["MAX_ENVIRONMENTS", "PATIENCE_S", "Functions", "new_request_id", "tra
 
 def _no(_: FunctionSpec) -> bool:
     return False
+
+
+class Detection:
+    """Lambda's recursive-loop detection, before an invocation."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        #: What PutFunctionRecursionConfig has said, by function.
+        self.said: dict[str, str] = {}
+
+    def line(self, spec: FunctionSpec, headers: Sequence[str], request_id: str) -> str:
+        """The lineage of an invocation; raises ``RecursiveInvocationError`` where there is none."""
+        over = lineage.stopped(headers, spec.arn)
+        if over and self.said.get(spec.name, spec.recursive_loop) != lineage.ALLOW:
+            self._journal.record(
+                "invocation.dropped", function=spec.name, request_id=request_id,
+                reason="recursive-loop", metric="RecursiveInvocationsDropped",
+                level="ERROR", message=f"{spec.name} was not invoked: this chain of requests has "
+                f"invoked it {lineage.LIMIT} times, and Lambda's recursive-loop detection stops it "
+                "there (on AWS without a log line; metric RecursiveInvocationsDropped). Where the "
+                "loop is meant, as Celery's retries and chains are, give the function "
+                "RecursiveLoop: Allow",
+            )  # fmt: skip
+            raise RecursiveInvocationError(spec.name, over)
+        return lineage.onward(headers, spec.arn)
 
 
 class Functions:
@@ -45,13 +71,20 @@ class Functions:
         #: By name; changes when the stack does.
         self.specs: dict[str, FunctionSpec] = {}
         self._closing: list[Pool] = []
+        self._detection = Detection(journal)
         self.apply(specs)
+
+    @property
+    def recursion(self) -> dict[str, str]:
+        """By function, ``Allow`` or ``Terminate`` where the API has said so since the template."""
+        return self._detection.said
 
     def apply(
         self, specs: Iterable[FunctionSpec], *, renew: Callable[[FunctionSpec], bool] = _no
     ) -> None:
         """Have these functions from now on; a changed one, or one to ``renew``, starts anew."""
         wanted = {spec.name: spec for spec in specs}
+        self._detection.said.clear()
         self.specs.clear()
         self.specs.update(wanted)
         for name in self._pools.keys() - wanted.keys():
@@ -81,11 +114,13 @@ class Functions:
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """As ``Streamer`` says."""
         return await self.submit(
-            function, event, request_id=request_id, client_context=client_context, stream=stream
-        ).done
+            function, event, request_id=request_id, client_context=client_context, stream=stream,
+            trace_headers=trace_headers,
+        ).done  # fmt: skip
 
     async def invoke(
         self,
@@ -94,11 +129,13 @@ class Functions:
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """As ``Invoker`` says; ``client_context`` is JSON text, for the handler's context."""
         return await self.submit(
-            function, event, request_id=request_id, client_context=client_context
-        ).done
+            function, event, request_id=request_id, client_context=client_context,
+            trace_headers=trace_headers,
+        ).done  # fmt: skip
 
     def submit(
         self,
@@ -108,19 +145,22 @@ class Functions:
         request_id: str | None = None,
         client_context: str = "",
         stream: ResponseStream | None = None,
+        trace_headers: Sequence[str] = (),
     ) -> Work:
         """Start one invocation; its ``done`` is the outcome.
 
-        Raises ``KeyError`` for an unknown function, ``ThrottledError`` as ``Invoker`` says.
+        Raises ``KeyError`` for an unknown function, ``ThrottledError`` and
+        ``RecursiveInvocationError`` as ``Invoker`` says.
         """
         pool = self._pools[function]
         identifier = request_id or new_request_id()
+        line = self._detection.line(pool.spec, trace_headers, identifier)
         work = Work(
             request_id=identifier,
             event=event,
             done=self._loop.create_future(),
             record=InvocationRecord(self._journal, function, identifier),
-            trace_id=f"{trace_root(identifier)};Sampled=0",
+            trace_id=f"{trace_root(identifier)};Sampled=0;{line}",
             client_context=client_context,
             stream=stream,
         )

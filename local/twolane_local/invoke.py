@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twolane_local.streaming import ResponseStream
 
@@ -35,6 +35,21 @@ class ThrottledError(Exception):
     """The function has no free concurrency (``TooManyRequestsException``, 429 on AWS)."""
 
 
+class RecursiveInvocationError(Exception):
+    """Lambda stops a chain of requests that has invoked the function too often
+    (``RecursiveInvocationException``, 400 on AWS).
+
+    ``headers`` are the trace headers of the chains that are stopped.
+    """
+
+    def __init__(self, function: str, headers: frozenset[str]) -> None:
+        super().__init__(
+            "Lambda has detected your function being invoked in a recursive loop with other AWS "
+            f"resources and stopped your function's invocation: {function}"
+        )
+        self.headers = headers
+
+
 @runtime_checkable
 class Streamer(Protocol):
     """Runs functions by name, and hands their responses over in pieces where they come so."""
@@ -47,6 +62,7 @@ class Streamer(Protocol):
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """As ``Invoker.invoke``; a response that was streamed is not in the result."""
 
@@ -61,11 +77,14 @@ class Invoker(Protocol):
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """Run one invocation to its response, on a free or new execution environment.
 
-        ``client_context`` is the caller's, as JSON text.
+        ``client_context`` is the caller's, as JSON text; ``trace_headers`` are X-Ray's, of the
+        request or of each message that leads to it.
 
         Raises ``ThrottledError`` where reserved concurrency leaves none, ``KeyError`` for an
-        unknown function. A function's own error is a result, not an exception.
+        unknown function, ``RecursiveInvocationError`` where a trace header has been there too
+        often. A function's own error is a result, not an exception.
         """

@@ -22,6 +22,7 @@ KINDS = frozenset(
         "request.received", "request.answered",
         "environment.started", "environment.frozen", "environment.stopped",
         "invocation.started", "invocation.responded", "invocation.ended", "invocation.throttled",
+        "invocation.dropped",
         "message.sent", "message.received", "message.deleted", "message.returned",
         "message.dead_lettered", "message.filtered", "message.expired", "batch.invoked",
         "tick", "schedule.fired",

@@ -11,12 +11,14 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
-from twolane_local.invoke import ThrottledError
+from twolane_local import lineage
+from twolane_local.invoke import RecursiveInvocationError, ThrottledError
 from twolane_local.streamed_call import StreamedCall
-from twolane_local.wire import AwsRequest, AwsResponse
+from twolane_local.wire import AwsRequest, AwsResponse, trace_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingOf
+    from collections.abc import MutableMapping
 
     from twolane_local.async_invoke import AsyncInvocations
     from twolane_local.invoke import Invoker
@@ -30,6 +32,7 @@ SYNC_LIMIT, ASYNC_LIMIT, CONTEXT_LIMIT = 6_291_456, 1_048_576, 3_583
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
 _STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-invocations/?")
 _MAPPINGS = re.compile(r"/2015-03-31/event-source-mappings(?:/(?P<uuid>[0-9a-f-]{36}))?/?")
+_RECURSION = re.compile(r"/2024-08-31/functions/(?P<name>[^/]+)/recursion-config/?")
 _NAME = re.compile(
     r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:(?P<account>\d{12}):)?(?:function:)?"
     r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
@@ -53,15 +56,19 @@ class LambdaApi:
         functions: MappingOf[str, FunctionSpec],
         asynchronous: AsyncInvocations,
         mappings: Mappings | None = None,
+        recursion: MutableMapping[str, str] | None = None,
     ) -> None:
-        """``functions`` is asked at each call, so it may change while we run."""
+        """``functions`` is asked at each call, so it may change while we run; ``recursion`` keeps,
+        by function, what PutFunctionRecursionConfig says.
+        """
+        self._recursion: MutableMapping[str, str] = {} if recursion is None else recursion
         self._invoker, self._functions = invoker, functions
         self._asynchronous, self._mappings = asynchronous, mappings
 
     @staticmethod
     def answers(method: str, path: str) -> bool:
         """Whether a call is one of ours; other Lambda calls are not."""
-        if _MAPPINGS.fullmatch(path):
+        if _MAPPINGS.fullmatch(path) or _RECURSION.fullmatch(path):
             return method in ("GET", "PUT")
         return method == "POST" and bool(_INVOKE.fullmatch(path) or _STREAM.fullmatch(path))
 
@@ -69,6 +76,8 @@ class LambdaApi:
         try:
             if (match := _MAPPINGS.fullmatch(request.path)) is not None:
                 return self._event_source_mappings(match["uuid"], request)
+            if (recursion := _RECURSION.fullmatch(request.path)) is not None:
+                return self._recursion_config(recursion["name"], request)
             if (streamed := _STREAM.fullmatch(request.path)) is not None:
                 return await self._streamed(streamed["name"], request)
             return await self._invoke(request)
@@ -102,8 +111,9 @@ class LambdaApi:
         context = _client_context(request.headers.get("x-amz-client-context", ""))
         if kind == "Event":
             headers["x-amzn-requestid"] = self._asynchronous.submit(
-                name, payload, client_context=context
-            )
+                name, payload, client_context=context,
+                trace_header=trace_header(request.headers) or "",
+            )  # fmt: skip
             return AwsResponse(202, b"", headers)
         return await self._now(name, payload, context, request)
 
@@ -125,12 +135,17 @@ class LambdaApi:
         }
         if kind == "DryRun":
             return AwsResponse(204, b"", headers)
-        call = StreamedCall(self._invoker, name, request.body or b"{}", request.request_id, context)
+        call = StreamedCall(
+            self._invoker, name, request.body or b"{}", request.request_id, context,
+            trace_headers=_trace_headers(request),
+        )  # fmt: skip
         tail = request.headers.get("x-amz-log-type", "None") == "Tail"
         try:
             await call.begin()
         except ThrottledError:
             raise _throttled() from None
+        except RecursiveInvocationError as error:
+            raise _recursive(error) from None
         return AwsResponse(200, b"", headers, call.events(with_log=tail))
 
     async def _now(
@@ -138,10 +153,13 @@ class LambdaApi:
     ) -> AwsResponse:
         try:
             done = await self._invoker.invoke(
-                name, payload, request_id=request.request_id, client_context=context
-            )
+                name, payload, request_id=request.request_id, client_context=context,
+                trace_headers=_trace_headers(request),
+            )  # fmt: skip
         except ThrottledError:
             raise _throttled() from None
+        except RecursiveInvocationError as error:
+            raise _recursive(error) from None
         except KeyError:
             raise _not_found(name) from None
         headers = {
@@ -155,6 +173,22 @@ class LambdaApi:
             # The last 4 KB of the execution log.
             headers["x-amz-log-result"] = base64.b64encode(done.log_tail()[-4096:]).decode()
         return AwsResponse(200, done.payload, headers)
+
+    def _recursion_config(self, given: str, request: AwsRequest) -> AwsResponse:
+        """https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionRecursionConfig.html"""
+        name = self._resolve(unquote(given), None)
+        if request.method == "PUT":
+            _check_payload(request.body, SYNC_LIMIT)
+            asked = json.loads(request.body or b"{}")
+            wanted = asked.get("RecursiveLoop") if isinstance(asked, dict) else None
+            if wanted not in (lineage.ALLOW, lineage.TERMINATE):
+                raise _RefusedError(
+                    400, "InvalidParameterValueException",
+                    f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.",
+                )  # fmt: skip
+            self._recursion[name] = str(wanted)
+        now = self._recursion.get(name, self._functions[name].recursive_loop)
+        return _json(200, {"RecursiveLoop": now}, request)
 
     def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:
         """List them, get one, or enable and disable it; the template says everything else.
@@ -198,6 +232,15 @@ class LambdaApi:
         if known is None or version != "$LATEST":
             raise _not_found(name if version == "$LATEST" else f"{name}:{version}")
         return name
+
+
+def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
+    header = trace_header(request.headers)
+    return (header,) if header else ()
+
+
+def _recursive(error: RecursiveInvocationError) -> _RefusedError:
+    return _RefusedError(400, "RecursiveInvocationException", str(error))
 
 
 def _throttled() -> _RefusedError:

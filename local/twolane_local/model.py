@@ -30,6 +30,7 @@ class FunctionSpec:
     event_invoke: Mapping[str, Any] = field(default_factory=dict)
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
+    recursive_loop: str = "Terminate"  # or "Allow"
 
     @property
     def program(self) -> Path | None:

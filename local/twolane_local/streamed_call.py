@@ -15,7 +15,7 @@ from twolane_local.invoke import Streamer
 from twolane_local.streaming import ResponseStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Sequence
     from typing import Any
 
     from twolane_local.invoke import Invocation, Invoker
@@ -25,18 +25,27 @@ class StreamedCall:
     """``begin``, then read ``events``."""
 
     def __init__(
-        self, invoker: Invoker, function: str, event: bytes, request_id: str, client_context: str
+        self,
+        invoker: Invoker,
+        function: str,
+        event: bytes,
+        request_id: str,
+        client_context: str,
+        *,
+        trace_headers: Sequence[str] = (),
     ) -> None:
         self._stream = ResponseStream()
         call: Coroutine[Any, Any, Invocation]
         if isinstance(invoker, Streamer):
             call = invoker.invoke_streaming(
-                function, event, self._stream, request_id=request_id, client_context=client_context
-            )
+                function, event, self._stream, request_id=request_id,
+                client_context=client_context, trace_headers=trace_headers,
+            )  # fmt: skip
         else:
             call = invoker.invoke(
-                function, event, request_id=request_id, client_context=client_context
-            )
+                function, event, request_id=request_id, client_context=client_context,
+                trace_headers=trace_headers,
+            )  # fmt: skip
         self._running = asyncio.ensure_future(call)
 
     async def begin(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,6 +34,15 @@ class AwsResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: What of the body comes after ``body``.
     stream: AsyncIterator[bytes] | None = None
+
+
+def trace_header(headers: Mapping[str, str]) -> str | None:
+    """X-Ray's trace header of a request, which SDKs send from within a function.
+
+    botocore percent-encodes what a header may not hold (``add_recursion_detection_header``).
+    """
+    given = headers.get("x-amzn-trace-id")
+    return unquote(given) if given else None
 
 
 #: What ``twolane_local.aws.AwsEndpoint`` mounts, by the service's name in the credential scope.

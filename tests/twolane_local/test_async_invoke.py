@@ -23,7 +23,9 @@ class Function:
     def __init__(self, clock, answers):
         self.clock, self.answers, self.calls = clock, list(answers), []
 
-    async def invoke(self, function, event, *, request_id=None, client_context=""):
+    async def invoke(
+        self, function, event, *, request_id=None, client_context="", trace_headers=()
+    ):
         self.calls.append((round(self.clock.time() - 1_767_225_600), function, request_id))
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if answer == "throttled":

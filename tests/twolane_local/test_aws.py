@@ -31,7 +31,9 @@ from twolane_local.wire import AwsResponse
 
 
 class Echo:
-    async def invoke(self, function, event, *, request_id=None, client_context=""):
+    async def invoke(
+        self, function, event, *, request_id=None, client_context="", trace_headers=()
+    ):
         return Invocation(request_id, event, log_tail=lambda: b"a line\n")
 
 

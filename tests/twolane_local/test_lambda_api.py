@@ -19,7 +19,9 @@ class Function:
     def __init__(self):
         self.calls = []
 
-    async def invoke(self, function, event, *, request_id=None, client_context=""):
+    async def invoke(
+        self, function, event, *, request_id=None, client_context="", trace_headers=()
+    ):
         self.calls.append((function, event))
         self.context = client_context
         if function == "busy":
@@ -34,7 +36,7 @@ class Asynchronous:
     def __init__(self):
         self.submitted = []
 
-    def submit(self, function, payload, *, client_context=""):
+    def submit(self, function, payload, *, client_context="", trace_header=""):
         self.context = client_context
         self.submitted.append((function, payload))
         return "async-id"

@@ -32,8 +32,8 @@ _AGAIN = frozenset(
      "inline.deferred"}
 )  # fmt: skip
 _LOOK = frozenset(
-    {"invocation.throttled", "message.dead_lettered", "message.expired", "task.failed",
-     "task.rejected", "inline.failed", "inline.lost"}
+    {"invocation.throttled", "invocation.dropped", "message.dead_lettered", "message.expired",
+     "task.failed", "task.rejected", "inline.failed", "inline.lost"}
 )  # fmt: skip
 #: Loggers of libraries that say again what a step of ours says, or nothing that matters here.
 _CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3", "mangum",
@@ -145,6 +145,7 @@ _TEXTS: dict[str, Callable[[Event], str]] = {
     "request.received": _request,
     "request.answered": _request,
     "invocation.started": _started,
+    "invocation.dropped": _log,
     "invocation.ended": _ended,
     "environment.started": _environment,
     "environment.stopped": _environment,

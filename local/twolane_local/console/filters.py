@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _FAILED = frozenset(
     {"task.failed", "task.rejected", "inline.failed", "inline.lost", "message.dead_lettered",
-     "invocation.throttled", "message.expired"}
+     "invocation.throttled", "invocation.dropped", "message.expired"}
 )  # fmt: skip
 _RETRIED = frozenset(
     {"task.retried", "task.returned", "task.deferred", "inline.deferred", "message.returned"}

@@ -97,7 +97,10 @@ class FunctionRoutes:
 
 def empty() -> dict[str, Any]:
     """The figures of a function that was never invoked."""
-    names = ("invocations", "errors", "throttles", "coldStarts", "environmentsStopped")
+    names = (
+        "invocations", "errors", "throttles", "recursiveInvocationsDropped", "coldStarts",
+        "environmentsStopped",
+    )  # fmt: skip
     return dict.fromkeys(names, 0) | {"p50Ms": None, "p95Ms": None, "maxMemoryMb": None}
 
 
@@ -143,6 +146,8 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
                 counts[name]["coldStarts"] += bool(event.data.get("cold"))
             case "invocation.throttled":
                 counts[name]["throttles"] += 1
+            case "invocation.dropped":
+                counts[name]["recursiveInvocationsDropped"] += 1
             case "environment.stopped":
                 counts[name]["environmentsStopped"] += 1
             case "invocation.ended":

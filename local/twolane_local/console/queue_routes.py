@@ -160,7 +160,7 @@ class QueueRoutes:
         for identity in wanted:
             try:
                 message = self._parts.queues.redrive_one(
-                    queue.name, to, message_id=identity, body=bodies.get(identity)
+                    queue.name, to, message_id=identity, body=bodies.get(identity), new_chain=True
                 )
             except SqsError as error:
                 failed.append({"messageId": identity, "why": error.message})

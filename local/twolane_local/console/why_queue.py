@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from twolane_local.console.outcome import failure
 from twolane_local.console.reasons import Reason, seconds
+from twolane_local.lineage import LIMIT
 from twolane_local.queues.order import DELAYED, IN_FLIGHT
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _FAILED = ("task.failed", "task.rejected", "task.returned", "task.retried")
 
 def last_failure(story: Story, message_id: str) -> str:
     """``since … failed with …``, or nothing where no failure is known."""
+    if dropped := _refused(story, message_id, "invocation.dropped"):
+        return f", since {_recursive(dropped)}"
     ends = [event for event in story.messages.get(message_id, ()) if event.kind in _FAILED]
     # A task that is refused after it failed says why only the first time.
     telling = [event for event in ends if event.data.get("errorType")] or ends
@@ -92,8 +95,9 @@ def _in_flight(
     }  # fmt: skip
     where = f"in flight at receive {message.receive_count}{most} on {queue.name}"
     batch, over = _invocation(story, message.id)
-    throttled = _throttled(story, message.id)
-    if batch is not None and not over and not throttled:
+    throttled = _refused(story, message.id, "invocation.throttled")
+    dropped = _refused(story, message.id, "invocation.dropped")
+    if batch is not None and not over and not throttled and not dropped:
         text = f"{where}; {batch.function} has had it for {seconds(snapshot.now - batch.at)}"
         yield Reason("runs", text, "running", numbers)
         return
@@ -104,17 +108,26 @@ def _in_flight(
     )  # fmt: skip
     why = f", since {throttled} was throttled" if throttled else last_failure(story, message.id)
     text = f"{where}; visible again in {seconds(left)}{why}; {then}"
-    yield Reason("throttled" if throttled else "in-flight", text, "waiting", numbers)
+    code = "throttled" if throttled else "recursive-loop" if dropped else "in-flight"
+    yield Reason(code, text, "waiting", numbers)
 
 
-def _throttled(story: Story, message_id: str) -> str:
-    """The function that would not take the message's latest batch, if that is so."""
+def _recursive(function: str) -> str:
+    return (
+        f"Lambda's recursive-loop detection does not invoke {function} for it: its chain of "
+        f"requests has invoked {function} {LIMIT} times (RecursiveLoop: Allow on the function "
+        "lets it go on)"
+    )
+
+
+def _refused(story: Story, message_id: str, kind: str) -> str:
+    """The function that was not invoked with the message's latest batch, if that is so."""
     for events in reversed(tuple(story.requests.values())):
         batch = next((e for e in events if e.kind == "batch.invoked"), None)
         if batch is None or message_id not in batch.data["messageIds"]:
             continue
         kinds = {event.kind for event in events}
-        return str(batch.function) if "invocation.throttled" in kinds else ""
+        return str(batch.function) if kind in kinds else ""
     return ""
 
 
@@ -146,7 +159,13 @@ def _dead(story: Story, message: MessageState, queue: QueueState) -> Reason:
         f"after {received} receives{last_failure(story, message.id)}" if received else "unreceived"
     )
     text = f"on {queue.name}, the dead-letter queue of {sources}, {how}; only a redrive moves it"
-    return Reason("dead-letter", text, "stuck", {"receiveCount": message.receive_count})
+    dropped = _refused(story, message.id, "invocation.dropped")
+    return Reason(
+        "recursive-loop" if dropped else "dead-letter",
+        text,
+        "stuck",
+        {"receiveCount": message.receive_count},
+    )
 
 
 def _visible(message: MessageState, queue: QueueState, snapshot: Snapshot) -> Reason:

@@ -141,9 +141,7 @@ class InProcessEnvironment:
             else None
         )
         variables = contextvars.copy_context()
-        future = self._loop.run_in_executor(
-            self._thread, variables.run, self._work, work.event, context
-        )
+        future = self._loop.run_in_executor(self._thread, variables.run, self._work, work, context)
 
         def ended(done: asyncio.Future[tuple[bytes, str | None]]) -> None:
             if timer is not None:
@@ -158,20 +156,21 @@ class InProcessEnvironment:
 
         future.add_done_callback(ended)
 
-    def _work(self, event: bytes, context: Context) -> tuple[bytes, str | None]:
+    def _work(self, work: Work, context: Context) -> tuple[bytes, str | None]:
         try:
-            return self._call(event, context)
+            return self._call(work, context)
         finally:
             if self._stopped and self._hung:  # nobody is left to do it
                 self._handler_loop.close()
 
-    def _call(self, event: bytes, context: Context) -> tuple[bytes, str | None]:
+    def _call(self, work: Work, context: Context) -> tuple[bytes, str | None]:
         if self._handler is None:
             raise RuntimeError("the environment is not free")
         capture.current.set((self._spec.name, context.aws_request_id))
         self._enter()
+        os.environ["_X_AMZN_TRACE_ID"] = work.trace_id
         try:
-            result = self._handler(json.loads(event), context)
+            result = self._handler(json.loads(work.event), context)
         except Exception as error:  # noqa: BLE001 (a function's own error is a result)
             return error_object(error, context.aws_request_id), "Unhandled"
         try:

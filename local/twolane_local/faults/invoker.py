@@ -12,6 +12,8 @@ from twolane_local.functions import new_request_id
 from twolane_local.invoke import Invocation, Streamer, ThrottledError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twolane_local.clock import Clock
     from twolane_local.faults.injection import Faults, Injector
     from twolane_local.invoke import Invoker
@@ -36,13 +38,15 @@ class FaultyInvoker:
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         killed = await self._before(function, event, request_id)
         if killed is not None:
             return killed
         invocation = await self._invoker.invoke(
-            function, event, request_id=request_id, client_context=client_context
-        )
+            function, event, request_id=request_id, client_context=client_context,
+            trace_headers=trace_headers,
+        )  # fmt: skip
         points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
         for point in points:
             for fault in self._faults.at(
@@ -59,16 +63,19 @@ class FaultyInvoker:
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """As ``Streamer`` says; only what comes before the function can go wrong."""
         killed = await self._before(function, event, request_id)
         if killed is not None or not isinstance(self._invoker, Streamer):
             return killed or await self._invoker.invoke(
-                function, event, request_id=request_id, client_context=client_context
-            )
+                function, event, request_id=request_id, client_context=client_context,
+                trace_headers=trace_headers,
+            )  # fmt: skip
         return await self._invoker.invoke_streaming(
-            function, event, stream, request_id=request_id, client_context=client_context
-        )
+            function, event, stream, request_id=request_id, client_context=client_context,
+            trace_headers=trace_headers,
+        )  # fmt: skip
 
     async def _before(
         self, function: str, event: bytes, request_id: str | None

@@ -41,6 +41,10 @@ class Item:
     def id(self) -> str:
         return self.received.message.id
 
+    @property
+    def trace_header(self) -> str:
+        return self.received.message.trace_header or ""
+
 
 class _Gathering:
     """A batch on its way to its limits."""

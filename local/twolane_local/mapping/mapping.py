@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
   did not report is.
 - What failed stays invisible until the queue's visibility timeout is over, then it is received
   again; the queue moves it to its dead-letter queue after ``maxReceiveCount``.
+- Messages of a recursive loop count as failed, without an invocation, on every receive.
 - A throttled invocation is tried again until the visibility timeout of its messages is over; they
   are then received again, so that throttles use up receives:
   https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
@@ -17,7 +18,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.invoke import ThrottledError
+from twolane_local.invoke import RecursiveInvocationError, ThrottledError
 from twolane_local.mapping.batch import Batcher, Item, payload_of
 from twolane_local.mapping.filters import compile_filters
 from twolane_local.mapping.limits import check
@@ -155,8 +156,15 @@ class Mapping:
             try:
                 payload = payload_of(batch)
                 return await self._invoker.invoke(
-                    self.spec.function, payload, request_id=request_id
-                ), batch
+                    self.spec.function, payload, request_id=request_id,
+                    trace_headers=[item.trace_header for item in batch],
+                ), batch  # fmt: skip
+            except RecursiveInvocationError as error:
+                stopped = [item for item in batch if item.trace_header in error.headers]
+                batch = [item for item in batch if item.trace_header not in error.headers]
+                self._stop(stopped, request_id)
+                if not batch:
+                    return None, batch
             except ThrottledError:
                 self._scaling.failed()
                 await self._clock.sleep(pause)
@@ -168,6 +176,27 @@ class Mapping:
                 return None, batch
         self._log("WARNING", "throttled until the visibility timeout was over")
         return None, batch
+
+    def _stop(self, stopped: list[Item], request_id: str) -> None:
+        """Say what becomes of messages for which Lambda does not invoke the function.
+
+        They are received again, and refused again, until ``maxReceiveCount``:
+        https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+        """
+        self._scaling.failed()
+        settings = self._queues.get(self._queue).settings
+        left = max(item.expires_at for item in stopped) - self._clock.time()
+        dead = (settings.dead_letter_arn or "").rpartition(":")[2]
+        end = (
+            f"until {dead} gets what was received {settings.max_receive_count} times"
+            if dead
+            else "until they expire, for the queue has no dead-letter queue"
+        )
+        self._log(
+            "ERROR", f"{len(stopped)} messages are part of a recursive loop: {self.spec.function} "
+            f"was not invoked; they are received and refused again every "
+            f"{max(0.0, left):.0f} s, {end}", requestId=request_id,
+        )  # fmt: skip
 
     def _settle(self, invocation: Invocation, batch: list[Item]) -> None:
         """Delete what is done; the rest comes back when its visibility timeout is over."""

@@ -38,13 +38,14 @@ _SYSTEM_ATTRIBUTES = {
 }  # fmt: skip
 
 
-def send_message(queues: QueueService, params: Params) -> dict[str, Any]:
+def send_message(queues: QueueService, params: Params, trace: str | None = None) -> dict[str, Any]:
+    """``trace`` is the request's own X-Ray header."""
     name = inputs.queue_name(params)
-    new = inputs.new_message(params, queues.get(name).settings)
-    return _sent(queues.send(name, new), new)
+    new = inputs.new_message(params, queues.get(name).settings, trace)
+    return _sent(queues.send(name, new), new, params)
 
 
-def _sent(message: Message, new: NewMessage) -> dict[str, Any]:
+def _sent(message: Message, new: NewMessage, asked: Params) -> dict[str, Any]:
     # A duplicate on a FIFO queue is answered with the digests of what the caller sent.
     result = {
         "MD5OfMessageBody": message.md5_of_body,
@@ -52,14 +53,17 @@ def _sent(message: Message, new: NewMessage) -> dict[str, Any]:
         "MessageId": message.id,
         "SequenceNumber": message.sequence,
     }
-    if new.trace_header is not None:
+    if new.trace_header is not None and asked.get("MessageSystemAttributes"):
         result["MD5OfMessageSystemAttributes"] = md5_of_attributes(
             {"AWSTraceHeader": AttributeValue("String", new.trace_header)}
         )
     return {key: value for key, value in result.items() if value is not None}
 
 
-def send_message_batch(queues: QueueService, params: Params) -> dict[str, Any]:
+def send_message_batch(
+    queues: QueueService, params: Params, trace: str | None = None
+) -> dict[str, Any]:
+    """As ``send_message``, for each entry."""
     name = inputs.queue_name(params)
     settings = queues.get(name).settings
     entries = _entries(params, "Send")
@@ -73,8 +77,8 @@ def send_message_batch(queues: QueueService, params: Params) -> dict[str, Any]:
         )
 
     def send(entry: Params) -> dict[str, Any]:
-        new = inputs.new_message(entry, settings)
-        return _sent(queues.send(name, new), new)
+        new = inputs.new_message(entry, settings, trace)
+        return _sent(queues.send(name, new), new, entry)
 
     return _each(entries, send)
 

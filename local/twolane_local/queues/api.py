@@ -16,7 +16,7 @@ from twolane_local.queues.errors import (
     MalformedInputError,
     SqsError,
 )
-from twolane_local.wire import AwsRequest, AwsResponse
+from twolane_local.wire import AwsRequest, AwsResponse, trace_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from twolane_local.queues.core import QueueService
     from twolane_local.queues.inputs import Params
 
-_ON_MESSAGES: dict[str, Callable[[QueueService, Params], dict[str, Any]]] = {
+_SENDING: dict[str, Callable[[QueueService, Params, str | None], dict[str, Any]]] = {
     "SendMessage": message.send_message,
     "SendMessageBatch": message.send_message_batch,
+}
+_ON_MESSAGES: dict[str, Callable[[QueueService, Params], dict[str, Any]]] = {
     "DeleteMessage": message.delete_message,
     "DeleteMessageBatch": message.delete_message_batch,
     "ChangeMessageVisibility": message.change_message_visibility,
@@ -99,6 +101,8 @@ class SqsApi:
         try:
             if action == "ReceiveMessage":
                 return await message.receive_message(self._queues, params)
+            if (sending := _SENDING.get(action)) is not None:
+                return sending(self._queues, params, trace_header(request.headers))
             if (on_messages := _ON_MESSAGES.get(action)) is not None:
                 return on_messages(self._queues, params)
             if (on_queues := _ON_QUEUES.get(action)) is not None:

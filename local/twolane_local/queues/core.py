@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local import lineage
 from twolane_local.journal import cut
 from twolane_local.queues.deduplication import Attempt
 from twolane_local.queues.errors import (
@@ -214,10 +215,12 @@ class QueueService(QueueRegistry):
         *,
         message_id: str | None = None,
         body: str | None = None,
+        new_chain: bool = False,
     ) -> Message | None:
         """Move the next visible message of a dead-letter queue to ``target``, or to where it came
         from; ``None`` once none is visible. With ``message_id`` that one, wherever it is on its
-        queue; ``body`` replaces what it says.
+        queue; ``body`` replaces what it says. A ``new_chain`` begins with it, where Lambda's
+        recursive-loop detection would stop the old one again.
 
         It is a new message there, with a new id and time of sending:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
@@ -234,6 +237,7 @@ class QueueService(QueueRegistry):
             to = self.get(target) if target is not None else self.get_by_arn(source or "")
             queue.remove(entry)
             text = entry.message.body if body is None else body
+            trace = entry.message.trace_header
             message = replace(
                 entry.message,
                 body=text,
@@ -241,6 +245,7 @@ class QueueService(QueueRegistry):
                 id=self._new_id(),
                 sent_at=now,
                 dead_letter_source=None,
+                trace_header=lineage.without(trace) if trace and new_chain else trace,
                 sequence=to.next_sequence() if to.fifo else None,
             )
             moved = to.put(message, visible_at=now, now=now)

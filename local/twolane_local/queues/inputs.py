@@ -88,8 +88,12 @@ def strings(params: Params, name: str) -> dict[str, str]:
     return {str(key): str(entry) for key, entry in value.items()}
 
 
-def new_message(params: Params, settings: Settings) -> NewMessage:
-    """The message that a SendMessage or an entry of a SendMessageBatch asks for."""
+def new_message(params: Params, settings: Settings, trace: str | None = None) -> NewMessage:
+    """The message that a SendMessage or an entry of a SendMessageBatch asks for.
+
+    ``trace`` is the X-Ray header of the request, which the message's own attribute goes before:
+    https://docs.aws.amazon.com/xray/latest/devguide/xray-services-sqs.html
+    """
     body = params.get("MessageBody")
     if not isinstance(body, str) or not body:
         raise MissingParameterError("The request must contain the parameter MessageBody.")
@@ -106,7 +110,7 @@ def new_message(params: Params, settings: Settings) -> NewMessage:
         body=body,
         delay_s=None if settings.fifo else delay,
         attributes=attributes,
-        trace_header=trace_header(params),
+        trace_header=trace_header(params) or trace,
         group_id=group_id,
         deduplication_id=deduplication_id,
     )

@@ -98,7 +98,14 @@ def _application() -> tuple[Application, Kept]:
         "worker": lambda clock: WorkerHandler(celery, clock=clock),
         "beat": lambda clock: BeatHandler(celery, clock=clock),
     }
-    functions = {name: Function(name, makers[name], _TIMEOUTS[name]) for name in makers}
+    # As in template.yaml: retries and chains come back to the worker as often as they like.
+    functions = {
+        name: Function(
+            name, makers[name], _TIMEOUTS[name],
+            recursive_loop="Allow" if name == "worker" else "Terminate",
+        )
+        for name in makers
+    }  # fmt: skip
     functions["api"] = replace(functions["api"], unmake=kept.give_back, lingers=True)
 
     def slots(begin: float, end: float) -> list[Slot]:

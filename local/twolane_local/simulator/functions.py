@@ -6,15 +6,18 @@ import asyncio
 import json
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import report
+from twolane_local.functions import Detection, trace_root
 from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.model import FunctionSpec
 from twolane_local.testing.errors import EnvironmentKilled
 from twolane_local.testing.threads import Ended, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from twolane_local.simulator.host import Host
 
@@ -33,6 +36,7 @@ class Function:
     unmake: Callable[[Any, bool], None] = lambda _handler, _intact: None
     #: It has threads of its own making, which cannot be cut off: over its time, it runs on unheard.
     lingers: bool = False
+    recursive_loop: str = "Terminate"  # or "Allow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,11 @@ class Functions:
     def __init__(self, functions: Mapping[str, Function], world: Host) -> None:
         self._functions = functions
         self._world = world
+        self._detection = Detection(world.journal)
+        self._specs = {
+            name: FunctionSpec(name, name, name, Path(), recursive_loop=function.recursive_loop)
+            for name, function in functions.items()
+        }
         self._idle: dict[str, list[Environment]] = {name: [] for name in functions}
         self._busy: dict[Process, Environment] = {}
         self._zombies: set[asyncio.Future[Any]] = set()
@@ -106,12 +115,15 @@ class Functions:
         *,
         request_id: str | None = None,
         client_context: str = "",  # noqa: ARG002 - nobody gives one here
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         spec, identity = self._functions[function], request_id or self._world.new_id()
+        line = self._detection.line(self._specs[function], trace_headers, identity)
         environment = self._environment(spec)
         now = self._world.clock.time
         context = Context(identity, function, now() + spec.timeout_s, now)
         self._busy[environment.process] = environment
+        environment.process.trace_header = f"{trace_root(identity)};Sampled=0;{line}"
         future = environment.process.run(lambda: environment.handle(event, context))
         await asyncio.wait([future], timeout=spec.timeout_s)
         if not future.done():

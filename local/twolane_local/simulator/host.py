@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from twolane.worker.lease import Lease
     from twolane_local.faults.injection import Faults
     from twolane_local.faults.points import Points
+    from twolane_local.journal import Journal
     from twolane_local.testing.world import World as VirtualWorld
     from twolane_local.virtual_clock import VirtualClock
 
@@ -21,6 +22,7 @@ class Host(Protocol):
     virtual: VirtualWorld
     loop: Any
     clock: VirtualClock
+    journal: Journal
     faults: Faults
     queues: Any
     store: Any

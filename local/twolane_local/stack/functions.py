@@ -62,6 +62,7 @@ def functions(
             ),
             event_invoke=invoke_configs.get(name, {}),
             log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
+            recursive_loop=str(properties.get("RecursiveLoop", "Terminate")),
             dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),
         )
 

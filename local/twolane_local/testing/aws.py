@@ -67,8 +67,8 @@ class LocalAws:
         if process is not None:
             process.check()
         request = AwsRequest(
-            method, path, parts.query, {"host": parts.netloc, **headers}, body, service, region,
-            new_request_id(),
+            method, path, parts.query, {"host": parts.netloc, **headers}, body, service,
+            region, new_request_id(),
         )  # fmt: skip
         work = answering(request)
         if not waits and not polls(request):

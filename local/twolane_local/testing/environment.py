@@ -107,6 +107,7 @@ class VirtualEnvironment:
         self._turn()
         self._work, self.responded, self._began = work, False, self._world.now
         self.process.about = (self.spec.name, work.request_id)
+        self.process.trace_header = work.trace_id
         deadline = self._began + self.spec.timeout_s
         work.deadline_ms = int(deadline * 1000)
         work.record.started(cold=self._cold)

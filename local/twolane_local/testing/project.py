@@ -110,12 +110,14 @@ def of_handlers(
     visibility_timeout_s: int = 360,
     max_receive_count: int = 5,
     timeout_s: float = 60.0,
+    recursive_loop: str = "Terminate",
 ) -> Project:
     """A project without a template: ``api`` behind an HTTP API, ``worker`` behind the queue (with a
     dead-letter queue ``QUEUE-dead``), ``beat`` on a tick a minute.
 
     Each is a Lambda handler, or the name of one (``app.api.handler``), which is imported with the
-    variables ``TASK_QUEUE_URL``, ``RESULT_BACKEND`` and those of ``environment``.
+    variables ``TASK_QUEUE_URL``, ``RESULT_BACKEND`` and those of ``environment``. With
+    ``recursive_loop="Allow"`` a chain of more than 16 tasks or tries runs, as a template allows it.
     """
     variables = {
         "TASK_QUEUE_URL": queue_url(queue),
@@ -132,6 +134,7 @@ def of_handlers(
             timeout_s=timeout_s,
             memory_mb=1024,
             environment=variables,
+            recursive_loop=recursive_loop,
         )
         for name, handler in given.items()
         if handler is not None

@@ -96,7 +96,7 @@ class Queue:
     def redrive(self) -> int:
         """Move every dead letter of this queue back to it; tells how many."""
         dead, moved = self.dead_letter_queue.name, 0
-        while self._queues.redrive_one(dead, self.name) is not None:
+        while self._queues.redrive_one(dead, self.name, new_chain=True) is not None:
             moved += 1
         return moved
 

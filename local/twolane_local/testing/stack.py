@@ -137,8 +137,9 @@ class Machinery:
         services = {"sqs": SqsApi(self.queues)}
         self.world.run(self._build(environments, services))
         lambda_api = LambdaApi(
-            self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry
-        )
+            self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry,
+            self.functions.recursion,
+        )  # fmt: skip
         local = aws.LocalAws(services, lambda_api, self.world.run)
         tables, template = Tables(self.faults, self.world.clock), self.project.stack.moto_template
         undo.enter_context(aws.mocked(local, template, tables))

@@ -9,6 +9,7 @@ happen at once: a run repeats exactly.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from contextvars import Context, ContextVar
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+#: Where a runtime finds its invocation's trace header, and SDKs and twolane's publisher with it:
+#: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+TRACE_HEADER = "_X_AMZN_TRACE_ID"
 
 #: The process that the running thread belongs to; the threads that it starts inherit it.
 current: ContextVar[Process | None] = ContextVar("twolane_process", default=None)
@@ -75,6 +80,8 @@ class Process:
         self.dead = False
         #: The function that it runs, and the invocation that it is in.
         self.about: tuple[str | None, str | None] = (None, None)
+        #: X-Ray's, of that invocation: an environment variable, which is a process's own.
+        self.trace_header = ""
         self._hand: Hand | None = hire()
         self._lock = threading.Lock()
         self._active = 0
@@ -141,8 +148,13 @@ class Process:
     def _give(self, start: Callable[[], None]) -> None:
         """Hand over the baton, and wait until it is back."""
         self.enter()
+        before = os.environ.get(TRACE_HEADER)
+        os.environ[TRACE_HEADER] = self.trace_header
         start()
         self._baton.acquire()
+        os.environ.pop(TRACE_HEADER, None)
+        if before is not None:
+            os.environ[TRACE_HEADER] = before
         if self._job is not None:
             (future, value, error), self._job = self._job, None
             if not future.done():

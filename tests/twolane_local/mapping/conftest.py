@@ -17,7 +17,7 @@ from twolane_local.queues.core import NewMessage, QueueService
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from twolane_local.virtual_clock import VirtualClock
 
@@ -80,6 +80,7 @@ class World:
         *,
         request_id: str | None = None,
         client_context: str = "",
+        trace_headers: Sequence[str] = (),
     ) -> Invocation:
         assert function == "worker"
         if self.reserved is not None and self.running >= self.reserved:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from twolane_local import lineage
 from twolane_local.errors import LocalError
 from twolane_local.inspect.decoding import decode, edited
 from twolane_local.inspect.stack.account import asked
@@ -194,8 +195,9 @@ def again(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False) -> dict
     """The fields of SendMessage but ``QueueUrl`` that send a received message once more.
 
     Body and attributes as they were, X-Ray's trace header and the message's group included; only
-    ``edit`` changes the body. The deduplication id stays behind: SQS would drop, for five minutes,
-    what has the id of a message that it knows.
+    ``edit`` changes the body. Two things stay behind: the deduplication id, for SQS would drop, for
+    five minutes, what has the id of a message that it knows; and the lineage in the trace header,
+    by which Lambda's recursive-loop detection would stop the message again.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """
     body = message["Body"]
@@ -209,9 +211,9 @@ def again(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False) -> dict
     if attributes:
         fields["MessageAttributes"] = attributes
     system = message.get("Attributes") or {}
-    if system.get("AWSTraceHeader"):
+    if trace := lineage.without(system.get("AWSTraceHeader") or ""):
         fields["MessageSystemAttributes"] = {
-            "AWSTraceHeader": {"DataType": "String", "StringValue": system["AWSTraceHeader"]}
+            "AWSTraceHeader": {"DataType": "String", "StringValue": trace}
         }
     if system.get("MessageGroupId"):
         fields["MessageGroupId"] = system["MessageGroupId"]

@@ -22,7 +22,7 @@ function card(each) {
   const { concurrency: now } = each;
   return h("section.card.stacked", { "aria-label": each.name },
     h("div.row", h("h2.grow.clip", each.name), h("button", { type: "button", "data-key": `invoke-${each.name}`, onclick: () => invoke(each) }, "Invoke …")),
-    h("div.counts", count(each.invocations, "invocations"), count(each.errors, "errors", each.errors > 0), count(each.throttles, "throttles", each.throttles > 0), count(each.coldStarts, "cold starts")),
+    h("div.counts", count(each.invocations, "invocations"), count(each.errors, "errors", each.errors > 0), count(each.throttles, "throttles", each.throttles > 0), each.recursiveInvocationsDropped ? count(each.recursiveInvocationsDropped, "dropped as recursive", true) : null, count(each.coldStarts, "cold starts")),
     facts([
       ["concurrency", `${now.busy} of ${now.limit}${now.reserved === null ? "" : " (reserved)"}${now.waiting ? `, ${plural(now.waiting, "event")} waiting` : ""}`],
       ["p50, p95", `${millis(each.p50Ms)}, ${millis(each.p95Ms)}`],

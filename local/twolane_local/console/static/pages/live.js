@@ -11,7 +11,7 @@ const FIRST = 150;
 const NAMES = ["kind", "function", "task", "state", "text", "id"];
 const MARKS = { failed: "!", retried: "↻", running: "→", ok: "←" };
 const DETAIL = new Set(["environment.frozen", "message.received", "message.deleted", "invocation.responded", "invocation.started", "batch.invoked", "message.sent"]);
-const FAILED = new Set(["task.failed", "task.rejected", "inline.failed", "inline.lost", "message.dead_lettered", "invocation.throttled", "message.expired"]);
+const FAILED = new Set(["task.failed", "task.rejected", "inline.failed", "inline.lost", "message.dead_lettered", "invocation.throttled", "invocation.dropped", "message.expired"]);
 const RETRIED = new Set(["task.retried", "task.returned", "task.deferred", "inline.deferred", "message.returned"]);
 
 export function show(main, _, query) {
