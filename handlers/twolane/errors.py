@@ -22,6 +22,10 @@ class MalformedMessageError(TwolaneError):
     """
 
 
+class RunawayError(TwolaneError):
+    """One task has led to the next too often and too fast; see twolane_max_depth."""
+
+
 class PublishError(TwolaneError):
     """A task could not be put on its queue; nothing was enqueued, so it is safe to try again."""
 

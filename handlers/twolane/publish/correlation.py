@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from twolane.logs import correlation
+from twolane.publish.descent import children
 from twolane.publish.times import PUBLISHED_AT, stamp
 
 if TYPE_CHECKING:
@@ -38,8 +39,13 @@ def incoming(headers: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _before_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    if headers is None:
+        return
+    if (descent := children.get()) is not None:
+        # A retry brings its own along, which are those of the try before it.
+        headers.update(descent)
     known = correlation.get()
-    if known and headers is not None:
+    if known:
         for name, value in outgoing(known).items():
             headers.setdefault(name, value)
         # A retry is published anew, but it is the same task: the first time stays.

@@ -14,6 +14,7 @@ class Outcome(StrEnum):
     REQUEUED = "requeued"  # the task or Celery asked for another delivery
     REJECTED = "rejected"  # refused for good: for the dead-letter queue
     MALFORMED = "malformed"  # not a message that Celery can read, or not a task it knows
+    RUNAWAY = "runaway"  # descends from one task too deep and too fast: for the dead-letter queue
     BUSY = "busy"  # another execution environment is at it
     POSTPONED = "postponed"  # not due, on a queue that takes no delay for a single message
     UNTOUCHED = "untouched"  # not started: no time left, or its group must wait

@@ -17,6 +17,7 @@ from twolane.state import find_store
 from twolane.worker import context, hooks, tracebacks
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
+from twolane.worker.descent import Descent
 from twolane.worker.lease import Leases
 from twolane.worker.lookup import Lookup
 from twolane.worker.naming import node_name
@@ -75,6 +76,7 @@ class WorkerHandler:
             lookup=Lookup(store, clock),
             leases=Leases(store, clock, _keep_s(app)) if store else None,
             deferral=Deferral(self._queues, self._long_delays),
+            descent=Descent(app),
             redeem=claim.redeem if (claim := claim_check(app)) else _itself,
             clock=clock,
         )

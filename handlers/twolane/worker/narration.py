@@ -37,6 +37,10 @@ _NOT_RUN = {
     Outcome.REQUEUED: ("task.returned", "goes back to its queue and will run again"),
     Outcome.BROKEN: ("task.returned", "could not be settled; it will be delivered again"),
     Outcome.REJECTED: ("task.rejected", "is refused; its message goes to the dead-letter queue"),
+    Outcome.RUNAWAY: (
+        "task.rejected",
+        "looks like a loop without an end; it goes to the dead-letter queue",
+    ),
     Outcome.MALFORMED: ("task.rejected", "cannot be read; it goes to the dead-letter queue"),
 }
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DELETED = frozenset({Outcome.ACKNOWLEDGED, Outcome.DUPLICATE, Outcome.DEFERRED})
 
+#: What no further delivery changes.
+_REFUSED = frozenset({Outcome.REJECTED, Outcome.RUNAWAY})
+
 #: The first wait in seconds where what is wrong is under the message and not in it. Five
 #: receives of 1, 2, 4 and 8 s would be over in an outage of a quarter of a minute, with every
 #: message in the dead-letter queue; so they last for seven and a half minutes.
@@ -68,7 +71,7 @@ def visibility_s(one: Settled) -> int | None:
         return min(max(0, -int(-one.wait_s // 1)), LONGEST_VISIBILITY_S)
     if one.outcome is Outcome.UNTOUCHED:
         return 0
-    if one.outcome is Outcome.REJECTED:
+    if one.outcome in _REFUSED:
         # Without a redrive policy nothing ever takes it away: give up hurrying after a while.
         return 0 if count <= 10 else _backoff_s(count - 10)
     if one.outcome is Outcome.REQUEUED:

@@ -16,8 +16,9 @@ from kombu.exceptions import SerializationError
 from kombu.serialization import prepare_accept_content
 
 from twolane.claimcheck import max_body_size
-from twolane.errors import MalformedMessageError, StoreUnavailableError
+from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
 from twolane.logs import correlation
+from twolane.publish.descent import children
 from twolane.worker import narration
 from twolane.worker.channel import Channel, Outcome
 from twolane.worker.consumer import TaskConsumer
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from twolane.worker.deadline import Deadline
     from twolane.worker.deferral import Deferral
+    from twolane.worker.descent import Descent
     from twolane.worker.ending import Ahead
     from twolane.worker.lease import Lease, Leases
     from twolane.worker.records import Record
@@ -68,6 +70,7 @@ class Worker:
         lookup: Lookup,
         leases: Leases | None,
         deferral: Deferral,
+        descent: Descent,
         redeem: Callable[[str], str],
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
@@ -75,6 +78,7 @@ class Worker:
         self._lookup = lookup
         self._leases = leases
         self._deferral = deferral
+        self._descent = descent
         self._redeem = redeem
         self._clock = clock
         self._sleep = sleep
@@ -148,11 +152,13 @@ class Worker:
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
         token = narration.about_task(one.facts)
+        line = children.set(self._descent.headers(one, self._clock()))
         try:
             outcome = self._settle(one)
             self._end_lease(one, outcome)
             return self._close(one, outcome)
         finally:
+            children.reset(line)
             correlation.reset(token)
 
     def _settle(self, one: Opened) -> Outcome:
@@ -161,6 +167,9 @@ class Worker:
         except MalformedMessageError as error:
             narration.malformed(one.record, error)
             return Outcome.MALFORMED
+        except RunawayError as error:
+            logger.error("%s", error)  # noqa: TRY400 - it says all
+            return Outcome.RUNAWAY
         except Exception:
             # Whatever broke under Celery is about this message only; it comes back.
             logger.exception(
@@ -171,6 +180,7 @@ class Worker:
     def _stood_in_the_way(self, one: Opened) -> Outcome | None:
         if one.problem is not None:
             raise one.problem
+        self._descent.check(one)
         if self._leases is None or one.lease_key is None:
             return None
         if self._leases.obstacle(self._lookup.prior_lease(one), one.delivery, only_running=True):

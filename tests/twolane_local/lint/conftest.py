@@ -46,6 +46,7 @@ Resources:
     Properties:
       Handler: shop.worker.handler
       Timeout: 60
+      RecursiveLoop: Allow
       Policies:
         - Version: "2012-10-17"
           Statement:

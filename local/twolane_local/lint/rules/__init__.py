@@ -17,6 +17,7 @@ from twolane_local.lint.rules import (
     name_lengths,
     queues_read,
     receive_count,
+    recursive_loop,
     section_functions,
     unique_names,
     visibility,
@@ -44,6 +45,7 @@ RULES: tuple[Rule, ...] = tuple(
         beat_entries,
         queues_read,
         hard_limits,
+        recursive_loop,
         inline_budget,
     )
 )

@@ -1,0 +1,97 @@
+"""The guard against tasks that publish themselves without end.
+
+With ``RecursiveLoop: Allow`` Lambda's own is off, and it knows nothing but a number. Here a message
+is refused where one task has led to another ``twolane_max_depth`` times (1,000) at more than
+``twolane_max_depth_rate`` generations a minute (600). Either setting at 0 turns it off.
+
+Depth alone is no fault: a task that sends itself once a minute for ever is a pattern, and so are a
+thousand retries over days. The time is therefore that of the latest ``twolane_max_depth``
+generations; and it ends when the message was sent, so that the deliveries on which it is refused
+change nothing, while a redrive, which sends it anew, lets it go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twolane.errors import ConfigurationError, RunawayError
+from twolane.publish.descent import DEPTH, SINCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery import Celery
+
+    from twolane.worker.lookup import Opened
+
+MAX_DEPTH, MAX_DEPTH_RATE = 1000, 600
+
+
+class Descent:
+    """What an application allows."""
+
+    def __init__(self, app: Celery) -> None:
+        """Raises ``ConfigurationError`` for settings that are no numbers from 0 on."""
+        self._app = app
+        self._most = int(_setting(app, "twolane_max_depth", MAX_DEPTH))
+        self._rate = _setting(app, "twolane_max_depth_rate", MAX_DEPTH_RATE)
+        self._watches = self._most > 0 and self._rate > 0
+        self._window_s = self._most / self._rate * 60 if self._watches else 0.0
+
+    def headers(self, one: Opened, now: float) -> Mapping[str, Any] | None:
+        """The headers for what this task publishes."""
+        if not self._watches or one.envelope is None:
+            return None
+        depth, since = _found(one.envelope.headers)
+        begins = since is None or not depth % self._most
+        return {DEPTH: depth + 1, SINCE: round(now, 3) if begins else since}
+
+    def check(self, one: Opened) -> None:
+        """Raises ``RunawayError`` for a task that is to be refused; its result then says so."""
+        if one.envelope is None:
+            return
+        depth, since = _found(one.envelope.headers)
+        if not depth or not self._watches or depth % self._most or since is None:
+            return
+        took_s = one.record.sent_s - since
+        if took_s >= self._window_s:
+            return
+        name = one.envelope.headers.get("task")
+        error = RunawayError(
+            f"{name} is task {depth + 1:,} in a line of tasks of which each published the next, "
+            f"and the latest {self._most:,} took {max(0.0, took_s):.1f} s: it looks like a loop "
+            "without an end. It was not run, and its message goes to the dead-letter queue. If the "
+            "line has an end, redrive the message, and raise twolane_max_depth or "
+            f"twolane_max_depth_rate ({self._rate:g} a minute), or set one to 0"
+        )
+        self._say(one, error)
+        raise error
+
+    def _say(self, one: Opened, error: RunawayError) -> None:
+        """Store the failure, for whoever waits for the result, as Celery does for unknown tasks."""
+        from celery.utils.objects import Bunch
+
+        headers: Mapping[str, Any] = one.envelope.headers if one.envelope is not None else {}
+        app: Any = self._app
+        if headers.get("ignore_result") or one.task_id is None:
+            return
+        about = Bunch(
+            name=headers.get("task"), chord=None, root_id=headers.get("root_id"),
+            correlation_id=one.task_id, reply_to=None, errbacks=None, id=one.task_id,
+        )  # fmt: skip
+        app.backend.mark_as_failure(one.task_id, error, request=about)
+
+
+def _setting(app: Celery, name: str, default: float) -> float:
+    value = app.conf.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ConfigurationError(f"{name} must be a number from 0 on, not {value!r}")
+    return value
+
+
+def _found(headers: Mapping[str, Any]) -> tuple[int, float | None]:
+    """Depth and window as the headers say; those of a first task where they are none of ours."""
+    depth, since = headers.get(DEPTH), headers.get(SINCE)
+    if type(depth) is not int or depth < 1 or type(since) not in (int, float):
+        return 0, None
+    return depth, since
