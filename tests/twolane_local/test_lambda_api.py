@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.invoke import Invocation, RecursiveInvocationError, ThrottledError
 from twolane_local.lambda_api import LambdaApi
 from twolane_local.model import FunctionSpec
 from twolane_local.wire import AwsRequest
@@ -24,8 +24,11 @@ class Function:
     ):
         self.calls.append((function, event))
         self.context = client_context
+        self.more = {"trace_headers": trace_headers}
         if function == "busy":
             raise ThrottledError
+        if function == "loops":
+            raise RecursiveInvocationError(function, frozenset(trace_headers))
         if function == "broken":
             payload = b'{"errorMessage": "no", "errorType": "ValueError", "stackTrace": []}'
             return Invocation(request_id, payload, "Unhandled", lambda: b"Traceback\n")
@@ -37,7 +40,7 @@ class Asynchronous:
         self.submitted = []
 
     def submit(self, function, payload, *, client_context="", trace_header=""):
-        self.context = client_context
+        self.context, self.trace = client_context, trace_header
         self.submitted.append((function, payload))
         return "async-id"
 
@@ -54,7 +57,7 @@ def asynchronous():
 
 @pytest.fixture
 def invoke(function, asynchronous):
-    names = ("f", "busy", "broken")
+    names = ("f", "busy", "broken", "loops")
     functions = {name: FunctionSpec(name, name, "app.handler", Path()) for name in names}
     api = LambdaApi(function, functions, asynchronous)
 
@@ -96,6 +99,26 @@ def test_a_function_error_is_a_200_with_a_header(invoke):
     assert response.status == 200
     assert response.headers["x-amz-function-error"] == "Unhandled"
     assert json.loads(response.body)["errorType"] == "ValueError"
+
+
+TRACE = "Root=1-5;Sampled=0;Lineage=00000000:3|11111111:4"
+
+
+def test_the_trace_header_of_a_call_leads_to_the_invocation(invoke, function, asynchronous):
+    invoke("f")
+    assert function.more == {"trace_headers": ()}
+    # As botocore encodes it.
+    invoke("f", x_amzn_trace_id=TRACE.replace("|", "%7C"))
+    assert function.more == {"trace_headers": (TRACE,)}
+    invoke("f", x_amz_invocation_type="Event", x_amzn_trace_id=TRACE)
+    assert asynchronous.trace == TRACE
+
+
+def test_a_recursive_loop_is_refused(invoke):
+    response = invoke("loops", x_amzn_trace_id=TRACE)
+    assert response.status == 400
+    assert response.headers["x-amzn-errortype"] == "RecursiveInvocationException"
+    assert "recursive loop" in json.loads(response.body)["message"]
 
 
 def test_an_event_is_accepted(invoke, asynchronous, function):

@@ -110,6 +110,18 @@ def test_throttled(tell, journal, ask, mapping):
     assert "since Worker was throttled" in reason.text
 
 
+def test_a_recursive_loop_that_lambda_stops(tell, journal, ask, mapping):
+    message = tell.queues.send("tasks", NewMessage("x")).id
+    tell.receive()
+    journal.record("invocation.dropped", function="Worker", request_id=tell.batch)
+    reason = only(ask(message, [mapping]))
+    assert reason.code == "recursive-loop"
+    assert (
+        "since Lambda's recursive-loop detection does not invoke Worker for it: its chain of "
+        "requests has invoked Worker 16 times (RecursiveLoop: Allow on the function"
+    ) in reason.text
+
+
 def test_delayed_for_a_retry(tell, ask, mapping):
     failed_once(tell, errorType="Retry")
     tell.log("task-aaaa", "Task app.send[x] retry: Retry in 41s: ProviderError('no')",

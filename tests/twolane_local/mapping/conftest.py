@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.invoke import Invocation, RecursiveInvocationError, ThrottledError
 from twolane_local.journal import Journal
 from twolane_local.mapping import Mapping
 from twolane_local.model import QueueMappingSpec
@@ -37,6 +37,9 @@ class World:
     attributes: dict[str, str] = field(default_factory=dict)
     name: str = "q"
     reserved: int | None = None
+    #: Trace headers for which the function is not invoked; and those of each invocation.
+    recursive: frozenset[str] = frozenset()
+    traces: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.clock)
@@ -83,6 +86,9 @@ class World:
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
         assert function == "worker"
+        if over := self.recursive.intersection(trace_headers):
+            raise RecursiveInvocationError(function, over)
+        self.traces.append(list(trace_headers))
         if self.reserved is not None and self.running >= self.reserved:
             raise ThrottledError
         parsed = json.loads(event)
