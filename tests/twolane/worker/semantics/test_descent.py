@@ -1,4 +1,4 @@
-"""Tasks that publish themselves without end: refused where they are deep and fast, and only there."""
+"""Tasks that publish themselves without end: refused where deep and fast, and only there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from celery import chain, chord, group
 
 from .conftest import MAX_RECEIVE_COUNT, Lane, both_results
@@ -14,6 +13,7 @@ from .conftest import MAX_RECEIVE_COUNT, Lane, both_results
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
     from celery import Celery
 
 
