@@ -24,7 +24,13 @@ WITHOUT_SWITCH = ("network", "schedules")  # the one comes with the long lane, t
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html
 OF_AWS = {
-    "AWS/Lambda": {"ConcurrentExecutions", "Errors", "Invocations", "Throttles"},
+    "AWS/Lambda": {
+        "ConcurrentExecutions",
+        "Errors",
+        "Invocations",
+        "RecursiveInvocationsDropped",
+        "Throttles",
+    },
     "AWS/SQS": {
         "ApproximateAgeOfOldestMessage",
         "ApproximateNumberOfMessagesDelayed",
@@ -96,6 +102,7 @@ def test_alarms_are_on_metrics_that_are_told() -> None:
         ("Errors", "WorkerFunction"),
         ("Errors", "BeatFunction"),
         ("Throttles", "WorkerFunction"),
+        ("RecursiveInvocationsDropped", "WorkerFunction"),
         ("InlineLost", "ApiFunction"),
     } <= watched
 

@@ -136,6 +136,27 @@ def test_boto3_sends_receives_and_deletes(sqs):
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
 
 
+def test_the_trace_header_of_a_request_stays_on_its_messages(sqs, monkeypatch):
+    """As botocore sends it from within a function; a message's own goes before it.
+
+    https://docs.aws.amazon.com/xray/latest/devguide/xray-services-sqs.html
+    """
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    header, own = "Root=1-5;Sampled=0;Lineage=a:1|b:0", "Root=1-6"
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
+    sent = sqs.send_message(QueueUrl=url, MessageBody="1")
+    assert "MD5OfMessageSystemAttributes" not in sent, "the caller has sent none"
+    sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": "2", "MessageBody": "2"}])
+    attribute = {"AWSTraceHeader": {"DataType": "String", "StringValue": own}}
+    sqs.send_message(QueueUrl=url, MessageBody="3", MessageSystemAttributes=attribute)
+    found = sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["AWSTraceHeader"]
+    )["Messages"]
+    traces = {each["Body"]: each["Attributes"]["AWSTraceHeader"] for each in found}
+    assert traces == {"1": header, "2": header, "3": own}
+
+
 def test_boto3_batches(sqs):
     url = sqs.create_queue(QueueName="q")["QueueUrl"]
     entries = [{"Id": str(n), "MessageBody": f"body {n}"} for n in range(10)]

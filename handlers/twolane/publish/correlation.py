@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from twolane.logs import correlation
-from twolane.publish.descent import children
+from twolane.publish.descent import running
 from twolane.publish.times import PUBLISHED_AT, stamp
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ def incoming(headers: Mapping[str, Any]) -> dict[str, str]:
 def _before_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
     if headers is None:
         return
-    if (descent := children.get()) is not None:
+    if (task := running.get()) is not None:
         # A retry brings its own along, which are those of the try before it.
-        headers.update(descent)
+        line, own = task
+        headers.update(line(own))
     known = correlation.get()
     if known:
         for name, value in outgoing(known).items():

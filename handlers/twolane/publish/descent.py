@@ -8,14 +8,17 @@ published outside of a task has none: it is a first one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 DEPTH = "twolane_depth"
 SINCE = "twolane_depth_since"
 
-#: The headers for what the running task publishes; ``None`` outside of one, and where no limit is.
-children: ContextVar[Mapping[str, Any] | None] = ContextVar("twolane_descent", default=None)
+Line = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+#: While a task runs, its own headers, and what makes those of a task that it publishes of them.
+#: Few tasks publish any, so nothing is worked out before one does.
+running: ContextVar[tuple[Line, Mapping[str, Any]] | None] = ContextVar(
+    "twolane_descent", default=None
+)

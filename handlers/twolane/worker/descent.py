@@ -18,7 +18,7 @@ from twolane.errors import ConfigurationError, RunawayError
 from twolane.publish.descent import DEPTH, SINCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from celery import Celery
 
@@ -30,25 +30,25 @@ MAX_DEPTH, MAX_DEPTH_RATE = 1000, 600
 class Descent:
     """What an application allows."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, clock: Callable[[], float]) -> None:
         """Raises ``ConfigurationError`` for settings that are no numbers from 0 on."""
-        self._app = app
+        self._app, self._clock = app, clock
         self._most = int(_setting(app, "twolane_max_depth", MAX_DEPTH))
         self._rate = _setting(app, "twolane_max_depth_rate", MAX_DEPTH_RATE)
         self._watches = self._most > 0 and self._rate > 0
         self._window_s = self._most / self._rate * 60 if self._watches else 0.0
 
-    def headers(self, one: Opened, now: float) -> Mapping[str, Any] | None:
-        """The headers for what this task publishes."""
-        if not self._watches or one.envelope is None:
-            return None
-        depth, since = _found(one.envelope.headers)
+    def following(self, headers: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The headers of what a task with these headers publishes."""
+        if not self._watches:
+            return {}
+        depth, since = _found(headers)
         begins = since is None or not depth % self._most
-        return {DEPTH: depth + 1, SINCE: round(now, 3) if begins else since}
+        return {DEPTH: depth + 1, SINCE: round(self._clock(), 3) if begins else since}
 
     def check(self, one: Opened) -> None:
         """Raises ``RunawayError`` for a task that is to be refused; its result then says so."""
-        if one.envelope is None:
+        if one.envelope is None or DEPTH not in one.envelope.headers:
             return
         depth, since = _found(one.envelope.headers)
         if not depth or not self._watches or depth % self._most or since is None:

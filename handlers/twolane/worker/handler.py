@@ -76,7 +76,7 @@ class WorkerHandler:
             lookup=Lookup(store, clock),
             leases=Leases(store, clock, _keep_s(app)) if store else None,
             deferral=Deferral(self._queues, self._long_delays),
-            descent=Descent(app),
+            descent=Descent(app, clock),
             redeem=claim.redeem if (claim := claim_check(app)) else _itself,
             clock=clock,
         )

@@ -18,7 +18,7 @@ from kombu.serialization import prepare_accept_content
 from twolane.claimcheck import max_body_size
 from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
 from twolane.logs import correlation
-from twolane.publish.descent import children
+from twolane.publish.descent import running
 from twolane.worker import narration
 from twolane.worker.channel import Channel, Outcome
 from twolane.worker.consumer import TaskConsumer
@@ -152,13 +152,14 @@ class Worker:
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
         token = narration.about_task(one.facts)
-        line = children.set(self._descent.headers(one, self._clock()))
+        headers = one.facts.headers if one.facts is not None else {}
+        line = running.set((self._descent.following, headers))
         try:
             outcome = self._settle(one)
             self._end_lease(one, outcome)
             return self._close(one, outcome)
         finally:
-            children.reset(line)
+            running.reset(line)
             correlation.reset(token)
 
     def _settle(self, one: Opened) -> Outcome:

@@ -26,20 +26,20 @@ def opened(sent: float | None = NOW, **headers: Any) -> Opened:
 def descent(**settings: Any) -> Descent:
     app = Celery("shop", set_as_current=False)
     app.conf.update(settings)
-    return Descent(app)
+    return Descent(app, lambda: NOW + 5)
 
 
 TEN = {"twolane_max_depth": 10, "twolane_max_depth_rate": 60}
 
 
 def test_a_first_task_has_no_headers_and_its_child_is_one_deep() -> None:
-    assert descent().headers(opened(), NOW) == {"twolane_depth": 1, "twolane_depth_since": NOW}
+    assert descent().following({}) == {"twolane_depth": 1, "twolane_depth_since": NOW + 5}
 
 
 def test_a_window_lasts_for_as_many_generations_as_are_allowed() -> None:
     guard = descent(**TEN)
     of = {
-        depth: guard.headers(opened(twolane_depth=depth, twolane_depth_since=NOW), NOW + 5)
+        depth: guard.following({"twolane_depth": depth, "twolane_depth_since": NOW})
         for depth in (1, 9, 10, 11)
     }
     assert of[1] == {"twolane_depth": 2, "twolane_depth_since": NOW}
@@ -76,17 +76,17 @@ def test_a_message_that_was_not_sent_by_sqs_is_let_through() -> None:
 @pytest.mark.parametrize("off", ["twolane_max_depth", "twolane_max_depth_rate"])
 def test_nought_turns_it_off(off: str) -> None:
     guard = descent(**{**TEN, off: 0})
-    one = opened(twolane_depth=10, twolane_depth_since=NOW)
-    guard.check(one)
-    assert guard.headers(one, NOW) is None
+    headers = {"twolane_depth": 10, "twolane_depth_since": NOW}
+    guard.check(opened(**headers))
+    assert guard.following(headers) == {}
 
 
 @pytest.mark.parametrize("depth", ["10", None, True, -10, 10.0, [10], {}])
 def test_a_depth_that_is_none_of_ours_begins_anew(depth: Any) -> None:
-    one = opened(twolane_depth=depth, twolane_depth_since=NOW)
+    headers = {"twolane_depth": depth, "twolane_depth_since": NOW}
     guard = descent(**TEN)
-    guard.check(one)
-    assert guard.headers(one, NOW) == {"twolane_depth": 1, "twolane_depth_since": NOW}
+    guard.check(opened(**headers))
+    assert guard.following(headers) == {"twolane_depth": 1, "twolane_depth_since": NOW + 5}
 
 
 @pytest.mark.parametrize("since", ["yesterday", None, True, {}])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,21 @@ def test_init_failures(tmp_path: Path, code: str, kind: str) -> None:
         assert json.loads(failures["fn"])["errorType"] == kind
 
     run(tmp_path, script, code, module=f"inprocess_{kind.replace('.', '_').lower()}")
+
+
+def test_the_trace_header_is_where_sdks_look_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "of nobody")
+
+    async def script(functions: Functions) -> None:
+        outcome = await functions.invoke("fn", b"{}", trace_headers=["Root=1-5"])
+        assert re.fullmatch(
+            rb'"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Sampled=0;Lineage=[0-9a-f]{8}:0"', outcome.payload
+        )
+
+    code = "import os\ndef handler(e, c): return os.environ['_X_AMZN_TRACE_ID']"
+    run(tmp_path, script, code, module="inprocess_trace")
 
 
 def test_a_result_that_is_no_json_is_the_functions_error(tmp_path: Path) -> None:
