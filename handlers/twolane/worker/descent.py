@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from twolane.worker.facts import TaskFacts
     from twolane.worker.lookup import Opened
 
 MAX_DEPTH, MAX_DEPTH_RATE = 1000, 600
+
+#: No time from here on is one of this world; and so no infinite one, no NaN.
+_NO_TIME = 1e12
 
 
 class Descent:
@@ -48,38 +52,37 @@ class Descent:
 
     def check(self, one: Opened) -> None:
         """Raises ``RunawayError`` for a task that is to be refused; its result then says so."""
-        if one.envelope is None or DEPTH not in one.envelope.headers:
+        facts = one.facts
+        if facts is None or DEPTH not in facts.headers:
             return
-        depth, since = _found(one.envelope.headers)
+        depth, since = _found(facts.headers)
         if not depth or not self._watches or depth % self._most or since is None:
             return
         took_s = one.record.sent_s - since
         if took_s >= self._window_s:
             return
-        name = one.envelope.headers.get("task")
         error = RunawayError(
-            f"{name} is task {depth + 1:,} in a line of tasks of which each published the next, "
-            f"and the latest {self._most:,} took {max(0.0, took_s):.1f} s: it looks like a loop "
-            "without an end. It was not run, and its message goes to the dead-letter queue. If the "
-            "line has an end, redrive the message, and raise twolane_max_depth or "
+            f"{facts.name} is task {depth + 1:,} in a line of tasks of which each published the "
+            f"next, and the latest {self._most:,} took {max(0.0, took_s):.1f} s: it looks like a "
+            "loop without an end. It was not run, and its message goes to the dead-letter queue. "
+            "If the line has an end, redrive the message, and raise twolane_max_depth or "
             f"twolane_max_depth_rate ({self._rate:g} a minute), or set one to 0"
         )
-        self._say(one, error)
+        self._say(facts, error)
         raise error
 
-    def _say(self, one: Opened, error: RunawayError) -> None:
+    def _say(self, facts: TaskFacts, error: RunawayError) -> None:
         """Store the failure, for whoever waits for the result, as Celery does for unknown tasks."""
         from celery.utils.objects import Bunch
 
-        headers: Mapping[str, Any] = one.envelope.headers if one.envelope is not None else {}
         app: Any = self._app
-        if headers.get("ignore_result") or one.task_id is None:
+        if facts.headers.get("ignore_result"):
             return
         about = Bunch(
-            name=headers.get("task"), chord=None, root_id=headers.get("root_id"),
-            correlation_id=one.task_id, reply_to=None, errbacks=None, id=one.task_id,
+            name=facts.name, chord=None, root_id=facts.headers.get("root_id"),
+            correlation_id=facts.task_id, reply_to=None, errbacks=None, id=facts.task_id,
         )  # fmt: skip
-        app.backend.mark_as_failure(one.task_id, error, request=about)
+        app.backend.mark_as_failure(facts.task_id, error, request=about)
 
 
 def _setting(app: Celery, name: str, default: float) -> float:
@@ -92,6 +95,8 @@ def _setting(app: Celery, name: str, default: float) -> float:
 def _found(headers: Mapping[str, Any]) -> tuple[int, float | None]:
     """Depth and window as the headers say; those of a first task where they are none of ours."""
     depth, since = headers.get(DEPTH), headers.get(SINCE)
-    if type(depth) is not int or depth < 1 or type(since) not in (int, float):
+    if type(depth) is not int or depth < 1:
+        return 0, None
+    if not isinstance(since, int | float) or not 0 < since < _NO_TIME:
         return 0, None
     return depth, since

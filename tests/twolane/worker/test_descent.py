@@ -89,7 +89,7 @@ def test_a_depth_that_is_none_of_ours_begins_anew(depth: Any) -> None:
     assert guard.following(headers) == {"twolane_depth": 1, "twolane_depth_since": NOW + 5}
 
 
-@pytest.mark.parametrize("since", ["yesterday", None, True, {}])
+@pytest.mark.parametrize("since", ["yesterday", None, {}, float("nan"), float("inf"), 10**400, -1])
 def test_nor_does_a_time_that_is_none(since: Any) -> None:
     one = opened(twolane_depth=10, twolane_depth_since=since)
     descent(**TEN).check(one)
