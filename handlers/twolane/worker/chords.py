@@ -21,6 +21,8 @@ from typing import Any
 
 from celery.backends.dynamodb import DynamoDBBackend as CeleryBackend
 
+from twolane.worker.bodies import with_marked_body
+from twolane.worker.ending import sent_s
 from twolane.worker.fitting import fitted
 from twolane.worker.table_results import TableResults
 
@@ -49,7 +51,8 @@ class DynamoDBBackend(TableResults):
             return
         token = _counted.set((key, parts))
         try:
-            super().on_chord_part_return(request, state, result, **kwargs)
+            marked = with_marked_body(request, sent_s())
+            super().on_chord_part_return(marked, state, result, **kwargs)
         finally:
             _counted.reset(token)
 

@@ -47,6 +47,9 @@ logger = logging.getLogger("twolane.control")
 #: States that a revoke settles at once; in any other the task runs, or has its result.
 _NOT_STARTED = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
+#: How many leases a revoke looks for by the names of tasks: ten round trips.
+_MOST_KEYS = 1000
+
 #: Commands that read the application rather than a worker: the caller's own is the same.
 _OF_THE_APPLICATION = frozenset({"conf", "dump_conf", "report", "clock", "active_queues"})
 
@@ -204,15 +207,26 @@ class Answers:
     def _running(self, ids: Iterable[str]) -> set[str]:
         """Those that are known to run, though their result may not say so: it is theirs to store.
 
-        A retry's lease, or that of a task with a parent, cannot be found by the task's id alone.
+        A lease's key holds more than the task's id. It is found by the names of the tasks that this
+        application knows, for a task without a parent on its first attempt; and for any task by
+        what the workers told, which they do of batches that last. One that is not found is revoked
+        all the same, and says itself how it ended.
         """
-        keys = {lease_key({}, one): one for one in ids}
+        wanted = list(ids)
+        names = [name for name in self._app.tasks if not name.startswith("celery.")]
+        keys = {
+            lease_key({"task": name}, one): one
+            for one in wanted[: _MOST_KEYS // max(1, len(names))]
+            for name in names
+        }
+        for facts in self._presence.everyone():
+            keys |= {key: info["id"] for key, info in facts.tasks.items() if info["id"] in wanted}
         found = self._store.get_many(keys)
-        leases = {keys[key]: read_lease(text) for key, text in found.items()}
+        leases = [(keys[key], read_lease(text)) for key, text in found.items()]
         return {
             one
-            for one, lease in leases.items()
-            if lease and lease.state is LeaseState.RUNNING and lease.until > time.time()
+            for one, lease in leases
+            if lease and lease.state is LeaseState.RUNNING and lease.until > self._clock()
         }
 
     def _settle(self, task_id: str) -> None:

@@ -137,6 +137,12 @@ def running(task_id: str) -> Ending | None:
     return one if one is not None and one.task_id == task_id else None
 
 
+def sent_s() -> float | None:
+    """When the running task's message was sent, if that is known."""
+    one = ending.get()
+    return one.held.delivery.sent_s if one is not None else None
+
+
 def has_passed(
     one: Ending, there: Lease | None, state: str, stored: str | None, now: float
 ) -> bool:

@@ -16,11 +16,19 @@ lease ran out while it worked on, cannot end the lease of the one that took over
 
 Celery gives one id to more than one piece of work: a retry and a replacement keep their task's id,
 a callback that was frozen before it was linked has one id for all that it is linked to. Counts and
-parent are part of the key. And an application may use an id again. So finished work is in the way
-of *its own message* for as long as results are kept, but of another message with the same id only
-where that came within five minutes: long enough for a publisher that tried again, a schedule's
-second tick, a chord that was completed twice; it is the interval in which SQS's FIFO queues know a
+parent are part of the key, and so is the task's name: whoever can guess an id and send a task of
+another name under it keeps nobody's work from running. And an application may use an id again. So
+finished work is in the way of *its own message* for as long as results are kept, but of another
+message with the same id only where that came within five minutes: long enough for a publisher that
+tried again, or a schedule's second tick; it is the interval in which SQS's FIFO queues know a
 message again.
+
+A chord's body has no parent in its key: any task of the header may complete the chord, and two of
+them may, each in its own delivery. Such a copy can come hours later (the header's message came
+back after its visibility timeout), so it counts as sent when that header task was. The worker that
+completes a chord writes this into the body's message, see ``BODY_OF``. A stock worker does not;
+there, a body that is a single task is recognised by its place: it carries its chord's id, and no
+index in it.
 """
 
 from __future__ import annotations
@@ -29,6 +37,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +46,10 @@ if TYPE_CHECKING:
     from twolane.state.store import StateStore
 
 PREFIX = "twolane:lease:"
+
+#: The header of a chord's body: when the header task that completed the chord was sent, in epoch
+#: seconds; ``True`` where that is not known.
+BODY_OF = "twolane_chord"
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/using-messagededuplicationid-property.html
 DEDUPLICATION_S = 300.0
@@ -83,11 +96,14 @@ class Lease:
 
 
 def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
-    """The key of the lease of one run of a task."""
-    parent = headers.get("parent_id")
+    """The key of the lease of one run of a task.
+
+    The name is there as a digest of one length: ids and names are other people's, keys are bounded.
+    """
     retries = headers.get("retries") or 0
     replaced = headers.get("replaced_task_nesting") or 0
-    key = f"{PREFIX}{task_id}"
+    parent = None if _is_chord_body(headers) else headers.get("parent_id")
+    key = f"{PREFIX}{task_id}:{_digest(str(headers.get('task')))}"
     if retries or replaced:
         key += f":{retries}:{replaced}"
     return f"{key}<{parent}" if parent else key
@@ -108,15 +124,33 @@ def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
     return lease_key({**headers, "retries": retries - 1, "parent_id": parent}, task_id)
 
 
+def _is_chord_body(headers: Mapping[str, Any]) -> bool:
+    if BODY_OF in headers:
+        return True
+    return bool(headers.get("group")) and headers.get("group_index") is None
+
+
+@lru_cache(maxsize=1024)
+def _digest(name: str) -> str:
+    return hashlib.blake2b(name.encode(errors="replace"), digest_size=6).hexdigest()
+
+
 def delivery_of(
     receipt_handle: str,
     message_id: str,
     publish: str | None,
     sent_s: float = float("inf"),
     first_s: float = float("inf"),
+    *,
+    chord: object = None,
 ) -> Delivery:
-    """kombu gives each publish a delivery tag, which copies and redeliveries share."""
+    """kombu gives each publish a delivery tag, which copies and redeliveries share.
+
+    ``chord``: what the message has under ``BODY_OF``.
+    """
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
+    if isinstance(chord, int | float) and chord is not True:
+        first_s = min(first_s, chord)
     return Delivery(holder, message_id, publish or message_id, sent_s, first_s)
 
 

@@ -14,7 +14,15 @@ from twolane.claimcheck import MAX_BODY_BYTES
 from twolane.errors import MalformedMessageError
 from twolane.state.keys import bounded
 from twolane.worker.facts import TaskFacts, read_facts
-from twolane.worker.lease import Delivery, Lease, delivery_of, lease_key, prior_key, read_lease
+from twolane.worker.lease import (
+    BODY_OF,
+    Delivery,
+    Lease,
+    delivery_of,
+    lease_key,
+    prior_key,
+    read_lease,
+)
 from twolane.worker.revocation import revoked_key, stamp_keys
 from twolane.worker.wire import Envelope, decoded, open_envelope
 
@@ -55,9 +63,10 @@ class Opened:
 
     @cached_property
     def delivery(self) -> Delivery:
-        record, publish = self.record, self.facts.publish if self.facts else None
+        record, facts = self.record, self.facts
         times = record.sent_s, record.first_received_s
-        return delivery_of(record.receipt_handle, record.message_id, publish, *times)
+        publish, chord = (facts.publish, facts.headers.get(BODY_OF)) if facts else (None, None)
+        return delivery_of(record.receipt_handle, record.message_id, publish, *times, chord=chord)
 
 
 def open_record(

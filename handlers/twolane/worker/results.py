@@ -16,7 +16,16 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.state.line import run
 from twolane.state.redis import key_prefix
-from twolane.worker.ending import LEAVES, EndsLeases, has_passed, running, stays, tell_dropped
+from twolane.worker.bodies import with_marked_body
+from twolane.worker.ending import (
+    LEAVES,
+    EndsLeases,
+    has_passed,
+    running,
+    sent_s,
+    stays,
+    tell_dropped,
+)
 from twolane.worker.lease import read_lease
 
 #: celery-types leaves out what is overridden below.
@@ -119,6 +128,12 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         if way > 1:
             return None
         return live if live is None else bytes(live)
+
+    def on_chord_part_return(
+        self, request: Any, state: str, result: Any, propagate: Any = None, **kwargs: Any
+    ) -> None:
+        marked = with_marked_body(request, sent_s())
+        super().on_chord_part_return(marked, state, result, propagate, **kwargs)
 
     def _passed_on(self, task_id: str, state: str) -> bool:
         """Whether another delivery has the running task's work now, and this is not to be said."""

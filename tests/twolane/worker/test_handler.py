@@ -10,6 +10,7 @@ from celery.exceptions import Reject
 
 from twolane import WorkerHandler
 from twolane.errors import ConfigurationError
+from twolane.worker.lease import lease_key
 
 from .conftest import Context, RecordedQueues, body, event, make_app, record
 
@@ -131,6 +132,22 @@ def test_finished_work_is_acknowledged_not_run_again(
     assert ran == [(1, 2)]
 
 
+def test_a_message_of_another_name_under_the_same_id_runs(
+    app: Celery, handler: WorkerHandler, ran: list[Any]
+) -> None:
+    """Whoever can send, and guess an id, cannot keep another task from running."""
+
+    @app.task(shared=False, name="decoy")
+    def decoy() -> None:
+        ran.append("decoy")
+
+    for text in (body("decoy", task_id="t1"), body("add", 1, 2, task_id="t1")):
+        for received in (1, 2):
+            again = record(text, str(hash(text)), received=received)
+            assert handler(event(again)) == {"batchItemFailures": []}
+    assert ran == ["decoy", (1, 2)]
+
+
 def test_work_in_progress_elsewhere_goes_back_until_its_lease_ends(
     handler: WorkerHandler, queues: RecordedQueues, store: MemoryStore, ran: list[Any]
 ) -> None:
@@ -141,7 +158,7 @@ def test_work_in_progress_elsewhere_goes_back_until_its_lease_ends(
         "state": "running", "holder": "other", "message": "m1", "publish": "d1",
         "since": until - 60, "until": until,
     }  # fmt: skip
-    store.put("twolane:lease:t1", json.dumps(lease), ttl_s=60)
+    store.put(lease_key({"task": "add"}, "t1"), json.dumps(lease), ttl_s=60)
     answer = handler(event(record(body("add", 1, 2, task_id="t1"), "m1")))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert 39 <= queues.visibility["m1/1"] <= 42
@@ -158,12 +175,12 @@ def test_a_retry_waits_for_the_attempt_that_published_it(
         "state": "running", "holder": "other", "message": "m0", "publish": "d0",
         "since": now, "until": now + 60,
     }  # fmt: skip
-    store.put("twolane:lease:t1", json.dumps(lease), ttl_s=60)
+    store.put(lease_key({"task": "add"}, "t1"), json.dumps(lease), ttl_s=60)
     retry = body("add", 1, 2, task_id="t1", retries=1, parent_id="t1")
     answer = handler(event(record(retry, "m1")))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert queues.visibility == {"m1/1": 1}
-    store.put("twolane:lease:t1", json.dumps({**lease, "state": "done"}), ttl_s=60)
+    store.put(lease_key({"task": "add"}, "t1"), json.dumps({**lease, "state": "done"}), ttl_s=60)
     assert handler(event(record(retry, "m1", received=2))) == {"batchItemFailures": []}
     assert ran == [(1, 2)]
 

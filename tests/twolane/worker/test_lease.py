@@ -7,6 +7,7 @@ import pytest
 
 from twolane.state.memory import MemoryStore
 from twolane.worker.lease import (
+    BODY_OF,
     DEDUPLICATION_S,
     Delivery,
     Lease,
@@ -55,32 +56,64 @@ def running(delivery: Delivery, clock: Hands, lasts_s: float = 60.0) -> Lease:
     )
 
 
+#: The digest of the name that these tasks have: none.
+T = lease_key({}, "t")
+
+
 @pytest.mark.parametrize(
     ("headers", "key"),
     [
-        ({}, "twolane:lease:t"),
-        ({"retries": 0, "replaced_task_nesting": 0, "parent_id": None}, "twolane:lease:t"),
-        ({"retries": 2}, "twolane:lease:t:2:0"),
-        ({"replaced_task_nesting": 1}, "twolane:lease:t:0:1"),
-        ({"parent_id": "p"}, "twolane:lease:t<p"),
-        ({"retries": 1, "parent_id": "p"}, "twolane:lease:t:1:0<p"),
+        ({"retries": 0, "replaced_task_nesting": 0, "parent_id": None}, T),
+        ({"retries": 2}, f"{T}:2:0"),
+        ({"replaced_task_nesting": 1}, f"{T}:0:1"),
+        ({"parent_id": "p"}, f"{T}<p"),
+        ({"retries": 1, "parent_id": "p"}, f"{T}:1:0<p"),
+        # A member of a group has its place in it; a chord's body has not, or says what it is.
+        ({"parent_id": "p", "group": "g", "group_index": 0}, f"{T}<p"),
+        ({"parent_id": "p", "group": "g", "group_index": None}, T),
+        ({"parent_id": "p", "group": "g", "group_index": 0, BODY_OF: True}, T),
+        ({"parent_id": "p", "retries": 1, BODY_OF: 1.5}, f"{T}:1:0"),
     ],
 )
 def test_each_piece_of_work_has_its_key(headers: dict[str, Any], key: str) -> None:
     assert lease_key(headers, "t") == key
+    assert T.startswith("twolane:lease:t:")
+
+
+def test_a_task_of_another_name_is_other_work() -> None:
+    long = lease_key({"task": "shop." * 500 + "pay"}, "t")
+    assert lease_key({"task": "shop.pay"}, "t") != lease_key({"task": "shop.mail"}, "t")
+    assert len(long) == len(lease_key({"task": "x"}, "t")) == len(T)
 
 
 @pytest.mark.parametrize(
     ("headers", "key"),
     [
         ({"retries": 0}, None),
-        ({"retries": 1, "parent_id": "t"}, "twolane:lease:t"),
-        ({"retries": 2, "parent_id": "t"}, "twolane:lease:t:1:0<t"),
-        ({"retries": 1, "parent_id": "p"}, "twolane:lease:t<p"),
+        ({"retries": 1, "parent_id": "t"}, T),
+        ({"retries": 2, "parent_id": "t"}, f"{T}:1:0<t"),
+        ({"retries": 1, "parent_id": "p"}, f"{T}<p"),
+        ({"retries": 1, "parent_id": "t", BODY_OF: 1.5}, T),
+        ({"retries": 2, "parent_id": "t", BODY_OF: 1.5}, f"{T}:1:0"),
     ],
 )
 def test_a_retry_knows_the_attempt_before_it(headers: dict[str, Any], key: str | None) -> None:
     assert prior_key(headers, "t") == key
+
+
+def test_a_body_counts_as_sent_when_its_header_task_was(leases: Leases, clock: Hands) -> None:
+    """The other task of the header came back hours later, and completed its chord again."""
+    ended = write_lease(LeaseState.DONE, FIRST, since=clock.now, until=clock.now + KEEP_S)
+    sent = clock.now - 10
+    clock.now += 3 * 3600
+    copy = delivery_of("r9", "m9", {"delivery_tag": "p9"}, first_s=clock.now, chord=sent)
+    assert leases.obstacle(ended, copy) == ended
+    # A frozen chord that is started again, under the same ids, is a chord of its own.
+    later = delivery_of("r9", "m9", {"delivery_tag": "p9"}, first_s=clock.now, chord=clock.now - 9)
+    assert leases.obstacle(ended, later) is None
+    for unknown in (None, True, "x"):
+        plain = delivery_of("r9", "m9", {}, first_s=clock.now, chord=unknown)
+        assert leases.obstacle(ended, plain) is None
 
 
 def test_a_delivery_is_named_by_its_receipt() -> None:

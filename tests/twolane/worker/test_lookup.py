@@ -10,7 +10,7 @@ from celery.worker import state as worker_state
 
 from twolane.errors import MalformedMessageError
 from twolane.state.memory import MemoryStore
-from twolane.worker.lease import Delivery, LeaseState, write_lease
+from twolane.worker.lease import Delivery, LeaseState, lease_key, write_lease
 from twolane.worker.lookup import Lookup, Opened, open_record
 from twolane.worker.records import parse_event
 from twolane.worker.revocation import Revocation, revoked_key, stamp_key, write_revocation
@@ -50,7 +50,7 @@ def lease(state: LeaseState = LeaseState.DONE) -> str:
 
 def test_a_batch_is_one_question() -> None:
     store = Counting()
-    store.put("twolane:lease:a", lease(), ttl_s=60)
+    store.put(lease_key({"task": "t"}, "a"), lease(), ttl_s=60)
     store.put(revoked_key("b"), write_revocation(Revocation()), ttl_s=60)
     batch = opened(body("t", task_id="a"), body("t", task_id="b"), body("t", task_id="c"))
     lookup = Lookup(store, Hands())
@@ -64,7 +64,7 @@ def test_a_batch_is_one_question() -> None:
 
 def test_a_retrys_predecessor_is_looked_up_too() -> None:
     store = Counting()
-    store.put("twolane:lease:a", lease(LeaseState.RUNNING), ttl_s=60)
+    store.put(lease_key({"task": "t"}, "a"), lease(LeaseState.RUNNING), ttl_s=60)
     (retry,) = opened(body("t", task_id="a", retries=1))
     lookup = Lookup(store, Hands())
     lookup.begin([retry])

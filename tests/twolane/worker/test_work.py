@@ -63,7 +63,7 @@ def handler(app: Celery) -> WorkerHandler:
 def leases(client: Any) -> list[str]:
     found = {key: read_lease(client.get(key)) for key in client.keys("twolane:lease:*")}
     return sorted(
-        f"{key.removeprefix('twolane:lease:')} {lease.state}"
+        f"{key.removeprefix('twolane:lease:').partition(':')[0]} {lease.state}"
         for key, lease in found.items()
         if lease
     )

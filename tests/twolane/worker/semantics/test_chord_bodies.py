@@ -1,0 +1,156 @@
+"""A chord's body runs once, whoever completes the chord, however often, on either store.
+
+The environments that are killed here are processes: forked where they are to die, and killed by
+SIGKILL at that instant.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import chain, chord, group, signals
+
+from .conftest import VISIBILITY_S, Lane, both_results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+#: Another message of the same id, five minutes later, is new work, unless it is a chord's body.
+LATER_S = 400.0
+
+
+@pytest.fixture
+def noted() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def tasks(app: Celery, noted: list[Any]) -> Any:
+    """part, total and note; each run of the latter two is noted."""
+    app.conf.update(task_acks_late=True)
+
+    class Tasks:
+        @staticmethod
+        @app.task(shared=False, name="part")
+        def part(x: int) -> int:
+            return x
+
+        @staticmethod
+        @app.task(shared=False, name="total")
+        def total(numbers: list[int]) -> int:
+            noted.append(sum(numbers))
+            return sum(numbers)
+
+        @staticmethod
+        @app.task(shared=False, name="note")
+        def note(value: Any, more: int = 0) -> Any:
+            noted.append((value, more))
+            return value
+
+        @staticmethod
+        @app.task(shared=False, bind=True, name="retried", max_retries=2)
+        def retried(self: Any, numbers: list[int]) -> int:
+            noted.append((sum(numbers), self.request.retries))
+            if self.request.retries < 1:
+                raise self.retry(countdown=0)
+            return sum(numbers)
+
+    return Tasks
+
+
+def in_a_process_that_dies(lane: Lane, arm: Callable[[], object]) -> None:
+    """One poll by an environment that is killed where it has been armed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            arm()
+            lane.invoke()
+        finally:
+            os._exit(3)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL, f"the environment lived on: {status}"
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def counted(lane: Lane) -> None:
+    """A poll that is killed when the chord has counted this part, before that is recorded."""
+    in_a_process_that_dies(lane, lambda: signals.task_success.connect(die, weak=False))
+
+
+def published(lane: Lane) -> None:
+    """A poll that is killed once it has published the body, and has done nothing after it."""
+    amqp: Any = lane.app.amqp
+    publish = amqp._retry_publish
+
+    def publish_and_die(*args: Any, **options: Any) -> None:
+        publish(*args, **options)
+        die()
+
+    in_a_process_that_dies(lane, lambda: setattr(amqp, "_retry_publish", publish_and_die))
+
+
+def forget_claim(app: Celery) -> None:
+    """Celery's claim on a chord in Redis runs out by itself, in seconds of real time."""
+    client = getattr(app.backend, "client", None)
+    if hasattr(client, "scan_iter"):
+        for key in client.scan_iter("celery-taskset-meta-*.c"):
+            client.delete(key)
+
+
+def completed_twice(lane: Lane, app: Celery, body: Any, pause_s: float) -> Any:
+    """Both header tasks are killed before their end is recorded, and both complete the chord."""
+    result = chord([app.tasks["part"].s(n) for n in (1, 2)])(body)
+    hide_all_but_one(lane)
+    counted(lane)
+    lane.pass_time(VISIBILITY_S / 2)
+    published(lane)
+    forget_claim(app)
+    lane.run(pause_s, step=pause_s)
+    lane.run(VISIBILITY_S * 4, step=VISIBILITY_S)
+    return result
+
+
+def hide_all_but_one(lane: Lane) -> None:
+    """The second message comes half a visibility timeout after the first."""
+    found = lane.sqs.receive_message(QueueUrl=lane.url, MaxNumberOfMessages=10)["Messages"]
+    for message, wait_s in zip(found, (0, VISIBILITY_S // 2), strict=True):
+        lane.sqs.change_message_visibility(
+            QueueUrl=lane.url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=wait_s
+        )
+    lane.pass_time(0.001)
+
+
+BODIES: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
+    "task": (lambda t: t.total.s(), [3]),
+    "retried": (lambda t: t.retried.s(), [(3, 0), (3, 1)]),
+    "chain": (lambda t: chain(t.total.s(), t.note.s(7)), [(3, 7), 3]),
+    "group": (
+        lambda t: group(t.note.s(1), t.note.s(2)), [([1, 2], 1), ([1, 2], 2)],
+    ),
+    "chord": (
+        lambda t: chord([t.note.s(1), t.note.s(2)], t.note.s(3)),
+        [([1, 2], 1), ([1, 2], 2), ([[1, 2], [1, 2]], 3)],
+    ),
+}  # fmt: skip
+
+
+@both_results
+@pytest.mark.parametrize("pause_s", [0.0, pytest.param(LATER_S, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_chord_that_two_tasks_complete_has_one_body(
+    app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any], kind: str, pause_s: float
+) -> None:
+    make, expected = BODIES[kind]
+    worker = lane()
+    completed_twice(worker, app, make(tasks), pause_s)
+    assert sorted(noted, key=str) == sorted(expected, key=str)
+    assert worker.is_empty
+    assert worker.dead_letters() == []
