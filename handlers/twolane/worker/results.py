@@ -8,6 +8,7 @@ channel, expiry and retries are Celery's.
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 from celery import states
@@ -17,6 +18,7 @@ from kombu.utils.encoding import bytes_to_str
 from twolane.state.line import run
 from twolane.state.redis import key_prefix
 from twolane.worker.bodies import with_marked_body
+from twolane.worker.claims import NamedClaim, claim_name, release_own
 from twolane.worker.ending import (
     LEAVES,
     EndsLeases,
@@ -67,6 +69,8 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
     """What ``redis://`` and ``rediss://`` open once a ``WorkerHandler`` was made."""
 
     _script: Any = None
+    #: Of the chord at hand.
+    claim_name = ""
 
     def _store_result(
         self,
@@ -129,11 +133,32 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
             return None
         return live if live is None else bytes(live)
 
+    @cached_property
+    def _chord_part_return_script(self) -> Any:
+        return NamedClaim(self, self.client.register_script(redis.CHORD_PART_RETURN_LUA), 7)
+
+    @cached_property
+    def _chord_cleanup_script(self) -> Any:
+        return NamedClaim(self, self.client.register_script(redis.CHORD_CLEANUP_LUA), 0)
+
+    @cached_property
+    def _chord_claim_extend_script(self) -> Any:
+        return NamedClaim(self, self.client.register_script(redis.CHORD_CLAIM_EXTEND_LUA), 0)
+
     def on_chord_part_return(
         self, request: Any, state: str, result: Any, propagate: Any = None, **kwargs: Any
     ) -> None:
-        marked = with_marked_body(request, sent_s())
-        super().on_chord_part_return(marked, state, result, propagate, **kwargs)
+        if not request.group or not request.id:
+            return
+        # A chord that fails may be a part of another one, which is then counted in here.
+        outer, self.claim_name = self.claim_name, claim_name(request)
+        try:
+            claim = self.get_key_for_group(request.group, ".c")
+            release_own(self.client, claim, self.claim_name, request)
+            marked = with_marked_body(request, sent_s())
+            super().on_chord_part_return(marked, state, result, propagate, **kwargs)
+        finally:
+            self.claim_name = outer
 
     def _passed_on(self, task_id: str, state: str) -> bool:
         """Whether another delivery has the running task's work now, and this is not to be said."""

@@ -154,3 +154,42 @@ def test_a_chord_that_two_tasks_complete_has_one_body(
     assert sorted(noted, key=str) == sorted(expected, key=str)
     assert worker.is_empty
     assert worker.dead_letters() == []
+
+
+@both_results
+def test_a_task_that_dies_as_it_completes_its_chord_completes_it_when_it_comes_back(
+    app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
+) -> None:
+    """At once, too: it is in nobody's way but its own."""
+    worker = lane()
+    result = chord([tasks.part.s(1)])(tasks.total.s())
+    amqp: Any = app.amqp
+    in_a_process_that_dies(worker, lambda: setattr(amqp, "_retry_publish", die))
+    worker.run(VISIBILITY_S * 2, step=VISIBILITY_S)
+    assert noted == [1]
+    assert result.result == 1
+
+
+def test_a_callback_that_was_frozen_before_it_was_linked_runs_for_each_task(
+    tasks: Any, lane: Callable[..., Lane], noted: list[Any]
+) -> None:
+    """It has one id for all that it is linked to, and Celery runs it for each."""
+    worker = lane()
+    callback = tasks.note.s()
+    callback.freeze()
+    for number in (1, 2):
+        tasks.part.apply_async((number,), link=callback)
+    worker.drain()
+    assert sorted(noted) == [(1, 0), (2, 0)]
+
+
+@both_results
+def test_chords_in_chords_run_each_body_once(
+    tasks: Any, lane: Callable[..., Lane], noted: list[Any]
+) -> None:
+    worker = lane()
+    inner = [chord([tasks.part.s(n), tasks.part.s(n)], tasks.total.s()) for n in (1, 2)]
+    result = chain(chord(inner, tasks.total.s()), tasks.note.s(9))()
+    worker.drain()
+    assert sorted(noted, key=str) == sorted([2, 4, 6, (6, 9)], key=str)
+    assert result.result == 6
