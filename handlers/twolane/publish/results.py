@@ -113,10 +113,12 @@ def install() -> None:
             from celery.backends.base import DisabledBackend
 
             return DisabledBackend(app=self)
+        from twolane.worker.outage import guard
+
         scheme = chosen.partition(":")[0].partition("+")[0] if isinstance(chosen, str) else ""
         if scheme not in LAZY:
-            return stock(self)
-        return LazyBackend(lambda: extend(stock(self)))
+            return guard(stock(self))
+        return LazyBackend(lambda: guard(extend(stock(self))))
 
     setattr(get_backend, _MARK, True)
     type.__setattr__(Celery, "_get_backend", get_backend)

@@ -16,6 +16,7 @@ from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 
 from twolane.worker.channel import Channel, Outcome
+from twolane.worker.outage import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,9 @@ class LazyStrategies(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         consumer = self._consumer
         task: Task[..., Any] = consumer.app.tasks[name]
+        own: Any = task
+        if own._backend is not None:  # noqa: SLF001 - the application's has its guard already
+            guard(own.backend)
         strategy = task.start_strategy(consumer.app, consumer)
         task.__trace__ = build_tracer(
             name, task, consumer.app.loader, consumer.hostname, app=consumer.app

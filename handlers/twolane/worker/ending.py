@@ -9,6 +9,7 @@ ended: what it would store is dropped, but for a success while the other one sti
 from __future__ import annotations
 
 import logging
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 
 from twolane.worker.lease import LeaseState, write_lease
+from twolane.worker.outage import guard, is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +74,10 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
     #: What ends as the result at hand is stored.
     _riding: Ending | None = None
     _ends_in = LeaseState.DONE
-    #: Why something could not be stored.
-    _unstored: BaseException | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        guard(self)
 
     def mark_as_done(
         self,
@@ -85,7 +89,6 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
     ) -> None:
         # A header's work has ended only when its chord has counted it, which comes after.
         self._riding = None if request and request.chord else running(task_id)
-        self._unstored = None
         try:
             super().mark_as_done(task_id, result, request, store_result, state)
         finally:
@@ -103,11 +106,6 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
         store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
     ) -> None:  # fmt: skip
-        unstored, self._unstored = self._unstored, None
-        if unstored is not None and _same(unstored, exc):
-            # Celery takes it for the task's own failure, and would record that as soon as the store
-            # answers; but the task has not failed, it may not even have begun.
-            raise unstored
         # What comes of a failure comes after it is stored, and must not be lost with a crash.
         # The request of a task that nobody knows is a bunch of a few fields.
         alone = request and not any(
@@ -124,10 +122,17 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         finally:
             self._riding, self._ends_in = None, LeaseState.DONE
 
+    def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
+        # Celery fails a chord whose header's results it cannot read. It can, later.
+        handled = sys.exc_info()[1]
+        if handled is not None and is_outage(handled, self):
+            raise handled
+        return super().chord_error_from_stack(callback, exc)
+
     def _after_failure(self, request: Any) -> LeaseState:
         """Whether Celery acknowledges the failed message, or rejects it for good."""
         task = self.app.tasks.get(getattr(request, "task", None))
-        rejects = task is not None and task.acks_late and not task.acks_on_failure_or_timeout
+        rejects = task is not None and task.acks_late and not task.acks_on_failure
         return LeaseState.REJECTED if rejects else LeaseState.DONE
 
 
@@ -168,8 +173,3 @@ def tell_dropped(what: str) -> None:
         "the lease ran out while the task was held up, and its work has passed to another "
         "delivery, which says how it ended; the result for %s is dropped", what,
     )  # fmt: skip
-
-
-def _same(error: BaseException, other: BaseException) -> bool:
-    """Whether this is the error, or what Celery has made of it to store it."""
-    return error is other or (type(error) is type(other) and error.args == other.args)

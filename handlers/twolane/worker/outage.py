@@ -2,20 +2,23 @@
 
 Celery's tracer takes an error of its own (the result cannot be stored) for a failure of the task,
 and records that as soon as the store answers again. The task has not failed, it may not even have
-begun: its message goes back.
+begun: its message goes back. Nothing else does that once the task's body has ended. So what the
+store says must be told from what a hook, an errback or a publisher says, which may be of the same
+class: the application may well use the same Redis, and every library raises ``OSError``. The class
+does not say it, the place does: ``guard`` stands where Celery calls the store.
 """
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
+from functools import wraps
 from typing import TYPE_CHECKING, Any
-
-from celery.exceptions import Ignore, Reject
 
 from twolane.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from billiard.einfo import ExceptionInfo
+    from collections.abc import Callable
 
 #: What AWS answers when the same request may succeed later, beside errors of the server:
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
@@ -28,27 +31,107 @@ _PASSING = frozenset(
     }
 )
 
+#: A request that is wrong is wrong again.
+_WRONG = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
-def outage_in(failure: ExceptionInfo, backend: Any) -> BaseException | None:
-    """The store's error behind a failed run; ``None`` where the task itself has failed."""
-    error: Any = failure.exception
-    error = getattr(error, "exc", error)
-    if not getattr(failure, "internal", False) or isinstance(error, Reject | Ignore):
-        return None
-    outage: BaseException | None = error if is_outage(error, backend) else None
-    return outage
+#: Where Celery calls the store, and where it calls anything else in between.
+_OF_THE_STORE = (
+    "store_result", "on_chord_part_return", "apply_chord", "set_chord_size", "_fail_chain",
+)  # fmt: skip
+_OF_THE_TASK = ("encode", "encode_result")
+
+_TROUBLE = "_twolane_store_trouble"
 
 
-def is_outage(error: BaseException, backend: Any) -> bool:
+class Trouble(StrEnum):
+    """What an error says about the store that it came from."""
+
+    DOWN = "down"  # it did not answer, or asks to come later
+    REFUSES = "refuses"  # it is full, read-only, or not for us: nothing can be stored in it
+    NONE = "none"  # it is not the store's matter: what was to be stored is too big, say
+
+
+def guard(backend: Any) -> Any:
+    """Have the backend's errors say whether the store is in trouble. Once for each backend."""
+    if vars(backend).get(_TROUBLE):
+        return backend
+    vars(backend)[_TROUBLE] = True
+    for name in _OF_THE_STORE:
+        _wrap(backend, name, lambda error: _noted(error, _trouble(error, backend)))
+    for name in _OF_THE_TASK:
+        _wrap(backend, name, lambda error: _noted(error, Trouble.NONE))
+    stock = backend.mark_as_failure
+
+    @wraps(stock)
+    def mark_as_failure(*args: Any, **options: Any) -> Any:
+        # Called where Celery handles the error that it takes for the task's failure. The error that
+        # it hands over may be another one, made to be pickled.
+        handled = sys.exc_info()[1]
+        if handled is not None and is_outage(handled):
+            raise handled
+        return stock(*args, **options)
+
+    backend.mark_as_failure = mark_as_failure
+    return backend
+
+
+def is_outage(error: BaseException, backend: Any = None) -> bool:
+    """Whether the store did not answer, where ``guard`` stands between.
+
+    With the backend: where its error has not come to the guard yet.
+    """
+    if backend is not None and isinstance(error, Exception):
+        _noted(error, _trouble(error, backend))
+    return trouble_of(error) is Trouble.DOWN
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """What the error says about the store; nothing, if it came from anywhere else."""
+    trouble: Trouble = vars(error).get(_TROUBLE, Trouble.NONE)
+    return trouble
+
+
+def _wrap(backend: Any, name: str, note: Callable[[Exception], None]) -> None:
+    stock = getattr(backend, name, None)
+    if stock is None:
+        return
+
+    @wraps(stock)
+    def noting(*args: Any, **options: Any) -> Any:
+        try:
+            return stock(*args, **options)
+        except Exception as error:
+            note(error)
+            raise
+
+    setattr(backend, name, noting)
+
+
+def _noted(error: Exception, trouble: Trouble) -> None:
+    vars(error).setdefault(_TROUBLE, trouble)  # the innermost knows best
+
+
+def _trouble(error: Exception, backend: Any) -> Trouble:
     """``backend`` is Celery's: Redis's knows its own errors."""
-    known = (StoreUnavailableError, OSError, *getattr(backend, "connection_errors", ()))
-    if isinstance(error, known):
-        return True
+    if isinstance(
+        error, (StoreUnavailableError, OSError, *getattr(backend, "connection_errors", ()))
+    ):
+        return Trouble.DOWN
     botocore: Any = sys.modules.get("botocore.exceptions")
-    if botocore is None:
-        return False
-    if isinstance(error, botocore.ClientError):
-        answer = error.response
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or answer.get("Error", {}).get("Code") in _PASSING
-    return isinstance(error, botocore.HTTPClientError | botocore.ConnectionError)
+    if botocore is not None and isinstance(error, botocore.BotoCoreError | botocore.ClientError):
+        return _botocores(error, botocore)
+    # Of the client of a database, and of no library that has to do with the task.
+    package = type(error).__module__.partition(".")[0]
+    tasks = package in {"celery", "kombu", "billiard", "twolane", *sys.stdlib_module_names}
+    return Trouble.NONE if tasks else Trouble.REFUSES
+
+
+def _botocores(error: Any, botocore: Any) -> Trouble:
+    if not isinstance(error, botocore.ClientError):
+        passes = isinstance(error, botocore.HTTPClientError | botocore.ConnectionError)
+        return Trouble.DOWN if passes else Trouble.REFUSES
+    answer = error.response
+    code = answer.get("Error", {}).get("Code")
+    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500 or code in _PASSING:
+        return Trouble.DOWN
+    return Trouble.NONE if code in _WRONG else Trouble.REFUSES

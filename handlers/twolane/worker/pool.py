@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
@@ -12,6 +14,7 @@ from billiard.exceptions import Terminated, WorkerLostError
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
+from twolane.worker.afterwards import body_has_ended, is_traced, record_failure, settle
 from twolane.worker.limits import (
     Alarms,
     DeadlineReached,
@@ -19,13 +22,16 @@ from twolane.worker.limits import (
     TaskTerminated,
     limits,
 )
-from twolane.worker.outage import outage_in
+from twolane.worker.outage import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twolane.worker.deadline import Deadline
     from twolane.worker.watch import Watch
+
+
+logger = logging.getLogger("twolane.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class Pool(BasePool):
     """What Celery's requests are executed on.
 
     An error *under* the task (a result store that is down, say) is not a result: it is raised to
-    the caller, who returns the message.
+    the caller, who returns the message. What else goes wrong once the body has ended is the end of
+    the task: see ``twolane.worker.afterwards``.
     """
 
     body_can_be_buffer = True
@@ -88,43 +95,56 @@ class Pool(BasePool):
         **_: Any,
     ) -> None:
         started = time.monotonic()
+        request: Any = getattr(accept_callback, "__self__", None)  # Celery's
         accept_callback(self._pid, started)
         try:
             with limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
                 if self.watch is not None:
                     self.watch.begin(correlation_id, interrupter)
-                result = target(*_decoded(args, accept_callback), **(kwargs or {}))
+                result = target(*_decoded(args, request), **(kwargs or {}))
         except HardLimitReached as error:
             self.ran = Ran("failed", time.monotonic() - started, error)
-            timeout_callback(False, timeout)  # Celery's signature: soft, timeout
-        except Exception:
+            settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
+        except Exception as error:
             self.ran = Ran("broken", time.monotonic() - started)
-            raise
+            if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
+                raise
+            self.ran = Ran("failed", time.monotonic() - started, error)
+            if isinstance(error, Reject):  # of a hook
+                settle(request, error_callback, _einfo(error))
+            else:
+                self._fail(request, error)
         except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
-            self.ran = Ran(
-                "terminated" if isinstance(error, TaskTerminated) else "lost",
-                time.monotonic() - started,
-                error,
-            )
-            error_callback(_einfo(_as_worker_loss(error)))
+            ending = "terminated" if isinstance(error, TaskTerminated) else "lost"
+            self.ran = Ran(ending, time.monotonic() - started, error)
+            loss = _as_worker_loss(error)
+            ours = isinstance(error, TaskTerminated | DeadlineReached)
+            if not ours and request.task.reject_on_worker_lost and body_has_ended(error):
+                self._fail(request, loss)
+            else:
+                settle(request, error_callback, _einfo(loss))
         else:
-            self._raise_outage(result, started)
             self.ran = _ran(result, time.monotonic() - started)
             if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
             if isinstance(self.ran.error, MemoryError):
                 # Celery ends its worker here. The failure is recorded; the batch can go on.
                 result[1].exception = RuntimeError("the task ran out of memory")
-            callback(result)
+            settle(request, callback, result)
         finally:
             if self.watch is not None:
                 self.watch.end()
 
-    def _raise_outage(self, result: tuple[int, Any, float | None], started: float) -> None:
-        outage = outage_in(result[1], self.app.backend) if result[0] else None
-        if outage is not None:
-            self.ran = Ran("broken", time.monotonic() - started)
-            raise outage
+    def _fail(self, request: Any, error: BaseException) -> None:
+        """A failure that comes after the task's body, and that Celery could not record."""
+        logger.error(
+            "after the end of task %s[%s], %s was raised; the task has run, and does not run again",
+            request.name, request.id, type(error).__name__, exc_info=error,
+        )  # fmt: skip
+        settle(request, record_failure, request, error)
+        # Not as a worker's loss, nor as one that Celery ends a worker for: it is recorded.
+        plain = RuntimeError(f"after the task's end: {error!r}")
+        settle(request, partial(request.on_failure, return_ok=True), _einfo(plain))
 
     def take_ran(self) -> Ran | None:
         ran, self.ran = self.ran, None
@@ -153,13 +173,12 @@ class Pool(BasePool):
         return 1
 
 
-def _decoded(args: Sequence[Any], accept_callback: Any) -> Sequence[Any]:
+def _decoded(args: Sequence[Any], request: Any) -> Sequence[Any]:
     """The tracer's arguments with the body as Celery's request has decoded it.
 
     Celery decodes each message twice, as its tracer runs in another process; with no content type
     the tracer takes the body as it is.
     """
-    request = getattr(accept_callback, "__self__", None)
     message = getattr(request, "message", None)
     if message is None or len(args) != 6 or args[4] is None:
         return args

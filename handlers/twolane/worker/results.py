@@ -8,6 +8,7 @@ channel, expiry and retries are Celery's.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,7 @@ from twolane.worker.ending import (
     tell_dropped,
 )
 from twolane.worker.lease import read_lease
+from twolane.worker.outage import is_outage
 
 #: celery-types leaves out what is overridden below.
 _CeleryBackend: Any = redis.RedisBackend
@@ -93,11 +95,7 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         key = self.get_key_for_task(task_id)
         expires = self.failure_expires if state == states.FAILURE else None
         expires = self.expires if expires is None else expires
-        try:
-            live = self.ensure(self._store_new, (task_id, key, value, expires, state))
-        except self.connection_errors as error:
-            self._unstored = error
-            raise
+        live = self.ensure(self._store_new, (task_id, key, value, expires, state))
         if live is not None and not stays(self.decode_result(live)["status"], state):
             self._set_with_state(key, value, state)
         return result
@@ -157,8 +155,20 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
             release_own(self.client, claim, self.claim_name, request)
             marked = with_marked_body(request, sent_s())
             super().on_chord_part_return(marked, state, result, propagate, **kwargs)
+        except Exception as error:
+            if is_outage(error, self):
+                self._keep_size(request)
+            raise
         finally:
             self.claim_name = outer
+
+    def _keep_size(self, request: Any) -> None:
+        """Celery drops the size of a chord that it fails, and this one is to be completed later."""
+        size = request.chord.get("chord_size")
+        with suppress(*self.connection_errors):
+            if size is not None:
+                key = self.get_key_for_group(request.group, ".s")
+                self.client.set(key, size, ex=self.chord_expires or None, nx=True)
 
     def _passed_on(self, task_id: str, state: str) -> bool:
         """Whether another delivery has the running task's work now, and this is not to be said."""

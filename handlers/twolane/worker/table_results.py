@@ -28,7 +28,6 @@ from twolane.state.keys import LIMIT, digested
 from twolane.worker.ending import EndsLeases, has_passed, running, stays, tell_dropped
 from twolane.worker.fitting import fitted
 from twolane.worker.lease import LeaseState, read_lease
-from twolane.worker.outage import is_outage
 
 if TYPE_CHECKING:
     from twolane.worker.ending import Ending
@@ -74,12 +73,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         )
         meta["task_id"] = bytes_to_str(task_id)
         value = fitted(self.encode(meta), self.decode, self.encode)
-        try:
-            self._store(task_id, value, state)
-        except Exception as error:
-            if is_outage(error, self):
-                self._unstored = error
-            raise
+        self._store(task_id, value, state)
         return result
 
     def _store(self, task_id: str, value: str | bytes, state: str) -> None:
