@@ -86,7 +86,6 @@ class Pool(BasePool):
         kwargs: dict[str, Any] | None = None,
         *,
         callback: Callable[..., object],
-        error_callback: Callable[..., object],
         accept_callback: Callable[..., object],
         timeout_callback: Callable[..., object],
         soft_timeout: float | None = None,
@@ -109,20 +108,12 @@ class Pool(BasePool):
             self.ran = Ran("broken", time.monotonic() - started)
             if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
                 raise
-            self.ran = Ran("failed", time.monotonic() - started, error)
-            if isinstance(error, Reject):  # of a hook
-                settle(request, error_callback, _einfo(error))
-            else:
-                self._fail(request, error)
+            self.ran = Ran("failed", self.ran.runtime_s, error)
+            self._fail(request, error)
         except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
             ending = "terminated" if isinstance(error, TaskTerminated) else "lost"
             self.ran = Ran(ending, time.monotonic() - started, error)
-            loss = _as_worker_loss(error)
-            ours = isinstance(error, TaskTerminated | DeadlineReached)
-            if not ours and request.task.reject_on_worker_lost and body_has_ended(error):
-                self._fail(request, loss)
-            else:
-                settle(request, error_callback, _einfo(loss))
+            self._lose(request, error)
         else:
             self.ran = _ran(result, time.monotonic() - started)
             if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
@@ -136,7 +127,10 @@ class Pool(BasePool):
                 self.watch.end()
 
     def _fail(self, request: Any, error: BaseException) -> None:
-        """A failure that comes after the task's body, and that Celery could not record."""
+        """An error that comes after the task's body, and that Celery could not record."""
+        if isinstance(error, Reject):  # a hook's: Celery does as it says
+            settle(request, request.on_failure, _einfo(error))
+            return
         logger.error(
             "after the end of task %s[%s], %s was raised; the task has run, and does not run again",
             request.name, request.id, type(error).__name__, exc_info=error,
@@ -145,6 +139,15 @@ class Pool(BasePool):
         # Not as a worker's loss, nor as one that Celery ends a worker for: it is recorded.
         plain = RuntimeError(f"after the task's end: {error!r}")
         settle(request, partial(request.on_failure, return_ok=True), _einfo(plain))
+
+    def _lose(self, request: Any, error: BaseException) -> None:
+        """What a stock worker would not have survived."""
+        loss = _as_worker_loss(error)
+        ours = isinstance(error, TaskTerminated | DeadlineReached)
+        if not ours and request.task.reject_on_worker_lost and body_has_ended(error):
+            self._fail(request, loss)  # Celery would return the message
+        else:
+            settle(request, request.on_failure, _einfo(loss))
 
     def take_ran(self) -> Ran | None:
         ran, self.ran = self.ran, None

@@ -33,6 +33,7 @@ from twolane.worker.lease import read_lease
 from twolane.worker.outage import is_outage
 
 #: celery-types leaves out what is overridden below.
+_Stock: Any = redis
 _CeleryBackend: Any = redis.RedisBackend
 
 # KEYS: of the result, of the running task's lease, of the next record's.
@@ -133,15 +134,15 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
 
     @cached_property
     def _chord_part_return_script(self) -> Any:
-        return NamedClaim(self, self.client.register_script(redis.CHORD_PART_RETURN_LUA), 7)
+        return NamedClaim(self, self.client.register_script(_Stock.CHORD_PART_RETURN_LUA), 7)
 
     @cached_property
     def _chord_cleanup_script(self) -> Any:
-        return NamedClaim(self, self.client.register_script(redis.CHORD_CLEANUP_LUA), 0)
+        return NamedClaim(self, self.client.register_script(_Stock.CHORD_CLEANUP_LUA), 0)
 
     @cached_property
     def _chord_claim_extend_script(self) -> Any:
-        return NamedClaim(self, self.client.register_script(redis.CHORD_CLAIM_EXTEND_LUA), 0)
+        return NamedClaim(self, self.client.register_script(_Stock.CHORD_CLAIM_EXTEND_LUA), 0)
 
     def on_chord_part_return(
         self, request: Any, state: str, result: Any, propagate: Any = None, **kwargs: Any

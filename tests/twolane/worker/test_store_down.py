@@ -115,8 +115,7 @@ def test_a_result_that_cannot_be_stored_brings_the_message_back(
         raise ConnectionError("the result store is down")
 
     with monkeypatch.context() as broken:
-        broken.setattr(backend, "mark_as_done", refuse, raising=False)
-        broken.setattr(backend, "mark_as_failure", refuse, raising=False)
+        broken.setattr(backend, "_store_result", refuse, raising=False)
         broken.setattr("celery.app.trace.warn", lambda *_: None)
         text = record(body("note", 1, task_id="t1"), "m1")
         assert handler(event(text)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
@@ -129,7 +128,7 @@ def test_a_task_that_never_began_has_not_failed(
     handler: WorkerHandler, app: Celery, ran: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend: Any = app.backend
-    stock = backend.store_result
+    stock = backend._store_result
 
     def refuse_started(task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
         if state == "STARTED":
@@ -138,7 +137,7 @@ def test_a_task_that_never_began_has_not_failed(
 
     app.tasks["note"].track_started = True
     with monkeypatch.context() as broken:
-        broken.setattr(backend, "store_result", refuse_started, raising=False)
+        broken.setattr(backend, "_store_result", refuse_started, raising=False)
         broken.setattr("celery.app.trace.warn", lambda *_: None)
         first = record(body("note", 1, task_id="t1"), "m1")
         assert handler(event(first)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}

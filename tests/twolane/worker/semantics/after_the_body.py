@@ -52,7 +52,9 @@ EXPECTED = {f"{hook}-{error}": state for hook, state in _BY_HOOK.items() for err
 Signatures = dict[str, "Callable[[], Any]"]
 
 
-def add_tasks(app: Celery, note: Callable[[str], object], **options: Any) -> Signatures:
+def add_tasks(  # noqa: C901 - an application, in one piece
+    app: Celery, note: Callable[[str], object], **options: Any
+) -> Signatures:
     """The application's tasks; what applies each of them. ``note`` is told of each run."""
     raising: dict[str, type[BaseException]] = {}
 
@@ -128,9 +130,7 @@ def add_tasks(app: Celery, note: Callable[[str], object], **options: Any) -> Sig
                 raising[name] = kind
             made[name] = {
                 "link": lambda task=task, to=unsendable: task.apply_async(link=to.s()),
-                "errback": lambda task=task, to=unsendable: task.apply_async(
-                    link_error=to.si()
-                ),
+                "errback": lambda task=task, to=unsendable: task.apply_async(link_error=to.si()),
                 "chain": lambda task=task, to=unsendable: (task.si() | to.s()).apply_async().parent,
             }.get(hook, task.apply_async)
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis as redis_client
-from celery import Celery
 
 from .after_the_body import EXPECTED, add_tasks
 from .conftest import Lane, both_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from celery import Celery
 
 HERE = Path(__file__).parent
 
@@ -98,3 +99,53 @@ def ended(client: Any, ids: dict[str, str]) -> dict[str, str]:
         if states != before:
             before, changed = states, time.monotonic()
     return before
+
+
+@pytest.mark.parametrize("hook", ["on_failure-exit", "errback-exit", "link-exit", "chain-exit"])
+def test_an_exit_in_a_hook_is_no_worker_lost_in_the_body(
+    app: Celery, lane: Callable[..., Lane], hook: str
+) -> None:
+    """A stock worker with ``task_reject_on_worker_lost`` runs such a task for ever."""
+    ran: list[str] = []
+    made = add_tasks(app, ran.append, acks_late=True, reject_on_worker_lost=True)
+    worker = lane()
+    result = made[hook]()
+    worker.run(600, step=60)
+    assert ran == [hook]
+    assert result.state == "FAILURE"
+    assert worker.is_empty
+
+
+def test_a_task_that_rejects_its_failures_has_run_once_as_well(
+    app: Celery, lane: Callable[..., Lane]
+) -> None:
+    ran: list[str] = []
+    made = add_tasks(app, ran.append, acks_late=True, acks_on_failure_or_timeout=False)
+    worker = lane()
+    result = made["arity"]()
+    worker.run(600, step=60)
+    assert ran == ["arity"]
+    assert (result.state, len(worker.dead_letters())) == ("FAILURE", 1)
+
+
+def test_a_hard_limit_whose_errback_fails_has_run_once(
+    app: Celery, lane: Callable[..., Lane]
+) -> None:
+    ran: list[str] = []
+
+    @app.task(shared=False, name="three", bind=True)
+    def three(self: Any, request: Any, exc: Any, traceback: Any) -> None:
+        """Takes fewer arguments than it is given."""
+
+    @app.task(shared=False, name="long", time_limit=0.2)
+    def long() -> None:
+        ran.append("long")
+        while True:
+            time.time()
+
+    worker = lane()
+    result = long.apply_async(link_error=three.s(1, 2, 3, 4))
+    worker.run(600, step=60)
+    assert ran == ["long"]
+    assert (result.state, type(result.result).__name__) == ("FAILURE", "TimeLimitExceeded")
+    assert worker.is_empty

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from celery import chain, chord, group, signals
@@ -34,6 +34,13 @@ def tasks(app: Celery, noted: list[Any]) -> Any:
     """part, total and note; each run of the latter two is noted."""
     app.conf.update(task_acks_late=True)
 
+    @app.task(shared=False, bind=True, name="retried", max_retries=2)
+    def retried(self: Any, numbers: list[int]) -> int:
+        noted.append((sum(numbers), self.request.retries))
+        if self.request.retries < 1:
+            raise self.retry(countdown=0)
+        return sum(numbers)
+
     class Tasks:
         @staticmethod
         @app.task(shared=False, name="part")
@@ -52,14 +59,7 @@ def tasks(app: Celery, noted: list[Any]) -> Any:
             noted.append((value, more))
             return value
 
-        @staticmethod
-        @app.task(shared=False, bind=True, name="retried", max_retries=2)
-        def retried(self: Any, numbers: list[int]) -> int:
-            noted.append((sum(numbers), self.request.retries))
-            if self.request.retries < 1:
-                raise self.retry(countdown=0)
-            return sum(numbers)
-
+    cast("Any", Tasks).retried = retried
     return Tasks
 
 
@@ -145,7 +145,7 @@ BODIES: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
 @both_results
 @pytest.mark.parametrize("pause_s", [0.0, pytest.param(LATER_S, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", BODIES)
-def test_a_chord_that_two_tasks_complete_has_one_body(
+def test_a_chord_that_two_tasks_complete_has_one_body(  # noqa: PLR0917 - fixtures
     app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any], kind: str, pause_s: float
 ) -> None:
     make, expected = BODIES[kind]
