@@ -1,108 +1,273 @@
-"""Celery's DynamoDB result backend, with a chord counter that no redelivery can mislead.
+"""Celery's DynamoDB result backend, with chords that no redelivery misleads and no size slows down.
 
 Celery adds one to a number for each header task that ends. A header that is delivered twice is
 counted twice, and the body then starts too early; one that comes back after the body has started
 finds the group gone, and turns the finished chord into a failure. (Celery's Redis backend keeps the
-parts by their task and is safe.) Here the counter is a *set* of the parts that have ended, and a
-finished chord leaves a mark behind in the place of nothing.
+parts by their task and is safe.) Here each part is an item of its own, written together with the
+count, on the condition that it was not there; so the count is exact, and what a part costs does not
+grow with the chord: a transaction of two items of less than 1 KB takes four write units, and the
+count that is read after it one read unit.
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/capacity-mode-on-demand.html
 
-A set grows with its parts (nine bytes each), so a chord can have some forty thousand headers before
-it reaches DynamoDB's 400 kB an item. ``twolane.worker.hooks`` puts it behind ``dynamodb://``.
+One header task completes the chord, the first that sees the last part counted: it writes its name
+into the counter, and whenever its message comes again, it completes the chord again. What it has
+published by then is one piece of work, see ``twolane.worker.lease``. A finished chord leaves a mark
+behind in the place of nothing; that and the parts go with the table's time to live, for which
+DynamoDB takes no write units: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
+
+``twolane.worker.hooks`` puts it behind ``dynamodb://``.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
+import random
 import time
-from contextvars import ContextVar
-from typing import Any
+
+from typing import TYPE_CHECKING, Any
 
 from celery.backends.dynamodb import DynamoDBBackend as CeleryBackend
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError
+from celery.result import GroupResult, allow_join_result, result_from_tuple
 
+from twolane.errors import StoreUnavailableError
 from twolane.worker.bodies import with_marked_body
 from twolane.worker.ending import sent_s
-from twolane.worker.fitting import fitted
+from twolane.worker.fitting import LIMIT, fitted
+from twolane.worker.outage import is_outage
 from twolane.worker.table_results import TableResults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 logger = logging.getLogger("twolane.worker")
 
-#: The counter of the chord at hand, and how many parts have ended, this one counted.
-_counted: ContextVar[tuple[str, int] | None] = ContextVar("twolane_chord_parts", default=None)
+#: How often a part is counted anew while other parts are, which takes ten seconds or so.
+_TRIES = 30
+_LONGEST_WAIT_S = 1.0
+
+#: What DynamoDB does not do now, and may do at once:
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+_PASSING = frozenset(
+    {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+)  # fmt: skip
+_LOST = "ConditionalCheckFailed"
+
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+_KEYS_A_READ = 100
 
 
 class DynamoDBBackend(TableResults):
-    """``dynamodb://``, in Celery's own table and format but for the chord's counter, and for what
+    """``dynamodb://``, in Celery's own table and format but for the parts of a chord, and for what
     no item can hold.
     """
+
+    #: ``mget`` reads many at once here, which Celery's does one by one.
+    supports_native_join = True
 
     def _set_with_state(self, key: Any, value: Any, state: Any) -> Any:
         return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)
 
     def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> None:
-        """Count a part, then let Celery start the body if it was the last one."""
-        if not request.group:
+        """Count a part; start the body if it was the last one."""
+        if not request.group or not request.id:
             return
         key = str(self.get_key_for_chord(request.group))
-        parts = self._count(key, request.id)
+        part = _digest(f"{request.id}:{getattr(request, 'group_index', None)}")
+        parts = self._count(key, part)
         if parts is None:
-            logger.info("part %s of chord %s ended before; not counted", request.id, request.group)
+            logger.info("part %s of chord %s ended after it", request.id, request.group)
             return
-        token = _counted.set((key, parts))
-        try:
-            marked = with_marked_body(request, sent_s())
-            super().on_chord_part_return(marked, state, result, **kwargs)
-        finally:
-            _counted.reset(token)
-
-    def incr(self, key: Any) -> int:
-        """What Celery calls in the middle of its chord logic: the part is counted already."""
-        counted = _counted.get()
-        return int(super().incr(key)) if counted is None else counted[1]
-
-    def delete(self, key: Any) -> None:
-        """As Celery's, but a chord that has ended is remembered as long as its results are."""
-        counted = _counted.get()
-        if counted is None or str(key) != counted[0]:
-            super().delete(key)
+        size = (request.chord or {}).get("chord_size")
+        if size is None:  # Celery says it in each message, but for what an old one has sent
+            header = GroupResult.restore(request.group, backend=self)
+            size = len(header or ())
+        if parts < size:
             return
-        self.client.put_item(
-            TableName=self.table_name,
-            Item={
-                "id": {"S": str(key)},
-                "chord_done": {"BOOL": True},
-                "timestamp": {"N": str(time.time())},
-                "ttl": {"N": self._until()},
-            },
-        )
+        if parts > size:
+            logger.warning("chord %s has counted %s parts of %s", request.group, parts, size)
+        elif self._claim(key, part):
+            self._complete(with_marked_body(request, sent_s()))
+            self._finish(key, request.group)
+
+    def mget(self, keys: Sequence[Any]) -> list[Any]:
+        found: dict[str, Any] = {}
+        distinct = list(dict.fromkeys(map(str, keys)))
+        for start in range(0, len(distinct), _KEYS_A_READ):
+            some = distinct[start : start + _KEYS_A_READ]
+            wanted = [{self._key_field.name: {self._key_field.data_type: key}} for key in some]
+            request: Any = {self.table_name: {"Keys": wanted, "ConsistentRead": True}}
+            for attempt in range(_TRIES):
+                answer = self.client.batch_get_item(RequestItems=request)
+                for item in answer["Responses"].get(self.table_name, ()):
+                    values = self._item_to_dict({"Item": item})
+                    found[values[self._key_field.name]] = values.get(self._value_field.name)
+                request = answer.get("UnprocessedKeys")
+                if not request:
+                    break
+                self._sleep(_wait_s(attempt))
+            else:
+                raise StoreUnavailableError(
+                    f"the DynamoDB table {self.table_name} left keys unread {_TRIES} times; the "
+                    "message will be delivered again"
+                )
+        return [found.get(str(key)) for key in keys]
+
+    def _item_to_dict(self, raw_response: Any) -> dict[str, Any]:
+        item = raw_response.get("Item", {})
+        return {
+            field.name: item[field.name][field.data_type]
+            for field in self._available_fields
+            if field.name in item
+        }
 
     def _apply_chord_incr(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         # No counter is set to zero: the first part makes it. A predecessor that is delivered twice
         # starts the same chord twice, and must not forget the parts that have ended by then.
         super(CeleryBackend, self)._apply_chord_incr(header_result_args, body, **kwargs)  # type: ignore[misc]
 
-    def _count(self, key: str, task_id: str) -> int | None:
-        """Add a part; the number of parts, or ``None`` where the chord has ended."""
-        digest = hashlib.blake2b(task_id.encode(), digest_size=6).digest()
+    def _count(self, key: str, part: str) -> int | None:
+        """Count a part, once; how many there are, or ``None`` where the chord has ended."""
+        client, until = self.client, {"N": self._until()}
+        named = {"TableName": self.table_name}
+        mark = {
+            **named,
+            "Item": {"id": {"S": f"{key}:{part}"}, "ttl": until},
+            "ConditionExpression": "attribute_not_exists(id)",
+        }
+        count = {
+            **named,
+            "Key": {"id": {"S": key}},
+            "UpdateExpression": "ADD chord_count :one SET #ttl = :ttl",
+            "ConditionExpression": "attribute_not_exists(chord_done)",
+            "ExpressionAttributeNames": {"#ttl": "ttl"},
+            "ExpressionAttributeValues": {":one": {"N": "1"}, ":ttl": until},
+        }
+        for attempt in range(_TRIES):
+            try:
+                client.transact_write_items(TransactItems=[{"Put": mark}, {"Update": count}])
+            except client.exceptions.TransactionCanceledException as error:
+                reasons = [one.get("Code") for one in error.response["CancellationReasons"]]
+                if reasons[1] == _LOST:
+                    return None
+                if reasons[0] != _LOST:  # else it was counted before
+                    if not _PASSING.intersection(reasons):
+                        raise
+                    self._sleep(_wait_s(attempt))
+                    continue
+            counter = self._item(key)
+            return None if "chord_done" in counter else int(counter["chord_count"]["N"])
+        raise StoreUnavailableError(
+            f"too many parts of a chord ended at once for the DynamoDB table {self.table_name} to "
+            "count them; the message will be delivered again"
+        )
+
+    def _claim(self, key: str, part: str) -> bool:
+        """Whether it is this part's to complete the chord: the first one's that asks."""
         client = self.client
         try:
-            answer = client.update_item(
+            client.update_item(
                 TableName=self.table_name,
                 Key={"id": {"S": key}},
-                UpdateExpression="ADD chord_parts :part SET #ttl = :ttl",
-                ConditionExpression="attribute_not_exists(chord_done)",
-                ExpressionAttributeNames={"#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":part": {"SS": [base64.b64encode(digest).decode()]},
-                    ":ttl": {"N": self._until()},
-                },
-                ReturnValues="ALL_NEW",
+                UpdateExpression="SET chord_by = :part",
+                ConditionExpression="attribute_not_exists(chord_done) AND "
+                "(attribute_not_exists(chord_by) OR chord_by = :part)",
+                ExpressionAttributeValues={":part": {"S": part}},
             )
         except client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def _complete(self, request: Any) -> None:
+        """Publish the body, or fail it, as Celery's own backend does.
+
+        Raises the store's error where it is down: nothing is given up, the message comes again.
+        """
+        app = self.app
+        callback = maybe_signature(request.chord, app=app)
+        reason: Callable[[Exception], str] = "Cannot restore group: {!r}".format
+        try:
+            header = GroupResult.restore(request.group, backend=self)
+            if header is None:
+                raise LookupError(f"GroupResult {request.group} no longer exists")
+            reason = _reason_of(header)
+            with allow_join_result():
+                results = header.join_native(
+                    timeout=app.conf.result_chord_join_timeout, propagate=True
+                )
+            reason = "Callback error: {!r}".format
+            app.amqp._retry_publish(callback.delay, results)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            logger.exception("chord %s could not start its body", request.group)
+            chord_error = ChordError(reason(error))
+            chord_error.__cause__ = error
+            self.chord_error_from_stack(callback, chord_error)
+
+    def _finish(self, key: str, group: str) -> None:
+        """A chord that has ended is remembered as long as its results are."""
+        self.client.put_item(
+            TableName=self.table_name,
+            Item={
+                "id": {"S": key},
+                "chord_done": {"BOOL": True},
+                "timestamp": {"N": str(time.time())},
+                "ttl": {"N": self._until()},
+            },
+        )
+        self.delete_group(group)
+
+    def _save_group(self, group_id: Any, result: Any) -> Any:
+        """As Celery's; a group of some thousands is more than one item holds."""
+        value = self.encode({"result": result.as_tuple()})
+        if len(value) <= LIMIT:
+            return super()._save_group(group_id, result)
+        pieces = [value[at : at + LIMIT] for at in range(0, len(value), LIMIT)]
+        key = str(self.get_key_for_group(group_id))
+        for number, piece in enumerate(pieces):
+            self.set(f"{key}:{number}", piece)
+        self.set(key, self.encode({"pieces": len(pieces)}))
+        return result
+
+    def _restore_group(self, group_id: Any) -> Any:
+        key = str(self.get_key_for_group(group_id))
+        meta = self.decode(self.get(key))
+        if not meta:
             return None
-        return len(answer["Attributes"]["chord_parts"]["SS"])
+        if "pieces" in meta:
+            pieces = self.mget([f"{key}:{number}" for number in range(meta["pieces"])])
+            if None in pieces:
+                return None
+            meta = self.decode(type(pieces[0])().join(pieces))
+        return {**meta, "result": result_from_tuple(meta["result"], self.app)}
+
+    def _delete_group(self, group_id: Any) -> None:
+        key = str(self.get_key_for_group(group_id))
+        meta = self.decode(self.get(key)) or {}
+        for number in range(meta.get("pieces", 0)):
+            self.delete(f"{key}:{number}")
+        self.delete(key)
 
     def _until(self) -> str:
         chord_expires = self.chord_expires
         return str(int(time.time() + (chord_expires or 86_400)))
+
+
+def _reason_of(header: Any) -> Callable[[Exception], str]:
+    def reason(error: Exception) -> str:
+        culprit = next(header._failed_join_report(), None)  # noqa: SLF001 - as Celery's backend
+        return f"Dependency {culprit.id} raised {error!r}" if culprit is not None else repr(error)
+
+    return reason
+
+
+def _wait_s(attempt: int) -> float:
+    """https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"""
+    return random.uniform(0, min(_LONGEST_WAIT_S, 0.02 * 2**attempt))  # noqa: S311
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=9).hexdigest()

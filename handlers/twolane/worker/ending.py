@@ -9,7 +9,6 @@ ended: what it would store is dropped, but for a success while the other one sti
 from __future__ import annotations
 
 import logging
-import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 
 from twolane.worker.lease import LeaseState, write_lease
-from twolane.worker.outage import guard, is_outage
+from twolane.worker.outage import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +73,7 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
     #: What ends as the result at hand is stored.
     _riding: Ending | None = None
     _ends_in = LeaseState.DONE
+    _counts_again = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -122,12 +122,17 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         finally:
             self._riding, self._ends_in = None, LeaseState.DONE
 
-    def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
-        # Celery fails a chord whose header's results it cannot read. It can, later.
-        handled = sys.exc_info()[1]
-        if handled is not None and is_outage(handled, self):
-            raise handled
-        return super().chord_error_from_stack(callback, exc)
+    def _fail_chain(self, *args: Any, **options: Any) -> None:
+        # Celery takes a failed member of a chord for one that was counted. It may have been killed
+        # in between; counting it twice counts it once.
+        self._counts_again = True
+        try:
+            super()._fail_chain(*args, **options)
+        finally:
+            self._counts_again = False
+
+    def get_state(self, task_id: str) -> Any:
+        return states.PENDING if self._counts_again else super().get_state(task_id)
 
     def _after_failure(self, request: Any) -> LeaseState:
         """Whether Celery acknowledges the failed message, or rejects it for good."""

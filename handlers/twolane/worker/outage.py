@@ -37,6 +37,7 @@ _WRONG = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededExcep
 #: Where Celery calls the store, and where it calls anything else in between.
 _OF_THE_STORE = (
     "store_result", "on_chord_part_return", "apply_chord", "set_chord_size", "_fail_chain",
+    "get", "mget",
 )  # fmt: skip
 _OF_THE_TASK = ("encode", "encode_result")
 

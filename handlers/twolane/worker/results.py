@@ -7,6 +7,7 @@ channel, expiry and retries are Celery's.
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from functools import cached_property
@@ -157,11 +158,18 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
             marked = with_marked_body(request, sent_s())
             super().on_chord_part_return(marked, state, result, propagate, **kwargs)
         except Exception as error:
-            if is_outage(error, self):
+            if _is_clients(error) and is_outage(error, self):
                 self._keep_size(request)
             raise
         finally:
             self.claim_name = outer
+
+    def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
+        # Celery fails a chord whose header's results it cannot read. It can, later.
+        handled = sys.exc_info()[1]
+        if handled is not None and _is_clients(handled) and is_outage(handled, self):
+            raise handled
+        return super().chord_error_from_stack(callback, exc)
 
     def _keep_size(self, request: Any) -> None:
         """Celery drops the size of a chord that it fails, and this one is to be completed later."""
@@ -184,3 +192,12 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         if passed:
             tell_dropped(task_id)
         return passed
+
+
+def _is_clients(error: BaseException) -> bool:
+    """Whether it was raised in redis-py; a header task may have failed with the same error."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    name = traceback.tb_frame.f_globals.get("__name__", "") if traceback is not None else ""
+    return str(name).partition(".")[0] == "redis"
