@@ -24,7 +24,6 @@ import hashlib
 import logging
 import random
 import time
-
 from typing import TYPE_CHECKING, Any
 
 from celery.backends.dynamodb import DynamoDBBackend as CeleryBackend
@@ -53,7 +52,11 @@ _LONGEST_WAIT_S = 1.0
 _PASSING = frozenset(
     {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 )  # fmt: skip
+_NONE = {"N": "0"}
 _LOST = "ConditionalCheckFailed"
+
+#: Of a group that is more than an item holds: four of them come in one answer of 1 MB.
+_PIECE = 250 * 1024
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_A_READ = 100
@@ -70,18 +73,18 @@ class DynamoDBBackend(TableResults):
     def _set_with_state(self, key: Any, value: Any, state: Any) -> Any:
         return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)
 
-    def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> None:
+    def on_chord_part_return(self, request: Any, *_: Any, **__: Any) -> None:
         """Count a part; start the body if it was the last one."""
         if not request.group or not request.id:
             return
         key = str(self.get_key_for_chord(request.group))
         part = _digest(f"{request.id}:{getattr(request, 'group_index', None)}")
-        parts = self._count(key, part)
-        if parts is None:
+        counter = self._count(key, part)
+        if counter is None:
             logger.info("part %s of chord %s ended after it", request.id, request.group)
             return
-        size = (request.chord or {}).get("chord_size")
-        if size is None:  # Celery says it in each message, but for what an old one has sent
+        parts, size = (int(counter.get(name, _NONE)["N"]) for name in ("chord_count", "chord_size"))
+        if not size:  # by a publisher without twolane; the group grows with the chord
             header = GroupResult.restore(request.group, backend=self)
             size = len(header or ())
         if parts < size:
@@ -91,6 +94,18 @@ class DynamoDBBackend(TableResults):
         elif self._claim(key, part):
             self._complete(with_marked_body(request, sent_s()))
             self._finish(key, request.group)
+
+    def set_chord_size(self, group_id: Any, chord_size: int) -> None:
+        """Celery says the size before it sends the last task of the header."""
+        self.client.update_item(
+            TableName=self.table_name,
+            Key={"id": {"S": str(self.get_key_for_chord(group_id))}},
+            UpdateExpression="SET chord_size = :size, #ttl = :ttl",
+            ExpressionAttributeNames={"#ttl": "ttl"},
+            ExpressionAttributeValues={
+                ":size": {"N": str(chord_size)}, ":ttl": {"N": self._until()},
+            },
+        )  # fmt: skip
 
     def mget(self, keys: Sequence[Any]) -> list[Any]:
         found: dict[str, Any] = {}
@@ -128,8 +143,8 @@ class DynamoDBBackend(TableResults):
         # starts the same chord twice, and must not forget the parts that have ended by then.
         super(CeleryBackend, self)._apply_chord_incr(header_result_args, body, **kwargs)  # type: ignore[misc]
 
-    def _count(self, key: str, part: str) -> int | None:
-        """Count a part, once; how many there are, or ``None`` where the chord has ended."""
+    def _count(self, key: str, part: str) -> dict[str, Any] | None:
+        """Count a part, once; the counter, or ``None`` where the chord has ended."""
         client, until = self.client, {"N": self._until()}
         named = {"TableName": self.table_name}
         mark = {
@@ -158,7 +173,7 @@ class DynamoDBBackend(TableResults):
                     self._sleep(_wait_s(attempt))
                     continue
             counter = self._item(key)
-            return None if "chord_done" in counter else int(counter["chord_count"]["N"])
+            return None if "chord_done" in counter else counter
         raise StoreUnavailableError(
             f"too many parts of a chord ended at once for the DynamoDB table {self.table_name} to "
             "count them; the message will be delivered again"
@@ -185,8 +200,8 @@ class DynamoDBBackend(TableResults):
 
         Raises the store's error where it is down: nothing is given up, the message comes again.
         """
-        app = self.app
-        callback = maybe_signature(request.chord, app=app)
+        app: Any = self.app
+        callback: Any = maybe_signature(request.chord, app=app)
         reason: Callable[[Exception], str] = "Cannot restore group: {!r}".format
         try:
             header = GroupResult.restore(request.group, backend=self)
@@ -198,7 +213,7 @@ class DynamoDBBackend(TableResults):
                     timeout=app.conf.result_chord_join_timeout, propagate=True
                 )
             reason = "Callback error: {!r}".format
-            app.amqp._retry_publish(callback.delay, results)
+            app.amqp._retry_publish(callback.delay, results)  # noqa: SLF001 - as Celery's backend
         except Exception as error:
             if is_outage(error):
                 raise
@@ -225,7 +240,7 @@ class DynamoDBBackend(TableResults):
         value = self.encode({"result": result.as_tuple()})
         if len(value) <= LIMIT:
             return super()._save_group(group_id, result)
-        pieces = [value[at : at + LIMIT] for at in range(0, len(value), LIMIT)]
+        pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
         key = str(self.get_key_for_group(group_id))
         for number, piece in enumerate(pieces):
             self.set(f"{key}:{number}", piece)

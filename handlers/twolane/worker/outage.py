@@ -87,7 +87,13 @@ def is_outage(error: BaseException, backend: Any = None) -> bool:
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """What the error says about the store; nothing, if it came from anywhere else."""
+    """What the error says about the store; nothing, if it came from anywhere else.
+
+    Celery warns of an error outside of the body before it goes on; where the application has made
+    errors of warnings, that is what comes out.
+    """
+    if isinstance(error, RuntimeWarning) and error.__context__ is not None:
+        error = error.__context__
     trouble: Trouble = vars(error).get(_TROUBLE, Trouble.NONE)
     return trouble
 

@@ -73,8 +73,9 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
     """What ``redis://`` and ``rediss://`` open once a ``WorkerHandler`` was made."""
 
     _script: Any = None
-    #: Of the chord at hand.
+    #: Of the chord at hand: its claim, and what was known when its part was counted.
     claim_name = ""
+    _counted: Any = None
 
     def _store_result(
         self,
@@ -151,7 +152,8 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         if not request.group or not request.id:
             return
         # A chord that fails may be a part of another one, which is then counted in here.
-        outer, self.claim_name = self.claim_name, claim_name(request)
+        outer = self.claim_name, self._counted
+        self.claim_name, self._counted = claim_name(request), None
         try:
             claim = self.get_key_for_group(request.group, ".c")
             release_own(self.client, claim, self.claim_name, request)
@@ -159,25 +161,25 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
             super().on_chord_part_return(marked, state, result, propagate, **kwargs)
         except Exception as error:
             if _is_clients(error) and is_outage(error, self):
-                self._keep_size(request)
+                self._keep_size(request, self._counted)
             raise
         finally:
-            self.claim_name = outer
+            self.claim_name, self._counted = outer
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
         # Celery fails a chord whose header's results it cannot read. It can, later.
         handled = sys.exc_info()[1]
         if handled is not None and _is_clients(handled) and is_outage(handled, self):
+            self._counted = self._chord_part_return_script.answer
             raise handled
         return super().chord_error_from_stack(callback, exc)
 
-    def _keep_size(self, request: Any) -> None:
+    def _keep_size(self, request: Any, answer: Any) -> None:
         """Celery drops the size of a chord that it fails, and this one is to be completed later."""
-        size = request.chord.get("chord_size")
         with suppress(*self.connection_errors):
-            if size is not None:
+            if answer is not None and answer[2]:
                 key = self.get_key_for_group(request.group, ".s")
-                self.client.set(key, size, ex=self.chord_expires or None, nx=True)
+                self.client.set(key, answer[2], ex=self.chord_expires or None, nx=True)
 
     def _passed_on(self, task_id: str, state: str) -> bool:
         """Whether another delivery has the running task's work now, and this is not to be said."""

@@ -11,6 +11,7 @@ import signal
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import redis
 from celery import chain, chord, group, signals
 
 from .conftest import VISIBILITY_S, Lane, both_results
@@ -193,3 +194,43 @@ def test_chords_in_chords_run_each_body_once(
     worker.drain()
     assert sorted(noted, key=str) == sorted([2, 4, 6, (6, 9)], key=str)
     assert result.result == 6
+
+
+@both_results
+def test_a_chain_that_fails_in_a_chord_counts_though_it_dies_before_that(
+    app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
+) -> None:
+    """Celery takes a task of the chain that is stored as failed for one that was counted."""
+
+    @app.task(shared=False, name="fails")
+    def fails() -> None:
+        raise ValueError("no")
+
+    worker = lane()
+    result = chord([fails.si() | tasks.part.si(2)])(tasks.total.s())
+    backend: Any = app.backend
+    in_a_process_that_dies(worker, lambda: setattr(backend, "on_chord_part_return", die))
+    worker.run(VISIBILITY_S * 2, step=VISIBILITY_S)
+    assert noted == []
+    assert result.state == "FAILURE"
+
+
+def test_a_chord_that_redis_does_not_answer_for_is_completed_later(
+    app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
+) -> None:
+    """Celery's backend fails such a chord for good, and forgets its size."""
+    worker = lane()
+    result = chord([tasks.part.s(1), tasks.part.s(2)])(tasks.total.s())
+    client = cast("Any", app.backend).client
+    stock, refused = client.pipeline, []
+
+    def pipeline() -> Any:
+        """That which reads the header's results: once, to a port where nobody is."""
+        if worker.counts()[0] or refused:
+            return stock()
+        refused.append(True)
+        return redis.Redis(port=1, retry=None).pipeline()
+
+    client.pipeline = pipeline
+    worker.run(600, step=60)
+    assert (refused, result.state, noted) == ([True], "SUCCESS", [3])
