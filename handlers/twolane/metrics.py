@@ -4,8 +4,10 @@ CloudWatch makes metrics of any JSON line that says which of its members are som
 metric format). The runtime's events already hold them, so a metric costs no call, no agent and no
 line of its own: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-Each metric comes twice: for the function, and for the function and task. The namespace is
-``twolane``; ``TWOLANE_METRICS_NAMESPACE`` names another, or none if it is empty.
+Each metric comes twice: for the function, and for the function and task. CloudWatch asks for each
+by the month, so that tasks of many names cost: ``TWOLANE_METRICS_PER_TASK=false`` leaves the second
+out. https://aws.amazon.com/cloudwatch/pricing/ The namespace is ``twolane``;
+``TWOLANE_METRICS_NAMESPACE`` names another, or none if it is empty.
 """
 
 from __future__ import annotations
@@ -59,7 +61,12 @@ def embedded(line: Mapping[str, Any], environ: Mapping[str, str], *, now_ms: int
         members[DURATIONS[event]] = line["durationMs"]
         metrics.append({"Name": DURATIONS[event], "Unit": "Milliseconds"})
     dimensions = [["functionName"]]
-    if isinstance(line.get("taskName"), str):
+    if isinstance(line.get("taskName"), str) and is_per_task(environ):
         dimensions.append(["functionName", "taskName"])
     about = {"Namespace": namespace, "Dimensions": dimensions, "Metrics": metrics}
     return {**members, "_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [about]}}
+
+
+def is_per_task(environ: Mapping[str, str]) -> bool:
+    """Whether each task has metrics of its own."""
+    return environ.get("TWOLANE_METRICS_PER_TASK", "true").lower() not in {"false", "0", "no"}

@@ -39,6 +39,16 @@ def test_without_a_task_there_is_no_dimension_for_one() -> None:
     assert about["Metrics"] == [{"Name": "ColdStarts", "Unit": "Count"}]
 
 
+def test_a_task_has_no_metrics_of_its_own_where_that_is_off() -> None:
+    line = {"event": "task.succeeded", "taskName": "mail", "durationMs": 3}
+    for off in ("false", "0", "No"):
+        environ = {**LAMBDA, "TWOLANE_METRICS_PER_TASK": off}
+        (about,) = embedded(line, environ, now_ms=0)["_aws"]["CloudWatchMetrics"]
+        assert about["Dimensions"] == [["functionName"]]
+    (about,) = embedded(line, LAMBDA, now_ms=0)["_aws"]["CloudWatchMetrics"]
+    assert about["Dimensions"] == [["functionName"], ["functionName", "taskName"]]
+
+
 def test_the_namespace_is_the_functions_to_choose() -> None:
     environ = {**LAMBDA, "TWOLANE_METRICS_NAMESPACE": "shop"}
     (about,) = embedded({"event": "inline.lost"}, environ, now_ms=0)["_aws"]["CloudWatchMetrics"]

@@ -37,6 +37,8 @@ class Rates:
     architecture: str = "x86_64"
     fifo: bool = False
     dynamodb: bool = True
+    #: Whether each task has metrics of its own in CloudWatch.
+    per_task_metrics: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Bill:
     runs: float
     inline: float | None
     deferred: float | None
+    #: For its metrics, at whatever rate it runs.
+    metrics: float = 0.0
 
 
 def bill(work: Work, rates: Rates) -> Bill:
@@ -57,13 +61,31 @@ def bill(work: Work, rates: Rates) -> Bill:
     inline_ms = deferred_ms if inline_ms is None else inline_ms
     deferred_ms = inline_ms if deferred_ms is None else deferred_ms
     if inline_ms is None or deferred_ms is None:
-        return Bill(runs, None, None)
+        return Bill(runs, None, None, metrics(work, rates))
     attempts = work.deferred.runs / (work.deferred.runs - work.deferred.retried or 1) or 1.0
     return Bill(
         runs,
         runs * compute(inline_ms, rates.api_memory_mb, rates.architecture),
         runs * attempts * _deferred(deferred_ms, work.mean_batch, rates),
+        metrics(work, rates),
     )
+
+
+def metrics(work: Work, rates: Rates) -> float:
+    """What CloudWatch asks for the metrics of this task alone, if it runs each hour.
+
+    Each lane has a count of what began, of what succeeded and of how long it took, and one more for
+    each other end that was seen: see ``twolane.metrics``.
+    """
+    if not rates.per_task_metrics:
+        return 0.0
+    count = sum(
+        3 + sum(map(bool, (lane.failed, lane.retried, lane.lost, lane.deferred)))
+        for lane in (work.inline, work.deferred)
+        if lane.runs
+    )
+    price: float = prices()["cloudwatch"]["metric_month"]
+    return count * price
 
 
 def compute(milliseconds: float, memory_mb: float, architecture: str) -> float:

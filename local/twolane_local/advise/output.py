@@ -29,6 +29,7 @@ def as_text(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> Iterator[
             yield (
                 f"    a month, {cost.runs:,.0f} runs: ${cost.inline:,.2f} inline, "
                 f"${cost.deferred:,.2f} deferred"
+                + (f"; its metrics ${cost.metrics:,.2f}" if cost.metrics else "")
             )
     if not judged:
         yield "the journal names no work of either lane; send some requests first"
@@ -82,7 +83,12 @@ def _work(work: Work, judgement: Judgement, rates: Rates) -> dict[str, Any]:
         "reasons": list(judgement.reasons),
         "inline": _lane(work.inline),
         "deferred": _lane(work.deferred),
-        "monthly": {"runs": cost.runs, "inline": cost.inline, "deferred": cost.deferred},
+        "monthly": {
+            "runs": cost.runs,
+            "inline": cost.inline,
+            "deferred": cost.deferred,
+            "metrics": cost.metrics,
+        },
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twolane.metrics import is_per_task
 from twolane_local.advise.costs import Rates
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def of_template(subject: Subject, work: Iterable[Work], *, requests: float) -> R
         architecture=_architecture(worker or api),
         fifo=bool(reading and reading.queue and reading.queue.flag("FifoQueue")),
         dynamodb=any(True for _ in subject.of_kind("AWS::DynamoDB::Table")),
+        per_task_metrics=_has_metrics(worker or api),
     )
 
 
@@ -42,3 +44,10 @@ def _memory(function: Resource | None) -> float:
 def _architecture(function: Resource | None) -> str:
     named = (function.properties.get("Architectures") if function else None) or ["x86_64"]
     return "arm64" if named[0] == "arm64" else "x86_64"
+
+
+def _has_metrics(function: Resource | None) -> bool:
+    found = function.properties.get("Environment") if function else None
+    variables = found.get("Variables") if isinstance(found, dict) else None
+    environ = {name: str(value) for name, value in (variables or {}).items()}
+    return bool(environ.get("TWOLANE_METRICS_NAMESPACE", "twolane")) and is_per_task(environ)

@@ -23,7 +23,7 @@ def test_the_data_says_when_and_where_from() -> None:
     known = prices()
     assert isinstance(known["date"], date)
     assert known["verified"] is False, "set it once somebody has compared the pages"
-    for part in ("lambda", "sqs", "dynamodb"):
+    for part in ("lambda", "sqs", "dynamodb", "cloudwatch"):
         assert known[part]["source"].startswith("https://aws.amazon.com/")
 
 
@@ -74,3 +74,10 @@ def test_what_was_not_measured_has_no_price() -> None:
 def test_at_rest_only_the_polls_cost() -> None:
     assert idle(MILLION) == pytest.approx(5 * 3 * 60 * 730 * 0.40 / 1e6)
     assert idle(replace(MILLION, fifo=True)) > idle(MILLION)
+
+
+def test_each_task_pays_for_its_metrics() -> None:
+    assert bill(WORK, MILLION).metrics == pytest.approx(3 * 0.30)
+    retried = replace(WORK, deferred=replace(WORK.deferred, retried=1, failed=1))
+    assert bill(retried, MILLION).metrics == pytest.approx(5 * 0.30)
+    assert bill(WORK, replace(MILLION, per_task_metrics=False)).metrics == 0.0

@@ -15,7 +15,9 @@ def test_for_a_person() -> None:
     assert text[0] == "once  (deferred)  →  too few runs"
     assert text[1] == "    deferred  1 runs, p50 5 ms, p95 5 ms"
     assert "slow  (inline)  →  DEFER" in text
-    assert "    a month, 2,000,000 runs: $100.00 inline, $102.97 deferred" in text
+    assert (
+        "    a month, 2,000,000 runs: $100.00 inline, $102.97 deferred; its metrics $0.90" in text
+    )
     assert text[-1].startswith("Prices: us-east-1, 2026-11-22, to be checked; without free tier.")
 
 

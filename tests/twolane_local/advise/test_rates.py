@@ -33,6 +33,15 @@ def test_what_the_template_says_of_the_measured_functions(tmp_path: Path) -> Non
     rates = of_template(read(path, {}), WORK, requests=5)
     assert (rates.requests, rates.api_memory_mb, rates.worker_memory_mb) == (5, 512, 128)
     assert (rates.architecture, rates.fifo, rates.dynamodb) == ("arm64", True, False)
+    assert rates.per_task_metrics
+
+
+def test_metrics_that_the_template_turns_off(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    for name, value in (("PER_TASK", "false"), ("NAMESPACE", "")):
+        off = f'{{Variables: {{TWOLANE_METRICS_{name}: "{value}"}}}}'
+        path.write_text(TEMPLATE.replace("[arm64]}", f"[arm64], Environment: {off}}}"))
+        assert not of_template(read(path, {}), WORK, requests=5).per_task_metrics
 
 
 def test_our_own_template(monkeypatch: pytest.MonkeyPatch) -> None:
