@@ -22,6 +22,7 @@ from celery import states
 from celery.app.control import Control as CeleryControl
 
 from twolane.state import open_store
+from twolane.state.keys import bounded
 from twolane.worker.brokers import on_sqs
 from twolane.worker.lease import LeaseState, lease_key, read_lease
 from twolane.worker.presence import Presence
@@ -215,7 +216,7 @@ class Answers:
         wanted = list(ids)
         names = [name for name in self._app.tasks if not name.startswith("celery.")]
         keys = {
-            lease_key({"task": name}, one): one
+            bounded(lease_key({"task": name}, one)): one
             for one in wanted[: _MOST_KEYS // max(1, len(names))]
             for name in names
         }

@@ -2,8 +2,8 @@
 
 A stock worker answers a broadcast while it runs. An execution environment is frozen between two
 invocations and cannot; so each tells the store at its start and at the start of each batch, and
-``app.control.inspect()`` reads what was told. One key lists the workers, one more for each holds
-its own facts; both fade away with an environment that is no longer used.
+``app.control.inspect()`` reads what was told. A list names the workers, a key for each holds its
+own facts; both fade away with an environment that is no longer used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane.worker.lease import LeaseState, read_lease
+from twolane.worker.lists import NameList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from twolane.worker.wire import Envelope
 
 INDEX_KEY = "twolane:workers"
+#: How many environments are listed: more than most accounts may have at once.
+_MOST = 4096
 PREFIX = "twolane:worker:"
 
 #: How long a worker counts as present after it last told something, in seconds. Lambda keeps an
@@ -57,6 +60,7 @@ class Presence:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
+        self._list = NameList(store, INDEX_KEY, most=_MOST, ttl_s=7 * 24 * 3600)
 
     def tell(self, facts: Facts) -> None:
         # Not by ``asdict``, which copies all that is in them.
@@ -69,21 +73,13 @@ class Presence:
         self._store.put(PREFIX + facts.hostname, text, ttl_s=KEEP_S)
 
     def enlist(self, hostname: str, now: float) -> None:
-        """Put the worker on the list. Many may start at once: each swaps what it has read."""
-        for _ in range(20):
-            text = self._store.get_many([INDEX_KEY]).get(INDEX_KEY)
-            listed: dict[str, float] = json.loads(text) if text else {}
-            kept = {name: seen for name, seen in listed.items() if seen > now - 24 * 3600}
-            kept[hostname] = now
-            if self._store.swap(INDEX_KEY, text, json.dumps(kept), ttl_s=7 * 24 * 3600) is None:
-                return
+        """Put the worker on the list."""
+        self._list.add([hostname], now, keep_s=24 * 3600)
 
     def everyone(self) -> list[Facts]:
         """The facts of each worker that told something lately."""
-        text = self._store.get_many([INDEX_KEY]).get(INDEX_KEY)
-        if not text:
-            return []
-        told = self._store.get_many(PREFIX + name for name in json.loads(text))
+        names = self._list.names()
+        told = self._store.get_many(PREFIX + name for name in names) if names else {}
         return [read_facts(value) for value in told.values()]
 
     def states(self, everyone: Iterable[Facts]) -> dict[str, str]:

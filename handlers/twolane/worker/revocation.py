@@ -8,8 +8,11 @@ longest time a message stays on a queue where that is what counts.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from twolane.worker.lists import NameList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 PREFIX = "twolane:revoked:"
 STAMP_PREFIX = "twolane:revoked-stamp:"
 _LIST_KEY = "twolane:revoked-list"
-#: An item of DynamoDB holds 400 KB, and an id may be long.
-_LIST_BYTES = 300_000
 
 #: The longest that SQS keeps a message, in seconds: a revoke must outlive the message it is for.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -58,23 +59,13 @@ def read_revocation(text: str) -> Revocation:
 
 
 def remember(store: StateStore, ids: Iterable[str]) -> None:
-    """Keep the ids on a list, for ``inspect revoked`` only: the newest thousand."""
-    for _ in range(20):
-        text = store.get_many([_LIST_KEY]).get(_LIST_KEY)
-        listed: list[str] = json.loads(text) if text else []
-        kept = [one for one in listed if one not in ids] + list(ids)
-        if store.swap(_LIST_KEY, text, _newest(kept), ttl_s=KEEP_S) is None:
-            return
-
-
-def _newest(ids: list[str]) -> str:
-    """The list as it is stored: as many of the newest as are kept, and fit in an item."""
-    kept = ids[-1000:]
-    while len(text := json.dumps(kept)) > _LIST_BYTES and kept:
-        kept = kept[len(kept) // 4 + 1 :]
-    return text
+    """Keep the ids on a list, for ``inspect revoked`` only: the newest thousand or so."""
+    _list(store).add(ids, time.time())
 
 
 def revoked_ids(store: StateStore) -> list[str]:
-    text = store.get_many([_LIST_KEY]).get(_LIST_KEY)
-    return json.loads(text) if text else []
+    return _list(store).names()
+
+
+def _list(store: StateStore) -> NameList:
+    return NameList(store, _LIST_KEY, most=1024, ttl_s=KEEP_S)

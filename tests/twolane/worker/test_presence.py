@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,10 +57,29 @@ def test_an_environment_that_tells_nothing_any_more_fades(presence: Presence, cl
     assert presence.everyone() == []
 
 
+def listed(client: Any) -> set[str]:
+    return {name for key in client.keys(f"{INDEX_KEY}:*") for name in json.loads(client.get(key))}
+
+
 def test_the_list_forgets_after_a_day(presence: Presence, client: Any) -> None:
-    presence.enlist("old@h", 1_000.0)
+    same_part = next(name for n in range(999) if part_of(name := f"{n}@h") == part_of("new@h"))
+    presence.enlist(same_part, 1_000.0)
     presence.enlist("new@h", 1_001.0 + DAY_S)
-    assert list(json.loads(client.get(INDEX_KEY))) == ["new@h"]
+    assert listed(client) == {"new@h"}
+
+
+def part_of(name: str) -> int:
+    return zlib.crc32(name.encode()) % 16
+
+
+def test_a_list_of_many_is_written_in_small_parts(presence: Presence, client: Any) -> None:
+    """Each environment that starts writes one part, of a few KB at most."""
+    for number in range(600):
+        presence.enlist(f"{number}@2026-11-29-[LATEST]-{number:032x}", 5.0 + number)
+    sizes = [len(client.get(key)) for key in client.keys(f"{INDEX_KEY}:*")]
+    assert len(sizes) == 16
+    assert max(sizes) < 8 * 1024
+    assert len(listed(client)) == 600
 
 
 def test_many_that_start_at_once_are_all_listed(redis_url: str, client: Any) -> None:
@@ -75,7 +95,7 @@ def test_many_that_start_at_once_are_all_listed(redis_url: str, client: Any) -> 
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(json.loads(client.get(INDEX_KEY))) == 6
+    assert len(listed(client)) == 6
 
 
 def test_a_tasks_state_is_its_leases(presence: Presence, client: Any) -> None:
