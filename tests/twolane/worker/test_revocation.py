@@ -46,7 +46,7 @@ def test_the_list_for_inspect_fits_in_an_item_whatever_the_ids() -> None:
     remember(store, [f"{number}-{'x' * 2000}" for number in range(1000)])
     kept = revoked_ids(store)
     assert 50 < len(kept) < 1000
-    assert kept[-1].startswith("999-")
+    assert any(one.startswith("999-") for one in kept)
 
 
 def test_the_list_for_inspect_holds_each_once_and_the_newest() -> None:
