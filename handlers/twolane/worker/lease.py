@@ -102,11 +102,11 @@ def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
     """
     retries = headers.get("retries") or 0
     replaced = headers.get("replaced_task_nesting") or 0
-    parent = None if _is_chord_body(headers) else headers.get("parent_id")
-    key = f"{PREFIX}{task_id}:{_digest(str(headers.get('task')))}"
+    parent = headers.get("parent_id")
+    key = f"{PREFIX}{task_id}:{_digest(headers.get('task'))}"
     if retries or replaced:
         key += f":{retries}:{replaced}"
-    return f"{key}<{parent}" if parent else key
+    return f"{key}<{parent}" if parent and not _is_chord_body(headers) else key
 
 
 def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
@@ -131,8 +131,8 @@ def _is_chord_body(headers: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _digest(name: str) -> str:
-    return hashlib.blake2b(name.encode(errors="replace"), digest_size=6).hexdigest()
+def _digest(name: str | None) -> str:
+    return hashlib.blake2b(str(name).encode(errors="replace"), digest_size=6).hexdigest()
 
 
 def delivery_of(

@@ -34,12 +34,13 @@ _PASSING = frozenset(
 #: A request that is wrong is wrong again.
 _WRONG = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
-#: Where Celery calls the store, and where it calls anything else in between.
+#: Where Celery calls the store, and where it makes what can be encoded in between. (What the
+#: serializer raises is an ``EncodeError`` by then.)
 _OF_THE_STORE = (
     "store_result", "on_chord_part_return", "apply_chord", "set_chord_size", "_fail_chain",
     "get", "mget",
 )  # fmt: skip
-_OF_THE_TASK = ("encode", "encode_result")
+_OF_THE_TASK = ("encode_result",)
 
 _TROUBLE = "_twolane_store_trouble"
 

@@ -29,7 +29,7 @@ class Backend:
     def store_result(self, error: Exception) -> None:
         raise error
 
-    def encode(self, error: Exception) -> None:
+    def encode_result(self, error: Exception) -> None:
         raise error
 
     def mark_as_failure(self, *_: object) -> str:
@@ -73,7 +73,7 @@ def test_what_the_store_says_of_itself(backend: Any, error: Exception, trouble: 
 def test_the_same_error_of_anybody_else_is_none(backend: Any) -> None:
     for error in (ConnectionRefusedError(), RedisConnectionError(), answered("Internal", 500)):
         assert trouble_of(error) is Trouble.NONE
-    assert trouble_of(raised(backend.encode, OSError("of its serializer"))) is Trouble.NONE
+    assert trouble_of(raised(backend.encode_result, OSError("of its value"))) is Trouble.NONE
 
 
 def test_a_failure_is_not_recorded_where_the_store_was_down(backend: Any) -> None:
