@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-
 from tests.twolane.worker.semantics import after_the_body
 
 from .conftest import until, up
