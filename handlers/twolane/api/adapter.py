@@ -15,6 +15,7 @@ from twolane.api.authority import BadRequestError
 from twolane.api.engine import Engine
 from twolane.api.events import HANDLERS, TEXT_MIME_TYPES
 from twolane.errors import TwolaneError
+from twolane.forks import ends_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,6 +81,7 @@ class ApiHandler(Mangum):
             install()
             self._publisher_installed = True
 
+    @ends_in_child
     def __call__(self, event: LambdaEvent, context: LambdaContext) -> dict[str, Any]:
         """Answer one event: as soon as the response is complete, where an extension is there to
         finish the rest, else when the whole ASGI call is done.

@@ -21,6 +21,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
 from twolane.errors import TwolaneError
+from twolane.forks import ends_in_child
 from twolane.logs import emit
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Extension:
                 failures = 0
                 self._serve(event)
 
+    @ends_in_child
     def _serve(self, event: dict[str, Any]) -> None:
         if event.get("eventType") != "INVOKE":
             return

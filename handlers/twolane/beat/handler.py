@@ -14,6 +14,7 @@ from twolane.beat.plan import Plan, plan_tick
 from twolane.beat.sending import send_all
 from twolane.beat.single import claim_slot
 from twolane.errors import ConfigurationError, PublishError
+from twolane.forks import ends_in_child
 from twolane.logs import configure, emit
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class BeatHandler:
         self._read_from: object = None
         init_phase.end()
 
+    @ends_in_child
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
         now = self._clock()
         asked = read_event(event, now)

@@ -8,6 +8,7 @@ connection once a batch. Whatever goes wrong on it is done again by the client, 
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ class _Kept(threading.local):
 
 
 _kept = _Kept()
+
+
+def _forget() -> None:
+    """In a forked process: the conversation is its parent's."""
+    _kept.client = _kept.connection = None
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager

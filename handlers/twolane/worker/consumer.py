@@ -15,6 +15,7 @@ from celery.app.trace import build_tracer
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 
+from twolane.worker import body
 from twolane.worker.channel import Channel, Outcome
 from twolane.worker.outage import guard
 
@@ -59,6 +60,7 @@ class LazyStrategies(dict[str, Any]):
         if own._backend is not None:  # noqa: SLF001 - the application's has its guard already
             guard(own.backend)
         strategy = task.start_strategy(consumer.app, consumer)
+        body.guard(task)
         task.__trace__ = build_tracer(
             name, task, consumer.app.loader, consumer.hostname, app=consumer.app
         )

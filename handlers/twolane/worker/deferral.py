@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from twolane.publish.errors import EnqueueError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twolane.worker.queues import QueueClient
     from twolane.worker.records import Record
+
+logger = logging.getLogger("twolane.worker")
 
 #: SQS's longest delay in seconds:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -47,10 +52,7 @@ class Deferral:
         """
         if record.is_fifo:
             return False
-        long_delays = self.long_delays if delay_s > LONGEST_DELAY_S else None
-        if long_delays is not None and long_delays.schedule(
-            record.queue_arn, record.body, now + delay_s
-        ):
+        if delay_s > LONGEST_DELAY_S and self._scheduled(record, now + delay_s):
             return True
         # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
         self.queues.send(
@@ -60,6 +62,16 @@ class Deferral:
             attributes=sent_attributes(record.message_attributes),
         )
         return True
+
+    def _scheduled(self, record: Record, due: float) -> bool:
+        if self.long_delays is None:
+            return False
+        try:
+            return self.long_delays.schedule(record.queue_arn, record.body, due)
+        except EnqueueError as error:
+            # If the entry was made after all, the task comes twice, and its lease lets one run.
+            logger.warning("%s; the message waits on its queue instead", error)
+            return False
 
 
 def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from celery.app import trace
 
 from twolane import init_phase, logs
 from twolane.claimcheck import claim_check
+from twolane.forks import ends_in_child
 from twolane.publish.installation import install
 from twolane.state import find_store
 from twolane.worker import context, hooks, tracebacks
@@ -91,6 +92,7 @@ class WorkerHandler:
             self._teller.enlist()
         init_phase.end()
 
+    @ends_in_child
     def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
         """Run one batch. Raises ``ConfigurationError`` for an event that is not from SQS."""
         records = parse_event(event)

@@ -14,11 +14,15 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from importlib import import_module
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: A timer that goes off later than this, in seconds, after the time that it was set to is not ours.
+_LATE_S = 0.05
 
 #: What is raised, and when (``time.monotonic``).
 Alarms = list[tuple[float, type[BaseException]]]
@@ -48,8 +52,12 @@ class Interrupter(Protocol):
 
 
 def limits(alarms: Alarms) -> Limits:
-    """A context that raises each alarm's exception in its block at its time, in order."""
-    pending = sorted(alarms, key=_when)
+    """A context that raises each alarm's exception in its block at its time, in order.
+
+    The list is its own from then on.
+    """
+    in_order = len(alarms) < 2 or (len(alarms) == 2 and alarms[0][0] <= alarms[1][0])
+    pending = alarms if in_order else sorted(alarms, key=_when)
     in_main_thread = threading.get_ident() == threading.main_thread().ident
     return _Signalled(pending) if in_main_thread else _Watched(pending)
 
@@ -59,11 +67,12 @@ _when = itemgetter(0)
 
 @contextmanager
 def alarms_at_hand() -> Iterator[None]:
-    """Put SIGALRM's handler in once for many blocks, and leave the timer armed between them."""
+    """Put SIGALRM's handler in once for many blocks."""
     if threading.current_thread() is not threading.main_thread() or _Signalled.at_hand:
         yield
         return
     before = signal.signal(signal.SIGALRM, _Signalled.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # a task may have blocked it
     _Signalled.at_hand = True
     try:
         yield
@@ -84,9 +93,9 @@ class Limits(Protocol):
 class _Signalled:
     """By SIGALRM, in the main thread; one block at a time.
 
-    Blocks of one batch share the timer: most have the batch's deadline for their first alarm, so
-    the timer is armed for the first block and needs no system call for the others. A signal that
-    comes too early for a block arms the timer for that block's own alarm.
+    Blocks of one batch share handler and timer: most have the batch's deadline for their first
+    alarm, so the timer is armed for the first block and only looked at for the others. A signal
+    that comes too early for a block arms the timer for that block's own alarm.
     """
 
     at_hand = False
@@ -105,6 +114,7 @@ class _Signalled:
         _Signalled.running = self
         self._armed = True
         try:
+            self._recover()
             self._arm()
         except BaseException:  # its time was up before it began
             self.__exit__()
@@ -118,6 +128,17 @@ class _Signalled:
         if not self.at_hand:
             self.disarm()
             signal.signal(signal.SIGALRM, self._before)
+
+    @staticmethod
+    def _recover() -> None:
+        """A process has one such timer and one handler, and the block before may have used them."""
+        if _signal.getsignal(signal.SIGALRM) is not _ON_SIGNAL:
+            signal.signal(signal.SIGALRM, _ON_SIGNAL)
+            _Signalled.timer_at = None
+        elif _Signalled.timer_at is not None:
+            left_s = signal.getitimer(signal.ITIMER_REAL)[0]
+            if not left_s or left_s > _Signalled.timer_at - time.monotonic() + _LATE_S:
+                _Signalled.timer_at = None
 
     @staticmethod
     def disarm() -> None:
@@ -152,6 +173,11 @@ class _Signalled:
         self._arm()
         if error is not None:
             raise error
+
+
+_ON_SIGNAL = _Signalled.on_signal
+#: Without the standard module's search for an enum's member, which takes microseconds.
+_signal: Any = import_module("_signal")
 
 
 class _Watched:

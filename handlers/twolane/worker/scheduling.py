@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 LEAD_S = 60.0
 
+#: The last second that a date can name, in epoch seconds: 9999-12-31T23:59:59 UTC.
+_LAST = 253_402_300_799
+
 #: The longest input of a schedule, in bytes:
 #: https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
 MAX_INPUT_BYTES = 262_144
@@ -72,10 +75,11 @@ def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) ->
     https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
     """
     digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+    moment = datetime.fromtimestamp(min(at, _LAST), UTC)
     return {
         "Name": f"twolane-{digest}",
         "GroupName": group,
-        "ScheduleExpression": f"at({datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpression": f"at({moment:%Y-%m-%dT%H:%M:%S})",
         "ScheduleExpressionTimezone": "UTC",
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "ActionAfterCompletion": "DELETE",

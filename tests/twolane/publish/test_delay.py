@@ -20,6 +20,8 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         ((NOW + timedelta(seconds=900)).isoformat(), 900),
         ((NOW + timedelta(days=3)).isoformat(), 900),
         ("2026-03-01T12:00:30Z", 30),
+        ("0001-01-01T00:00:00+14:00", 0),
+        ("9999-12-31T23:59:59.999999-14:00", 900),
         ((NOW + timedelta(seconds=60)).astimezone(timezone(timedelta(hours=5.5))).isoformat(), 60),
         pytest.param("2026-03-01T12:00:30", 0, id="naive: only the worker knows the zone"),
         pytest.param("tomorrow", 0, id="not a date: the worker rejects it by name"),

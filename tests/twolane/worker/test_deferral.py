@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from twolane.publish.errors import EnqueueError
 from twolane.worker.deferral import LONGEST_DELAY_S, Deferral, sent_attributes
 from twolane.worker.records import Record
 
@@ -77,3 +78,12 @@ def test_attributes_in_the_shape_of_send_message() -> None:
         "text": {"StringValue": "a", "DataType": "String"},
         "raw": {"BinaryValue": "AAE=", "DataType": "Binary"},
     }
+
+
+def test_what_scheduler_refuses_hops(queues: RecordedQueues) -> None:
+    class Refusing:
+        def schedule(self, *_: object, **__: object) -> bool:
+            raise EnqueueError("EventBridge Scheduler refused CreateSchedule on g/n: no such date")
+
+    assert Deferral(queues, Refusing()).defer(record(), 5000, NOW)
+    assert [sent_s for _, _, sent_s, _ in queues.sent] == [900]

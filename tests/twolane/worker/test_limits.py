@@ -164,3 +164,26 @@ def test_a_limit_that_is_over_before_it_begins_leaves_nothing_behind() -> None:
         with suppress(HardLimitReached), limits([after(-1, HardLimitReached)]):
             wait_for_ever()
         threading.Event().wait(0.02)  # nothing is raised out here
+
+
+@pytest.mark.parametrize("when", ["off", "later", "taken"])
+def test_a_block_that_used_the_timer_itself_leaves_the_next_one_its_limits(when: str) -> None:
+    def task() -> None:
+        if when == "taken":
+            signal.signal(signal.SIGALRM, lambda *_: None)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, {"off": 0, "later": 60}[when])
+
+    at = after(0.3, DeadlineReached)
+    with alarms_at_hand():
+        with limits([at]):
+            task()
+        with pytest.raises(DeadlineReached), limits([at]):
+            threading.Event().wait(3)
+
+
+def test_a_batch_takes_back_a_signal_that_was_blocked() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    with alarms_at_hand(), pytest.raises(DeadlineReached):  # noqa: SIM117
+        with limits([after(0.05, DeadlineReached)]):
+            threading.Event().wait(3)

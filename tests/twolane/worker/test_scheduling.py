@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,6 +9,7 @@ from twolane.worker.deferral import Deferral
 from twolane.worker.records import Record
 from twolane.worker.scheduler import Scheduler
 from twolane.worker.scheduling import MAX_INPUT_BYTES, Schedules, entry, schedules
+from twolane_local.schedules.expression import parse_expression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,14 @@ class Entries:
 @pytest.fixture
 def entries() -> Entries:
     return Entries()
+
+
+def test_the_last_date_that_there_is_can_be_named(entries: Entries) -> None:
+    due = datetime.fromisoformat("9999-12-31T23:59:59.999999-14:00").timestamp()
+    assert Schedules(ROLE, "delays", entries).schedule(ARN, BODY, due, exact=False)
+    (made,) = entries.made.values()
+    assert made["ScheduleExpression"] == "at(9999-12-31T23:59:59)"
+    assert parse_expression(made["ScheduleExpression"])
 
 
 def test_an_entry_sends_once_and_deletes_itself() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -195,3 +195,61 @@ def test_a_rate_limit_holds_back_without_blocking(app: Celery, lane: Callable[..
     # The bucket's own clock is the machine's: only the first token is there.
     assert len(ran) == 1
     assert worker.counts() == (0, 0, 2)
+
+
+FIRST = datetime(1, 1, 1, tzinfo=UTC)
+LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "ran"),
+    [
+        ({"countdown": -5}, "SUCCESS", True),
+        ({"countdown": -1e9}, "SUCCESS", True),
+        ({"eta": FIRST}, "SUCCESS", True),
+        ({"eta": LAST}, "PENDING", False),
+        ({"eta": LAST, "expires": LAST}, "PENDING", False),
+        ({"expires": -1}, "REVOKED", False),
+        ({"expires": FIRST}, "REVOKED", False),
+        ({"expires": LAST}, "SUCCESS", True),
+        ({"countdown": 20, "expires": 10}, "REVOKED", False),
+        ({"countdown": 20, "expires": -10}, "REVOKED", False),
+    ],
+    ids=str,
+)
+def test_odd_times(
+    options: dict[str, Any], state: str, ran: bool, app: Celery, lane: Callable[..., Lane]
+) -> None:
+    done: list[str] = []
+
+    @app.task(shared=False)
+    def odd(name: str) -> None:
+        done.append(name)
+
+    worker = lane()
+    result = odd.apply_async(("odd",), **options)
+    neighbour = odd.delay("neighbour")
+    worker.run(30)
+    assert (result.state, neighbour.state) == (state, "SUCCESS")
+    assert sorted(done) == (["neighbour", "odd"] if ran else ["neighbour"])
+    assert worker.counts() == ((0, 0, 1) if state == "PENDING" else (0, 0, 0))
+    # What is not due by then waits on its queue, and is put off again as often as it comes.
+    worker.pass_time(900)
+    worker.drain()
+    assert worker.counts() == ((0, 0, 1) if state == "PENDING" else (0, 0, 0))
+
+
+def test_an_eta_that_no_clock_can_show_is_refused(app: Celery, lane: Callable[..., Lane]) -> None:
+    # In UTC it is in the year 10000; Celery refuses it in a stock worker too.
+    @app.task(shared=False)
+    def never() -> None:
+        raise AssertionError("it ran")
+
+    worker = lane()
+    beyond = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14)))
+    result = never.apply_async(eta=beyond)
+    worker.run(10)
+    worker.pass_time(900)
+    worker.run(10)
+    assert result.state == "FAILURE"
+    assert len(worker.dead_letters()) == 1
