@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.errors import ConfigurationError, MalformedMessageError
+from twolane.state.patience import patient_boto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -203,5 +204,5 @@ class S3Objects:
         if self._client is None:
             import boto3
 
-            self._client = boto3.client("s3")
+            self._client = patient_boto(boto3.client("s3"))
         return self._client

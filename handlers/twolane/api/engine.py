@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from twolane.api.drive import Drive, Turn, in_a_loop
 from twolane.api.lifespan import Lifespan
 from twolane.api.shutdown import Termination
 from twolane.api.watchdog import Watchdog
+from twolane.publish.deadline import deadline
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -132,9 +132,8 @@ class Engine:
         context = copy_context()
         context.run(_enter, lane, told)
         # Where tasks are published, an enqueue has to give up in time to answer 503.
-        publishing = sys.modules.get("twolane.publish.deadline")
-        if publishing is not None and (left_s := lane.remaining()) < float("inf"):
-            context.run(publishing.deadline.set, time.monotonic() + left_s)
+        if (left_s := lane.remaining()) < float("inf"):
+            context.run(deadline.set, time.monotonic() + left_s)
         return context
 
     def _go_on(self, cycle: Cycle, task: Task[None], lane: inline.Lane) -> None:

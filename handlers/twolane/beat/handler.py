@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from twolane import init_phase
@@ -16,6 +17,7 @@ from twolane.beat.single import claim_slot
 from twolane.errors import ConfigurationError, PublishError
 from twolane.forks import ends_in_child
 from twolane.logs import configure, emit
+from twolane.state.patience import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -67,6 +69,11 @@ class BeatHandler:
 
     @ends_in_child
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
+        remaining = getattr(context, "get_remaining_time_in_millis", None)
+        with within(remaining() / 1000) if remaining is not None else nullcontext():
+            return self._answer(event, context)
+
+    def _answer(self, event: Any, context: Any) -> dict[str, Any]:
         now = self._clock()
         asked = read_event(event, now)
         lease_until = now + _lease_s(context)

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from twolane.errors import ConfigurationError, StoreUnavailableError
 from twolane.state.keys import bounded
+from twolane.state.patience import patient_boto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -58,11 +59,13 @@ def connect(location: Location) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
-        "dynamodb",
-        region_name=location.region,
-        endpoint_url=location.endpoint_url,
-        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}),
+    return patient_boto(
+        boto3.client(
+            "dynamodb",
+            region_name=location.region,
+            endpoint_url=location.endpoint_url,
+            config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}),
+        )
     )
 
 

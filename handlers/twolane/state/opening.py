@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from twolane.errors import ConfigurationError
 from twolane.state.memory import MemoryStore
+from twolane.state.patience import patient_redis
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -55,7 +56,8 @@ def find_store(app: Celery) -> StateStore | None:
         import redis
 
         return RedisStore(
-            lambda: redis.Redis.from_url(url, socket_timeout=5), prefix=key_prefix(app)
+            lambda: patient_redis(redis.Redis.from_url(url, socket_timeout=5)),
+            prefix=key_prefix(app),
         )
     if scheme == "dynamodb":
         from twolane.state.dynamodb import DynamoDBStore, connect, parse_url

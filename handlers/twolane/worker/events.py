@@ -17,6 +17,7 @@ https://docs.celeryq.dev/en/stable/userguide/monitoring.html#events
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,10 @@ logger = logging.getLogger("twolane.worker")
 
 #: How many events wait in memory for a Redis that does not answer; older ones are dropped.
 _WAITING = 1000
+
+#: How long, in seconds, Redis may take for an event, and for how long it is left alone once it has
+#: taken longer than ``_SOON_S``: each event of a batch would wait as long again.
+_ANSWER_S, _SOON_S, _QUIET_S = 1, 0.5, 30.0
 
 #: How often a worker is told to be alive, in seconds; Flower takes it for offline after twice that.
 #: An environment tells it with each batch, and has none to tell it while it is frozen.
@@ -53,6 +58,7 @@ class Dispatcher(EventDispatcher):
         super().__init__(*args, **kwargs)
         self._outbound_buffer: deque[Any] = deque(maxlen=_WAITING)
         self._redis: Any = None
+        self._quiet_until = 0.0
 
     def publish(  # type: ignore[override]
         self,
@@ -72,10 +78,20 @@ class Dispatcher(EventDispatcher):
             kwargs.update(retry=False)
         super().publish(type, fields, producer, **kwargs)
 
+    def _publish(self, event: Any, producer: Any, routing_key: str, *args: Any, **kw: Any) -> None:
+        """As Celery's; once Redis has let an event wait, others wait without trying."""
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._outbound_buffer.append((event, routing_key))
+            return
+        super()._publish(event, producer, routing_key, *args, **kw)  # type: ignore[misc]
+        if time.monotonic() - now > _SOON_S:
+            self._quiet_until = time.monotonic() + _QUIET_S
+
     def _producer_on(self, url: str) -> Any:
         if self._redis is None:
             conf = cast("Any", self.app).conf
-            connection = Connection(url, connect_timeout=2)
+            connection = redis_at(url)
             self.exchange = get_exchange(connection, name=conf.event_exchange)
             self._redis = connection.Producer(
                 exchange=self.exchange, serializer=conf.event_serializer, auto_declare=False
@@ -102,7 +118,13 @@ def worker_dispatcher(app: Celery, hostname: str) -> Dispatcher | None:
     url = events_url(app)
     if not app.conf.worker_send_task_events or url is None:
         return None
-    return Dispatcher(Connection(url, connect_timeout=2), hostname, app=app)
+    return Dispatcher(redis_at(url), hostname, app=app)
+
+
+def redis_at(url: str) -> Connection:
+    """A connection that nobody waits for: an event is worth less than the task that it names."""
+    options = {"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S}
+    return Connection(url, connect_timeout=_ANSWER_S, transport_options=options)
 
 
 def tell_alive(dispatcher: Dispatcher, event: str = "worker-heartbeat") -> None:

@@ -13,8 +13,10 @@ from celery.app import trace
 from twolane import init_phase, logs
 from twolane.claimcheck import claim_check
 from twolane.forks import ends_in_child
+from twolane.publish.deadline import deadline as invocation_end
 from twolane.publish.installation import install
 from twolane.state import find_store
+from twolane.state.patience import within
 from twolane.worker import context, hooks, tracebacks
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from twolane.state.store import StateStore
+
+
+#: How long, in seconds, a cold start waits for a store that says nothing. Only ``inspect`` needs to
+#: know of an environment that has run nothing yet, and Lambda's init ends after ten seconds:
+#: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
+_INIT_S = 1.5
 
 
 class WorkerHandler:
@@ -89,7 +97,8 @@ class WorkerHandler:
             _send_events(app, self._worker)
         _announce(app, hostname, self._worker)
         if self._teller is not None:
-            self._teller.enlist()
+            with within(_INIT_S):
+                self._teller.enlist()
         init_phase.end()
 
     @ends_in_child
@@ -98,6 +107,8 @@ class WorkerHandler:
         records = parse_event(event)
         _take_over(self._app, self._worker.consumer.hostname)
         token = logs.correlation.set(_request(context))
+        deadline = deadline_of(context)
+        ends = invocation_end.set(deadline.at if deadline is not None else None)
         # Celery refuses to wait for a result inside a task. Its flag is the whole process's, so it
         # is left alone where the worker is only a guest in one: the emulator's threads.
         joining: Any = _state
@@ -111,7 +122,7 @@ class WorkerHandler:
                 _tell_alive(self._worker.consumer.event_dispatcher)
             tell = self._teller.tell if self._teller is not None else _nothing
             with postponing(self._long_delays, records):
-                settled = self._worker.run(records, deadline_of(context), tell)
+                settled = self._worker.run(records, deadline, tell)
             self._delay(settled)
             return response(settled)
         finally:
@@ -119,6 +130,7 @@ class WorkerHandler:
                 self._watch.rest()
                 self._teller.rest()
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
+            invocation_end.reset(ends)
             logs.correlation.reset(token)
 
     def _delay(self, settled: Iterable[Settled]) -> None:

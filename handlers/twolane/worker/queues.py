@@ -11,6 +11,7 @@ from twolane.publish.client import SqsClient
 from twolane.publish.errors import EnqueueError
 from twolane.publish.network import domain_of
 from twolane.publish.target import Broker, resolve
+from twolane.state.patience import patient_boto
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +103,7 @@ class Sqs:
         if region not in self._boto:
             import boto3
 
-            self._boto[region] = boto3.client("sqs", region_name=region)
+            self._boto[region] = patient_boto(boto3.client("sqs", region_name=region))
         client = self._boto[region]
         attributes = fields.get("MessageAttributes")
         if attributes:

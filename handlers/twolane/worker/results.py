@@ -16,8 +16,10 @@ from typing import Any
 from celery import states
 from celery.backends import redis
 from kombu.utils.encoding import bytes_to_str
+from kombu.utils.functional import retry_over_time
 
 from twolane.state.line import run
+from twolane.state.patience import LEAST_S, LONGEST_S, left_s, patient_redis
 from twolane.state.redis import key_prefix
 from twolane.worker.bodies import with_marked_body
 from twolane.worker.claims import NamedClaim, claim_name, release_own
@@ -36,6 +38,9 @@ from twolane.worker.outage import is_outage
 #: celery-types leaves out what is overridden below.
 _Stock: Any = redis
 _CeleryBackend: Any = redis.RedisBackend
+
+#: What ``redis_socket_timeout`` is where an application has not set it.
+_CELERYS_TIMEOUT_S = 120.0
 
 # KEYS: of the result, of the running task's lease, of the next record's.
 # ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended (empty:
@@ -76,6 +81,26 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
     #: Of the chord at hand: its claim, and what was known when its part was counted.
     claim_name = ""
     _counted: Any = None
+
+    def _create_client(self, **params: Any) -> Any:
+        own = params.get("socket_timeout")
+        longest = LONGEST_S if own in {None, _CELERYS_TIMEOUT_S} else float(own)
+        return patient_redis(super()._create_client(**params), longest=longest)
+
+    def ensure(self, fun: Any, args: Any, **policy: Any) -> Any:
+        """Celery's retries, as long as there is time for another one."""
+        policy = {**self.retry_policy, **policy}
+        most = policy.get("max_retries")
+
+        def wait_s(error: Exception, intervals: Any, retries: int) -> float:
+            left = left_s()
+            wait: float = self.on_connection_error(most, error, intervals, retries)
+            if left is not None and wait + LEAST_S >= left:
+                raise error
+            return wait
+
+        errback: Any = wait_s  # the stubs know another signature
+        return retry_over_time(fun, self.connection_errors, args, {}, errback, **policy)
 
     def _store_result(
         self,

@@ -17,6 +17,7 @@ from twolane.publish.client import Call, LightClient
 from twolane.publish.errors import EnqueueError
 from twolane.publish.network import domain_of, needs_boto
 from twolane.publish.target import Endpoint, configured, credentials_in
+from twolane.state.patience import patient_boto
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,7 @@ class Scheduler:
         if region not in self._boto:
             import boto3
 
-            self._boto[region] = boto3.client("scheduler", region_name=region)
+            self._boto[region] = patient_boto(boto3.client("scheduler", region_name=region))
         client = self._boto[region]
         try:
             client.create_schedule(**entry)

@@ -25,6 +25,7 @@ from kombu.utils.encoding import bytes_to_str
 from twolane.errors import StoreUnavailableError
 from twolane.state.dynamodb import item_of
 from twolane.state.keys import LIMIT, digested
+from twolane.state.patience import patient_boto
 from twolane.worker.ending import EndsLeases, has_passed, running, stays, tell_dropped
 from twolane.worker.fitting import fitted
 from twolane.worker.lease import LeaseState, read_lease
@@ -58,6 +59,11 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         if len(found) < LIMIT // 4 - 3 or len(repr(found)) <= LIMIT:
             return found
         return self.key_t(digested(bytes_to_str(found)))
+
+    def _get_or_create_table(self) -> Any:
+        # The first thing that Celery does with a client once it has one.
+        patient_boto(self._client)
+        return super()._get_or_create_table()
 
     def _store_result(
         self,

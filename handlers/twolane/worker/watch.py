@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twolane.errors import StoreUnavailableError
+from twolane.state.patience import LONGEST_S, within
 from twolane.worker.limits import TaskTerminated
 from twolane.worker.revocation import read_revocation, revoked_key
 
@@ -74,7 +75,8 @@ class Watch:
             self._awake.wait()
             pause.wait(self._interval_s)
             try:
-                self.look()
+                with within(LONGEST_S):
+                    self.look()
             except Exception:
                 # The thread is the environment's: a revoke must reach the batches that follow.
                 logger.exception("a look for revoked tasks failed; the next one is due at once")

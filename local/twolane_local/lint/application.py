@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from twolane_local.errors import HandlerImportError
 from twolane_local.guard import function_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from twolane_local.model import FunctionSpec
 
@@ -64,6 +64,8 @@ class Application:
     broker: str
     tasks: tuple[Task, ...]
     entries: tuple[Entry, ...]
+    #: The limits that the application sets for one answer of its Redis, by setting, in seconds.
+    store_limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def load(specs: Iterable[FunctionSpec]) -> dict[str, Application]:
@@ -128,4 +130,6 @@ def _from_json(said: dict[str, Any]) -> Application | None:
         for task in said["tasks"]
     )
     entries = tuple(Entry(**entry) for entry in said["entries"])
-    return Application(said["adapter"], said["app"], said["broker"], tasks, entries)
+    return Application(
+        said["adapter"], said["app"], said["broker"], tasks, entries, said["store_limits"]
+    )

@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,9 @@ def recorders() -> None:
 
 
 def describe(handler: Any) -> dict[str, Any]:
-    """``{"adapter", "app", "broker", "tasks", "entries"}``, or the first alone: no Celery app."""
+    """``{"adapter", "app", "broker", "store_limits", "tasks", "entries"}``, or the first alone: no
+    Celery app.
+    """
     adapter = type(handler).__name__
     if not isinstance(handler, _Recorder) or adapter == "ApiHandler":
         return {"adapter": adapter}
@@ -51,6 +54,7 @@ def describe(handler: Any) -> dict[str, Any]:
         "adapter": adapter,
         "app": app.main or "",
         "broker": str(app.conf.broker_write_url or app.conf.broker_url or ""),
+        "store_limits": _store_limits(app),
         "tasks": [
             _task(app, task)
             for name, task in sorted(app.tasks.items())
@@ -62,6 +66,21 @@ def describe(handler: Any) -> dict[str, Any]:
             if entry.get("enabled", True)
         ],
     }
+
+
+def _store_limits(app: Celery) -> dict[str, float]:
+    """How long the application itself lets Redis take; what it has not set is not its own."""
+    url = str(app.conf.result_backend or "")
+    if not url.startswith(("redis", "sentinel")):
+        return {}
+    names = ("redis_socket_timeout", "redis_socket_connect_timeout")
+    # Celery's settings know which are defaults, but celery-types does not know that they do.
+    settings: Any = app.conf
+    found = {name: app.conf.get(name) for name in names if settings.value_set_for(name)}
+    query = dict(parse_qsl(urlsplit(url).query))
+    found |= {name: query[name] for name in ("socket_timeout", "socket_connect_timeout")
+              if name in query}  # fmt: skip
+    return {name: float(value) for name, value in found.items() if value}
 
 
 def _task(app: Celery, task: Any) -> dict[str, Any]:

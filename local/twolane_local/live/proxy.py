@@ -22,6 +22,7 @@ class Proxy:
     async with Proxy("127.0.0.1", 6379) as proxy:
         proxy.down = True              # nobody gets through
         proxy.cut_answers(b"EVALSHA")  # the next request with this in it loses its answer
+        proxy.silence_after(b"EVALSHA")  # from such a request on nothing gets through, unsaid
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -31,6 +32,8 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._down = False
         self._cut: tuple[bytes, int, Callable[[], object]] | None = None
+        self._silent_after: bytes | None = None
+        self._silent = False
         #: How often an answer was cut off, and how many connections were refused.
         self.cuts = self.refused = 0
 
@@ -64,6 +67,16 @@ class Proxy:
     ) -> None:
         """Hand on the next requests that hold ``to``, and close their connections unanswered."""
         self._cut = (to, times, told)
+
+    def silence_after(self, request: bytes) -> None:
+        """From the next request that holds these bytes on, be a route that is no more: connections
+        stay open and new ones are taken, but nothing is handed on. ``b""`` begins with any request.
+        """
+        self._silent_after = request
+
+    def speak(self) -> None:
+        """Undo ``silence_after``: what comes from now on, on new connections, gets through."""
+        self._silent_after, self._silent = None, False
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -109,6 +122,11 @@ class Proxy:
         silent: asyncio.Event,
     ) -> None:
         while data := await reader.read(_CHUNK):
+            if self._silent_after is not None and self._silent_after in data:
+                self._silent = True
+            if self._silent:
+                silent.set()
+                continue
             cut = self._cut
             if cut is not None and cut[0] in data:
                 silent.set()

@@ -19,6 +19,7 @@ from twolane_local.lint.rules import (
     receive_count,
     recursive_loop,
     section_functions,
+    store_limits,
     unique_names,
     visibility,
     wildcards,
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = tuple(
         beat_entries,
         queues_read,
         hard_limits,
+        store_limits,
         recursive_loop,
         inline_budget,
     )
