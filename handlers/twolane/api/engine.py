@@ -19,7 +19,7 @@ from twolane.api.drive import Drive, Turn, in_a_loop
 from twolane.api.lifespan import Lifespan
 from twolane.api.shutdown import Termination
 from twolane.api.watchdog import Watchdog
-from twolane.publish.deadline import deadline
+from twolane.invocation import deadline
 
 if TYPE_CHECKING:
     from asyncio import Task

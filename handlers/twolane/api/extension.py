@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import threading
 import time
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,10 @@ logger = logging.getLogger("twolane.api")
 _API = "/2020-01-01/extension"
 #: How long to wait before each further attempt to get an event.
 RETRY_S = (0.05, 0.2, 1.0)
+#: How long the registration may take, in seconds.
+REGISTER_S = 2.0
+#: ``EX_UNAVAILABLE``: https://man.freebsd.org/cgi/man.cgi?query=sysexits
+_LOST = 69
 
 
 class ExtensionsApiError(TwolaneError):
@@ -46,7 +53,10 @@ class ExtensionsApi:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._connection = HTTPConnection(address)
+        # Registering is answered at once; `next` when there is an invocation, which may be never.
+        # Without a limit of its own a socket takes the process's default, which is whatever the
+        # application has set for its own (`socket.setdefaulttimeout`).
+        self._connection = HTTPConnection(address, timeout=REGISTER_S)
         self._identifier = ""
 
     def register(self, name: str) -> None:
@@ -64,6 +74,9 @@ class ExtensionsApi:
                 "event: create ApiHandler when the handler's module is imported."
             )
         self._identifier = identifier
+        self._connection.timeout = None  # of connections that it opens from now on
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(None)
 
     def next(self) -> dict[str, Any]:
         """Block until the next INVOKE event: ``requestId``, ``deadlineMs``, ``tracing`` …"""
@@ -87,17 +100,27 @@ class ExtensionsApi:
 class Extension:
     """The thread that asks for events, and between two of them finishes what a request left."""
 
-    def __init__(self, api: ExtensionsApi, finish: Callable[[str, float], None]) -> None:
-        """``finish(request id, seconds until its deadline)`` does the work."""
+    def __init__(
+        self,
+        api: ExtensionsApi,
+        finish: Callable[[str, float], None],
+        give_up: Callable[[], object] = lambda: os._exit(_LOST),
+    ) -> None:
+        """``finish(request id, seconds until its deadline)`` does the work; ``give_up`` ends the
+        process, where nobody will ask for events any more.
+        """
         self._api = api
         self._finish = finish
+        self._give_up = give_up
         # A daemon: the thread is blocked in `next` most of its life, and would keep a process
         # that ends (sys.exit in a handler, an init error) from ending. Work does not depend on
         # it: Lambda does not end an environment while an extension has not asked for `next`.
         self._thread = threading.Thread(target=self._run, name="twolane-extension", daemon=True)
 
     @classmethod
-    def start(cls, address: str, finish: Callable[[str, float], None]) -> Extension | None:
+    def start(
+        cls, address: str, finish: Callable[[str, float], None], **options: Any
+    ) -> Extension | None:
         """Register and begin to listen; ``None``, with a log line, where that is refused."""
         api = ExtensionsApi(address)
         try:
@@ -111,7 +134,7 @@ class Extension:
                 level=logging.WARNING,
             )
             return None
-        extension = cls(api, finish)
+        extension = cls(api, finish, **options)
         extension._thread.start()
         return extension
 
@@ -139,6 +162,20 @@ class Extension:
             else:
                 failures = 0
                 self._serve(event)
+        # It stays registered, so Lambda would wait for it in each invocation until the function's
+        # timeout. A process that ends is replaced at once.
+        # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#runtimes-extensions-failure
+        emit(
+            logger,
+            "extension.lost",
+            "The Lambda extension gets no events any more; this environment ends, so that Lambda "
+            "makes a new one.",
+            level=logging.CRITICAL,
+        )
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        self._give_up()
 
     @ends_in_child
     def _serve(self, event: dict[str, Any]) -> None:

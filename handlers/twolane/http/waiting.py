@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from twolane.publish.deadline import deadline
+from twolane.invocation import deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

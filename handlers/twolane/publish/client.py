@@ -11,7 +11,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twolane.publish.deadline import deadline
+from twolane.invocation import deadline
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import signed_headers
 from twolane.publish.wire import Wire

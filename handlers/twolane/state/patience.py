@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from twolane.publish.deadline import deadline
+from twolane.invocation import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from celery.app import trace
 from twolane import init_phase, logs
 from twolane.claimcheck import claim_check
 from twolane.forks import ends_in_child
-from twolane.publish.deadline import deadline as invocation_end
+from twolane.invocation import deadline as invocation_end
 from twolane.publish.installation import install
 from twolane.state import find_store
 from twolane.state.patience import within

@@ -6,7 +6,7 @@ import pytest
 
 from twolane.http.status import TaskStatus
 from twolane.http.waiting import MAX_WAIT_S, RESERVE_S, changes, last_change, preferred_wait
-from twolane.publish.deadline import deadline
+from twolane.invocation import deadline
 
 
 class Time:

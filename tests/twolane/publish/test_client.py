@@ -9,8 +9,8 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from twolane.errors import PublishError
+from twolane.invocation import deadline
 from twolane.publish.client import ATTEMPT_S, ATTEMPTS, RESERVE_S, TOTAL_S, SqsClient
-from twolane.publish.deadline import deadline
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import Credentials
 from twolane.publish.target import Endpoint, Target

@@ -42,6 +42,7 @@ class Invocation:
     posted: float = 0.0
     payload: bytes = b""
     failed: bool = False
+    posts: int = 0
     answered: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -57,7 +58,7 @@ class Lambda:
 
     def __init__(self) -> None:
         self.extensions = 0
-        self.refuse_extensions = False
+        self.refuse_extensions = self.broken = False
         self.init_error: dict[str, Any] | None = None
         #: Called once before the body of a response is read to its end.
         self.while_posting: Callable[[], None] = lambda: None
@@ -114,6 +115,11 @@ class Lambda:
         self._asking[who].set()
         return (self._runtime if who == "runtime" else self._extension).get()
 
+    def break_extension(self) -> None:
+        """The Extensions API refuses every further ``next``, the one that waits first."""
+        self.broken = True
+        self._extension.put(Invocation("", {}, 0.0))
+
     @property
     def running(self) -> Invocation:
         assert self._running is not None
@@ -127,7 +133,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         extension = self.path == "/2020-01-01/extension/event/next"
+        if extension and self.service.broken:
+            self._answer(403, {"errorType": "Extension.UnknownExtensionIdentifier"}, {})
+            return
         invocation = self.service.next("extension" if extension else "runtime")
+        if extension and self.service.broken:
+            self._answer(500, {}, {})
+            return
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
             "Lambda-Runtime-Deadline-Ms": str(int(invocation.deadline * 1000)),
@@ -169,6 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         invocation.payload = first + self.rfile.read(length - len(first))
         invocation.failed = failed
         invocation.posted = time.monotonic()
+        invocation.posts += 1
         self._answer(202, {"status": "OK"}, {})
         invocation.answered.set()
 

@@ -46,7 +46,17 @@ async def ends_itself(request):
 if "SURVIVE" in os.environ:
     signal.signal(signal.SIGTERM, lambda number, frame: say("survived"))
 
-routes = [Route(f"/{f.__name__}", f) for f in (count, working, ends_itself)]
+async def forks(request):
+    if os.fork():
+        os.wait()
+        return PlainTextResponse("parent")
+    return PlainTextResponse("child")
+
+if "DEFAULT_TIMEOUT" in os.environ:
+    import socket
+    socket.setdefaulttimeout(float(os.environ["DEFAULT_TIMEOUT"]))
+
+routes = [Route(f"/{f.__name__}", f) for f in (count, working, ends_itself, forks)]
 handler = ApiHandler(Starlette(routes=routes, lifespan=lifespan))
 """
 
@@ -115,3 +125,31 @@ def test_a_handler_of_the_application_that_lets_the_process_live_has_its_way(
     env.line("shutdown")
     assert service.invoke(get("/count")).response["body"] == "1"
     assert env.events().count("startup") == 2
+
+
+def test_the_applications_default_timeout_is_not_the_extensions(environment, service, get) -> None:
+    one = environment(SOURCE, DEFAULT_TIMEOUT="0.2")
+    assert service.invoke(get("/count")).response["body"] == "1"
+    service.wait_idle()
+    # Longer than its four attempts would have taken.
+    assert one.await_line("extension.failed", timeout_s=3.0) == []
+    second = service.invoke(get("/count"), timeout_s=5.0)
+    assert second.response["body"] == "2"
+    assert second.ended.wait(5.0), "the extension holds the environment"
+
+
+def test_an_extension_that_gets_no_events_ends_the_environment(environment, service, get) -> None:
+    one = environment(SOURCE)
+    assert service.invoke(get("/count")).response["body"] == "1"
+    service.wait_idle()
+    service.break_extension()
+    one.line("extension.lost")
+    assert one.process.wait(20) == 69
+
+
+def test_a_forked_child_answers_nobody(environment, service, get) -> None:
+    environment(SOURCE)
+    forked = service.invoke(get("/forks"))
+    assert forked.response["body"] == "parent"
+    assert forked.posts == 1
+    assert service.invoke(get("/count")).response["body"] == "1"

@@ -82,6 +82,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twolane.api.extension.RETRY_S", (0.0, 0.0, 0.0))
 
 
+def _nothing() -> None:
+    """In the place of the end of this process."""
+
+
 def _finishing(done: queue.Queue[str], error: BaseException | None = None) -> Any:
     def finish(request_id: str, wait_s: float) -> None:
         done.put(request_id)
@@ -93,7 +97,7 @@ def _finishing(done: queue.Queue[str], error: BaseException | None = None) -> An
 
 def test_it_registers_asks_and_finishes_what_it_is_told_of(server) -> None:
     done: queue.Queue[str] = queue.Queue()
-    extension = Extension.start(server.address, _finishing(done))
+    extension = Extension.start(server.address, _finishing(done), give_up=_nothing)
     assert extension is not None
     assert extension.alive
     assert server.asked.get(timeout=30) == "twolane"
@@ -106,7 +110,7 @@ def test_it_registers_asks_and_finishes_what_it_is_told_of(server) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(1), KeyboardInterrupt()])
 def test_nothing_that_the_work_raises_keeps_it_from_asking_again(server, error, caplog) -> None:
     done: queue.Queue[str] = queue.Queue()
-    Extension.start(server.address, _finishing(done, error))
+    Extension.start(server.address, _finishing(done, error), give_up=_nothing)
     for _ in range(2):
         server.answers.put((200, INVOKE))
         done.get(timeout=30)
@@ -119,7 +123,7 @@ def test_nothing_that_the_work_raises_keeps_it_from_asking_again(server, error, 
 @pytest.mark.parametrize("answer", [None, (500, {}), (200, b"{")], ids=["cut", "500", "no JSON"])
 def test_it_asks_again_after_an_error(server, answer) -> None:
     done: queue.Queue[str] = queue.Queue()
-    extension = Extension.start(server.address, _finishing(done))
+    extension = Extension.start(server.address, _finishing(done), give_up=_nothing)
     for _ in range(6):
         server.answers.put(answer)
         server.answers.put((200, INVOKE))
@@ -128,20 +132,24 @@ def test_it_asks_again_after_an_error(server, answer) -> None:
     assert extension.alive
 
 
-def test_when_it_gives_up_it_is_not_alive_any_more(server, caplog) -> None:
-    """The handler then finishes the work before it returns."""
-    extension = Extension.start(server.address, _finishing(queue.Queue()))
+def test_when_it_cannot_go_on_it_ends_the_process(server, caplog) -> None:
+    ended: list[bool] = []
+    extension = Extension.start(
+        server.address, _finishing(queue.Queue()), give_up=lambda: ended.append(True)
+    )
     assert extension is not None
     for _ in range(4):
         server.answers.put((500, {"errorType": "Extension.Unknown"}))
     extension._thread.join(30)
     assert not extension.alive
-    assert [record.twolane["event"] for record in caplog.records] == ["extension.failed"] * 4
+    assert ended == [True]
+    events = [record.twolane["event"] for record in caplog.records]
+    assert events == [*["extension.failed"] * 4, "extension.lost"]
 
 
 def test_an_event_of_another_kind_is_passed_over(server) -> None:
     done: queue.Queue[str] = queue.Queue()
-    Extension.start(server.address, _finishing(done))
+    Extension.start(server.address, _finishing(done), give_up=_nothing)
     server.answers.put((200, {"eventType": "SHUTDOWN", "shutdownReason": "spindown"}))
     server.answers.put((200, {**INVOKE, "requestId": "r-2"}))
     assert done.get(timeout=30) == "r-2"
