@@ -156,7 +156,7 @@ class SqsClient(LightClient):
         """Call one action on the target's queue; returns SQS's answer.
 
         Raises ``EnqueueError`` as ``make`` does. A message that is sent twice is a duplicate with
-        the same task id, and the worker's lease knows it again.
+        the same task id, and the worker's lease, if it has a state store, knows it again.
         """
         return self.make(
             Call(
@@ -173,7 +173,7 @@ class SqsClient(LightClient):
                 action=action,
                 about=target.queue_url,
                 taken="if SQS took the message after all, its task id makes the second one a "
-                "duplicate",
+                "duplicate for a worker with a state store",
             ),
             _answer,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -78,6 +79,8 @@ class WorkerHandler:
         hostname = hostname or node_name(environ)
         _prepare(app, hostname)
         store = store or find_store(app)
+        if store is None:
+            _warn_of_no_store()
         self._long_delays = schedules(environ)
         self._worker = Worker(
             app,
@@ -143,6 +146,17 @@ class WorkerHandler:
                 changes.append((record.receipt_handle, wait_s))
         for queue_arn, changes in by_queue.items():
             self._queues.change_visibility(queue_arn, changes)
+
+
+def _warn_of_no_store() -> None:
+    logs.emit(
+        logging.getLogger("twolane.worker"),
+        "worker.without-store",
+        "! There is no state store: a message that comes twice runs twice, unless this environment "
+        "has finished it before; and revoke and inspect know nothing. Set Celery's result_backend "
+        "or twolane_state_store to redis://… or dynamodb://…",
+        level=logging.WARNING,
+    )
 
 
 def _tell_alive(dispatcher: Any) -> None:

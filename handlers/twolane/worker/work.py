@@ -26,6 +26,7 @@ from twolane.worker.lease import LeaseState, write_lease
 from twolane.worker.limits import alarms_at_hand
 from twolane.worker.lookup import Lookup, Opened, open_record
 from twolane.worker.pool import Pool
+from twolane.worker.seen import Seen
 from twolane.worker.settlement import Settled, is_stopper
 from twolane.worker.timer import Timer
 from twolane.worker.wire import to_message
@@ -77,6 +78,7 @@ class Worker:
     ) -> None:
         self._lookup = lookup
         self._leases = leases
+        self._seen = Seen()
         self._deferral = deferral
         self._descent = descent
         self._redeem = redeem
@@ -156,6 +158,8 @@ class Worker:
         line = running.set((self._descent.following, headers))
         try:
             outcome = self._settle(one)
+            if self._leases is None and outcome is Outcome.ACKNOWLEDGED:
+                self._seen.add(one, self.pool.ran)
             self._end_lease(one, outcome)
             return self._close(one, outcome)
         finally:
@@ -182,8 +186,10 @@ class Worker:
         if one.problem is not None:
             raise one.problem
         self._descent.check(one)
-        if self._leases is None or one.lease_key is None:
+        if one.lease_key is None:
             return None
+        if self._leases is None:
+            return Outcome.DUPLICATE if one in self._seen else None
         if self._leases.obstacle(self._lookup.prior_lease(one), one.delivery, only_running=True):
             # Celery publishes a retry before it stores RETRY; the retry's own result, stored in
             # between by another environment, would be overwritten for good.
