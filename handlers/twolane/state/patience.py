@@ -103,31 +103,36 @@ def patient_boto(client: Any) -> Any:
     A service that has said nothing in that time is not asked again by the same call; for errors
     that it tells, boto3's retries stay, as long as there is time for them.
     """
+    from botocore import httpsession
     from botocore.exceptions import BotoCoreError, HTTPClientError
-    from urllib3 import Timeout
 
     class SilentServiceError(BotoCoreError, TimeoutError):
         fmt = "{why}"
 
-    session = client._endpoint.http_session  # noqa: SLF001 - botocore has no limit for one request
+    # botocore has no limit for one request. What is mocked (by moto, say) never comes here.
+    urllib3: Any = httpsession
+    session = client._endpoint.http_session  # noqa: SLF001
+    stock = session.send
 
-    def send(request: Any, **_: Any) -> Any:
+    def send(request: Any) -> Any:
         limit = limit_s()
         if limit is None:
-            return None  # botocore sends it
+            return stock(request)
         proxy = session._proxy_config.proxy_url_for(request.url)  # noqa: SLF001 - as ``send`` does
         manager = session._get_connection_manager(request.url, proxy)  # noqa: SLF001
-        manager.connection_from_url(request.url).timeout = Timeout(total=limit)
+        pool = manager.connection_from_url(request.url)
+        own, pool.timeout = pool.timeout, urllib3.Timeout(total=limit)
         try:
-            response = session.send(request)
+            response = stock(request)
         except HTTPClientError as error:
             if type(error).__name__ in _SILENT or (left_s() or 0.0) < _BACKOFF_S:
                 raise SilentServiceError(why=str(error)) from error
             raise
+        finally:
+            pool.timeout = own
         if response.status_code >= 500 and (left_s() or 0.0) < _BACKOFF_S:
             raise SilentServiceError(why=f"{request.url} answered {response.status_code}")
         return response
 
-    service = client.meta.service_model.service_id.hyphenize()
-    client.meta.events.register_first(f"before-send.{service}", send)
+    session.send = send
     return client

@@ -59,3 +59,21 @@ def test_nobody_gets_through_while_it_is_down(redis_url: str) -> None:
         assert client.ping()
 
     assert through(redis_url, script).refused >= 1
+
+
+def test_a_route_that_is_no_more_says_nothing(redis_url: str) -> None:
+    def script(client: Any, proxy: Proxy) -> None:
+        client.set("a", 1)
+        proxy.silence_after(b"INCR")
+        impatient = redis.Redis(
+            port=proxy.port, retry=Retry(NoBackoff(), 0), socket_timeout=0.2, protocol=2
+        )
+        with pytest.raises(redis.TimeoutError):
+            impatient.execute_command("INCR", "a")
+        with pytest.raises(redis.TimeoutError):
+            impatient.get("a")
+        proxy.speak()
+        assert impatient.get("a") == b"1"
+        impatient.close()
+
+    assert through(redis_url, script).refused == 0
