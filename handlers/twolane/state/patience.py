@@ -89,8 +89,9 @@ def _patient(kind: Any, longest: float) -> Any:
 
         def send_packed_command(self, command: Any, check_health: bool = True) -> None:
             # The reply's limit, too: a read without one of its own takes the socket's.
-            if self._sock is not None:
-                self._sock.settimeout(self.socket_timeout)
+            sock, limit = self._sock, self.socket_timeout
+            if sock is not None and sock.gettimeout() != limit:  # setting it is a system call
+                sock.settimeout(limit)
             super().send_packed_command(command, check_health)
 
     Patient.__name__ = Patient.__qualname__ = kind.__name__

@@ -7,14 +7,13 @@ answer was lost, both copies mostly come in one batch or the next.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twolane.worker.lookup import Opened
     from twolane.worker.pool import Ran
 
-#: How many are remembered; the oldest are forgotten first.
+#: How many are remembered at least, and half of how many at most.
 _REMEMBERED = 1000
 
 #: After any other ending a delivery is to run again, should there be one.
@@ -25,19 +24,25 @@ class Seen:
     """Publishes whose task has ended here, by what all copies of a message share."""
 
     def __init__(self) -> None:
-        self._publishes: OrderedDict[tuple[str, str], None] = OrderedDict()
+        # Two generations: to forget all of the older one at once is cheaper than the oldest each.
+        self._new: set[tuple[Any, str]] = set()
+        self._old: set[tuple[Any, str]] = set()
 
     def __contains__(self, one: Opened) -> bool:
-        return _publish(one) in self._publishes
+        key = _publish(one)
+        return key in self._new or key in self._old
 
     def add(self, one: Opened, ran: Ran | None) -> None:
         """Remember an acknowledged message, if its task has finished."""
         if ran is None or ran.ending not in _FINISHED:
             return
-        self._publishes[_publish(one)] = None
-        if len(self._publishes) > _REMEMBERED:
-            self._publishes.popitem(last=False)
+        if len(self._new) >= _REMEMBERED:
+            self._old, self._new = self._new, set()
+        self._new.add(_publish(one))
 
 
-def _publish(one: Opened) -> tuple[str, str]:
-    return one.lease_key or "", one.delivery.publish
+def _publish(one: Opened) -> tuple[Any, str]:
+    facts = one.facts
+    if facts is None:
+        return None, one.record.message_id
+    return facts.task_id, facts.publish or one.record.message_id

@@ -186,10 +186,10 @@ class Worker:
         if one.problem is not None:
             raise one.problem
         self._descent.check(one)
-        if one.lease_key is None:
-            return None
         if self._leases is None:
             return Outcome.DUPLICATE if one in self._seen else None
+        if one.lease_key is None:
+            return None
         if self._leases.obstacle(self._lookup.prior_lease(one), one.delivery, only_running=True):
             # Celery publishes a retry before it stores RETRY; the retry's own result, stored in
             # between by another environment, would be overwritten for good.

@@ -83,10 +83,10 @@ def test_what_has_not_finished_runs_again(
 def test_the_memory_is_bounded(
     handler: WorkerHandler, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(seen._REMEMBERED + 1):
+    for number in range(2 * seen._REMEMBERED + 1):
         handler(event(message("succeeds", f"m{number}", tag=f"tag{number}")))
     ran.clear()
-    handler(event(message("succeeds", "m", tag="tag1")))
+    handler(event(message("succeeds", "m", tag=f"tag{seen._REMEMBERED + 1}")))
     assert ran == []
     handler(event(message("succeeds", "m", tag="tag0")))
     assert ran == ["succeeds"]
