@@ -23,6 +23,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane import snapshot
 from twolane.errors import ConfigurationError, MalformedMessageError
 from twolane.state.patience import patient_boto
 
@@ -184,6 +185,13 @@ class S3Objects:
     def __init__(self, largest: int = MAX_BODY_BYTES) -> None:
         self._client: Any = None
         self._largest = largest
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the client; the next call makes another."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         self._s3().put_object(Bucket=bucket, Key=key, Body=content)

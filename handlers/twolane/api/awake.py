@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from twolane import snapshot
 from twolane.api import runtime_client
 from twolane.api.turns import Turns
 
@@ -28,17 +29,17 @@ class Awake:
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self._keeper: Keeper | None = None
+        self.keeper: Keeper | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def keep(self, keeper: Keeper | None) -> None:
         """From now on ``keeper`` takes the turns; ``None``: it was refused."""
-        self._keeper = keeper
+        self.keeper = keeper
 
     @property
     def holds(self) -> bool:
         """Whether work may be left to be done after the response."""
-        return self._keeper is not None and self._keeper.alive
+        return self.keeper is not None and self.keeper.alive
 
     def between_requests(self, call: Callable[[], None]) -> None:
         """Call that in the handlers' thread, each time when a response has been posted."""
@@ -75,8 +76,22 @@ def of(environ: Mapping[str, str]) -> Awake | None:
     awake = Awake()
     if not runtime_client.listen(awake.posted):
         return None
+    _begin(awake, address)
+    if snapshot.pending():
+        snapshot.after_restore(lambda: _begin(awake, environ["AWS_LAMBDA_RUNTIME_API"]))
+    return awake
+
+
+def _begin(awake: Awake, address: str) -> None:
+    """Have an extension, if there is none that lives.
+
+    A snapshot of Lambda's holds the thread of the one that registered in init. One that was refused
+    there, or a copy without its threads, as a fork is, registers anew.
+    """
     from twolane.api.extension import Extension
 
-    awake.keep(Extension.start(address, awake.finish))
+    if not awake.holds:
+        if isinstance(awake.keeper, Extension):
+            awake.keeper.drop()
+        awake.keep(Extension.start(address, awake.finish))
     _shared[address] = awake
-    return awake

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kombu import transport as kombu_transport
 
-from twolane import otel
+from twolane import otel, snapshot
 from twolane.publish import correlation, groups, results, times
 from twolane.worker import hooks
 
@@ -28,3 +28,7 @@ def install() -> None:
     otel.install_if_used()
     # A publisher revokes and inspects too, and waits for chords.
     hooks.install()
+    if snapshot.pending():
+        from twolane.publish import renewal
+
+        renewal.install()

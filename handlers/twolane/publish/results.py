@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
+from twolane import snapshot
 from twolane.publish.times import extend
 
 if TYPE_CHECKING:
@@ -33,12 +34,24 @@ class LazyBackend:
 
     #: Celery keeps a thread-safe backend on the app; ours leads each thread to its own.
     thread_safe = True
-    __slots__ = ("_local", "_make", "_shared")
+    __slots__ = ("__weakref__", "_local", "_make", "_shared")
 
     def __init__(self, make: Callable[[], Any]) -> None:
         own = {"_make": make, "_local": threading.local(), "_shared": None}
         for name, value in own.items():
             object.__setattr__(self, name, value)
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the stock backend; the next use makes another."""
+        real = self._made()
+        if real is None:
+            return
+        from twolane.publish.renewal import close_backend
+
+        close_backend(real)
+        object.__setattr__(self, "_shared", None)
+        object.__setattr__(self, "_local", threading.local())
 
     def on_task_call(self, producer: Any, task_id: str) -> Any:
         """Subscribe early, as stock does, where there is a backend and it is a process that stays.

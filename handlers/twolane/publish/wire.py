@@ -9,6 +9,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO
 
+from twolane import snapshot
 from twolane.publish.response import Response, read
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Wire:
         self._reader: BinaryIO | None = None
         self._last_used = 0.0
         self._pid = 0
+        snapshot.holds(self)
 
     def post(
         self, headers: Mapping[str, str], body: bytes, *, timeout_s: float, path: str = "/"
@@ -67,6 +69,8 @@ class Wire:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    let_go = close
 
     def _connected(self, timeout_s: float) -> tuple[socket.socket, BinaryIO]:
         if self._socket is not None and self._reader is not None and self._usable(self._socket):

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from twolane import snapshot
 from twolane.errors import ConfigurationError, StoreUnavailableError
 from twolane.state.keys import bounded
 from twolane.state.patience import patient_boto
@@ -89,6 +90,13 @@ class DynamoDBStore:
         self._connect = connect
         self._clock = clock
         self._client: Any = None
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the client; the next call makes another, with credentials of its own."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         # BatchGetItem takes at most 100 distinct keys and may leave some unprocessed:

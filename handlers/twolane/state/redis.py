@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from twolane import snapshot
 from twolane.errors import StoreUnavailableError
 from twolane.state.keys import bounded
 from twolane.state.line import call, kept_connection, run
@@ -59,6 +60,14 @@ class RedisStore:
         self.beside_results = beside_results
         self._prefix = prefix
         self._opened = _OfThread() if beside_results else _Opened()
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the connections; the next command opens others."""
+        if self._opened.parts is not None:
+            client, *_ = self._opened.parts
+            client.connection_pool.disconnect()
+            self._opened = _OfThread() if self.beside_results else _Opened()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         wanted = list(keys)

@@ -82,6 +82,11 @@ class Controller:
         self.pool = pool
         self._started = time.monotonic()
 
+    def rename(self, hostname: str) -> None:
+        """Be another node, that starts now."""
+        self.hostname = hostname
+        self._started = time.monotonic()
+
     def stats(self) -> dict[str, Any]:
         """The fields of ``inspect stats`` that mean something in an execution environment."""
         return {
@@ -134,6 +139,12 @@ class TaskConsumer(Consumer):
         self.strategies = LazyStrategies(self)
         at_once: Any = _at_once
         self.receive: Callable[[Message], object] = self.create_task_handler(promise=at_once)
+
+    def rename(self, hostname: str) -> None:
+        """Be another node; tracers have the name and the result backend in them."""
+        self.hostname = hostname
+        self.controller.rename(hostname)
+        self.strategies.clear()
 
     def on_unknown_message(self, body: Any, message: Message) -> None:
         self.channel.mark(_tag(message), Outcome.MALFORMED)

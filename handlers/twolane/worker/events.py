@@ -26,6 +26,7 @@ from celery.events.event import get_exchange
 from celery.events.receiver import EventReceiver
 from kombu import Connection
 
+from twolane import snapshot
 from twolane.worker.brokers import on_sqs
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class Dispatcher(EventDispatcher):
         self._outbound_buffer: deque[Any] = deque(maxlen=_WAITING)
         self._redis: Any = None
         self._quiet_until = 0.0
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the connection; the next event opens another."""
+        producer, self._redis = self._redis, None
+        if producer is not None:
+            producer.connection.close()
 
     def publish(  # type: ignore[override]
         self,

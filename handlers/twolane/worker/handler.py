@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, signals
 from celery.app import trace
 
-from twolane import init_phase, logs
+from twolane import init_phase, logs, snapshot
 from twolane.claimcheck import claim_check
 from twolane.forks import ends_in_child
 from twolane.invocation import deadline as invocation_end
@@ -76,6 +76,7 @@ class WorkerHandler:
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app
         self._queues = queues or Sqs(environ)
+        self._named, self._environ = hostname, environ
         hostname = hostname or node_name(environ)
         _prepare(app, hostname)
         store = store or find_store(app)
@@ -96,13 +97,29 @@ class WorkerHandler:
         self._watch = self._worker.pool.watch = (
             Watch(store, each_time=self._teller.catch_up) if store and self._teller else None
         )
-        if app.conf.worker_send_task_events:
-            _send_events(app, self._worker)
         _announce(app, hostname, self._worker)
+        if snapshot.pending():
+            snapshot.after_restore(self._restored)
+        else:
+            self._begin()
+        init_phase.end()
+
+    def _begin(self) -> None:
+        """What a process of a pool does once it is there: with SnapStart, each restored one."""
+        app, worker = self._app, self._worker
+        if app.conf.worker_send_task_events:
+            _send_events(app, worker)
+        signals.worker_process_init.send(sender=worker.consumer.hostname)
+        signals.worker_ready.send(sender=worker.consumer)
         if self._teller is not None:
             with within(_INIT_S):
                 self._teller.enlist()
-        init_phase.end()
+
+    def _restored(self) -> None:
+        consumer = self._worker.consumer
+        consumer.rename(self._named or node_name(self._environ))
+        trace.setup_worker_optimizations(self._app, consumer.hostname)
+        self._begin()
 
     @ends_in_child
     def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
@@ -197,8 +214,6 @@ def _announce(app: Celery, hostname: str, worker: Worker) -> None:
     controller = worker.consumer.controller
     signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
     signals.worker_init.send(sender=controller)
-    signals.worker_process_init.send(sender=hostname)
-    signals.worker_ready.send(sender=worker.consumer)
 
 
 def _keep_s(app: Celery) -> float:

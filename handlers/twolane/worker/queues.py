@@ -7,6 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane import snapshot
 from twolane.publish.client import SqsClient
 from twolane.publish.errors import EnqueueError
 from twolane.publish.network import domain_of
@@ -54,6 +55,12 @@ class Sqs:
         self._environ = environ
         self._light = SqsClient()
         self._boto: dict[str, Any] = {}
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close boto3's clients; the next call makes another."""
+        while self._boto:
+            self._boto.popitem()[1].close()
 
     def send(
         self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]

@@ -13,6 +13,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from twolane import snapshot
 from twolane.publish.client import Call, LightClient
 from twolane.publish.errors import EnqueueError
 from twolane.publish.network import domain_of, needs_boto
@@ -32,6 +33,12 @@ class Scheduler:
         self._environ = environ
         self._light = LightClient()
         self._boto: dict[str, Any] = {}
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close boto3's clients; the next call makes another."""
+        while self._boto:
+            self._boto.popitem()[1].close()
 
     def create(self, region: str, entry: Mapping[str, Any]) -> None:
         """``entry`` has CreateSchedule's arguments; its name needs no encoding.
