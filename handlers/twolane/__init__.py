@@ -10,7 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-from twolane import init_phase, snapshot
+from twolane import init_phase
 
 if TYPE_CHECKING:
     from twolane.api import ApiHandler
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from twolane.worker import WorkerHandler
 
 init_phase.begin(os.environ)
-snapshot.begin(os.environ)
 
 __all__ = [
     "ApiHandler",

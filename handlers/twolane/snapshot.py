@@ -3,7 +3,8 @@
 What is unique after init is then the same in all of them, and a connection that was open leads
 nowhere: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
 
-``begin`` registers one hook before the snapshot and one after each restore. What holds a connection
+Each handler calls ``begin``, which registers one hook before the snapshot and one after each
+restore. What holds a connection
 says so with ``holds``; what has to be done anew in each environment says so with ``after_restore``.
 Without SnapStart nothing is registered, and nothing imported.
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html

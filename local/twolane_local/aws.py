@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from twolane_local import request_body
+from twolane_local.container_credentials import PATH as CREDENTIALS
 from twolane_local.lambda_api import LambdaApi
 from twolane_local.queues.api import SqsApi
 from twolane_local.wire import AwsRequest, AwsResponse
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from twolane_local.async_invoke import AsyncInvocations
+    from twolane_local.container_credentials import ContainerCredentials
     from twolane_local.invoke import Invoker
     from twolane_local.mapping.registry import Mappings
     from twolane_local.model import FunctionSpec
@@ -61,7 +63,9 @@ class AwsEndpoint:
         mappings: Mappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
         recursion: MutableMapping[str, str] | None = None,
+        credentials: ContainerCredentials | None = None,
     ) -> None:
+        self._credentials = credentials
         self._fallback = fallback
         self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, recursion)
         self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
@@ -76,6 +80,9 @@ class AwsEndpoint:
         }
         path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
         query = scope["query_string"].decode("latin-1")
+        if path == CREDENTIALS and self._credentials is not None:
+            await _respond(send, self._credentials.answer(headers))
+            return
         service, region = service_of(headers, path, query)
         answer = self._services.get(service)
         if service in ("lambda", "") and self._lambda.answers(scope["method"], path):

@@ -13,12 +13,14 @@ from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.async_log import EventLog
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
+from twolane_local.container_credentials import ContainerCredentials
 from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.environments.capture import captured
 from twolane_local.environments.fork_launcher import ForkLauncher, launcher
 from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.report import import_problem
+from twolane_local.environments.snapshot_launcher import can_be_played
 from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
@@ -71,6 +73,7 @@ class Emulator:
         self.mappings, self.book = Mappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
+        self._credentials = ContainerCredentials()
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
         #: Gets the exception of whatever ends that the rest needs.
@@ -157,6 +160,18 @@ class Emulator:
         if missing:
             known |= await self._moto.values(self.stack.name, self.stack.moto_template, missing)
             self.stack, self.notes = stack.build(expanded, facts)
+        restored = [spec.name for spec in self.stack.functions if spec.snap_start]
+        if restored and not self._plays_snapshots:
+            self.notes.append(
+                f"SnapStart of {', '.join(restored)} is not played: each environment has an init "
+                "of its own. Snapshots need Linux, and neither --in-process nor "
+                "--real-cold-starts"
+            )
+
+    @property
+    def _plays_snapshots(self) -> bool:
+        forks = isinstance(self._launcher, ForkLauncher) and not self.options.in_process
+        return forks and can_be_played()
 
     def _load(self) -> template.Template:
         declared = template.parameters_of(self.options.template)
@@ -191,7 +206,14 @@ class Emulator:
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
         environ = guard.function_environment(
-            spec, endpoint_url=self.aws_url, allow_real_aws=self.options.allow_real_aws
+            spec,
+            endpoint_url=self.aws_url,
+            allow_real_aws=self.options.allow_real_aws,
+            snapshot=(
+                self._credentials.variables(self.aws_url)
+                if spec.snap_start and self._plays_snapshots
+                else None
+            ),
         )
         if self.options.in_process and spec.program is None:
             return InProcessEnvironment(
@@ -237,6 +259,7 @@ class Emulator:
             mappings=self.mappings,
             mounts={"scheduler": SchedulerApi(self.book, self.clock)},
             recursion=self.functions.recursion,
+            credentials=self._credentials,
         )
         server = HttpServer(LocalOnly(endpoint), listener)
         await server.start()

@@ -31,6 +31,8 @@ DUMMY_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "local",
     "AWS_SESSION_TOKEN": "local",
 }
+#: What an environment from a snapshot has not.
+_NOT_RESTORED = ("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME")
 #: Taken over from the shell that starts the emulator; nothing else is.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
@@ -41,8 +43,14 @@ def function_environment(
     endpoint_url: str,
     allow_real_aws: bool = False,
     environ: Mapping[str, str] | None = None,
+    snapshot: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The variables of one function, reserved ones as Lambda sets them.
+
+    ``snapshot`` are those of a container's credentials, for a function that is to be restored from
+    a snapshot: it has neither keys nor log stream.
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
     """
@@ -75,6 +83,14 @@ def function_environment(
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "_HANDLER": spec.handler,
     }
+    if snapshot is not None:
+        for name in (*DUMMY_CREDENTIALS, *_NOT_RESTORED):
+            del values[name]
+        values |= {
+            **snapshot,
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
+            "AWS_LAMBDA_FUNCTION_VERSION": "1",
+        }
     if allow_real_aws:
         values["TWOLANE_ALLOW_REAL_AWS"] = "1"
     return values

@@ -219,7 +219,7 @@ class LambdaApi:
         return _json(200 if request.method == "GET" else 202, described(identity, mapping), request)
 
     def _resolve(self, given: str, qualifier: str | None) -> str:
-        """The function that a name, partial ARN or ARN means; only ``$LATEST`` exists here."""
+        """The function that a name, partial ARN or ARN means; its versions are all as it is now."""
         match = _NAME.fullmatch(given)
         if match is None:
             raise _RefusedError(
@@ -229,7 +229,7 @@ class LambdaApi:
             )  # fmt: skip
         name, version = match["name"], match["qualifier"] or qualifier or "$LATEST"
         known = self._functions.get(name)
-        if known is None or version != "$LATEST":
+        if known is None or version not in ("$LATEST", *known.qualifiers):
             raise _not_found(name if version == "$LATEST" else f"{name}:{version}")
         return name
 

@@ -31,6 +31,10 @@ class FunctionSpec:
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
     recursive_loop: str = "Terminate"  # or "Allow"
+    #: What stands for it behind a colon: the template's aliases of it, and their versions' numbers.
+    qualifiers: tuple[str, ...] = ()
+    #: Its published versions start from a snapshot, and there is one.
+    snap_start: bool = False
 
     @property
     def program(self) -> Path | None:

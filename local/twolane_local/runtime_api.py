@@ -91,6 +91,9 @@ class Calls(Protocol):
     def init_error(self, body: bytes, reply: Reply) -> None:
         """The runtime could not load the function."""
 
+    def restore_error(self, body: bytes, reply: Reply) -> None:
+        """A hook after the restore from a snapshot failed."""
+
     def extension_register(self, name: str, events: list[str], reply: Reply) -> None:
         """An extension asks for events."""
 
@@ -211,6 +214,8 @@ def _runtime(calls: Calls, path: bytes, body: bytes, reply: Reply) -> None:
     head, _, verb = path.rpartition(b"/")
     if path == b"init/error":
         calls.init_error(body, reply)
+    elif path == b"restore/error":
+        calls.restore_error(body, reply)
     elif head.startswith(b"invocation/") and verb == b"response":
         calls.runtime_response(head[11:].decode("latin-1"), body, reply)
     elif head.startswith(b"invocation/") and verb == b"error":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mangum import Mangum
 
-from twolane import init_phase, logs
+from twolane import init_phase, logs, snapshot
 from twolane.api.authority import BadRequestError
 from twolane.api.engine import Engine
 from twolane.api.events import HANDLERS, TEXT_MIME_TYPES
@@ -63,6 +63,7 @@ class ApiHandler(Mangum):
         )
         environ = os.environ if environ is None else environ
         logs.configure()
+        snapshot.begin(environ)
         if "AWS_LAMBDA_FUNCTION_NAME" in environ:
             _quieten(logging.getLogger("mangum"))
         self._publisher_installed = False

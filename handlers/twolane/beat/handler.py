@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from twolane import init_phase
+from twolane import init_phase, snapshot
 from twolane.beat.entries import Missed, iso, read_entries, task_id
 from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore
@@ -57,6 +58,7 @@ class BeatHandler:
         from twolane.publish import install
 
         configure()
+        snapshot.begin(os.environ)
         install()
         self.app = celery
         self.missed: Missed = missed

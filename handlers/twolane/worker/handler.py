@@ -69,6 +69,7 @@ class WorkerHandler:
         clock: Callable[[], float] = time.time,
     ) -> None:
         logs.configure()
+        snapshot.begin(environ)
         install()
         hooks.install()
         context.install()

@@ -1,30 +1,18 @@
-"""Starts environments by fork: one fork server for each function, started with its first one."""
+"""Starts environments by fork: one fork server for each function, started with its first one.
+
+A function with SnapStart has a snapshot in its place: see ``snapshot``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import socket
-import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from twolane_local.environments.process import (
-    GroupProcess,
-    Hear,
-    Launch,
-    Launcher,
-    Pipe,
-    Process,
-    SpawnLauncher,
-)
+from twolane_local.environments.fork_control import ForkServer
+from twolane_local.environments.process import Hear, Launch, Launcher, Process, SpawnLauncher
+from twolane_local.environments.snapshot_launcher import INITIALIZATION, SNAP_START, Snapshot
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-SERVER = "twolane_local.environments.forkserver"
 _API = "AWS_LAMBDA_RUNTIME_API"
 
 
@@ -32,8 +20,9 @@ class ForkLauncher:
     """Implements ``Launcher``. Falls back to fresh interpreters where forking is not safe."""
 
     def __init__(self) -> None:
-        self._servers: dict[Any, _Server] = {}
-        self._retired: list[_Server] = []
+        self._servers: dict[Any, ForkServer] = {}
+        self._snapshots: dict[Any, asyncio.Task[Snapshot]] = {}
+        self._retired: list[ForkServer] = []
         self._spawn = SpawnLauncher()
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
@@ -41,22 +30,38 @@ class ForkLauncher:
             return await self._spawn.launch(what, hear)
         shared = {name: value for name, value in what.environ.items() if name != _API}
         key = (what.handler, what.directory, tuple(sorted(shared.items())))
+        if shared.get(INITIALIZATION) == SNAP_START:
+            return await self._restore(key, what, shared, hear)
         server = self._servers.get(key)
         if server is None or server.closed:
-            server = self._servers[key] = _Server(what, shared)
+            server = self._servers[key] = ForkServer(what, shared)
         if not await asyncio.shield(server.ready):
             return await self._spawn.launch(what, hear)
         return await server.launch(what.environ[_API], what.channel, hear)
 
+    async def _restore(self, key: Any, what: Launch, shared: dict[str, str], hear: Hear) -> Process:
+        while True:
+            taking = self._snapshots.get(key)
+            if taking is None or (taking.done() and taking.result().closed):
+                taking = asyncio.ensure_future(Snapshot.take(what, shared, hear))
+                self._snapshots[key] = taking
+            snapshot = await asyncio.shield(taking)
+            process = await snapshot.restore(what, hear)
+            if process is not None:
+                return process
+
     def forget(self) -> None:
         """Code has changed: what comes next imports it anew; what runs is not disturbed."""
-        for server in self._servers.values():
+        snapshots = [taking.result() for taking in self._snapshots.values() if taking.done()]
+        for server in (*self._servers.values(), *snapshots):
             server.retire()
-        self._retired += self._servers.values()
+            self._retired.append(server)
         self._servers.clear()
+        self._snapshots.clear()
 
     async def close(self) -> None:
-        for server in (*self._servers.values(), *self._retired):
+        snapshots = await asyncio.gather(*self._snapshots.values())
+        for server in (*self._servers.values(), *snapshots, *self._retired):
             server.close()
 
 
@@ -68,130 +73,3 @@ def launcher(*, fresh: bool) -> Launcher:
     if fresh or sys.platform != "linux":
         return SpawnLauncher(stock=fresh)
     return ForkLauncher()
-
-
-class _Server:
-    """One fork server process and its control socket."""
-
-    def __init__(self, what: Launch, environ: Mapping[str, str]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            arguments = [str(os.getpid()), str(theirs.fileno()), what.handler]
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", SERVER, *arguments],
-                cwd=what.directory,
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # what modules print at import is each environment's
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        self.closed = False
-        self._retiring = False
-        self.ready: asyncio.Future[bool] = self._loop.create_future()
-        self._waiting: list[tuple[asyncio.Future[Process], GroupProcessMaker]] = []
-        self._running: dict[int, tuple[GroupProcess, Hear]] = {}
-        self._control.setblocking(False)
-        self._loop.add_reader(self._control, self._readable)
-
-    async def launch(self, api: str, channel: int, hear: Hear) -> Process:
-        output, write_output = os.pipe()
-        frames, write_frames = os.pipe()
-        started: asyncio.Future[Process] = self._loop.create_future()
-        self._waiting.append((started, GroupProcessMaker(output, frames, hear)))
-        try:
-            message = json.dumps({"api": api}).encode()
-            socket.send_fds(self._control, [message], [write_output, write_frames, channel])
-        except OSError:
-            self._lost()
-            self._abandon()  # also where it was closed before
-        finally:
-            os.close(write_output)
-            os.close(write_frames)
-        return await started
-
-    def _readable(self) -> None:
-        try:
-            message = self._control.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if not message:
-            self._lost()
-            return
-        value = json.loads(message)
-        if "ready" in value:
-            self.ready.set_result(value["ready"])
-        elif "started" in value:
-            started, maker = self._waiting.pop(0)
-            process = maker.make(value["started"])
-            self._running[process.pid] = (process, maker.hear)
-            if not started.done():
-                started.set_result(process)
-        else:
-            self._ended(value["ended"], value["status"])
-
-    def _ended(self, pid: int, status: int) -> None:
-        process, hear = self._running.pop(pid)
-        # What the group still runs ends with its leader, and must not hold the pipes open.
-        process.kill()
-        process.close()
-        hear.on_exit(status)
-        if self._retiring and not self._running and not self._waiting:
-            self.close()
-
-    def retire(self) -> None:
-        """End with the last process that it forked, which would not outlive it."""
-        self._retiring = True
-        if not self._running and not self._waiting:
-            self.close()
-
-    def _lost(self) -> None:
-        """The server is gone, and with it, by the kernel, all that it forked."""
-        if self.closed:
-            return
-        self.close()
-        self._abandon()
-        for pid in list(self._running):
-            self._ended(pid, -9)
-
-    def _abandon(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for started, maker in waiting:
-            maker.abandon()
-            if not started.done():
-                started.set_exception(ChildProcessError("the fork server ended"))
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._loop.remove_reader(self._control)
-            self._control.close()
-            self._popen.kill()
-            self._popen.wait()
-            if not self.ready.done():
-                self.ready.set_result(False)
-
-
-class GroupProcessMaker:
-    """The ends of two pipes, until the process is known that writes into them."""
-
-    def __init__(self, output: int, frames: int, hear: Hear) -> None:
-        self._descriptors = (output, frames)
-        self.hear = hear
-
-    def make(self, pid: int) -> GroupProcess:
-        """Listen to the process from now on."""
-        output, frames = self._descriptors
-        return GroupProcess(
-            pid, (Pipe(output, self.hear.on_output), Pipe(frames, self.hear.on_frames))
-        )
-
-    def abandon(self) -> None:
-        """There will be none."""
-        for descriptor in self._descriptors:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)

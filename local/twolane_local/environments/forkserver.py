@@ -21,6 +21,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from twolane_local.environments import child, preload, transport
 from twolane_local.leash import die_with_parent
@@ -42,30 +43,43 @@ def share(handler: str) -> None:
     gc.freeze()  # a collection in a child must not copy what is shared
 
 
-def serve(control: socket.socket, handler: str) -> None:
-    """Fork on demand until the control socket closes."""
+class Fork(NamedTuple):
+    """What a new process is to be: the Runtime API's address, and three file descriptors."""
+
+    api: str
+    output: int
+    frames: int
+    channel: int
+
+
+def serve(control: socket.socket) -> Fork | None:
+    """Fork on demand until the control socket closes; returns ``None`` then.
+
+    In each new process it returns what that is to be.
+    """
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    before = signal.set_wakeup_fd(woken), signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(wake, select.POLLIN)
+    children: set[int] = set()
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == wake:
                 os.read(wake, 1024)
-                reap(control)
+                reap(control, children)
                 continue
             message, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
             if not message:
-                return
+                return None
             pid = os.fork()
             if pid == 0:
                 os.close(wake)
                 os.close(woken)
-                control.close()
-                become(json.loads(message)["api"], descriptors, handler)
+                begin(*before)
+                return Fork(json.loads(message)["api"], *descriptors)
+            children.add(pid)
             # In both processes: whoever signals the group first finds it.
             with suppress(OSError):
                 os.setpgid(pid, pid)
@@ -74,32 +88,32 @@ def serve(control: socket.socket, handler: str) -> None:
             control.send(json.dumps({"started": pid}).encode())
 
 
-def reap(control: socket.socket) -> None:
+def reap(control: socket.socket, children: set[int]) -> None:
     """Tell of every process that has ended."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        control.send(json.dumps({"ended": pid, "status": code}).encode())
+    for pid in list(children):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            children.discard(pid)
+            code = os.waitstatus_to_exitcode(status)
+            control.send(json.dumps({"ended": pid, "status": code}).encode())
 
 
-def become(api: str, descriptors: list[int], handler: str) -> None:
-    """In the new process: what ``exec`` would have made of it, then the runtime client."""
+def begin(wakeup: int, on_child: Any) -> None:
+    """In the new process: a group of its own, and signals as they were."""
     os.setpgid(0, 0)
     die_with_parent(os.getppid())
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    output, frames, channel = descriptors
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
-    os.environ["AWS_LAMBDA_RUNTIME_API"] = api
-    os.environ[LOG_DESCRIPTOR] = str(frames)
-    transport.adopt(channel)
+    signal.set_wakeup_fd(wakeup)
+    signal.signal(signal.SIGCHLD, on_child)
+
+
+def become(fork: Fork, handler: str) -> None:
+    """In the new process: what ``exec`` would have made of it, then the runtime client."""
+    os.dup2(fork.output, 1)
+    os.dup2(fork.output, 2)
+    os.close(fork.output)
+    os.environ["AWS_LAMBDA_RUNTIME_API"] = fork.api
+    os.environ[LOG_DESCRIPTOR] = str(fork.frames)
+    transport.adopt(fork.channel)
     try:
         child.run(handler)
     finally:
@@ -116,8 +130,10 @@ def main() -> None:
     # A fork copies one thread: with more, the copy may wait for a lock for ever.
     alone = threading.active_count() == 1
     connection.send(json.dumps({"ready": alone}).encode())
-    if alone:
-        serve(connection, handler)
+    fork = serve(connection) if alone else None
+    connection.close()
+    if fork is not None:
+        become(fork, handler)
 
 
 if __name__ == "__main__":

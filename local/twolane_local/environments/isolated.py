@@ -17,7 +17,8 @@ from twolane_local.environments.extensions import Extensions
 from twolane_local.environments.freezer import Freezer
 from twolane_local.environments.memory import MemoryLimit
 from twolane_local.environments.output import Output
-from twolane_local.environments.process import Launch
+from twolane_local.environments.process import InitFailedError, Launch
+from twolane_local.environments.snapshot_launcher import INITIALIZATION, SNAP_START
 from twolane_local.environments.streamed import StreamedResponse
 from twolane_local.invoke import Invocation
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
+#: For the one init of a snapshot at least, and for each restore with its hooks:
+#: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+SNAPSHOT_LIMIT_S, RESTORE_LIMIT_S = 130.0, 10.0
 #: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 SHUTDOWN_S = 0.5
@@ -67,7 +71,8 @@ class IsolatedEnvironment:
         self._work: Work | None = None
         self._initialised = False
         self._init_failure: bytes | None = None
-        self._figures = report.Figures(spec.memory_mb)
+        self._restores = environ.get(INITIALIZATION) == SNAP_START
+        self._figures = report.Figures(spec.memory_mb, restores=self._restores)
         self._freezer = Freezer(self._freeze)
         self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -79,21 +84,30 @@ class IsolatedEnvironment:
 
     def start(self) -> None:
         self._began = time.perf_counter()
-        limit = INIT_LIMIT_S + self._spec.timeout_s
-        self._timer = self._loop.call_later(limit, self._timed_out)
+        if not self._restores:  # the snapshot has its own time
+            limit = INIT_LIMIT_S + self._spec.timeout_s
+            self._timer = self._loop.call_later(limit, self._timed_out)
         self._starting = self._loop.create_task(self._start())
 
     async def _start(self) -> None:
         try:
             await self._launch()
+        except InitFailedError as error:
+            self._not_started(error.failure)
         except OSError as error:  # no process, no descriptor, or the fork server was killed
-            self._cancel_timer()
-            if self._server is not None:
-                self._server.close()
-            self._gone.set()
-            if not self._stopping:
-                problem = f"Error: the environment did not start: {error}"
-                self._owner.gone(self, report.error("Runtime.ExitError", problem))
+            problem = f"Error: the environment did not start: {error}"
+            self._not_started(report.error("Runtime.ExitError", problem))
+        except asyncio.CancelledError:
+            self._not_started(b"")
+            raise
+
+    def _not_started(self, failure: bytes) -> None:
+        self._cancel_timer()
+        if self._server is not None:
+            self._server.close()
+        self._gone.set()
+        if not self._stopping:
+            self._owner.gone(self, failure)
 
     async def _launch(self) -> None:
         self._server, port = await runtime_api.serve(self)
@@ -105,12 +119,18 @@ class IsolatedEnvironment:
                     environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
                     channel=channel.fileno(),
                     program=self._spec.program,
+                    init_limit_s=max(SNAPSHOT_LIMIT_S, self._spec.timeout_s),
+                    on_restore=self._restore_begins,
                 ),
                 self,
             )
         if self._stopping:
             self._process.kill()
         self._settle()  # its first call may have been read before the launcher's word of it
+
+    def _restore_begins(self) -> None:
+        self._began = time.perf_counter()
+        self._timer = self._loop.call_later(RESTORE_LIMIT_S, self._timed_out)
 
     def begin(self, work: Work) -> None:
         runtime, self._runtime = self._runtime, None
@@ -145,6 +165,8 @@ class IsolatedEnvironment:
                 self._process.kill()
             await self._gone.wait()
         elif self._starting is not None and not self._starting.done():
+            if self._restores:  # a snapshot may take minutes, and is its launcher's to end
+                self._starting.cancel()
             await asyncio.wait([self._starting])
             await self._gone.wait()
 
@@ -185,6 +207,9 @@ class IsolatedEnvironment:
     def init_error(self, body: bytes, reply: Reply) -> None:
         self._init_failure = body
         runtime_api.accept(reply)
+
+    def restore_error(self, body: bytes, reply: Reply) -> None:
+        self.init_error(body, reply)
 
     def extension_register(self, name: str, events: list[str], reply: Reply) -> None:
         closed = self._runtime is not None or self._initialised
@@ -229,7 +254,10 @@ class IsolatedEnvironment:
         self._figures.init_ms = (time.perf_counter() - self._began) * 1000
         self._drain()
         self._journal.record(
-            "environment.started", function=self._spec.name, initMs=round(self._figures.init_ms, 2)
+            "environment.started",
+            function=self._spec.name,
+            request_id=None,
+            **self._figures.began(),
         )
 
     def _invocation_ended(self, work: Work) -> None:
@@ -278,7 +306,9 @@ class IsolatedEnvironment:
         work = self._work
         if work is None:
             self._killed_as = "init"
-            self._init_failure = report.init_timed_out()
+            self._init_failure = (
+                report.restore_timed_out() if self._restores else report.init_timed_out()
+            )
         else:
             self._killed_as = "timeout"
             self._ended_as = f"timed out after {self._spec.timeout_s:g} s"

@@ -25,6 +25,10 @@ LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CHUNK = 1 << 16
 
 
+def _nothing() -> None:
+    """For whoever does not care."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What to start: a handler, in a directory, with an environment; or a program of one's own.
@@ -37,6 +41,10 @@ class Launch:
     environ: Mapping[str, str]
     channel: int
     program: Path | None = None
+    #: Of the one init that a snapshot is taken of.
+    init_limit_s: float = 130.0
+    #: Called when its restore from there begins.
+    on_restore: Callable[[], None] = _nothing
 
 
 class Hear(Protocol):
@@ -50,6 +58,14 @@ class Hear(Protocol):
 
     def on_exit(self, status: int) -> None:
         """It is gone: its exit status, negative for the signal that ended it."""
+
+
+class InitFailedError(Exception):
+    """There is no snapshot to start from; ``failure`` is the error object."""
+
+    def __init__(self, failure: bytes) -> None:
+        super().__init__(failure.decode("utf-8", "replace"))
+        self.failure = failure
 
 
 class Process(Protocol):
@@ -77,7 +93,10 @@ class Launcher(Protocol):
     """Starts child processes."""
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
-        """Start one; ``hear`` is told of what it writes and of its end."""
+        """Start one; ``hear`` is told of what it writes and of its end.
+
+        Raises ``InitFailedError`` where it is to be restored from a snapshot.
+        """
 
     async def close(self) -> None:
         """End whatever the launcher itself keeps running."""

@@ -34,10 +34,17 @@ class Report:
     memory_mb: int
     max_memory_mb: int
     init_ms: float | None
+    restore_ms: float | None = None
 
     def line(self, request_id: str) -> bytes:
         """The line as CloudWatch shows it; init is billed as well, as it is since August 2025."""
         init = "" if self.init_ms is None else f"Init Duration: {self.init_ms:.2f} ms\t"
+        if self.restore_ms is not None:
+            # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
+            init = (
+                f"Restore Duration: {self.restore_ms:.2f} ms\t"
+                f"Billed Restore Duration: {math.ceil(self.restore_ms)} ms\t"
+            )
         return (
             f"REPORT RequestId: {request_id}\tDuration: {self.duration_ms:.2f} ms\t"
             f"Billed Duration: {self.billed_ms} ms\tMemory Size: {self.memory_mb} MB\t"
@@ -58,6 +65,8 @@ class Report:
         }
         if self.init_ms is not None:
             values["initMs"] = round(self.init_ms, 2)
+        if self.restore_ms is not None:
+            values["restoreMs"] = round(self.restore_ms, 2)
         return values
 
 
@@ -82,12 +91,18 @@ class Memory:
 class Figures:
     """Makes the reports of one environment."""
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, memory_mb: int, *, restores: bool = False) -> None:
+        """``restores``: what comes before the first invocation is no init, but a restore."""
         self._memory_mb = memory_mb
+        self._restores = restores
         self._memory = Memory()
         self.init_ms = 0.0
         #: Until its first invocation has ended.
         self.cold = True
+
+    def began(self) -> dict[str, Any]:
+        """For the journal: how long it took to be there."""
+        return {"restoreMs" if self._restores else "initMs": round(self.init_ms, 2)}
 
     def report(self, duration_ms: float, pid: int) -> Report:
         """Of an invocation that took so long in this process."""
@@ -95,7 +110,8 @@ class Figures:
             duration_ms=duration_ms,
             memory_mb=self._memory_mb,
             max_memory_mb=self._memory.peak_mb(pid),
-            init_ms=self.init_ms if self.cold else None,
+            init_ms=self.init_ms if self.cold and not self._restores else None,
+            restore_ms=self.init_ms if self.cold and self._restores else None,
         )
 
 
@@ -143,6 +159,14 @@ def timed_out(request_id: str, timeout_s: float) -> bytes:
 
 def init_timed_out() -> bytes:
     return error("Sandbox.Timedout", "Error: the init phase did not end in time")
+
+
+def restore_timed_out() -> bytes:
+    """https://docs.aws.amazon.com/lambda/latest/dg/snapstart-troubleshooting.html"""
+    return error(
+        "Lambda.SnapStartTimeoutException",
+        "Lambda couldn't restore the snapshot within the timeout limit.",
+    )
 
 
 def how_exited(status: int) -> str:

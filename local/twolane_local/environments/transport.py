@@ -104,6 +104,8 @@ def adopt(descriptor: int) -> None:
     """Use this connection, which the emulator opened, from now on."""
     global _transport  # noqa: PLW0603 (one for the process)
     os.set_inheritable(descriptor, False)
+    if _transport is not None:
+        _transport.close()
     _transport = Transport(socket.socket(fileno=descriptor))
 
 

@@ -29,6 +29,7 @@ def functions(
     root = template.source.path.resolve().parent
     invoke_configs = _event_invoke_configs(template, names)
     layers = _layers(template, names, root)
+    qualifiers = _qualifiers(template, names)
     for logical_id, resource in template.resources.items():
         if resource["Type"] != "AWS::Lambda::Function":
             continue
@@ -63,6 +64,11 @@ def functions(
             event_invoke=invoke_configs.get(name, {}),
             log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
             recursive_loop=str(properties.get("RecursiveLoop", "Terminate")),
+            qualifiers=qualifiers.get(name, ()),
+            snap_start=bool(
+                qualifiers.get(name)
+                and (properties.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions"
+            ),
             dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),
         )
 
@@ -99,6 +105,20 @@ def _layers(template: Template, names: Names, root: Path) -> dict[str, Path]:
             content = names.resolve((resource.get("Properties") or {}).get("Content") or {})
             if content.get("S3Bucket") == LOCAL_BUCKET:
                 found[names.ref(logical_id)] = (root / str(content["S3Key"])).resolve()
+    return found
+
+
+def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:
+    """By function, its aliases and versions: its version 1 is what there is now.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-alias.html
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}:
+            function, _, qualifier = str(names.ref(logical_id)).rpartition(":")
+            name = function.rpartition(":")[2]
+            found[name] = (*found.get(name, ()), qualifier)
     return found
 
 

@@ -1,0 +1,135 @@
+"""``python -m twolane_local.environments.snapshot PARENT_PID CONTROL_FD CHANNEL_FD HANDLER``
+
+A function with SnapStart, up to its snapshot: AWS's runtime client imports the handler and runs the
+hooks of before the snapshot. Then, where it waits to be restored, the process becomes a fork
+server: each environment is a fork from there, which runs the hooks of after the restore and goes on
+with its invocations. https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+
+What would be wrong in a snapshot of Lambda's is said in the function's log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from twolane_local.environments import child, forkserver, transport
+from twolane_local.environments.unshared import Unshared, open_descriptors
+from twolane_local.leash import die_with_parent
+
+_PAGE = "https://docs.aws.amazon.com/lambda/latest/dg/snapstart-best-practices.html"
+
+
+class Snapshot:
+    """This process before it is copied, and each copy until it takes its first event."""
+
+    def __init__(self, control: socket.socket, frames: int) -> None:
+        self._control = control
+        self._frames = frames
+        self._restored = False
+
+    def take(self) -> str:
+        """Let it be copied. Returns in each copy, with the address of the Runtime API."""
+        function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        unshared = Unshared()
+        for line in (*_connections(function), *_threads(function, unshared.threads)):
+            print(line, flush=True)  # noqa: T201 (the function's log)
+        state = random.getstate()
+        self._control.send(json.dumps({"ready": True}).encode())
+        fork = forkserver.serve(self._control)
+        if fork is None:
+            os._exit(0)
+        # Python seeds its generator anew in a fork, and nothing does it in a snapshot of Lambda's.
+        random.setstate(state)
+        unshared.renew()
+        for new, old in ((fork.output, 1), (fork.output, 2), (fork.frames, self._frames)):
+            os.dup2(new, old, inheritable=False)
+        os.close(fork.output)
+        os.close(fork.frames)
+        os.environ["AWS_LAMBDA_RUNTIME_API"] = fork.api
+        transport.adopt(fork.channel)
+        return fork.api
+
+    def restored(self) -> None:
+        """The hooks are done: say what is to be another in each environment."""
+        if not self._restored:
+            self._restored = True
+            digest = hashlib.sha256(repr(random.getstate()).encode()).hexdigest()
+            self._control.send(json.dumps({"random": digest}).encode())
+            self._control.close()
+
+
+def _connections(function: str) -> list[str]:
+    """A line on what is connected; but not the extensions' connections to the Runtime API."""
+    runtime = os.environ["AWS_LAMBDA_RUNTIME_API"]
+    found: dict[str, int] = {}
+    for fd, link in open_descriptors().items():
+        peer = _peer(fd) if link.startswith("socket:") else ""
+        if peer and peer != runtime:
+            found[peer] = found.get(peer, 0) + 1
+    if not found:
+        return []
+    named = ", ".join(f"{peer} ({count})" if count > 1 else peer for peer, count in found.items())
+    line = (
+        f"! {function}: the snapshot holds open connections, to {named}: on AWS they are dead in "
+        "each environment that is restored from it. Close them in a hook before the snapshot, or "
+        f"open them on first use: {_PAGE}"
+    )
+    return [line]
+
+
+def _peer(fd: int) -> str:
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        address: Any = copy.getpeername()
+        if isinstance(address, tuple):
+            host, port = address[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return os.fsdecode(address)  # of a Unix socket: empty for a pair's
+    return ""
+
+
+def _threads(function: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    line = (
+        f"! {function}: on AWS the snapshot holds threads ({', '.join(names)}), which run on after "
+        "the restore; here, where an environment is a fork, they are gone. Start them in a hook "
+        "after the restore, or on first use"
+    )
+    return [line]
+
+
+def main() -> None:
+    parent, control, channel = map(int, sys.argv[1:4])
+    die_with_parent(parent)
+    child.guard()
+    transport.adopt(channel)
+    os.set_inheritable(control, False)
+    frames = int(os.environ[forkserver.LOG_DESCRIPTOR])
+    os.set_inheritable(frames, False)
+    snapshot = Snapshot(socket.socket(fileno=control), frames)
+    sys.modules["runtime_client"] = transport
+    from awslambdaric import bootstrap
+    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
+
+    class Client(LambdaRuntimeClient):  # type: ignore[misc]
+        """AWS's, whose wait for the restore is the snapshot."""
+
+        def restore_next(self) -> None:
+            self.lambda_runtime_address = snapshot.take()
+
+        def wait_next_invocation(self) -> Any:
+            snapshot.restored()
+            return super().wait_next_invocation()
+
+    bootstrap.run(sys.argv[4], Client(os.environ["AWS_LAMBDA_RUNTIME_API"], False))
+
+
+if __name__ == "__main__":
+    main()
