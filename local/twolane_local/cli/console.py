@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from twolane_local.cli.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twolane_local.journal import Event
 
@@ -110,16 +110,21 @@ def _started(event: Event) -> str:
 def _ended(event: Event) -> str:
     data = event.data
     why = f"; {data['reason']}" if data.get("reason") else ""
-    init = f", init {data['initMs']:.0f} ms" if data.get("initMs") else ""
+    init = f", {_began(data)}" if data.get("initMs") or data.get("restoreMs") else ""
     return (
         f"REPORT {data['durationMs']} ms, billed {data['billedMs']} ms, "
         f"{data['maxMemoryMb']}/{data['memoryMb']} MB{init}{why}"
     )
 
 
+def _began(data: Mapping[str, Any]) -> str:
+    what = "restore" if "restoreMs" in data else "init"
+    return f"{what} {data[f'{what}Ms']:.0f} ms"
+
+
 def _environment(event: Event) -> str:
     if event.kind == "environment.started":
-        return f"environment ready, init {event.data['initMs']:.0f} ms"
+        return f"environment ready, {_began(event.data)}"
     return f"environment {event.data.get('reason', 'stopped')}"
 
 

@@ -30,6 +30,7 @@ _FIGURES = {
     "memoryMb": re.compile(r"Memory Size: (\d+) MB"),
     "maxMemoryMb": re.compile(r"Max Memory Used: (\d+) MB"),
     "initMs": re.compile(r"Init Duration: ([\d.]+) ms"),
+    "restoreMs": re.compile(r"\tRestore Duration: ([\d.]+) ms"),
 }
 #: Metrics of a platform.report record, by our names.
 _METRICS = {
@@ -38,9 +39,10 @@ _METRICS = {
     "memoryMb": "memorySizeMB",
     "maxMemoryMb": "maxMemoryUsedMB",
     "initMs": "initDurationMs",
+    "restoreMs": "restoreDurationMs",
 }
 #: Lines that only frame an invocation.
-_SILENT = re.compile(r"(END RequestId|INIT_START|EXTENSION\s|XRAY TraceId)")
+_SILENT = re.compile(r"(END RequestId|INIT_START|INIT_REPORT|RESTORE_START|RESTORE_REPORT|EXTENSION\s|XRAY TraceId)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ function said({ kind, data }) {
   if (kind === "request.answered") return `${data.status} ${data.method} ${data.path} in ${millis(data.durationMs)}${data.error ? ` (${data.error})` : ""}`;
   if (kind === "invocation.started") return data.cold ? "invoked, cold start" : "invoked";
   if (kind === "invocation.ended") return `ended after ${millis(data.durationMs)}, billed ${data.billedMs} ms, ${data.maxMemoryMb} of ${data.memoryMb} MB`;
-  if (kind === "environment.started") return `environment ready, init ${millis(data.initMs)}`;
+  if (kind === "environment.started") return `environment ready, ${data.restoreMs === undefined ? "init" : "restore"} ${millis(data.restoreMs ?? data.initMs)}`;
   if (kind === "fault.injected") return `fault: ${data.name}${data.target ? ` at ${data.target}` : ""}`;
   if (kind === "clock.moved") return data.text;
   if (kind === "log") return String(data.message ?? data.line ?? "");
