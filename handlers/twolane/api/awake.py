@@ -29,17 +29,17 @@ class Awake:
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self.keeper: Keeper | None = None
+        self._keeper: Keeper | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def keep(self, keeper: Keeper | None) -> None:
         """From now on ``keeper`` takes the turns; ``None``: it was refused."""
-        self.keeper = keeper
+        self._keeper = keeper
 
     @property
     def holds(self) -> bool:
         """Whether work may be left to be done after the response."""
-        return self.keeper is not None and self.keeper.alive
+        return self._keeper is not None and self._keeper.alive
 
     def between_requests(self, call: Callable[[], None]) -> None:
         """Call that in the handlers' thread, each time when a response has been posted."""
@@ -91,7 +91,5 @@ def _begin(awake: Awake, address: str) -> None:
     from twolane.api.extension import Extension
 
     if not awake.holds:
-        if isinstance(awake.keeper, Extension):
-            awake.keeper.drop()
         awake.keep(Extension.start(address, awake.finish))
     _shared[address] = awake

@@ -143,10 +143,6 @@ class Extension:
         """Whether somebody will finish what a request leaves."""
         return self._thread.is_alive()
 
-    def drop(self) -> None:
-        """Close the connection of a thread that has ended."""
-        self._api.close()
-
     def _run(self) -> None:
         failures = 0
         while failures <= len(RETRY_S):

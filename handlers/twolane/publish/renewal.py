@@ -1,12 +1,18 @@
-"""Celery's share of a snapshot: its pools are closed before it, its ids are new after it."""
+"""Celery's share of a snapshot: its pools are closed before it, its ids are new after it.
+
+Credentials are then not in the environment, so kombu's own SQS transport publishes, by boto3. Both
+are imported for the snapshot, where it costs no request anything.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from twolane import snapshot
+from twolane.worker.brokers import on_sqs
 
 
 def install() -> None:
@@ -30,6 +36,11 @@ def close() -> None:
         if backend is not None and not hasattr(type(backend), "let_go"):
             close_backend(backend)
             app._backend_cache = None  # noqa: SLF001 - where Celery keeps it
+        if on_sqs(app):
+            from kombu.transport import SQS  # noqa: F401
+    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+    if session is not None:
+        forget_credentials(session._session)  # noqa: SLF001 - botocore's, in boto3's
 
 
 def close_backend(backend: Any) -> None:
@@ -54,6 +65,20 @@ def close_client(client: Any) -> None:
         pool.disconnect()
     elif hasattr(client, "close"):
         client.close()
+
+
+def forget_credentials(session: Any) -> None:
+    """Have a session of botocore ask anew for what it got from the endpoint of its container.
+
+    Whoever asks there keeps the connection. The clients of before keep their credentials, and renew
+    them once they expire.
+    """
+    session._credentials = None  # noqa: SLF001 - as it begins
+    from botocore.exceptions import UnknownCredentialError
+
+    with suppress(UnknownCredentialError, AttributeError):  # without that provider, or another's
+        provider = session.get_component("credential_provider").get_provider("container-role")
+        provider._fetcher._session.close()  # noqa: SLF001
 
 
 def renew() -> None:

@@ -141,8 +141,19 @@ class Channel(virtual.Channel):
     def close(self) -> None:
         if self._stock is not None:
             self._stock.close()
+            _close_clients(self._stock)
             self._stock = None
         super().close()
+
+
+def _close_clients(stock: Any) -> None:
+    """Close boto3's clients, which kombu leaves open: those of each queue, and a channel's own."""
+    by_queue = vars(stock).get("_predefined_queue_clients", {})
+    for client in (*by_queue.values(), vars(stock).get("_sqs")):
+        if client is not None:
+            client.close()
+    by_queue.clear()
+    vars(stock).pop("_sqs", None)
 
 
 class Transport(virtual.Transport):
@@ -216,6 +227,7 @@ class Transport(virtual.Transport):
         if self._stock is not None:
             stock: Any = self._stock
             stock.close_connection(stock)
+            _close_clients(stock)
 
     @property
     def default_connection_params(self) -> dict[str, Any]:

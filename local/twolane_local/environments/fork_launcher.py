@@ -22,6 +22,7 @@ class ForkLauncher:
     def __init__(self) -> None:
         self._servers: dict[Any, ForkServer] = {}
         self._snapshots: dict[Any, asyncio.Task[Snapshot]] = {}
+        self._taken: list[asyncio.Task[Snapshot]] = []
         self._retired: list[ForkServer] = []
         self._spawn = SpawnLauncher()
 
@@ -42,9 +43,10 @@ class ForkLauncher:
     async def _restore(self, key: Any, what: Launch, shared: dict[str, str], hear: Hear) -> Process:
         while True:
             taking = self._snapshots.get(key)
-            if taking is None or (taking.done() and taking.result().closed):
+            if taking is None or _is_over(taking):
                 taking = asyncio.ensure_future(Snapshot.take(what, shared, hear))
                 self._snapshots[key] = taking
+                self._taken.append(taking)
             snapshot = await asyncio.shield(taking)
             process = await snapshot.restore(what, hear)
             if process is not None:
@@ -52,17 +54,30 @@ class ForkLauncher:
 
     def forget(self) -> None:
         """Code has changed: what comes next imports it anew; what runs is not disturbed."""
-        snapshots = [taking.result() for taking in self._snapshots.values() if taking.done()]
-        for server in (*self._servers.values(), *snapshots):
+        for server in self._servers.values():
             server.retire()
-            self._retired.append(server)
+        for taking in self._snapshots.values():
+            taking.add_done_callback(_retire)
+        self._retired += self._servers.values()
         self._servers.clear()
         self._snapshots.clear()
 
     async def close(self) -> None:
-        snapshots = await asyncio.gather(*self._snapshots.values())
-        for server in (*self._servers.values(), *snapshots, *self._retired):
+        for server in (*self._servers.values(), *self._retired):
             server.close()
+        for taken in await asyncio.gather(*self._taken, return_exceptions=True):
+            if isinstance(taken, Snapshot):
+                taken.close()
+
+
+def _is_over(taking: asyncio.Task[Snapshot]) -> bool:
+    """Whether it came to nothing, or has been given up since."""
+    return taking.done() and (taking.exception() is not None or taking.result().closed)
+
+
+def _retire(taking: asyncio.Task[Snapshot]) -> None:
+    if taking.exception() is None:
+        taking.result().retire()
 
 
 def launcher(*, fresh: bool) -> Launcher:

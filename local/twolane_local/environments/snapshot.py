@@ -16,11 +16,10 @@ import os
 import random
 import socket
 import sys
-from contextlib import suppress
 from typing import Any
 
 from twolane_local.environments import child, forkserver, transport
-from twolane_local.environments.unshared import Unshared, open_descriptors
+from twolane_local.environments.unshared import Unshared, connections, cut_off
 from twolane_local.leash import die_with_parent
 
 _PAGE = "https://docs.aws.amazon.com/lambda/latest/dg/snapstart-best-practices.html"
@@ -38,7 +37,10 @@ class Snapshot:
         """Let it be copied. Returns in each copy, with the address of the Runtime API."""
         function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
         unshared = Unshared()
-        for line in (*_connections(function), *_threads(function, unshared.threads)):
+        peers = connections()
+        # An extension's, of the process that the snapshot is taken of.
+        own = peers.pop(os.environ["AWS_LAMBDA_RUNTIME_API"], [])
+        for line in (*_connected(function, peers), *_threads(function, unshared.threads)):
             print(line, flush=True)  # noqa: T201 (the function's log)
         state = random.getstate()
         self._control.send(json.dumps({"ready": True}).encode())
@@ -48,6 +50,8 @@ class Snapshot:
         # Python seeds its generator anew in a fork, and nothing does it in a snapshot of Lambda's.
         random.setstate(state)
         unshared.renew()
+        for one in own:
+            cut_off(one)
         for new, old in ((fork.output, 1), (fork.output, 2), (fork.frames, self._frames)):
             os.dup2(new, old, inheritable=False)
         os.close(fork.output)
@@ -65,33 +69,18 @@ class Snapshot:
             self._control.close()
 
 
-def _connections(function: str) -> list[str]:
-    """A line on what is connected; but not the extensions' connections to the Runtime API."""
-    runtime = os.environ["AWS_LAMBDA_RUNTIME_API"]
-    found: dict[str, int] = {}
-    for fd, link in open_descriptors().items():
-        peer = _peer(fd) if link.startswith("socket:") else ""
-        if peer and peer != runtime:
-            found[peer] = found.get(peer, 0) + 1
-    if not found:
+def _connected(function: str, peers: dict[str, list[int]]) -> list[str]:
+    if not peers:
         return []
-    named = ", ".join(f"{peer} ({count})" if count > 1 else peer for peer, count in found.items())
+    named = ", ".join(
+        f"{one} ({len(all_)})" if len(all_) > 1 else one for one, all_ in peers.items()
+    )
     line = (
         f"! {function}: the snapshot holds open connections, to {named}: on AWS they are dead in "
         "each environment that is restored from it. Close them in a hook before the snapshot, or "
         f"open them on first use: {_PAGE}"
     )
     return [line]
-
-
-def _peer(fd: int) -> str:
-    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
-        address: Any = copy.getpeername()
-        if isinstance(address, tuple):
-            host, port = address[:2]
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return os.fsdecode(address)  # of a Unix socket: empty for a pair's
-    return ""
 
 
 def _threads(function: str, names: list[str]) -> list[str]:

@@ -34,6 +34,32 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+def connections() -> dict[str, list[int]]:
+    """By the address of the other side, what is connected."""
+    found: dict[str, list[int]] = {}
+    for fd, link in open_descriptors().items():
+        if link.startswith("socket:") and (peer := _peer(fd)):
+            found.setdefault(peer, []).append(fd)
+    return found
+
+
+def _peer(fd: int) -> str:
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        address: Any = copy.getpeername()
+        if isinstance(address, tuple):
+            host, port = address[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return os.fsdecode(address)  # of a Unix socket: empty for a pair's
+    return ""
+
+
+def cut_off(fd: int) -> None:
+    """Have a connection whose other side is gone in its place."""
+    near, far = socket.socketpair()
+    far.close()
+    _put(near.detach(), fd)
+
+
 class Unshared:
     """Looks what there is before the fork; ``renew`` is for each new process."""
 

@@ -42,7 +42,9 @@ _METRICS = {
     "restoreMs": "restoreDurationMs",
 }
 #: Lines that only frame an invocation.
-_SILENT = re.compile(r"(END RequestId|INIT_START|INIT_REPORT|RESTORE_START|RESTORE_REPORT|EXTENSION\s|XRAY TraceId)")
+_SILENT = re.compile(
+    r"(END RequestId|INIT_START|INIT_REPORT|RESTORE_START|RESTORE_REPORT|EXTENSION\s|XRAY TraceId)"
+)
 
 
 @dataclass(frozen=True, slots=True)
