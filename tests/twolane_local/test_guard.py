@@ -49,6 +49,16 @@ def test_credential_files_and_metadata_are_out_of_reach() -> None:
     assert values["AWS_EC2_METADATA_DISABLED"] == "true"
 
 
+def test_a_restored_function_has_its_credentials_from_an_endpoint() -> None:
+    given = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:4566/credentials"}
+    values = guard.function_environment(
+        SPEC, endpoint_url="http://127.0.0.1:4566", environ=SHELL, snapshot=given
+    )
+    assert given.items() <= values.items()
+    assert values["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start"
+    assert not {name for name in values if "KEY" in name or "LOG_STREAM" in name}
+
+
 def test_layers_come_after_the_function_code() -> None:
     assert environment()["PYTHONPATH"] == "/task:/layer/python"
 

@@ -59,6 +59,11 @@ def asynchronous():
 def invoke(function, asynchronous):
     names = ("f", "busy", "broken", "loops")
     functions = {name: FunctionSpec(name, name, "app.handler", Path()) for name in names}
+    names = ("f", "busy", "broken")
+    functions = {
+        name: FunctionSpec(name, name, "app.handler", Path(), qualifiers=("1", "live"))
+        for name in names
+    }
     api = LambdaApi(function, functions, asynchronous)
 
     def invoke(name, body=b'{"n":1}', query="", **headers):
@@ -138,9 +143,12 @@ def test_a_dry_run_runs_nothing(invoke, function):
     [
         "f",
         "f:$LATEST",
+        "f:live",
+        "f:1",
         "123456789012:function:f",
         "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Af",
         "arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST",
+        "arn:aws:lambda:us-east-1:123456789012:function:f:live",
     ],
 )
 def test_the_forms_of_a_functions_name(invoke, name):

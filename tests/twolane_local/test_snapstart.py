@@ -189,8 +189,8 @@ async def two_of_each(emulator: Emulator) -> tuple[list[Any], list[Any]]:
         async with asyncio.timeout(20):
             while not lines(emulator, "after the response"):
                 await asyncio.sleep(0.01)
-        names = {name for answer in (await client.get("/inspect")).json() for name in [answer]}
-        assert {one["name"] for one in workers} <= names
+        listed = (await client.get("/inspect")).json()
+        assert {one["name"] for one in workers} <= set(listed)
     assert len({one["pid"] for one in apis}) == len({one["pid"] for one in workers}) == 2
     return apis, workers
 

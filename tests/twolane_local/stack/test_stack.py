@@ -209,3 +209,26 @@ def test_a_missing_code_directory_names_function_and_line(tmp_path: Path) -> Non
     )
     with pytest.raises(TemplateError, match=r"template\.yaml:3: F's CodeUri 'gone/' is no dir"):
         stack.build(template.load(path, {}, stack_name="s"), facts())
+
+
+def test_versions_and_aliases_stand_for_their_function(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "template.yaml").write_text("""
+Transform: AWS::Serverless-2016-10-31
+Globals:
+  Function: {CodeUri: src/, Runtime: python3.13, Handler: a.b, SnapStart: {ApplyOn: PublishedVersions}}
+Resources:
+  Aliased: {Type: AWS::Serverless::Function, Properties: {AutoPublishAlias: live}}
+  Unpublished: {Type: AWS::Serverless::Function}
+  Plain:
+    Type: AWS::Serverless::Function
+    Properties: {AutoPublishAlias: prod, SnapStart: {ApplyOn: None}}
+""")
+    loaded = template.load(tmp_path / "template.yaml", {}, stack_name="s")
+    made, notes = stack.build(loaded, facts())
+    assert {one.name: (set(one.qualifiers), one.snap_start) for one in made.functions} == {
+        "Aliased": ({"1", "live"}, True),
+        "Unpublished": (set(), False),  # of $LATEST there are no snapshots
+        "Plain": ({"1", "prod"}, False),
+    }
+    assert notes == []
