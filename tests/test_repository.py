@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 HANDLERS = ROOT / "handlers"
 #: In Lambda's Python runtimes already, so not in requirements.txt:
 #: https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-create-dependencies
-PROVIDED_BY_LAMBDA = {"boto3", "botocore"}
+PROVIDED_BY_LAMBDA = {"boto3", "botocore", "snapshot_restore_py"}
 #: Looked for, and done without where they are missing.
 OPTIONAL: set[str] = {"awslambdaric"}
 

@@ -216,7 +216,8 @@ def test_versions_and_aliases_stand_for_their_function(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text("""
 Transform: AWS::Serverless-2016-10-31
 Globals:
-  Function: {CodeUri: src/, Runtime: python3.13, Handler: a.b, SnapStart: {ApplyOn: PublishedVersions}}
+  Function:
+    {CodeUri: src/, Runtime: python3.13, Handler: a.b, SnapStart: {ApplyOn: PublishedVersions}}
 Resources:
   Aliased: {Type: AWS::Serverless::Function, Properties: {AutoPublishAlias: live}}
   Unpublished: {Type: AWS::Serverless::Function}
