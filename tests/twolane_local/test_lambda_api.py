@@ -58,8 +58,6 @@ def asynchronous():
 @pytest.fixture
 def invoke(function, asynchronous):
     names = ("f", "busy", "broken", "loops")
-    functions = {name: FunctionSpec(name, name, "app.handler", Path()) for name in names}
-    names = ("f", "busy", "broken")
     functions = {
         name: FunctionSpec(name, name, "app.handler", Path(), qualifiers=("1", "live"))
         for name in names
