@@ -4,9 +4,8 @@ What is unique after init is then the same in all of them, and a connection that
 nowhere: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
 
 Each handler calls ``begin``, which registers one hook before the snapshot and one after each
-restore. What holds a connection
-says so with ``holds``; what has to be done anew in each environment says so with ``after_restore``.
-Without SnapStart nothing is registered, and nothing imported.
+restore. What holds a connection says so with ``holds``; what has to be done anew in each
+environment says so with ``after_restore``. Without SnapStart nothing is registered or imported.
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 """
 
@@ -41,8 +40,8 @@ def begin(environ: Mapping[str, str]) -> None:
     except ModuleNotFoundError:  # no runtime of Lambda's own: nobody would call them
         return
     _begun.append(True)
-    # Ours come last before the snapshot, which is taken in the reverse order, and first after the
-    # restore: the application's own hooks may publish, and need what is unique.
+    # At the head: hooks of before the snapshot run in reverse, so ours is their last, and the first
+    # after the restore. The application's own hooks may publish, and need what is unique.
     hooks.get_before_snapshot().insert(0, (_close, (), {}))
     hooks.get_after_restore().insert(0, (_renew, (), {}))
 
