@@ -11,12 +11,18 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from twolane.publish.network import DOMAINS
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SUFFIXES = (".aws.dev", ".on.aws", *(f".{domain}" for domain in DOMAINS))
+#: Those of ``twolane.publish.network``, which must not be imported here: this runs in every
+#: function's process, before its own code.
+_DOMAINS = (
+    "amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "c2s.ic.gov", "sc2s.sgov.gov",
+    "cloud.adc-e.uk", "csp.hci.ic.gov", "api.aws", "api.amazonwebservices.com.cn",
+    "api.amazonwebservices.eu", "api.aws.ic.gov", "api.aws.scloud", "api.cloud-aws.adc-e.uk",
+    "api.aws.hci.ic.gov",
+)  # fmt: skip
+_SUFFIXES = (".aws.dev", ".on.aws", *(f".{domain}" for domain in _DOMAINS))
 #: The metadata services: link-local addresses, IPv4 and IPv6.
 _METADATA = ("169.254.", "fe80:", "fd00:ec2::")
 

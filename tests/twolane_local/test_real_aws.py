@@ -72,3 +72,16 @@ def test_a_process_that_refuses_cannot_take_it_back() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert "sts.amazonaws.com" in done.stdout
+
+
+def test_every_partitions_domain_is_known() -> None:
+    from twolane.publish.network import DOMAINS
+
+    for domain in DOMAINS:
+        assert real_aws.is_aws_host(f"sqs.somewhere.{domain}"), domain
+
+
+def test_it_imports_nothing_of_the_runtime() -> None:
+    # It runs in every function's process, before the function's own code.
+    code = "import sys, twolane_local.environments.child; assert 'twolane' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

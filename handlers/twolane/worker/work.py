@@ -175,8 +175,9 @@ class Worker:
         except RunawayError as error:
             logger.error("%s", error)  # noqa: TRY400 - it says all
             return Outcome.RUNAWAY
-        except Exception:
-            # Whatever broke under Celery is about this message only; it comes back.
+        except (Exception, SystemExit):
+            # Whatever broke under Celery, or ends its worker there, is about this message only; it
+            # comes back.
             logger.exception(
                 "message %s was not settled; it will be delivered again", one.record.message_id
             )

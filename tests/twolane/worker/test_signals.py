@@ -69,3 +69,29 @@ def test_an_application_hears_its_signals(queues: RecordedQueues, store: MemoryS
     handler(event(record(body("add", task_id="t3", expires="2020-01-01T00:00:00+00:00"))))
     handler(event(record(body("unknown", task_id="t4"))))
     assert heard == ["task_revoked", "task_unknown"]
+
+
+def test_a_receiver_that_exits_before_the_task_harms_its_own_message_only(
+    queues: RecordedQueues, store: MemoryStore
+) -> None:
+    ran: list[int] = []
+    app = make_app()
+
+    @app.task(shared=False, name="add")
+    def add(x: int) -> None:
+        ran.append(x)
+
+    def exits(request: Any = None, **_: Any) -> None:
+        if request.id == "leaves":
+            raise SystemExit(3)
+
+    handler = WorkerHandler(app, queues=queues, store=store, environ={})
+    signals.task_received.connect(exits)
+    answer = handler(
+        event(
+            record(body("add", 1, task_id="leaves"), "1"),
+            record(body("add", 2, task_id="stays"), "2"),
+        )
+    )
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    assert ran == [2]
