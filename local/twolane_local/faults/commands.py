@@ -32,7 +32,8 @@ class FaultyCommands:
     """What is sent on a connection goes through ``call``.
 
     ``plain`` is a client of the same server with nothing in between. ``changed(key)`` hears of each
-    lease and result that may have been written, ``lost(key)`` of each write that was undone.
+    lease and result that may have been written, ``lost(key)`` of each write that was undone,
+    ``done(command)`` of each command that was carried out, before its answer is read.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class FaultyCommands:
         *,
         changed: Callable[[str], object] | None = None,
         lost: Callable[[str], object] = lambda _: None,
+        done: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._faults, self._plain = faults, plain
-        self._changed, self._lost = changed, lost
+        self._changed, self._lost, self._done = changed, lost, done
 
     @property
     def idle(self) -> bool:
@@ -77,6 +79,7 @@ class FaultyCommands:
         if self._changed is not None:
             for key in keys:
                 self._changed(key)
+        self._done(target)
         if self._faults.at("store.done", target):
             raise redis.TimeoutError("Timeout reading from socket")
         return answer

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.simulator.invariants import Bounds
+from twolane_local.simulator.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from twolane_local.model import ScheduleSpec
     from twolane_local.simulator.functions import Function
-    from twolane_local.simulator.host import Host
+    from twolane_local.simulator.host import Host, ResultStore
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Application:
     """``functions`` by name: ``api``, ``worker`` and ``beat`` are expected.
 
     ``watched(world)`` has the application tell the world of its effects while it is open;
-    ``slots(from, to)`` are the slots that beat owes in that time.
+    ``slots(from, to)`` are the slots that beat owes in that time. ``store(world)`` makes a run's result
+    store. An effect takes one of ``effect_s``, drawn from the seed.
     """
 
     celery: Celery
@@ -46,3 +48,6 @@ class Application:
     schedules: tuple[ScheduleSpec, ...] = ()
     queue_attributes: Mapping[str, str] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
+    store: Callable[[Host], ResultStore] = Store
+    batch_size: int = 10
+    effect_s: Sequence[float] = (0.0, 0.05, 0.3, 2.0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Iterator
 
     from twolane.worker.lease import Lease
     from twolane_local.faults.injection import Faults
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from twolane_local.journal import Journal
     from twolane_local.testing.world import World as VirtualWorld
     from twolane_local.virtual_clock import VirtualClock
+
+
+class ResultStore(Protocol):
+    """The result store of a run, of either kind."""
+
+    def replacements(self) -> Iterator[tuple[Any, str, Any]]:
+        """What is replaced during a run, so that the store's clients come here."""
+
+    def result(self, task: str) -> dict[str, Any] | None:
+        """What is stored of a task, as Celery stores it."""
 
 
 class Host(Protocol):
@@ -25,7 +36,8 @@ class Host(Protocol):
     journal: Journal
     faults: Faults
     queues: Any
-    store: Any
+    store: ResultStore
+    scheduler: Any
     points: Points
 
     def note(
@@ -42,6 +54,9 @@ class Host(Protocol):
 
     def result_changed(self, task: str, status: str | None) -> None:
         """The store has another state of a task."""
+
+    def called(self, what: str) -> None:
+        """A call of an environment's was carried out; its answer is still to come."""
 
     def effect(self, task: str, what: str) -> None:
         """A task does what cannot be undone."""

@@ -17,7 +17,6 @@ from redis import retry, utils
 
 from twolane.publish import client as publish_client
 from twolane.worker import watch
-from twolane.worker.results import RedisBackend
 from twolane_local.journal import KINDS
 from twolane_local.simulator.wire import LocalWire
 from twolane_local.testing import patches
@@ -82,8 +81,10 @@ def _no_backend(celery: Celery) -> None:
 def _replacements(world: Host) -> Iterator[tuple[Any, str, Any]]:
     yield os, "urandom", world.random_bytes
     yield LocalWire, "queues", world.queues
+    yield LocalWire, "scheduler", world.scheduler
+    yield LocalWire, "called", staticmethod(world.called)
     yield publish_client, "Wire", LocalWire
-    yield RedisBackend, "_create_client", lambda *_, **__: world.store.client
+    yield from world.store.replacements()
     for module in (functional, retry):  # they have a name of their own for time.sleep
         yield module, "sleep", patches.sleep
     yield utils, "get_lib_version", _lib_version

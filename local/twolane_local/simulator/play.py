@@ -14,6 +14,8 @@ from twolane_local.simulator.invariants import Violation, violations
 from twolane_local.simulator.world import DEAD, QUEUE, World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twolane_local.invoke import Invocation
     from twolane_local.simulator.application import Application
     from twolane_local.simulator.facts import History
@@ -50,8 +52,10 @@ def play(application: Application, schedule: Schedule) -> Outcome:
     )
 
 
-def digest(history: History) -> str:
-    """A short text that two equal histories have in common, whatever their ids."""
+def digest(history: History, *, leave_out: Sequence[str] = ("log",)) -> str:
+    """A short text that two equal histories have in common, whatever their ids; facts of some kinds
+    are left out.
+    """
     names: dict[str | None, int] = {}
 
     def number(name: str | None) -> int:
@@ -60,7 +64,7 @@ def digest(history: History) -> str:
     shape = [
         (round(fact.at, 6), fact.kind, number(fact.task), number(fact.message), fact.queue)
         for fact in history
-        if fact.kind != "log"
+        if fact.kind not in leave_out
     ]
     return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
@@ -89,7 +93,7 @@ class _Player:
         for slot in self._application.slots(begin, world.clock.time()):
             world.note("slot.due", task=slot.task, entry=slot.entry, slot=slot.at, name=slot.name)
         await self._drain()
-        self._count()
+        count(world)
 
     async def _later(self, step: Step) -> None:
         await self._world.clock.sleep(step.at)
@@ -142,17 +146,18 @@ class _Player:
         ):
             await world.clock.sleep(_LOOK_EVERY_S)
 
-    def _count(self) -> None:
-        world = self._world
-        taken = {fact.message: fact.task for fact in world.history.of("body.taken")}
-        for queue, kind in ((DEAD, "dead.letter"), (QUEUE, "left.over")):
-            for entry in world.queues.settled(queue):
-                message = entry.message
-                world.note(
-                    kind, message=message.id, queue=queue, body=message.body,
-                    task=taken.get(message.id) or task_id_of(message.body),
-                )  # fmt: skip
-        world.note("run.ended")
+
+def count(world: World) -> None:
+    """Note what is left on the queues: the last facts of a run."""
+    taken = {fact.message: fact.task for fact in world.history.of("body.taken")}
+    for queue, kind in ((DEAD, "dead.letter"), (QUEUE, "left.over")):
+        for entry in world.queues.settled(queue):
+            message = entry.message
+            world.note(
+                kind, message=message.id, queue=queue, body=message.body,
+                task=taken.get(message.id) or task_id_of(message.body),
+            )  # fmt: skip
+    world.note("run.ended")
 
 
 def _status(answer: Invocation) -> int | None:

@@ -15,10 +15,11 @@ import redis
 
 from twolane.worker.lease import PREFIX as LEASE
 from twolane.worker.lease import read_lease
+from twolane.worker.results import RedisBackend
 from twolane_local.faults.commands import FaultyCommands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from twolane_local.simulator.host import Host
 
@@ -77,8 +78,18 @@ class Store:
         self._world = world
         self._known: dict[str, bytes | None] = {}
         self._commands = FaultyCommands(
-            world.faults, self._plain, changed=self._look, lost=self._lost
+            world.faults, self._plain, changed=self._look, lost=self._lost, done=world.called
         )
+
+    def replacements(self) -> Iterator[tuple[Any, str, Any]]:
+        """Celery's client and ours are this run's."""
+        yield RedisBackend, "_create_client", lambda *_, **__: self.client
+
+    def result(self, task: str) -> dict[str, Any] | None:
+        """What is stored of a task, as Celery stores it."""
+        value = self._plain.get(RESULT + task)
+        found: dict[str, Any] | None = json.loads(value) if value else None
+        return found
 
     def call(self, packed: bytes, send: Callable[[], Any]) -> Any:
         """One command, or several at once, with whatever goes wrong about it."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from twolane.publish.response import Response
 from twolane_local.queues import actions_message as actions
 from twolane_local.queues.errors import SqsError
+from twolane_local.testing.aws import at_once
 from twolane_local.testing.threads import current
+from twolane_local.wire import AwsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twolane_local.queues.core import QueueService
+    from twolane_local.schedules.api import SchedulerApi
 
 _ACTIONS: dict[str, Callable[[QueueService, dict[str, Any]], dict[str, Any]]] = {
     "SendMessage": actions.send_message,
@@ -28,6 +31,10 @@ class LocalWire:
 
     #: The queues of the run that is under way.
     queues: QueueService | None = None
+    #: Its EventBridge Scheduler.
+    scheduler: SchedulerApi | None = None
+    #: Hears of each call that was carried out, before its answer is read.
+    called: Callable[[str], object] = staticmethod(lambda _: None)
 
     def __init__(self, *_: object, **__: object) -> None:
         """Whatever the endpoint."""
@@ -38,13 +45,15 @@ class LocalWire:
         body: bytes,
         *,
         timeout_s: float,  # noqa: ARG002
-        path: str = "/",  # noqa: ARG002
+        path: str = "/",
     ) -> Response:
         """One call; a connection that breaks is an ``OSError``, as on a real wire."""
         if (process := current.get()) is not None:
             process.check()
         if self.queues is None:
             raise ConnectionRefusedError("no run is under way")
+        if path != "/":
+            return self._schedule(path, body)
         action = headers["x-amz-target"].rpartition(".")[2]
         try:
             answer = _ACTIONS[action](self.queues, json.loads(body))
@@ -53,7 +62,15 @@ class LocalWire:
                 raise TimeoutError("timed out") from error
             said = {"__type": f"com.amazonaws.sqs#{error.code}", "message": error.message}
             return Response(400, json.dumps(said).encode(), reusable=True)
+        self.called(action)
         return Response(200, json.dumps(answer).encode(), reusable=True)
+
+    def _schedule(self, path: str, body: bytes) -> Response:
+        assert self.scheduler is not None  # noqa: S101 - a run has one
+        request = AwsRequest("POST", path, body=body, service="scheduler")
+        answer = at_once(self.scheduler(request))
+        self.called("CreateSchedule")
+        return Response(answer.status, answer.body, reusable=True)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -20,11 +20,12 @@ from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.journal import Journal
 from twolane_local.mapping.mapping import Mapping
 from twolane_local.model import FunctionSpec, QueueMappingSpec
+from twolane_local.schedules.api import SchedulerApi
+from twolane_local.schedules.book import ScheduleBook
 from twolane_local.schedules.source import ScheduleSource
 from twolane_local.simulator import patches
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.functions import Functions
-from twolane_local.simulator.store import Store
 from twolane_local.testing.threads import Process, current
 from twolane_local.testing.world import World as VirtualWorld
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from twolane_local.queues.core import NewMessage
     from twolane_local.queues.message import Message
     from twolane_local.simulator.application import Application
+    from twolane_local.virtual_clock import VirtualClock
 
 QUEUE, DEAD = "tasks", "tasks-dead"
 
@@ -66,7 +68,12 @@ class Queues(FaultyQueues):
 class World:
     """Use ``run``; everything else is for what runs in it."""
 
-    def __init__(self, application: Application, seed: int) -> None:
+    def __init__(
+        self,
+        application: Application,
+        seed: int,
+        faults: Callable[[Journal, VirtualClock], Faults] = Faults,
+    ) -> None:
         self.application, self.seed = application, seed
         self.history = History()
         # Each use has a stream of its own: one id more must not change a latency.
@@ -78,12 +85,14 @@ class World:
         self.loop, self.clock = self.virtual.loop, self.virtual.clock
         journal = self.journal = Journal(self.clock)
         journal.subscribe(self.history.heard)
-        self.faults = Faults(journal, self.clock)
+        self.faults = faults(journal, self.clock)
         self.queues = Queues(self.clock, journal, rng=random.Random(seed))  # noqa: S311
         self.queues.world, self.queues.faults = self, self.faults
         self.sending: tuple[str | None, str | None] = (None, None)
-        self.store = Store(self)
         self.points = Points(self.faults, self.clock)
+        self.store = application.store(self)
+        book = self._book = ScheduleBook()
+        self.scheduler = SchedulerApi(book, self.clock)
 
     def run(self, script: Callable[[World], Coroutine[Any, Any, None]]) -> History:
         """Start everything, run the script to its end, stop everything."""
@@ -106,7 +115,7 @@ class World:
         mapping = Mapping(
             QueueMappingSpec(
                 "worker", self.queues.arn(QUEUE), report_batch_item_failures=True,
-                maximum_concurrency=4, uuid="simulated",
+                maximum_concurrency=4, uuid="simulated", batch_size=self.application.batch_size,
             ),
             self.queues, self.invoker, self.clock, self.journal,
         )  # fmt: skip
@@ -115,10 +124,10 @@ class World:
             for name in self.application.functions
         }
         asynchronous = AsyncInvocations(self.invoker, specs, self.queues, self.clock, self.journal)
-        schedules = self._schedules = ScheduleSource(
+        schedules = ScheduleSource(
             self.application.schedules,
             FaultyTicks(asynchronous, self.faults, self.loop.call_later),
-            self.queues, self.clock, self.journal, rng=self._spread,
+            self.queues, self.clock, self.journal, book=self._book, rng=self._spread,
         )  # fmt: skip
         running = [asyncio.ensure_future(each.run()) for each in (mapping, schedules)]
         try:
@@ -142,8 +151,13 @@ class World:
 
     def stop_schedules(self) -> None:
         """No tick comes any more."""
-        for schedule in list(self._schedules.book):
-            self._schedules.book.remove(schedule)
+        for schedule in list(self._book):
+            self._book.remove(schedule)
+
+    @property
+    def scheduled(self) -> int:
+        """How many schedules there are that fire again."""
+        return len(list(self._book))
 
     async def operate(self, work: Callable[[], Any]) -> None:
         """Run what a person at a terminal does, in a process of its own; its errors are theirs."""
@@ -164,6 +178,12 @@ class World:
         """One more fact."""
         self.history.add(Fact(self.clock.time(), kind, task, message, queue, where, data))
 
+    def where(self) -> str | None:
+        """The execution environment that this runs in, if it runs in one."""
+        process = current.get()
+        environment = self.functions.of(process) if process is not None else None
+        return environment.name if environment else None
+
     def logged(self, record: logging.LogRecord) -> None:
         """A line of the runtime's log."""
         kind, fields = patches.event_of(record)
@@ -171,11 +191,7 @@ class World:
         task = fields.pop("taskId", None) or known.get("taskId")
         fields.pop("queue", None)
         message = fields.pop("messageId", None)
-        where = None
-        if (process := current.get()) is not None:
-            environment = self.functions.of(process)
-            where = environment.name if environment else None
-        self.journal.record(kind, function=where, task_id=task, message_id=message, **fields)
+        self.journal.record(kind, function=self.where(), task_id=task, message_id=message, **fields)
 
     def lease_changed(self, key: str, lease: Lease | None) -> None:
         """The store has another lease under a key."""
@@ -203,11 +219,15 @@ class World:
         if status in ("SUCCESS", "FAILURE"):
             self.points.inside("result.stored", task)
 
+    def called(self, what: str) -> None:
+        """A call of an environment's was carried out; its answer is still to come."""
+        self.points.inside("call.after", what)
+
     def effect(self, task: str, what: str) -> None:
         """A task does what cannot be undone; called in its process, inside its run."""
         if (process := current.get()) is not None:
             # Whoever does it takes a while, in which anything else may happen.
-            process.sleep(self._latencies.choice((0.0, 0.05, 0.3, 2.0)))
+            process.sleep(self._latencies.choice(self.application.effect_s))
         self.points.inside("effect.before", task)
         process = current.get()
         environment = self.functions.of(process) if process is not None else None

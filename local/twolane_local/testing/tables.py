@@ -28,8 +28,19 @@ _WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "T
 class Tables:
     """Stands before moto's answers to DynamoDB's calls."""
 
-    def __init__(self, faults: Faults, clock: Clock) -> None:
+    def __init__(
+        self,
+        faults: Faults,
+        clock: Clock,
+        *,
+        changed: Callable[[], object] = lambda: None,
+        done: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """``changed()`` hears that items may have been written, ``done(call)`` of each call that was
+        carried out, before its answer is read.
+        """
         self._faults, self._clock = faults, clock
+        self._changed, self._done = changed, done
 
     def __call__(self, request: Any, answer: Callable[[Any], Any]) -> Any:
         """What ``answer(request)`` gives, if nothing goes wrong. Raises botocore's own errors,
@@ -55,6 +66,9 @@ class Tables:
         lost = action in _WRITES and any(self._faults.at("store.write", target))
         with REQUESTS, _undone() if lost else _kept():
             answered = answer(request)
+        if action in _WRITES:
+            self._changed()
+        self._done(target)
         if self._faults.at("store.done", target):
             raise ReadTimeoutError(endpoint_url=request.url)
         return answered

@@ -1,0 +1,93 @@
+"""What must hold of a primitive, beside the six invariants of every run.
+
+====== ============================================================================================
+C      What a publisher was promised comes to its end: the last task has the state and the value that
+       it must have, each effect has happened, in order where there is one, and no other.
+D      An effect happens twice only where the environment that did it first was struck after it and
+       before its work was recorded: it died or stood still, or a call to the store failed there.
+====== ============================================================================================
+
+Where a strike makes the task itself fail (``raises``), C asks only that what was promised has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.simulator.invariants import TERMINAL, Violation, violations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from twolane_local.simulator.exhaustive.primitives import Primitive
+    from twolane_local.simulator.facts import Fact, History
+
+Results = dict[str, dict[str, Any] | None]
+
+
+def judged(history: History, primitive: Primitive, results: Results) -> Iterator[Violation]:
+    """All that does not hold."""
+    yield from violations(history)
+    yield from _check_c(history, primitive, results)
+    yield from _check_d(history)
+
+
+def _check_c(history: History, primitive: Primitive, results: Results) -> Iterator[Violation]:
+    happened = [str(fact.data["what"]) for fact in history.of("effect.committed")]
+    raised = any(fact.data.get("kind") == "raises" for fact in history.of("fault.injected"))
+    if not raised:
+        for what in sorted({*happened} - {*primitive.effects} - _BESIDE):
+            yield Violation("C", what, "nothing of the kind was to happen")
+    if not results:
+        return
+    task, last = list(results.items())[-1]
+    state = last["status"] if last else None
+    if raised:
+        if state not in TERMINAL:
+            yield Violation("C", task, f"promised, and {state} at the end")
+        return
+    if state not in primitive.states:
+        yield Violation("C", task, f"{state} at the end: {last and last['result']}")
+        return
+    if state != primitive.states[0] and len(primitive.states) > 1 or state == "REVOKED":
+        return
+    if state == "SUCCESS" and primitive.value is not None and _value(last) != primitive.value:
+        yield Violation("C", task, f"{_value(last)} and not {primitive.value}")
+    yield from _happened(primitive, happened)
+
+
+#: A header whose sibling fails may do its work or not.
+_BESIDE = frozenset({"header"})
+
+
+def _happened(primitive: Primitive, happened: list[str]) -> Iterator[Violation]:
+    firsts = [happened.index(what) if what in happened else None for what in primitive.effects]
+    for what, first in zip(primitive.effects, firsts, strict=True):
+        if first is None:
+            yield Violation("C", what, "never happened, although all went well")
+    if primitive.ordered and None not in firsts and firsts != sorted(firsts, key=lambda at: at or 0):
+        yield Violation("C", primitive.name, f"in another order: {', '.join(happened)}")
+
+
+def _value(last: Mapping[str, Any] | None) -> Any:
+    value = last and last["result"]
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _check_d(history: History) -> Iterator[Violation]:
+    before: dict[str, tuple[int, Fact]] = {}
+    facts = list(history)
+    for number, fact in enumerate(facts):
+        if fact.kind != "effect.committed":
+            continue
+        what = str(fact.data["what"])
+        if what in before:
+            since, first = before[what]
+            if not any(_explains(each, first) for each in facts[since + 1 : number]):
+                yield Violation("D", f"{fact.task}", f"{what} happened again, and nothing explains it")
+        before[what] = number, fact
+
+
+def _explains(fact: Fact, first: Fact) -> bool:
+    return fact.kind == "fault.injected" and fact.where == first.where

@@ -1,0 +1,290 @@
+"""One run of a primitive on a store, with what strikes it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from twolane_local.errors import LocalError
+from twolane_local.model import ScheduleSpec
+from twolane_local.simulator import table_store
+from twolane_local.simulator.application import Application, Slot
+from twolane_local.simulator.demo import Kept, http_event
+from twolane_local.simulator.exhaustive import tasks
+from twolane_local.simulator.exhaustive.crossings import Crossing, Crossings
+from twolane_local.simulator.exhaustive.judgement import judged
+from twolane_local.simulator.exhaustive.primitives import PRIMITIVES, Primitive
+from twolane_local.simulator.functions import Function
+from twolane_local.simulator.invariants import Bounds
+from twolane_local.simulator.play import count, digest
+from twolane_local.simulator.store import Store
+from twolane_local.simulator.world import QUEUE, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from celery import Celery
+
+    from twolane_local.simulator.facts import History
+    from twolane_local.simulator.host import Host
+    from twolane_local.simulator.invariants import Violation
+
+REDIS, DYNAMODB = "redis", "dynamodb"
+STORES = (REDIS, DYNAMODB)
+_RESULTS = {REDIS: "redis://simulated:6379/0", DYNAMODB: table_store.URL}
+
+#: 2026-01-01T06:58:30Z: two ticks before the slot.
+START = 1_767_250_710.0
+SLOT_AT = START + 90
+#: What template.yaml gives the functions, and the queue.
+_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "simulated",
+    "AWS_SECRET_ACCESS_KEY": "simulated",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+_CLEARED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_LAMBDA_RUNTIME_API",
+            "AWS_LAMBDA_FUNCTION_NAME", "AWS_PROFILE", "AWS_SESSION_TOKEN")  # fmt: skip
+_SCHEDULER = {
+    "TWOLANE_SCHEDULER_ROLE_ARN": "arn:aws:iam::123456789012:role/scheduler",
+    "TWOLANE_SCHEDULER_GROUP": "default",
+}
+_QUEUE = {"VisibilityTimeout": "360", "MessageRetentionPeriod": "1209600"}
+_TIMEOUTS = {"publisher": 30.0, "api": 30.0, "worker": 60.0, "beat": 30.0}
+_TICKS_S = 280.0
+_LOOK_EVERY_S = 10.0
+_SEED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What strikes where: numbers of crossings with the kind that strikes there, in order."""
+
+    primitive: str
+    store: str
+    strikes: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``chord/redis/12:killed+31:answer-lost``; ``none`` where nothing strikes."""
+        struck = "+".join(f"{number}:{kind}" for number, kind in self.strikes)
+        return f"{self.primitive}/{self.store}/{struck or 'none'}"
+
+    def then(self, number: int, kind: str) -> Placement:
+        """With one strike more."""
+        return Placement(self.primitive, self.store, (*self.strikes, (number, kind)))
+
+
+def placement_of(name: str) -> Placement:
+    """The placement of this name. Raises ``LocalError`` where it is no such name."""
+    try:
+        primitive, store, struck = name.split("/")
+        strikes = () if struck == "none" else tuple(_strike(each) for each in struck.split("+"))
+    except ValueError as error:
+        raise LocalError(
+            f"{name!r} names no schedule; names are as chord/redis/12:killed+31:answer-lost"
+        ) from error
+    if primitive not in PRIMITIVES or store not in STORES:
+        raise LocalError(
+            f"there is no primitive {primitive} on {store}; there are "
+            f"{', '.join(PRIMITIVES)} on {' and '.join(STORES)}"
+        )
+    return Placement(primitive, store, strikes)
+
+
+def _strike(text: str) -> tuple[int, str]:
+    number, kind = text.split(":")
+    return int(number), kind
+
+
+@dataclass(frozen=True)
+class Run:
+    """How it went. ``missed`` are strikes whose crossing never came: none, if runs repeat."""
+
+    placement: Placement
+    violations: tuple[Violation, ...]
+    crossings: tuple[Crossing, ...]
+    missed: int
+    digest: str
+    history: History
+
+
+class Explorer:
+    """Runs placements of one store; one at a time in a process. Made by ``exploring``."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._world: Host | None = None
+        self._celery = tasks.application(_RESULTS[store], self._effect)
+        self._kept = Kept(self._make_api)
+        from twolane.publish.installation import install
+
+        install()
+
+    def run(self, placement: Placement) -> Run:
+        """From an empty system to its rest."""
+        primitive = PRIMITIVES[placement.primitive]
+        strikes = dict(placement.strikes)
+        made: list[Crossings] = []
+
+        def faults(*args: Any) -> Crossings:
+            made.append(Crossings(*args, strikes))
+            return made[0]
+
+        world = World(self._application(primitive), _SEED, faults)
+        self._world = world
+        (crossings,) = made
+        crossings.where = world.where
+        stage = _Stage(primitive, self._celery)
+        try:
+            history = world.run(stage.script)
+        finally:
+            self._world = None
+        return Run(
+            placement,
+            tuple(judged(history, primitive, stage.results)),
+            tuple(crossings.passed),
+            len(strikes) - len(crossings.struck),
+            digest(history, leave_out=("fault.injected", "log")),
+            history,
+        )
+
+    def close(self) -> None:
+        """End what was kept for one run after the other."""
+        self._kept.close()
+
+    def _effect(self, task: str, what: str) -> None:
+        assert self._world is not None  # noqa: S101 - tasks run in runs
+        self._world.effect(task, what)
+
+    def _application(self, primitive: Primitive) -> Application:
+        celery = self._celery
+        publish = primitive.publish
+
+        def published(*_: Any) -> Any:
+            assert publish is not None  # noqa: S101 - of primitives that have one
+            return {"promised": publish(celery.tasks)}
+
+        from twolane import BeatHandler, WorkerHandler
+
+        environ = {**os.environ, **(_SCHEDULER if primitive.scheduler else {})}
+        makers: dict[str, Callable[[Callable[[], float]], Any]] = {
+            "publisher": lambda _: published,
+            "worker": lambda clock: WorkerHandler(celery, clock=clock, environ=environ),
+            "beat": lambda clock: BeatHandler(celery, clock=clock),
+        }
+        functions = {name: Function(name, made, _TIMEOUTS[name]) for name, made in makers.items()}
+        functions["api"] = Function(
+            "api", lambda _: self._kept.take(), _TIMEOUTS["api"],
+            unmake=self._kept.give_back, lingers=True,
+        )  # fmt: skip
+        arn = "arn:aws:lambda:us-east-1:123456789012:function:beat"
+        return Application(
+            celery=celery,
+            functions=functions,
+            root=Path(),
+            start=START,
+            watched=lambda _: ExitStack(),
+            slots=lambda _begin, _end: [],
+            schedules=(ScheduleSpec("tick", "cron(* * * * ? *)", arn),) if primitive.ticks else (),
+            queue_attributes=_QUEUE,
+            bounds=Bounds(),
+            store=Store if self._store == REDIS else table_store.TableStore,
+            batch_size=primitive.batch_size,
+            effect_s=(0.3,),
+        )
+
+    def _make_api(self) -> Any:
+        from twolane_local.simulator.exhaustive.inline import handler
+
+        return handler(self._celery)
+
+
+@contextmanager
+def exploring(store: str) -> Iterator[Explorer]:
+    """What runs placements on this store; one at a time in a process."""
+    with ExitStack() as undo:
+        undo.enter_context(mock.patch.dict(os.environ, _ENVIRONMENT))
+        for name in _CLEARED:
+            os.environ.pop(name, None)
+        if store == DYNAMODB:
+            undo.enter_context(table_store.mocked())
+        explorer = Explorer(store)
+        undo.callback(explorer.close)
+        # What is loaded now stays: not looking through it on each collection saves a fifth.
+        gc.collect()
+        gc.freeze()
+        undo.callback(gc.unfreeze)
+        yield explorer
+
+
+class _Stage:
+    """What people do in a run, and what is counted at its end."""
+
+    def __init__(self, primitive: Primitive, celery: Celery) -> None:
+        self._primitive, self._celery = primitive, celery
+        #: Of each task that was promised, what is stored at the end.
+        self.results: dict[str, dict[str, Any] | None] = {}
+
+    async def script(self, world: World) -> None:
+        primitive = self._primitive
+        await world.clock.sleep(1.0)
+        if primitive.function:
+            for task in await self._publish(world):
+                self.results[task] = None
+                world.note("enqueue.acknowledged", task=task)
+        if primitive.revokes is not None and self.results:
+            await world.clock.sleep(primitive.revokes)
+            (task,) = self.results
+            await world.operate(lambda: self._celery.control.revoke(task))
+        if primitive.ticks:
+            await self._ticks(world)
+        await self._quiet(world)
+        self.results = {task: world.store.result(task) for task in self.results}
+        world.note("faults.ended")
+        count(world)
+
+    async def _publish(self, world: World) -> list[str]:
+        function = self._primitive.function
+        event = http_event("POST", "/", "", "") if function == "api" else {}
+        try:
+            answer = await world.invoker.invoke(function, json.dumps(event).encode())
+        except Exception as refused:  # noqa: BLE001 - the gateway's 429 or 503: nothing accepted
+            world.note("request.refused", where=function, error=repr(refused))
+            return []
+        if answer.error is not None:
+            return []
+        promised: list[str] = json.loads(answer.payload).get("promised", [])
+        return promised
+
+    async def _ticks(self, world: World) -> None:
+        from twolane.beat.entries import task_id
+
+        await world.clock.sleep(_TICKS_S)
+        world.stop_schedules()
+        # What was due before beat's first tick that came through is nobody's.
+        ticks = world.history.of("tick")
+        if ticks and ticks[0].at < SLOT_AT:
+            slot = Slot(tasks.ENTRY, SLOT_AT, task_id(self._celery, tasks.ENTRY, SLOT_AT), "slot")
+            world.note("slot.due", task=slot.task, entry=slot.entry, slot=slot.at, name=slot.name)
+            self.results[slot.task] = None
+
+    async def _quiet(self, world: World) -> None:
+        """Until nothing is left that could still happen."""
+        bound = world.clock.time() + Bounds().drain_s
+        await asyncio.sleep(0)
+        while world.clock.time() < bound and (
+            len(world.queues.settled(QUEUE)) or world.functions.at_work or world.scheduled
+        ):
+            await world.clock.sleep(_LOOK_EVERY_S)
+
+
+logging.getLogger("botocore").setLevel(logging.WARNING)
