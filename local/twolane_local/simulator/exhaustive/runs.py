@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import logging
@@ -50,9 +49,10 @@ _ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "simulated",
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_LAMBDA_FUNCTION_NAME": "simulated",
 }
 _CLEARED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_LAMBDA_RUNTIME_API",
-            "AWS_LAMBDA_FUNCTION_NAME", "AWS_PROFILE", "AWS_SESSION_TOKEN")  # fmt: skip
+            "AWS_PROFILE", "AWS_SESSION_TOKEN")  # fmt: skip
 _SCHEDULER = {
     "TWOLANE_SCHEDULER_ROLE_ARN": "arn:aws:iam::123456789012:role/scheduler",
     "TWOLANE_SCHEDULER_GROUP": "default",
@@ -61,6 +61,8 @@ _QUEUE = {"VisibilityTimeout": "360", "MessageRetentionPeriod": "1209600"}
 _TIMEOUTS = {"publisher": 30.0, "api": 30.0, "worker": 60.0, "beat": 30.0}
 _TICKS_S = 280.0
 _LOOK_EVERY_S = 10.0
+#: So long after the last thing that happened nothing else does.
+_STILL_S = 30.0
 _SEED = 16
 
 
@@ -278,13 +280,12 @@ class _Stage:
             self.results[slot.task] = None
 
     async def _quiet(self, world: World) -> None:
-        """Until nothing is left that could still happen."""
-        bound = world.clock.time() + Bounds().drain_s
-        await asyncio.sleep(0)
-        while world.clock.time() < bound and (
-            len(world.queues.settled(QUEUE)) or world.functions.at_work or world.scheduled
-        ):
+        """Until nothing is left that could still happen; what is sent again is sent within this."""
+        bound, since = world.clock.time() + Bounds().drain_s, world.clock.time()
+        while world.clock.time() < min(bound, since + _STILL_S):
             await world.clock.sleep(_LOOK_EVERY_S)
+            if len(world.queues.settled(QUEUE)) or world.functions.at_work or world.scheduled:
+                since = world.clock.time()
 
 
 logging.getLogger("botocore").setLevel(logging.WARNING)
