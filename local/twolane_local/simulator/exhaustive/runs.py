@@ -217,6 +217,7 @@ def exploring(store: str) -> Iterator[Explorer]:
         undo.enter_context(mock.patch.dict(os.environ, _ENVIRONMENT))
         for name in _CLEARED:
             os.environ.pop(name, None)
+        undo.enter_context(_silence())
         if store == DYNAMODB:
             undo.enter_context(table_store.mocked())
         explorer = Explorer(store)
@@ -288,4 +289,14 @@ class _Stage:
                 since = world.clock.time()
 
 
-logging.getLogger("botocore").setLevel(logging.WARNING)
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Handlers set up the root logger as in Lambda; what they would print goes nowhere."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    root.handlers[:] = [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
