@@ -21,6 +21,8 @@ EXAMPLES = (
     "twolane simulate --runs 1000 --jobs 4",
     "twolane simulate --seed 75",
     "twolane simulate --runs 300 --json",
+    "twolane simulate --exhaustive --minutes 10 --jobs 2",
+    "twolane simulate --exhaustive --replay chord/redis/12:killed+31:answer-lost",
 )
 
 
@@ -30,7 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=None, metavar="N", help="one run, told step by step"
     )
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (0)")
-    parser.add_argument("--runs", type=int, default=100, metavar="N", help="how many runs (100)")
+    parser.add_argument(
+        "--runs", type=int, default=None, metavar="N",
+        help="how many runs (100; with --exhaustive: all that there are)",
+    )  # fmt: skip
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)"
     )
@@ -39,10 +44,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="with --seed: every step of the run")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    every = parser.add_argument_group("every placement of faults, in a small application of its own")
+    every.add_argument(
+        "--exhaustive", action="store_true",
+        help="strike each primitive once at each point where something can strike, and then twice",
+    )  # fmt: skip
+    every.add_argument(
+        "--primitive", action="append", metavar="NAME", help="this one only; may be repeated (all)"
+    )
+    every.add_argument(
+        "--store", action="append", metavar="NAME", help="redis or dynamodb; may be repeated (both)"
+    )
+    every.add_argument(
+        "--minutes", type=float, default=None, metavar="N",
+        help="stop after so long; pairs of strikes are then drawn (no limit)",
+    )  # fmt: skip
+    every.add_argument(
+        "--replay", default=None, metavar="SCHEDULE", help="one of them again, told step by step"
+    )
+    every.add_argument(
+        "--table", action="store_true", help="write what was run into docs/faults.md"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """0 where every invariant held, 1 where one did not."""
+    if options.exhaustive:
+        from twolane_local.cli import exhaustive
+
+        return exhaustive.run(options)
+    options.runs = 100 if options.runs is None else options.runs
     root = Path.cwd() / "handlers"
     if not (root / "app").is_dir():
         raise LocalError(

@@ -28,7 +28,7 @@ def lines(outcome: Outcome, start: float, *, everything: bool = False) -> Iterat
     subjects = {each.subject for each in outcome.violations}
     for fact in outcome.history:
         if everything or fact.kind == "fault.injected" or _about(fact, subjects):
-            yield _line(fact, start)
+            yield line(fact, start)
     for each in outcome.violations:
         yield f"! {each}"
     if not outcome.violations:
@@ -41,7 +41,8 @@ def _about(fact: Fact, subjects: set[str]) -> bool:
     return any(text and any(text in subject for subject in subjects) for text in texts)
 
 
-def _line(fact: Fact, start: float) -> str:
+def line(fact: Fact, start: float) -> str:
+    """One step, at its seconds since the start."""
     names = " ".join(name[:8] for name in (fact.task, fact.message) if name is not None)
     where = f" [{fact.where}]" if fact.where else ""
     return (
