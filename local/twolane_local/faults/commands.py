@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 
@@ -98,6 +98,33 @@ class FaultyCommands:
         else:
             self._plain.set(key, before)
         self._lost(key)
+
+
+class _BrokenSocket:
+    """In the place of a connection's socket."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def sendall(self, _: object) -> None:
+        raise self._error
+
+    def shutdown(self, _: object) -> None:
+        """It is."""
+
+    def close(self) -> None:
+        """It is."""
+
+
+def break_down(connection: Any, send: Callable[[], object], error: redis.RedisError) -> NoReturn:
+    """Have redis-py find out by itself that a connection is broken, and raise it in its own words:
+    where an error comes from is part of what it says.
+    """
+    timed_out = isinstance(error, redis.TimeoutError)
+    broken = TimeoutError("timed out") if timed_out else ConnectionRefusedError(111, str(error))
+    connection._sock = _BrokenSocket(broken)  # noqa: SLF001 - redis-py has no seam there
+    send()
+    raise error
 
 
 def _word(packed: bytes) -> str:

@@ -16,7 +16,7 @@ import redis
 from twolane.worker.lease import PREFIX as LEASE
 from twolane.worker.lease import read_lease
 from twolane.worker.results import RedisBackend
-from twolane_local.faults.commands import FaultyCommands
+from twolane_local.faults.commands import FaultyCommands, break_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,10 @@ class Connection(fakeredis.FakeRedisConnection):
     def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
         send: Any = super().send_packed_command
         packed = command if isinstance(command, bytes) else b"".join(command)
-        return self.store.call(packed, lambda: send(command, check_health))
+        try:
+            return self.store.call(packed, lambda: send(command, check_health))
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            break_down(self, lambda: send(command, False), error)
 
 
 class Pool(redis.ConnectionPool):

@@ -38,7 +38,10 @@ def server() -> Any:
 
 @cache
 def _connection() -> type[Any]:
+    import redis
     from fakeredis import FakeRedisConnection
+
+    from twolane_local.faults.commands import break_down
 
     class Connection(FakeRedisConnection):
         def _connect(self) -> Any:
@@ -70,7 +73,10 @@ def _connection() -> type[Any]:
             if seam is None:
                 return send(command, check_health)
             packed = command if isinstance(command, bytes) else b"".join(command)
-            return seam.call(packed, lambda: send(command, check_health))
+            try:
+                return seam.call(packed, lambda: send(command, check_health))
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                break_down(self, lambda: send(command, False), error)
 
     return Connection
 
