@@ -74,7 +74,7 @@ class Crossings(Faults):
 
     def _strike(self, point: str, target: str, kind: str, number: int) -> Injector:
         fault = kinds_at(point, target)[kind]
-        self._journal.record(
+        self.journal.record(
             "fault.injected", function=self.where(), name=fault.name, strike=kind, point=point,
             target=target, occasion=number,
         )  # fmt: skip
