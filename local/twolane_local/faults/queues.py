@@ -66,7 +66,7 @@ class FaultyQueues(QueueService):
             )
 
         with self._lock:
-            if self.faults is None or not self.get(name).ready():
+            if self.faults is None or not self.settled(name).ready():
                 return take()  # a poll that finds nothing is no occasion
             happening = {fault.fault.name for fault in self._at("receive", name)}
             if "receive.failed" in happening:
