@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow fuzz simulate check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow fuzz simulate exhaustive check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ fuzz: $(STAMP) ## Look for new examples that break a property
 
 simulate: $(STAMP) ## Run 10,000 random schedules with faults (minutes)
 	@$(BIN)/twolane simulate --runs 10000
+
+exhaustive: $(STAMP) ## Strike each primitive at every point, once and twice, for ten minutes; writes docs/faults.md's table
+	@$(BIN)/twolane simulate --exhaustive --minutes 10 --table
 
 check: $(STAMP) ## Lint and type-check, the template raw, expanded and built too
 	$(BIN)/ruff check .

@@ -44,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="with --seed: every step of the run")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    every = parser.add_argument_group("every placement of faults, in a small application of its own")
+    every = parser.add_argument_group(
+        "every placement of faults, in a small application of its own"
+    )
     every.add_argument(
         "--exhaustive", action="store_true",
         help="strike each primitive once at each point where something can strike, and then twice",

@@ -46,9 +46,7 @@ class TableStore:
         self._world = world
         self._known: dict[str, Any] = {}
         self._clients: dict[Any, Any] = {}
-        self._tables = Tables(
-            world.faults, world.clock, changed=self._look, done=world.called
-        )
+        self._tables = Tables(world.faults, world.clock, changed=self._look, done=world.called)
         _tables()[TABLE].items.clear()
 
     def replacements(self) -> Iterator[tuple[Any, str, Any]]:

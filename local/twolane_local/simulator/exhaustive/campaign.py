@@ -100,9 +100,7 @@ class Report:
     @property
     def left_out(self) -> int:
         """Placements for which there was no time."""
-        return sum(
-            row.singles - row.singles_run + row.pairs - row.pairs_run for row in self.rows
-        )
+        return sum(row.singles - row.singles_run + row.pairs - row.pairs_run for row in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""

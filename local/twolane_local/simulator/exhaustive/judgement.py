@@ -83,7 +83,11 @@ def _happened(primitive: Primitive, happened: list[str]) -> Iterator[Violation]:
     for what, first in zip(primitive.effects, firsts, strict=True):
         if first is None:
             yield Violation("C", what, "never happened, although all went well")
-    if primitive.ordered and None not in firsts and firsts != sorted(firsts, key=lambda at: at or 0):
+    if (
+        primitive.ordered
+        and None not in firsts
+        and firsts != sorted(firsts, key=lambda at: at or 0)
+    ):
         yield Violation("C", primitive.name, f"in another order: {', '.join(happened)}")
 
 
@@ -102,7 +106,9 @@ def _check_d(history: History) -> Iterator[Violation]:
         if what in before:
             since, first = before[what]
             if not any(_explains(each, first) for each in facts[since + 1 : number]):
-                yield Violation("D", str(fact.task), f"{what[0]} happened again, and nothing explains it")
+                yield Violation(
+                    "D", str(fact.task), f"{what[0]} happened again, and nothing explains it"
+                )
         before[what] = number, fact
 
 
