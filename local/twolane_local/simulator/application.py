@@ -35,8 +35,8 @@ class Application:
     """``functions`` by name: ``api``, ``worker`` and ``beat`` are expected.
 
     ``watched(world)`` has the application tell the world of its effects while it is open;
-    ``slots(from, to)`` are the slots that beat owes in that time. ``store(world)`` makes a run's result
-    store. An effect takes one of ``effect_s``, drawn from the seed.
+    ``slots(from, to)`` are the slots that beat owes in that time. ``store(world)`` makes a run's
+    result store. An effect takes one of ``effect_s``, drawn from the seed.
     """
 
     celery: Celery

@@ -36,8 +36,8 @@ class Tables:
         changed: Callable[[], object] = lambda: None,
         done: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """``changed()`` hears that items may have been written, ``done(call)`` of each call that was
-        carried out, before its answer is read.
+        """``changed()`` hears that items may have been written, ``done(call)`` of each call that
+        was carried out, before its answer is read.
         """
         self._faults, self._clock = faults, clock
         self._changed, self._done = changed, done

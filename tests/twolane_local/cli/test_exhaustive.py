@@ -1,15 +1,17 @@
-"""``twolane simulate --exhaustive``: exit codes and what it prints. tests/faults runs it for real."""
+"""``twolane simulate --exhaustive``: exit codes, and what it prints."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from twolane_local.cli import main
 from twolane_local.simulator.exhaustive.campaign import Report, Row
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "chord/redis/12:killed"
 

@@ -1,9 +1,9 @@
 """All placements of faults, on several cores: first each single one, then pairs.
 
 A pair is a single strike and one more, at a point of the run that had the first. Where two single
-strikes lead to the same run (the same history, and the same crossings after it), the pairs of one of
-them stand for both. If there are more pairs than time, each primitive gets its share of what there
-is, in an order drawn from a seed: those with few pairs are run completely.
+strikes lead to the same run (the same history, and the same crossings after it), the pairs of one
+of them stand for both. If there are more pairs than time, each primitive gets its share of it, in
+an order drawn from a seed: those with few pairs are run completely.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Report:
 
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+    #: Of all processes together.
+    cpu_seconds: float = 0.0
     missed: list[str] = field(default_factory=list)
 
     @property
@@ -107,6 +109,7 @@ class Report:
         return {
             "runs": self.runs,
             "seconds": round(self.seconds, 2),
+            "cpuSeconds": round(self.cpu_seconds, 2),
             "leftOut": self.left_out,
             "missed": self.missed,
             "rows": [row.as_dict() for row in self.rows],
@@ -194,7 +197,7 @@ class _Campaign:
 
     def _run(self, chunks: Iterable[list[Placement]]) -> Iterator[Told]:
         """In the order in which they end, as far as the limits allow."""
-        waiting: set[Future[list[Told]]] = set()
+        waiting: set[Future[tuple[list[Told], float]]] = set()
         for chunk in chunks:
             allowed = self._allowed(chunk)
             if not allowed:
@@ -211,8 +214,10 @@ class _Campaign:
         for each in waiting:
             yield from self._took(each.result())
 
-    def _took(self, told: list[Told]) -> Iterator[Told]:
+    def _took(self, chunk: tuple[list[Told], float]) -> Iterator[Told]:
+        told, cpu_seconds = chunk
         yield from told
+        self._report.cpu_seconds += cpu_seconds
         self._report.seconds = time.monotonic() - self._began
         self._progress(self._report)
 
@@ -295,9 +300,11 @@ _open: dict[str, Explorer] = {}
 _opened = ExitStack()
 
 
-def run_chunk(chunk: list[Placement]) -> list[Told]:
-    """Run some placements in this process."""
-    return [_told(_explorer(placement.store).run(placement)) for placement in chunk]
+def run_chunk(chunk: list[Placement]) -> tuple[list[Told], float]:
+    """Run some placements in this process; and how long it was at work."""
+    began = time.process_time()
+    told = [_told(_explorer(placement.store).run(placement)) for placement in chunk]
+    return told, time.process_time() - began
 
 
 def _explorer(store: str) -> Explorer:

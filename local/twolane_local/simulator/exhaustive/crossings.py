@@ -55,7 +55,7 @@ class Crossings(Faults):
         """Always: each is asked."""
         return True
 
-    def at(self, point: str, target: str = "", **about: Any) -> Iterable[Injector]:
+    def at(self, point: str, target: str = "", **_: Any) -> Iterable[Injector]:
         """What strikes here and now."""
         if point == "store" and self._clock.time() < self._down_until:
             return [self._strike(point, target, OUTAGE, -1)]
@@ -65,7 +65,7 @@ class Crossings(Faults):
         number = len(self.passed)
         self.passed.append(Crossing(number, point, target, tuple(kinds)))
         kind = self._strikes.get(number)
-        if kind not in kinds:
+        if kind is None or kind not in kinds:
             return ()
         self.struck.append(number)
         if kind == OUTAGE:

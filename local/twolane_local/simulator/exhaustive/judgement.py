@@ -1,15 +1,16 @@
 """What must hold of a primitive, beside the six invariants of every run.
 
 ====== ============================================================================================
-C      What a publisher was promised comes to its end: the last task has the state and the value that
-       it must have, each effect has happened, in order where there is one, and no other.
-D      A task's effect happens twice only where the environment that did it first was struck after it and
-       before its work was recorded: it died or stood still, or a call to the store failed there.
+C      What a publisher was promised comes to its end: the last task has the state and the value
+       that it must have, each effect has happened, in order where there is one, and no other.
+D      A task's effect happens twice only where the environment that did it first was struck after
+       it and before its work was recorded: it died or stood still, or a call failed there.
 ====== ============================================================================================
 
-Where a strike makes a task itself fail (``raises``), C asks only that what was promised has ended; or
-that the failure is stored: a chord in another one's header that fails leaves the other one's body
-without an outcome, as it does under ``celery worker``, where a result raises its parents' error.
+Where a strike makes a task itself fail (``raises``), C asks only that what was promised has ended,
+or that the failure is stored: a chord in another one's header that fails leaves the other one's
+body without an outcome, as it does under ``celery worker``, where a result raises its parents'
+error.
 Callbacks and errbacks get their ids as they are published: a task that ends twice publishes two.
 """
 
@@ -67,7 +68,7 @@ def _check_c(
     if state not in primitive.states:
         yield Violation("C", task, f"{state} at the end: {last and last['result']}")
         return
-    if state != primitive.states[0] and len(primitive.states) > 1 or state == "REVOKED":
+    if (state != primitive.states[0] and len(primitive.states) > 1) or state == "REVOKED":
         return
     if state == "SUCCESS" and primitive.value is not None and _value(last) != primitive.value:
         yield Violation("C", task, f"{_value(last)} and not {primitive.value}")

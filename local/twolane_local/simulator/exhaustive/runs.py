@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from twolane_local.journal import Journal
     from twolane_local.simulator.facts import History
     from twolane_local.simulator.host import Host
     from twolane_local.simulator.invariants import Violation
+    from twolane_local.virtual_clock import VirtualClock
 
 REDIS, DYNAMODB = "redis", "dynamodb"
 STORES = (REDIS, DYNAMODB)
@@ -137,8 +139,8 @@ class Explorer:
         strikes = dict(placement.strikes)
         made: list[Crossings] = []
 
-        def faults(*args: Any) -> Crossings:
-            made.append(Crossings(*args, strikes))
+        def faults(journal: Journal, clock: VirtualClock) -> Crossings:
+            made.append(Crossings(journal, clock, strikes))
             return made[0]
 
         world = World(self._application(primitive), _SEED, faults)

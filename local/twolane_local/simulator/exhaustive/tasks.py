@@ -10,12 +10,14 @@ from celery.schedules import crontab
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Effect = Callable[[str, str], None]
+
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/tasks"
 #: The entry of ``beat_schedule``, and when it is due, UTC.
 ENTRY, SLOT_HOUR, SLOT_MINUTE = "daily", 7, 0
 
 
-def application(results: str, effect: Callable[[str, str], None]) -> Celery:
+def application(results: str, effect: Effect) -> Celery:
     """A Celery application on SQS with its results at this URL; ``effect(task id, what)`` is what
     its tasks do.
     """
@@ -43,6 +45,19 @@ def application(results: str, effect: Callable[[str, str], None]) -> Celery:
         },
     )
 
+    for function in (*_working(effect), *_failing(effect)):
+        celery.task(bind=True, name=function.__name__, shared=False)(function)
+
+    def caught(request: Any, error: Any, traceback: Any) -> None:  # noqa: ARG001 - Celery's order
+        """An errback that Celery calls where the task has failed."""
+        effect(str(request.id), "errback")
+
+    celery.task(name="caught", shared=False)(caught)
+    celery.finalize()
+    return celery  # type: ignore[no-any-return]
+
+
+def _working(effect: Effect) -> tuple[Callable[..., Any], ...]:
     def work(self: Any, label: str, value: int = 1) -> int:
         """Do it once."""
         effect(self.request.id, label)
@@ -69,6 +84,10 @@ def application(results: str, effect: Callable[[str, str], None]) -> Celery:
             raise self.retry(countdown=2, max_retries=times)
         return int(self.request.retries)
 
+    return work, slot, add, total, again
+
+
+def _failing(effect: Effect) -> tuple[Callable[..., Any], ...]:
     def fail(self: Any, label: str) -> None:
         """Do it, if there is anything to do, and fail."""
         if label:
@@ -79,12 +98,4 @@ def application(results: str, effect: Callable[[str, str], None]) -> Celery:
         """An errback that is a task of its own."""
         effect(self.request.id, "errback")
 
-    def caught(request: Any, error: Any, traceback: Any) -> None:  # noqa: ARG001 - Celery's order
-        """An errback that Celery calls where the task has failed."""
-        effect(str(request.id), "errback")
-
-    for function in (work, slot, add, total, again, fail, heard):
-        celery.task(bind=True, name=function.__name__, shared=False)(function)
-    celery.task(name="caught", shared=False)(caught)
-    celery.finalize()
-    return celery  # type: ignore[no-any-return]
+    return fail, heard

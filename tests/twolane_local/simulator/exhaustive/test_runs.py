@@ -79,7 +79,7 @@ def test_a_name_is_its_placement(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["chord", "chord/redis/x:killed", "chord/redis/1", "a/redis/none"])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(LocalError, match="names no schedule|there is no primitive"):
+    with pytest.raises(LocalError, match=r"names no schedule|there is no primitive"):
         placement_of(name)
 
 
