@@ -21,7 +21,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *rows: Row, missed: tuple[str, ...] = (
 
     def explore(primitives: Any, stores: Any, *, jobs: int, limits: Any, progress: Any) -> Report:
         asked.append((primitives, stores, jobs, limits))
-        report = Report([*rows], 1.5, [*missed])
+        report = Report([*rows], 1.5, missed=[*missed])
         progress(report)
         return report
 
