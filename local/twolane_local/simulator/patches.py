@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from celery.worker import state as worker_state
+from kombu import common, pools
 from kombu.utils import functional
 from redis import retry, utils
 
@@ -50,6 +51,7 @@ class JournalHandler(logging.Handler):
 @contextmanager
 def patched(world: Host, celery: Celery) -> Iterator[None]:
     """Everything of the block belongs to ``world``. One at a time in a process."""
+    common.get_node_id()  # drawn once in a process: it is none of a run's ids
     with ExitStack() as undo:
         for target, name, value in _replacements(world):
             undo.enter_context(mock.patch.object(target, name, value))
@@ -60,8 +62,9 @@ def patched(world: Host, celery: Celery) -> Iterator[None]:
         undo.enter_context(_logs(world))
         undo.callback(random.setstate, random.getstate())
         random.seed(world.seed)
-        undo.callback(_no_backend, celery)
-        _no_backend(celery)
+        for forget in (_no_backend, _no_connections):
+            undo.callback(forget, celery)
+            forget(celery)
         for known in (worker_state.revoked, worker_state.active_requests,
                       worker_state.reserved_requests):  # fmt: skip
             known.clear()
@@ -76,6 +79,16 @@ def _no_backend(celery: Celery) -> None:
     """The next one who wants a result backend makes one, on this run's store."""
     vars(celery)["_backend_cache"] = None
     vars(celery)["_local"].__dict__.pop("backend", None)
+
+
+def _no_connections(celery: Celery) -> None:
+    """What publishes makes a connection anew: which one it takes of several must not depend on the
+    run before.
+    """
+    pools.reset()
+    vars(celery)["_pool"] = None
+    if "amqp" in vars(celery):
+        vars(vars(celery)["amqp"])["_producer_pool"] = None
 
 
 def _replacements(world: Host) -> Iterator[tuple[Any, str, Any]]:

@@ -24,10 +24,13 @@ from twolane_local.simulator.exhaustive.runs import Explorer, Placement, explori
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from twolane_local.simulator.exhaustive.crossings import Crossing
     from twolane_local.simulator.exhaustive.runs import Run
 
 #: Runs that a process does before it reports and takes the next.
 _CHUNK = 20
+
+_CALLS = frozenset({"store", "store.done", "call.after"})
 
 Points = tuple[tuple[int, tuple[str, ...]], ...]
 
@@ -321,7 +324,7 @@ def _close() -> None:
 def _told(run: Run) -> Told:
     strikes = run.placement.strikes
     after = run.crossings[strikes[-1][0] + 1 :] if strikes else run.crossings
-    shape = [(each.point, each.target.partition(" ")[0], each.kinds) for each in after]
+    shape = [(each.point, _call(each), each.kinds) for each in after]
     signature = blake2b(f"{run.digest} {shape}".encode(), digest_size=12).hexdigest()
     return Told(
         run.placement,
@@ -330,3 +333,8 @@ def _told(run: Run) -> Told:
         tuple((each.number, each.kinds) for each in after),
         signature,
     )
+
+
+def _call(crossing: Crossing) -> str:
+    """Of a call what is called; other targets are ids."""
+    return crossing.target.partition(" ")[0] if crossing.point in _CALLS else ""

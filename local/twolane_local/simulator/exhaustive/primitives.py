@@ -61,7 +61,7 @@ def _chain(tasks: Mapping[str, Any]) -> Promised:
 
 
 def _group(tasks: Mapping[str, Any]) -> Promised:
-    made: Any = group(tasks["work"].s(f"member {number}", number) for number in range(3))
+    made: Any = group([tasks["work"].s(f"member {number}", number) for number in range(3)])
     result = made.apply_async()
     result.save()
     return [each.id for each in result]
