@@ -120,13 +120,14 @@ class BeatHandler:
 
         self._ledger.change(step)
         _complain(plan)
-        failed = self._send(plan.claims, now)
-        if plan.claims:
+        claims = self._still_ours(plan.claims, lease_until)
+        failed = self._send(claims, now)
+        if claims:
             # What failed stays in the outbox, free for the next who comes.
             dead = {claim.task_id for claim in failed}
-            done = [claim.task_id for claim in plan.claims if claim.task_id not in dead]
+            done = [claim.task_id for claim in claims if claim.task_id not in dead]
             self._ledger.change(lambda ledger: _released(ledger.without(done), dead))
-        return self._report(asked.at, plan.claims, failed)
+        return self._report(asked.at, claims, failed)
 
     def _one_slot(self, asked: Slot, now: float, lease_until: float) -> dict[str, Any]:
         if asked.entry not in self.entries():
@@ -136,8 +137,23 @@ class BeatHandler:
             )
         name = task_id(self.app, asked.entry, asked.at)
         with claim_slot(self.store, name, now=now, until=lease_until) as free:
-            claims = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
+            claimed = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
+            claims = self._still_ours(claimed, lease_until)
             return self._report(asked.at, claims, self._send(claims, now))
+
+    def _still_ours(self, claims: Sequence[Claim], lease_until: float) -> Sequence[Claim]:
+        """The claims, unless they ran out while the environment stood still: the tasks that another
+        tick has sent since may have ended so long ago that a second one would run.
+        """
+        if not claims or self._clock() < lease_until:
+            return claims
+        emit(
+            log, "log",
+            f"the claims on {len(claims)} due tasks ran out while the tick was held up; "
+            "the next tick sends them, if none has",
+            level=logging.WARNING, entries=[claim.entry for claim in claims],
+        )  # fmt: skip
+        return []
 
     def _send(self, claims: Sequence[Claim], now: float) -> list[Claim]:
         """Send each; return those that could not be sent."""

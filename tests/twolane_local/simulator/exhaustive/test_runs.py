@@ -83,6 +83,19 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         placement_of(name)
 
 
+# What it has found, and was mended.
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_tick_that_stood_still_beyond_its_claim_sends_nothing(
+    explorers: dict[str, Explorer], store: str
+) -> None:
+    """The slot's task had run more than five minutes before, and ran again."""
+    runs = singles(explorers[store], "beat", store, "call.after", "frozen")
+    assert len(runs) > 10
+    assert invariants(runs) == set()
+
+
 # Bugs planted in the product: some placement finds each.
 
 
