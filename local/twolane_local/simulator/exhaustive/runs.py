@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from celery import _state
+
 from twolane_local.errors import LocalError
 from twolane_local.model import ScheduleSpec
 from twolane_local.simulator import table_store
@@ -220,6 +222,7 @@ def exploring(store: str) -> Iterator[Explorer]:
         for name in _CLEARED:
             os.environ.pop(name, None)
         undo.enter_context(_silence())
+        undo.enter_context(_joins_block())
         if store == DYNAMODB:
             undo.enter_context(table_store.mocked())
         explorer = Explorer(store)
@@ -289,6 +292,18 @@ class _Stage:
             await world.clock.sleep(_LOOK_EVERY_S)
             if len(world.queues.settled(QUEUE)) or world.functions.at_work or world.scheduled:
                 since = world.clock.time()
+
+
+@contextmanager
+def _joins_block() -> Iterator[None]:
+    """As on a handler's main thread: Celery waits for no result, and subscribes to none."""
+    joining: Any = _state
+    before = joining.task_join_will_block()
+    joining._set_task_join_will_block(True)  # noqa: SLF001 - Celery's pools do the same
+    try:
+        yield
+    finally:
+        joining._set_task_join_will_block(before)  # noqa: SLF001
 
 
 @contextmanager
