@@ -95,6 +95,7 @@ def _replacements(world: Host) -> Iterator[tuple[Any, str, Any]]:
     yield os, "urandom", world.random_bytes
     yield LocalWire, "queues", world.queues
     yield LocalWire, "scheduler", world.scheduler
+    yield LocalWire, "faults", world.faults
     yield LocalWire, "called", staticmethod(world.called)
     yield publish_client, "Wire", LocalWire
     yield from world.store.replacements()

@@ -15,6 +15,7 @@ from twolane_local.wire import AwsRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twolane_local.faults.injection import Faults
     from twolane_local.queues.core import QueueService
     from twolane_local.schedules.api import SchedulerApi
 
@@ -33,6 +34,8 @@ class LocalWire:
     queues: QueueService | None = None
     #: Its EventBridge Scheduler.
     scheduler: SchedulerApi | None = None
+    #: What goes wrong with it.
+    faults: Faults | None = None
     #: Hears of each call that was carried out, before its answer is read.
     called: Callable[[str], object] = staticmethod(lambda _: None)
 
@@ -68,9 +71,16 @@ class LocalWire:
     def _schedule(self, path: str, body: bytes) -> Response:
         assert self.scheduler is not None  # noqa: S101 - a run has one
         request = AwsRequest("POST", path, body=body, service="scheduler")
+        if self._happens("schedule"):
+            raise ConnectionResetError("Connection reset by peer")
         answer = at_once(self.scheduler(request))
         self.called("CreateSchedule")
+        if self._happens("schedule.done"):
+            raise TimeoutError("timed out")
         return Response(answer.status, answer.body, reusable=True)
+
+    def _happens(self, point: str) -> bool:
+        return self.faults is not None and bool([*self.faults.at(point, "CreateSchedule")])
 
     def close(self) -> None:
         """Nothing is open."""

@@ -68,6 +68,16 @@ def test_the_points_of_a_store_are_those_of_its_calls(explorers: dict[str, Explo
     assert {"BatchGetItem", "PutItem", "TransactWriteItems"} <= calls["dynamodb"]
 
 
+def test_a_call_to_scheduler_is_a_point_before_and_after(redis: Explorer) -> None:
+    """It fails, has its effect and the answer is lost, or is the last thing that is done."""
+    run = redis.run(Placement("eta-scheduled", "redis"))
+    points = [each.point for each in run.crossings if each.target == "CreateSchedule"]
+    assert points == ["schedule", "call.after", "schedule.done"]
+    for point, kind in (("schedule", "fails"), ("schedule.done", "answer-lost")):
+        (struck,) = singles(redis, "eta-scheduled", "redis", point, kind)
+        assert (struck.violations, struck.missed) == ((), 0)
+
+
 def test_a_strike_that_never_comes_is_told(redis: Explorer) -> None:
     assert redis.run(Placement("task", "redis", ((9999, "killed"),))).missed == 1
 
