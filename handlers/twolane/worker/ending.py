@@ -9,6 +9,7 @@ ended: what it would store is dropped, but for a success while the other one sti
 from __future__ import annotations
 
 import logging
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,8 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
         store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
     ) -> None:  # fmt: skip
+        if self._passed_on(task_id, state):
+            return  # nor are errbacks called, nor is a chord told
         # What comes of a failure comes after it is stored, and must not be lost with a crash.
         # The request of a task that nobody knows is a bunch of a few fields.
         alone = request and not any(
@@ -121,6 +124,28 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
             )
         finally:
             self._riding, self._ends_in = None, LeaseState.DONE
+
+    def _passed_on(self, task_id: str, state: str) -> bool:
+        """Whether another delivery has the running task's work now, and this is not to be said."""
+        one = running(task_id)
+        if one is None or one.ended is not None or time.time() < one.held.until - 1:
+            return False  # nobody else can have taken it
+        lease = self._stored_lease(one)
+        if lease is not None and lease.delivery.holder == one.held.delivery.holder:
+            return False
+        stored = self._stored_state(task_id) if lease is None else None
+        passed = has_passed(one, lease, state, stored, time.time())
+        if passed:
+            tell_dropped(task_id)
+        return passed
+
+    def _stored_state(self, task_id: str) -> str | None:
+        """The state that is stored of a task."""
+        raise NotImplementedError
+
+    def _stored_lease(self, one: Ending) -> Lease | None:
+        """A running task's lease as it is stored."""
+        raise NotImplementedError
 
     def _fail_chain(self, *args: Any, **options: Any) -> None:
         # Celery takes a failed member of a chord for one that was counted. It may have been killed

@@ -18,7 +18,7 @@ from twolane.invocation import deadline as invocation_end
 from twolane.publish.installation import install
 from twolane.state import find_store
 from twolane.state.patience import within
-from twolane.worker import context, hooks, tracebacks
+from twolane.worker import context, hooks, origins, tracebacks
 from twolane.worker.deadline import deadline_of
 from twolane.worker.deferral import Deferral
 from twolane.worker.descent import Descent
@@ -73,6 +73,7 @@ class WorkerHandler:
         install()
         hooks.install()
         context.install()
+        origins.install()
         tracebacks.install()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app

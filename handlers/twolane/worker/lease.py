@@ -29,6 +29,11 @@ back after its visibility timeout), so it counts as sent when that header task w
 completes a chord writes this into the body's message, see ``BODY_OF``. A stock worker does not;
 there, a body that is a single task is recognised by its place: it carries its chord's id, and no
 index in it.
+
+The same holds for whatever a task publishes under an id that it had before it ran: the next step of
+a chain, a retry. The task may be killed after it has published, and comes back when its visibility
+timeout is over, which may be longer than five minutes: what it then publishes again has the same id
+and the same parent, and counts as sent when the task was, see ``ORIGIN``.
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from twolane.state.store import StateStore
 
@@ -50,6 +55,9 @@ PREFIX = "twolane:lease:"
 #: The header of a chord's body: when the header task that completed the chord was sent, in epoch
 #: seconds; ``True`` where that is not known.
 BODY_OF = "twolane_chord"
+
+#: The header of what a task publishes: when that task was sent, in epoch seconds.
+ORIGIN = "twolane_origin"
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/using-messagededuplicationid-property.html
 DEDUPLICATION_S = 300.0
@@ -142,15 +150,16 @@ def delivery_of(
     sent_s: float = float("inf"),
     first_s: float = float("inf"),
     *,
-    chord: object = None,
+    origins: Iterable[object] = (),
 ) -> Delivery:
     """kombu gives each publish a delivery tag, which copies and redeliveries share.
 
-    ``chord``: what the message has under ``BODY_OF``.
+    ``origins``: what the message has under ``BODY_OF`` and ``ORIGIN``.
     """
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
-    if isinstance(chord, int | float) and chord is not True:
-        first_s = min(first_s, chord)
+    for sent in origins:
+        if isinstance(sent, int | float) and not isinstance(sent, bool):
+            first_s = min(first_s, sent)
     return Delivery(holder, message_id, publish or message_id, sent_s, first_s)
 
 

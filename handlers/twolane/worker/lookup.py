@@ -16,6 +16,7 @@ from twolane.state.keys import bounded
 from twolane.worker.facts import TaskFacts, read_facts
 from twolane.worker.lease import (
     BODY_OF,
+    ORIGIN,
     Delivery,
     Lease,
     delivery_of,
@@ -65,8 +66,11 @@ class Opened:
     def delivery(self) -> Delivery:
         record, facts = self.record, self.facts
         times = record.sent_s, record.first_received_s
-        publish, chord = (facts.publish, facts.headers.get(BODY_OF)) if facts else (None, None)
-        return delivery_of(record.receipt_handle, record.message_id, publish, *times, chord=chord)
+        publish = facts.publish if facts else None
+        origins = [facts.headers.get(name) for name in (BODY_OF, ORIGIN)] if facts else []
+        return delivery_of(
+            record.receipt_handle, record.message_id, publish, *times, origins=origins
+        )
 
 
 def open_record(

@@ -8,10 +8,9 @@ channel, expiry and retries are Celery's.
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.backends import redis
@@ -26,7 +25,6 @@ from twolane.worker.claims import NamedClaim, claim_name, release_own
 from twolane.worker.ending import (
     LEAVES,
     EndsLeases,
-    has_passed,
     running,
     sent_s,
     stays,
@@ -34,6 +32,10 @@ from twolane.worker.ending import (
 )
 from twolane.worker.lease import read_lease
 from twolane.worker.outage import is_outage
+
+if TYPE_CHECKING:
+    from twolane.worker.ending import Ending
+    from twolane.worker.lease import Lease
 
 #: celery-types leaves out what is overridden below.
 _Stock: Any = redis
@@ -206,19 +208,12 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
                 key = self.get_key_for_group(request.group, ".s")
                 self.client.set(key, answer[2], ex=self.chord_expires or None, nx=True)
 
-    def _passed_on(self, task_id: str, state: str) -> bool:
-        """Whether another delivery has the running task's work now, and this is not to be said."""
-        one = running(task_id)
-        if one is None or one.ended is not None or time.time() < one.held.until - 1:
-            return False  # nobody else can have taken it
-        text = bytes_to_str(self.client.get(key_prefix(self.app) + one.key))
-        lease = read_lease(text)
-        live = self.client.get(self.get_key_for_task(task_id)) if lease is None else None
-        stored = self.decode_result(live)["status"] if live else None
-        passed = has_passed(one, lease, state, stored, time.time())
-        if passed:
-            tell_dropped(task_id)
-        return passed
+    def _stored_state(self, task_id: str) -> str | None:
+        live = self.client.get(self.get_key_for_task(task_id))
+        return str(self.decode_result(live)["status"]) if live else None
+
+    def _stored_lease(self, one: Ending) -> Lease | None:
+        return read_lease(bytes_to_str(self.client.get(key_prefix(self.app) + one.key)))
 
 
 def _is_clients(error: BaseException) -> bool:

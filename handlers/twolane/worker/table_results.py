@@ -164,6 +164,13 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
             "ExpressionAttributeValues": {":held": {"S": one.held.text}},
         }
 
+    def _stored_state(self, task_id: str) -> str | None:
+        seen = self._seen(str(self.get_key_for_task(task_id)))
+        return str(self.decode_result(seen)["status"]) if seen is not None else None
+
+    def _stored_lease(self, one: Ending) -> Lease | None:
+        return self._lease(one)
+
     def _seen(self, key: str) -> bytes | None:
         item = self._item(key)
         value = item.get(self._value_field.name)

@@ -106,13 +106,15 @@ def test_a_body_counts_as_sent_when_its_header_task_was(leases: Leases, clock: H
     ended = write_lease(LeaseState.DONE, FIRST, since=clock.now, until=clock.now + KEEP_S)
     sent = clock.now - 10
     clock.now += 3 * 3600
-    copy = delivery_of("r9", "m9", {"delivery_tag": "p9"}, first_s=clock.now, chord=sent)
+    copy = delivery_of("r9", "m9", {"delivery_tag": "p9"}, first_s=clock.now, origins=[sent])
     assert leases.obstacle(ended, copy) == ended
     # A frozen chord that is started again, under the same ids, is a chord of its own.
-    later = delivery_of("r9", "m9", {"delivery_tag": "p9"}, first_s=clock.now, chord=clock.now - 9)
+    later = delivery_of(
+        "r9", "m9", {"delivery_tag": "p9"}, first_s=clock.now, origins=[clock.now - 9]
+    )
     assert leases.obstacle(ended, later) is None
     for unknown in (None, True, "x"):
-        plain = delivery_of("r9", "m9", {}, first_s=clock.now, chord=unknown)
+        plain = delivery_of("r9", "m9", {}, first_s=clock.now, origins=[unknown])
         assert leases.obstacle(ended, plain) is None
 
 

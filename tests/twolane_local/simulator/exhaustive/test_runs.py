@@ -106,6 +106,26 @@ def test_a_tick_that_stood_still_beyond_its_claim_sends_nothing(
     assert invariants(runs) == set()
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_a_step_that_is_published_again_much_later_does_not_run_again(
+    explorers: dict[str, Explorer], store: str
+) -> None:
+    """A step was killed once it had published the next one, and came back after six minutes."""
+    runs = singles(explorers[store], "chain", store, "call.after", "killed")
+    assert len(runs) > 10
+    assert invariants(runs) == set()
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_an_environment_that_wakes_too_late_calls_no_errback(
+    explorers: dict[str, Explorer], store: str
+) -> None:
+    """Its task has failed in the hands of another environment, which has called it."""
+    runs = singles(explorers[store], "errback-inline", store, "call.after", "frozen")
+    assert len(runs) > 10
+    assert invariants(runs) == set()
+
+
 # Bugs planted in the product: some placement finds each.
 
 
