@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from celery import states
+from celery import _state, states
 from celery.backends import redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.functional import retry_over_time
@@ -192,6 +192,14 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
             raise
         finally:
             self.claim_name, self._counted = outer
+
+    def add_pending_result(self, result: Any, *args: Any, **options: Any) -> Any:
+        # Nobody may wait for a result where joining blocks, and Celery subscribes to none that is
+        # published there; nor to a group's, whose errback was lost with a store that was down.
+        joining: Any = _state
+        if joining.task_join_will_block():
+            return result
+        return super().add_pending_result(result, *args, **options)
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
         # Celery fails a chord whose header's results it cannot read. It can, later.

@@ -126,6 +126,13 @@ def test_an_environment_that_wakes_too_late_calls_no_errback(
     assert invariants(runs) == set()
 
 
+def test_an_errback_is_not_lost_with_a_store_that_is_down(redis: Explorer) -> None:
+    """Celery subscribed to the errback's result before it published it, in vain."""
+    runs = singles(redis, "failing-chord", "redis", "store", "outage")
+    assert len(runs) > 10
+    assert invariants(runs) == set()
+
+
 # Bugs planted in the product: some placement finds each.
 
 
