@@ -1,0 +1,7 @@
+"""The worker function."""
+
+from campaign_tasks import app
+
+from twolane import WorkerHandler
+
+handler = WorkerHandler(app)
