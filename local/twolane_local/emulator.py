@@ -100,7 +100,7 @@ class Emulator:
         self._stopping.push_async_callback(self._gateways.stop)
         self._keep_queues()
         persist, now = self.options.persist, self.clock.time
-        self._moto = MotoProcess(self.aws_url, persist=persist, now=now)
+        self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
         self._stopping.push_async_callback(self._moto.stop)
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
@@ -117,7 +117,8 @@ class Emulator:
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
         await self._serve_aws(listener)
-        self._watch(self._create(), "moto")
+        self._watch(self._create(), "stack")
+        self._watch(self._moto.ended(), "moto")
         self._watch(self._lose_store(), "store")
         if self.options.warm:
             await self._warm()

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .driver import Wanted, run
-from .plan import FAULTS
+from .plan import FAULTS, WEIGHTS
 from .table import write
 
 
@@ -24,6 +24,8 @@ def main() -> int:
                         help="seconds over which all is sent (a fiftieth of the tasks)")  # fmt: skip
     parser.add_argument("--faults", default=",".join(FAULTS), metavar="A,B",
                         help=f"of {', '.join(FAULTS)}; none: nothing goes wrong")  # fmt: skip
+    parser.add_argument("--without", default="", metavar="A,B",
+                        help=f"kinds of units to leave out, of {', '.join(WEIGHTS)}")  # fmt: skip
     parser.add_argument("--max-receives", type=int, default=6, metavar="N")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR",
                         help="put the logs, effects and queues there")  # fmt: skip
@@ -41,11 +43,13 @@ def main() -> int:
     wanted = Wanted(
         seed, options.store, options.tasks, options.chords, faults,
         options.spread or options.tasks / 50, max_receives=options.max_receives,
+        without=frozenset(options.without.split(",")),
     )  # fmt: skip
     sys.stderr.write(f"seed {seed}\n")
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
         outcome = run(wanted, options.keep).as_dict()
+        (options.keep / "outcome.json").write_text(json.dumps(outcome, indent=2))
     else:
         with tempfile.TemporaryDirectory(prefix="twolane-campaign-") as folder:
             outcome = run(wanted, Path(folder)).as_dict()

@@ -38,6 +38,8 @@ class Wanted:
     #: How long nothing may change, with work left, until the campaign is given up.
     patience_s: float = 130.0
     max_receives: int = 6
+    #: Kinds of units that are left out.
+    without: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Outcome:
 
 def run(wanted: Wanted, directory: Path) -> Outcome:
     began = time.monotonic()
-    plan = draw(wanted.seed, wanted.tasks, wanted.chords, wanted.faults)
+    plan = draw(wanted.seed, wanted.tasks, wanted.chords, wanted.faults, wanted.without)
     system = System(directory, wanted.store, max_receives=wanted.max_receives)
     survivors: list[int] = []
     try:

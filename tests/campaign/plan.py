@@ -74,13 +74,16 @@ class Plan:
         return sum(max(len(unit.ids), 1) for unit in self.units)
 
 
-def draw(seed: int, tasks: int, chords: int, faults: list[str]) -> Plan:
+def draw(
+    seed: int, tasks: int, chords: int, faults: list[str], without: frozenset[str] = frozenset()
+) -> Plan:
     chance = random.Random(seed)
+    weights = {kind: weight for kind, weight in WEIGHTS.items() if kind not in without}
     kinds = ["chord"] * chords + ["nested"] * max(1, chords // 5)
     left = tasks - chords * (HEADERS + 1) - 9 * max(1, chords // 5)
     wanted: list[tuple[str, int]] = []
     while left > 0:
-        kind = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        kind = chance.choices(list(weights), list(weights.values()))[0]
         size = {"chain": chance.randint(2, 5), "group": chance.randint(2, 6)}.get(kind)
         size = size or {"errback": 2, "link": 2}.get(kind, 1)
         wanted.append((kind, size))

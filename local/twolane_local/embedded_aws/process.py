@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
     from pathlib import Path
 
+    from twolane_local.journal import Journal
+
     Message = MutableMapping[str, Any]
 
 _QUEUE = "AWS::SQS::Queue"
@@ -44,19 +46,61 @@ class MotoProcess:
     """
 
     def __init__(
-        self, endpoint: str, *, persist: Path | None = None, now: Callable[[], float] = time.time
+        self,
+        endpoint: str,
+        *,
+        persist: Path | None = None,
+        now: Callable[[], float] = time.time,
+        journal: Journal | None = None,
     ) -> None:
-        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables.
+        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables, and
+        has the process started again if it ends by itself, which is said in ``journal``.
 
         ``now``, in seconds since the epoch, is when items of tables expire.
         """
         self._now = now
+        self._journal = journal
+        self._keeps = persist is not None
         self._arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
         self._process: asyncio.subprocess.Process | None = None
         self._port: asyncio.Task[int] | None = None
         self._lock = asyncio.Lock()
         self._stack: tuple[str, Mapping[str, Any]] | None = None
         self._created = asyncio.Event()
+        self._last: tuple[str, Mapping[str, Any]] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def ended(self) -> None:
+        """Raises ``LocalError`` if the process ends by itself and is not started again."""
+        await asyncio.shield(self._lost)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Once it serves, nothing but ``stop`` is to end it."""
+        status = await process.wait()
+        if not self._created.is_set() or self._last is None:
+            return  # whoever waits for its start or for the stack meets it
+        if not self._keeps:
+            self._lose(
+                f"the moto process ended ({status}); what its tables and buckets held is lost but "
+                "for --persist: start again"
+            )
+            return
+        if self._journal is not None:
+            line = f"the moto process ended ({status}); it is started again with what it kept"
+            self._journal.record("log", line=line, level="ERROR")
+        self._port = None
+        self._created.clear()
+        try:
+            await self._command(*self._last)
+        except LocalError as error:
+            self._lose(f"the moto process ended ({status}), and was started again in vain: {error}")
+        else:
+            self._created.set()
+
+    def _lose(self, text: str) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(LocalError(text))
 
     async def _start(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
@@ -66,6 +110,7 @@ class MotoProcess:
             start_new_session=True,
             limit=1 << 24,
         )  # fmt: skip
+        self._watching = asyncio.create_task(self._watch(self._process))
         port: int = (await self._line())["port"]
         return port
 
@@ -92,7 +137,7 @@ class MotoProcess:
 
         Where nothing in it needs moto, the process is left alone until something asks for it.
         """
-        self._stack = (name, template)
+        self._stack = self._last = (name, template)
         self._created.clear()
         if self._port is not None or needs_moto(template):
             await self._create_now()
@@ -150,6 +195,11 @@ class MotoProcess:
             raise LocalError(f"nothing is delivered to {arn}: {answer['error']}")
 
     async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if self._lost.done():
+            self._lost.exception()  # seen: whoever waits for it has raised it
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
@@ -171,12 +221,21 @@ class MotoProcess:
             return
         await self._create_now()
         await self._created.wait()  # a function may call before its table is there
-        port = await self._running()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            writer.write(_head(scope, len(body), self._now()) + body)
+            answer = await self._ask(_head(scope, len(body), self._now()) + body, scope["method"])
+        except OSError:
+            # As a service that is in trouble: clients of AWS's try again.
+            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+            answer = _Answer(503, b"the moto process ended before it answered; try again")
+        await answer.pass_back(send)
+
+    async def _ask(self, request: bytes, method: str) -> _Answer:
+        """Raises ``OSError`` where the process ends before it has answered."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
+        try:
+            writer.write(request)
             await writer.drain()
-            await _pass_back(reader, send, bodiless=scope["method"] == "HEAD")
+            return await _read(reader, bodiless=method == "HEAD")
         finally:
             writer.close()
 
@@ -202,16 +261,20 @@ def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
 
 
 class _Answer:
-    """Callbacks of httptools for one response."""
+    """One response; also callbacks of httptools for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: int = 0, body: bytes = b"") -> None:
+        self.status = status
         self.headers: list[tuple[bytes, bytes]] = []
-        self.body: list[bytes] = []
+        self.length: int | None = None
+        self.body = [body]
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() not in _HOP:
             self.headers.append((name.lower(), value))
+        elif name.lower() == b"content-length":
+            self.length = int(value)
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
@@ -219,21 +282,30 @@ class _Answer:
     def on_message_complete(self) -> None:
         self.complete = True
 
+    async def pass_back(self, send: Callable[[Message], Awaitable[None]]) -> None:
+        body = b"".join(self.body)
+        length = (b"content-length", str(len(body)).encode())
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status,
+                "headers": [*self.headers, length],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
 
-async def _pass_back(
-    reader: asyncio.StreamReader, send: Callable[[Message], Awaitable[None]], *, bodiless: bool
-) -> None:
+
+async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:
+    """Raises ``ConnectionError`` where the connection ends in the middle."""
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
     # The answer to HEAD has a length and no body: there the end of the connection is the end.
     while not answer.complete and (data := await reader.read(1 << 16)):
         parser.feed_data(data)
-    body = b"" if bodiless else b"".join(answer.body)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": parser.get_status_code(),
-            "headers": [*answer.headers, (b"content-length", str(len(body)).encode())],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    answer.status = parser.get_status_code()
+    whole = bodiless or answer.length in {None, sum(map(len, answer.body))}
+    if not answer.status or not whole:
+        raise ConnectionError("the connection ended in the middle of an answer")
+    if bodiless:
+        answer.body = []
+    return answer

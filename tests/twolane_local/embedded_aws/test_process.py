@@ -232,3 +232,41 @@ def test_a_tables_items_expire_as_the_template_says() -> None:
 
     told = with_moto(look)["TimeToLiveDescription"]
     assert told == {"AttributeName": "ttl", "TimeToLiveStatus": "ENABLED"}
+
+
+def _killed(persist: Path | None) -> Any:
+    """Kill the process under a client's feet; what the client then reads, or the error."""
+
+    async def main() -> Any:
+        listener = bind(0, "--port")
+        moto = MotoProcess(url_of(listener), persist=persist)
+        server = HttpServer(moto, listener)
+        await server.start()
+        try:
+            await moto.create("stack", TEMPLATE)
+            tables = client("dynamodb", url_of(listener))
+            for number in range(3):
+                item = {"id": {"S": str(number)}}
+                await asyncio.to_thread(tables.put_item, TableName="kept", Item=item)
+                assert moto._process is not None
+                moto._process.kill()
+                if persist is None:
+                    async with asyncio.timeout(10):
+                        await moto.ended()
+            read = await asyncio.to_thread(tables.scan, TableName="kept", ConsistentRead=True)
+            return sorted(each["id"]["S"] for each in read["Items"])
+        finally:
+            await moto.stop()
+            await server.stop()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_started_again_with_what_it_kept(tmp_path: Path) -> None:
+    assert _killed(tmp_path) == ["0", "1", "2"]
+
+
+def test_a_killed_process_that_kept_nothing_is_an_error() -> None:
+    with pytest.raises(LocalError, match=r"--persist: start again"):
+        _killed(None)
