@@ -17,6 +17,9 @@ Key = tuple[str, str, int, int]
 MARGIN_S = 1.0
 
 _OUTAGES = ("store.killed", "store.frozen", "emulator.killed", "emulator.frozen", "disk.full")
+#: While these last, SQS takes nothing: what a task publishes itself (a retry, a chain's next step)
+#: is refused to it, and it fails, as under a stock worker.
+_REFUSALS = ("disk.full",)
 _HITS = (
     "environment.killed", "environment.frozen", "environment.frozen-beyond-its-timeout",
     "api.killed",
@@ -50,6 +53,8 @@ class Verdict:
     #: What explains a duplicate → how many.
     explained: Counter[str] = field(default_factory=Counter)
     duplicates: list[str] = field(default_factory=list)
+    #: Units that failed as SQS refused what a task of theirs published.
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -110,7 +115,7 @@ def _chain(_: dict[str, Any], number: str, ids: list[str], __: Any) -> Expected:
 
 def _group(unit: dict[str, Any], number: str, ids: list[str], _: Any) -> Expected:
     members = [("campaign.plain", number, n, 0) for n in range(len(ids))]
-    return Expected(members, {each: ("SUCCESS", unit["unit"]) for each in ids})
+    return Expected(members, dict.fromkeys(ids, ("SUCCESS", unit["unit"])))
 
 
 def _chord(_: dict[str, Any], number: str, ids: list[str], __: Any) -> Expected:
@@ -139,7 +144,7 @@ def _replace(unit: dict[str, Any], number: str, ids: list[str], options: Any) ->
 
 def _link(unit: dict[str, Any], number: str, ids: list[str], _: Any) -> Expected:
     first, then = ("campaign.plain", number, 0, 0), ("campaign.linked", number, 0, 0)
-    results = {each: ("SUCCESS", unit["unit"]) for each in ids}
+    results = dict.fromkeys(ids, ("SUCCESS", unit["unit"]))
     return Expected([first, then], results, order=[first, then])
 
 
@@ -219,6 +224,14 @@ class Runs:
             elif run in open_runs:
                 open_runs[run]["settled"] = line
 
+    def of_unit(self, unit: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            run
+            for started in self.by_pid.values()
+            for run in started
+            if run["begun"].get("unit") == unit["unit"]
+        ]
+
     def window(self, run: dict[str, Any]) -> tuple[float, float]:
         """When something that struck could keep the run's record from being made."""
         begun, settled = run["begun"]["t"], run["settled"]
@@ -250,9 +263,13 @@ class _Judge:
 
     def judge(self) -> None:
         one = expected(self.unit)
+        fault = self._refused(one)
+        promised = self.unit["acknowledged"] and fault is None
         for key in [*one.effects, *one.perhaps]:
-            self._often(key, wanted=key in one.effects and self.unit["acknowledged"])
-        if self.unit["acknowledged"]:
+            self._often(key, wanted=key in one.effects and promised)
+        if fault is not None:
+            self.verdict.refused.append(f"{self.unit['kind']} {self.unit['unit']}: {fault}")
+        elif promised:
             self._results(one)
             self._dead(one)
         else:
@@ -265,6 +282,24 @@ class _Judge:
         self.verdict.violations.append(
             f"{text} [unit {self.unit['unit']}, {self.unit['kind']}, via {self.unit['via']}]"
         )
+
+    def _refused(self, one: Expected) -> str | None:
+        """The fault by which SQS refused what a task of the unit's published, so that it failed."""
+        failed = [
+            task_id
+            for task_id, (status, _) in one.results.items()
+            if status != "FAILURE" and self.seen.results.get(task_id, {}).get("status") == "FAILURE"
+        ]
+        lost = [key for key in one.effects if key[0] == "campaign.mourn"]
+        if not failed and (not lost or self.runs.by_key.get(lost[0])):
+            return None
+        for run in self.runs.of_unit(self.unit):
+            ended = run["settled"]["t"] + MARGIN_S if run["settled"] else float("inf")
+            for fault in self.seen.faults:
+                overlaps = fault["at"] <= ended and run["begun"]["t"] <= fault["until"]
+                if overlaps and fault["fault"] in _REFUSALS:
+                    return str(fault["fault"])
+        return None
 
     def _often(self, key: Key, *, wanted: bool) -> None:
         happened = self.runs.by_key.get(key, [])
@@ -387,7 +422,12 @@ def _strangers(seen: Seen, runs: Runs, verdict: Verdict) -> None:
                 f"id {happened[0]['effect']['id']}"
             )
     bodies = {body for unit in seen.told for body in expected(unit).dead_bodies}
-    ids = [each for unit in seen.told for each in expected(unit).dead_ids]
+    refused = {int(text.split(":")[0].split(" ")[1]) for text in verdict.refused}
+    ids = [
+        each
+        for unit in seen.told
+        for each in (unit["ids"] if unit["unit"] in refused else expected(unit).dead_ids)
+    ]
     for letter in seen.dead:
         body = letter["body"]
         if body not in bodies and not any(f'"{each}"' in body for each in ids):

@@ -68,6 +68,7 @@ class Outcome:
             "faults": dict(sorted(self.faults.items())),
             "skipped": self.skipped,
             "explained": dict(sorted(self.verdict.explained.items())),
+            "refused": self.verdict.refused,
             "duplicates": self.verdict.duplicates,
             "violations": self.verdict.violations,
         }

@@ -266,7 +266,7 @@ class System:
     def inject(self, name: str, **parameters: Any) -> int:
         """Arm one of the emulator's own faults, as its console does."""
         if self._token is None:
-            with _open(urllib.request.Request(self.console), 10) as answer:  # noqa: S310
+            with _open(urllib.request.Request(self.console), 10) as answer:
                 page = answer.read().decode()
             found = re.search(r'name="twolane-token" content="([^"]+)"', page)
             if found is None:
@@ -283,7 +283,7 @@ def _open(request: urllib.request.Request, timeout: float) -> Any:
 
 
 def _post(url: str, body: Any, headers: dict[str, str], timeout: float) -> int:
-    request = urllib.request.Request(  # noqa: S310 - loopback
+    request = urllib.request.Request(
         url, json.dumps(body).encode(), {"content-type": "application/json", **headers}
     )
     try:

@@ -132,7 +132,7 @@ def mourn(failed: str) -> None:
 
 
 @app.task(name="campaign.lament")
-def lament(request: Any, error: Any, traceback: Any) -> None:  # noqa: ARG001
+def lament(request: Any, error: Any, traceback: Any) -> None:
     """An errback of the new kind, which is called where the task has failed."""
     record("begun", "campaign.lament", request.id, request.retries, failed=request.id)
     record("effect", "campaign.lament", request.id, request.retries, failed=request.id)
