@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.durable import JsonLog
+from twolane_local.durable import Follower, JsonLog, PersistenceError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,16 +34,23 @@ class EventLog:
         """Raises ``PersistenceError`` where another emulator has the directory."""
         self._log = JsonLog(directory, FILE)
         self._open: dict[str, Asked] = {}
+        self._follower = Follower(self._log, lambda: map(_shown, self._open.values()))
         for line in self._log.lines():
             self._replay(line)
-        self._rewrite()
+        self._follower.rewrite()
 
     def pending(self) -> list[Asked]:
         """The events that have not ended, the oldest first."""
         return list(self._open.values())
 
     def accepted(self, asked: Asked) -> None:
-        self._change(_shown(asked))
+        """Raises ``PersistenceError`` where it is not kept, and is not accepted therefore."""
+        self._replay(_shown(asked))
+        try:
+            self._follower.must(_shown(asked))
+        except PersistenceError:
+            self._open.pop(asked.request_id)
+            raise
 
     def tried(self, asked: Asked) -> None:
         self._change({"do": "tried", "id": asked.request_id, "tries": asked.tries})
@@ -56,11 +63,7 @@ class EventLog:
 
     def _change(self, line: dict[str, Any]) -> None:
         self._replay(line)
-        if self._log.append(line):
-            self._rewrite()
-
-    def _rewrite(self) -> None:
-        self._log.rewrite(_shown(asked) for asked in self._open.values())
+        self._follower.may(line)
 
     def _replay(self, line: dict[str, Any]) -> None:
         match line["do"]:

@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=2000, metavar="N")
     parser.add_argument("--chords", type=int, default=50, metavar="N", help="of 20 headers each")
     parser.add_argument("--spread", type=float, default=None, metavar="S",
-                        help="seconds over which all is sent (a fiftieth of the tasks)")  # fmt: skip
+                        help="seconds over which all is sent (a thirtieth of the tasks)")  # fmt: skip
     parser.add_argument("--faults", default=",".join(FAULTS), metavar="A,B",
                         help=f"of {', '.join(FAULTS)}; none: nothing goes wrong")  # fmt: skip
     parser.add_argument("--without", default="", metavar="A,B",
@@ -42,7 +42,7 @@ def main() -> int:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     wanted = Wanted(
         seed, options.store, options.tasks, options.chords, faults,
-        options.spread or options.tasks / 50, max_receives=options.max_receives,
+        options.spread or options.tasks / 30, max_receives=options.max_receives,
         without=frozenset(options.without.split(",")),
     )  # fmt: skip
     sys.stderr.write(f"seed {seed}\n")

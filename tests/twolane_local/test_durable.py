@@ -1,9 +1,23 @@
 from __future__ import annotations
 
+import resource
+from contextlib import contextmanager
+
 import pytest
 
 from twolane_local import durable
-from twolane_local.durable import JsonLog, PersistenceError
+from twolane_local.durable import Follower, JsonLog, PersistenceError
+
+
+@contextmanager
+def no_file_above(size):
+    """What a full disk does: the write that goes beyond is cut off, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def reopened(log, tmp_path):
@@ -67,4 +81,41 @@ def test_nobody_else_may_read_it(tmp_path):
     log = JsonLog(tmp_path, "x.jsonl")
     log.rewrite([{"a": 1}])
     assert (tmp_path / "x.jsonl").stat().st_mode & 0o077 == 0
+    log.close()
+
+
+def test_a_line_for_which_there_is_no_room_leaves_nothing_behind(tmp_path):
+    log = JsonLog(tmp_path, "x.jsonl")
+    log.rewrite([{"a": 1}])
+    with no_file_above(20), pytest.raises(PersistenceError, match=r"x\.jsonl cannot be written"):
+        log.append({"b": "x" * 100})
+    log.append({"c": 1})
+    assert list(log.lines()) == [{"a": 1}, {"c": 1}]
+    log.close()
+
+
+def test_a_new_log_for_which_there_is_no_room_leaves_the_old_one(tmp_path):
+    log = JsonLog(tmp_path, "x.jsonl")
+    log.rewrite([{"a": 1}])
+    with no_file_above(20), pytest.raises(PersistenceError):
+        log.rewrite({"b": number} for number in range(10))
+    log.append({"c": 1})
+    assert list(log.lines()) == [{"a": 1}, {"c": 1}]
+    log.close()
+
+
+def test_what_may_wait_is_kept_once_there_is_room(tmp_path):
+    there = [{"a": 1}]
+    log = JsonLog(tmp_path, "x.jsonl")
+    follower = Follower(log, lambda: there)
+    follower.rewrite()
+    with no_file_above(5):
+        there.append({"b": 1})
+        follower.may({"b": 1})
+        with pytest.raises(PersistenceError):
+            follower.must({"c": 1})
+    assert list(log.lines()) == [{"a": 1}]
+    there.append({"d": 1})
+    follower.must({"d": 1})
+    assert list(log.lines()) == [{"a": 1}, {"b": 1}, {"d": 1}]
     log.close()

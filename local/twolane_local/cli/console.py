@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from twolane_local.cli.text import printable
@@ -57,7 +58,9 @@ class Console:
         """Write the event's line, if it has one."""
         if not self._verbose and is_detail(event):
             return
-        self._out.write(self.line(event) + "\n")
+        # A log on a full disk, a terminal that is gone: what the line is about goes on.
+        with suppress(OSError):
+            self._out.write(self.line(event) + "\n")
 
     def line(self, event: Event) -> str:
         """The whole line, without its end."""

@@ -35,6 +35,7 @@ class KeptJournal:
         self._before = folder / "journal.before.jsonl"
         self._limit = limit
         self._written = 0
+        self._complained = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,16 +49,30 @@ class KeptJournal:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-            self._write(tuple(self._journal.since(self._written)))
+            try:
+                self._write(tuple(self._journal.since(self._written)))
+            except OSError as error:
+                self._complain(error)
 
     async def _run(self) -> None:
         while True:
             events = tuple(self._journal.since(self._written))
             if events:
-                self._written = events[-1].seq
+                written, self._written = self._written, events[-1].seq
                 # A write that has begun ends, whatever happens to this task.
-                await asyncio.shield(asyncio.to_thread(self._write, events))
+                try:
+                    await asyncio.shield(asyncio.to_thread(self._write, events))
+                except OSError as error:
+                    self._written = written
+                    self._complain(error)
             await asyncio.sleep(EVERY_S)
+
+    def _complain(self, error: OSError) -> None:
+        """Once, or each complaint would be one more event to keep."""
+        if not self._complained:
+            self._complained = True
+            line = f"{self._path} cannot be written ({error.strerror}); it is tried again"
+            self._journal.record("log", line=line, level="ERROR")
 
     def _write(self, events: Iterable[Event]) -> None:
         lines = "".join(

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.faults.bodies import BODIES
 from twolane_local.queues.core import QueueService
-from twolane_local.queues.errors import SqsError
+from twolane_local.queues.errors import ServiceUnavailableError, SqsError
 
 if TYPE_CHECKING:
     from twolane_local.faults.injection import Faults
     from twolane_local.queues.core import NewMessage
     from twolane_local.queues.message import Message, Received
-
-
-class ServiceUnavailableError(SqsError):
-    """The service is unavailable. Try the request again."""
-
-    code = query_code = "ServiceUnavailable"
-    query_status = 503
 
 
 class RequestTimeoutError(SqsError):

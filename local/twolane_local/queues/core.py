@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import lineage
+from twolane_local.durable import PersistenceError
 from twolane_local.journal import cut
 from twolane_local.queues.deduplication import Attempt
 from twolane_local.queues.errors import (
     InvalidParameterValueError,
     OverLimitError,
+    ServiceUnavailableError,
     UnknownSourceError,
 )
 from twolane_local.queues.message import AttributeValue, Message, md5_of, md5_of_attributes
@@ -103,7 +105,11 @@ class QueueService(QueueRegistry):
 
     def _put(self, queue: Queue, message: Message, *, visible_at: float, now: float) -> Entry:
         entry = queue.put(message, visible_at=visible_at, now=now)
-        self._record.put(queue.name, entry)
+        try:
+            self._record.put(queue.name, entry)
+        except PersistenceError as error:
+            queue.remove(entry)  # nobody was told that it is there
+            raise ServiceUnavailableError(str(error)) from error
         delay: dict[str, Any] = {"delaySeconds": visible_at - now} if visible_at > now else {}
         self._journal.record(
             "message.sent", queue=queue.name, message_id=message.id,

@@ -25,6 +25,13 @@ class SqsError(LocalError):
         return str(self)
 
 
+class ServiceUnavailableError(SqsError):
+    """The service is unavailable. Try the request again."""
+
+    code = query_code = "ServiceUnavailable"
+    query_status = 503
+
+
 class QueueDoesNotExistError(SqsError):
     """The specified queue does not exist."""
 

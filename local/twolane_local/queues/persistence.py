@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.durable import JsonLog
+from twolane_local.durable import Follower, JsonLog
 from twolane_local.queues.message import AttributeValue, Message
 from twolane_local.queues.order import DELAYED, IN_FLIGHT
 from twolane_local.queues.queue import Place, Queue
@@ -33,6 +33,7 @@ class QueueLog:
         """Raises ``PersistenceError`` where another emulator has the directory."""
         self._log = JsonLog(directory, FILE)
         self._queues: dict[str, Queue] = {}
+        self._follower = Follower(self._log, self._everything)
 
     def attach(self, service: QueueService) -> None:
         """Put what the log holds into ``service``, which must be empty, and record its changes."""
@@ -40,46 +41,44 @@ class QueueLog:
             queue = replayed.restored(service.arn(name), service.clock.time())
             self._queues[name] = queue
             service.adopt(queue)
-        self._rewrite()
+        self._follower.rewrite()
         service.record_in(self)
 
     def close(self) -> None:
         self._log.close()
 
-    def _rewrite(self) -> None:
-        """Keep only what is on the queues."""
-        self._log.rewrite(change for queue in self._queues.values() for change in _snapshot(queue))
-
-    def _append(self, change: dict[str, Any]) -> None:
-        if self._log.append(change):
-            self._rewrite()
+    def _everything(self) -> Iterable[dict[str, Any]]:
+        """Only what is on the queues."""
+        return (change for queue in self._queues.values() for change in _snapshot(queue))
 
     # The changes, as ``Record`` has them
 
     def queue(self, queue: Queue) -> None:
         self._queues[queue.name] = queue
-        self._append(_queue(queue))
+        self._follower.may(_queue(queue))
 
     def queue_deleted(self, name: str) -> None:
         self._queues.pop(name, None)
-        self._append({"do": "delete", "queue": name})
+        self._follower.may({"do": "delete", "queue": name})
 
     def purged(self, name: str) -> None:
-        self._append({"do": "purge", "queue": name})
+        self._follower.may({"do": "purge", "queue": name})
 
     def put(self, name: str, entry: Entry) -> None:
-        self._append(_put(name, entry))
+        self._follower.must(_put(name, entry))
 
     def received(self, name: str, entry: Entry) -> None:
-        self._append({"do": "received", "queue": name, "id": entry.message.id, **_place(entry)})
+        self._follower.may(
+            {"do": "received", "queue": name, "id": entry.message.id, **_place(entry)}
+        )
 
     def gone(self, name: str, message_id: str) -> None:
-        self._append({"do": "gone", "queue": name, "id": message_id})
+        self._follower.may({"do": "gone", "queue": name, "id": message_id})
 
     def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None:
         # One line, so that a message is never on both queues or on none.
         change = _put(target, moved)
-        self._append({**change, "from": source, "was": entry.message.id})
+        self._follower.may({**change, "from": source, "was": entry.message.id})
 
 
 def _queue(queue: Queue) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +92,16 @@ def test_red_is_for_what_needs_a_look() -> None:
 def test_what_others_wrote_cannot_drive_the_terminal() -> None:
     event = {"function": "f", "line": "\x1b]0;owned\x07 first\nsecond"}
     assert lines(("log", event)) == ["· f               \\x1b]0;owned\\x07 first", ""]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_line_that_cannot_be_written_does_not_stop_what_it_is_about() -> None:
+    journal = Journal(SystemClock())
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    try:
+        out = io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), write_through=True)
+        journal.subscribe(Console(out).tell)
+        journal.record("task.started", task_id=TASK, task="a")
+        assert len(journal) == 1
+    finally:
+        os.close(descriptor)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 
 from twolane_local.clock import SystemClock
+from twolane_local.console import kept_journal
 from twolane_local.console.kept_journal import KeptJournal
 from twolane_local.journal import Journal
 
@@ -64,3 +66,26 @@ def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path):
     path.write_text(path.read_text() + '{"seq": 3, "kind": "lo')
     assert "whole" in lines(session(tmp_path, lambda journal: None))
     assert json.loads(path.read_text().splitlines()[0])["kind"] == "log"
+
+
+def test_a_full_disk_is_said_and_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_journal, "EVERY_S", 0.01)
+    journal = Journal(SystemClock())
+    journal.record("log", line="one")
+
+    async def main():
+        kept = KeptJournal(journal, tmp_path)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        try:
+            kept.start()
+            async with asyncio.timeout(10):
+                while len(journal) < 2:
+                    await asyncio.sleep(0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        await kept.close()
+
+    asyncio.run(main())
+    assert "cannot be written (File too large)" in lines(journal)[-1]
+    assert '"one"' in (tmp_path / "journal.jsonl").read_text()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from twolane_local.durable import PersistenceError
 from twolane_local.journal import Journal
 from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.queues.errors import ServiceUnavailableError
 from twolane_local.queues.message import AttributeValue
 from twolane_local.queues.persistence import FILE, QueueLog
 
@@ -194,6 +196,7 @@ from pathlib import Path
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.queues.core import NewMessage, QueueService
+from twolane_local.queues.errors import ServiceUnavailableError
 from twolane_local.queues.persistence import QueueLog
 clock = SystemClock()
 queues = QueueService(clock, Journal(clock))
@@ -237,3 +240,24 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_message(tmp_path, clock):
     assert len(told_ids["sent"]) > 200
     assert told_ids["sent"] - told_ids["deleting"] <= left, "every acknowledged send is there"
     assert not told_ids["deleted"] & left, "and no acknowledged delete came back"
+
+
+def test_on_a_full_disk_nothing_new_is_taken_and_what_is_there_goes_on(opened, tmp_path):
+    queues = opened()
+    queues.ensure("q", {"VisibilityTimeout": "30"})
+    for number in range(3):
+        queues.send("q", NewMessage(str(number)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / FILE).stat().st_size + 10, hard))
+    try:
+        with pytest.raises(ServiceUnavailableError, match="Make room"):
+            queues.send("q", NewMessage("refused"))
+        first, second = queues.receive("q", 2)
+        queues.delete("q", first.receipt_handle)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    queues.delete("q", second.receipt_handle)
+    queues.send("q", NewMessage("after"))
+    there = shown(queues)
+    assert [message.body for message, *_ in there["q"][4]] == ["2", "after"]
+    assert shown(opened()) == there
