@@ -25,8 +25,8 @@ FAULTS: dict[str, tuple[int, float, float]] = {
     "environment.frozen": (6, 0.02, 1.0),
     "environment.frozen-beyond-its-timeout": (2, 0.1, 0.8),
     "api.killed": (2, 0.1, 0.9),
-    "store.killed": (3, 0.05, 0.6),
-    "store.frozen": (2, 0.05, 0.9),
+    "store.killed": (3, 0.05, 0.45),
+    "store.frozen": (2, 0.05, 0.45),
     "emulator.killed": (2, 0.2, 0.9),
     "emulator.frozen": (1, 0.1, 0.9),
     "visibility.stolen": (8, 0.02, 1.0),
@@ -91,14 +91,19 @@ def draw(
     wanted += [(kind, HEADERS + 1 if kind == "chord" else 9) for kind in kinds]
     chance.shuffle(wanted)
     units = [_unit(number, kind, size, chance) for number, (kind, size) in enumerate(wanted)]
-    # Back-off gives what is dead-lettered a minute of receives: those go out first.
-    slow = {"malformed", "unknown"}
-    half = len(units) // 2
-    late = [at for at in range(half, len(units)) if units[at].kind in slow]
-    early = [at for at in range(half) if units[at].kind not in slow]
-    for here, there in zip(late, chance.sample(early, len(late)), strict=True):
-        units[here], units[there] = units[there], units[here]
-    return Plan(units, _strikes(faults, tasks, chance))
+    return Plan(_placed(units, chance), _strikes(faults, tasks, chance))
+
+
+def _placed(units: list[Unit], chance: random.Random) -> list[Unit]:
+    """What is dead-lettered goes out after the store's outages, and some time before the end.
+
+    It has a minute of receives before it; one of those in an outage would be minutes long.
+    """
+    slow = [unit for unit in units if unit.kind in {"malformed", "unknown"}]
+    rest = [unit for unit in units if unit.kind not in {"malformed", "unknown"}]
+    for unit in slow:
+        rest.insert(int(len(units) * chance.uniform(0.5, 0.8)), unit)
+    return rest
 
 
 def _strikes(faults: list[str], tasks: int, chance: random.Random) -> list[Strike]:
