@@ -72,6 +72,8 @@ class Expected:
     #: Ids and bodies that are dead letters.
     dead_ids: list[str] = field(default_factory=list)
     dead_bodies: list[str] = field(default_factory=list)
+    #: A body that is a dead letter, or whose task ran.
+    ran_or_dead: str = ""
 
 
 ANY = object()
@@ -170,11 +172,15 @@ def _malformed(unit: dict[str, Any], *_: Any) -> Expected:
     return Expected(dead_bodies=list(unit["bodies"]))
 
 
+def _odd(unit: dict[str, Any], *_: Any) -> Expected:
+    return Expected(ran_or_dead=unit["bodies"][0])
+
+
 _EXPECTED = {
     "plain": _plain, "slow": _plain, "eta": _plain, "repeated": _plain, "flaky": _flaky,
     "doomed": _doomed, "errback": _errback, "errback-inline": _errback_inline, "chain": _chain,
     "group": _group, "chord": _chord, "nested": _nested, "replace": _replace, "link": _link,
-    "expired": _expired, "revoked": _revoked, "unknown": _unknown, "malformed": _malformed,
+    "expired": _expired, "revoked": _revoked, "unknown": _unknown, "malformed": _malformed, "odd": _odd,
 }  # fmt: skip
 
 _ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -274,6 +280,7 @@ class _Judge:
             self._dead(one)
         else:
             self._false_results(one)
+        self._odd(one)
         self._order(one)
         self._inputs()
         self._due(one)
@@ -354,6 +361,21 @@ class _Judge:
             if letters != 1:
                 self.say(f"dead letters: {letters} with the body {body[:80]!r}, and not 1")
 
+    def _odd(self, one: Expected) -> None:
+        """Once, by whatever attempt its message says; or its body is a dead letter."""
+        if not one.ran_or_dead:
+            return
+        letters = sum(letter["body"] == one.ran_or_dead for letter in self.seen.dead)
+        ran = {
+            key for key in self.runs.by_key
+            if key[:2] == ("campaign.plain", str(self.unit["unit"]))
+        }  # fmt: skip
+        for key in ran:
+            self._often(key, wanted=False)
+        wanted = self.unit["acknowledged"]
+        if letters + len(ran) > 1 or (wanted and letters + len(ran) == 0):
+            self.say(f"odd: it ran {len(ran)} times, and is {letters} times a dead letter")
+
     def _order(self, one: Expected) -> None:
         known = [(key, self.runs.by_key[key][0]) for key in one.order if self.runs.by_key.get(key)]
         if len(known) < len(one.order) and known and one.order[0] != known[0][0]:
@@ -415,13 +437,15 @@ def _strangers(seen: Seen, runs: Runs, verdict: Verdict) -> None:
     for unit in seen.told:
         one = expected(unit)
         asked |= {*one.effects, *one.perhaps}
+        if one.ran_or_dead:
+            asked |= {key for key in runs.by_key if key[1] == str(unit["unit"])}
     for key, happened in runs.by_key.items():
         if key not in asked:
             verdict.violations.append(
                 f"uncalled: {_named(key)} happened {len(happened)} times, "
                 f"id {happened[0]['effect']['id']}"
             )
-    bodies = {body for unit in seen.told for body in expected(unit).dead_bodies}
+    bodies = {body for unit in seen.told for body in unit["bodies"]}
     refused = {int(text.split(":")[0].split(" ")[1]) for text in verdict.refused}
     ids = [
         each

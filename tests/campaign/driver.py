@@ -36,7 +36,7 @@ class Wanted:
     #: Over how many seconds the sending is spread.
     spread_s: float
     #: How long nothing may change, with work left, until the campaign is given up.
-    patience_s: float = 130.0
+    patience_s: float = 260.0
     max_receives: int = 6
     #: Kinds of units that are left out.
     without: frozenset[str] = frozenset()

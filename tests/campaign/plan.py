@@ -15,8 +15,11 @@ HEADERS = 20
 WEIGHTS = {
     "plain": 30, "slow": 6, "eta": 8, "flaky": 8, "doomed": 3, "errback": 4, "errback-inline": 3,
     "chain": 8, "group": 5, "replace": 4, "link": 5, "expired": 3, "revoked": 3, "repeated": 5,
-    "unknown": 1, "malformed": 4,
+    "unknown": 1, "malformed": 3, "odd": 2,
 }  # fmt: skip
+
+#: What is dead-lettered, or may be.
+_LATE = frozenset({"malformed", "odd", "unknown"})
 
 #: Fault → how often in a campaign of 2,000 tasks, and the part of the sending in which it strikes.
 #: What a store that was down has sent back comes again after half a minute: those come early.
@@ -25,8 +28,8 @@ FAULTS: dict[str, tuple[int, float, float]] = {
     "environment.frozen": (6, 0.02, 1.0),
     "environment.frozen-beyond-its-timeout": (2, 0.1, 0.8),
     "api.killed": (2, 0.1, 0.9),
-    "store.killed": (3, 0.05, 0.45),
-    "store.frozen": (2, 0.05, 0.45),
+    "store.killed": (3, 0.03, 0.35),
+    "store.frozen": (2, 0.03, 0.35),
     "emulator.killed": (2, 0.2, 0.9),
     "emulator.frozen": (1, 0.1, 0.9),
     "visibility.stolen": (8, 0.02, 1.0),
@@ -99,8 +102,8 @@ def _placed(units: list[Unit], chance: random.Random) -> list[Unit]:
 
     It has a minute of receives before it; one of those in an outage would be minutes long.
     """
-    slow = [unit for unit in units if unit.kind in {"malformed", "unknown"}]
-    rest = [unit for unit in units if unit.kind not in {"malformed", "unknown"}]
+    slow = [unit for unit in units if unit.kind in _LATE]
+    rest = [unit for unit in units if unit.kind not in _LATE]
     for unit in slow:
         rest.insert(int(len(units) * chance.uniform(0.5, 0.8)), unit)
     return rest
@@ -137,8 +140,8 @@ def _unit(number: int, kind: str, size: int, chance: random.Random) -> Unit:
     elif kind == "repeated":
         bodies, via = [message("campaign.plain", [number], ids[0], chance)], "raw"
         options["copies"] = chance.randint(2, 3)
-    elif kind == "malformed":
-        bodies, via, ids = [malformed(number, chance)], "raw", []
+    elif kind in {"malformed", "odd"}:
+        bodies, via, ids = [(malformed if kind == "malformed" else odd)(number, chance)], "raw", []
     return Unit(number, kind, via, ids, options, bodies)
 
 
@@ -170,41 +173,55 @@ def _envelope(task: str, args: list[Any], task_id: str, chance: random.Random) -
     }  # fmt: skip
 
 
+#: Field of the envelope → what no worker can make a task of. ``None`` leaves the field out.
+_MALFORMED: list[tuple[str, str, Any]] = [
+    ("", "body", "!"),
+    ("", "body", 5),
+    ("", "body", base64.b64encode(b'{"unit": 1}').decode()),
+    ("", "headers", None),
+    ("", "content-type", "application/x-python-serialize"),
+    ("headers", "task", None),
+    ("headers", "task", {"a": 1}),
+]
+
+#: What a worker may take or leave.
+_ODD: list[tuple[str, str, Any]] = [
+    ("headers", "retries", "x"),
+    ("headers", "stamped_headers", 5),
+    ("headers", "eta", "soon"),
+    ("headers", "expires", [1]),
+    ("headers", "timelimit", "x"),
+    ("headers", "group", 5),
+    ("headers", "parent_id", {"a": [1]}),
+    ("headers", "replaced_task_nesting", "y"),
+    ("headers", "id", "\ud800"),
+    ("headers", "origin", "\udfff"),
+    ("properties", "delivery_tag", [1]),
+    ("properties", "delivery_info", 7),
+    ("properties", "priority", "high"),
+]
+
+
 def malformed(number: int, chance: random.Random) -> str:
     """No task; each is a message of its own, so that the dead letters can be told apart."""
-    task_id = f"malformed-{number}"
-    envelope = _envelope("campaign.plain", [number], task_id, chance)
-    headers, properties = envelope["headers"], envelope["properties"]
-    which = chance.randrange(14)
-    match which:
-        case 0:
-            return f"unit {number} is no JSON"
-        case 1:
-            return json.dumps([number, "a list"])
-        case 2:
-            return json.dumps(number)
-        case 3:
-            envelope["body"] = "!" + envelope["body"]
-        case 4:
-            del headers["task"]
-        case 5:
-            headers["task"] = {"a": number}
-        case 6:
-            headers["retries"] = "x"
-        case 7:
-            headers["stamped_headers"] = 5
-        case 8:
-            headers["id"] = f"\ud800{number}"
-        case 9:
-            del envelope["headers"]
-            envelope["number"] = number
-        case 10:
-            envelope["content-type"] = "application/x-python-serialize"
-        case 11:
-            envelope["body"] = base64.b64encode(json.dumps({"unit": number}).encode()).decode()
-        case 12:
-            headers["eta"] = "soon"
-        case _:
-            properties["delivery_info"] = number
-            envelope["body"] = number
-    return json.dumps(envelope)
+    which = chance.randrange(len(_MALFORMED) + 3)
+    if which == 0:
+        return f"unit {number} is no JSON"
+    if which in {1, 2}:
+        return json.dumps([number, "a list"] if which == 1 else number)
+    return _changed(number, _MALFORMED[which - 3], chance)
+
+
+def odd(number: int, chance: random.Random) -> str:
+    return _changed(number, chance.choice(_ODD), chance)
+
+
+def _changed(number: int, change: tuple[str, str, Any], chance: random.Random) -> str:
+    envelope = _envelope("campaign.plain", [number], f"changed-{number}", chance)
+    where, name, value = change
+    fields = envelope[where] if where else envelope
+    if value is None:
+        del fields[name]
+    else:
+        fields[name] = f"{value}{number}" if name == "id" else value
+    return json.dumps({**envelope, "unit": number})

@@ -45,7 +45,11 @@ def sound(plan: Plan) -> Seen:
             results[task_id] = {"status": status, "result": {} if anything else value}
         for task_id, states in one.either.items():
             results[task_id] = {"status": states[0], "result": unit.unit}
-        bodies = [*one.dead_bodies, *(json.dumps({"id": each}) for each in one.dead_ids)]
+        bodies = [
+            *one.dead_bodies,
+            *filter(None, [one.ran_or_dead]),
+            *(json.dumps({"id": each}) for each in one.dead_ids),
+        ]
         dead += [{"body": body, "id": "m", "receives": 7} for body in bodies]
     return Seen(told, [], effects, results, {"tasks": 0}, dead)
 
@@ -204,6 +208,20 @@ def malformed_changed(seen: Seen) -> str:
     return "dead letters: 0 with the body"
 
 
+def odd_lost(seen: Seen) -> str:
+    body = first(seen, "odd")["bodies"][0]
+    seen.dead[:] = [letter for letter in seen.dead if letter["body"] != body]
+    return "odd: it ran 0 times, and is 0 times a dead letter"
+
+
+def odd_ran_and_dead(seen: Seen) -> str:
+    unit = first(seen, "odd")
+    line = {"task": "campaign.plain", "id": "i", "attempt": "x", "unit": unit["unit"], "index": 0,
+            "pid": 1, "t": 5.0}  # fmt: skip
+    seen.effects.extend([{**line, "what": "begun"}, {**line, "what": "effect"}])
+    return "odd: it ran 1 times, and is 1 times a dead letter"
+
+
 def unknown_lost(seen: Seen) -> str:
     task_id = first(seen, "unknown")["ids"][0]
     seen.dead[:] = [letter for letter in seen.dead if task_id not in letter["body"]]
@@ -232,7 +250,7 @@ DOCTORED = [
     inner_chord_with_another_s_parts, doubled_plain, doubled_attempt, false_failure, false_success,
     wrong_result, chain_out_of_order, callback_before_its_task, errback_missing,
     inline_errback_missing, before_its_eta, expired_and_run, malformed_lost, malformed_changed,
-    unknown_lost, good_work_dead, left_over, received_too_often,
+    odd_lost, odd_ran_and_dead, unknown_lost, good_work_dead, left_over, received_too_often,
 ]  # fmt: skip
 
 
