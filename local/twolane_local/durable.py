@@ -71,7 +71,7 @@ class JsonLog:
         written = 0
         try:
             for line in lines:
-                written += _write(descriptor, line)
+                written += write_line(descriptor, line)
             fresh.replace(self._path)
         except OSError as error:
             os.close(descriptor)
@@ -86,9 +86,8 @@ class JsonLog:
         Raises ``PersistenceError``, with the log as it was, where there is no room for it.
         """
         try:
-            self._written += _write(self._file, line)
+            self._written += write_line(self._file, line)
         except OSError as error:
-            os.ftruncate(self._file, self._written)  # half a line would spoil the next one
             raise self._full(error) from error
         return self._written > max(SMALLEST, GROWTH * self._began_with)
 
@@ -138,9 +137,15 @@ class Follower:
             self._behind = True
 
 
-def _write(descriptor: int, line: dict[str, Any]) -> int:
+def write_line(descriptor: int, line: dict[str, Any]) -> int:
+    """Append a line; how many bytes it has. Raises ``OSError``, with the file as it was."""
     data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
     left = data
-    while left:
-        left = left[os.write(descriptor, left) :]
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        # Half a line would spoil the next one.
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - (len(data) - len(left)))
+        raise
     return len(data)

@@ -7,6 +7,7 @@ each answered by one line on stdout; the end of stdin ends the process.
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import threading
@@ -55,7 +56,19 @@ def items() -> Iterator[tuple[str, dict[str, Any]]]:
 
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         for item in table.all_items():
-            yield table.name, item.to_json()["Attributes"]
+            yield table.name, on_the_wire(item.to_json()["Attributes"])
+
+
+def on_the_wire(value: Any) -> Any:
+    """DynamoDB's JSON; moto has some binary values as bytes and some as the base64 of a request."""
+    match value:
+        case bytes():
+            return base64.b64encode(value).decode()
+        case dict():
+            return {name: on_the_wire(each) for name, each in value.items()}
+        case list():
+            return [on_the_wire(each) for each in value]
+    return value
 
 
 def create(

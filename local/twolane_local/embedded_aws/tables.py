@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.durable import write_line
 from twolane_local.embedded_aws.conditions import REQUESTS
 
 if TYPE_CHECKING:
@@ -34,43 +36,61 @@ class TableLog:
         self._app = app
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / FILE
-        self._file: io.BufferedWriter | None = None
+        self._file = -1
+        self._items: Callable[[], Iterable[tuple[str, dict[str, Any]]]] = tuple
+        #: Whether moto has something that the disk did not take.
+        self._behind = False
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[2]
+        service, _, action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+        if self._behind and service.startswith("DynamoDB_"):
+            with REQUESTS:
+                if not self._caught_up():
+                    return _refuse(start_response)
         if action not in _WRITES:
             return self._app(environ, start_response)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"].read(length)
         environ["wsgi.input"] = io.BytesIO(body)
-        seen: list[str] = []
-
-        def started(status: str, headers: Any, error: Any = None) -> Any:
-            seen.append(status)
-            return start_response(status, headers, error)
-
+        started: list[Any] = []
         # Held until the log has it, too: the log has moto's order, and nobody reads what a kill
         # may still undo.
         with REQUESTS:
-            answer = list(self._app(environ, started))
-            if seen and seen[0].startswith("200"):
-                self._append({"action": action, "body": json.loads(body)})
+            answer = list(self._app(environ, lambda *how: started.extend(how)))
+            if str(started[0]).startswith("200"):
+                try:
+                    self._append({"action": action, "body": json.loads(body)})
+                except OSError:
+                    self._behind = True
+                    if not self._caught_up():
+                        return _refuse(start_response)
+        start_response(*started[:2])
         return answer
 
     def _append(self, entry: dict[str, Any]) -> None:
-        if self._file is None:
-            self._file = self._path.open("ab")
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
+        """Raises ``OSError``, with the log as it was."""
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        write_line(self._file, entry)
+
+    def _caught_up(self) -> bool:
+        """Whether the disk has it all; until then nobody gets an answer, as a kill may undo it."""
+        if self._behind:
+            try:
+                self._rewrite()
+            except OSError:
+                return False
+            self._behind = False
+        return True
 
     def close(self) -> None:
         """Give the file back; what is written later opens it again."""
         with REQUESTS:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
 
     def replay(self, items: Callable[[], Iterable[tuple[str, dict[str, Any]]]]) -> None:
         """Do again what the log holds; ``items`` then gives (table, item) for all that is left."""
@@ -78,12 +98,21 @@ class TableLog:
             for entry in self._entries():
                 # A write for a table that the template has no more is dropped by moto's own error.
                 send(self._app, entry["action"], entry["body"])
-            aside = self._path.with_suffix(".new")
-            with aside.open("wb") as file:
-                for table, item in items():
-                    entry = {"action": "PutItem", "body": {"TableName": table, "Item": item}}
-                    file.write(json.dumps(entry).encode() + b"\n")
-            aside.replace(self._path)
+            self._items = items
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Raises ``OSError``, with the log as it was."""
+        aside = self._path.with_suffix(".new")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            for table, item in self._items():
+                body = {"TableName": table, "Item": item}
+                write_line(descriptor, {"action": "PutItem", "body": body})
+        finally:
+            os.close(descriptor)
+        aside.replace(self._path)
+        self.close()
 
     def _entries(self) -> Iterable[dict[str, Any]]:
         if not self._path.exists():
@@ -92,6 +121,23 @@ class TableLog:
             for line in file:
                 if line.endswith(b"\n"):  # a half-written last one was never answered
                     yield json.loads(line)
+
+
+def _refuse(start_response: Callable[..., Any]) -> list[bytes]:
+    """As DynamoDB does when it is in trouble; clients try again:
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+    """
+    answer = {
+        "__type": "com.amazonaws.dynamodb.v20120810#InternalServerError",
+        "message": "the directory of --persist takes no more; make room there",
+    }
+    content = json.dumps(answer).encode()
+    headers = [
+        ("Content-Type", "application/x-amz-json-1.0"),
+        ("Content-Length", str(len(content))),
+    ]
+    start_response("500 Internal Server Error", headers)
+    return [content]
 
 
 def send(app: Wsgi, action: str, body: dict[str, Any]) -> None:

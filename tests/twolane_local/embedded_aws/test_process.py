@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.config import Config
 
 from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.errors import LocalError
@@ -58,9 +61,11 @@ def with_moto(
     return asyncio.run(main())
 
 
-def client(service: str, endpoint: str) -> Any:
+def client(service: str, endpoint: str, *, retries: int | None = None) -> Any:
+    config = Config(retries={"total_max_attempts": retries + 1}) if retries is not None else None
     return boto3.client(
         service,
+        config=config,
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="local",
@@ -270,3 +275,94 @@ def test_a_killed_process_is_started_again_with_what_it_kept(tmp_path: Path) -> 
 def test_a_killed_process_that_kept_nothing_is_an_error() -> None:
     with pytest.raises(LocalError, match=r"--persist: start again"):
         _killed(None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits are Linux's to set")
+def test_on_a_full_disk_a_table_answers_nothing_that_a_kill_may_undo(tmp_path: Path) -> None:
+    """A full disk, as the kernel plays it for one process: no file of its may grow."""
+
+    async def main() -> tuple[list[str], list[str], list[str]]:
+        listener = bind(0, "--port")
+        moto = MotoProcess(url_of(listener), persist=tmp_path)
+        server = HttpServer(moto, listener)
+        await server.start()
+        try:
+            await moto.create("stack", TEMPLATE)
+            tables = client("dynamodb", url_of(listener), retries=0)
+
+            async def put(name: str) -> str:
+                item = {"id": {"S": name}, "text": {"S": "x" * 3000}}
+                try:
+                    await asyncio.to_thread(tables.put_item, TableName="kept", Item=item)
+                except tables.exceptions.InternalServerError:
+                    return "refused"
+                return name
+
+            async def scan() -> list[str]:
+                try:
+                    read = await asyncio.to_thread(tables.scan, TableName="kept")
+                except tables.exceptions.InternalServerError:
+                    return ["refused"]
+                return sorted(each["id"]["S"] for each in read["Items"])
+
+            assert moto._process is not None
+            told = [await put("before")]
+            soft, hard = resource.prlimit(moto._process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(moto._process.pid, resource.RLIMIT_FSIZE, (4000, hard))
+            told += [await put("during"), *await scan()]
+            resource.prlimit(moto._process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+            there = await scan()
+            told.append(await put("after"))
+            moto._process.kill()
+            again = client("dynamodb", url_of(listener))
+            read = await asyncio.to_thread(again.scan, TableName="kept")
+            return told, there, sorted(each["id"]["S"] for each in read["Items"])
+        finally:
+            await moto.stop()
+            await server.stop()
+
+    told, there, kept = asyncio.run(main())
+    assert told == ["before", "refused", "refused", "after"]
+    # The refused write is there, as it may be at AWS, and is kept from the first read on.
+    assert there == ["before", "during"]
+    assert kept == ["after", "before", "during"]
+
+
+@pytest.mark.slow
+def test_binary_values_are_kept_wherever_they_stand(tmp_path: Path) -> None:
+    """Celery's results are binary. moto has them as text, as bytes, or as both at once."""
+    raw = b"\x00\xffresult"
+    item = {
+        "plain": {"B": raw},
+        "set": {"BS": [raw, b"2"]},
+        "list": {"L": [{"B": raw}, {"S": "text"}]},
+        "map": {"M": {"in": {"B": raw}, "deep": {"M": {"er": {"L": [{"B": raw}]}}}}},
+    }
+    names = ("put", "transacted", "updated")
+
+    def write(endpoint: str) -> None:
+        tables = client("dynamodb", endpoint)
+        tables.put_item(TableName="kept", Item={"id": {"S": "put"}, **item})
+        put = {"TableName": "kept", "Item": {"id": {"S": "transacted"}, **item}}
+        tables.transact_write_items(TransactItems=[{"Put": put}])
+        tables.update_item(
+            TableName="kept",
+            Key={"id": {"S": "updated"}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in item),
+            ExpressionAttributeNames={f"#{name}": name for name in item},
+            ExpressionAttributeValues={f":{name}": value for name, value in item.items()},
+        )
+        tables.batch_get_item(
+            RequestItems={"kept": {"Keys": [{"id": {"S": name}} for name in names]}}
+        )
+
+    def read(endpoint: str) -> None:
+        tables = client("dynamodb", endpoint)
+        for name in names:
+            found = tables.get_item(TableName="kept", Key={"id": {"S": name}})["Item"]
+            found["set"]["BS"].sort()
+            assert found == {"id": {"S": name}, **item}
+
+    with_moto(write, tmp_path)
+    with_moto(read, tmp_path)  # from the log of what was written
+    with_moto(read, tmp_path)  # from the items that were left
