@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow fuzz simulate exhaustive check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow fuzz simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,16 @@ simulate: $(STAMP) ## Run 10,000 random schedules with faults (minutes)
 
 exhaustive: $(STAMP) ## Strike each primitive at every point, once and twice, for ten minutes; writes docs/faults.md's table
 	@$(BIN)/twolane simulate --exhaustive --minutes 10 --table
+
+SEEDS ?= 1 2 3
+STORE ?= redis dynamodb
+TASKS ?= 2000
+campaign: $(STAMP) ## Send 2,000 tasks at real processes while they are killed, for three seeds on each store (SEEDS=, STORE=, TASKS=)
+	@mkdir -p build/campaign && rm -f build/campaign/*.json
+	@failed=0; for store in $(STORE); do for seed in $(SEEDS); do \
+	  $(BIN)/python -m tests.campaign --store $$store --seed $$seed --tasks $(TASKS) --json \
+	    > build/campaign/$$store-$$seed.json || failed=1; done; done; \
+	$(BIN)/python -m tests.campaign --table build/campaign/*.json && exit $$failed
 
 check: $(STAMP) ## Lint and type-check, the template raw, expanded and built too
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ struck, the effects file, the result store and the queues as they are at the end
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,17 @@ Key = tuple[str, str, int, int]
 #: What Celery does after the body has ended, and what is written on the way, in seconds.
 MARGIN_S = 1.0
 
-_OUTAGES = ("store.killed", "store.frozen", "emulator.killed", "emulator.frozen", "disk.full")
+#: A function's timeout, and what its end takes.
+LONGEST_S = 15.0
+
+_OUTAGES = (
+    "store.killed",
+    "store.frozen",
+    "store.slow",
+    "emulator.killed",
+    "emulator.frozen",
+    "disk.full",
+)
 #: While these last, SQS takes nothing: what a task publishes itself (a retry, a chain's next step)
 #: is refused to it, and it fails, as under a stock worker.
 _REFUSALS = ("disk.full",)
@@ -180,7 +191,8 @@ _EXPECTED = {
     "plain": _plain, "slow": _plain, "eta": _plain, "repeated": _plain, "flaky": _flaky,
     "doomed": _doomed, "errback": _errback, "errback-inline": _errback_inline, "chain": _chain,
     "group": _group, "chord": _chord, "nested": _nested, "replace": _replace, "link": _link,
-    "expired": _expired, "revoked": _revoked, "unknown": _unknown, "malformed": _malformed, "odd": _odd,
+    "expired": _expired, "revoked": _revoked, "unknown": _unknown, "malformed": _malformed,
+    "odd": _odd,
 }  # fmt: skip
 
 _ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -312,7 +324,7 @@ class _Judge:
         happened = self.runs.by_key.get(key, [])
         if wanted and not happened:
             self.say(f"lost: {_named(key)} never happened")
-        for former, later in zip(happened, happened[1:], strict=False):
+        for former, later in itertools.pairwise(happened):
             why = explanation(former, later, self.runs, self.seen.faults)
             if why is None:
                 self.say(
@@ -380,7 +392,7 @@ class _Judge:
         known = [(key, self.runs.by_key[key][0]) for key in one.order if self.runs.by_key.get(key)]
         if len(known) < len(one.order) and known and one.order[0] != known[0][0]:
             self.say(f"order: {_named(known[0][0])} happened, {_named(one.order[0])} did not")
-        for (former, first), (later, second) in zip(known, known[1:], strict=False):
+        for (former, first), (later, second) in itertools.pairwise(known):
             if second["effect"]["t"] < first["effect"]["t"]:
                 self.say(f"order: {_named(later)} happened before {_named(former)}")
 
@@ -427,6 +439,19 @@ def explanation(
     for fault in faults:
         overlaps = fault["at"] <= until and begun <= fault["until"] + MARGIN_S
         if overlaps and fault["fault"] in _OUTAGES:
+            return fault
+    return _timeout(former, runs, faults)
+
+
+def _timeout(
+    run: dict[str, Any], runs: Runs, faults: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The end of the run's environment at its function's timeout: it says nothing any more."""
+    if run["settled"] is not None:
+        return None
+    last = max(other["begun"]["t"] for other in runs.by_pid[run["begun"]["pid"]])
+    for fault in faults:
+        if fault["fault"] == "function.timeout" and last <= fault["at"] <= last + LONGEST_S:
             return fault
     return None
 

@@ -9,10 +9,12 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import collect
 from .checker import Seen, Verdict, check, outstanding
+from .observed import Probe, timeouts
 from .plan import draw
 from .strikes import Strikes
 from .system import QUEUE, Publisher, System
@@ -75,18 +77,23 @@ class Outcome:
 
 
 def run(wanted: Wanted, directory: Path) -> Outcome:
-    began = time.monotonic()
+    began, today = time.monotonic(), datetime.now().astimezone()
     plan = draw(wanted.seed, wanted.tasks, wanted.chords, wanted.faults, wanted.without)
     system = System(directory, wanted.store, max_receives=wanted.max_receives)
     survivors: list[int] = []
     try:
         system.start()
         campaign = _Campaign(wanted, plan, system, directory)
+        probe = Probe(system)
+        probe.start()
         campaign.play()
         drained = campaign.drain()
-        seen = campaign.collect()
+        probe.stop()
+        seen = campaign.collect(probe.slow)
     finally:
         survivors = system.stop()
+    for log in directory.glob("emulator-*.log"):
+        seen.faults.extend(timeouts(log, today))
     verdict = check(seen)
     verdict.violations += [
         f"left behind: process {pid} outlived its emulator"
@@ -95,7 +102,7 @@ def run(wanted: Wanted, directory: Path) -> Outcome:
     verdict.violations += campaign.broken
     if not drained:
         verdict.violations.append("not drained: work was left when nothing changed any more")
-    faults = Counter(line["fault"] for line in campaign.strikes.happened)
+    faults = Counter(line["fault"] for line in seen.faults)
     return Outcome(
         wanted, verdict, plan.tasks, len(plan.units),
         sum(unit["acknowledged"] for unit in seen.told),
@@ -122,10 +129,12 @@ class _Campaign:
         for number, unit in enumerate(self._plan.units):
             self._waiting.put((began + number / total * spread, unit))
         threads = [
-            threading.Thread(target=self._guarded, args=(self._send_all, publisher))
+            threading.Thread(target=self._guarded, args=(self._send_all, publisher), daemon=True)
             for _ in range(_SENDERS)
         ]
-        threads.append(threading.Thread(target=self._guarded, args=(self._strike_all,)))
+        threads.append(
+            threading.Thread(target=self._guarded, args=(self._strike_all,), daemon=True)
+        )
         for _ in range(_SENDERS):
             self._waiting.put(None)
         for thread in threads:
@@ -169,9 +178,9 @@ class _Campaign:
             ]
             told["acknowledged"] = any(sent)
         told["answered_at"] = time.time()
-        if unit.kind == "revoked" and told["acknowledged"]:
-            if self._system.post(f"/revoke/{unit.ids[0]}", {}) == 202:
-                told["revoked_at"] = time.time()
+        revokes = unit.kind == "revoked" and told["acknowledged"]
+        if revokes and self._system.post(f"/revoke/{unit.ids[0]}", {}) == 202:
+            told["revoked_at"] = time.time()
         with self._lock:
             self.told.append(told)
             with (self._directory / "told.jsonl").open("a") as file:
@@ -221,10 +230,10 @@ class _Campaign:
     def _ids(self) -> list[str]:
         return [each for unit in self._plan.units for each in unit.ids]
 
-    def collect(self) -> Seen:
+    def collect(self, slow: list[dict[str, Any]]) -> Seen:
         return Seen(
             self.told,
-            self.strikes.happened,
+            [*self.strikes.happened, *slow],
             collect.effects(self._system.effects),
             collect.results(self._system, self._ids()),
             collect.left(self._system),

@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[int, float, float]] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """What is sent at once. ``bodies`` are messages as they are, where Celery does not make them."""
+    """What is sent at once. ``bodies`` are messages as they are, not made by Celery."""
 
     unit: int
     kind: str

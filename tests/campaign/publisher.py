@@ -22,7 +22,7 @@ def main() -> None:
             answer = {"unit": unit["unit"], "sent": False, "error": repr(error)[:300]}
         if any(name.partition(".")[0].startswith("twolane") for name in sys.modules):
             answer = {"unit": unit["unit"], "sent": False, "error": "twolane is in the publisher"}
-        print(json.dumps(answer), flush=True)  # noqa: T201 - the pipe's protocol
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class Strikes:
 
     def _frozen_long(self, chance: random.Random) -> None:
         # Beyond the function's timeout and the queue's visibility timeout.
-        self._freeze("environment.frozen-beyond-its-timeout", chance, 12.0)
+        self._freeze("environment.frozen-beyond-its-timeout", chance, 16.0)
 
     def _freeze(self, fault: str, chance: random.Random, seconds: float) -> None:
         pid = self._one_of(WORKER, chance)
@@ -132,7 +132,7 @@ class Strikes:
             with self._log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
-        thread = threading.Thread(target=thaw)
+        thread = threading.Thread(target=thaw, daemon=True)
         thread.start()
         self._ending.append(thread)
 

@@ -131,9 +131,10 @@ class System:
             )  # fmt: skip
         until(lambda: self.answers_redis() or None, "answer of redis-server")
 
-    def answers_redis(self) -> bool:
+    def answers_redis(self, timeout: float = 1) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.redis_port), timeout=1) as client:
+            address = ("127.0.0.1", self.redis_port)
+            with socket.create_connection(address, timeout=timeout) as client:
                 client.sendall(b"PING\r\n")
                 return client.recv(64).startswith(b"+PONG")
         except OSError:

@@ -311,7 +311,15 @@ def test_a_kill_does_not_explain_what_had_its_end_before(seen: Seen) -> None:
     assert any("twice: " in violation for violation in check(seen).violations)
 
 
-@pytest.mark.parametrize("name", ["store.killed", "emulator.killed", "store.frozen"])
+def test_a_timeout_explains_what_was_never_heard_of_again(seen: Seen) -> None:
+    began, _ = unsettled(seen)
+    seen.faults.append(fault("function.timeout", began + 20, began + 20))
+    assert any("twice: " in violation for violation in check(seen).violations)
+    seen.faults.append(fault("function.timeout", began + 12, began + 12))
+    assert check(seen).violations == []
+
+
+@pytest.mark.parametrize("name", ["store.killed", "store.slow", "emulator.killed", "store.frozen"])
 def test_an_outage_explains_what_it_overlaps(seen: Seen, name: str) -> None:
     began, _ = unsettled(seen)
     seen.faults.append(fault(name, began - 1, began + 1))
