@@ -41,17 +41,15 @@ def _from_redis(system: System, ids: list[str]) -> Iterator[tuple[str, dict[str,
 def _from_table(system: System, ids: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     # Celery writes the text form of its key's bytes: str(key) in its DynamoDBBackend.
     names = {str(f"celery-task-meta-{each}".encode()): each for each in ids}
-    start: dict[str, Any] = {}
-    client = system.client("dynamodb")
-    while True:
-        page = client.scan(TableName=TABLE, ConsistentRead=True, **start)
-        for item in page["Items"]:
-            name = names.get(item["id"]["S"])
-            if name is not None and "result" in item:
-                yield name, json.loads(item["result"]["B"])
-        if "LastEvaluatedKey" not in page:
-            return
-        start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+    client, keys = system.client("dynamodb"), [{"id": {"S": name}} for name in names]
+    for start in range(0, len(keys), 100):
+        request: Any = {TABLE: {"Keys": keys[start : start + 100], "ConsistentRead": True}}
+        while request:
+            answer = client.batch_get_item(RequestItems=request)
+            for item in answer["Responses"].get(TABLE, []):
+                if "result" in item:
+                    yield names[item["id"]["S"]], json.loads(item["result"]["B"])
+            request = answer.get("UnprocessedKeys")
 
 
 def on_queue(system: System, name: str) -> int:

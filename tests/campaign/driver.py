@@ -118,6 +118,7 @@ class _Campaign:
         self.strikes = Strikes(system, directory / "faults.jsonl")
         self.told: list[dict[str, Any]] = []
         self.broken: list[str] = []
+        self._known: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._sent = 0
         self._waiting: queue.Queue[tuple[float, Unit] | None] = queue.Queue()
@@ -217,11 +218,13 @@ class _Campaign:
             if now - told_at > _TELL_S:
                 told_at = now
                 self._progress(f"draining, {state and state[0]} tasks, {state and state[1]} queued")
-            threading.Event().wait(0.5)
+            threading.Event().wait(1.0)
 
     def _state(self) -> tuple[int, int, int] | None:
         try:
-            waiting = outstanding(self.told, collect.results(self._system, self._ids()))
+            waiting = outstanding(self.told, self._known)
+            self._known |= collect.results(self._system, waiting)
+            waiting = outstanding(self.told, self._known)
             size = self._system.effects.stat().st_size
             return len(waiting), collect.on_queue(self._system, QUEUE), size
         except Exception:  # noqa: BLE001 - whatever does not answer is asked again

@@ -1,4 +1,4 @@
-"""A small campaign on each store, with one of each fault that is over in time; see `make campaign`."""
+"""A small campaign on each store, with one of each fault that is soon over; see `make campaign`."""
 
 from __future__ import annotations
 
