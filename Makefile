@@ -47,10 +47,10 @@ SEEDS ?= 1 2 3
 STORE ?= redis dynamodb
 TASKS ?= 2000
 campaign: $(STAMP) ## Send 2,000 tasks at real processes while they are killed, for three seeds on each store (SEEDS=, STORE=, TASKS=)
-	@mkdir -p build/campaign && rm -f build/campaign/*.json
+	@rm -rf build/campaign && mkdir -p build/campaign
 	@failed=0; for store in $(STORE); do for seed in $(SEEDS); do \
 	  $(BIN)/python -m tests.campaign --store $$store --seed $$seed --tasks $(TASKS) --json \
-	    > build/campaign/$$store-$$seed.json || failed=1; done; done; \
+	    --keep build/campaign/$$store-$$seed > build/campaign/$$store-$$seed.json || failed=1; done; done; \
 	$(BIN)/python -m tests.campaign --table build/campaign/*.json && exit $$failed
 
 check: $(STAMP) ## Lint and type-check, the template raw, expanded and built too

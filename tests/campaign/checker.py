@@ -327,6 +327,8 @@ class _Judge:
         for former, later in itertools.pairwise(happened):
             why = explanation(former, later, self.runs, self.seen.faults)
             if why is None:
+                why = self._publisher_ran_twice(key)
+            if why is None:
                 self.say(
                     f"twice: {_named(key)} happened {len(happened)} times, at "
                     f"{former['effect']['t']:.3f} in {former['effect']['pid']} (settled: "
@@ -338,6 +340,20 @@ class _Judge:
                 self.verdict.duplicates.append(
                     f"{_named(key)}: {why['fault']} at {why['at']:.3f} of {why.get('pids')}"
                 )
+
+    def _publisher_ran_twice(self, key: Key) -> dict[str, Any] | None:
+        """What a task publishes under new ids is new work each time that the task runs: here the
+        chain in whose favour a task replaced itself, and whose first step has a new id.
+        """
+        if self.unit["kind"] != "replace" or key[0] != "campaign.step":
+            return None
+        number = key[1]
+        firsts = self.runs.by_key.get(("campaign.step", number, 0, 0), [])
+        swaps = self.runs.by_key.get(("campaign.swap", number, 0, 0), [])
+        chains = len({run["begun"]["id"] for run in firsts})
+        if len(swaps) < 2 or chains != len(swaps) or len(self.runs.by_key[key]) > chains:
+            return None
+        return explanation(swaps[0], swaps[1], self.runs, self.seen.faults)
 
     def _results(self, one: Expected) -> None:
         for task_id, (status, value) in one.results.items():

@@ -326,6 +326,35 @@ def test_an_outage_explains_what_it_overlaps(seen: Seen, name: str) -> None:
     assert check(seen).violations == []
 
 
+def replaced_by_a_chain(seen: Seen) -> dict[str, Any]:
+    return next(
+        unit for unit in seen.told if unit["kind"] == "replace" and unit["options"]["steps"]
+    )
+
+
+@pytest.mark.parametrize("swapped_twice", [True, False])
+@pytest.mark.parametrize("new_ids", [True, False])
+def test_what_a_task_published_anew_is_explained_with_its_own_second_run(
+    seen: Seen, swapped_twice: bool, new_ids: bool
+) -> None:
+    unit = replaced_by_a_chain(seen)
+    first_run = lines_of(seen, unit, "campaign.swap")
+    if swapped_twice:
+        again(seen, unit, "campaign.swap", after_s=5.0)
+        seen.effects.remove(first_run[2])
+        at, pid = first_run[0]["t"] + 0.05, first_run[0]["pid"]
+        seen.effects[:] = [
+            {**line, "pid": 80_000} if line["task"] == "campaign.step"
+            and line["unit"] == unit["unit"] else line for line in seen.effects
+        ]  # fmt: skip
+        seen.faults.append(fault("environment.killed", at, at, pid))
+    for line in copy.deepcopy(lines_of(seen, unit, "campaign.step")):
+        changed = {"id": f"new-{line['index']}"} if new_ids else {}
+        seen.effects.append({**line, **changed, "t": line["t"] + 6.0, "pid": 90_001})
+    twice = [each for each in check(seen).violations if each.startswith("twice: ")]
+    assert (not twice) == (swapped_twice and new_ids), twice
+
+
 def test_work_that_was_not_acknowledged_may_be_there_or_not(seen: Seen) -> None:
     unit, other = (unit for unit in seen.told if unit["kind"] == "chord"), None
     for other in list(unit)[:2]:
