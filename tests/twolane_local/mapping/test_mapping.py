@@ -406,6 +406,20 @@ def test_a_throttled_batch_is_tried_again_and_loses_nothing(world):
     run(world, scenario, reserved=1, batch_size=1)
 
 
+def test_a_throttle_that_ends_within_the_visibility_timeout_costs_no_receive(world):
+    async def scenario(here, mapping):
+        async def function(event):
+            await here.clock.sleep(3)
+
+        here.function = function
+        here.send("a", "b")
+        await here.clock.sleep(100)
+        assert here.left() == []
+        assert len(here.kinds("message.received")) == 2
+
+    run(world, scenario, reserved=1, batch_size=1)
+
+
 def test_throttles_use_up_receives_and_end_on_the_dead_letter_queue(world):
     async def scenario(here, mapping):
         here.send("a")
