@@ -51,7 +51,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
-        outcome = run(wanted, options.keep).as_dict()
+        outcome = run(wanted, options.keep.resolve()).as_dict()
         (options.keep / "outcome.json").write_text(json.dumps(outcome, indent=2))
     else:
         with tempfile.TemporaryDirectory(prefix="twolane-campaign-") as folder:
