@@ -83,9 +83,10 @@ def _no_backend(celery: Celery) -> None:
 
 def _no_connections(celery: Celery) -> None:
     """What publishes makes a connection anew: which one it takes of several must not depend on the
-    run before.
+    run before. They are forgotten, not closed: other applications of the process keep theirs.
     """
-    pools.reset()
+    pools.producers.clear()
+    pools.connections.clear()
     vars(celery)["_pool"] = None
     if "amqp" in vars(celery):
         vars(vars(celery)["amqp"])["_producer_pool"] = None
