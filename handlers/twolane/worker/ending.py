@@ -51,6 +51,13 @@ class Ending:
     #: Asked as the result is stored: the lease that is to be taken with it, if any; and the answer.
     following: Callable[[], Ahead | None] = lambda: None
     taken: Ahead | None = None
+    #: How it ended is not to be said: another delivery has the work, which may have more to do.
+    passed: bool = False
+
+    def drop(self, state: str, what: str) -> None:
+        """Another delivery has the work: say that this state was not stored."""
+        self.passed = state in states.READY_STATES
+        tell_dropped(what)
 
     def last(self, state: LeaseState) -> Lease:
         """The lease as it is to be stored, ended in this state."""
@@ -136,7 +143,7 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         stored = self._stored_state(task_id) if lease is None else None
         passed = has_passed(one, lease, state, stored, time.time())
         if passed:
-            tell_dropped(task_id)
+            one.drop(state, task_id)
         return passed
 
     def _stored_state(self, task_id: str) -> str | None:

@@ -28,7 +28,6 @@ from twolane.worker.ending import (
     running,
     sent_s,
     stays,
-    tell_dropped,
 )
 from twolane.worker.lease import read_lease
 from twolane.worker.outage import is_outage
@@ -155,8 +154,8 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         if one is not None and way == 1:
             one.ended = ended
             one.taken = ahead if taken else None
-        if way == 2:
-            tell_dropped(key)
+        if way == 2 and mine is not None:
+            mine.drop(state, key)
         if way > 1:
             return None
         return live if live is None else bytes(live)

@@ -26,7 +26,7 @@ from twolane.errors import StoreUnavailableError
 from twolane.state.dynamodb import item_of
 from twolane.state.keys import LIMIT, digested
 from twolane.state.patience import patient_boto
-from twolane.worker.ending import EndsLeases, has_passed, running, stays, tell_dropped
+from twolane.worker.ending import EndsLeases, has_passed, running, stays
 from twolane.worker.fitting import fitted
 from twolane.worker.lease import LeaseState, read_lease
 
@@ -116,7 +116,7 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
             one.ended = lease  # it was written before, and the answer was lost
             return True
         if one is not None and has_passed(one, lease, state, stored, time.time()):
-            tell_dropped(one.task_id)
+            one.drop(state, one.task_id)
             return True
         return stays(stored, state)
 

@@ -274,7 +274,9 @@ class Worker:
             request.execute_using_pool(self.pool)
         finally:
             ending.reset(token)
-            self._held = riding.ended or held
+            # Where another delivery has the work, its lease is not for this one to end: a header
+            # whose chord is still to count it would be taken for done.
+            self._held = None if riding.passed else riding.ended or held
             self._ahead = riding.taken
 
     def _next_lease(self, one: Opened) -> Ahead | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from twolane.worker.lease import Lease
     from twolane_local.faults.injection import Faults
@@ -52,8 +52,8 @@ class Host(Protocol):
     def lease_changed(self, key: str, lease: Lease | None) -> None:
         """The store has another lease under a key."""
 
-    def result_changed(self, task: str, status: str | None) -> None:
-        """The store has another state of a task."""
+    def result_changed(self, task: str, stored: Mapping[str, Any] | None) -> None:
+        """The store has another state of a task; ``None``: it has none any more."""
 
     def called(self, what: str) -> None:
         """A call of an environment's was carried out; its answer is still to come."""

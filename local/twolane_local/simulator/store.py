@@ -109,8 +109,7 @@ class Store:
         if key.startswith(LEASE):
             self._world.lease_changed(key, read_lease(value.decode() if value else None))
         else:
-            status = json.loads(value)["status"] if value else None
-            self._world.result_changed(key.removeprefix(RESULT), status)
+            self._world.result_changed(key.removeprefix(RESULT), json.loads(value or "null"))
 
 
 def task_of(key: str) -> str:

@@ -87,8 +87,8 @@ class TableStore:
             if key.startswith(PREFIX):
                 self._world.lease_changed(key, read_lease(after))
             elif key.startswith(_RESULT):
-                status = _stored(item)["status"] if item is not None else None
-                self._world.result_changed(key.removeprefix(_RESULT)[:-1], status)
+                stored = _stored(item) if item is not None else None
+                self._world.result_changed(key.removeprefix(_RESULT)[:-1], stored)
 
 
 def _text(item: Any) -> str | None:

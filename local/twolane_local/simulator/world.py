@@ -32,6 +32,7 @@ from twolane_local.testing.world import World as VirtualWorld
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Coroutine
+    from collections.abc import Mapping as Values
 
     from twolane.worker.lease import Lease
     from twolane_local.queues.core import NewMessage
@@ -213,9 +214,12 @@ class World:
             environment.lease = (key, lease.delivery.holder)
             self.points.inside("task.begins", task_of(key))
 
-    def result_changed(self, task: str, status: str | None) -> None:
-        """The store has another state of a task."""
-        self.note("result.changed", task=task, status=status)
+    def result_changed(self, task: str, stored: Values[str, Any] | None) -> None:
+        """The store has another state of a task; ``None``: it has none any more."""
+        status = stored["status"] if stored else None
+        result = stored["result"] if stored else None
+        error = {"error": result.get("exc_type")} if isinstance(result, dict) else {}
+        self.note("result.changed", task=task, status=status, **error)
         if status in ("SUCCESS", "FAILURE"):
             self.points.inside("result.stored", task)
 

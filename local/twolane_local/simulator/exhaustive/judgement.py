@@ -7,11 +7,11 @@ D      A task's effect happens twice only where the environment that did it firs
        it and before its work was recorded: it died or stood still, or a call failed there.
 ====== ============================================================================================
 
-Where a strike makes a task itself fail (``raises``), C asks only that what was promised has ended,
-or that the failure is stored: a chord in another one's header that fails leaves the other one's
-body without an outcome, as it does under ``celery worker``, where a result raises its parents'
-error.
-Callbacks and errbacks get their ids as they are published: a task that ends twice publishes two.
+Where a strike makes a task itself fail (it raises, or stands still beyond its time limit), C asks
+only that what was promised has ended, or that the failure is stored: a chord in another one's
+header that fails leaves the other one's body without an outcome, as it does under ``celery
+worker``, where a result raises its parents' error. Callbacks and errbacks get their ids as they are
+published: a task that ends twice publishes two.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from twolane_local.simulator.exhaustive.primitives import Primitive
     from twolane_local.simulator.facts import Fact, History
 
+_TIME_LIMITS = frozenset({"SoftTimeLimitExceeded", "WorkerLostError"})
+
 Results = dict[str, dict[str, Any] | None]
 
 
 def judged(history: History, primitive: Primitive, results: Results) -> Iterator[Violation]:
     """All that does not hold."""
-    raised = any(fact.data.get("strike") == "raises" for fact in history.of("fault.injected"))
+    raised = _raised(history)
     if raised and _failed(history):
         results = {}
     for each in violations(history):
@@ -40,6 +42,15 @@ def judged(history: History, primitive: Primitive, results: Results) -> Iterator
             yield each
     yield from _check_c(history, primitive, results, raised)
     yield from _check_d(history)
+
+
+def _raised(history: History) -> bool:
+    """Whether a strike made a task fail: it raised there, or stood still beyond its time limit
+    while nobody else had its work.
+    """
+    strikes = {fact.data.get("strike") for fact in history.of("fault.injected")}
+    errors = {fact.data.get("error") for fact in history.of("result.changed")}
+    return "raises" in strikes or ("frozen" in strikes and bool(errors & _TIME_LIMITS))
 
 
 def _failed(history: History) -> bool:

@@ -133,6 +133,29 @@ def test_an_errback_is_not_lost_with_a_store_that_is_down(redis: Explorer) -> No
     assert invariants(runs) == set()
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_an_environment_that_wakes_too_late_leaves_the_lease_alone(
+    explorers: dict[str, Explorer], store: str
+) -> None:
+    """Its successor had stored the header's result, and not counted it yet: a copy was to come,
+    which found the work done, and the chord never ended.
+    """
+    base = explorers[store].run(Placement("failing-chord", store))
+    (frozen,) = [
+        base.placement.then(each.number, "frozen")
+        for each in base.crossings
+        if each.point == "effect.after"
+    ][:1]
+    after = explorers[store].run(frozen).crossings[frozen.strikes[0][0] + 1 :]
+    runs = [
+        explorers[store].run(frozen.then(each.number, "answer-lost"))
+        for each in after
+        if each.point == "store.done"
+    ]
+    assert len(runs) > 10
+    assert invariants(runs) == set()
+
+
 # Bugs planted in the product: some placement finds each.
 
 
