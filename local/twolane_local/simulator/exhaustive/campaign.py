@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twolane_local.simulator.exhaustive.runs import Run
 
 #: Runs that a process does before it reports and takes the next.
-_CHUNK = 20
+_CHUNK = 10
 
 _CALLS = frozenset({"store", "store.done", "call.after"})
 
