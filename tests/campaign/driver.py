@@ -199,6 +199,7 @@ class _Campaign:
         for strike in self._plan.strikes:
             while self._sent < strike.at * total:
                 threading.Event().wait(0.02)
+            self._system.alive()
             self.strikes.make(strike)
 
     # After the last unit.
@@ -207,6 +208,7 @@ class _Campaign:
         """Wait until all work has ended, or nothing changes any more."""
         last, changed, told_at = None, time.monotonic(), 0.0
         while True:
+            self._system.alive()
             state = self._state()
             if state is not None and state[0] == 0 and state[1] == 0:
                 return True

@@ -163,7 +163,7 @@ class Strikes:
             return True
 
         try:
-            until(answers, "answer of the tables after moto was killed", seconds=20)
+            until(answers, "answer of the tables after moto was killed", seconds=60)
         except TimeoutError:
             raise RuntimeError("the emulator does not start a killed moto process again") from None
         self._note("store.killed", at, time.time(), [pid])

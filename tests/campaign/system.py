@@ -176,13 +176,31 @@ class System:
         said_there = until(ready, f"line of JSON in {log}", seconds=60)
         self.console, self._token = said_there["console"], None
         if self.store == "dynamodb":
-            until(lambda: self.moto() or None, "moto process")
+            # The emulator is up before its tables are, which are not to be killed in the making.
+            tables = self.client("dynamodb")
+
+            def there() -> bool | None:
+                self.alive()
+                try:
+                    tables.describe_table(TableName=TABLE)
+                except Exception:  # noqa: BLE001 - not yet
+                    return None
+                return True
+
+            until(there, "answer of the tables", seconds=60)
 
     @property
     def emulator(self) -> subprocess.Popen[bytes]:
         if self._emulator is None:
             raise RuntimeError("the emulator was not started")
         return self._emulator
+
+    def alive(self) -> None:
+        """Raises ``RuntimeError`` where the emulator has ended by itself."""
+        if self.emulator.poll() is not None:
+            log = self.directory / f"emulator-{self.starts}.log"
+            last = log.read_text(errors="replace").splitlines()[-1:]
+            raise RuntimeError(f"twolane up ended by itself: {''.join(last)}")
 
     @property
     def redis(self) -> subprocess.Popen[bytes]:

@@ -81,8 +81,13 @@ class KeptJournal:
         )
         if self._path.exists() and self._path.stat().st_size > self._limit:
             self._path.replace(self._before)
-        with self._path.open("ab") as out:
-            out.write(utf8(lines))
+        before = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            with self._path.open("ab") as out:
+                out.write(utf8(lines))
+        except OSError:
+            os.truncate(self._path, before)  # or it would be there twice when it is tried again
+            raise
 
     def _read(self) -> list[Event]:
         """Former events, oldest first; a line that a kill cut off is left out."""
