@@ -41,7 +41,7 @@ def test_some_hundred_placements() -> None:
 
 
 def test_a_schedule_is_the_same_run_in_another_process() -> None:
-    placement = "chord/dynamodb/60:paused"
+    placement = "chord/dynamodb/61:paused"
     first, again = (simulate("--replay", placement) for _ in range(2))
     assert first == again
     assert (first["violations"], first["missed"]) == ([], 0)
