@@ -38,6 +38,9 @@ class Connection(fakeredis.FakeRedisConnection):
             return self.store.call(packed, lambda: send(command, check_health))
         except (redis.ConnectionError, redis.TimeoutError) as error:
             break_down(self, lambda: send(command, False), error)
+        except BaseException:
+            self.disconnect()  # nobody shall read what was not answered
+            raise
 
 
 class Pool(redis.ConnectionPool):

@@ -217,7 +217,7 @@ class World:
     def result_changed(self, task: str, stored: Values[str, Any] | None) -> None:
         """The store has another state of a task; ``None``: it has none any more."""
         status = stored["status"] if stored else None
-        result = stored["result"] if stored else None
+        result = stored.get("result") if stored else None
         error = {"error": result.get("exc_type")} if isinstance(result, dict) else {}
         self.note("result.changed", task=task, status=status, **error)
         if status in ("SUCCESS", "FAILURE"):

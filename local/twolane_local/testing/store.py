@@ -77,6 +77,10 @@ def _connection() -> type[Any]:
                 return seam.call(packed, lambda: send(command, check_health))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 break_down(self, lambda: send(command, False), error)
+            except BaseException:
+                me: Any = self
+                me.disconnect()  # nobody shall read what was not answered
+                raise
 
     return Connection
 

@@ -34,7 +34,7 @@ Results = dict[str, dict[str, Any] | None]
 
 def judged(history: History, primitive: Primitive, results: Results) -> Iterator[Violation]:
     """All that does not hold."""
-    raised = _raised(history)
+    raised = _raised(history, primitive)
     if raised and _failed(history):
         results = {}
     for each in violations(history):
@@ -44,13 +44,14 @@ def judged(history: History, primitive: Primitive, results: Results) -> Iterator
     yield from _check_d(history)
 
 
-def _raised(history: History) -> bool:
+def _raised(history: History, primitive: Primitive) -> bool:
     """Whether a strike made a task fail: it raised there, or stood still beyond its time limit
     while nobody else had its work.
     """
     strikes = {fact.data.get("strike") for fact in history.of("fault.injected")}
     errors = {fact.data.get("error") for fact in history.of("result.changed")}
-    return "raises" in strikes or ("frozen" in strikes and bool(errors & _TIME_LIMITS))
+    limited = primitive.limited or bool(errors & _TIME_LIMITS)
+    return "raises" in strikes or ("frozen" in strikes and limited)
 
 
 def _failed(history: History) -> bool:

@@ -34,6 +34,8 @@ class Primitive:
     revokes: float | None = None
     scheduler: bool = False
     ticks: bool = False
+    #: Its errback is ended by the time limit of the task that has failed, and nothing is stored.
+    limited: bool = False
 
 
 def _task(tasks: Mapping[str, Any]) -> Promised:
@@ -123,7 +125,8 @@ PRIMITIVES: Mapping[str, Primitive] = {
         Primitive("failing-chord", _failing_chord, ("failing header", "errback"),
                   states=("FAILURE",), batch_size=1),
         Primitive("errback", _errback, ("fails", "errback"), ordered=True, states=("FAILURE",)),
-        Primitive("errback-inline", _errback_inline, ("errback",), states=("FAILURE",)),
+        Primitive("errback-inline", _errback_inline, ("errback",), states=("FAILURE",),
+                  limited=True),
         Primitive("link", _link, ("first", "callback"), ordered=True, value=1),
         Primitive("revoke", _revoke, ("once",), states=("REVOKED", "SUCCESS"), revokes=1.0),
         Primitive("beat", None, ("slot",), function="", ticks=True),
