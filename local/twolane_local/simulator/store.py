@@ -39,7 +39,8 @@ class Connection(fakeredis.FakeRedisConnection):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             break_down(self, lambda: send(command, False), error)
         except BaseException:
-            self.disconnect()  # nobody shall read what was not answered
+            me: Any = self
+            me.disconnect()  # nobody shall read what was not answered
             raise
 
 
