@@ -20,7 +20,8 @@ name a task where the first one named none that is known: all excuse M.
 A revoke may come too late for a task that starts within the same second: a worker looks up what is
 revoked once a second, and REVOKED may then be followed by STARTED. A failure that has consequences
 (a chord, chain or errback) is stored before them: an environment that dies in between has the task
-run again, so that they are not lost. Nothing else excuses anything.
+run again, so that they are not lost. What follows in its chain has failed with it, and may run
+then. Nothing else excuses anything.
 """
 
 from __future__ import annotations
@@ -136,6 +137,9 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     lost = Counter(fact.task for fact in history.of("answer.lost"))
     excused = _excused(history) | {task for task, times in lost.items() if times >= ATTEMPTS}
     sent = {fact.task: fact.at for fact in history.of("body.taken")}
+    first_sent: dict[str | None, float] = {}
+    for fact in history.of("body.taken"):
+        first_sent.setdefault(fact.task, fact.at)
     bodies = {fact.task: fact.data["body"] for fact in history.of("body.taken")}
     names = {fact.task: fact.data.get("name") for fact in history.of("body.taken")}
     unknown = {
@@ -153,7 +157,9 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
         copied = before == "FAILURE" and lost[fact.task] > 0 and late
         too_late = (before, status) == ("REVOKED", "STARTED") and fact.at - since <= REVOKE_S
         regressed = before in TERMINAL and status != before
-        again = before == "FAILURE" and has_consequences(bodies.get(fact.task, ""))
+        # Its chain failed before it, and then did not: that task ran again.
+        ahead = first_sent.get(fact.task, 0.0) > since
+        again = before == "FAILURE" and (ahead or has_consequences(bodies.get(fact.task, "")))
         if regressed and task not in excused and not (too_late or copied or again):
             yield Violation("M", task, f"{before} was followed by {status}")
         if status is not None:

@@ -218,7 +218,12 @@ class World:
         """The store has another state of a task; ``None``: it has none any more."""
         status = stored["status"] if stored else None
         result = stored.get("result") if stored else None
-        error = {"error": result.get("exc_type")} if isinstance(result, dict) else {}
+        # The message, too: what a retry that cannot be sent is rejected for is named in it.
+        error = (
+            {"error": f"{result.get('exc_type')}: {result.get('exc_message')}"[:500]}
+            if isinstance(result, dict)
+            else {}
+        )
         self.note("result.changed", task=task, status=status, **error)
         if status in ("SUCCESS", "FAILURE"):
             self.points.inside("result.stored", task)

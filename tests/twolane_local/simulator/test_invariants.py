@@ -181,3 +181,11 @@ def test_a_copy_runs_where_the_first_one_s_task_was_unknown(named: str, broken: 
         *ENDED,
     ]
     assert {each.invariant for each in violations(History(facts))} == broken
+
+
+def test_what_failed_with_its_chain_before_it_was_sent_may_run() -> None:
+    bounds = Bounds()
+    ahead = History([result(1, "FAILURE"), taken(2), result(3, "STARTED")])
+    assert not list(CHECKS["M"](ahead, bounds))
+    sent_before = History([taken(0), result(1, "FAILURE"), taken(2), result(3, "STARTED")])
+    assert [each.invariant for each in CHECKS["M"](sent_before, bounds)] == ["M"]

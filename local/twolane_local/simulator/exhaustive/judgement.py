@@ -49,8 +49,8 @@ def _raised(history: History, primitive: Primitive) -> bool:
     while nobody else had its work.
     """
     strikes = {fact.data.get("strike") for fact in history.of("fault.injected")}
-    errors = {fact.data.get("error") for fact in history.of("result.changed")}
-    limited = primitive.limited or bool(errors & _TIME_LIMITS)
+    errors = {str(fact.data.get("error")) for fact in history.of("result.changed")}
+    limited = primitive.limited or any(limit in error for limit in _TIME_LIMITS for error in errors)
     return "raises" in strikes or ("frozen" in strikes and limited)
 
 
