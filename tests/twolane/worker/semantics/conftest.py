@@ -205,18 +205,13 @@ def clock() -> Iterator[Any]:
         yield traveller
 
 
-@pytest.fixture(params=["redis"])
+@pytest.fixture(params=["redis", pytest.param("dynamodb", marks=pytest.mark.slow)])
 def results(request: pytest.FixtureRequest, aws: str) -> str:
-    """A result backend; ``both_results`` has a test run with DynamoDB too."""
+    """A result backend: every test runs on each."""
     if request.param == "redis":
         return cast("str", request.getfixturevalue("redis_url"))
     create_table()
     return "dynamodb://@us-east-1/results?ttl_seconds=86400"
-
-
-both_results = pytest.mark.parametrize(
-    "results", ["redis", pytest.param("dynamodb", marks=pytest.mark.slow)], indirect=True
-)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery.exceptions import Ignore, Reject
 
-from .conftest import MAX_RECEIVE_COUNT, Lane, both_results
+from .conftest import MAX_RECEIVE_COUNT, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from celery import Celery
 
 
-@both_results
 def test_success(app: Celery, lane: Callable[..., Lane]) -> None:
     @app.task(shared=False)
     def add(x: int, y: int) -> int:
@@ -30,7 +29,6 @@ def test_success(app: Celery, lane: Callable[..., Lane]) -> None:
     assert worker.is_empty
 
 
-@both_results
 def test_failure_is_recorded_and_acknowledged(app: Celery, lane: Callable[..., Lane]) -> None:
     @app.task(shared=False)
     def fail() -> None:

@@ -16,7 +16,7 @@ import pytest
 import redis as redis_client
 
 from .after_the_body import EXPECTED, add_tasks
-from .conftest import Lane, both_results
+from .conftest import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,6 @@ def _celery_warns() -> None:
     warnings.filterwarnings("ignore", "Exception raised outside body", RuntimeWarning)
 
 
-@both_results
 @pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
 def test_whatever_fails_after_the_body_it_has_run_once(
     app: Celery, lane: Callable[..., Lane], late: bool

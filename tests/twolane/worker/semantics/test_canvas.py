@@ -8,7 +8,7 @@ import pytest
 from celery import chain, chord, group
 from celery.canvas import StampingVisitor
 
-from .conftest import Lane, both_results
+from .conftest import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,6 @@ def tasks(app: Celery) -> Any:
     return Tasks
 
 
-@both_results
 def test_chain(tasks: Any, lane: Callable[..., Lane]) -> None:
     worker = lane()
     result = chain(tasks.add.s(1, 2), tasks.add.s(3), tasks.add.s(4))()
@@ -56,7 +55,6 @@ def test_chain(tasks: Any, lane: Callable[..., Lane]) -> None:
     assert [result.parent.result, result.parent.parent.result] == [6, 3]
 
 
-@both_results
 def test_group(tasks: Any, lane: Callable[..., Lane]) -> None:
     worker = lane()
     result = group(tasks.add.s(n, n) for n in range(25))()
@@ -64,7 +62,6 @@ def test_group(tasks: Any, lane: Callable[..., Lane]) -> None:
     assert [one.result for one in result.results] == [2 * n for n in range(25)]
 
 
-@both_results
 def test_chord(tasks: Any, lane: Callable[..., Lane]) -> None:
     worker = lane()
     result = chord([tasks.add.s(n, n) for n in range(12)])(tasks.total.s())
@@ -73,7 +70,6 @@ def test_chord(tasks: Any, lane: Callable[..., Lane]) -> None:
     assert worker.is_empty
 
 
-@both_results
 def test_a_failed_header_fails_the_chord(tasks: Any, lane: Callable[..., Lane]) -> None:
     worker = lane()
     result = chord([tasks.add.s(1, 1), tasks.fail.s()])(tasks.total.s())
@@ -82,7 +78,6 @@ def test_a_failed_header_fails_the_chord(tasks: Any, lane: Callable[..., Lane]) 
     assert type(result.result).__name__ in {"ChordError", "ValueError"}
 
 
-@both_results
 def test_nested_canvas(tasks: Any, lane: Callable[..., Lane]) -> None:
     worker = lane()
     inner = chord([tasks.add.s(1, 1), tasks.add.s(2, 2)], tasks.total.s())

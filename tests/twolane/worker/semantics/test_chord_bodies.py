@@ -14,7 +14,7 @@ import pytest
 import redis
 from celery import chain, chord, group, signals
 
-from .conftest import VISIBILITY_S, Lane, both_results
+from .conftest import VISIBILITY_S, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +143,6 @@ BODIES: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
 }  # fmt: skip
 
 
-@both_results
 @pytest.mark.parametrize("pause_s", [0.0, pytest.param(LATER_S, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_chord_that_two_tasks_complete_has_one_body(  # noqa: PLR0917 - fixtures
@@ -157,7 +156,6 @@ def test_a_chord_that_two_tasks_complete_has_one_body(  # noqa: PLR0917 - fixtur
     assert worker.dead_letters() == []
 
 
-@both_results
 def test_a_task_that_dies_as_it_completes_its_chord_completes_it_when_it_comes_back(
     app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
 ) -> None:
@@ -184,7 +182,6 @@ def test_a_callback_that_was_frozen_before_it_was_linked_runs_for_each_task(
     assert sorted(noted) == [(1, 0), (2, 0)]
 
 
-@both_results
 def test_chords_in_chords_run_each_body_once(
     tasks: Any, lane: Callable[..., Lane], noted: list[Any]
 ) -> None:
@@ -196,7 +193,6 @@ def test_chords_in_chords_run_each_body_once(
     assert result.result == 6
 
 
-@both_results
 def test_a_chain_that_fails_in_a_chord_counts_though_it_dies_before_that(
     app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
 ) -> None:
@@ -215,6 +211,7 @@ def test_a_chain_that_fails_in_a_chord_counts_though_it_dies_before_that(
     assert result.state == "FAILURE"
 
 
+@pytest.mark.parametrize("results", ["redis"], indirect=True)
 def test_a_chord_that_redis_does_not_answer_for_is_completed_later(
     app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane.worker.control import Control
 
-from .conftest import Lane, both_results
+from .conftest import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 NODE = "celery@here"
 
 
-@both_results
 def test_revoke_before_the_start(app: Celery, lane: Callable[..., Lane]) -> None:
     ran: list[int] = []
 
@@ -48,7 +47,6 @@ def test_revoke_of_finished_work_leaves_its_result(app: Celery, lane: Callable[.
     assert (result.state, result.result) == ("SUCCESS", 1)
 
 
-@both_results
 def test_revoke_of_what_runs_already_leaves_it_to_say_how_it_ends(
     app: Celery, lane: Callable[..., Lane]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import chain, chord, group
 
-from .conftest import MAX_RECEIVE_COUNT, Lane, both_results
+from .conftest import MAX_RECEIVE_COUNT, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ def limit(app: Celery, depth: int, rate: float) -> None:
     app.conf.update(twolane_max_depth=depth, twolane_max_depth_rate=rate)
 
 
-@both_results
 def test_a_loop_without_an_end_is_dead_lettered(
     app: Celery, lane: Callable[..., Lane], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conftest import Lane, both_results
+from .conftest import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,6 @@ def test_retry_jitter_stays_below_the_back_off(app: Celery, lane: Callable[..., 
     assert ran[1] - ran[0] <= 10
 
 
-@both_results
 def test_retry_with_a_countdown_of_an_hour(app: Celery, lane: Callable[..., Lane]) -> None:
     ran: list[float] = []
 
