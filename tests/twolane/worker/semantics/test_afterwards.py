@@ -16,12 +16,13 @@ import pytest
 import redis as redis_client
 
 from .after_the_body import EXPECTED, add_tasks
-from .conftest import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+
+    from .conftest import Lane
 
 HERE = Path(__file__).parent
 

@@ -8,12 +8,12 @@ import pytest
 from celery import chain, chord, group
 from celery.canvas import StampingVisitor
 
-from .conftest import Lane
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+
+    from .conftest import Lane
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from twolane.worker.control import Control
 
-from .conftest import Lane
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+
+    from .conftest import Lane
 
 NODE = "celery@here"
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conftest import Lane
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+
+    from .conftest import Lane
 
 
 def now() -> float:
