@@ -3,6 +3,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import select
+import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -76,6 +78,35 @@ def test_a_lost_answer_is_an_error_and_the_next_request_starts_anew(
     with pytest.raises(BrokenResponseError, match="without an answer"):
         post(wire)
     assert post(wire).status == 200
+
+
+def test_a_late_answer_is_not_the_next_request_s() -> None:
+    def answer(connection: socket.socket, body: bytes) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body)
+
+    def serve(listener: socket.socket) -> None:
+        first, _ = listener.accept()
+        with first:
+            first.recv(65536)  # and no answer, until there is another request
+            ready, _, _ = select.select([listener, first], [], [], 10)
+            if first in ready and first.recv(65536):
+                answer(first, b"late")
+                return
+            second, _ = listener.accept()
+            with second:
+                second.recv(65536)
+                answer(second, b"own")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        wire = Wire(Endpoint.of(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(TimeoutError):
+            wire.post({"host": "q"}, b"{}", timeout_s=0.1)
+        assert post(wire).body == b"own"
+        wire.close()
+        thread.join(10)
 
 
 def test_a_forked_process_opens_a_connection_of_its_own(

@@ -420,6 +420,17 @@ def test_a_throttle_that_ends_within_the_visibility_timeout_costs_no_receive(wor
     run(world, scenario, reserved=1, batch_size=1)
 
 
+def test_a_batch_whose_visibility_timeout_is_over_is_not_invoked_any_more(world):
+    async def scenario(here, mapping):
+        here.send("a")
+        await here.clock.sleep(45)
+        here.reserved = None
+        await here.clock.sleep(60)
+        assert here.all_bodies() == ["a"]
+
+    run(world, scenario, reserved=0)
+
+
 def test_throttles_use_up_receives_and_end_on_the_dead_letter_queue(world):
     async def scenario(here, mapping):
         here.send("a")
