@@ -12,7 +12,7 @@ import copy
 import math
 from typing import Any
 
-from twolane.worker.lease import BODY_OF
+from twolane.worker.lease import BODY_OF, CHORD_ID
 
 
 def with_marked_body(request: Any, sent_s: float | None) -> Any:
@@ -26,7 +26,9 @@ def with_marked_body(request: Any, sent_s: float | None) -> Any:
         return request
     options = dict(chord.get("options") or {})
     sent = sent_s if sent_s is not None and math.isfinite(sent_s) else True
-    options["headers"] = {**(options.get("headers") or {}), BODY_OF: sent}
+    options["headers"] = {
+        **(options.get("headers") or {}), BODY_OF: sent, CHORD_ID: request.group,
+    }  # fmt: skip
     marked = copy.copy(request)
     marked.chord = {**chord, "options": options}
     return marked

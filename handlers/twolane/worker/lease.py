@@ -56,6 +56,10 @@ PREFIX = "twolane:lease:"
 #: seconds; ``True`` where that is not known.
 BODY_OF = "twolane_chord"
 
+#: The header that holds the id of the chord whose body this is: a body that was frozen before it was
+#: given to several chords runs for each of them.
+CHORD_ID = "twolane_chord_id"
+
 #: The header of what a task publishes: when that task was sent, in epoch seconds.
 ORIGIN = "twolane_origin"
 
@@ -110,11 +114,13 @@ def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
     """
     retries = headers.get("retries") or 0
     replaced = headers.get("replaced_task_nesting") or 0
-    parent = headers.get("parent_id")
+    after = headers.get("parent_id")
+    if after and _is_chord_body(headers):
+        after = headers.get(CHORD_ID) or headers.get("group")
     key = f"{PREFIX}{task_id}:{_digest(headers.get('task'))}"
     if retries or replaced:
         key += f":{retries}:{replaced}"
-    return f"{key}<{parent}" if parent and not _is_chord_body(headers) else key
+    return f"{key}<{after}" if after else key
 
 
 def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:

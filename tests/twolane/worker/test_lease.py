@@ -8,6 +8,7 @@ import pytest
 from twolane.state.memory import MemoryStore
 from twolane.worker.lease import (
     BODY_OF,
+    CHORD_ID,
     DEDUPLICATION_S,
     Delivery,
     Lease,
@@ -70,8 +71,9 @@ T = lease_key({}, "t")
         ({"retries": 1, "parent_id": "p"}, f"{T}:1:0<p"),
         # A member of a group has its place in it; a chord's body has not, or says what it is.
         ({"parent_id": "p", "group": "g", "group_index": 0}, f"{T}<p"),
-        ({"parent_id": "p", "group": "g", "group_index": None}, T),
-        ({"parent_id": "p", "group": "g", "group_index": 0, BODY_OF: True}, T),
+        ({"parent_id": "p", "group": "g", "group_index": None}, f"{T}<g"),
+        ({"parent_id": "p", "group": "g", "group_index": 0, BODY_OF: True}, f"{T}<g"),
+        ({"parent_id": "p", "group": "x", "group_index": 0, BODY_OF: 1.5, CHORD_ID: "g"}, f"{T}<g"),
         ({"parent_id": "p", "retries": 1, BODY_OF: 1.5}, f"{T}:1:0"),
     ],
 )
