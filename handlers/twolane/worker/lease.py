@@ -56,8 +56,8 @@ PREFIX = "twolane:lease:"
 #: seconds; ``True`` where that is not known.
 BODY_OF = "twolane_chord"
 
-#: The header that holds the id of the chord whose body this is: a body that was frozen before it was
-#: given to several chords runs for each of them.
+#: The header that holds the id of the chord whose body this is: a body that was frozen before it
+#: was given to several chords runs for each of them.
 CHORD_ID = "twolane_chord_id"
 
 #: The header of what a task publishes: when that task was sent, in epoch seconds.
