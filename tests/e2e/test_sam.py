@@ -150,7 +150,7 @@ def test_one_artifact_is_uploaded_and_each_nested_stack(
         AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test",
     )  # fmt: skip
     names = [each["Key"] for each in s3.list_objects_v2(Bucket="artifacts")["Contents"]]
-    assert len([name for name in names if name.endswith(".template")]) == 4
+    assert len([name for name in names if name.endswith(".template")]) == 6
     (code,) = [name for name in names if not name.endswith(".template")]
     packaged = (tmp_path / "packaged.yaml").read_text()
     assert packaged.count(f"CodeUri: s3://artifacts/{code}") == len(FUNCTIONS)
