@@ -241,16 +241,16 @@ class Environment:
         return lines[0]
 
     def await_line(
-        self, event: str, *, timeout_s: float = WAIT_S, **fields: Any
+        self, event: str, *, timeout_s: float = WAIT_S, count: int = 1, **fields: Any
     ) -> list[dict[str, Any]]:
-        """All lines of that event with those fields, once there is one or the time is up."""
+        """All lines of that event with those fields, once there are ``count`` or the time is up."""
         wanted = {"event": event, **fields}.items()
 
         def found() -> list[dict[str, Any]]:
             return [line for line in self.lines if wanted <= _flat(line)]
 
         with self._grew:
-            self._grew.wait_for(found, timeout_s)
+            self._grew.wait_for(lambda: len(found()) >= count, timeout_s)
             return found()
 
     def events(self) -> list[str]:

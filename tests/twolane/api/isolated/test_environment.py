@@ -124,7 +124,7 @@ def test_a_handler_of_the_application_that_lets_the_process_live_has_its_way(
     env.line("survived")
     env.line("shutdown")
     assert service.invoke(get("/count")).response["body"] == "1"
-    assert env.events().count("startup") == 2
+    assert len(env.await_line("startup", count=2)) == 2
 
 
 def test_the_applications_default_timeout_is_not_the_extensions(environment, service, get) -> None:
