@@ -70,7 +70,7 @@ Resources:
     Properties:
       FifoQueue: true
       ContentBasedDeduplication: true
-      VisibilityTimeout: 1
+      VisibilityTimeout: 3
       RedrivePolicy: {deadLetterTargetArn: !GetAtt Failed.Arn, maxReceiveCount: !Ref Retries}
   Failed: {Type: AWS::SQS::Queue, Properties: {FifoQueue: true}}
   Topic: {Type: AWS::SNS::Topic, Properties: {FifoTopic: true, ContentBasedDeduplication: true}}
@@ -87,7 +87,7 @@ Resources:
       Handler: pipeline.process
       CodeUri: code
       Runtime: python3.13
-      Timeout: 1
+      Timeout: 3
       Environment: {Variables: {OUT: !GetAtt Done.QueueName}}
       Events:
         Orders:

@@ -35,7 +35,8 @@ from twolane.errors import StoreUnavailableError
 from twolane.worker.bodies import with_marked_body
 from twolane.worker.ending import sent_s
 from twolane.worker.fitting import LIMIT, fitted
-from twolane.worker.outage import is_outage
+from twolane.worker.limits import struck
+from twolane.worker.outage import is_late, is_outage
 from twolane.worker.table_results import TableResults
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class DynamoDBBackend(TableResults):
         """Count a part; start the body if it was the last one."""
         if not request.group or not request.id:
             return
+        self._struck = struck()
         key = str(self.get_key_for_chord(request.group))
         part = _digest(f"{request.id}:{getattr(request, 'group_index', None)}")
         counter = self._count(key, part)
@@ -215,7 +217,7 @@ class DynamoDBBackend(TableResults):
             reason = "Callback error: {!r}".format
             app.amqp._retry_publish(callback.delay, results)  # noqa: SLF001 - as Celery's backend
         except Exception as error:
-            if is_outage(error):
+            if is_outage(error) or is_late(error, self._struck):
                 raise
             logger.exception("chord %s could not start its body", request.group)
             chord_error = ChordError(reason(error))

@@ -82,6 +82,8 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
     _riding: Ending | None = None
     _ends_in = LeaseState.DONE
     _counts_again = False
+    #: Of the chord that is counted: which alarms had struck before.
+    _struck = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -32,6 +32,21 @@ Alarms = list[tuple[float, type[BaseException]]]
 _LONGEST_S = 86_400.0
 
 
+class _Struck(threading.local):
+    """How often an alarm has struck in this thread: a cell, which a watching thread can write."""
+
+    def __init__(self) -> None:
+        self.cell = [0]
+
+
+_struck = _Struck()
+
+
+def struck() -> int:
+    """How many alarms have struck in this thread. It tells whether one did since it was asked."""
+    return _struck.cell[0]
+
+
 class HardLimitReached(BaseException):
     """The task's hard time limit has passed. No Exception: the task shall not catch it."""
 
@@ -172,6 +187,7 @@ class _Signalled:
         error = self._pending.pop(0)[1] if due else None
         self._arm()
         if error is not None:
+            _struck.cell[0] += 1
             raise error
 
 
@@ -186,7 +202,7 @@ class _Watched:
     def __init__(self, pending: Alarms) -> None:
         self._pending = pending
         self._lock = threading.Lock()
-        self._target = threading.get_ident()
+        self._target, self._struck = threading.get_ident(), _struck.cell
         self._done = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -205,6 +221,7 @@ class _Watched:
     def interrupt(self, error: type[BaseException]) -> None:
         with self._lock:
             if not self._done.is_set():
+                self._struck[0] += 1
                 _raise_in(self._target, error)
 
     def _watch(self) -> None:

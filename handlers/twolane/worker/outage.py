@@ -16,6 +16,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from twolane.errors import StoreUnavailableError
+from twolane.worker.limits import struck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,18 @@ def is_outage(error: BaseException, backend: Any = None) -> bool:
     if backend is not None and isinstance(error, Exception):
         _noted(error, _trouble(error, backend))
     return trouble_of(error) is Trouble.DOWN
+
+
+def is_late(error: BaseException, since: int) -> bool:
+    """Whether a time limit struck since ``struck()`` was asked, while Celery counted a chord.
+
+    The store has taken too long, or the environment has stood still. The error's class does not
+    tell: the limit's may have been wrapped on its way, and a header's result may raise the same.
+    """
+    if isinstance(error, Exception) and struck() != since:
+        _noted(error, Trouble.DOWN)
+        return True
+    return False
 
 
 def trouble_of(error: BaseException) -> Trouble:

@@ -30,7 +30,8 @@ from twolane.worker.ending import (
     stays,
 )
 from twolane.worker.lease import read_lease
-from twolane.worker.outage import is_outage
+from twolane.worker.limits import struck
+from twolane.worker.outage import is_late, is_outage
 
 if TYPE_CHECKING:
     from twolane.worker.ending import Ending
@@ -166,7 +167,16 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
 
     @cached_property
     def _chord_cleanup_script(self) -> Any:
-        return NamedClaim(self, self.client.register_script(_Stock.CHORD_CLEANUP_LUA), 0)
+        script = NamedClaim(self, self.client.register_script(_Stock.CHORD_CLEANUP_LUA), 0)
+
+        def cleaned(keys: Any, args: Any, client: Any) -> Any:
+            # Celery ends the chord whatever came of the publish; one that comes back has not ended.
+            error = sys.exc_info()[1]
+            if error is not None and is_late(error, self._struck):
+                return True
+            return script(keys=keys, args=args, client=client)
+
+        return cleaned
 
     @cached_property
     def _chord_claim_extend_script(self) -> Any:
@@ -180,13 +190,14 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         # A chord that fails may be a part of another one, which is then counted in here.
         outer = self.claim_name, self._counted
         self.claim_name, self._counted = claim_name(request), None
+        self._struck = struck()
         try:
             claim = self.get_key_for_group(request.group, ".c")
             release_own(self.client, claim, self.claim_name, request)
             marked = with_marked_body(request, sent_s())
             super().on_chord_part_return(marked, state, result, propagate, **kwargs)
         except Exception as error:
-            if _is_clients(error) and is_outage(error, self):
+            if self._comes_back(error):
                 self._keep_size(request, self._counted)
             raise
         finally:
@@ -203,10 +214,14 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
         # Celery fails a chord whose header's results it cannot read. It can, later.
         handled = sys.exc_info()[1]
-        if handled is not None and _is_clients(handled) and is_outage(handled, self):
+        if handled is not None and self._comes_back(handled):
             self._counted = self._chord_part_return_script.answer
             raise handled
         return super().chord_error_from_stack(callback, exc)
+
+    def _comes_back(self, error: BaseException) -> bool:
+        """Whether the chord is to be completed later, when its header's message comes again."""
+        return (_is_clients(error) and is_outage(error, self)) or is_late(error, self._struck)
 
     def _keep_size(self, request: Any, answer: Any) -> None:
         """Celery drops the size of a chord that it fails, and this one is to be completed later."""

@@ -62,9 +62,9 @@ def patched(world: Host, celery: Celery) -> Iterator[None]:
         undo.enter_context(_logs(world))
         undo.callback(random.setstate, random.getstate())
         random.seed(world.seed)
-        for forget in (_no_backend, _no_connections):
-            undo.callback(forget, celery)
-            forget(celery)
+        undo.callback(_no_backend, celery)
+        _no_backend(celery)
+        undo.enter_context(_own_connections(celery))
         for known in (worker_state.revoked, worker_state.active_requests,
                       worker_state.reserved_requests):  # fmt: skip
             known.clear()
@@ -81,13 +81,27 @@ def _no_backend(celery: Celery) -> None:
     vars(celery)["_local"].__dict__.pop("backend", None)
 
 
-def _no_connections(celery: Celery) -> None:
+@contextmanager
+def _own_connections(celery: Celery) -> Iterator[None]:
     """What publishes makes a connection anew: which one it takes of several must not depend on the
-    run before. They are forgotten, not closed: other applications of the process keep theirs.
+    run before. Afterwards, other applications of the process have theirs again.
     """
-    pools.producers.clear()
-    pools.connections.clear()
-    vars(celery)["_pool"] = None
+    kept, pool = (
+        [dict(each) for each in (pools.producers, pools.connections)],
+        vars(celery)["_pool"],
+    )
+    _forget(celery, [{}, {}], None)
+    try:
+        yield
+    finally:
+        _forget(celery, kept, pool)
+
+
+def _forget(celery: Celery, instead: list[dict[Any, Any]], pool: Any) -> None:
+    for each, kept in zip((pools.producers, pools.connections), instead, strict=True):
+        each.clear()
+        each.update(kept)
+    vars(celery)["_pool"] = pool
     if "amqp" in vars(celery):
         vars(vars(celery)["amqp"])["_producer_pool"] = None
 

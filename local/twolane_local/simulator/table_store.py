@@ -76,7 +76,7 @@ class TableStore:
         from twolane.worker.lease import PREFIX, read_lease
 
         items = _items()
-        for key in list(self._known.keys() | items.keys()):
+        for key in {**self._known, **items}:  # in an order that is the same in each process
             item = items.get(key)
             if item is self._known.get(key):
                 continue

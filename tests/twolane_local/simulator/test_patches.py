@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
+from kombu import pools
 
 from twolane import logs
 from twolane.publish import client as publish_client
@@ -80,6 +82,20 @@ def test_everything_is_put_back(world_of: Callable[..., World]) -> None:
         world_of().run(script)
     assert state_of_the_process() == before
     assert abs(time.time() - START) > 60, "time is real again"
+
+
+def test_another_application_keeps_its_connections(world_of: Callable[..., World]) -> None:
+    """They would be dropped with their sockets open."""
+    other = Celery("other", broker="memory://", set_as_current=False)
+    with other.connection() as connection, pools.producers[connection].acquire():
+        kept = pools.producers[connection], pools.connections[connection]
+
+        async def script(world: World) -> None:
+            assert list(pools.producers) == list(pools.connections) == []
+
+        world_of().run(script)
+        assert (pools.producers[connection], pools.connections[connection]) == kept
+    other.close()
 
 
 def test_chance_comes_from_the_seed(world_of: Callable[..., World]) -> None:

@@ -6,13 +6,16 @@ SIGKILL at that instant.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import redis
 from celery import chain, chord, group, signals
+from kombu.serialization import register
 
 from .conftest import VISIBILITY_S, Lane
 
@@ -231,3 +234,72 @@ def test_a_chord_that_redis_does_not_answer_for_is_completed_later(
     client.pipeline = pipeline
     worker.run(600, step=60)
     assert (refused, result.state, noted) == ([True], "SUCCESS", [3])
+
+
+@pytest.mark.parametrize("where", ["joins", "publishes"])
+def test_a_time_limit_that_strikes_as_a_chord_is_completed_fails_no_chord(
+    app: Celery, lane: Callable[..., Lane], noted: list[Any], where: str
+) -> None:
+    """The store or the queue was slow, or the environment stood still and woke too late."""
+    ran: list[int] = []
+    slow = {where}
+
+    def wait(place: str) -> None:
+        if place in slow and len(ran) == 2:
+            slow.clear()
+            until = time.perf_counter() + 20
+            while time.perf_counter() < until:
+                pass
+
+    def dumps(what: Any) -> str:
+        wait("publishes")
+        return json.dumps(what)
+
+    def loads(text: Any) -> Any:
+        wait("joins")
+        return json.loads(text)
+
+    register("slowly", dumps, json.loads, "application/x-slowly", "utf-8")
+    register("slow", json.dumps, loads, "application/x-slow", "utf-8")
+    app.conf.update(result_serializer="slow", accept_content=["json", "slowly", "slow"])
+
+    @app.task(shared=False, name="limited", soft_time_limit=0.2)
+    def limited(number: int) -> int:
+        ran.append(number)
+        return number
+
+    @app.task(shared=False, name="all", serializer="slowly")
+    def everything(numbers: list[int]) -> int:
+        noted.append(numbers)
+        return sum(numbers)
+
+    worker = lane()
+    result = chord([limited.s(1), limited.s(2)])(everything.s())
+    worker.run(600, step=60)
+    assert not slow
+    assert noted == [[1, 2]]
+    assert (result.state, result.get(timeout=1)) == ("SUCCESS", 3)
+    assert ran == [1, 2, 2]
+    assert worker.is_empty
+
+
+def test_a_header_that_failed_by_its_time_limit_fails_its_chord(
+    app: Celery, lane: Callable[..., Lane], noted: list[Any]
+) -> None:
+    """The same error as the limit's own comes out of its result."""
+
+    @app.task(shared=False, name="limited", soft_time_limit=0.2)
+    def limited() -> None:
+        while True:
+            time.perf_counter()
+
+    @app.task(shared=False, name="all")
+    def everything(numbers: list[int]) -> None:
+        noted.append(numbers)
+
+    worker = lane()
+    result = chord([limited.s(), limited.s()])(everything.s())
+    worker.run(600, step=60)
+    assert (result.state, noted) == ("FAILURE", [])
+    assert "SoftTimeLimitExceeded" in str(result.result)
+    assert worker.is_empty

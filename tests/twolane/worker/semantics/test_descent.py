@@ -39,7 +39,7 @@ def test_a_loop_without_an_end_is_dead_lettered(
     assert worker.is_empty
     (dead,) = worker.dead_letters()
     assert json.loads(dead)["headers"]["twolane_depth"] == 5
-    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(said) == MAX_RECEIVE_COUNT
     assert "is task 6 in a line of tasks" in said[0]
     assert "raise twolane_max_depth" in said[0]
