@@ -86,10 +86,8 @@ def _own_connections(celery: Celery) -> Iterator[None]:
     """What publishes makes a connection anew: which one it takes of several must not depend on the
     run before. Afterwards, other applications of the process have theirs again.
     """
-    kept, pool = (
-        [dict(each) for each in (pools.producers, pools.connections)],
-        vars(celery)["_pool"],
-    )
+    kept = [dict(each) for each in (pools.producers, pools.connections)]
+    pool = vars(celery).get("_pool")
     _forget(celery, [{}, {}], None)
     try:
         yield
