@@ -30,27 +30,23 @@ _MARK = "_twolane_guarded"
 _UNSOUND = 70
 
 
-class _Witness:
-    """A pipe that nobody uses: while it is there, nobody has closed what is not theirs.
+@functools.cache
+def _witness() -> Callable[[], bool]:
+    """Whether a pipe is there that nobody uses: then nobody has closed what is not theirs.
 
     Its flags are such as no other descriptor has: the number alone may be another one's by now.
     """
+    end, _ = os.pipe()
+    fcntl(end, F_SETFL, os.O_NONBLOCK | os.O_APPEND)
+    flags = fcntl(end, F_GETFL)
 
-    def __init__(self) -> None:
-        self._ends = os.pipe()
-        fcntl(self._ends[0], F_SETFL, os.O_NONBLOCK | os.O_APPEND)
-        self._flags = fcntl(self._ends[0], F_GETFL)
-
-    def is_there(self) -> bool:
+    def is_there() -> bool:
         try:
-            return fcntl(self._ends[0], F_GETFL) == self._flags
+            return fcntl(end, F_GETFL) == flags
         except OSError:
             return False
 
-
-@functools.cache
-def _witness() -> _Witness:
-    return _Witness()
+    return is_there
 
 
 def guard(task: Any) -> None:
@@ -60,7 +56,7 @@ def guard(task: Any) -> None:
 
 
 def _guarded(run: Callable[..., Any], name: str) -> Callable[..., Any]:
-    is_there = _witness().is_there
+    is_there = _witness()
 
     @functools.wraps(run)
     def body(*args: Any, **kwargs: Any) -> Any:

@@ -129,8 +129,8 @@ class _Signalled:
         _Signalled.running = self
         self._armed = True
         try:
-            self._recover()
-            self._arm()
+            if not self._is_armed():
+                self._arm()
         except BaseException:  # its time was up before it began
             self.__exit__()
             raise
@@ -144,16 +144,22 @@ class _Signalled:
             self.disarm()
             signal.signal(signal.SIGALRM, self._before)
 
-    @staticmethod
-    def _recover() -> None:
-        """A process has one such timer and one handler, and the block before may have used them."""
-        if _signal.getsignal(signal.SIGALRM) is not _ON_SIGNAL:
+    def _is_armed(self) -> bool:
+        """Whether the timer goes off in time for this block.
+
+        A process has one such timer and one handler, and the block before may have used them.
+        """
+        if _getsignal(_SIGALRM) is not _ON_SIGNAL:
             signal.signal(signal.SIGALRM, _ON_SIGNAL)
             _Signalled.timer_at = None
-        elif _Signalled.timer_at is not None:
-            left_s = signal.getitimer(signal.ITIMER_REAL)[0]
-            if not left_s or left_s > _Signalled.timer_at - time.monotonic() + _LATE_S:
-                _Signalled.timer_at = None
+        at = _Signalled.timer_at
+        if at is None or not self._pending:
+            return False
+        left_s = _getitimer(_REAL)[0]
+        if not left_s or left_s > at - time.monotonic() + _LATE_S:
+            _Signalled.timer_at = None
+            return False
+        return at <= self._pending[0][0]
 
     @staticmethod
     def disarm() -> None:
@@ -193,7 +199,9 @@ class _Signalled:
 
 _ON_SIGNAL = _Signalled.on_signal
 #: Without the standard module's search for an enum's member, which takes microseconds.
-_signal: Any = import_module("_signal")
+_getsignal: Any = import_module("_signal").getsignal
+_getitimer = signal.getitimer
+_SIGALRM, _REAL = int(signal.SIGALRM), int(signal.ITIMER_REAL)
 
 
 class _Watched:

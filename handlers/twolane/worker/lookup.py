@@ -115,15 +115,15 @@ class Lookup:
         self._at = -math.inf
         self.refresh(batch)
 
-    def refresh(self, rest: Sequence[Opened]) -> None:
-        """Ask again if the answer is old. Raises ``StoreUnavailableError``."""
+    def refresh(self, batch: Sequence[Opened], start: int = 0) -> None:
+        """Ask again for what is left, if the answer is old. Raises ``StoreUnavailableError``."""
         now = self._clock()
         if self._store is None or now - self._at < _FRESH_S:
             return
         stamps: dict[str, tuple[str, Any]] = {}
         revocable: dict[str, str] = {}
         keys: list[str] = []
-        for one in rest:
+        for one in batch[start:]:
             if one.facts is not None:
                 revocable[revoked_key(one.facts.task_id)] = one.facts.task_id
                 stamps |= stamp_keys(one.facts.stamps)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import Terminated, WorkerLostError
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("twolane.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """How one run ended: succeeded, failed, retried, rejected, ignored, lost or terminated."""
 
     ending: str

@@ -5,8 +5,9 @@ The event's shape: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane.errors import ConfigurationError
 
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TEXTS = ("messageId", "receiptHandle", "body", "eventSourceARN")
+_fields = itemgetter(*_TEXTS, "eventSource", "attributes", "messageAttributes")
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _COLONS = 5
 _FOREVER = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One message of an event.
 
     ``problem`` says what keeps it from being a message at all. Every attribute may be absent, and
@@ -30,8 +32,8 @@ class Record:
     receipt_handle: str
     body: str
     queue_arn: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    message_attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    attributes: Mapping[str, str] = _NONE
+    message_attributes: Mapping[str, Mapping[str, Any]] = _NONE
     problem: str | None = None
 
     @property
@@ -83,6 +85,27 @@ def _is_from_sqs(record: Any) -> bool:
 
 
 def _parse(record: Any) -> Record:
+    try:
+        message_id, receipt_handle, body, queue_arn, source, attributes, own = _fields(record)
+        as_sqs_gives_it = (
+            source == "aws:sqs"
+            and type(body) is str
+            and (body.isascii() or _is_text(body))
+            and message_id.isascii()
+            and receipt_handle.isascii()
+            and queue_arn.isascii()
+            and queue_arn.count(":") == _COLONS
+            and type(attributes) is dict
+            and not own
+        )
+    except (AttributeError, KeyError, TypeError):
+        as_sqs_gives_it = False
+    if as_sqs_gives_it:
+        return Record(message_id, receipt_handle, body, queue_arn, attributes)
+    return _parse_with_care(record)
+
+
+def _parse_with_care(record: Any) -> Record:
     if not isinstance(record, dict):
         return Record("", "", "", "", problem="the record is no object")
     attributes, own = record.get("attributes"), record.get("messageAttributes")

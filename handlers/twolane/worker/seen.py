@@ -27,22 +27,19 @@ class Seen:
         # Two generations: to forget all of the older one at once is cheaper than the oldest each.
         self._new: set[tuple[Any, str]] = set()
         self._old: set[tuple[Any, str]] = set()
+        self._at_hand: tuple[Any, str] = (None, "")
 
-    def __contains__(self, one: Opened) -> bool:
-        key = _publish(one)
+    def begin(self, one: Opened) -> bool:
+        """Whether this message's task has ended here before; it is the one at hand from now on."""
+        facts = one.facts
+        publish = facts.publish if facts is not None else None
+        self._at_hand = key = (one.task_id, publish or one.record.message_id)
         return key in self._new or key in self._old
 
-    def add(self, one: Opened, ran: Ran | None) -> None:
-        """Remember an acknowledged message, if its task has finished."""
+    def end(self, ran: Ran | None) -> None:
+        """Remember the message at hand, which is acknowledged, if its task has finished."""
         if ran is None or ran.ending not in _FINISHED:
             return
         if len(self._new) >= _REMEMBERED:
             self._old, self._new = self._new, set()
-        self._new.add(_publish(one))
-
-
-def _publish(one: Opened) -> tuple[Any, str]:
-    facts = one.facts
-    if facts is None:
-        return None, one.record.message_id
-    return facts.task_id, facts.publish or one.record.message_id
+        self._new.add(self._at_hand)

@@ -7,8 +7,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane.worker.channel import Outcome
 
@@ -32,8 +31,7 @@ LONGEST_BACKOFF_S = 900
 LONGEST_VISIBILITY_S = 43_200
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """One record and what became of it; ``wait_s`` is how long it should stay away, if known."""
 
     record: Record

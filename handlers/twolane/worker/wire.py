@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu import serialization as kombu_serialization
 from kombu.message import Message
@@ -52,8 +51,7 @@ class SqsMessage(Message):
         return super()._decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A message as it was published. ``body`` is still compressed and serialised."""
 
     body: bytes | str
@@ -74,10 +72,11 @@ def open_envelope(text: str) -> Envelope:
         )
     body = payload.get("body") or ""
     content_type, encoding = payload.get("content-type"), payload.get("content-encoding") or None
-    texts = {"own body": body, "content-type": content_type, "content-encoding": encoding}
-    for name, value in texts.items():
-        if value is not None and not isinstance(value, str):
-            raise MalformedMessageError(f"the message's {name} is not text")
+    if not (type(body) is type(content_type) is type(encoding) is str):
+        texts = {"own body": body, "content-type": content_type, "content-encoding": encoding}
+        for name, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                raise MalformedMessageError(f"the message's {name} is not text")
     return Envelope(
         _from_base64(body) if properties.get("body_encoding") == "base64" else body,
         headers,

@@ -144,7 +144,7 @@ class Worker:
                 self._give_back()
                 settled.append(self._close(one, Outcome.UNTOUCHED))
             else:
-                self._lookup.refresh(batch[number:])
+                self._lookup.refresh(batch, number)
                 self._following = batch[number + 1] if number + 1 < len(batch) else None
                 settled.append(self._run_one(one))
                 self._give_back()
@@ -159,7 +159,7 @@ class Worker:
         try:
             outcome = self._settle(one)
             if self._leases is None and outcome is Outcome.ACKNOWLEDGED:
-                self._seen.add(one, self.pool.ran)
+                self._seen.end(self.pool.ran)
             self._end_lease(one, outcome)
             return self._close(one, outcome)
         finally:
@@ -188,7 +188,7 @@ class Worker:
             raise one.problem
         self._descent.check(one)
         if self._leases is None:
-            return Outcome.DUPLICATE if one in self._seen else None
+            return Outcome.DUPLICATE if self._seen.begin(one) else None
         if one.lease_key is None:
             return None
         if self._leases.obstacle(self._lookup.prior_lease(one), one.delivery, only_running=True):
@@ -368,9 +368,10 @@ class Worker:
 def _check_canvas(request: Any) -> None:
     """Refuse a body whose third part is none, before its task's lease is taken.
 
-    Celery's tracer unpacks it right before the task is called.
+    Celery's tracer unpacks it right before the task is called. (Of protocol 1, Celery makes it.)
     """
-    embed = request._payload[2]  # noqa: SLF001 - the body's parts, as the request has decoded them
+    parts = request.message.payload
+    embed = parts[2] if isinstance(parts, list) else None
     if embed and not isinstance(embed, dict):
         worker_state.task_ready(request)
         raise MalformedMessageError("the third part of its body, the canvas, is no object")

@@ -9,10 +9,11 @@ import pytest
 from celery import Celery
 from celery.app import trace
 from celery.app.task import Context
+from celery.utils.saferepr import saferepr
 
 from twolane import WorkerHandler
 from twolane.publish import times
-from twolane.worker.context import TaskContext
+from twolane.worker.context import TaskContext, short_repr
 
 from .conftest import RecordedQueues, body, event, record
 
@@ -38,6 +39,14 @@ def test_it_is_celerys_but_for_its_start(request_dict: dict[str, Any]) -> None:
 
 def test_a_header_of_ones_own_is_known() -> None:
     assert TaskContext({"id": "1", "mine": 1}, extra=2).headers == {"mine": 1, "extra": 2}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, True, 1.5, float("nan"), 10**2000, "it's", b"x", [None, [True] * 2000], {"a": 1}],
+)
+def test_a_result_s_text_is_celerys(result: Any) -> None:
+    assert short_repr(result, 1024) == saferepr(result, 1024)
 
 
 def test_a_worker_gives_it_to_its_tasks() -> None:
