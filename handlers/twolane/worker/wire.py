@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _serialization: Any = kombu_serialization
-_decode_json = json.JSONDecoder(object_hook=kombu_json.object_hook).decode
+_read_json = json.JSONDecoder().raw_decode
+_read_kombus_json = json.JSONDecoder(object_hook=kombu_json.object_hook).raw_decode
 
 
 class SqsMessage(Message):
@@ -45,7 +46,10 @@ class SqsMessage(Message):
         plain = self.content_type == _JSON and _JSON in (self.accept or ())
         if plain and decoders.get(_JSON) is kombu_json.loads and self.body:
             try:
-                return _decode_json(str(self.body, "utf-8"))  # type: ignore[call-overload]
+                text = str(self.body, "utf-8")  # type: ignore[call-overload]
+                found, end = _read_kombus_json(text)
+                if end == len(text):
+                    return found
             except Exception:  # noqa: BLE001, S110 - kombu meets it again, and says it in its words
                 pass
         return super()._decode()
@@ -146,7 +150,9 @@ def _payload(text: str) -> dict[str, Any]:
     if not plain.startswith("{"):  # type: ignore[arg-type]
         plain = _from_base64(text)
     try:
-        payload = json.loads(plain)
+        payload, end = _read_json(plain) if isinstance(plain, str) else (None, -1)
+        if end != len(plain):
+            payload = json.loads(plain)
     except (ValueError, RecursionError) as error:
         raise MalformedMessageError(
             f"the body is neither JSON nor JSON in base64: {error}"

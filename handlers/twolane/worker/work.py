@@ -138,7 +138,8 @@ class Worker:
         waiting_groups: set[str | None] = set()
         for number, one in enumerate(batch):
             record = one.record
-            waits = record.is_fifo and record.group_id in waiting_groups
+            is_fifo = record.is_fifo
+            waits = is_fifo and record.group_id in waiting_groups
             if waits or (deadline is not None and deadline.too_late_to_start):
                 self._following = None
                 self._give_back()
@@ -148,7 +149,7 @@ class Worker:
                 self._following = batch[number + 1] if number + 1 < len(batch) else None
                 settled.append(self._run_one(one))
                 self._give_back()
-            if record.is_fifo and is_stopper(settled[-1].outcome):
+            if is_fifo and is_stopper(settled[-1].outcome):
                 waiting_groups.add(record.group_id)
 
     def _run_one(self, one: Opened) -> Settled:
