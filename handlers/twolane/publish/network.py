@@ -42,11 +42,6 @@ _PROXIES = {
     False: ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
 }
 
-#: All of the environment that decides the way through the network.
-READ_FROM_ENVIRONMENT = (
-    *_SWITCHES, *_PROXIES[True], "http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY",
-)  # fmt: skip
-
 
 def domain_of(region: str) -> str:
     """The DNS suffix of a region's services."""
@@ -64,7 +59,10 @@ def region_of(host: str) -> str | None:
 
 
 def needs_boto(host: str, *, secure: bool, environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for a way that only boto3 takes: FIPS, dual stack, a proxy."""
+    """Whether the environment asks for a way that only boto3 takes: FIPS, dual stack, a proxy.
+
+    Asked once for each connection and its credentials, as boto3 asks once for each client.
+    """
     if any(environ.get(name, "").lower() == "true" for name in _SWITCHES):
         return True
     if not any(environ.get(name) for name in _PROXIES[secure]) or is_loopback(host):

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 #: Options that make kombu take another way than "sign with these keys, send to this queue".
 _STOCK_ONLY = ("sts_role_arn", "supports_fanout", "client-config", "queue_name_prefix")
 
-#: All that ``resolve`` reads of the environment.
+#: What ``resolve`` reads of the environment and may change while a connection lives.
 READ_FROM_ENVIRONMENT = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION",
     "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *network.READ_FROM_ENVIRONMENT,
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )  # fmt: skip
 
 
