@@ -27,14 +27,11 @@ class NamedClaim:
         self._backend = backend
         self._script = script
         self._place = place
-        #: What the script returned last.
-        self.answer: Any = None
 
     def __call__(self, keys: Any, args: Any, client: Any) -> Any:
         named = list(args)
         named[self._place] = self._backend.claim_name
-        self.answer = self._script(keys=keys, args=named, client=client)
-        return self.answer
+        return self._script(keys=keys, args=named, client=client)
 
 
 def claim_name(request: Any) -> str:

@@ -32,19 +32,22 @@ Alarms = list[tuple[float, type[BaseException]]]
 _LONGEST_S = 86_400.0
 
 
-class _Struck(threading.local):
-    """How often an alarm has struck in this thread: a cell, which a watching thread can write."""
-
+class _Strikes(threading.local):
     def __init__(self) -> None:
         self.cell = [0]
 
 
-_struck = _Struck()
+_strikes = _Strikes()
+
+
+def strikes() -> list[int]:
+    """How many alarms have struck in this thread, in a cell that another thread can write to."""
+    return _strikes.cell
 
 
 def struck() -> int:
-    """How many alarms have struck in this thread. It tells whether one did since it was asked."""
-    return _struck.cell[0]
+    """How many alarms have struck in this thread: whether one did since this was asked before."""
+    return _strikes.cell[0]
 
 
 class HardLimitReached(BaseException):
@@ -193,7 +196,7 @@ class _Signalled:
         error = self._pending.pop(0)[1] if due else None
         self._arm()
         if error is not None:
-            _struck.cell[0] += 1
+            _strikes.cell[0] += 1
             raise error
 
 
@@ -210,7 +213,7 @@ class _Watched:
     def __init__(self, pending: Alarms) -> None:
         self._pending = pending
         self._lock = threading.Lock()
-        self._target, self._struck = threading.get_ident(), _struck.cell
+        self._target, self._strikes = threading.get_ident(), strikes()
         self._done = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -229,7 +232,7 @@ class _Watched:
     def interrupt(self, error: type[BaseException]) -> None:
         with self._lock:
             if not self._done.is_set():
-                self._struck[0] += 1
+                self._strikes[0] += 1
                 _raise_in(self._target, error)
 
     def _watch(self) -> None:

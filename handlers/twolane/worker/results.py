@@ -8,7 +8,6 @@ channel, expiry and retries are Celery's.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +79,21 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
     """What ``redis://`` and ``rediss://`` open once a ``WorkerHandler`` was made."""
 
     _script: Any = None
-    #: Of the chord at hand: its claim, and what was known when its part was counted.
+    #: Of the chord at hand: its claim, and whether it is to be completed later.
     claim_name = ""
-    _counted: Any = None
+    _later = False
+
+    @cached_property
+    def client(self) -> Any:
+        client: Any = super().client
+        stock = client.delete
+
+        def delete(*keys: Any) -> Any:
+            # Celery drops the size of a chord that it fails.
+            return 0 if self._later else stock(*keys)
+
+        client.delete = delete
+        return client
 
     def _create_client(self, **params: Any) -> Any:
         own = params.get("socket_timeout")
@@ -188,20 +199,16 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         if not request.group or not request.id:
             return
         # A chord that fails may be a part of another one, which is then counted in here.
-        outer = self.claim_name, self._counted
-        self.claim_name, self._counted = claim_name(request), None
-        self._struck = struck()
+        outer = self.claim_name
+        self.claim_name, self._struck = claim_name(request), struck()
         try:
             claim = self.get_key_for_group(request.group, ".c")
             release_own(self.client, claim, self.claim_name, request)
             marked = with_marked_body(request, sent_s())
             super().on_chord_part_return(marked, state, result, propagate, **kwargs)
-        except Exception as error:
-            if self._comes_back(error):
-                self._keep_size(request, self._counted)
-            raise
         finally:
-            self.claim_name, self._counted = outer
+            self.claim_name = outer
+            self._later = self._later and bool(outer)
 
     def add_pending_result(self, result: Any, *args: Any, **options: Any) -> Any:
         # Nobody may wait for a result where joining blocks, and Celery subscribes to none that is
@@ -215,20 +222,13 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         # Celery fails a chord whose header's results it cannot read. It can, later.
         handled = sys.exc_info()[1]
         if handled is not None and self._comes_back(handled):
-            self._counted = self._chord_part_return_script.answer
+            self._later = True
             raise handled
         return super().chord_error_from_stack(callback, exc)
 
     def _comes_back(self, error: BaseException) -> bool:
         """Whether the chord is to be completed later, when its header's message comes again."""
         return (_is_clients(error) and is_outage(error, self)) or is_late(error, self._struck)
-
-    def _keep_size(self, request: Any, answer: Any) -> None:
-        """Celery drops the size of a chord that it fails, and this one is to be completed later."""
-        with suppress(*self.connection_errors):
-            if answer is not None and answer[2]:
-                key = self.get_key_for_group(request.group, ".s")
-                self.client.set(key, answer[2], ex=self.chord_expires or None, nx=True)
 
     def _stored_state(self, task_id: str) -> str | None:
         live = self.client.get(self.get_key_for_task(task_id))

@@ -10,6 +10,7 @@ from unittest import mock
 
 from twolane.publish.client import LightClient
 from twolane.worker import deadline, handler, pool
+from twolane.worker.limits import strikes
 from twolane.worker.watch import Watch
 from twolane.worker.work import Worker
 from twolane_local.testing.threads import current
@@ -98,6 +99,7 @@ class VirtualLimits:
         self._alarms = alarms
         self._process = current.get()
         self._timers: list[asyncio.TimerHandle] = []
+        self._strikes = strikes()
 
     def __enter__(self) -> Self:
         if self._process is not None:
@@ -112,4 +114,5 @@ class VirtualLimits:
 
     def interrupt(self, error: type[BaseException]) -> None:
         if self._process is not None:
+            self._strikes[0] += 1
             self._process.interrupt(error())

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,12 +309,17 @@ def _joins_block() -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Handlers set up the root logger as in Lambda; what they would print goes nowhere."""
+    """Handlers set up the root logger as in Lambda; what they would print goes nowhere.
+
+    Nor does Celery's warning of an error outside of a body, which is what many strikes are.
+    """
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     root.handlers[:] = [logging.NullHandler()]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
     finally:
         root.handlers[:] = before
         root.setLevel(level)

@@ -11,6 +11,7 @@ from twolane_local.simulator.exhaustive.primitives import PRIMITIVES
 from twolane_local.simulator.exhaustive.runs import STORES, Placement, placement_of
 
 if TYPE_CHECKING:
+    from twolane_local.simulator.exhaustive.crossings import Crossing
     from twolane_local.simulator.exhaustive.runs import Explorer, Run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -193,3 +194,45 @@ def test_a_table_without_conditions(dynamodb: Explorer, monkeypatch: pytest.Monk
     found = singles(dynamodb, "task", "dynamodb", "receive", "twice")
     found += singles(dynamodb, "task", "dynamodb", "call.after", "frozen")
     assert invariants(found) & {"D", "E"}
+
+
+def test_a_chord_that_is_to_be_completed_later_keeps_its_size(redis: Explorer) -> None:
+    """Celery dropped it with the error, and the environment was killed before it was put back."""
+    runs = [
+        redis.run(struck.placement.then(each.number, "killed"))
+        for struck in singles(redis, "chord", "redis", "store.done", "answer-lost")
+        for each in _next(struck, "killed")
+    ]
+    assert len(runs) > 20
+    assert invariants(runs) == set()
+
+
+def _next(run: Run, kind: str, most: int = 2) -> list[Crossing]:
+    """The crossings after the last strike at which this kind can strike."""
+    (number, _) = run.placement.strikes[-1]
+    return [each for each in run.crossings if each.number > number and kind in each.kinds][:most]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_time_limit_in_a_chords_completion_fails_no_chord(
+    explorers: dict[str, Explorer], store: str
+) -> None:
+    """Its environment stood still and woke too late; another one had sent the body meanwhile."""
+    frozen = singles(explorers[store], "chord", store, "call.after", "frozen")
+    runs = [
+        explorers[store].run(struck.placement.then(each.number, "killed"))
+        for struck in frozen
+        if _reads_the_header(struck)
+        for each in struck.crossings
+        if each.number > struck.placement.strikes[-1][0]
+        and each.point == "call.after"
+        and "lease" in each.target
+    ]
+    assert len(runs) > 3
+    assert invariants(runs) == set()
+
+
+def _reads_the_header(run: Run) -> bool:
+    number = run.placement.strikes[-1][0]
+    target = next(each.target for each in run.crossings if each.number == number)
+    return target.startswith("GET ") or "taskset" in target
