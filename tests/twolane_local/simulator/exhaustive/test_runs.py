@@ -213,7 +213,7 @@ def _next(run: Run, kind: str, most: int = 2) -> list[Crossing]:
     return [each for each in run.crossings if each.number > number and kind in each.kinds][:most]
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", ["redis", pytest.param("dynamodb", marks=pytest.mark.slow)])
 def test_a_time_limit_in_a_chords_completion_fails_no_chord(
     explorers: dict[str, Explorer], store: str
 ) -> None:
