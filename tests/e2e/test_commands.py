@@ -205,6 +205,7 @@ def test_a_dead_letter_is_shown_edited_redriven_and_succeeds(shop: Shop) -> None
     assert letter["id"] not in {each["id"] for each in shop.json("dlq", "list")}
 
 
+@pytest.mark.slow
 def test_the_same_of_a_stack_by_boto3(shop: Shop) -> None:
     task_id = shop.send(5, 0)
     letter = shop.dead(task_id)

