@@ -38,8 +38,8 @@ BEGIN, END = "<!-- mutants -->", "<!-- end of mutants -->"
 
 #: What is copied for each mutant; all else of a checkout is of no use to a test.
 COPIED = (
-    "handlers", "local", "tests", "docs", "events", "infra", "benchmarks", "README.md",
-    "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "template.yaml",
+    ".gitignore", "handlers", "local", "tests", "docs", "events", "infra", "benchmarks",
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "template.yaml",
 )  # fmt: skip
 
 #: The share of mutants that must be caught.
@@ -130,7 +130,19 @@ def try_one(mutant: Mutant, wanted: Sequence[str]) -> Verdict:
     return verdict
 
 
+def check_copy() -> None:
+    """Raises ``SystemExit`` where a test fails without any mutant, which would catch them all."""
+    with tempfile.TemporaryDirectory(prefix="twolane-mutant-") as folder:
+        copy_tree(Path(folder))
+        *_, everything = nets(Mutant("none", "", "", "", ""), ["tests"])
+        print("all default tests without a mutant …", file=sys.stderr, flush=True)
+        if (said := run(everything, Path(folder))) is not None:
+            raise SystemExit(f"a test fails without any mutant: {said}")
+
+
 def copy_tree(to: Path) -> None:
+    """A copy in which all tests pass that pass here: some ask git what is in it."""
+    subprocess.run(["git", "init", "--quiet", to], check=True)
     ignored = shutil.ignore_patterns("__pycache__", ".venv*", "*.egg-info", "build")
     for name in COPIED:
         source = ROOT / name
@@ -224,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mutant in load()
         if not options.names or any(name in mutant.name for name in options.names)
     ]
+    if "tests" in wanted:
+        check_copy()
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(options.jobs) as pool:
         for verdict in pool.map(lambda mutant: try_one(mutant, wanted), chosen):

@@ -243,6 +243,18 @@ def test_an_eta_that_is_not_due_is_sent_again(
     assert ran == []
 
 
+def test_an_eta_on_a_fifo_queue_keeps_the_message_there(
+    handler: WorkerHandler, queues: RecordedQueues, ran: list[Any]
+) -> None:
+    """Such a queue takes no delay for one message: nothing is sent, nothing deleted."""
+    arn = "arn:aws:sqs:us-east-1:123456789012:tasks.fifo"
+    text = body("add", 1, 2, task_id="t1", eta="2999-01-01T00:00:00+00:00")
+    answer = handler(event(record(text, "m1", arn=arn, MessageGroupId="a")))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert (queues.sent, ran) == ([], [])
+    assert queues.visibility["m1/1"] > 40_000
+
+
 def test_an_eta_that_has_passed_runs(handler: WorkerHandler, ran: list[Any]) -> None:
     text = body("add", 1, 2, task_id="t1", eta="2020-01-01T00:00:00+00:00")
     assert handler(event(record(text))) == {"batchItemFailures": []}
