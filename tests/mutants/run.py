@@ -39,7 +39,8 @@ BEGIN, END = "<!-- mutants -->", "<!-- end of mutants -->"
 #: What is copied for each mutant; all else of a checkout is of no use to a test.
 COPIED = (
     ".gitignore", "handlers", "local", "tests", "docs", "events", "infra", "benchmarks",
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "template.yaml",
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml",
+    "template.yaml",
 )  # fmt: skip
 
 #: The share of mutants that must be caught.
