@@ -192,10 +192,14 @@ class Worker:
             return Outcome.DUPLICATE if self._seen.begin(one) else None
         if one.lease_key is None:
             return None
-        if self._leases.obstacle(self._lookup.prior_lease(one), one.delivery, only_running=True):
+        before = self._lookup.prior_lease(one)
+        before = self._leases.obstacle(before, one.delivery, only_running=True)
+        if before is not None:
             # Celery publishes a retry before it stores RETRY; the retry's own result, stored in
-            # between by another environment, would be overwritten for good.
-            self._wait_s = 1.0
+            # between by another environment, would be overwritten for good. That is a moment; an
+            # attempt that was killed in it has its lease until that runs out, and a look each
+            # second would use up the retry's receives.
+            self._wait_s = 1.0 if one.record.receive_count == 1 else self._left_s(before)
             return Outcome.BUSY
         return self._give_way(self._leases.obstacle(self._lookup.lease(one), one.delivery))
 
@@ -206,8 +210,12 @@ class Worker:
             return Outcome.DUPLICATE
         if lease.state is LeaseState.REJECTED:
             return Outcome.REJECTED
-        self._wait_s = max(1.0, lease.until - self._clock()) + random.uniform(0, 1)  # noqa: S311
+        self._wait_s = self._left_s(lease)
         return Outcome.BUSY
+
+    def _left_s(self, lease: Lease) -> float:
+        """Until the lease has run out, and not for all that wait for one at the same time."""
+        return max(1.0, lease.until - self._clock()) + random.uniform(0, 1)  # noqa: S311
 
     def _receive(self, one: Opened) -> Outcome:
         record = one.record

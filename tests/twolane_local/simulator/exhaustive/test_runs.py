@@ -196,6 +196,17 @@ def test_a_table_without_conditions(dynamodb: Explorer, monkeypatch: pytest.Monk
     assert invariants(found) & {"D", "E"}
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_a_retry_whose_attempt_was_killed_waits_for_its_lease(
+    explorers: dict[str, Explorer], store: str
+) -> None:
+    """It looked again each second, and was in the dead-letter queue before the lease had ended."""
+    runs = singles(explorers[store], "retry", store, "call.after", "killed")
+    assert len(runs) > 10
+    assert [fact for run in runs for fact in run.history.of("dead.letter")] == []
+    assert invariants(runs) == set()
+
+
 def test_a_chord_that_is_to_be_completed_later_keeps_its_size(redis: Explorer) -> None:
     """Celery dropped it with the error, and the environment was killed before it was put back."""
     runs = [
