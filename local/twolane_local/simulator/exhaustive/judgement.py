@@ -5,6 +5,7 @@ C      What a publisher was promised comes to its end: the last task has the sta
        that it must have, each effect has happened, in order where there is one, and no other.
 D      A task's effect happens twice only where the environment that did it first was struck after
        it and before its work was recorded: it died or stood still, or a call failed there.
+G      Good work is not dead-lettered: two strikes do not use up a message's receives.
 ====== ============================================================================================
 
 Where a strike makes a task itself fail (it raises, or stands still beyond its time limit), C asks
@@ -42,6 +43,10 @@ def judged(history: History, primitive: Primitive, results: Results) -> Iterator
             yield each
     yield from _check_c(history, primitive, results, raised)
     yield from _check_d(history)
+    for fact in history.of("dead.letter"):
+        yield Violation(
+            "G", fact.task or fact.message or "", "dead-lettered, though nothing is wrong"
+        )
 
 
 def _raised(history: History, primitive: Primitive) -> bool:

@@ -75,3 +75,9 @@ def test_an_effect_happens_twice_only_where_its_own_environment_was_struck_in_be
 
 def test_a_callback_that_was_published_twice_is_two_tasks() -> None:
     assert found(effect("first"), effect("first", task="t9"), effect("second")) == []
+
+
+def test_good_work_is_not_dead_lettered() -> None:
+    dead = Fact(9.0, "dead.letter", "t1", "m1", data={"body": "{}"})
+    told = found(effect("first"), effect("second"), dead)
+    assert "G dead-lettered, though nothing is wrong" in told
