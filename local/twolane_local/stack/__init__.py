@@ -7,12 +7,17 @@ moto creates), or *not emulated*, which is said by name and line.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.errors import TemplateError
+from twolane_local.errors import LocalError, TemplateError
+from twolane_local.mapping.limits import check as check_mapping
 from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
+from twolane_local.queues import attributes as queue_attributes
+from twolane_local.schedules.schedule import from_spec
 from twolane_local.stack import functions, routes
+from twolane_local.stack.limits import check_circles, check_names, number
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
 from twolane_local.stack.unplayed import complain_of_unplayed
@@ -51,8 +56,25 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
 
     complain_of_unplayed(template.resources, complain)
+    try:
+        check_circles(template, names)
+        check_names(template, names)
+        stack = _read(template, names, facts, complain)
+    except _UNREADABLE as error:
+        raise _located(error, template, names, facts) from error
+    _check_functions(template, stack)
+    return stack, notes
+
+
+#: What reading a value of the wrong form raises, and what a checked value does.
+_UNREADABLE = (LocalError, TypeError, ValueError, LookupError, AttributeError, RecursionError)
+
+
+def _read(
+    template: Template, names: Names, facts: Facts, complain: Callable[[str, str], None]
+) -> Stack:
     specs = tuple(functions.functions(template, names, complain))
-    stack = Stack(
+    return Stack(
         name=template.stack_name,
         functions=specs,
         routes=routes.routes(template.resources, names, complain),
@@ -69,8 +91,47 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         },
         moto_template=moto_template(template, names, OURS, complain),
     )
-    _check_functions(template, stack)
-    return stack, notes
+
+
+def _located(error: BaseException, template: Template, names: Names, facts: Facts) -> TemplateError:
+    """The error with file, line and field: what cannot be read is read again, one by one."""
+    source = template.source
+    if isinstance(error, TemplateError) and str(error).startswith(f"{source.path}"):
+        return error
+    for logical_id, resource in template.resources.items():
+        alone = replace(template, resources={logical_id: resource}, outputs={})
+        try:
+            _read(alone, names, facts, lambda *_: None)
+        except _UNREADABLE as own:
+            why = _reason(own)
+            properties = resource.get("Properties") or {}
+            fields = [key for key in properties if re.search(rf"\b{re.escape(key)}\b", why)]
+            fields = fields or [key for key in properties if _breaks(names, properties[key])]
+            where = source.where(logical_id, "Properties", *fields[:1])
+            field = f".{fields[0]}" if fields and fields[0] not in why else ""
+            return TemplateError(f"{where}: {logical_id}{field}: {why}")
+    for name, value in template.outputs.items():
+        if _breaks(names, value):
+            return TemplateError(f"{source.at('Outputs', name, 'Value')}: {name}: {_reason(error)}")
+    return TemplateError(f"{source.path}: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, LocalError):
+        return " ".join(str(error).split())
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    if isinstance(error, RecursionError):
+        return "it refers to itself, or is nested too deep"
+    return f"it does not have the form that CloudFormation takes ({error!r:.100})"
+
+
+def _breaks(names: Names, value: Any) -> bool:
+    try:
+        names.resolve(value)
+    except _UNREADABLE:
+        return True
+    return False
 
 
 def local_address(value: Any, facts: Facts) -> str:
@@ -100,7 +161,10 @@ def _queues(template: Template, names: Names) -> Iterator[QueueSpec]:
         # The API knows no standard queue that says so: it refuses "false".
         if attributes.get("FifoQueue") == "false":
             del attributes["FifoQueue"]
-        yield QueueSpec(names.name(logical_id), attributes)
+        name, fifo = names.name(logical_id), "FifoQueue" in attributes
+        queue_attributes.check_name(name, fifo=fifo)
+        queue_attributes.check(attributes, fifo=fifo)
+        yield QueueSpec(name, attributes)
 
 
 def _mappings(
@@ -115,11 +179,11 @@ def _mappings(
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
         filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
-        yield QueueMappingSpec(
+        spec = QueueMappingSpec(
             function=function,
             queue_arn=arn,
-            batch_size=int(properties.get("BatchSize", 10)),
-            batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
+            batch_size=number(properties, "BatchSize", 10, 1, None),
+            batching_window_s=number(properties, "MaximumBatchingWindowInSeconds", 0, 0, None),
             maximum_concurrency=_optional_int(
                 (properties.get("ScalingConfig") or {}).get("MaximumConcurrency")
             ),
@@ -131,9 +195,17 @@ def _mappings(
             enabled=_truth(properties.get("Enabled", True)),
             uuid=logical_id,
         )
+        check_mapping(spec)
+        yield spec
 
 
 def _schedules(template: Template, names: Names) -> Iterator[ScheduleSpec]:
+    for spec in _read_schedules(template, names):
+        from_spec(spec, now=0)  # refuses what AWS does
+        yield spec
+
+
+def _read_schedules(template: Template, names: Names) -> Iterator[ScheduleSpec]:
     for logical_id, raw in _of_type(template, "AWS::Scheduler::Schedule"):
         properties = names.resolve(dict(raw))
         target = properties["Target"]

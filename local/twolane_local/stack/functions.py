@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.model import FunctionSpec
+from twolane_local.stack.limits import check_function
 from twolane_local.template import LOCAL_BUCKET
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def functions(
         if resource["Type"] != "AWS::Lambda::Function":
             continue
         properties = names.resolve(resource.get("Properties") or {})
+        check_function(properties)
         why = _unsupported(properties)
         if why:
             complain(logical_id, why)

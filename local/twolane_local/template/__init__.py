@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
+from twolane_local.template import circles, shape
 from twolane_local.template import yaml as template_yaml
 from twolane_local.template.nested import flatten, is_stand_in
 from twolane_local.template.values import REGION, Resolver, pseudo_parameters
@@ -58,54 +60,76 @@ def load(
     after the expansion, which so can be kept. Raises ``TemplateError`` for anything that SAM or
     CloudFormation would refuse.
     """
-    source = template_yaml.read(path)
+    source = _read(path)
     fresh = dict(volatile or {})
     stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
     values = _parameters(source, {**stand_ins, **parameters})
     root = path.parent
-    whole = flatten(_cached(source, values, stack_name), root, root, _expand_child)
+    whole = flatten(
+        _cached(source, values, stack_name), source, root, _expand_child, (path.resolve(),)
+    )
     expanded = _with_values(whole, stand_ins, fresh)
     values |= {name: value for name, value in fresh.items() if name not in parameters}
     everything = {**values, **pseudo_parameters(stack_name)}
     conditions = expanded.get("Conditions") or {}
     mappings = expanded.get("Mappings") or {}
-    holds = Resolver(
+    circle = circles.find({name: circles.conditions(item) for name, item in conditions.items()})
+    if circle:
+        raise TemplateError(
+            f"{source.at('Conditions', circle[0])}: the conditions {' → '.join(circle)} are "
+            "circular: each needs the other"
+        )
+    condition = Resolver(
         everything,
         conditions=conditions,
         mappings=mappings,
         ref=_not_yet,
         attribute=_not_yet,
     ).condition
+
+    def holds(section: str, name: str, item: Mapping[str, Any]) -> bool:
+        try:
+            return "Condition" not in item or condition(item["Condition"])
+        except TemplateError as error:
+            where = source.at(section, name, "Condition")
+            raise TemplateError(f"{where}: {name}.Condition: {error}") from error
+
     resources = {
         name: resource
         for name, resource in expanded["Resources"].items()
-        if "Condition" not in resource or holds(resource["Condition"])
+        if holds("Resources", name, resource)
     }
     outputs = {
         name: output["Value"]
         for name, output in (expanded.get("Outputs") or {}).items()
-        if "Condition" not in output or holds(output["Condition"])
+        if holds("Outputs", name, output)
     }
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings)
 
 
+def _read(path: Path) -> template_yaml.Source:
+    source = template_yaml.read(path)
+    shape.check(source)
+    return source
+
+
 def _expand_child(
     path: Path, parameters: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    source = template_yaml.read(path)
+) -> tuple[template_yaml.Source, dict[str, Any], dict[str, Any]]:
+    source = _read(path)
     values = _parameters(source, parameters)
-    return _cached(source, values, "local"), values
+    return source, _cached(source, values, "local"), values
 
 
 def parameters_of(path: Path) -> Mapping[str, Any]:
     """The Parameters that the template declares."""
-    declared: Mapping[str, Any] = template_yaml.read(path).content.get("Parameters") or {}
+    declared: Mapping[str, Any] = _read(path).content.get("Parameters") or {}
     return declared
 
 
 def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """The template as plain CloudFormation, its local paths as S3 addresses."""
-    source = template_yaml.read(path)
+    source = _read(path)
     return _cached(source, _parameters(source, parameters), "local")
 
 
@@ -185,12 +209,37 @@ def _expand(
     }
     pseudo = pseudo_parameters(stack_name)
     text |= {name: pseudo[name] for name in ("AWS::Region", "AWS::Partition", "AWS::AccountId")}
+
+    def transformed(resources: dict[str, Any]) -> dict[str, Any]:
+        document = copy.deepcopy({**content, "Resources": resources})
+        made: dict[str, Any] = transform(document, text, _ManagedPolicies())
+        return made
+
     try:
-        expanded: dict[str, Any] = transform(content, text, _ManagedPolicies())
+        return transformed(content["Resources"])
     except InvalidDocumentException as error:
         causes = "; ".join(cause.message for cause in error.causes) or error.message
-        raise TemplateError(f"{source.path}: SAM refuses the template: {causes}") from error
-    return expanded
+        raise TemplateError(f"{_named(source, causes)}: SAM refuses it: {causes}") from error
+    except Exception as error:
+        # The translator stumbles over some templates without a word of its own: find out over what.
+        for name, resource in content["Resources"].items():
+            try:
+                transformed({name: resource})
+            except InvalidDocumentException:
+                continue
+            except Exception as own:
+                where = source.where(name)
+                raise TemplateError(f"{where}: {name}: SAM cannot read it: {own!r}") from own
+        raise TemplateError(f"{source.path}: SAM cannot read it: {error!r}") from error
+
+
+def _named(source: template_yaml.Source, causes: str) -> str:
+    """Where what the translator names is written."""
+    resource = re.search(r"(?:[Rr]esource|Event) with id \[(\w+)\]", causes)
+    field = re.search(r"[Pp]roperty '(\w+)", causes)
+    if not resource:
+        return str(source.path)
+    return source.where(resource[1], "Properties", *(field.groups() if field else ()))
 
 
 class _ManagedPolicies:

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    #: A template file and its parameters' values to its expansion and those values.
-    Expand = Callable[[Path, Mapping[str, str]], tuple[dict[str, Any], dict[str, Any]]]
+    from twolane_local.template.yaml import Source
+
+    #: A template file and its parameters' values to its text, its expansion and those values.
+    Expand = Callable[[Path, Mapping[str, str]], tuple[Source, dict[str, Any], dict[str, Any]]]
 
 _STACK = "AWS::CloudFormation::Stack"
 _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
 _STAND_IN = "twolane-nested-"
+#: AWS documents no limit but 2,000 stacks for an account; each one here is a level of recursion.
+_MOST_LEVELS = 20
 
 
 def is_stand_in(value: Any) -> bool:
@@ -30,12 +34,15 @@ def is_stand_in(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(_STAND_IN)
 
 
-def flatten(expanded: dict[str, Any], folder: Path, root: Path, expand: Expand) -> dict[str, Any]:
+def flatten(
+    expanded: dict[str, Any], source: Source, root: Path, expand: Expand, above: tuple[Path, ...]
+) -> dict[str, Any]:
     """The template without nested stacks from local files; others stay as they are.
 
-    ``folder`` is the template's own; paths of code are made relative to ``root``. Raises
-    ``TemplateError`` for a child that is not there.
+    Paths of code are made relative to ``root``; ``above`` are the files that this is nested in, and
+    itself. Raises ``TemplateError`` for a child that is not there, or never ends.
     """
+    folder = source.path.parent
     result = {**expanded, "Resources": dict(expanded["Resources"])}
     for name in expanded["Resources"]:
         # As it is by now: what a stack before it puts out may be what this one is given.
@@ -46,7 +53,12 @@ def flatten(expanded: dict[str, Any], folder: Path, root: Path, expand: Expand) 
         path = folder / location
         if not path.is_file():
             raise TemplateError(f"{folder}: {name}'s template {location!r} is no file ({path})")
-        child = _child(name, resource, path, root, expand)
+        where = source.where(name, "Properties", "TemplateURL")
+        if path.resolve() in above:
+            raise TemplateError(f"{where}: {name}.TemplateURL: the template nests itself")
+        if len(above) > _MOST_LEVELS:
+            raise TemplateError(f"{where}: {name} is nested more than {_MOST_LEVELS} stacks deep")
+        child = _child(name, resource, path, root, expand, above=above)
         del result["Resources"][name]
         result = _with_outputs(result, name, child.pop("Outputs"))
         for section in ("Resources", "Conditions", "Mappings"):
@@ -55,7 +67,13 @@ def flatten(expanded: dict[str, Any], folder: Path, root: Path, expand: Expand) 
 
 
 def _child(
-    name: str, resource: Mapping[str, Any], path: Path, root: Path, expand: Expand
+    name: str,
+    resource: Mapping[str, Any],
+    path: Path,
+    root: Path,
+    expand: Expand,
+    *,
+    above: tuple[Path, ...],
 ) -> dict[str, Any]:
     """The child's sections, in the parent's names."""
     given: Mapping[str, Any] = (resource.get("Properties") or {}).get("Parameters") or {}
@@ -64,8 +82,8 @@ def _child(
         key: value if isinstance(value, str) else f"{_STAND_IN}{name}-{key}"
         for key, value in given.items()
     }
-    expanded, values = expand(path, stand_ins)
-    expanded = flatten(expanded, path.parent, root, expand)
+    source, expanded, values = expand(path, stand_ins)
+    expanded = flatten(expanded, source, root, expand, (*above, path.resolve()))
     rewrite = _Rewrite(name, expanded, {**values, **given}, stand_ins, given)
     condition = resource.get("Condition")
     resources = {}

@@ -72,7 +72,7 @@ class Resolver:
             "Fn::Sub": self._sub,
             "Fn::Join": lambda v: str(self(v[0])).join(str(item) for item in self(v[1])),
             "Fn::Split": lambda v: str(self(v[1])).split(self(v[0])),
-            "Fn::Select": lambda v: self(v[1])[int(self(v[0]))],
+            "Fn::Select": self._select,
             "Fn::If": lambda v: self(v[1]) if self.condition(v[0]) else self(v[2]),
             "Fn::Equals": lambda v: str(self(v[0])) == str(self(v[1])),
             "Fn::And": lambda v: all(self(item) for item in v),
@@ -94,7 +94,12 @@ class Resolver:
                 function = self._functions.get(name)
                 # In a policy, a map with the one key "Condition" is no intrinsic.
                 if function and (name != "Condition" or isinstance(argument, str)):
-                    return function(argument)
+                    try:
+                        return function(argument)
+                    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+                        # Each takes arguments of one form; whatever else is there is no template.
+                        short = name.removeprefix("Fn::")
+                        raise TemplateError(f"{short} does not take {argument!r:.60}") from error
             resolved = ((key, self(item)) for key, item in value.items())
             return {key: item for key, item in resolved if item is not NO_VALUE}
         if isinstance(value, list):
@@ -129,6 +134,8 @@ class Resolver:
             ) from None
 
     def _sub(self, argument: Any) -> str:
+        if not isinstance(argument, str | list):
+            raise TypeError(argument)
         text, variables = (argument, {}) if isinstance(argument, str) else argument
 
         def value(match: re.Match[str]) -> str:
@@ -142,6 +149,15 @@ class Resolver:
             return str(self._ref(name))
 
         return _SUB.sub(value, text)
+
+    def _select(self, argument: list[Any]) -> Any:
+        """https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-select.html"""
+        index, values = int(self(argument[0])), self(argument[1])
+        if not isinstance(values, list):
+            raise TypeError(values)
+        if not 0 <= index < len(values):
+            raise TemplateError(f"the index {index} of Select is not in 0 to {len(values) - 1}")
+        return values[index]
 
     def _find_in_map(self, argument: list[Any]) -> Any:
         keys = [str(self(item)) for item in argument[:3]]

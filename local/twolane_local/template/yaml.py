@@ -1,4 +1,4 @@
-"""A CloudFormation template's YAML, with its short-form intrinsics and the lines of its resources.
+"""A CloudFormation template's YAML, with its short-form intrinsics and the lines of its values.
 
 Short forms (``!Ref``, ``!GetAtt a.b`` …) become their long forms:
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference.html
@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-functio
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,26 +15,105 @@ import yaml
 from twolane_local.errors import TemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+#: A template's body may have 1 MB; its comments do not reach AWS with it.
+#: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+MOST_CHARACTERS = 1 << 20
+_MOST_WITH_COMMENTS = 4 * MOST_CHARACTERS
+#: AWS documents no limit. Python's own is reached a few hundred levels further down.
+MOST_LEVELS = 100
+
+#: What has a short form; the last row is for Rules.
+#: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-rules.html
+_SHORT_FORMS = frozenset(
+    {
+        "Ref", "Condition", "GetAtt", "Sub", "Join", "Split", "Select", "FindInMap", "Base64",
+        "Cidr", "GetAZs", "ImportValue", "Transform", "ToJsonString", "Length", "ForEach",
+        "If", "Equals", "And", "Or", "Not", "GetStackOutput",
+        "Contains", "EachMemberEquals", "EachMemberIn", "RefAll", "ValueOf", "ValueOfAll",
+    }
+)  # fmt: skip
+_YAML = "tag:yaml.org,2002:"
+#: What stands below is a name, as the keys are: `Yes` is no boolean here.
+_NAMES = frozenset({"Condition", "Ref", "DependsOn"})
+#: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html
+_NOT_IN_JSON = ("binary", "omap", "pairs", "set", "timestamp")
+
+
+class _RefusedError(yaml.YAMLError):
+    """It is YAML, but no template."""
+
+    def __init__(self, problem: str, node: yaml.Node | yaml.Event) -> None:
+        super().__init__(problem)
+        mark: Any = node.start_mark
+        self.problem, self.line = problem, mark.line + 1
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader which knows CloudFormation's tags and leaves dates as the text they are."""
+    """SafeLoader which knows CloudFormation's tags and takes what JSON can say, no more."""
+
+    _levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._levels += 1
+        if self._levels > MOST_LEVELS:
+            raise _too_deep(self.peek_event())  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            self.flatten_mapping(node)
+            for key, value in node.value:
+                # JSON's keys are text: an account's number, a status, `on`.
+                _take_as_text(key)
+                if key.tag == f"{_YAML}str" and key.value in _NAMES:
+                    _take_as_text(value)
+                elif key.value == "Fn::If" and isinstance(value, yaml.SequenceNode):
+                    _take_as_text(*value.value[:1])
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        try:
+            return super().construct_yaml_int(node)
+        except ValueError as error:
+            raise _RefusedError(f"{node.value[:20]!r} is no number; quote it", node) from error
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        try:
+            number = super().construct_yaml_float(node)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise _RefusedError(f"{node.value} is no number that JSON has; quote it", node)
+        return number
+
+
+def _take_as_text(*nodes: yaml.Node) -> None:
+    for node in nodes:
+        if isinstance(node, yaml.ScalarNode) and node.tag.startswith(_YAML):
+            node.tag = f"{_YAML}str"
 
 
 # YAML 1.1 would turn `AWSTemplateFormatVersion: 2010-09-09` into a date; CloudFormation does not.
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in pairs if tag != f"{_YAML}timestamp"]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
 def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if suffix not in _SHORT_FORMS:
+        raise _RefusedError(f"CloudFormation has no tag !{suffix}", node)
     value: Any = None
     if isinstance(node, yaml.ScalarNode):
         value = loader.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
+        if suffix == "If":
+            _take_as_text(*node.value[:1])
         value = loader.construct_sequence(node, deep=True)
     elif isinstance(node, yaml.MappingNode):
         value = loader.construct_mapping(node, deep=True)
@@ -42,20 +122,84 @@ def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[st
     return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
 
 
+def _not_in_json(_: yaml.SafeLoader, node: yaml.Node) -> None:
+    kind = node.tag.removeprefix(_YAML)
+    raise _RefusedError(f"CloudFormation does not take YAML's !!{kind}", node)
+
+
 _Loader.add_multi_constructor("!", _intrinsic)
+_Loader.add_constructor(f"{_YAML}int", _Loader.construct_yaml_int)
+_Loader.add_constructor(f"{_YAML}float", _Loader.construct_yaml_float)
+for _kind in _NOT_IN_JSON:
+    _Loader.add_constructor(f"{_YAML}{_kind}", _not_in_json)
+
+
+def _too_deep(node: yaml.Node | yaml.Event) -> _RefusedError:
+    return _RefusedError(f"it is nested more than {MOST_LEVELS} levels deep", node)
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Refuse what would not end, or become too large or too deep, once aliases are replaced."""
+    measured: dict[int, tuple[int, int]] = {}
+    open_: set[int] = set()
+
+    def measure(node: yaml.Node) -> tuple[int, int]:
+        """Characters and levels. An alias is measured already: its anchor stands before it."""
+        known = measured.get(id(node))
+        if known is not None:
+            return known
+        if id(node) in open_:
+            raise _RefusedError("this anchor holds itself; write it out", node)
+        open_.add(id(node))
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        size, levels = len(node.value) if isinstance(node, yaml.ScalarNode) else 1, 1
+        for each in children:
+            inner, below = measure(each)
+            size, levels = size + inner + 1, max(levels, below + 1)
+        if levels > MOST_LEVELS:
+            raise _too_deep(node)
+        if size > MOST_CHARACTERS:
+            raise _RefusedError("with its aliases replaced, it is larger than AWS's 1 MB", node)
+        open_.discard(id(node))
+        measured[id(node)] = (size, levels)
+        return size, levels
+
+    measure(root)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A template as written: its content, and the line on which each resource stands."""
+    """A template as written: its content, and the lines on which its values stand."""
 
     path: Path
     content: dict[str, Any]
-    lines: Mapping[str, int]
+    node: yaml.MappingNode
 
-    def where(self, logical_id: str) -> str:
-        """``template.yaml:12`` for a resource, the path alone where it is not in the text."""
-        line = self.lines.get(logical_id)
+    def where(self, logical_id: str, *fields: str) -> str:
+        """``template.yaml:12`` for a resource or a field of it, as far down as there is one.
+
+        What SAM or a nested stack makes has the name of what it is made of in front, and its line;
+        where there is neither, the path alone.
+        """
+        written = self.content["Resources"]
+        if logical_id not in written:
+            logical_id = max(filter(logical_id.startswith, written), key=len, default="")
+        return self.at("Resources", logical_id, *fields) if logical_id else str(self.path)
+
+    def at(self, *keys: str) -> str:
+        """``template.yaml:12`` for the value below these keys, as far down as there is one."""
+        node: Any = self.node
+        line = 0
+        for key in keys:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            found = [pair for pair in pairs if pair[0].value == key]
+            if not found:
+                break
+            line, node = found[-1][0].start_mark.line + 1, found[-1][1]
         return f"{self.path}:{line}" if line else str(self.path)
 
 
@@ -68,22 +212,32 @@ def read(path: Path) -> Source:
             f"{path} cannot be read ({error.strerror}); run this where template.yaml is, "
             "or name it with --template"
         ) from error
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"{path} is not UTF-8 ({error.reason} at {error.start})") from error
+    if len(text) > _MOST_WITH_COMMENTS:
+        raise TemplateError(f"{path} is larger than the 1 MB that AWS takes; use nested stacks")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+        if node is not None:
+            _check_aliases(node)
         content = loader.construct_document(node) if node is not None else None
+    except _RefusedError as error:
+        raise TemplateError(f"{path}:{error.line}: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise TemplateError(
+            f"{path}:{line} is not valid YAML: {error.reason} (#x{error.character:04x})"
+        ) from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
+        mark: yaml.Mark | None = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise TemplateError(f"{path}{line} is not valid YAML: {problem}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("Resources"), dict):
+        raise TemplateError(f"{path}{where} is not valid YAML: {problem}") from error
+    if (
+        not isinstance(node, yaml.MappingNode)
+        or not isinstance(content, dict)
+        or not isinstance(content.get("Resources"), dict)
+    ):
         raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
-    return Source(path, content, _lines(node))
-
-
-def _lines(node: Any) -> dict[str, int]:
-    for key, value in node.value:
-        if key.value == "Resources":
-            return {name.value: name.start_mark.line + 1 for name, _ in value.value}
-    return {}
+    return Source(path, content, node)
