@@ -41,7 +41,7 @@ from twolane_local.watch import stamps, watch
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from pathlib import Path
 
     from twolane_local.clock import Clock
@@ -105,7 +105,7 @@ class Emulator:
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
         self._stopping.push_async_callback(self._store.stop)
-        await self._build()
+        self.stack, self.notes = await self._build()
         before = stamps(self._watched()) if self.options.reload else {}
         self._ensure_queues()
         # In one process there is one copy of a handler, which sees one invocation at a time.
@@ -144,7 +144,7 @@ class Emulator:
 
     # The template.
 
-    async def _build(self) -> None:
+    async def _build(self) -> tuple[Stack, list[str]]:
         """Read the template; what only moto knows is asked of it, and the rest waits for that."""
         expanded = await asyncio.to_thread(self._load)
         self._gateways.reserve(expanded)
@@ -157,17 +157,18 @@ class Emulator:
             return known.get((name, attribute), f"{name}-{attribute}")
 
         facts = stack.Facts(self.aws_url, self._gateways.base_url, elsewhere)
-        self.stack, self.notes = stack.build(expanded, facts)
+        built, notes = stack.build(expanded, facts)
         if missing:
-            known |= await self._moto.values(self.stack.name, self.stack.moto_template, missing)
-            self.stack, self.notes = stack.build(expanded, facts)
-        restored = [spec.name for spec in self.stack.functions if spec.snap_start]
+            known |= await self._moto.values(built.name, built.moto_template, missing)
+            built, notes = stack.build(expanded, facts)
+        restored = [spec.name for spec in built.functions if spec.snap_start]
         if restored and not self._plays_snapshots:
-            self.notes.append(
+            notes.append(
                 f"SnapStart of {', '.join(restored)} is not played: each environment has an init "
                 "of its own. Snapshots need Linux, and neither --in-process nor "
                 "--real-cold-starts"
             )
+        return built, notes
 
     @property
     def _plays_snapshots(self) -> bool:
@@ -308,14 +309,6 @@ class Emulator:
         """Take up what changed: work under way ends on the old code, new work gets the new."""
         names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
         self.journal.record("log", line=f"↻ {names} changed", level="INFO")
-        try:
-            if str(self.options.template) in paths:
-                await self._build()
-                self._ensure_queues()
-                await self._create()
-        except LocalError as error:
-            self.journal.record("log", line=f"{error} (the former stays)", level="ERROR")
-            return
         if isinstance(self._launcher, ForkLauncher):
             self._launcher.forget()
         if self.console is not None:
@@ -325,10 +318,38 @@ class Emulator:
             folders = (spec.code_dir, *spec.layer_dirs)
             return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
 
-        self.functions.apply(self.stack.functions, renew=stale)
-        await self._apply()
+        await self._take_up(stale, template_changed=str(self.options.template) in paths)
         for problem in await self._problems():
             self.journal.record("log", line=problem, level="ERROR")
+
+    async def _take_up(
+        self, stale: Callable[[FunctionSpec], bool], *, template_changed: bool
+    ) -> None:
+        """All of it, or the former: whatever is wrong with a new template, what runs goes on."""
+        former = self.stack, self.notes
+        try:
+            if template_changed:
+                self.stack, self.notes = await self._build()
+                self._ensure_queues()
+                await self._create()
+            self.functions.apply(self.stack.functions, renew=stale)
+            await self._apply()
+        except Exception as error:  # noqa: BLE001 (a fault of ours must not end it either)
+            self.journal.record("log", line=f"{_said(error)} (the former stays)", level="ERROR")
+        else:
+            return
+        begun = self.stack is not former[0]
+        self.stack, self.notes = former
+        try:
+            if begun:
+                self._ensure_queues()
+            await self._create()  # a template may fail after moto was asked for its values
+            self.functions.apply(self.stack.functions, renew=stale)
+            if begun:
+                await self._apply()
+        except Exception as error:  # noqa: BLE001 (as above)
+            line = f"the former stack is not whole again: {_said(error)}; start again"
+            self.journal.record("log", line=line, level="ERROR")
 
     # Ends.
 
@@ -366,3 +387,7 @@ class Emulator:
             self.failed.exception()  # seen: whoever runs the emulator has raised it
         else:
             self.failed.cancel()
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, LocalError) else repr(error)

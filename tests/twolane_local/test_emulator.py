@@ -238,6 +238,64 @@ def test_a_template_change_is_applied(tmp_path: Path) -> None:
     run(Options(path, port=0, aws_port=0, reload=True), script)
 
 
+BATCH = "{Queue: !GetAtt Tasks.Arn, FunctionResponseTypes: [ReportBatchItemFailures]"
+#: By what each is refused: the text, the form, the mapping, a queue's attributes, moto.
+BAD_CHANGES = {
+    "text": ("Globals:", "Globals: ["),
+    "form": ("Type: AWS::DynamoDB::Table", "Type: 5"),
+    "mapping": (BATCH, f"{BATCH}, BatchSize: 99999"),
+    "filter": (BATCH, f"{BATCH}, FilterCriteria: {{Filters: [{{Pattern: '{{}}'}}]}}"),
+    "queue": ("Dead: {Type: AWS::SQS::Queue}",
+              "Dead: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: -1}}"),
+    "fifo": ("Dead: {Type: AWS::SQS::Queue}",
+             "Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: same.fifo}}"),
+    "moto": ("      KeySchema: [{AttributeName: id, KeyType: HASH}]", "      KeySchema: {a: b}"),
+    "value of moto": ("STORE: !Ref RedisUrl", "STORE: !GetAtt Table.Nothing"),
+    "dead letters": ("maxReceiveCount: 1}", "maxReceiveCount: none}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("mapping", "moto"), pytest.param(tuple(BAD_CHANGES), marks=pytest.mark.slow)],
+)
+def test_a_bad_template_leaves_the_former_running(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = project(tmp_path)
+
+    def refusals(emulator: Emulator) -> list[str]:
+        lines = [str(event.data.get("line")) for event in emulator.journal]
+        return [line for line in lines if "the former stays" in line]
+
+    async def until_it_holds(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    async def script(emulator: Emulator) -> None:
+        url = next(iter(emulator.addresses.apis.values()))
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            for number, name in enumerate(names, 1):
+                path.write_text(TEMPLATE.replace(*BAD_CHANGES[name]))
+                assert path.read_text() != TEMPLATE
+                await until_it_holds(lambda number=number: len(refusals(emulator)) >= number)
+                assert not emulator.failed.done()
+                assert (await client.get("/")).json()["store"] == emulator.addresses.store
+                assert (await client.get("/table")).json() == {"items": 1}
+                await client.post("/send", content="work", headers={"content-type": "text/plain"})
+                await until(emulator, "message.deleted", number)
+            said = refusals(emulator)
+            assert len(said) == len(names), said
+            assert all("\n" not in line for line in said)
+            assert not any("is not whole" in str(e.data.get("line")) for e in emulator.journal)
+            path.write_text(TEMPLATE.replace("STORE: !Ref RedisUrl", "STORE: after"))
+            await until_it_holds(
+                lambda: emulator.functions.specs["Api"].environment["STORE"] == "after"
+            )
+            assert (await client.get("/")).json()["store"] == "after"
+
+    run(Options(path, port=0, aws_port=0, reload=True), script)
+
+
 def test_persisted_queues_survive(tmp_path: Path) -> None:
     path = project(tmp_path)
     options = Options(path, port=0, aws_port=0, persist=tmp_path / "kept", sources=False)

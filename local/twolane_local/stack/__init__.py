@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError, TemplateError
+from twolane_local.mapping.filters import compile_filters
 from twolane_local.mapping.limits import check as check_mapping
 from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
 from twolane_local.queues import attributes as queue_attributes
@@ -196,6 +197,7 @@ def _mappings(
             uuid=logical_id,
         )
         check_mapping(spec)
+        compile_filters(spec.filter_patterns)  # refuses what AWS does
         yield spec
 
 

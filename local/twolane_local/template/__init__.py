@@ -219,7 +219,9 @@ def _expand(
         return transformed(content["Resources"])
     except InvalidDocumentException as error:
         causes = "; ".join(cause.message for cause in error.causes) or error.message
-        raise TemplateError(f"{_named(source, causes)}: SAM refuses it: {causes}") from error
+        raise TemplateError(
+            f"{_named(source, causes)}: SAM refuses the template: {causes}"
+        ) from error
     except Exception as error:
         # The translator stumbles over some templates without a word of its own: find out over what.
         for name, resource in content["Resources"].items():
