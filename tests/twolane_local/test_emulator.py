@@ -249,7 +249,7 @@ BAD_CHANGES = {
               "Dead: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: -1}}"),
     "fifo": ("Dead: {Type: AWS::SQS::Queue}",
              "Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: same.fifo}}"),
-    "moto": ("      KeySchema: [{AttributeName: id, KeyType: HASH}]", "      KeySchema: {a: b}"),
+    "moto": ("  Dead: {Type", "  B: {Type: AWS::DynamoDB::Table}\n  Dead: {Type"),
     "value of moto": ("STORE: !Ref RedisUrl", "STORE: !GetAtt Table.Nothing"),
     "dead letters": ("maxReceiveCount: 1}", "maxReceiveCount: none}"),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -201,6 +202,8 @@ def _expand(
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
+    # It counts what it does for a service of AWS, and complains that nobody collects the counts.
+    logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
     # The translator asks boto3 for a region, although it is given one.
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     text = {
