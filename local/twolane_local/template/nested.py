@@ -51,9 +51,9 @@ def flatten(
         if resource["Type"] != _STACK or not isinstance(location, str) or "://" in location:
             continue
         path = folder / location
-        if not path.is_file():
-            raise TemplateError(f"{folder}: {name}'s template {location!r} is no file ({path})")
         where = source.where(name, "Properties", "TemplateURL")
+        if not path.is_file():
+            raise TemplateError(f"{where}: {name}'s template {location!r} is no file ({path})")
         if path.resolve() in above:
             raise TemplateError(f"{where}: {name}.TemplateURL: the template nests itself")
         if len(above) > _MOST_LEVELS:
