@@ -137,9 +137,11 @@ def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
 def _cached(
     source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
-    return template_cache.through(
+    expanded = template_cache.through(
         [source.content, values], lambda: _expand(source, values, stack_name)
     )
+    shape.check_expanded(source, expanded)
+    return expanded
 
 
 def _with_values(
@@ -222,6 +224,7 @@ def _expand(
         return transformed(content["Resources"])
     except InvalidDocumentException as error:
         causes = "; ".join(cause.message for cause in error.causes) or error.message
+        causes = " ".join(causes.split())
         raise TemplateError(
             f"{_named(source, causes)}: SAM refuses the template: {causes}"
         ) from error

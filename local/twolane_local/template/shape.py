@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     Keys = tuple[str, ...]
 
+#: What these sections may have beside entries, until it is expanded.
+#: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-foreach.html
+_MACROS = ("Fn::ForEach::", "Fn::Transform")
+_WITH_MACROS = ("Mappings", "Conditions", "Resources", "Outputs")
 _SECTIONS = ("Parameters", "Mappings", "Conditions", "Globals", "Outputs")
 
 
@@ -31,9 +35,16 @@ def check(source: Source) -> None:
             _refuse(source, ("Transform",), "must be a name, a map, or a list of them")
     for section, check_entry in _CHECKS.items():
         for name, value in (content.get(section) or {}).items():
-            # Loops and macros are no entries: Fn::ForEach::Name, Fn::Transform.
-            if not name.startswith("Fn::"):
+            if section not in _WITH_MACROS or not name.startswith(_MACROS):
                 check_entry(source, (section, name), value)
+
+
+def check_expanded(source: Source, expanded: Mapping[str, Any]) -> None:
+    """Raise ``TemplateError`` for a macro that nothing has expanded."""
+    for section in _WITH_MACROS:
+        for name in expanded.get(section) or {}:
+            if name.startswith(_MACROS):
+                _refuse(source, (section, name), "is not known to the emulator")
 
 
 def _check_parameter(source: Source, here: Keys, parameter: Any) -> None:
@@ -46,7 +57,7 @@ def _check_parameter(source: Source, here: Keys, parameter: Any) -> None:
 def _check_mapping(source: Source, here: Keys, mapping: Any) -> None:
     _check_map(source, here, mapping)
     for key, values in mapping.items():
-        if not key.startswith("Fn::"):
+        if not key.startswith(_MACROS):
             _check_map(source, (*here, key), values)
 
 
