@@ -58,9 +58,15 @@ def flatten(
             raise TemplateError(f"{where}: {name}.TemplateURL: the template nests itself")
         if len(above) > _MOST_LEVELS:
             raise TemplateError(f"{where}: {name} is nested more than {_MOST_LEVELS} stacks deep")
-        child = _child(name, resource, path, root, expand, above=above)
-        del result["Resources"][name]
-        result = _with_outputs(result, name, child.pop("Outputs"))
+        try:
+            child = _child(name, resource, path, root, expand, above=above)
+            del result["Resources"][name]
+            result = _with_outputs(result, name, child.pop("Outputs"))
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise TemplateError(
+                f"{where}: {name}: a reference in the nested stack, or beside it, does not have "
+                f"the form that CloudFormation takes ({error!r:.100})"
+            ) from error
         for section in ("Resources", "Conditions", "Mappings"):
             result[section] = {**(result.get(section) or {}), **child[section]}
     return result
