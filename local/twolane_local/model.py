@@ -35,6 +35,12 @@ class FunctionSpec:
     qualifiers: tuple[str, ...] = ()
     #: Its published versions start from a snapshot, and there is one.
     snap_start: bool = False
+    #: Why it cannot run on this machine, where it cannot: each of its invocations fails.
+    unrunnable: str = ""
+    #: What ``code_dir`` is made of where the template names no folder: a .zip file, or nothing yet.
+    archive: Path | None = None
+    #: File and line of the template. A function is no other one when its line is.
+    where: str = field(default="", compare=False)
 
     @property
     def program(self) -> Path | None:

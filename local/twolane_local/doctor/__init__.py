@@ -40,7 +40,11 @@ def examine(
     if found is None:
         return
     # Others, of an OS-only runtime, bring an executable that needs nothing of Python.
-    specs = [spec for spec in found.stack.functions if spec.runtime.startswith("python")]
+    specs = [
+        spec
+        for spec in found.stack.functions
+        if spec.runtime.startswith("python") and not spec.unrunnable
+    ]
     yield from machine.sam(spec.runtime for spec in specs)
     yield from project.queues(found)
     yield from project.rules(path, parameters)
