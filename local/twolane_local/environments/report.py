@@ -154,7 +154,14 @@ def error(kind: str, message: str) -> bytes:
 
 def import_failed(module: str, why: object) -> bytes:
     """The runtime client's words for a module that does not import."""
-    return error("Runtime.ImportModuleError", f"Unable to import module '{module}': {why}")
+    return json.dumps(
+        {
+            "errorMessage": f"Unable to import module '{module}': {why}",
+            "errorType": "Runtime.ImportModuleError",
+            "requestId": "",
+            "stackTrace": [],
+        }
+    ).encode()
 
 
 def of_request(failure: bytes, request_id: str) -> bytes:
