@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,15 @@ def line_of(template: str, logical_id: str) -> int:
     return template[: template.index(f"\n  {logical_id}:") + 1].count("\n") + 1
 
 
-def run(path: Path, script: Callable[[Emulator], Awaitable[None]], *, reload: bool = False) -> None:
+def run(
+    path: Path,
+    script: Callable[[Emulator], Awaitable[None]],
+    *,
+    reload: bool = False,
+    in_process: bool = False,
+) -> None:
     async def main() -> None:
-        emulator = Emulator(Options(path, port=0, aws_port=0, reload=reload))
+        emulator = Emulator(Options(path, port=0, aws_port=0, reload=reload, in_process=in_process))
         await emulator.start()
         try:
             await script(emulator)
@@ -160,6 +167,49 @@ def test_one_that_does_not_load_fails_alone_and_works_once_mended(
     run(path, script, reload=True)
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("def grind(:\n", "Runtime.UserCodeSyntaxError"),
+        ("raise ValueError('two\\nlines')\n", "ValueError"),
+        ("import sys\nsys.exit(7)\n", "Runtime.ExitError"),
+        ("import os\nos.abort()\n", "Runtime.ExitError"),
+    ],
+    ids=["syntax", "raises", "exits", "aborts"],
+)
+def test_whatever_a_module_does_the_rest_runs(tmp_path: Path, code: str, error: str) -> None:
+    files = {"template.yaml": TEMPLATE, "bakery/oven.py": OVEN, "mill/stones.py": code}
+
+    async def script(emulator: Emulator) -> None:
+        (note,) = emulator.notes
+        assert error in note
+        assert "\n" not in note
+        status, failed, payload = await asyncio.to_thread(direct, emulator, "Miller")
+        assert (status, failed, payload["errorType"]) == (200, "Unhandled", error)
+        async with httpx.AsyncClient(timeout=20) as client:
+            http = emulator.addresses.apis["serverlesshttpapi"]
+            assert (await client.get(f"{http}/loaf")).text == "loaf"
+
+    run(write(tmp_path, files), script)
+
+
+def test_in_process_too_each_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    files = {"template.yaml": TEMPLATE, "bakery/oven.py": OVEN}
+
+    async def script(emulator: Emulator) -> None:
+        assert len(emulator.notes) == 1
+        _, failed, payload = await asyncio.to_thread(direct, emulator, "Miller")
+        assert (failed, payload["errorType"]) == ("Unhandled", "Runtime.ImportModuleError")
+        _, failed, payload = await asyncio.to_thread(direct, emulator, "Baker")
+        assert (failed, payload) == (None, {"statusCode": 200, "body": "loaf"})
+
+    try:
+        run(write(tmp_path, files), script, in_process=True)
+    finally:
+        sys.modules.pop("oven", None)
+
+
 FOREIGN = """
 Transform: AWS::Serverless-2016-10-31
 Resources:
@@ -216,7 +266,12 @@ def test_another_runtime_and_an_image_fail_alone(tmp_path: Path) -> None:
         }
         (native,) = set(emulator.notes) - said
         assert len(emulator.notes) == len(said) + 1
-        assert native.startswith(f"{path}:{line_of(FOREIGN, 'Native')}: Native: ")
+        assert native == (
+            f"{path}:{line_of(FOREIGN, 'Native')}: "
+            f"Native: there is no {tmp_path}/bakery/bootstrap: "
+            "Runtime.InvalidEntrypoint: Couldn't find valid bootstrap(s): "
+            "[/var/task/bootstrap /opt/bootstrap]; its invocations fail until that is corrected"
+        )
         why["Native"] = "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"
         for name, reason in why.items():
             status, failed, payload = await asyncio.to_thread(direct, emulator, name)

@@ -247,13 +247,15 @@ def import_problem(spec: FunctionSpec, failure: bytes) -> str:
         value: Mapping[str, Any] = json.loads(failure)
     except ValueError:
         value = {}
-    reason = f"{value.get('errorType', 'Error')}: {value.get('errorMessage', '')}"
-    if not spec.code_dir.is_dir():
-        what = f"there is no {spec.code_dir}"
+    message = " ".join(str(value.get("errorMessage", "")).removeprefix(_NO_ID).split())
+    reason = f"{value.get('errorType', 'Error')}: {message}"
+    missing = [file for file in (spec.code_dir, spec.program) if file and not file.exists()]
+    if missing:
+        what = f"there is no {missing[0]}: {reason}"
     else:
-        what = f"handler {spec.handler} in {spec.code_dir} does not load"
-    return (
-        f"{spec.where}{': ' if spec.where else ''}{spec.logical_id}: {what}: "
-        f"{' '.join(reason.split())} (its own output is above); its invocations fail until that "
-        "is corrected"
-    )
+        what = (
+            f"handler {spec.handler} in {spec.code_dir} does not load: {reason} "
+            "(its own output is above)"
+        )
+    where = f"{spec.where}: " if spec.where else ""
+    return f"{where}{spec.logical_id}: {what}; its invocations fail until that is corrected"
