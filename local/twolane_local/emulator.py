@@ -315,12 +315,12 @@ class Emulator:
 
     def _watched(self) -> Iterable[Path]:
         runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
-        folders = {spec.archive or spec.code_dir for spec in runnable}
+        folders = {spec.made_of or spec.code_dir for spec in runnable}
         layers = {folder for spec in self.stack.functions for folder in spec.layer_dirs}
         return [self.options.template, *sorted(folders | layers)]
 
-    def _archives(self) -> Iterable[str]:
-        return [str(spec.archive) for spec in self.stack.functions if spec.archive is not None]
+    def _sources_of_code(self) -> Iterable[str]:
+        return [str(spec.made_of) for spec in self.stack.functions if spec.made_of is not None]
 
     async def _changed(self, paths: set[str]) -> None:
         """Take up what changed: work under way ends on the old code, new work gets the new."""
@@ -328,7 +328,7 @@ class Emulator:
         self.journal.record("log", line=f"↻ {names} changed", level="INFO")
         known = self._unplayed
         try:
-            if paths & {str(self.options.template), *self._archives()}:
+            if paths & {str(self.options.template), *self._sources_of_code()}:
                 await self._build()
                 self._ensure_queues()
                 await self._create()

@@ -37,8 +37,9 @@ class FunctionSpec:
     snap_start: bool = False
     #: Why it cannot run on this machine, where it cannot: each of its invocations fails.
     unrunnable: str = ""
-    #: What ``code_dir`` is made of where the template names no folder: a .zip file, or nothing yet.
-    archive: Path | None = None
+    #: The file that ``code_dir`` is made of where the template names no folder: a .zip file, the
+    #: template itself, or what is not there yet.
+    made_of: Path | None = None
     #: File and line of the template. A function is no other one when its line is.
     where: str = field(default="", compare=False)
 

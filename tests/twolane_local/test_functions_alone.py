@@ -225,6 +225,10 @@ Resources:
   Sculptor:
     Type: AWS::Serverless::Function
     Properties: {PackageType: Image, ImageUri: "123456789012.dkr.ecr.us-east-1.amazonaws.com/s:1"}
+  Carver:
+    Type: AWS::Serverless::Function
+    Properties: {PackageType: Image}
+    Metadata: {Dockerfile: Dockerfile, DockerContext: ./workshop, DockerTag: v1}
   Stored:
     Type: AWS::Lambda::Function
     Properties:
@@ -256,6 +260,7 @@ def test_another_runtime_and_an_image_fail_alone(tmp_path: Path) -> None:
     why = {
         "Painter": "runtime 'nodejs22.x' is neither Python nor OS-only",
         "Sculptor": "it is a container image, and those are not run",
+        "Carver": "it is a container image, and those are not run",
         "Stored": "its code is not a path on this machine",
     }
 

@@ -48,5 +48,5 @@ def examine(
     yield from machine.sam(spec.runtime for spec in specs)
     yield from project.queues(found)
     yield from project.rules(path, parameters)
-    yield from project.requirements(specs)
+    yield from project.requirements(spec for spec in specs if spec.made_of is None)
     yield from project.handlers(specs)

@@ -39,16 +39,16 @@ def functions(
         why = _unrunnable(properties, code)
         if why:
             cannot_run(logical_id, why)
-            code_dir, archive = root, None
+            code_dir, made_of = root, None
         else:
-            code_dir, archive = _code_dir(template, logical_id, code, root, packages)
+            code_dir, made_of = _code_dir(template, logical_id, code, root, packages)
         name = names.name(logical_id)
         yield FunctionSpec(
             name=name,
             logical_id=logical_id,
             handler=str(properties.get("Handler", "bootstrap")),
             code_dir=code_dir,
-            archive=archive,
+            made_of=made_of,
             unrunnable=why or "",
             where=template.source.where(logical_id),
             runtime=str(properties.get("Runtime", "")),
@@ -104,9 +104,9 @@ def _unrunnable(properties: Mapping[str, Any], code: Mapping[str, Any]) -> str |
 def _code_dir(
     template: Template, logical_id: str, code: Mapping[str, Any], root: Path, packages: Packages
 ) -> tuple[Path, Path | None]:
-    """The folder with the code; and what that is made of, or is still to be."""
+    """The folder with the code, and the file that it is made of."""
     if "ZipFile" in code:
-        return packages.inline(logical_id, str(code["ZipFile"])), None
+        return packages.inline(logical_id, str(code["ZipFile"])), template.source.path
     path = (root / str(code["S3Key"])).resolve()
     if path.is_file():
         try:

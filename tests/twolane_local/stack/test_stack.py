@@ -210,7 +210,7 @@ def test_a_missing_code_directory_is_waited_for(tmp_path: Path) -> None:
     )
     made, notes = stack.build(template.load(path, {}, stack_name="s"), facts())
     (spec,) = made.functions
-    assert spec.code_dir == spec.archive == tmp_path / "gone"
+    assert spec.code_dir == spec.made_of == tmp_path / "gone"
     assert spec.where == f"{path}:3"
     assert notes == []
 
