@@ -77,7 +77,7 @@ class Emulator:
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
-        self._packages = Packages()
+        self._packages = Packages(most=2)  # what runs, and what work under way may still run
         self.problems, self._unplayed = [], list[str]()
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()

@@ -21,8 +21,6 @@ from twolane_local.errors import TemplateError
 #: Lambda's quota for a package that is unzipped, and a bound for what it may be made of.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_BYTES, MAX_FILES = 262_144_000, 100_000
-#: Of each function: what runs now, and what work under way may still run.
-_KEPT = 2
 #: All that ``zipfile`` raises for what is no good archive, or of a kind that it cannot read.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError, OSError,
@@ -32,7 +30,9 @@ _UNREADABLE = (
 class Packages:
     """The folders, below one that is removed in the end. The same code has the same folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int | None = None) -> None:
+        """Of each function, keep the folders that were asked for last, at ``most`` so many."""
+        self._most = most
         self._root: Path | None = None
         self._kept: dict[str, list[Path]] = {}
 
@@ -79,7 +79,7 @@ class Packages:
         else:
             kept.remove(folder)
         kept.append(folder)
-        while len(kept) > _KEPT:
+        while self._most is not None and len(kept) > self._most:
             shutil.rmtree(kept.pop(0), ignore_errors=True)
         return folder, is_new
 
