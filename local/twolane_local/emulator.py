@@ -77,7 +77,7 @@ class Emulator:
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
-        self._packages = Packages(most=2)  # what runs, and what work under way may still run
+        self._packages = Packages()
         self.problems, self._unplayed = [], list[str]()
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
@@ -211,6 +211,7 @@ class Emulator:
         raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
 
     async def _apply(self) -> None:
+        self._packages.keep({spec.code_dir for spec in self.stack.functions})
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal)
         if self.options.sources:
             await self._sources.apply(self.stack)

@@ -387,13 +387,14 @@ def test_a_zip_file_runs_and_is_taken_up_when_it_changes(tmp_path: Path) -> None
         http = emulator.addresses.apis["serverlesshttpapi"]
         async with httpx.AsyncClient(base_url=http, timeout=20) as client:
             assert (await client.get("/loaf")).status_code == 500
-            for text in ("rye", "spelt"):
+            for text in ("rye", "corn", "spelt"):
                 pack(file, {"shop/oven.py": OVEN.replace("'loaf'", f"'{text}'"), "bin/tool": "#!"})
                 async with asyncio.timeout(20):
                     while (answer := await client.get("/loaf")).text != text:
                         await asyncio.sleep(0.05)
                 assert answer.status_code == 200
             (spec,) = emulator.stack.functions
+            assert len(list(spec.code_dir.parent.iterdir())) == 2  # and the one before
             assert os.access(spec.code_dir / "bin" / "tool", os.X_OK)
             file.write_bytes(b"no archive")
             async with asyncio.timeout(20):

@@ -31,7 +31,8 @@ def failure_of(spec: FunctionSpec) -> bytes | None:
     if spec.code_dir.is_dir():
         return None
     module = spec.handler.rpartition(".")[0]
-    return report.import_failed(module, f"No module named {module.partition('.')[0]!r}")
+    first = module.replace("/", ".").partition(".")[0]
+    return report.import_failed(module, f"No module named {first!r}")
 
 
 class UnrunnableEnvironment:

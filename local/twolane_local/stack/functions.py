@@ -105,14 +105,17 @@ def _code_dir(
     template: Template, logical_id: str, code: Mapping[str, Any], root: Path, packages: Packages
 ) -> tuple[Path, Path | None]:
     """The folder with the code, and the file that it is made of."""
+    where = template.source.where(logical_id)
     if "ZipFile" in code:
-        return packages.inline(logical_id, str(code["ZipFile"])), template.source.path
+        try:
+            return packages.inline(logical_id, str(code["ZipFile"])), template.source.path
+        except OSError as error:
+            raise TemplateError(f"{where}: {logical_id}'s code cannot be kept: {error}") from error
     path = (root / str(code["S3Key"])).resolve()
     if path.is_file():
         try:
             return packages.unpacked(logical_id, path), path
         except TemplateError as error:
-            where = template.source.where(logical_id)
             raise TemplateError(f"{where}: {logical_id}'s code {path} {error}") from error
     return path, None if path.is_dir() else path
 

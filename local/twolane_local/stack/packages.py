@@ -30,15 +30,14 @@ _UNREADABLE = (
 class Packages:
     """The folders, below one that is removed in the end. The same code has the same folder."""
 
-    def __init__(self, *, most: int | None = None) -> None:
-        """Of each function, keep the folders that were asked for last, at ``most`` so many."""
-        self._most = most
+    def __init__(self) -> None:
         self._root: Path | None = None
-        self._kept: dict[str, list[Path]] = {}
+        self._made: set[Path] = set()
+        self._used: set[Path] = set()
 
     def inline(self, owner: str, text: str) -> Path:
         """A folder with the text as ``index.py``, as CloudFormation makes it of ``ZipFile``."""
-        code = text.encode()
+        code = text.encode("utf-8", "surrogatepass")  # what is no text fails when it is imported
         folder, is_new = self._folder(owner, hashlib.sha256(code))
         if is_new:
             (folder / "index.py").write_bytes(code)
@@ -63,7 +62,7 @@ class Packages:
             else:
                 _unpack(file, folder)
         except BaseException:
-            self._kept[owner].remove(folder)
+            self._made.remove(folder)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return folder
@@ -71,24 +70,28 @@ class Packages:
     def _folder(self, owner: str, digest: hashlib._Hash) -> tuple[Path, bool]:
         if self._root is None:
             self._root = Path(tempfile.mkdtemp(prefix="twolane-code-"))
-        folder = self._root / f"{owner}-{digest.hexdigest()[:16]}"
-        kept = self._kept.setdefault(owner, [])
-        is_new = folder not in kept
+        folder = self._root / f"{owner[:64]}-{digest.hexdigest()[:16]}"
+        is_new = folder not in self._made
         if is_new:
             folder.mkdir()
-        else:
-            kept.remove(folder)
-        kept.append(folder)
-        while self._most is not None and len(kept) > self._most:
-            shutil.rmtree(kept.pop(0), ignore_errors=True)
+            self._made.add(folder)
         return folder, is_new
+
+    def keep(self, used: set[Path]) -> None:
+        """Remove what is not used any more, and was not at the last call: work under way then may
+        still run.
+        """
+        for folder in self._made - used - self._used:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._made.remove(folder)
+        self._used = used
 
     def close(self) -> None:
         """Remove all of it."""
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
         self._root = None
-        self._kept.clear()
+        self._made.clear()
 
 
 @lru_cache(maxsize=1)
