@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from twolane_local.emulator import Emulator, Options
+from twolane_local.environments.snapshot_launcher import can_be_played
 from twolane_local.errors import TemplateError
 from twolane_local.queues.core import NewMessage
 
@@ -126,7 +127,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize(
+    "kind",
+    ["import", pytest.param("handler", marks=pytest.mark.slow), "folder"],
+)
 def test_one_that_does_not_load_fails_alone_and_works_once_mended(
     tmp_path: Path, kind: str
 ) -> None:
@@ -191,6 +195,33 @@ def test_whatever_a_module_does_the_rest_runs(tmp_path: Path, code: str, error: 
             assert (await client.get(f"{http}/loaf")).text == "loaf"
 
     run(write(tmp_path, files), script)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only")
+def test_with_snap_start_too_one_fails_alone_and_works_once_mended(tmp_path: Path) -> None:
+    snapped = "Timeout: 10, AutoPublishAlias: live, SnapStart: {ApplyOn: PublishedVersions}"
+    files = {
+        "template.yaml": TEMPLATE.replace("Timeout: 10", snapped),
+        "bakery/oven.py": OVEN,
+        "mill/stones.py": "import no_such_quarry\n",
+    }
+
+    async def script(emulator: Emulator) -> None:
+        assert len(emulator.notes) == 1
+        for _ in range(2):
+            _, failed, payload = await asyncio.to_thread(direct, emulator, "Miller")
+            assert (failed, payload["errorType"]) == ("Unhandled", "Runtime.ImportModuleError")
+        _, failed, _ = await asyncio.to_thread(direct, emulator, "Baker")
+        assert failed is None
+        write(tmp_path, {"mill/stones.py": OVEN.replace("bake", "grind")})
+        async with asyncio.timeout(30):
+            while emulator.notes:
+                await asyncio.sleep(0.05)
+        _, failed, payload = await asyncio.to_thread(direct, emulator, "Miller")
+        assert (failed, payload["body"]) == (None, "loaf")
+
+    run(write(tmp_path, files), script, reload=True)
 
 
 def test_in_process_too_each_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

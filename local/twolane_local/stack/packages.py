@@ -24,13 +24,15 @@ MAX_BYTES, MAX_FILES = 262_144_000, 100_000
 #: All that ``zipfile`` raises for what is no good archive, or of a kind that it cannot read.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError, OSError,
+    LookupError,
 )  # fmt: skip
 
 
 class Packages:
     """The folders, below one that is removed in the end. The same code has the same folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_files: int = MAX_FILES) -> None:
+        self._max_files = max_files
         self._root: Path | None = None
         self._made: set[Path] = set()
         self._used: set[Path] = set()
@@ -60,7 +62,7 @@ class Packages:
             if file.suffix == ".py":
                 shutil.copy(file, folder)
             else:
-                _unpack(file, folder)
+                _unpack(file, folder, self._max_files)
         except BaseException:
             self._made.remove(folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -102,13 +104,13 @@ def for_process() -> Packages:
     return packages
 
 
-def _unpack(file: Path, folder: Path) -> None:
+def _unpack(file: Path, folder: Path, max_files: int) -> None:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise TemplateError(_too_large(file.stat().st_size))
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _check(members)
+            _check(members, max_files)
             for member in members:
                 target = Path(archive.extract(member, folder))
                 mode = member.external_attr >> 16
@@ -119,13 +121,13 @@ def _unpack(file: Path, folder: Path) -> None:
         raise TemplateError(f"cannot be unzipped: {error}") from error
 
 
-def _check(members: list[zipfile.ZipInfo]) -> None:
+def _check(members: list[zipfile.ZipInfo], max_files: int) -> None:
     """Before anything is written. Of a member no more is read than the size that it states."""
     size = sum(member.file_size for member in members)
     if size > MAX_BYTES:
         raise TemplateError(_too_large(size))
-    if len(members) > MAX_FILES:
-        raise TemplateError(f"holds {len(members)} files; more than {MAX_FILES} are not unzipped")
+    if len(members) > max_files:
+        raise TemplateError(f"holds {len(members)} files; more than {max_files} are not unzipped")
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
