@@ -42,6 +42,7 @@ Resources:
       FunctionUrlConfig: {AuthType: NONE}
       Events:
         Flour: {Type: HttpApi, Properties: {Path: /flour, Method: get}}
+        Bran: {Type: Api, Properties: {Path: /bran, Method: get}}
         Grain: {Type: SQS, Properties: {Queue: !GetAtt Sacks.Arn, BatchSize: 1}}
   Sacks:
     Type: AWS::SQS::Queue
@@ -146,12 +147,13 @@ def test_one_that_does_not_load_fails_alone_and_works_once_mended(
             assert f"there is no {tmp_path / 'mill'}" in note
         apis = emulator.addresses.apis
         http = apis["serverlesshttpapi"]
-        url = next(url for name, url in apis.items() if name != "serverlesshttpapi")
+        rest, url = apis["serverlessrestapi"], apis["millerurl"]
         async with httpx.AsyncClient(timeout=20) as client:
             loaf = await client.get(f"{http}/loaf")
             assert (loaf.status_code, loaf.text) == (200, "loaf")
             assert (await client.get(f"{http}/flour")).status_code == 500  # an HTTP API says this
-            assert (await client.get(url)).status_code == 502  # a function URL says this
+            for address in (f"{rest}/Prod/bran", url):
+                assert (await client.get(address)).status_code == 502
             status, failed, payload = await asyncio.to_thread(direct, emulator, "Miller")
             assert (status, failed) == (200, "Unhandled")
             assert (payload["errorType"], payload["errorMessage"]) == (error, message)
