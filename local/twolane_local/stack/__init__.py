@@ -7,7 +7,7 @@ moto creates), or *not emulated*, which is said by name and line.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
@@ -15,6 +15,7 @@ from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
 from twolane_local.stack import functions, routes
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
+from twolane_local.stack.packages import Packages, for_process
 from twolane_local.stack.unplayed import complain_of_unplayed
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ class Facts:
     aws_url: str
     base_url: Callable[[str], str]
     elsewhere: Callable[[str, str | None], Any]
+    #: Keeps the code that is no folder.
+    packages: Packages = field(default_factory=for_process)
 
 
 def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
-    """The stack, and a line for each thing in the template that is not emulated."""
+    """The stack, and a line for each thing in the template that is not emulated or cannot run."""
     names = Names(
         template, aws_url=facts.aws_url, base_url=facts.base_url, elsewhere=facts.elsewhere
     )
@@ -50,8 +53,12 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
     def complain(logical_id: str, why: str) -> None:
         notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
 
+    def cannot_run(logical_id: str, why: str) -> None:
+        where = template.source.where(logical_id)
+        notes.append(f"{where}: {logical_id} cannot run here, its invocations fail: {why}")
+
     complain_of_unplayed(template.resources, complain)
-    specs = tuple(functions.functions(template, names, complain))
+    specs = tuple(functions.functions(template, names, facts.packages, cannot_run))
     stack = Stack(
         name=template.stack_name,
         functions=specs,
@@ -178,6 +185,6 @@ def _check_functions(template: Template, stack: Stack) -> None:
     missing = sorted(wanted - known)
     if missing:
         raise TemplateError(
-            f"{template.source.path}: {missing[0]!r} receives events, but is no Python function of "
+            f"{template.source.path}: {missing[0]!r} receives events, but is no function of "
             "this template"
         )
