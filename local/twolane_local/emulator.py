@@ -21,7 +21,8 @@ from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.environments.isolated import IsolatedEnvironment
 from twolane_local.environments.report import import_problem
 from twolane_local.environments.snapshot_launcher import can_be_played
-from twolane_local.errors import HandlerImportError, LocalError
+from twolane_local.environments.unrunnable import UnrunnableEnvironment, failure_of
+from twolane_local.errors import LocalError
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
 from twolane_local.faults.queues import FaultyQueues
@@ -36,6 +37,7 @@ from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
 from twolane_local.servers import HttpServer, bind, url_of
 from twolane_local.sources import Sources
+from twolane_local.stack.packages import Packages
 from twolane_local.store import open_store
 from twolane_local.watch import stamps, watch
 
@@ -60,7 +62,8 @@ class Emulator:
 
     stack: Stack
     functions: Functions
-    notes: list[str]
+    #: A line for each function that does not load.
+    problems: list[str]
 
     def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
         self.options = options
@@ -74,13 +77,15 @@ class Emulator:
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
+        self._packages = Packages()
+        self.problems, self._unplayed = [], list[str]()
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
         #: Gets the exception of whatever ends that the rest needs.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> Addresses:
-        """Everything up and every handler imported; raises ``LocalError``, with all stopped."""
+        """Everything up but for what ``notes`` name; raises ``LocalError``, with all stopped."""
         try:
             await self._start()
         except BaseException:
@@ -88,12 +93,18 @@ class Emulator:
             raise
         return self.addresses
 
+    @property
+    def notes(self) -> list[str]:
+        """A line for each thing that is not played, and for each function that does not load."""
+        return [*self._unplayed, *self.problems]
+
     async def _start(self) -> None:
         allowed = self.options.allow_real_aws
         self._stopping.enter_context(guard.protected(allow_real_aws=allowed))
         if self.options.in_process:
             loop = asyncio.get_running_loop()
             self._stopping.enter_context(captured(self.journal, loop))
+        self._stopping.callback(self._packages.close)
         listener = bind(self.options.aws_port, "--aws-port")
         self._stopping.callback(listener.close)
         self.aws_url = url_of(listener)
@@ -105,7 +116,7 @@ class Emulator:
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
         self._stopping.push_async_callback(self._store.stop)
-        self.stack, self.notes = await self._build()
+        self.stack, self._unplayed = await self._build()
         before = stamps(self._watched()) if self.options.reload else {}
         self._ensure_queues()
         # In one process there is one copy of a handler, which sees one invocation at a time.
@@ -121,7 +132,7 @@ class Emulator:
         self._watch(self._moto.ended(), "moto")
         self._watch(self._lose_store(), "store")
         if self.options.warm:
-            await self._warm()
+            self.problems = await self._problems()
         await self._apply()
         self.invocations.resume()
         if self.options.console:
@@ -156,7 +167,7 @@ class Emulator:
                 missing[name, attribute] = None
             return known.get((name, attribute), f"{name}-{attribute}")
 
-        facts = stack.Facts(self.aws_url, self._gateways.base_url, elsewhere)
+        facts = stack.Facts(self.aws_url, self._gateways.base_url, elsewhere, self._packages)
         built, notes = stack.build(expanded, facts)
         if missing:
             known |= await self._moto.values(built.name, built.moto_template, missing)
@@ -200,6 +211,7 @@ class Emulator:
         raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
 
     async def _apply(self) -> None:
+        self._packages.keep({spec.code_dir for spec in self.stack.functions})
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal)
         if self.options.sources:
             await self._sources.apply(self.stack)
@@ -217,6 +229,9 @@ class Emulator:
                 else None
             ),
         )
+        failure = failure_of(spec)
+        if failure is not None:
+            return UnrunnableEnvironment(failure, owner=owner)
         if self.options.in_process and spec.program is None:
             return InProcessEnvironment(
                 spec,
@@ -229,15 +244,14 @@ class Emulator:
             spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
         )
 
-    async def _warm(self) -> None:
-        """A handler that does not import is said now, not at the first request."""
-        for problem in await self._problems():
-            raise HandlerImportError(problem)
-
     async def _problems(self) -> list[str]:
+        """A handler that does not import is said now, not at the first request."""
         failures = await self.functions.warm()
-        specs = {spec.name: spec for spec in self.stack.functions}
-        return [import_problem(specs[name], failure) for name, failure in failures.items()]
+        return [
+            import_problem(spec, failures[spec.name])
+            for spec in self.stack.functions
+            if spec.name in failures and not spec.unrunnable  # else the template said it already
+        ]
 
     # Servers and sources.
 
@@ -301,14 +315,19 @@ class Emulator:
     # Changes while it runs.
 
     def _watched(self) -> Iterable[Path]:
-        folders = {spec.code_dir for spec in self.stack.functions}
+        runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
+        folders = {spec.made_of or spec.code_dir for spec in runnable}
         layers = {folder for spec in self.stack.functions for folder in spec.layer_dirs}
         return [self.options.template, *sorted(folders | layers)]
+
+    def _sources_of_code(self) -> Iterable[str]:
+        return [str(spec.made_of) for spec in self.stack.functions if spec.made_of is not None]
 
     async def _changed(self, paths: set[str]) -> None:
         """Take up what changed: work under way ends on the old code, new work gets the new."""
         names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
         self.journal.record("log", line=f"↻ {names} changed", level="INFO")
+        known = self._unplayed
         if isinstance(self._launcher, ForkLauncher):
             self._launcher.forget()
         if self.console is not None:
@@ -318,18 +337,20 @@ class Emulator:
             folders = (spec.code_dir, *spec.layer_dirs)
             return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
 
-        await self._take_up(stale, template_changed=str(self.options.template) in paths)
-        for problem in await self._problems():
-            self.journal.record("log", line=problem, level="ERROR")
+        template_changed = bool(paths & {str(self.options.template), *self._sources_of_code()})
+        await self._take_up(stale, template_changed=template_changed)
+        self.problems = await self._problems()
+        for line in [*(note for note in self._unplayed if note not in known), *self.problems]:
+            self.journal.record("log", line=line, level="ERROR")
 
     async def _take_up(
         self, stale: Callable[[FunctionSpec], bool], *, template_changed: bool
     ) -> None:
         """All of it, or the former: whatever is wrong with a new template, what runs goes on."""
-        former = self.stack, self.notes
+        former = self.stack, self._unplayed
         try:
             if template_changed:
-                self.stack, self.notes = await self._build()
+                self.stack, self._unplayed = await self._build()
                 self._ensure_queues()
                 await self._create()
             self.functions.apply(self.stack.functions, renew=stale)
@@ -339,7 +360,7 @@ class Emulator:
         else:
             return
         begun = self.stack is not former[0]
-        self.stack, self.notes = former
+        self.stack, self._unplayed = former
         try:
             if begun:
                 self._ensure_queues()

@@ -35,6 +35,13 @@ class FunctionSpec:
     qualifiers: tuple[str, ...] = ()
     #: Its published versions start from a snapshot, and there is one.
     snap_start: bool = False
+    #: Why it cannot run on this machine, where it cannot: each of its invocations fails.
+    unrunnable: str = ""
+    #: The file that ``code_dir`` is made of where the template names no folder: a .zip file, the
+    #: template itself, or what is not there yet.
+    made_of: Path | None = None
+    #: File and line of the template. A function is no other one when its line is.
+    where: str = field(default="", compare=False)
 
     @property
     def program(self) -> Path | None:

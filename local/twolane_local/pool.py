@@ -199,7 +199,8 @@ class Pool:
                 work = self._waiting.popleft()
                 # As on Lambda, the invocation that caused the init phase is the one that fails.
                 work.record.started(cold=True, payload=work.event)
-                self._over(work, "the init phase failed", failure)
+                answer = report.of_request(failure, work.request_id)
+                self._over(work, "the init phase failed", answer)
         if self._waiting and not self._idle:
             self._grow()
 

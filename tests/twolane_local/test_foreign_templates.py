@@ -23,6 +23,7 @@ Transform: AWS::Serverless-2016-10-31
 Globals:
   Function:
     Runtime: python3.12
+    Timeout: 20
     CodeUri: notes/
     Environment: {Variables: {NOTES: !Ref Notes}}
 Resources:
@@ -70,7 +71,7 @@ Resources:
     Properties:
       FifoQueue: true
       ContentBasedDeduplication: true
-      VisibilityTimeout: 3
+      VisibilityTimeout: 4
       RedrivePolicy: {deadLetterTargetArn: !GetAtt Failed.Arn, maxReceiveCount: !Ref Retries}
   Failed: {Type: AWS::SQS::Queue, Properties: {FifoQueue: true}}
   Topic: {Type: AWS::SNS::Topic, Properties: {FifoTopic: true, ContentBasedDeduplication: true}}
@@ -87,7 +88,7 @@ Resources:
       Handler: pipeline.process
       CodeUri: code
       Runtime: python3.13
-      Timeout: 3
+      Timeout: 4
       Environment: {Variables: {OUT: !GetAtt Done.QueueName}}
       Events:
         Orders:

@@ -97,4 +97,4 @@ def function_name(stack: Stack, wanted: str) -> str:
         if wanted in {spec.name, spec.logical_id}:
             return spec.name
     known = ", ".join(spec.logical_id for spec in stack.functions) or "none"
-    raise LocalError(f"the template has no Python function {wanted!r}; it has: {known}")
+    raise LocalError(f"the template has no function {wanted!r}; it has: {known}")

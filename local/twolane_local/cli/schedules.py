@@ -127,13 +127,14 @@ def beat_function(
         elsewhere=lambda name, attribute: f"{name}.{attribute}" if attribute else name,
     )
     built, _ = stack.build(expanded, facts)
+    functions = [spec for spec in built.functions if not spec.unrunnable]
     targets = {schedule.target_arn for schedule in built.schedules}
     if wanted is not None:
-        found = [spec for spec in built.functions if wanted in (spec.name, spec.logical_id)]
+        found = [spec for spec in functions if wanted in (spec.name, spec.logical_id)]
     else:
-        found = [spec for spec in built.functions if spec.arn in targets]
+        found = [spec for spec in functions if spec.arn in targets]
     if len(found) != 1:
-        names = ", ".join(spec.logical_id for spec in found or built.functions) or "none"
+        names = ", ".join(spec.logical_id for spec in found or functions) or "none"
         raise TemplateError(
             f"{path}: cannot tell which function is beat; name it with --function (of: {names})"
         )

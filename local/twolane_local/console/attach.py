@@ -8,6 +8,7 @@ from twolane_local import guard
 from twolane_local.console.application import Application
 from twolane_local.console.parts import Parts
 from twolane_local.console.server import Console
+from twolane_local.environments.unrunnable import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,7 +96,8 @@ def attach(emulator: Running) -> Console:
 def likeliest(emulator: Running) -> list[FunctionSpec]:
     """Functions in the order in which their modules may hold a Celery app: a queue's first."""
     readers = {mapping.function for mapping in emulator.stack.mappings}
-    return sorted(emulator.stack.functions, key=lambda spec: spec.name not in readers)
+    found = [spec for spec in emulator.stack.functions if failure_of(spec) is None]
+    return sorted(found, key=lambda spec: spec.name not in readers)
 
 
 def description(emulator: Running) -> Mapping[str, Any]:

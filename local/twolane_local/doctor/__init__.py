@@ -40,9 +40,13 @@ def examine(
     if found is None:
         return
     # Others, of an OS-only runtime, bring an executable that needs nothing of Python.
-    specs = [spec for spec in found.stack.functions if spec.runtime.startswith("python")]
+    specs = [
+        spec
+        for spec in found.stack.functions
+        if spec.runtime.startswith("python") and not spec.unrunnable
+    ]
     yield from machine.sam(spec.runtime for spec in specs)
     yield from project.queues(found)
     yield from project.rules(path, parameters)
-    yield from project.requirements(specs)
+    yield from project.requirements(spec for spec in specs if spec.made_of is None)
     yield from project.handlers(specs)

@@ -275,9 +275,7 @@ def load_error(handler: str, error: BaseException) -> bytes:
     """As the runtime client words it, with the trace of whatever the module itself raised."""
     module, _, name = handler.rpartition(".")
     if isinstance(error, ImportError):
-        return report.error(
-            "Runtime.ImportModuleError", f"Unable to import module '{module}': {error}"
-        )
+        return report.import_failed(module, error)
     if isinstance(error, AttributeError) and getattr(error, "name", None) == name:
         return report.error(
             "Runtime.HandlerNotFound", f"Handler '{name}' missing on module '{module}'"

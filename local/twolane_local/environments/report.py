@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TAIL_BYTES = 4096
 #: Why an invocation ended that was under way when something ended its environment.
 STOPPED, KILLED = "the environment was stopped", "the environment was killed"
+#: How a message of Lambda's own begins where the id is yet to come.
+_NO_ID = "RequestId:  Error:"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -150,6 +152,40 @@ def error(kind: str, message: str) -> bytes:
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
 
 
+def import_failed(module: str, why: object) -> bytes:
+    """The runtime client's words for a module that does not import."""
+    return json.dumps(
+        {
+            "errorMessage": f"Unable to import module '{module}': {why}",
+            "errorType": "Runtime.ImportModuleError",
+            "requestId": "",
+            "stackTrace": [],
+        }
+    ).encode()
+
+
+def of_request(failure: bytes, request_id: str) -> bytes:
+    """The error object of an init as the answer of the invocation that caused it.
+
+    An init has no request id yet; the answer has one, as in
+    https://github.com/aws/aws-lambda-python-runtime-interface-client/issues/43
+    """
+    try:
+        value = json.loads(failure)
+    except ValueError:
+        return failure
+    if not isinstance(value, dict):
+        return failure
+    message = value.get("errorMessage")
+    if value.get("requestId") == "":
+        value["requestId"] = request_id
+    elif isinstance(message, str) and message.startswith(_NO_ID):
+        value["errorMessage"] = f"RequestId: {request_id} Error:{message[len(_NO_ID) :]}"
+    else:
+        return failure
+    return json.dumps(value).encode()
+
+
 def timed_out(request_id: str, timeout_s: float) -> bytes:
     return error(
         "Sandbox.Timedout",
@@ -211,8 +247,15 @@ def import_problem(spec: FunctionSpec, failure: bytes) -> str:
         value: Mapping[str, Any] = json.loads(failure)
     except ValueError:
         value = {}
-    reason = f"{value.get('errorType', 'Error')}: {value.get('errorMessage', '')}"
-    return (
-        f"{spec.logical_id}: handler {spec.handler} in {spec.code_dir} does not load: {reason} "
-        "(its own output is above); correct it and start again"
-    )
+    message = " ".join(str(value.get("errorMessage", "")).removeprefix(_NO_ID).split())
+    reason = f"{value.get('errorType', 'Error')}: {message}"
+    missing = [file for file in (spec.code_dir, spec.program) if file and not file.exists()]
+    if missing:
+        what = f"there is no {missing[0]}: {reason}"
+    else:
+        what = (
+            f"handler {spec.handler} in {spec.code_dir} does not load: {reason} "
+            "(its own output is above)"
+        )
+    where = f"{spec.where}: " if spec.where else ""
+    return f"{where}{spec.logical_id}: {what}; its invocations fail until that is corrected"

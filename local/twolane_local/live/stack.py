@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import redis
 
 from twolane_local.emulator import Emulator, Options
-from twolane_local.errors import LocalError
+from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.live.proxy import Proxy
 from twolane_local.live.watch import LiveWatch
 from twolane_local.simulator.invariants import Bounds
@@ -121,6 +121,8 @@ class Live:
         self._started_at = self.emulator.clock.time()
         await self.emulator.start()
         self._undo.push_async_callback(self.emulator.stop)
+        for problem in self.emulator.problems:
+            raise HandlerImportError(problem)
         #: What happens, as facts for the invariants.
         self.watch = LiveWatch(self.emulator, redis.Redis.from_url(server.url))
         self._undo.callback(self.watch.close)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError, TemplateError
@@ -21,6 +21,7 @@ from twolane_local.stack import functions, routes
 from twolane_local.stack.limits import check_circles, check_names, number
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
+from twolane_local.stack.packages import Packages, for_process
 from twolane_local.stack.unplayed import complain_of_unplayed
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ class Facts:
     aws_url: str
     base_url: Callable[[str], str]
     elsewhere: Callable[[str, str | None], Any]
+    #: Keeps the code that is no folder.
+    packages: Packages = field(default_factory=for_process)
 
 
 def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
-    """The stack, and a line for each thing in the template that is not emulated."""
+    """The stack, and a line for each thing in the template that is not emulated or cannot run."""
     names = Names(
         template, aws_url=facts.aws_url, base_url=facts.base_url, elsewhere=facts.elsewhere
     )
@@ -56,11 +59,15 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
     def complain(logical_id: str, why: str) -> None:
         notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
 
+    def cannot_run(logical_id: str, why: str) -> None:
+        where = template.source.where(logical_id)
+        notes.append(f"{where}: {logical_id} cannot run here, its invocations fail: {why}")
+
     complain_of_unplayed(template.resources, complain)
     try:
         check_circles(template, names)
         check_names(template, names)
-        stack = _read(template, names, facts, complain)
+        stack = _read(template, names, facts, complain, cannot_run)
     except _UNREADABLE as error:
         raise _located(error, template, names, facts) from error
     _check_functions(template, stack)
@@ -72,9 +79,13 @@ _UNREADABLE = (LocalError, TypeError, ValueError, LookupError, AttributeError, R
 
 
 def _read(
-    template: Template, names: Names, facts: Facts, complain: Callable[[str, str], None]
+    template: Template,
+    names: Names,
+    facts: Facts,
+    complain: Callable[[str, str], None],
+    cannot_run: Callable[[str, str], None],
 ) -> Stack:
-    specs = tuple(functions.functions(template, names, complain))
+    specs = tuple(functions.functions(template, names, facts.packages, cannot_run))
     return Stack(
         name=template.stack_name,
         functions=specs,
@@ -102,7 +113,7 @@ def _located(error: BaseException, template: Template, names: Names, facts: Fact
     for logical_id, resource in template.resources.items():
         alone = replace(template, resources={logical_id: resource}, outputs={})
         try:
-            _read(alone, names, facts, lambda *_: None)
+            _read(alone, names, facts, lambda *_: None, lambda *_: None)
         except _UNREADABLE as own:
             why = _reason(own)
             properties = resource.get("Properties") or {}
@@ -252,6 +263,6 @@ def _check_functions(template: Template, stack: Stack) -> None:
     missing = sorted(wanted - known)
     if missing:
         raise TemplateError(
-            f"{template.source.path}: {missing[0]!r} receives events, but is no Python function of "
+            f"{template.source.path}: {missing[0]!r} receives events, but is no function of "
             "this template"
         )

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from twolane_local.stack.names import Names
+    from twolane_local.stack.packages import Packages
     from twolane_local.template import Template
 
 
 def functions(
-    template: Template, names: Names, complain: Callable[[str, str], None]
+    template: Template,
+    names: Names,
+    packages: Packages,
+    cannot_run: Callable[[str, str], None],
 ) -> Iterator[FunctionSpec]:
-    """Every function of Python, or with a bootstrap of its own, whose code is on this machine.
-
-    The others are complained of.
-    """
+    """Every function; ``cannot_run(logical_id, why)`` hears of those that fail on this machine."""
     root = template.source.path.resolve().parent
     invoke_configs = _event_invoke_configs(template, names)
     layers = _layers(template, names, root)
@@ -36,17 +37,23 @@ def functions(
             continue
         properties = names.resolve(resource.get("Properties") or {})
         check_function(properties)
-        why = _unsupported(properties)
+        code = _code(properties)
+        why = _unrunnable(properties, code)
         if why:
-            complain(logical_id, why)
-            continue
+            cannot_run(logical_id, why)
+            code_dir, made_of = root, None
+        else:
+            code_dir, made_of = _code_dir(template, logical_id, code, root, packages)
         name = names.name(logical_id)
         yield FunctionSpec(
             name=name,
             logical_id=logical_id,
             handler=str(properties.get("Handler", "bootstrap")),
-            code_dir=_code_dir(template, logical_id, properties["Code"], root),
-            runtime=str(properties["Runtime"]),
+            code_dir=code_dir,
+            made_of=made_of,
+            unrunnable=why or "",
+            where=template.source.where(logical_id),
+            runtime=str(properties.get("Runtime", "")),
             timeout_s=float(properties.get("Timeout", 3)),
             memory_mb=int(properties.get("MemorySize", 128)),
             environment={
@@ -79,25 +86,40 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _unsupported(properties: Mapping[str, Any]) -> str | None:
-    if properties.get("PackageType") == "Image":
-        return "functions from container images are not"
+def _code(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where the code is; a path stands for itself, as `aws cloudformation package` takes it."""
+    code = properties.get("Code") or {}
+    return {"S3Bucket": LOCAL_BUCKET, "S3Key": code} if isinstance(code, str) else code
+
+
+def _unrunnable(properties: Mapping[str, Any], code: Mapping[str, Any]) -> str | None:
+    if properties.get("PackageType") == "Image" or "ImageUri" in code:
+        return "it is a container image, and those are not run"
     runtime = str(properties.get("Runtime", ""))
     if not runtime.startswith(("python", "provided")):
         return f"runtime {runtime or 'missing'!r} is neither Python nor OS-only"
-    if properties.get("Code", {}).get("S3Bucket") != LOCAL_BUCKET:
+    if "ZipFile" not in code and code.get("S3Bucket") != LOCAL_BUCKET:
         return "its code is not a path on this machine"
     return None
 
 
-def _code_dir(template: Template, logical_id: str, code: Mapping[str, Any], root: Path) -> Path:
+def _code_dir(
+    template: Template, logical_id: str, code: Mapping[str, Any], root: Path, packages: Packages
+) -> tuple[Path, Path | None]:
+    """The folder with the code, and the file that it is made of."""
+    where = template.source.where(logical_id)
+    if "ZipFile" in code:
+        try:
+            return packages.inline(logical_id, str(code["ZipFile"])), template.source.path
+        except OSError as error:
+            raise TemplateError(f"{where}: {logical_id}'s code cannot be kept: {error}") from error
     path = (root / str(code["S3Key"])).resolve()
-    if not path.is_dir():
-        raise TemplateError(
-            f"{template.source.where(logical_id)}: {logical_id}'s CodeUri {str(code['S3Key'])!r} "
-            f"is no directory ({path})"
-        )
-    return path
+    if path.is_file():
+        try:
+            return packages.unpacked(logical_id, path), path
+        except TemplateError as error:
+            raise TemplateError(f"{where}: {logical_id}'s code {path} {error}") from error
+    return path, None if path.is_dir() else path
 
 
 def _layers(template: Template, names: Names, root: Path) -> dict[str, Path]:

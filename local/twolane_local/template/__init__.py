@@ -257,6 +257,8 @@ class _ManagedPolicies:
         return {}
 
 
+#: Stands for an image that is built on this machine.
+_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/twolane-local-image:latest"
 #: Where a function's code may be said.
 _CODE = ("CodeUri", "InlineCode", "ImageUri", "PackageType")
 
@@ -270,13 +272,21 @@ def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
         name = _PATH_PROPERTIES.get(resource.get("Type", ""))
         properties = resource.get("Properties")
         if name and isinstance(properties, dict):
-            if resource["Type"] == "AWS::Serverless::Function" and not any(
-                each in {**shared, **properties} for each in _CODE
-            ):
-                properties["CodeUri"] = "."  # as the SAM CLI takes it
+            if resource["Type"] == "AWS::Serverless::Function":
+                _say_code(properties, {**shared, **properties})
             _hide_path(properties, name)
     _hide_path(shared, "CodeUri")
     return content
+
+
+def _say_code(properties: dict[str, Any], whole: Mapping[str, Any]) -> None:
+    """What the SAM CLI takes where nothing is said: the template's folder, or the image that
+    ``sam build`` makes of ``Metadata``.
+    """
+    if not any(each in whole for each in _CODE):
+        properties["CodeUri"] = "."
+    elif whole.get("PackageType") == "Image" and "ImageUri" not in whole:
+        properties["ImageUri"] = _IMAGE
 
 
 def _hide_path(properties: dict[str, Any], name: str) -> None:

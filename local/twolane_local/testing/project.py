@@ -59,7 +59,7 @@ class Project:
         found = {
             folder
             for function in self.stack.functions
-            if function.name not in self.handlers
+            if function.name not in self.handlers and not function.unrunnable
             for folder in (
                 function.code_dir, *(layer / "python" for layer in function.layer_dirs),
             )

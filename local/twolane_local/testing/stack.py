@@ -220,7 +220,9 @@ class Machinery:
 
         failures = self.world.run(self.functions.warm())
         for name, failure in failures.items():
-            raise HandlerImportError(import_problem(self.functions.specs[name], failure))
+            spec = self.functions.specs[name]
+            if not spec.unrunnable:  # that is no news: it fails if the test invokes it
+                raise HandlerImportError(import_problem(spec, failure))
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> VirtualEnvironment:
         environment = VirtualEnvironment(
@@ -239,6 +241,8 @@ class Machinery:
         return environment
 
     def _load(self, spec: FunctionSpec) -> Callable[[Any, Any], Any]:
+        if spec.unrunnable and spec.name not in self.project.handlers:
+            raise TestingError(f"{spec.name} cannot run here: {spec.unrunnable}")
         handler = code.load(spec, self.project.handlers)
         if isinstance(handler, ApiHandler):
             # As with the extension on Lambda: the response leaves first.

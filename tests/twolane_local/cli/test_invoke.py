@@ -59,7 +59,7 @@ def test_a_failed_function_is_exit_code_one(project: Path, flags: list[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["Nobody"], "no Python function 'Nobody'; it has: Echo"),
+        (["Nobody"], "no function 'Nobody'; it has: Echo"),
         (["Echo", "--event", "none.json"], "none.json cannot be read"),
         (["Echo", "--event", "template.yaml"], "template.yaml is not JSON"),
     ],

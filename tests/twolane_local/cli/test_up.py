@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,18 @@ def test_a_missing_template_is_one_clear_line(tmp_path: Path) -> None:
     assert "--template" in errors
 
 
-def test_a_handler_that_does_not_import_ends_with_one_clear_line(project: Path) -> None:
+def test_a_handler_that_does_not_import_is_one_clear_line_and_ends_nothing(project: Path) -> None:
     (project / "src" / "shown.py").write_text("import nothing_there\n")
-    process = start(project, "--quiet")
-    out, errors = process.communicate(timeout=20)
-    assert (process.returncode, out) == (2, "")
+    process = start(project, "--quiet", "--json")
+    assert process.stdout is not None
+    addresses: dict[str, Any] = json.loads(process.stdout.readline())
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        urllib.request.urlopen(addresses["api"] + "/x")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
     (line,) = errors.splitlines()
-    assert line.startswith("! Api: handler shown.handler in ")
+    assert line.startswith("! template.yaml:4: Api: handler shown.handler in ")
     assert "No module named 'nothing_there'" in line
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from twolane_local.errors import HandlerImportError
 from twolane_local.live.stack import Live
 
 if TYPE_CHECKING:
@@ -59,3 +60,16 @@ def test_the_invariants_hold(live: Live) -> None:
     live.watch.faults_ended()
     live.until(lambda: not len(live.emulator.queues.settled("local-TaskQueue")), 60)
     assert live.violations("local-TaskQueue", "local-TaskDeadLetterQueue") == []
+
+
+def test_a_handler_that_does_not_import_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(
+        "Resources:\n  Broken:\n    Type: AWS::Lambda::Function\n    Properties:\n"
+        "      {Runtime: python3.13, Handler: index.handler, Code: {ZipFile: import nowhere}}\n"
+    )
+    with (
+        pytest.raises(HandlerImportError, match=r"template\.yaml:2: Broken: .*'nowhere'"),
+        Live(path, {}),
+    ):
+        raise AssertionError("it must not start")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import stack, template
-from twolane_local.errors import TemplateError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +104,7 @@ def facts() -> stack.Facts:
 
 def test_functions(built: tuple[Stack, list[str], Path]) -> None:
     made, _, folder = built
-    api, worker = made.functions
+    api, worker, node = made.functions
     assert (api.name, api.logical_id, worker.name) == ("Api", "Api", "s-worker")
     assert (api.handler, api.timeout_s, api.memory_mb) == ("app.api.handler", 30.0, 512)
     assert (worker.timeout_s, worker.memory_mb) == (3.0, 128)
@@ -114,6 +113,8 @@ def test_functions(built: tuple[Stack, list[str], Path]) -> None:
     assert (api.reserved_concurrency, worker.reserved_concurrency) == (5, None)
     assert api.event_invoke["MaximumRetryAttempts"] == 1
     assert worker.dead_letter_arn == f"{ARN}:morgue"
+    assert (api.unrunnable, worker.unrunnable) == ("", "")
+    assert node.unrunnable == "runtime 'nodejs22.x' is neither Python nor OS-only"
 
 
 def test_references_become_local_values(built: tuple[Stack, list[str], Path]) -> None:
@@ -175,7 +176,7 @@ def test_what_is_not_emulated_is_said_by_name_and_line(
     _, notes, folder = built
     node = TEMPLATE[: TEMPLATE.index("  Node:")].count("\n") + 1
     assert notes[0] == (
-        f"{folder}/template.yaml:{node}: Node is not emulated: "
+        f"{folder}/template.yaml:{node}: Node cannot run here, its invocations fail: "
         "runtime 'nodejs22.x' is neither Python nor OS-only"
     )
     assert any("Strange is not emulated: AWS::Braket::Machine" in note for note in notes)
@@ -200,15 +201,18 @@ def test_moto_gets_no_mapping_no_function_and_no_reference(
     assert resources["Tasks"]["DependsOn"] == ["Dead"]
 
 
-def test_a_missing_code_directory_names_function_and_line(tmp_path: Path) -> None:
+def test_a_missing_code_directory_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(
         "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n"
         "    Type: AWS::Serverless::Function\n"
         "    Properties: {Handler: a.b, Runtime: python3.13, CodeUri: gone/}\n"
     )
-    with pytest.raises(TemplateError, match=r"template\.yaml:3: F's CodeUri 'gone/' is no dir"):
-        stack.build(template.load(path, {}, stack_name="s"), facts())
+    made, notes = stack.build(template.load(path, {}, stack_name="s"), facts())
+    (spec,) = made.functions
+    assert spec.code_dir == spec.made_of == tmp_path / "gone"
+    assert spec.where == f"{path}:3"
+    assert notes == []
 
 
 def test_versions_and_aliases_stand_for_their_function(tmp_path: Path) -> None:

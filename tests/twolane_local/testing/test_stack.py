@@ -12,11 +12,12 @@ import pytest
 
 from twolane_local.errors import HandlerImportError
 from twolane_local.testing.errors import TestingError
-from twolane_local.testing.project import of_handlers
+from twolane_local.testing.project import of_handlers, of_template
 from twolane_local.virtual_clock import NEW_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from twolane_local.testing.stack import Twolane
 
@@ -179,6 +180,32 @@ def test_a_coroutine_may_drive_it(stack: Twolane) -> None:
 def test_a_handler_that_does_not_import_is_said(make: Callable[..., Twolane]) -> None:
     with pytest.raises(HandlerImportError, match=r"Api: handler nowhere\.handler"):
         make(of_handlers(api="nowhere.handler"))
+
+
+def test_inline_code_runs_and_what_cannot_run_fails_alone(
+    make: Callable[..., Twolane], tmp_path: Path
+) -> None:
+    for word in ("ding", "dong", "ding dong"):  # a process may read many templates
+        path = tmp_path / f"{word}.yaml"
+        path.write_text(f"""
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Bell:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: index.handler
+      InlineCode: "def handler(event, context): return '{word}'"
+  Painter:
+    Type: AWS::Serverless::Function
+    Properties: {{CodeUri: ., Runtime: nodejs22.x, Handler: brush.paint}}
+""")
+        of_template(path, {})
+    stack = make(of_template(tmp_path / "ding.yaml", {}))
+    assert json.loads(stack.invoke("Bell", b"{}").payload) == "ding"
+    painter = stack.invoke("Painter", b"{}")
+    assert painter.error == "Unhandled"
+    assert "nodejs22.x" in json.loads(painter.payload)["errorMessage"]
 
 
 def test_a_handler_cannot_drive_the_stack(make: Callable[..., Twolane]) -> None:

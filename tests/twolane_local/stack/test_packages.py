@@ -1,0 +1,87 @@
+"""Archives as they come: damaged, nameless, too many files; and which folders are kept."""
+
+from __future__ import annotations
+
+import io
+import random
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twolane_local.errors import TemplateError
+from twolane_local.stack.packages import Packages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def made() -> Iterator[Packages]:
+    made = Packages()
+    yield made
+    made.close()
+
+
+def archive(members: dict[str, str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as opened:
+        for name, text in members.items():
+            opened.writestr(name, text)
+    return content.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of zipfile, at a doubled name
+def test_a_damaged_archive_is_refused_whatever_is_wrong_with_it(
+    made: Packages, tmp_path: Path
+) -> None:
+    rng = random.Random(7)
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    whole = [archive({"a/b.py": "x = 1\n" * 50, "c.py": "y" * 99}, kind) for kind in kinds]
+    file = tmp_path / "a.zip"
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(rng.choice(whole))
+        for _ in range(rng.randint(1, 6)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        file.write_bytes(damaged)
+        try:
+            made.unpacked("F", file)
+        except TemplateError:
+            refused += 1
+    assert 100 < refused < 300
+
+
+def test_a_member_without_a_name_is_refused(made: Packages, tmp_path: Path) -> None:
+    file = tmp_path / "a.zip"
+    file.write_bytes(archive({"name": "text"}).replace(b"name", b"\0ame"))
+    with pytest.raises(TemplateError, match="cannot be unzipped"):
+        made.unpacked("F", file)
+
+
+def test_many_empty_files_are_refused(tmp_path: Path) -> None:
+    made = Packages(max_files=3)
+    file = tmp_path / "a.zip"
+    file.write_bytes(archive(dict.fromkeys("abcd", "")))
+    with pytest.raises(TemplateError, match="holds 4 files; more than 3"):
+        made.unpacked("F", file)
+    made.close()
+
+
+def test_a_module_is_packed_alone(made: Packages, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("x = 1")
+    folder = made.unpacked("F", tmp_path / "app.py")
+    assert [file.name for file in folder.iterdir()] == ["app.py"]
+
+
+def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: Packages) -> None:
+    first = made.inline("F", "1")
+    made.keep({first})
+    given_up = made.inline("F", "2")  # its template was refused for something else
+    second = made.inline("F", "3")
+    made.keep({second})
+    assert (first.is_dir(), given_up.is_dir(), second.is_dir()) == (True, False, True)
+    assert made.inline("F", "1") == first
+    made.keep({second})
+    assert (first.is_dir(), second.is_dir()) == (False, True)
