@@ -25,6 +25,7 @@ def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
         redis_url=options.redis_url,
         in_process=options.in_process or more.get("debug", False),
         parameters=template_parameters(options),
+        imports=dict(options.imports),
         stack_name=options.stack_name or config.stack_name or "local",
         allow_real_aws=options.allow_real_aws,
         **more,

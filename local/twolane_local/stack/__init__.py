@@ -7,7 +7,7 @@ moto creates), or *not emulated*, which is said by name and line.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
@@ -15,6 +15,7 @@ from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
 from twolane_local.stack import functions, routes
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
+from twolane_local.stack.outside import Outside
 from twolane_local.stack.unplayed import complain_of_unplayed
 
 if TYPE_CHECKING:
@@ -38,12 +39,19 @@ class Facts:
     aws_url: str
     base_url: Callable[[str], str]
     elsewhere: Callable[[str, str | None], Any]
+    imports: Mapping[str, str] = field(default_factory=dict)
+    look_up: Callable[[str], str | None] = lambda _: None
 
 
 def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
     """The stack, and a line for each thing in the template that is not emulated."""
+    outside = Outside(facts.imports, facts.look_up)
     names = Names(
-        template, aws_url=facts.aws_url, base_url=facts.base_url, elsewhere=facts.elsewhere
+        template,
+        aws_url=facts.aws_url,
+        base_url=facts.base_url,
+        elsewhere=facts.elsewhere,
+        outside=outside,
     )
     notes: list[str] = []
 
@@ -69,6 +77,12 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         },
         moto_template=moto_template(template, names, OURS, complain),
     )
+    for (logical_id, attribute), kind in names.doubtful.items():
+        notes.append(
+            f"{template.source.where(logical_id)}: {logical_id}.{attribute} is a placeholder: "
+            f"{kind} has no such attribute in CloudFormation's schema, and AWS may refuse it"
+        )
+    notes += [f"{template.source.path}: {note}" for note in outside.notes()]
     _check_functions(template, stack)
     return stack, notes
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from twolane_local.stack import specification
+from twolane_local.stack.stand_ins import StandIn
 from twolane_local.template.values import ACCOUNT, REGION, Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twolane_local.stack.outside import Outside
     from twolane_local.template import Template
 
 #: The property that names a resource, for the types that the emulator names itself.
@@ -31,14 +34,24 @@ NAME_PROPERTY = {
     "AWS::Lambda::LayerVersion": "LayerName",
     "AWS::Logs::LogGroup": "LogGroupName",
 }
+#: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
+IN_MOTO = frozenset(
+    {
+        "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
+        "AWS::SSM::Parameter", "AWS::SecretsManager::Secret",
+        "AWS::KMS::Key", "AWS::KMS::Alias", "AWS::Events::EventBus", "AWS::Kinesis::Stream",
+        "AWS::StepFunctions::StateMachine",
+    }
+)  # fmt: skip
 _APIS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi"})
 
 
 class Names:
-    """Answers ``Ref`` and ``GetAtt``; what it cannot answer is asked of ``elsewhere``.
+    """Answers ``Ref`` and ``GetAtt``: each has a value, a stand-in where nothing plays it.
 
     ``base_url(api_id)`` gives the local address of an API or function URL; ``elsewhere(name,
-    attribute or None)`` the values of resources that moto holds, or raises ``KeyError``.
+    attribute or None)`` the values of resources that moto holds, or raises ``KeyError``. Without
+    ``outside``, values of other stacks raise ``TemplateError``, and dynamic references stay.
     """
 
     def __init__(
@@ -48,18 +61,31 @@ class Names:
         aws_url: str,
         base_url: Callable[[str], str],
         elsewhere: Callable[[str, str | None], Any],
+        outside: Outside | None = None,
     ) -> None:
         self._template = template
         self._aws_url = aws_url
         self._base_url = base_url
         self._elsewhere = elsewhere
-        self.resolve = Resolver(
-            template.parameters,
+        self._outside = outside
+        #: By resource and attribute, those that AWS's schema of the type does not have.
+        self.doubtful: dict[tuple[str, str], str] = {}
+        parameters = template.parameters
+        if outside is not None:
+            parameters = {name: outside.parameter(value) for name, value in parameters.items()}
+        self._resolver = Resolver(
+            parameters,
             conditions=template.conditions,
             mappings=template.mappings,
             ref=self.ref,
             attribute=self.attribute,
+            imported=outside.imported if outside is not None else None,
         )
+
+    def resolve(self, value: Any) -> Any:
+        """The value with every intrinsic and dynamic reference in it resolved."""
+        resolved = self._resolver(value)
+        return resolved if self._outside is None else self._outside.dynamic(resolved)
 
     def name(self, logical_id: str) -> str:
         """The resource's own name: the property's value, or one made for it."""
@@ -84,7 +110,24 @@ class Names:
             return special(self, logical_id)
         if kind in NAME_PROPERTY:
             return self.name(logical_id)
-        return self._elsewhere(logical_id, None)
+        if kind in IN_MOTO:
+            try:
+                return self._elsewhere(logical_id, None)
+            except KeyError:
+                pass  # moto has no value for it
+        return self._stand_in(logical_id).ref()
+
+    def _stand_in(self, logical_id: str) -> StandIn:
+        properties = self._properties(logical_id)
+
+        def given(path: str) -> Any | None:
+            value: Any = properties
+            for name in path.split("."):
+                value = value.get(name) if isinstance(value, dict) else None
+            return None if value is None else self.resolve(value)
+
+        kind = self._kind(logical_id)
+        return StandIn(kind, logical_id, self.name(logical_id), given)
 
     def _queue_url(self, logical_id: str) -> str:
         return f"{self._aws_url}/{ACCOUNT}/{self.name(logical_id)}"
@@ -127,10 +170,10 @@ class Names:
         kind = self._kind(logical_id)
         if kind == "AWS::SQS::Queue":
             return self._queue_attribute(logical_id, attribute)
-        if kind in _APIS:
-            return {"ApiId": logical_id.lower(), "ApiEndpoint": self._base_url(logical_id.lower())}[
-                attribute
-            ]
+        if kind in _APIS and attribute in {"ApiId", "RestApiId"}:
+            return self._api_id(logical_id)
+        if kind in _APIS and attribute == "ApiEndpoint":
+            return self._base_url(self._api_id(logical_id))
         if kind == "AWS::Lambda::Url" and attribute == "FunctionUrl":
             return f"{self._base_url(logical_id.lower())}/"
         if attribute in {"Arn", "TopicArn"}:
@@ -139,7 +182,14 @@ class Names:
                 return arn
         if kind == "AWS::SNS::Topic" and attribute == "TopicName":
             return self.name(logical_id)
-        return self._elsewhere(logical_id, attribute)
+        if kind in IN_MOTO:
+            try:
+                return self._elsewhere(logical_id, attribute)
+            except KeyError:
+                pass  # moto has no value for it
+        if not specification.knows(kind, attribute):
+            self.doubtful[logical_id, attribute] = kind
+        return self._stand_in(logical_id).attribute(attribute)
 
     def _properties(self, logical_id: str) -> Mapping[str, Any]:
         return self._template.resources[logical_id].get("Properties") or {}

@@ -48,7 +48,7 @@ class Resolver:
     """Resolves values of one template.
 
     ``ref`` and ``attribute`` answer for resources (they raise ``KeyError`` for one they do not
-    know); everything else is in the template.
+    know), ``imported`` for other stacks' exports; everything else is in the template.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class Resolver:
         mappings: Mapping[str, Any],
         ref: Callable[[str], Any],
         attribute: Callable[[str, str], Any],
+        imported: Callable[[str], Any] | None = None,
     ) -> None:
         self._parameters = parameters
         self._conditions = conditions
         self._mappings = mappings
         self._ref_resource = ref
         self._attribute = attribute
+        self._imported = imported
         self._functions: dict[str, Callable[[Any], Any]] = {
             "Ref": self._ref,
             "Condition": self.condition,
@@ -154,6 +156,8 @@ class Resolver:
             raise TemplateError(f"FindInMap {'.'.join(keys)} is not in Mappings") from None
 
     def _import(self, argument: Any) -> Any:
+        if self._imported is not None:
+            return self._imported(str(self(argument)))
         raise TemplateError(
             f"ImportValue {self(argument)!r}: exports of other stacks do not exist locally; "
             "make it a parameter"

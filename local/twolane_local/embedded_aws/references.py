@@ -1,0 +1,68 @@
+"""Values that a template asks moto for: attributes, parameters, secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.template.values import ACCOUNT, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def answers(resources: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    """Whether moto's CloudFormation has a value for this ``Ref`` or ``GetAtt``.
+
+    One that it does not have makes it refuse the whole stack.
+    """
+    from moto.cloudformation.parsing import resource_class_from_type
+
+    target = value.get("Fn::GetAtt")
+    if target is None:
+        return True
+    resource = resource_class_from_type(resources[target[0]]["Type"])
+    return bool(resource.has_cfn_attr(target[1]))
+
+
+def look_up(references: Iterable[str]) -> dict[str, str]:
+    """The values of dynamic references (``ssm:/a/name``), of those that moto holds.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html
+    """
+    found = {}
+    for reference in references:
+        service, _, rest = reference.partition(":")
+        value = _secret(rest) if service == "secretsmanager" else _parameter(rest)
+        if value is not None:
+            found[reference] = value
+    return found
+
+
+def _parameter(name: str) -> str | None:
+    from moto.ssm.models import ssm_backends
+
+    # ``name:version``, as the API takes it, too.
+    parameter = ssm_backends[ACCOUNT][REGION].get_parameter(name)
+    return None if parameter is None else str(parameter.value)
+
+
+def _secret(rest: str) -> str | None:
+    """``id:SecretString:json-key:version-stage:version-id``; the id may be an ARN."""
+    from moto.secretsmanager.exceptions import SecretsManagerClientError
+    from moto.secretsmanager.models import secretsmanager_backends
+
+    parts = rest.split(":")
+    length = 7 if rest.startswith("arn:") else 1
+    key, stage, version = (*parts[length + 1 :], "", "", "")[:3]
+    try:
+        secret = secretsmanager_backends[ACCOUNT][REGION].get_secret_value(
+            secret_id=":".join(parts[:length]),
+            version_id=version or None,
+            version_stage=stage or None,
+        )
+        text = secret["SecretString"]
+        value = json.loads(text)[key] if key else text
+    except (SecretsManagerClientError, KeyError, TypeError, ValueError):
+        return None
+    return str(value)
