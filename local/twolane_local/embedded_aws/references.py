@@ -40,29 +40,34 @@ def look_up(references: Iterable[str]) -> dict[str, str]:
 
 
 def _parameter(name: str) -> str | None:
+    from moto.core.exceptions import ServiceException
     from moto.ssm.models import ssm_backends
 
-    # ``name:version``, as the API takes it, too.
-    parameter = ssm_backends[ACCOUNT][REGION].get_parameter(name)
+    try:
+        # The API, too, takes a name with its version.
+        parameter = ssm_backends[ACCOUNT][REGION].get_parameter(name)
+    except ServiceException:
+        return None
     return None if parameter is None else str(parameter.value)
 
 
 def _secret(rest: str) -> str | None:
     """``id:SecretString:json-key:version-stage:version-id``; the id may be an ARN."""
-    from moto.secretsmanager.exceptions import SecretsManagerClientError
+    from moto.core.exceptions import JsonRESTError
     from moto.secretsmanager.models import secretsmanager_backends
 
+    backend: Any = secretsmanager_backends[ACCOUNT][REGION]
     parts = rest.split(":")
     length = 7 if rest.startswith("arn:") else 1
     key, stage, version = (*parts[length + 1 :], "", "", "")[:3]
     try:
-        secret = secretsmanager_backends[ACCOUNT][REGION].get_secret_value(
+        secret = backend.get_secret_value(
             secret_id=":".join(parts[:length]),
             version_id=version or None,
             version_stage=stage or None,
         )
         text = secret["SecretString"]
         value = json.loads(text)[key] if key else text
-    except (SecretsManagerClientError, KeyError, TypeError, ValueError):
+    except (JsonRESTError, KeyError, TypeError, ValueError):
         return None
     return str(value)

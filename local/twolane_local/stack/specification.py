@@ -60,7 +60,12 @@ def knows(kind: str, attribute: str) -> bool:
     known = schema(kind)
     first = attribute.partition(".")[0]
     read_only = {_name(each).partition(".")[0] for each in known.get("readOnlyProperties") or ()}
-    return not known or first in read_only or first in known["properties"]
+    return (
+        not known
+        or first in read_only
+        or first in known["properties"]
+        or (kind, first) == ("AWS::CloudFormation::Stack", "Outputs")
+    )
 
 
 def described(kind: str, attribute: str) -> Mapping[str, Any]:

@@ -93,7 +93,7 @@ class StandIn:
             return f"{name}|{self._name}|{self._given('Scope') or 'REGIONAL'}"
         if specification.is_read_only(self._kind, wanted):
             return self.attribute(wanted)
-        return self._given(wanted) or self._named(wanted)
+        return self._own_name(wanted)
 
     def attribute(self, attribute: str) -> Any:
         """What ``GetAtt`` returns: what the template says, or a value of the attribute's form."""
@@ -131,6 +131,9 @@ class StandIn:
             return "192.0.2.1"  # for documentation, nobody's: RFC 5737
         return self._named(attribute)
 
+    def _own_name(self, wanted: str) -> str:
+        return str(self._given(wanted) or self._named(wanted))
+
     def _named(self, attribute: str) -> str:
         if self._namespace in {"EC2", "EFS"}:
             # A security group's id is its "Id".
@@ -162,7 +165,9 @@ class StandIn:
         )
         for variable, value in (("Partition", "aws"), ("Region", REGION), ("Account", ACCOUNT)):
             form = form.replace(f"${{{variable}}}", value)
-        return _VARIABLE.sub(self._name, form)
+        wanted = specification.identifier(self._kind)
+        name = self._name if wanted is None or wanted.endswith("Arn") else self._own_name(wanted)
+        return _VARIABLE.sub(lambda _: name, form)
 
     def _host(self) -> str:
         return f"{self._id}.{self._namespace}.invalid".lower()
