@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +244,44 @@ Parameters:
     run(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
+def test_a_secret_of_the_template_is_there(tmp_path: Path) -> None:
+    template = small(
+        "!Ref Login, !Sub '{{resolve:secretsmanager:${Login}:SecretString:user}}',"
+        "'{{resolve:secretsmanager:local-Login:SecretString:word}}'",
+        """
+  Login:
+    Type: AWS::SecretsManager::Secret
+    Properties:
+      GenerateSecretString:
+        SecretStringTemplate: '{"user": "ann"}'
+        GenerateStringKey: word
+        PasswordLength: 40
+        ExcludePunctuation: true
+""",
+    )
+
+    async def script(emulator: Emulator) -> None:
+        arn, user, word = await told(emulator)
+        assert (arn, user) == (f"arn:aws:secretsmanager:{ACCOUNT}:secret:local-Login", "ann")
+        assert len(word) == 40
+        assert word.isalnum()
+        assert not emulator.notes
+        client: Any = boto3.client("secretsmanager", **client_options(emulator))
+        answer = await asyncio.to_thread(client.get_secret_value, SecretId=arn)
+        assert json.loads(answer["SecretString"]) == {"user": "ann", "word": word}
+
+    run(Options(project(tmp_path, template), port=0, aws_port=0), script)
+
+
+def client_options(emulator: Emulator) -> dict[str, str]:
+    return {
+        "endpoint_url": emulator.addresses.aws,
+        "region_name": "us-east-1",
+        "aws_access_key_id": "a",
+        "aws_secret_access_key": "b",
+    }
+
+
 def test_a_dynamic_reference_starts_no_moto(tmp_path: Path) -> None:
     """Nothing of the template can be in it."""
     template = small("'{{resolve:ssm:/shop/host}}'")
@@ -261,13 +300,7 @@ def test_a_parameter_that_was_put_is_found_on_a_reload(tmp_path: Path) -> None:
         assert await told(emulator) == ["ssm:/shop/host"]
 
         def put() -> None:
-            client: Any = boto3.client(
-                "ssm",
-                endpoint_url=emulator.addresses.aws,
-                region_name="us-east-1",
-                aws_access_key_id="a",
-                aws_secret_access_key="b",
-            )
+            client: Any = boto3.client("ssm", **client_options(emulator))
             client.put_parameter(Name="/shop/host", Value="db.local", Type="String")
 
         await asyncio.to_thread(put)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import real_aws
-from twolane_local.embedded_aws import patches, references
+from twolane_local.embedded_aws import patches, references, secrets
 from twolane_local.embedded_aws.conditions import one_request_at_a_time
 from twolane_local.embedded_aws.expiry import Expiry
 from twolane_local.embedded_aws.objects import ObjectFiles, OneObjectRequest
@@ -82,6 +82,7 @@ def create(
     notifications = template.pop("Notifications", {})
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
+    secrets.keep(template.pop("Secrets", []))
     outputs = create_resources(name, template) if template["Resources"] else {}
     expire_items(template["Resources"].values())
     if restore is not None:

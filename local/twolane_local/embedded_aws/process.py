@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 _QUEUE = "AWS::SQS::Queue"
-_LOOKED_UP = ("AWS::SSM::Parameter", "AWS::SecretsManager::Secret")
 #: Headers that belong to one connection (RFC 9110, 7.6.1); each side makes its own.
 _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer",
                   b"upgrade", b"content-length", b"expect", b"proxy-connection"})  # fmt: skip
@@ -33,7 +32,7 @@ _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"t
 def needs_moto(template: Mapping[str, Any]) -> bool:
     """Whether anything in it works in moto: its queues are only names there."""
     kinds = {resource["Type"] for resource in template["Resources"].values()}
-    rest = ("Identities", "Notifications", "Rules", "Subscriptions")
+    rest = ("Identities", "Notifications", "Rules", "Secrets", "Subscriptions")
     return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
 
 
@@ -171,7 +170,8 @@ class MotoProcess:
     def holds(self, template: Mapping[str, Any]) -> bool:
         """Whether parameters or secrets may be in it, once the template's resources are."""
         kinds = {resource["Type"] for resource in template["Resources"].values()}
-        return self._port is not None or not kinds.isdisjoint(_LOOKED_UP)
+        declared = bool(template.get("Secrets")) or "AWS::SSM::Parameter" in kinds
+        return declared or self._port is not None
 
     async def look_up(self, references: Iterable[str]) -> Mapping[str, str]:
         """Values of the parameters and secrets in dynamic references; those that are there."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.embedded_aws import secrets
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def look_up(references: Iterable[str]) -> dict[str, str]:
     found = {}
     for reference in references:
         service, _, rest = reference.partition(":")
-        value = _secret(rest) if service == "secretsmanager" else _parameter(rest)
+        value = secrets.value(rest) if service == "secretsmanager" else _parameter(rest)
         if value is not None:
             found[reference] = value
     return found
@@ -49,25 +49,3 @@ def _parameter(name: str) -> str | None:
     except ServiceException:
         return None
     return None if parameter is None else str(parameter.value)
-
-
-def _secret(rest: str) -> str | None:
-    """``id:SecretString:json-key:version-stage:version-id``; the id may be an ARN."""
-    from moto.core.exceptions import JsonRESTError
-    from moto.secretsmanager.models import secretsmanager_backends
-
-    backend: Any = secretsmanager_backends[ACCOUNT][REGION]
-    parts = rest.split(":")
-    length = 7 if rest.startswith("arn:") else 1
-    key, stage, version = (*parts[length + 1 :], "", "", "")[:3]
-    try:
-        secret = backend.get_secret_value(
-            secret_id=":".join(parts[:length]),
-            version_id=version or None,
-            version_stage=stage or None,
-        )
-        text = secret["SecretString"]
-        value = json.loads(text)[key] if key else text
-    except (JsonRESTError, KeyError, TypeError, ValueError):
-        return None
-    return str(value)

@@ -37,12 +37,16 @@ def moto_template(
     """A CloudFormation template without references to anything outside of it."""
     kept: dict[str, Any] = {}
     identities: list[str] = []
+    secrets: list[dict[str, Any]] = []
     for logical_id, resource in template.resources.items():
         kind = resource["Type"]
         if kind in IN_MOTO:
             kept[logical_id] = _literal(logical_id, resource, names)
         elif kind == "AWS::SES::EmailIdentity":
             identities.append(str(names.resolve(resource["Properties"]["EmailIdentity"])))
+        elif kind == "AWS::SecretsManager::Secret":
+            properties = names.resolve(resource.get("Properties") or {})
+            secrets.append({**properties, "Name": names.name(logical_id)})
         elif not kind.startswith(ours) and kind not in IN_MOTO:
             complain(logical_id, f"{kind} is unknown to the emulator")
     # References are literal by now; what they said about the order must not be lost.
@@ -58,6 +62,8 @@ def moto_template(
         # Nor these: they call functions that moto does not hold.
         "Notifications": _notifications(template, names),
         "Rules": _rules(template, names),
+        # Nor these.
+        "Secrets": secrets,
         # moto's CloudFormation has no subscriptions, its SNS has.
         "Subscriptions": _properties_of("AWS::SNS::Subscription", template, names),
     }

@@ -33,17 +33,17 @@ NAME_PROPERTY = {
     "AWS::Scheduler::ScheduleGroup": "Name",
     "AWS::Lambda::LayerVersion": "LayerName",
     "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::SecretsManager::Secret": "Name",
 }
 #: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
 IN_MOTO = frozenset(
     {
         "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
-        "AWS::SSM::Parameter", "AWS::SecretsManager::Secret",
+        "AWS::SSM::Parameter",
         "AWS::KMS::Key", "AWS::KMS::Alias", "AWS::Events::EventBus", "AWS::Kinesis::Stream",
         "AWS::StepFunctions::StateMachine",
     }
 )  # fmt: skip
-_APIS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi"})
 
 
 class Names:
@@ -144,6 +144,11 @@ class Names:
     def _topic_arn(self, logical_id: str) -> str:
         return self._arn("sns", self.name(logical_id))
 
+    def _secret_arn(self, logical_id: str) -> str:
+        # Without AWS's random tail, which its API does not ask for either:
+        # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+        return self._arn("secretsmanager", f"secret:{self.name(logical_id)}")
+
     def _version_arn(self, logical_id: str) -> str:
         properties = self._properties(logical_id)
         version = self.resolve(properties.get("Name", "1"))
@@ -155,6 +160,7 @@ class Names:
     _REFS: ClassVar[Mapping[str, Callable[[Names, str], Any]]] = {
         "AWS::SQS::Queue": _queue_url,
         "AWS::SNS::Topic": _topic_arn,
+        "AWS::SecretsManager::Secret": _secret_arn,
         "AWS::ApiGatewayV2::Api": _api_id,
         "AWS::ApiGateway::RestApi": _api_id,
         "AWS::ApiGateway::Deployment": _deployment_id,
@@ -170,18 +176,9 @@ class Names:
         kind = self._kind(logical_id)
         if kind == "AWS::SQS::Queue":
             return self._queue_attribute(logical_id, attribute)
-        if kind in _APIS and attribute in {"ApiId", "RestApiId"}:
-            return self._api_id(logical_id)
-        if kind in _APIS and attribute == "ApiEndpoint":
-            return self._base_url(self._api_id(logical_id))
-        if kind == "AWS::Lambda::Url" and attribute == "FunctionUrl":
-            return f"{self._base_url(logical_id.lower())}/"
-        if attribute in {"Arn", "TopicArn"}:
-            arn = self._own_arn(kind, logical_id)
-            if arn is not None:
-                return arn
-        if kind == "AWS::SNS::Topic" and attribute == "TopicName":
-            return self.name(logical_id)
+        own = self._own_attribute(kind, logical_id, attribute)
+        if own is not None:
+            return own
         if kind in IN_MOTO:
             try:
                 return self._elsewhere(logical_id, attribute)
@@ -190,6 +187,22 @@ class Names:
         if not specification.knows(kind, attribute):
             self.doubtful[logical_id, attribute] = kind
         return self._stand_in(logical_id).attribute(attribute)
+
+    def _own_attribute(self, kind: str, logical_id: str, attribute: str) -> str | None:
+        if attribute in {"Arn", "TopicArn"}:
+            return self._own_arn(kind, logical_id)
+        match kind, attribute:
+            case "AWS::SecretsManager::Secret", "Id":
+                return self._secret_arn(logical_id)
+            case (("AWS::ApiGatewayV2::Api" | "AWS::ApiGateway::RestApi"), ("ApiId" | "RestApiId")):
+                return self._api_id(logical_id)
+            case (("AWS::ApiGatewayV2::Api" | "AWS::ApiGateway::RestApi"), "ApiEndpoint"):
+                return self._base_url(self._api_id(logical_id))
+            case "AWS::Lambda::Url", "FunctionUrl":
+                return f"{self._base_url(logical_id.lower())}/"
+            case "AWS::SNS::Topic", "TopicName":
+                return self.name(logical_id)
+        return None
 
     def _properties(self, logical_id: str) -> Mapping[str, Any]:
         return self._template.resources[logical_id].get("Properties") or {}

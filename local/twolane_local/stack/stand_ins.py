@@ -112,24 +112,31 @@ class StandIn:
 
     def _text(self, attribute: str, described: Any) -> str:
         last = attribute.rpartition(".")[2]
-        small = last.lower()
-        cognito = self._cognito(last)
-        if cognito is not None:
-            return cognito
-        if small == "port":
-            return str(self._number(attribute))
-        if small.endswith("secretarn"):
+        return (
+            self._cognito(last)
+            or self._as_arn(last.lower(), str(described.get("pattern", "")))
+            or self._as_address(last.lower())
+            or self._named(attribute)
+        )
+
+    def _as_arn(self, attribute: str, pattern: str) -> str | None:
+        if attribute.endswith("secretarn"):
             return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self._name}"
-        stack_id = self._kind in _REF_IS_ARN and small == "stackid"
-        if stack_id or small.endswith("arn") or str(described.get("pattern", "")).lstrip("^").startswith("arn"):
+        stack_id = self._kind in _REF_IS_ARN and attribute == "stackid"
+        if stack_id or attribute.endswith("arn") or pattern.lstrip("^").startswith("arn"):
             return self._arn()
-        if small.endswith(_HOSTS):
+        return None
+
+    def _as_address(self, attribute: str) -> str | None:
+        if attribute == "port":
+            return str(self._number(attribute))
+        if attribute.endswith(_HOSTS):
             return self._host()
-        if small.endswith(_URLS):
+        if attribute.endswith(_URLS):
             return f"{'' if self._namespace in _WITHOUT_SCHEME else 'https://'}{self._host()}"
-        if small.endswith(("ip", "ipaddress")):
+        if attribute.endswith(("ip", "ipaddress")):
             return "192.0.2.1"  # for documentation, nobody's: RFC 5737
-        return self._named(attribute)
+        return None
 
     def _own_name(self, wanted: str) -> str:
         return str(self._given(wanted) or self._named(wanted))

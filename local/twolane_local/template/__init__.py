@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
+from twolane_local.template import parameters as template_parameters
 from twolane_local.template import yaml as template_yaml
-from twolane_local.template.nested import flatten, is_stand_in
+from twolane_local.template.nested import flatten
 from twolane_local.template.values import REGION, Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def load(
     source = template_yaml.read(path)
     fresh = dict(volatile or {})
     stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
-    values = _parameters(source, {**stand_ins, **parameters})
+    values = template_parameters.values(source, {**stand_ins, **parameters})
     root = path.parent
     whole = flatten(_cached(source, values, stack_name), root, root, _expand_child)
     expanded = _with_values(whole, stand_ins, fresh)
@@ -93,7 +94,7 @@ def _expand_child(
     path: Path, parameters: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     source = template_yaml.read(path)
-    values = _parameters(source, parameters)
+    values = template_parameters.values(source, parameters)
     return _cached(source, values, "local"), values
 
 
@@ -106,7 +107,7 @@ def parameters_of(path: Path) -> Mapping[str, Any]:
 def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """The template as plain CloudFormation, its local paths as S3 addresses."""
     source = template_yaml.read(path)
-    return _cached(source, _parameters(source, parameters), "local")
+    return _cached(source, template_parameters.values(source, parameters), "local")
 
 
 def _cached(
@@ -133,37 +134,6 @@ def _not_yet(*names: str) -> str:
     A nested stack's conditions may compare what its parent gives it, resources' names among that.
     """
     return "-".join(names)
-
-
-def _parameters(source: template_yaml.Source, given: Mapping[str, str]) -> dict[str, Any]:
-    declared = source.content.get("Parameters") or {}
-    unknown = sorted(set(given) - set(declared))
-    if unknown:
-        known = ", ".join(sorted(declared)) or "none"
-        raise TemplateError(f"{source.path} has no parameter {unknown[0]!r}; it has: {known}")
-    values: dict[str, Any] = {}
-    for name, parameter in declared.items():
-        value = given.get(name, parameter.get("Default"))
-        if value is None:
-            raise TemplateError(
-                f"{source.path}: parameter {name!r} has no default; give --parameter {name}=VALUE"
-            )
-        allowed = parameter.get("AllowedValues")
-        if allowed and str(value) not in map(str, allowed) and not is_stand_in(value):
-            choices = ", ".join(map(str, allowed))
-            raise TemplateError(
-                f"{source.path}: parameter {name}={value!r} is not one of {choices}"
-            )
-        kind = parameter.get("Type", "String")
-        is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
-        values[name] = (
-            [item.strip() for item in str(value).split(",")] if is_list else _as_text(value)
-        )
-    return values
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _expand(
