@@ -135,6 +135,9 @@ class Names:
     def _api_id(self, logical_id: str) -> str:
         return logical_id.lower()
 
+    def _api_url(self, logical_id: str) -> str:
+        return self._base_url(self._api_id(logical_id))
+
     def _stage_name(self, logical_id: str) -> Any:
         return self.resolve(self._properties(logical_id).get("StageName", "$default"))
 
@@ -191,18 +194,17 @@ class Names:
     def _own_attribute(self, kind: str, logical_id: str, attribute: str) -> str | None:
         if attribute in {"Arn", "TopicArn"}:
             return self._own_arn(kind, logical_id)
-        match kind, attribute:
-            case "AWS::SecretsManager::Secret", "Id":
-                return self._secret_arn(logical_id)
-            case (("AWS::ApiGatewayV2::Api" | "AWS::ApiGateway::RestApi"), ("ApiId" | "RestApiId")):
-                return self._api_id(logical_id)
-            case (("AWS::ApiGatewayV2::Api" | "AWS::ApiGateway::RestApi"), "ApiEndpoint"):
-                return self._base_url(self._api_id(logical_id))
-            case "AWS::Lambda::Url", "FunctionUrl":
-                return f"{self._base_url(logical_id.lower())}/"
-            case "AWS::SNS::Topic", "TopicName":
-                return self.name(logical_id)
-        return None
+        special = self._ATTRIBUTES.get((kind, attribute))
+        return None if special is None else special(self, logical_id)
+
+    _ATTRIBUTES: ClassVar[Mapping[tuple[str, str], Callable[[Names, str], str]]] = {
+        ("AWS::ApiGateway::RestApi", "RestApiId"): _api_id,
+        ("AWS::ApiGatewayV2::Api", "ApiId"): _api_id,
+        ("AWS::ApiGatewayV2::Api", "ApiEndpoint"): _api_url,
+        ("AWS::Lambda::Url", "FunctionUrl"): lambda self, name: f"{self._api_url(name)}/",
+        ("AWS::SecretsManager::Secret", "Id"): _secret_arn,
+        ("AWS::SNS::Topic", "TopicName"): name,
+    }
 
     def _properties(self, logical_id: str) -> Mapping[str, Any]:
         return self._template.resources[logical_id].get("Properties") or {}

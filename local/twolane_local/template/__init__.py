@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
+from twolane_local.template import language_extensions
 from twolane_local.template import parameters as template_parameters
 from twolane_local.template import yaml as template_yaml
 from twolane_local.template.nested import flatten
@@ -139,7 +140,12 @@ def _not_yet(*names: str) -> str:
 def _expand(
     source: template_yaml.Source, parameters: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
-    content = _with_local_paths(copy.deepcopy(source.content))
+    pseudo = pseudo_parameters(stack_name)
+    try:
+        extended = language_extensions.applied(source.content, {**parameters, **pseudo})
+    except TemplateError as error:
+        raise TemplateError(f"{source.path}: {error}") from error
+    content = _with_local_paths(copy.deepcopy(extended))
     transforms = content.get("Transform") or []
     if SAM_TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
         return content
@@ -153,7 +159,6 @@ def _expand(
         name: ",".join(value) if isinstance(value, list) else value
         for name, value in parameters.items()
     }
-    pseudo = pseudo_parameters(stack_name)
     text |= {name: pseudo[name] for name in ("AWS::Region", "AWS::Partition", "AWS::AccountId")}
     try:
         expanded: dict[str, Any] = transform(content, text, _ManagedPolicies())

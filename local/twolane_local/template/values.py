@@ -109,7 +109,9 @@ class Resolver:
             raise TemplateError(f"the template has no condition {name!r}; declare it in Conditions")
         return bool(self(self._conditions[name]))
 
-    def _ref(self, name: str) -> Any:
+    def _ref(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            raise TemplateError(f"Ref takes a name, and this is {name!r}")
         if name in self._parameters:
             return self._parameters[name]
         try:
