@@ -114,8 +114,14 @@ def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
 def _cached(
     source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
+    try:
+        content = language_extensions.applied(
+            source.content, {**values, **pseudo_parameters(stack_name)}
+        )
+    except TemplateError as error:
+        raise TemplateError(f"{source.path}: {error}") from error
     return template_cache.through(
-        [source.content, values], lambda: _expand(source, values, stack_name)
+        [content, values], lambda: _expand(source.path, content, values, stack_name)
     )
 
 
@@ -138,14 +144,9 @@ def _not_yet(*names: str) -> str:
 
 
 def _expand(
-    source: template_yaml.Source, parameters: Mapping[str, Any], stack_name: str
+    path: Path, written: dict[str, Any], parameters: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
-    pseudo = pseudo_parameters(stack_name)
-    try:
-        extended = language_extensions.applied(source.content, {**parameters, **pseudo})
-    except TemplateError as error:
-        raise TemplateError(f"{source.path}: {error}") from error
-    content = _with_local_paths(copy.deepcopy(extended))
+    content = _with_local_paths(copy.deepcopy(written))
     transforms = content.get("Transform") or []
     if SAM_TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
         return content
@@ -159,12 +160,13 @@ def _expand(
         name: ",".join(value) if isinstance(value, list) else value
         for name, value in parameters.items()
     }
+    pseudo = pseudo_parameters(stack_name)
     text |= {name: pseudo[name] for name in ("AWS::Region", "AWS::Partition", "AWS::AccountId")}
     try:
         expanded: dict[str, Any] = transform(content, text, _ManagedPolicies())
     except InvalidDocumentException as error:
         causes = "; ".join(cause.message for cause in error.causes) or error.message
-        raise TemplateError(f"{source.path}: SAM refuses the template: {causes}") from error
+        raise TemplateError(f"{path}: SAM refuses the template: {causes}") from error
     return expanded
 
 

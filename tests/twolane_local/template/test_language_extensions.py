@@ -41,6 +41,11 @@ Outputs:
 """
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def test_loops_are_expanded_before_sam(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(SAM)
