@@ -157,6 +157,9 @@ class Names:
         version = self.resolve(properties.get("Name", "1"))
         return f"{self._function_arn(properties['FunctionName'])}:{version}"
 
+    def _url_function_arn(self, logical_id: str) -> str:
+        return self._function_arn(self._properties(logical_id)["TargetFunctionArn"])
+
     def _layer_arn(self, logical_id: str) -> str:
         return f"{self._arn('lambda', f'layer:{self.name(logical_id)}')}:1"
 
@@ -170,6 +173,9 @@ class Names:
         "AWS::ApiGatewayV2::Deployment": _deployment_id,
         "AWS::ApiGatewayV2::Stage": _stage_name,
         "AWS::ApiGateway::Stage": _stage_name,
+        # The uuid that the mapping is played under.
+        "AWS::Lambda::EventSourceMapping": lambda _, logical_id: logical_id,
+        "AWS::Lambda::Url": _url_function_arn,
         "AWS::Lambda::Version": _version_arn,
         "AWS::Lambda::Alias": _version_arn,
         "AWS::Lambda::LayerVersion": _layer_arn,
@@ -201,6 +207,12 @@ class Names:
         ("AWS::ApiGateway::RestApi", "RestApiId"): _api_id,
         ("AWS::ApiGatewayV2::Api", "ApiId"): _api_id,
         ("AWS::ApiGatewayV2::Api", "ApiEndpoint"): _api_url,
+        ("AWS::Lambda::Alias", "AliasArn"): _version_arn,
+        ("AWS::Lambda::EventSourceMapping", "Id"): lambda _, name: name,
+        ("AWS::Lambda::LayerVersion", "LayerVersionArn"): _layer_arn,
+        ("AWS::Lambda::Url", "FunctionArn"): _url_function_arn,
+        ("AWS::Lambda::Version", "FunctionArn"): _version_arn,
+        ("AWS::Lambda::Version", "Version"): lambda *_: "1",
         ("AWS::Lambda::Url", "FunctionUrl"): lambda self, name: f"{self._api_url(name)}/",
         ("AWS::SecretsManager::Secret", "Id"): _secret_arn,
         ("AWS::SNS::Topic", "TopicName"): name,
