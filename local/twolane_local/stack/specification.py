@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+#: What the stack puts out, and what the function behind the resource returns.
+_OPEN = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
+
+
 @cache
 def _read(*parts: str) -> Mapping[str, Any]:
     spec = find_spec("cfnlint")
@@ -60,12 +64,7 @@ def knows(kind: str, attribute: str) -> bool:
     known = schema(kind)
     first = attribute.partition(".")[0]
     read_only = {_name(each).partition(".")[0] for each in known.get("readOnlyProperties") or ()}
-    return (
-        not known
-        or first in read_only
-        or first in known["properties"]
-        or (kind, first) == ("AWS::CloudFormation::Stack", "Outputs")
-    )
+    return not known or kind in _OPEN or first in read_only or first in known["properties"]
 
 
 def described(kind: str, attribute: str) -> Mapping[str, Any]:

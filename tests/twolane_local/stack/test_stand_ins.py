@@ -111,6 +111,7 @@ def test_which_attributes_a_type_has() -> None:
     assert specification.knows("AWS::RDS::DBInstance", "Endpoint.Address")
     assert specification.knows("AWS::CloudFormation::Stack", "Outputs.Url")
     assert specification.knows("Custom::Thing", "Anything")
+    assert specification.knows("AWS::CloudFormation::CustomResource", "Anything")
     assert not specification.knows("AWS::EC2::VPC", "VpcIdd")
 
 
