@@ -155,6 +155,7 @@ Resources:
 """
 
 
+@pytest.mark.slow
 def test_an_attribute_that_moto_does_not_have(tmp_path: Path) -> None:
     """It has one of ``Arn``, and none of the other two; the last is none of AWS's either."""
     template = small(
@@ -244,6 +245,7 @@ Parameters:
     run(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
+@pytest.mark.slow
 def test_a_secret_of_the_template_is_there(tmp_path: Path) -> None:
     template = small(
         "!Ref Login, !Sub '{{resolve:secretsmanager:${Login}:SecretString:user}}',"
@@ -293,6 +295,7 @@ def test_a_dynamic_reference_starts_no_moto(tmp_path: Path) -> None:
     run(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
+@pytest.mark.slow
 def test_a_parameter_that_was_put_is_found_on_a_reload(tmp_path: Path) -> None:
     path = project(tmp_path, small("'{{resolve:ssm:/shop/host}}'"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from twolane_local.errors import TemplateError
 from twolane_local.stack import specification
 from twolane_local.stack.stand_ins import StandIn
 from twolane_local.template.values import ACCOUNT, REGION, Resolver
@@ -68,6 +69,7 @@ class Names:
         self._base_url = base_url
         self._elsewhere = elsewhere
         self._outside = outside
+        self._under_way: set[tuple[str, str]] = set()
         #: By resource and attribute, those that AWS's schema of the type does not have.
         self.doubtful: dict[tuple[str, str], str] = {}
         parameters = template.parameters
@@ -124,7 +126,15 @@ class Names:
             value: Any = properties
             for name in path.split("."):
                 value = value.get(name) if isinstance(value, dict) else None
-            return None if value is None else self.resolve(value)
+            if value is None:
+                return None
+            if (logical_id, path) in self._under_way:
+                raise TemplateError(f"{logical_id}.{path} refers to itself: a circular dependency")
+            self._under_way.add((logical_id, path))
+            try:
+                return self.resolve(value)
+            finally:
+                self._under_way.discard((logical_id, path))
 
         kind = self._kind(logical_id)
         return StandIn(kind, logical_id, self.name(logical_id), given)

@@ -128,8 +128,8 @@ class Resolver:
             return self._attribute(name, attribute)
         except KeyError:
             raise TemplateError(
-                f"GetAtt {name}.{attribute} is not known to the emulator; "
-                "pass the value as a parameter instead"
+                f"GetAtt {name}.{attribute}: the template has no such resource whose condition "
+                "holds, or the resource has no such attribute"
             ) from None
 
     def _sub(self, argument: Any) -> str:

@@ -243,7 +243,10 @@ def test_references_to_what_belongs_to_functions(tmp_path: Path) -> None:
 Resources:
   F:
     Type: AWS::Lambda::Function
-    Properties: {Handler: a.b, Runtime: python3.12, Code: {S3Bucket: twolane-local-path, S3Key: src}}
+    Properties:
+      Handler: a.b
+      Runtime: python3.12
+      Code: {S3Bucket: twolane-local-path, S3Key: src}
   Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref F, AuthType: NONE}}
   Version: {Type: AWS::Lambda::Version, Properties: {FunctionName: !Ref F}}
   Live:
@@ -275,3 +278,15 @@ Outputs:
     }
     assert made.mappings[0].uuid == "Mapping"
     assert notes == []
+
+
+def test_a_circle_of_values_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text("""
+Resources:
+  Left: {Type: AWS::ECS::Cluster, Properties: {ClusterName: !Ref Right}}
+  Right: {Type: AWS::ECS::Cluster, Properties: {ClusterName: !Sub "${Left}-twin"}}
+Outputs: {Name: {Value: !Ref Left}}
+""")
+    with pytest.raises(TemplateError, match=r"Left\.ClusterName refers to itself: a circular"):
+        stack.build(template.load(path, {}, stack_name="s"), facts())
