@@ -161,16 +161,35 @@ class Emulator:
         self._gateways.reserve(expanded)
         known: dict[tuple[str, str | None], Any] = {}
         missing: dict[tuple[str, str | None], None] = {}
+        found: dict[str, str] = {}
+        references: dict[str, None] = {}
+        asked = False
 
         def elsewhere(name: str, attribute: str | None) -> Any:
-            if (name, attribute) not in known:
-                missing[name, attribute] = None
-            return known.get((name, attribute), f"{name}-{attribute}")
+            if asked:
+                return known[name, attribute]
+            missing[name, attribute] = None
+            return f"{name}-{attribute}"
 
-        facts = stack.Facts(self.aws_url, self._gateways.base_url, elsewhere, self._packages)
+        def look_up(reference: str) -> str | None:
+            references[reference] = None
+            return found.get(reference)
+
+        facts = stack.Facts(
+            self.aws_url,
+            self._gateways.base_url,
+            elsewhere,
+            self._packages,
+            self.options.imports,
+            look_up,
+        )
         built, notes = stack.build(expanded, facts)
-        if missing:
-            known |= await self._moto.values(built.name, built.moto_template, missing)
+        in_moto = built.moto_template
+        held = list(references) if self._moto.holds(in_moto) else []
+        if missing or held:
+            known |= await self._moto.values(built.name, in_moto, missing)
+            found |= await self._moto.look_up(held) if held else {}
+            asked = True
             built, notes = stack.build(expanded, facts)
         restored = [spec.name for spec in built.functions if spec.snap_start]
         if restored and not self._plays_snapshots:

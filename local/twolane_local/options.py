@@ -21,6 +21,7 @@ class Options:
     in_process: bool = False
     debug: bool = False  # in-process, and no timeouts while a debugger holds a handler
     parameters: Mapping[str, str] = field(default_factory=dict)
+    imports: Mapping[str, str] = field(default_factory=dict)  # other stacks' exports, by name
     stack_name: str = "local"
     allow_real_aws: bool = False
     http: bool = True

@@ -43,6 +43,15 @@ def emulator_flags() -> argparse.ArgumentParser:
         help="a Redis to use instead of starting one ($REDIS_URL)",
     )
     group.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value for another stack's export (Fn::ImportValue); may be repeated",
+    )
+    group.add_argument(
         "--in-process",
         action="store_true",
         help="call the handlers in this process, so that a debugger stops in them",

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's, and from ``samconfig.toml``."""
+    from twolane_local.cli.ask_parameters import with_answers
     from twolane_local.options import Options
     from twolane_local.template import samconfig
 
@@ -24,7 +25,8 @@ def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
         template=options.template,
         redis_url=options.redis_url,
         in_process=options.in_process or more.get("debug", False),
-        parameters=template_parameters(options),
+        parameters=with_answers(options.template, template_parameters(options)),
+        imports=dict(options.imports),
         stack_name=options.stack_name or config.stack_name or "local",
         allow_real_aws=options.allow_real_aws,
         **more,

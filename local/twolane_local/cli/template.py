@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from twolane_local import template
+from twolane_local.cli.options import template_parameters
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +22,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what AWS's translator makes of the template, as CloudFormation in JSON."""
-    expanded = template.expand(options.template, dict(options.parameter))
+    expanded = template.expand(options.template, template_parameters(options))
     print(json.dumps(expanded, indent=2))
     return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import real_aws
-from twolane_local.embedded_aws import patches
+from twolane_local.embedded_aws import patches, references, secrets
 from twolane_local.embedded_aws.conditions import one_request_at_a_time
 from twolane_local.embedded_aws.expiry import Expiry
 from twolane_local.embedded_aws.objects import ObjectFiles, OneObjectRequest
@@ -82,6 +82,7 @@ def create(
     notifications = template.pop("Notifications", {})
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
+    secrets.keep(template.pop("Secrets", []))
     outputs = create_resources(name, template) if template["Resources"] else {}
     expire_items(template["Resources"].values())
     if restore is not None:
@@ -102,6 +103,11 @@ def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
     from moto.cloudformation.models import cloudformation_backends
 
     backend = cloudformation_backends[ACCOUNT][REGION]
+    template["Outputs"] = {
+        name: output
+        for name, output in (template.get("Outputs") or {}).items()
+        if references.answers(template["Resources"], output["Value"])
+    }
     text = json.dumps(template)
     known = {stack.name: stack for stack in backend.stacks.values()}
     if name in known:
@@ -181,6 +187,8 @@ def obey(directory: Path | None) -> None:
             if "deliver" in command:
                 deliver(command["deliver"], command["body"])
                 answer: dict[str, Any] = {}
+            elif "look_up" in command:
+                answer = {"found": references.look_up(command["look_up"])}
             else:
                 restore = objects.restore if objects else None
                 answer = {"outputs": create(command["name"], command["template"], restore)}

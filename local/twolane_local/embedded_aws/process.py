@@ -32,7 +32,7 @@ _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"t
 def needs_moto(template: Mapping[str, Any]) -> bool:
     """Whether anything in it works in moto: its queues are only names there."""
     kinds = {resource["Type"] for resource in template["Resources"].values()}
-    rest = ("Identities", "Notifications", "Rules", "Subscriptions")
+    rest = ("Identities", "Notifications", "Rules", "Secrets", "Subscriptions")
     return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
 
 
@@ -154,7 +154,10 @@ class MotoProcess:
         template: Mapping[str, Any],
         wanted: Iterable[tuple[str, str | None]],
     ) -> dict[tuple[str, str | None], Any]:
-        """Create the stack and ask it: (logical id, attribute, or ``None`` for ``Ref``)."""
+        """Create the stack and ask it: (logical id, attribute, or ``None`` for ``Ref``).
+
+        What moto has no value for is left out.
+        """
         keys = {f"Value{index}": key for index, key in enumerate(wanted)}
         outputs = {
             output: {"Value": {"Fn::GetAtt": [name, attribute]} if attribute else {"Ref": name}}
@@ -162,35 +165,41 @@ class MotoProcess:
             if name in template["Resources"]
         }
         answers = await self._command(name, {**template, "Outputs": outputs})
-        for output, (logical_id, attribute) in keys.items():
-            if output not in answers:
-                raise LocalError(
-                    f"{logical_id}.{attribute or 'Ref'} is not known to the emulator; "
-                    "pass the value as a parameter instead"
-                )
-        return {key: answers[output] for output, key in keys.items()}
+        return {key: answers[output] for output, key in keys.items() if output in answers}
+
+    def holds(self, template: Mapping[str, Any]) -> bool:
+        """Whether parameters or secrets may be in it, once the template's resources are."""
+        kinds = {resource["Type"] for resource in template["Resources"].values()}
+        declared = bool(template.get("Secrets")) or "AWS::SSM::Parameter" in kinds
+        return declared or self._port is not None
+
+    async def look_up(self, references: Iterable[str]) -> Mapping[str, str]:
+        """Values of the parameters and secrets in dynamic references; those that are there."""
+        answer = await self._ask_child({"look_up": list(references)})
+        if "error" in answer:
+            raise LocalError(f"moto does not look up {', '.join(references)}: {answer['error']}")
+        found: Mapping[str, str] = answer["found"]
+        return found
 
     async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        await self._running()
-        async with self._lock:
-            commands = self._streams()[1]
-            commands.write(json.dumps({"name": name, "template": template}).encode() + b"\n")
-            await commands.drain()
-            answer = await self._line()
+        answer = await self._ask_child({"name": name, "template": template})
         if "error" in answer:
             raise LocalError(f"moto does not create the stack: {answer['error']}")
         outputs: Mapping[str, Any] = answer["outputs"]
         return outputs
 
-    async def deliver(self, arn: str, body: str) -> None:
-        """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
-        await self._create_now()
+    async def _ask_child(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         await self._running()
         async with self._lock:
             commands = self._streams()[1]
-            commands.write(json.dumps({"deliver": arn, "body": body}).encode() + b"\n")
+            commands.write(json.dumps(command).encode() + b"\n")
             await commands.drain()
-            answer = await self._line()
+            return await self._line()
+
+    async def deliver(self, arn: str, body: str) -> None:
+        """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
+        await self._create_now()
+        answer = await self._ask_child({"deliver": arn, "body": body})
         if "error" in answer:
             raise LocalError(f"nothing is delivered to {arn}: {answer['error']}")
 

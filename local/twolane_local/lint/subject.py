@@ -195,6 +195,8 @@ def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
 
 def _check_types(source: template_yaml.Source) -> None:
     for logical_id, item in source.content["Resources"].items():
+        if logical_id.startswith("Fn::ForEach::"):
+            continue  # a loop of resources, which the transform expands
         if not isinstance(item, dict) or not isinstance(item.get("Type"), str):
             raise TemplateError(
                 f"{source.where(logical_id)}: {logical_id} is no resource with a Type; cfn-lint "

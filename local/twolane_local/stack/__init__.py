@@ -21,6 +21,7 @@ from twolane_local.stack import functions, routes
 from twolane_local.stack.limits import check_circles, check_names, number
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
+from twolane_local.stack.outside import Outside
 from twolane_local.stack.packages import Packages, for_process
 from twolane_local.stack.unplayed import complain_of_unplayed
 
@@ -47,12 +48,19 @@ class Facts:
     elsewhere: Callable[[str, str | None], Any]
     #: Keeps the code that is no folder.
     packages: Packages = field(default_factory=for_process)
+    imports: Mapping[str, str] = field(default_factory=dict)
+    look_up: Callable[[str], str | None] = lambda _: None
 
 
 def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
     """The stack, and a line for each thing in the template that is not emulated or cannot run."""
+    outside = Outside(facts.imports, facts.look_up)
     names = Names(
-        template, aws_url=facts.aws_url, base_url=facts.base_url, elsewhere=facts.elsewhere
+        template,
+        aws_url=facts.aws_url,
+        base_url=facts.base_url,
+        elsewhere=facts.elsewhere,
+        outside=outside,
     )
     notes: list[str] = []
 
@@ -70,6 +78,12 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         stack = _read(template, names, facts, complain, cannot_run)
     except _UNREADABLE as error:
         raise _located(error, template, names, facts) from error
+    for (logical_id, attribute), kind in names.doubtful.items():
+        notes.append(
+            f"{template.source.where(logical_id)}: {logical_id}.{attribute} is a placeholder: "
+            f"{kind} has no such attribute in CloudFormation's schema, and AWS may refuse it"
+        )
+    notes += [f"{template.source.path}: {note}" for note in outside.notes()]
     _check_functions(template, stack)
     return stack, notes
 

@@ -43,7 +43,7 @@ def check_circles(template: Template, names: Names) -> None:
     for logical_id, resource in template.resources.items():
         before = resource.get("DependsOn") or []
         needs = [before] if isinstance(before, str) else list(before)
-        needs += circles.references(resource.get("Properties"), names.resolve.condition)
+        needs += circles.references(resource.get("Properties"), names.condition)
         graph[logical_id] = needs
     circle = circles.find(graph)
     if circle:

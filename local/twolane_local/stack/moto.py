@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.stack.names import NAME_PROPERTY
+from twolane_local.stack.names import IN_MOTO, NAME_PROPERTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,15 +26,6 @@ _NOTIFIED = (
     ("QueueConfigurations", "Queue", "Queue"),
     ("TopicConfigurations", "Topic", "Topic"),
 )
-#: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
-_MOTO = frozenset(
-    {
-        "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
-        "AWS::SSM::Parameter", "AWS::SecretsManager::Secret",
-        "AWS::KMS::Key", "AWS::KMS::Alias", "AWS::Events::EventBus", "AWS::Kinesis::Stream",
-        "AWS::StepFunctions::StateMachine",
-    }
-)  # fmt: skip
 
 
 def moto_template(
@@ -46,13 +37,17 @@ def moto_template(
     """A CloudFormation template without references to anything outside of it."""
     kept: dict[str, Any] = {}
     identities: list[str] = []
+    secrets: list[dict[str, Any]] = []
     for logical_id, resource in template.resources.items():
         kind = resource["Type"]
-        if kind in _MOTO:
+        if kind in IN_MOTO:
             kept[logical_id] = _literal(logical_id, resource, names)
         elif kind == "AWS::SES::EmailIdentity":
             identities.append(str(names.resolve(resource["Properties"]["EmailIdentity"])))
-        elif not kind.startswith(ours) and kind not in _MOTO:
+        elif kind == "AWS::SecretsManager::Secret":
+            properties = names.resolve(resource.get("Properties") or {})
+            secrets.append({**properties, "Name": names.name(logical_id)})
+        elif not kind.startswith(ours) and kind not in IN_MOTO:
             complain(logical_id, f"{kind} is unknown to the emulator")
     # References are literal by now; what they said about the order must not be lost.
     for logical_id, resource in kept.items():
@@ -67,6 +62,8 @@ def moto_template(
         # Nor these: they call functions that moto does not hold.
         "Notifications": _notifications(template, names),
         "Rules": _rules(template, names),
+        # Nor these.
+        "Secrets": secrets,
         # moto's CloudFormation has no subscriptions, its SNS has.
         "Subscriptions": _properties_of("AWS::SNS::Subscription", template, names),
     }

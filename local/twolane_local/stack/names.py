@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from twolane_local.errors import TemplateError
+from twolane_local.stack import specification
+from twolane_local.stack.stand_ins import StandIn
 from twolane_local.template.values import ACCOUNT, REGION, Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twolane_local.stack.outside import Outside
     from twolane_local.template import Template
 
 #: The property that names a resource, for the types that the emulator names itself.
@@ -30,15 +34,25 @@ NAME_PROPERTY = {
     "AWS::Scheduler::ScheduleGroup": "Name",
     "AWS::Lambda::LayerVersion": "LayerName",
     "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::SecretsManager::Secret": "Name",
 }
-_APIS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi"})
+#: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
+IN_MOTO = frozenset(
+    {
+        "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
+        "AWS::SSM::Parameter",
+        "AWS::KMS::Key", "AWS::KMS::Alias", "AWS::Events::EventBus", "AWS::Kinesis::Stream",
+        "AWS::StepFunctions::StateMachine",
+    }
+)  # fmt: skip
 
 
 class Names:
-    """Answers ``Ref`` and ``GetAtt``; what it cannot answer is asked of ``elsewhere``.
+    """Answers ``Ref`` and ``GetAtt``: each has a value, a stand-in where nothing plays it.
 
     ``base_url(api_id)`` gives the local address of an API or function URL; ``elsewhere(name,
-    attribute or None)`` the values of resources that moto holds, or raises ``KeyError``.
+    attribute or None)`` the values of resources that moto holds, or raises ``KeyError``. Without
+    ``outside``, values of other stacks raise ``TemplateError``, and dynamic references stay.
     """
 
     def __init__(
@@ -48,18 +62,36 @@ class Names:
         aws_url: str,
         base_url: Callable[[str], str],
         elsewhere: Callable[[str, str | None], Any],
+        outside: Outside | None = None,
     ) -> None:
         self._template = template
         self._aws_url = aws_url
         self._base_url = base_url
         self._elsewhere = elsewhere
-        self.resolve = Resolver(
-            template.parameters,
+        self._outside = outside
+        self._under_way: set[tuple[str, str]] = set()
+        #: By resource and attribute, those that AWS's schema of the type does not have.
+        self.doubtful: dict[tuple[str, str], str] = {}
+        parameters = template.parameters
+        if outside is not None:
+            parameters = {name: outside.parameter(value) for name, value in parameters.items()}
+        self._resolver = Resolver(
+            parameters,
             conditions=template.conditions,
             mappings=template.mappings,
             ref=self.ref,
             attribute=self.attribute,
+            imported=outside.imported if outside is not None else None,
         )
+
+    def condition(self, name: str) -> bool:
+        """Whether the condition of this name holds."""
+        return self._resolver.condition(name)
+
+    def resolve(self, value: Any) -> Any:
+        """The value with every intrinsic and dynamic reference in it resolved."""
+        resolved = self._resolver(value)
+        return resolved if self._outside is None else self._outside.dynamic(resolved)
 
     def name(self, logical_id: str) -> str:
         """The resource's own name: the property's value, or one made for it."""
@@ -84,13 +116,41 @@ class Names:
             return special(self, logical_id)
         if kind in NAME_PROPERTY:
             return self.name(logical_id)
-        return self._elsewhere(logical_id, None)
+        if kind in IN_MOTO:
+            try:
+                return self._elsewhere(logical_id, None)
+            except KeyError:
+                pass  # moto has no value for it
+        return self._stand_in(logical_id).ref()
+
+    def _stand_in(self, logical_id: str) -> StandIn:
+        properties = self._properties(logical_id)
+
+        def given(path: str) -> Any | None:
+            value: Any = properties
+            for name in path.split("."):
+                value = value.get(name) if isinstance(value, dict) else None
+            if value is None:
+                return None
+            if (logical_id, path) in self._under_way:
+                raise TemplateError(f"{logical_id}.{path} refers to itself: a circular dependency")
+            self._under_way.add((logical_id, path))
+            try:
+                return self.resolve(value)
+            finally:
+                self._under_way.discard((logical_id, path))
+
+        kind = self._kind(logical_id)
+        return StandIn(kind, logical_id, self.name(logical_id), given)
 
     def _queue_url(self, logical_id: str) -> str:
         return f"{self._aws_url}/{ACCOUNT}/{self.name(logical_id)}"
 
     def _api_id(self, logical_id: str) -> str:
         return logical_id.lower()
+
+    def _api_url(self, logical_id: str) -> str:
+        return self._base_url(self._api_id(logical_id))
 
     def _stage_name(self, logical_id: str) -> Any:
         return self.resolve(self._properties(logical_id).get("StageName", "$default"))
@@ -101,10 +161,18 @@ class Names:
     def _topic_arn(self, logical_id: str) -> str:
         return self._arn("sns", self.name(logical_id))
 
+    def _secret_arn(self, logical_id: str) -> str:
+        # Without AWS's random tail, which its API does not ask for either:
+        # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+        return self._arn("secretsmanager", f"secret:{self.name(logical_id)}")
+
     def _version_arn(self, logical_id: str) -> str:
         properties = self._properties(logical_id)
         version = self.resolve(properties.get("Name", "1"))
         return f"{self._function_arn(properties['FunctionName'])}:{version}"
+
+    def _url_function_arn(self, logical_id: str) -> str:
+        return self._function_arn(self._properties(logical_id)["TargetFunctionArn"])
 
     def _layer_arn(self, logical_id: str) -> str:
         return f"{self._arn('lambda', f'layer:{self.name(logical_id)}')}:1"
@@ -112,12 +180,16 @@ class Names:
     _REFS: ClassVar[Mapping[str, Callable[[Names, str], Any]]] = {
         "AWS::SQS::Queue": _queue_url,
         "AWS::SNS::Topic": _topic_arn,
+        "AWS::SecretsManager::Secret": _secret_arn,
         "AWS::ApiGatewayV2::Api": _api_id,
         "AWS::ApiGateway::RestApi": _api_id,
         "AWS::ApiGateway::Deployment": _deployment_id,
         "AWS::ApiGatewayV2::Deployment": _deployment_id,
         "AWS::ApiGatewayV2::Stage": _stage_name,
         "AWS::ApiGateway::Stage": _stage_name,
+        # The uuid that the mapping is played under.
+        "AWS::Lambda::EventSourceMapping": lambda _, logical_id: logical_id,
+        "AWS::Lambda::Url": _url_function_arn,
         "AWS::Lambda::Version": _version_arn,
         "AWS::Lambda::Alias": _version_arn,
         "AWS::Lambda::LayerVersion": _layer_arn,
@@ -127,19 +199,38 @@ class Names:
         kind = self._kind(logical_id)
         if kind == "AWS::SQS::Queue":
             return self._queue_attribute(logical_id, attribute)
-        if kind in _APIS:
-            return {"ApiId": logical_id.lower(), "ApiEndpoint": self._base_url(logical_id.lower())}[
-                attribute
-            ]
-        if kind == "AWS::Lambda::Url" and attribute == "FunctionUrl":
-            return f"{self._base_url(logical_id.lower())}/"
+        own = self._own_attribute(kind, logical_id, attribute)
+        if own is not None:
+            return own
+        if kind in IN_MOTO:
+            try:
+                return self._elsewhere(logical_id, attribute)
+            except KeyError:
+                pass  # moto has no value for it
+        if not specification.knows(kind, attribute):
+            self.doubtful[logical_id, attribute] = kind
+        return self._stand_in(logical_id).attribute(attribute)
+
+    def _own_attribute(self, kind: str, logical_id: str, attribute: str) -> str | None:
         if attribute in {"Arn", "TopicArn"}:
-            arn = self._own_arn(kind, logical_id)
-            if arn is not None:
-                return arn
-        if kind == "AWS::SNS::Topic" and attribute == "TopicName":
-            return self.name(logical_id)
-        return self._elsewhere(logical_id, attribute)
+            return self._own_arn(kind, logical_id)
+        special = self._ATTRIBUTES.get((kind, attribute))
+        return None if special is None else special(self, logical_id)
+
+    _ATTRIBUTES: ClassVar[Mapping[tuple[str, str], Callable[[Names, str], str]]] = {
+        ("AWS::ApiGateway::RestApi", "RestApiId"): _api_id,
+        ("AWS::ApiGatewayV2::Api", "ApiId"): _api_id,
+        ("AWS::ApiGatewayV2::Api", "ApiEndpoint"): _api_url,
+        ("AWS::Lambda::Alias", "AliasArn"): _version_arn,
+        ("AWS::Lambda::EventSourceMapping", "Id"): lambda _, name: name,
+        ("AWS::Lambda::LayerVersion", "LayerVersionArn"): _layer_arn,
+        ("AWS::Lambda::Url", "FunctionArn"): _url_function_arn,
+        ("AWS::Lambda::Version", "FunctionArn"): _version_arn,
+        ("AWS::Lambda::Version", "Version"): lambda *_: "1",
+        ("AWS::Lambda::Url", "FunctionUrl"): lambda self, name: f"{self._api_url(name)}/",
+        ("AWS::SecretsManager::Secret", "Id"): _secret_arn,
+        ("AWS::SNS::Topic", "TopicName"): name,
+    }
 
     def _properties(self, logical_id: str) -> Mapping[str, Any]:
         return self._template.resources[logical_id].get("Properties") or {}

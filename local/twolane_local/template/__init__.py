@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
-from twolane_local.template import circles, shape
+from twolane_local.template import circles, language_extensions, shape
+from twolane_local.template import parameters as template_parameters
 from twolane_local.template import yaml as template_yaml
-from twolane_local.template.nested import flatten, is_stand_in
+from twolane_local.template.nested import flatten
 from twolane_local.template.values import REGION, Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def load(
     source = _read(path)
     fresh = dict(volatile or {})
     stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
-    values = _parameters(source, {**stand_ins, **parameters})
+    values = template_parameters.values(source, {**stand_ins, **parameters})
     root = path.parent
     whole = flatten(
         _cached(source, values, stack_name), source, root, _expand_child, (path.resolve(),)
@@ -118,7 +119,7 @@ def _expand_child(
     path: Path, parameters: Mapping[str, str]
 ) -> tuple[template_yaml.Source, dict[str, Any], dict[str, Any]]:
     source = _read(path)
-    values = _parameters(source, parameters)
+    values = template_parameters.values(source, parameters)
     return source, _cached(source, values, "local"), values
 
 
@@ -131,14 +132,20 @@ def parameters_of(path: Path) -> Mapping[str, Any]:
 def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """The template as plain CloudFormation, its local paths as S3 addresses."""
     source = _read(path)
-    return _cached(source, _parameters(source, parameters), "local")
+    return _cached(source, template_parameters.values(source, parameters), "local")
 
 
 def _cached(
     source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
+    try:
+        content = language_extensions.applied(
+            source.content, {**values, **pseudo_parameters(stack_name)}
+        )
+    except TemplateError as error:
+        raise TemplateError(f"{source.path}: {error}") from error
     expanded = template_cache.through(
-        [source.content, values], lambda: _expand(source, values, stack_name)
+        [content, values], lambda: _expand(source, content, values, stack_name)
     )
     shape.check_expanded(source, expanded)
     return expanded
@@ -162,41 +169,13 @@ def _not_yet(*names: str) -> str:
     return "-".join(names)
 
 
-def _parameters(source: template_yaml.Source, given: Mapping[str, str]) -> dict[str, Any]:
-    declared = source.content.get("Parameters") or {}
-    unknown = sorted(set(given) - set(declared))
-    if unknown:
-        known = ", ".join(sorted(declared)) or "none"
-        raise TemplateError(f"{source.path} has no parameter {unknown[0]!r}; it has: {known}")
-    values: dict[str, Any] = {}
-    for name, parameter in declared.items():
-        value = given.get(name, parameter.get("Default"))
-        if value is None:
-            raise TemplateError(
-                f"{source.path}: parameter {name!r} has no default; give --parameter {name}=VALUE"
-            )
-        allowed = parameter.get("AllowedValues")
-        if allowed and str(value) not in map(str, allowed) and not is_stand_in(value):
-            choices = ", ".join(map(str, allowed))
-            raise TemplateError(
-                f"{source.path}: parameter {name}={value!r} is not one of {choices}"
-            )
-        kind = parameter.get("Type", "String")
-        is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
-        values[name] = (
-            [item.strip() for item in str(value).split(",")] if is_list else _as_text(value)
-        )
-    return values
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _expand(
-    source: template_yaml.Source, parameters: Mapping[str, Any], stack_name: str
+    source: template_yaml.Source,
+    written: dict[str, Any],
+    parameters: Mapping[str, Any],
+    stack_name: str,
 ) -> dict[str, Any]:
-    content = _with_local_paths(copy.deepcopy(source.content))
+    content = _with_local_paths(copy.deepcopy(written))
     transforms = content.get("Transform") or []
     if SAM_TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
         return content

@@ -48,7 +48,7 @@ class Resolver:
     """Resolves values of one template.
 
     ``ref`` and ``attribute`` answer for resources (they raise ``KeyError`` for one they do not
-    know); everything else is in the template.
+    know), ``imported`` for other stacks' exports; everything else is in the template.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class Resolver:
         mappings: Mapping[str, Any],
         ref: Callable[[str], Any],
         attribute: Callable[[str, str], Any],
+        imported: Callable[[str], Any] | None = None,
     ) -> None:
         self._parameters = parameters
         self._conditions = conditions
         self._mappings = mappings
         self._ref_resource = ref
         self._attribute = attribute
+        self._imported = imported
         self._functions: dict[str, Callable[[Any], Any]] = {
             "Ref": self._ref,
             "Condition": self.condition,
@@ -112,7 +114,9 @@ class Resolver:
             raise TemplateError(f"the template has no condition {name!r}; declare it in Conditions")
         return bool(self(self._conditions[name]))
 
-    def _ref(self, name: str) -> Any:
+    def _ref(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            raise TemplateError(f"Ref takes a name, and this is {name!r}")
         if name in self._parameters:
             return self._parameters[name]
         try:
@@ -129,8 +133,8 @@ class Resolver:
             return self._attribute(name, attribute)
         except KeyError:
             raise TemplateError(
-                f"GetAtt {name}.{attribute} is not known to the emulator; "
-                "pass the value as a parameter instead"
+                f"GetAtt {name}.{attribute}: the template has no such resource whose condition "
+                "holds, or the resource has no such attribute"
             ) from None
 
     def _sub(self, argument: Any) -> str:
@@ -170,6 +174,8 @@ class Resolver:
             raise TemplateError(f"FindInMap {'.'.join(keys)} is not in Mappings") from None
 
     def _import(self, argument: Any) -> Any:
+        if self._imported is not None:
+            return self._imported(str(self(argument)))
         raise TemplateError(
             f"ImportValue {self(argument)!r}: exports of other stacks do not exist locally; "
             "make it a parameter"

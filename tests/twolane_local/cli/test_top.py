@@ -4,11 +4,16 @@ import argparse
 import re
 import shlex
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import pytest
 
 from twolane_local.cli.commands import COMMANDS, GROUPS
+from twolane_local.cli.options import emulator_options
 from twolane_local.cli.top import command_module, parser
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def subparsers(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -91,3 +96,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_groups_share_no_command() -> None:
     assert len(COMMANDS) == sum(map(len, GROUPS.values()))
+
+
+def test_an_import_reaches_the_emulator(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text("Resources: {}")
+    command = ["invoke", "F", "--template", str(path), "--import", "net:Id=vpc-1"]
+    assert emulator_options(parser().parse_args(command)).imports == {"net:Id": "vpc-1"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import stack, template
+from twolane_local.errors import TemplateError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,3 +238,60 @@ Resources:
         "Plain": ({"1", "prod"}, False),
     }
     assert notes == []
+
+
+def test_references_to_what_belongs_to_functions(tmp_path: Path) -> None:
+    """Each by "Return values" on the type's page of the CloudFormation template reference."""
+    (tmp_path / "src").mkdir()
+    path = tmp_path / "template.yaml"
+    path.write_text("""
+Resources:
+  F:
+    Type: AWS::Lambda::Function
+    Properties:
+      Handler: a.b
+      Runtime: python3.12
+      Code: {S3Bucket: twolane-local-path, S3Key: src}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref F, AuthType: NONE}}
+  Version: {Type: AWS::Lambda::Version, Properties: {FunctionName: !Ref F}}
+  Live:
+    Type: AWS::Lambda::Alias
+    Properties: {FunctionName: !Ref F, FunctionVersion: !GetAtt Version.Version, Name: live}
+  Layer: {Type: AWS::Lambda::LayerVersion, Properties: {LayerName: shared, Content: {}}}
+  Mapping:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties: {FunctionName: !Ref F, EventSourceArn: !GetAtt Queue.Arn}
+  Queue: {Type: AWS::SQS::Queue}
+  Rest: {Type: AWS::ApiGateway::RestApi, Properties: {Name: rest}}
+Outputs:
+  A: {Value: !Ref Url}
+  B: {Value: !Sub "${Version.Version} ${Version.FunctionArn}"}
+  C: {Value: !GetAtt Live.AliasArn}
+  D: {Value: !GetAtt Layer.LayerVersionArn}
+  E: {Value: !Sub "${Mapping} ${Mapping.Id}"}
+  F: {Value: !Sub "${Rest} ${Rest.RestApiId} ${Rest.RootResourceId}"}
+""")
+    made, notes = stack.build(template.load(path, {}, stack_name="s"), facts())
+    function = "arn:aws:lambda:us-east-1:123456789012:function:F"
+    assert made.outputs == {
+        "A": function,
+        "B": f"1 {function}:1",
+        "C": f"{function}:live",
+        "D": "arn:aws:lambda:us-east-1:123456789012:layer:shared:1",
+        "E": "Mapping Mapping",
+        "F": "rest rest s-Rest",
+    }
+    assert made.mappings[0].uuid == "Mapping"
+    assert notes == []
+
+
+def test_a_circle_of_values_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text("""
+Resources:
+  Left: {Type: AWS::ECS::Cluster, Properties: {ClusterName: !Ref Right}}
+  Right: {Type: AWS::ECS::Cluster, Properties: {ClusterName: !Sub "${Left}-twin"}}
+Outputs: {Name: {Value: !Ref Left}}
+""")
+    with pytest.raises(TemplateError, match="Left → Right → Left is circular"):
+        stack.build(template.load(path, {}, stack_name="s"), facts())

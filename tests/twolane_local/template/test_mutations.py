@@ -165,7 +165,7 @@ def test_what_is_mutated_is_good() -> None:
         path = Path(folder) / "template.yaml"
         path.write_text(json.dumps(ORIGINALS[0]))
         built, _ = stack.build(template.load(path, {}, stack_name="local"), FACTS)
-        assert {"Api"} == {spec.name for spec in built.functions}
+        assert {"Api"} == {spec.name for spec in built.functions if not spec.unrunnable}
         assert len(built.mappings) == 1
         assert len(built.schedules) == 2
 
@@ -173,7 +173,7 @@ def test_what_is_mutated_is_good() -> None:
 SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-@settings(SETTINGS, max_examples=100)
+@settings(SETTINGS, max_examples=40)
 @given(mutated(ORIGINALS[:1]))
 def test_a_mutated_template_is_a_stack_or_an_error(content: Any) -> None:
     check(content)
