@@ -228,6 +228,12 @@ def unknown_lost(seen: Seen) -> str:
     return "dead letters: 0 of"
 
 
+def unknown_dead_twice(seen: Seen) -> str:
+    task_id = first(seen, "unknown")["ids"][0]
+    seen.dead.append(next(letter for letter in seen.dead if task_id in letter["body"]))
+    return "dead letters: 2 of"
+
+
 def good_work_dead(seen: Seen) -> str:
     task_id = first(seen, "plain")["ids"][0]
     seen.dead.append({"body": json.dumps({"id": task_id}), "id": "m", "receives": 7})
@@ -250,7 +256,8 @@ DOCTORED = [
     inner_chord_with_another_s_parts, doubled_plain, doubled_attempt, false_failure, false_success,
     wrong_result, chain_out_of_order, callback_before_its_task, errback_missing,
     inline_errback_missing, before_its_eta, expired_and_run, malformed_lost, malformed_changed,
-    odd_lost, odd_ran_and_dead, unknown_lost, good_work_dead, left_over, received_too_often,
+    odd_lost, odd_ran_and_dead, unknown_lost, unknown_dead_twice, good_work_dead, left_over,
+    received_too_often,
 ]  # fmt: skip
 
 
@@ -379,6 +386,15 @@ def test_a_failure_is_excused_only_while_sqs_takes_nothing(seen: Seen) -> None:
     verdict = check(seen)
     assert verdict.violations == []
     assert verdict.refused == [f"chain {unit['unit']}: disk.full"]
+
+
+def test_an_answer_that_was_lost_explains_a_second_dead_letter(seen: Seen) -> None:
+    unknown_dead_twice(seen)
+    seen.faults.append(
+        {"fault": "send.reply-lost", "at": 1.0, "until": 1.0, "pids": [], "times": 1}
+    )
+    verdict = check(seen)
+    assert (verdict.violations, verdict.explained["send.reply-lost"]) == ([], 1)
 
 
 def test_the_same_seed_draws_the_same_campaign() -> None:
