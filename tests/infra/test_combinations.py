@@ -141,7 +141,7 @@ def referred(made: Expanded, value: Any) -> set[str]:
     for function, argument in value.items():
         if function == "Fn::If":
             condition, yes, no = argument
-            chosen = yes if made.names.resolve.condition(condition) else no
+            chosen = yes if made.names.condition(condition) else no
             found |= referred(made, chosen)
         elif function == "Ref":
             found.add(argument)

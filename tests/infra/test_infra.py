@@ -123,7 +123,8 @@ def test_every_alarm_tells_the_topic_or_scales() -> None:
     for name, alarm in template.of_type("AWS::CloudWatch::Alarm"):
         (action,) = alarm["AlarmActions"]
         scales = name in {"LongLaneWorkWaits", "LongLaneNothingToDo"}
-        assert action.startswith("LongLane" if scales else "arn:aws:sns:"), name
+        assert action.startswith("arn:aws:application-autoscaling:" if scales else "arn:aws:sns:")
+        assert ("LongLane" in action) == scales, name
 
 
 def test_the_dashboard_shows_metrics_that_are_told() -> None:
@@ -152,11 +153,11 @@ def test_the_emulator_names_what_it_does_not_play() -> None:
 def test_functions_are_in_the_network_of_their_redis_only() -> None:
     for _, function in expanded(**EVERYTHING).of_type("AWS::Lambda::Function"):
         (group,) = function["VpcConfig"]["SecurityGroupIds"]
-        assert group.startswith("RedisFunctionsGroup")
+        assert "RedisFunctionsGroup" in group
         subnets = function["VpcConfig"]["SubnetIds"]
-        assert [name.partition("-")[0] for name in subnets] == [
-            "RedisFirstSubnet", "RedisSecondSubnet",
-        ]  # fmt: skip
+        assert len(subnets) == 2
+        assert "RedisFirstSubnet" in subnets[0]
+        assert "RedisSecondSubnet" in subnets[1]
         url = function["Environment"]["Variables"]["RESULT_BACKEND"]
         assert re.fullmatch(r"rediss://.+/0\?ssl_cert_reqs=required", url)
         assert function["Environment"]["Variables"]["RESULT_KEY_PREFIX"] == "{twolane}:"
