@@ -130,7 +130,11 @@ BROKEN = {
 
 @pytest.mark.parametrize(
     "kind",
-    ["import", pytest.param("handler", marks=pytest.mark.slow), "folder"],
+    [
+        "import",
+        pytest.param("handler", marks=pytest.mark.slow),
+        pytest.param("folder", marks=pytest.mark.slow),
+    ],
 )
 def test_one_that_does_not_load_fails_alone_and_works_once_mended(
     tmp_path: Path, kind: str
@@ -173,6 +177,7 @@ def test_one_that_does_not_load_fails_alone_and_works_once_mended(
     run(path, script, reload=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -226,6 +231,7 @@ def test_with_snap_start_too_one_fails_alone_and_works_once_mended(tmp_path: Pat
     run(write(tmp_path, files), script, reload=True)
 
 
+@pytest.mark.slow
 def test_in_process_too_each_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     files = {"template.yaml": TEMPLATE, "bakery/oven.py": OVEN}

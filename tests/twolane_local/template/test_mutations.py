@@ -173,7 +173,7 @@ def test_what_is_mutated_is_good() -> None:
 SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(SETTINGS, max_examples=20)
 @given(mutated(ORIGINALS[:1]))
 def test_a_mutated_template_is_a_stack_or_an_error(content: Any) -> None:
     check(content)
