@@ -251,7 +251,6 @@ BAD_CHANGES = {
     "fifo": ("Dead: {Type: AWS::SQS::Queue}",
              "Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: same.fifo}}"),
     "moto": ("  Dead: {Type", "  B: {Type: AWS::DynamoDB::Table}\n  Dead: {Type"),
-    "value of moto": ("STORE: !Ref RedisUrl", "STORE: !GetAtt Table.Nothing"),
     "dead letters": ("maxReceiveCount: 1}", "maxReceiveCount: none}"),
 }  # fmt: skip
 
