@@ -19,8 +19,10 @@ from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.queues.core import NewMessage
 from twolane_local.servers import bind
 
+from .running import run
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from twolane_local.journal import Journal
@@ -88,18 +90,6 @@ def project(folder: Path, *, code: str = CODE) -> Path:
     (folder / "src" / "emulated.py").write_text(code)
     (folder / "template.yaml").write_text(TEMPLATE)
     return folder / "template.yaml"
-
-
-def run(options: Options, script: Callable[[Emulator], Awaitable[None]]) -> None:
-    async def main() -> None:
-        emulator = Emulator(options)
-        await emulator.start()
-        try:
-            await script(emulator)
-        finally:
-            await emulator.stop()
-
-    asyncio.run(main())
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,15 @@ import boto3
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.options import Options
+
+from . import running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from twolane_local.emulator import Emulator
 
 HTTP_AND_TABLE = """
 AWSTemplateFormatVersion: "2010-09-09"
@@ -184,16 +188,11 @@ def run(
     file.parent.mkdir()
     file.write_text(code)
 
-    async def main() -> None:
-        emulator = Emulator(Options(folder / "template.yaml", port=0, aws_port=0))
-        await emulator.start()
-        try:
-            assert emulator.notes == []
-            await script(emulator)
-        finally:
-            await emulator.stop()
+    async def checked(emulator: Emulator) -> None:
+        assert emulator.notes == []
+        await script(emulator)
 
-    asyncio.run(main())
+    running.run(Options(folder / "template.yaml", port=0, aws_port=0), checked)
 
 
 def client(emulator: Emulator, service: str) -> Any:

@@ -15,14 +15,18 @@ import boto3
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
 from twolane_local.environments.snapshot_launcher import can_be_played
 from twolane_local.errors import TemplateError
+from twolane_local.options import Options
 from twolane_local.queues.core import NewMessage
+
+from . import running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from twolane_local.emulator import Emulator
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -78,15 +82,8 @@ def run(
     reload: bool = False,
     in_process: bool = False,
 ) -> None:
-    async def main() -> None:
-        emulator = Emulator(Options(path, port=0, aws_port=0, reload=reload, in_process=in_process))
-        await emulator.start()
-        try:
-            await script(emulator)
-        finally:
-            await emulator.stop()
-
-    asyncio.run(main())
+    options = Options(path, port=0, aws_port=0, reload=reload, in_process=in_process)
+    running.run(options, script)
 
 
 def direct(emulator: Emulator, function: str) -> tuple[int, str | None, Any]:

@@ -11,11 +11,14 @@ import boto3
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.options import Options
+
+from .running import run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from twolane_local.emulator import Emulator
 
 ACCOUNT = "us-east-1:123456789012"
 SHOP = """
@@ -99,18 +102,6 @@ def project(folder: Path, template: str) -> Path:
     (folder / "src" / "shop.py").write_text(CODE)
     (folder / "template.yaml").write_text(template)
     return folder / "template.yaml"
-
-
-def run(options: Options, script: Callable[[Emulator], Awaitable[None]]) -> None:
-    async def main() -> None:
-        emulator = Emulator(options)
-        await emulator.start()
-        try:
-            await script(emulator)
-        finally:
-            await emulator.stop()
-
-    asyncio.run(main())
 
 
 async def told(emulator: Emulator) -> list[str]:
