@@ -258,6 +258,8 @@ def test_a_chord_whose_results_cannot_be_read_now_is_completed_later(started: An
         started.end(3)
     backend.client.meta.events.unregister("before-call.dynamodb.BatchGetItem", refuse)
     assert started.result.state == "PENDING"
+    started.end(1)
+    assert bodies(started) == [], "it is for the third part to complete the chord"
     started.end(3)
     assert bodies(started) == [([1, 2, 3],)]
 
