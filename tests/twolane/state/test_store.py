@@ -184,3 +184,27 @@ def test_dynamodb_that_does_not_answer(
 ) -> None:
     with pytest.raises(StoreUnavailableError, match="table missing"):
         call(missing_table(results_table))
+
+
+def test_keys_that_dynamodb_left_unread_are_asked_for_again(results_table: Any) -> None:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+    store = DynamoDBStore("results", lambda: results_table)
+    keys = ["a", "b", "c"]
+    for key in keys:
+        store.put(key, key, ttl_s=60)
+    calls: list[int] = []
+
+    def leave_all_but_one(parsed: dict[str, Any], **_: Any) -> None:
+        items = parsed["Responses"]["results"]
+        calls.append(len(items))
+        left = [{"id": item["id"]} for item in items[1:]]
+        del items[1:]
+        if left:
+            parsed["UnprocessedKeys"] = {"results": {"Keys": left, "ConsistentRead": True}}
+
+    results_table.meta.events.register("after-call.dynamodb.BatchGetItem", leave_all_but_one)
+    try:
+        assert store.get_many(keys) == {key: key for key in keys}
+    finally:
+        results_table.meta.events.unregister("after-call.dynamodb.BatchGetItem", leave_all_but_one)
+    assert calls == [3, 2, 1]
