@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _SENDERS = 4
 _TELL_S = 5.0
+#: All work that is left is a message, in some state. Without one, what has no outcome gets none:
+#: SQS refused what a task published after its body, say. The checker judges that.
+_SETTLED_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,8 @@ class _Campaign:
             now = time.monotonic()
             if state is not None and state != last:
                 last, changed = state, now
+            if state is not None and state[1] == 0 and now - changed > _SETTLED_S:
+                return True
             if now - changed > self._wanted.patience_s:
                 return False
             if now - told_at > _TELL_S:
