@@ -20,7 +20,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -153,11 +152,10 @@ def stage(folder: Path) -> None:
 @contextlib.contextmanager
 def emulated(folder: Path, deadline: float) -> Iterator[Stack]:
     """The staged template under ``twolane up``."""
-    ports = [free_port() for _ in range(2)]
     command = [
         sys.executable, "-m", "twolane_local.cli", "up", "--json", "--quiet", "--no-console",
-        "--no-reload", "--template", str(folder / "template.yaml"), "--port", str(ports[0]),
-        "--aws-port", str(ports[1]),
+        "--no-reload", "--template", str(folder / "template.yaml"), "--port", "0",
+        "--aws-port", "0",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
     try:
@@ -178,12 +176,6 @@ def emulated(folder: Path, deadline: float) -> Iterator[Stack]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

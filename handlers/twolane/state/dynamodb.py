@@ -11,6 +11,7 @@ Needs ``dynamodb:GetItem``, ``BatchGetItem``, ``PutItem`` and ``DeleteItem`` on 
 from __future__ import annotations
 
 import math
+import random
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,13 @@ from twolane.state.keys import bounded
 from twolane.state.patience import patient_boto
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+
+#: How often the same is asked while DynamoDB is busy, which takes ten seconds or so.
+TRIES = 30
+_LONGEST_WAIT_S = 1.0
+_KEYS_A_READ = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +91,13 @@ class DynamoDBStore:
         clock: Callable[[], float] = time.time,
         *,
         beside_results: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.beside_results = beside_results
         self._table = table
         self._connect = connect
         self._clock = clock
+        self._sleep = sleep
         self._client: Any = None
         snapshot.holds(self)
 
@@ -99,26 +108,13 @@ class DynamoDBStore:
             client.close()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
-        # BatchGetItem takes at most 100 distinct keys and may leave some unprocessed:
-        # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
         names = {bounded(key): key for key in keys}
-        wanted = list(names)
-        found: dict[str, str] = {}
         with self._talking() as client:
-            for start in range(0, len(wanted), 100):
-                request: Any = {
-                    self._table: {
-                        "Keys": [_key(key) for key in wanted[start : start + 100]],
-                        "ConsistentRead": True,
-                    }
-                }
-                while request:
-                    answer = client.batch_get_item(RequestItems=request)
-                    for item in answer.get("Responses", {}).get(self._table, []):
-                        if self._is_live(item):
-                            found[names[item["id"]["S"]]] = item["state"]["S"]
-                    request = answer.get("UnprocessedKeys")
-        return found
+            return {
+                names[item["id"]["S"]]: item["state"]["S"]
+                for item in read_all(client, self._table, [_key(key) for key in names], self._sleep)
+                if self._is_live(item)
+            }
 
     def put(self, key: str, value: str, *, ttl_s: float) -> None:
         with self._talking() as client:
@@ -191,6 +187,39 @@ class DynamoDBStore:
                 f"the DynamoDB state store, table {self._table}, did not answer ({error}); nothing "
                 "is lost, the message will be delivered again. Check the table and its policy"
             ) from error
+
+
+def read_all(
+    client: Any, table: str, keys: Sequence[dict[str, Any]], sleep: Callable[[float], None]
+) -> Iterator[dict[str, Any]]:
+    """The items under distinct keys, consistently read.
+
+    BatchGetItem takes at most 100 keys, and may leave some unprocessed, to be asked for again after
+    a while: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+
+    Raises ``StoreUnavailableError`` where some are left after ten seconds or so.
+    """
+    for start in range(0, len(keys), _KEYS_A_READ):
+        request: Any = {
+            table: {"Keys": list(keys[start : start + _KEYS_A_READ]), "ConsistentRead": True}
+        }
+        for attempt in range(TRIES):
+            answer = client.batch_get_item(RequestItems=request)
+            yield from answer.get("Responses", {}).get(table, ())
+            request = answer.get("UnprocessedKeys")
+            if not request:
+                break
+            sleep(wait_s(attempt))
+        else:
+            raise StoreUnavailableError(
+                f"the DynamoDB table {table} left keys unread {TRIES} times; the message will be "
+                "delivered again. See whether the table is throttled"
+            )
+
+
+def wait_s(attempt: int) -> float:
+    """https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"""
+    return random.uniform(0, min(_LONGEST_WAIT_S, 0.02 * 2**attempt))  # noqa: S311
 
 
 def item_of(key: str, value: str, until: float) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from celery.exceptions import ChordError
 from celery.result import GroupResult, allow_join_result, result_from_tuple
 
 from twolane.errors import StoreUnavailableError
+from twolane.state.dynamodb import TRIES, read_all, wait_s
 from twolane.worker.bodies import with_marked_body
 from twolane.worker.ending import sent_s
 from twolane.worker.fitting import LIMIT, fitted
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("twolane.worker")
 
-#: How often a part is counted anew while other parts are, which takes ten seconds or so.
-_TRIES = 30
-_LONGEST_WAIT_S = 1.0
-
 #: What DynamoDB does not do now, and may do at once:
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 _PASSING = frozenset(
@@ -58,9 +54,6 @@ _LOST = "ConditionalCheckFailed"
 
 #: Of a group that is more than an item holds: four of them come in one answer of 1 MB.
 _PIECE = 250 * 1024
-
-#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-_KEYS_A_READ = 100
 
 
 class DynamoDBBackend(TableResults):
@@ -110,26 +103,12 @@ class DynamoDBBackend(TableResults):
         )  # fmt: skip
 
     def mget(self, keys: Sequence[Any]) -> list[Any]:
+        name, kind = self._key_field.name, self._key_field.data_type
+        wanted = [{name: {kind: key}} for key in dict.fromkeys(map(str, keys))]
         found: dict[str, Any] = {}
-        distinct = list(dict.fromkeys(map(str, keys)))
-        for start in range(0, len(distinct), _KEYS_A_READ):
-            some = distinct[start : start + _KEYS_A_READ]
-            wanted = [{self._key_field.name: {self._key_field.data_type: key}} for key in some]
-            request: Any = {self.table_name: {"Keys": wanted, "ConsistentRead": True}}
-            for attempt in range(_TRIES):
-                answer = self.client.batch_get_item(RequestItems=request)
-                for item in answer["Responses"].get(self.table_name, ()):
-                    values = self._item_to_dict({"Item": item})
-                    found[values[self._key_field.name]] = values.get(self._value_field.name)
-                request = answer.get("UnprocessedKeys")
-                if not request:
-                    break
-                self._sleep(_wait_s(attempt))
-            else:
-                raise StoreUnavailableError(
-                    f"the DynamoDB table {self.table_name} left keys unread {_TRIES} times; the "
-                    "message will be delivered again"
-                )
+        for item in read_all(self.client, self.table_name, wanted, self._sleep):
+            values = self._item_to_dict({"Item": item})
+            found[values[name]] = values.get(self._value_field.name)
         return [found.get(str(key)) for key in keys]
 
     def _item_to_dict(self, raw_response: Any) -> dict[str, Any]:
@@ -162,7 +141,7 @@ class DynamoDBBackend(TableResults):
             "ExpressionAttributeNames": {"#ttl": "ttl"},
             "ExpressionAttributeValues": {":one": {"N": "1"}, ":ttl": until},
         }
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             try:
                 client.transact_write_items(TransactItems=[{"Put": mark}, {"Update": count}])
             except client.exceptions.TransactionCanceledException as error:
@@ -172,7 +151,7 @@ class DynamoDBBackend(TableResults):
                 if reasons[0] != _LOST:  # else it was counted before
                     if not _PASSING.intersection(reasons):
                         raise
-                    self._sleep(_wait_s(attempt))
+                    self._sleep(wait_s(attempt))
                     continue
             counter = self._item(key)
             return None if "chord_done" in counter else counter
@@ -279,11 +258,6 @@ def _reason_of(header: Any) -> Callable[[Exception], str]:
         return f"Dependency {culprit.id} raised {error!r}" if culprit is not None else repr(error)
 
     return reason
-
-
-def _wait_s(attempt: int) -> float:
-    """https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"""
-    return random.uniform(0, min(_LONGEST_WAIT_S, 0.02 * 2**attempt))  # noqa: S311
 
 
 def _digest(text: str) -> str:

@@ -208,3 +208,22 @@ def test_keys_that_dynamodb_left_unread_are_asked_for_again(results_table: Any) 
     finally:
         results_table.meta.events.unregister("after-call.dynamodb.BatchGetItem", leave_all_but_one)
     assert calls == [3, 2, 1]
+
+
+def test_keys_that_stay_unread_are_not_asked_for_for_ever(results_table: Any) -> None:
+    waits: list[float] = []
+    store = DynamoDBStore("results", lambda: results_table, sleep=waits.append)
+
+    def leave_all(parsed: dict[str, Any], **_: Any) -> None:
+        del parsed["Responses"]["results"]
+        keys = [{"id": {"S": "a"}}]
+        parsed["UnprocessedKeys"] = {"results": {"Keys": keys, "ConsistentRead": True}}
+
+    results_table.meta.events.register("after-call.dynamodb.BatchGetItem", leave_all)
+    try:
+        with pytest.raises(StoreUnavailableError, match="left keys unread 30 times"):
+            store.get_many(["a"])
+    finally:
+        results_table.meta.events.unregister("after-call.dynamodb.BatchGetItem", leave_all)
+    assert len(waits) == 30
+    assert max(waits) <= 1
