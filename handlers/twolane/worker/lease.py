@@ -243,6 +243,12 @@ class Leases:
             return None if stood is None else read_lease(stood) or wanted
         return found
 
+    def end_unheld(self, key: str, delivery: Delivery) -> None:
+        """Record that work is done that nobody holds; one that is held by now stays as it is."""
+        now = self._clock()
+        done = write_lease(LeaseState.DONE, delivery, since=now, until=now + self.keep_s)
+        self._store.swap(key, None, done.text, ttl_s=self.keep_s)
+
     def end(self, key: str, held: Lease, state: LeaseState) -> bool:
         """Record how the work ended; ``False`` where the lease has passed to another delivery."""
         now = self._clock()

@@ -192,8 +192,8 @@ class Worker:
             return Outcome.DUPLICATE if self._seen.begin(one) else None
         if one.lease_key is None:
             return None
-        before = self._lookup.prior_lease(one)
-        before = self._leases.obstacle(before, one.delivery, only_running=True)
+        prior = self._lookup.prior_lease(one)
+        before = self._leases.obstacle(prior, one.delivery, only_running=True)
         if before is not None:
             # Celery publishes a retry before it stores RETRY; the retry's own result, stored in
             # between by another environment, would be overwritten for good. That is a moment; an
@@ -201,7 +201,12 @@ class Worker:
             # second would use up the retry's receives.
             self._wait_s = 1.0 if one.record.receive_count == 1 else self._left_s(before)
             return Outcome.BUSY
-        return self._give_way(self._leases.obstacle(self._lookup.lease(one), one.delivery))
+        outcome = self._give_way(self._leases.obstacle(self._lookup.lease(one), one.delivery))
+        if outcome is None and one.prior_key is not None and prior is None:
+            # It was killed after it had published this retry. When its message comes back, after
+            # the end of this attempt perhaps, there is nothing left to do, and RETRY is no news.
+            self._leases.end_unheld(one.prior_key, one.delivery)
+        return outcome
 
     def _give_way(self, lease: Lease | None) -> Outcome | None:
         if lease is None:

@@ -185,6 +185,16 @@ def test_a_retry_waits_for_the_attempt_that_published_it(
     assert ran == [(1, 2)]
 
 
+def test_an_attempt_that_was_killed_after_it_had_published_its_retry_does_not_come_after_it(
+    handler: WorkerHandler, app: Celery, ran: list[Any]
+) -> None:
+    handler(event(record(body("fail", task_id="t1", retries=1, parent_id="t1"), "m2")))
+    answer = handler(event(record(body("fail", task_id="t1"), "m1", received=2)))
+    assert answer == {"batchItemFailures": []}
+    assert ran == ["fail"]
+    assert app.AsyncResult("t1").state == "FAILURE"
+
+
 def test_requeue_comes_back_at_once_then_backs_off(
     handler: WorkerHandler, queues: RecordedQueues, ran: list[Any]
 ) -> None:
