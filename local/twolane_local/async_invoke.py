@@ -21,7 +21,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.async_log import Asked
-from twolane_local.invoke import RecursiveInvocationError, ThrottledError
+from twolane_local.invoke import (
+    LATEST,
+    RecursiveInvocationError,
+    ThrottledError,
+    executed_version,
+    resolve,
+    target_of,
+)
 from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.queues.message import AttributeValue
 
@@ -84,7 +91,7 @@ class AsyncInvocations:
         self, function: str, payload: bytes, *, client_context: str = "", trace_header: str = ""
     ) -> str:
         """Accept an event for ``function``; gives the request id. ``KeyError`` if there is none."""
-        spec = self._functions[function]
+        spec, _ = resolve(self._functions, function)
         asked = Asked(
             function, str(uuid.uuid4()), payload, client_context, self._clock.time(),
             trace_header=trace_header,
@@ -97,8 +104,9 @@ class AsyncInvocations:
     def resume(self) -> None:
         """Take up again, at once, what was accepted before the process ended."""
         for asked in self._log.pending() if self._log is not None else ():
-            spec = self._functions.get(asked.function)
-            if spec is None:
+            try:
+                spec, _ = resolve(self._functions, asked.function)
+            except KeyError:
                 self._say(asked.function, f"event {asked.request_id} is dropped: no such function")
                 self._forget(asked)
             else:
@@ -120,8 +128,9 @@ class AsyncInvocations:
             self._log.ended(asked.request_id)
 
     async def _run(self, spec: FunctionSpec, asked: Asked) -> None:
-        retries = int(spec.event_invoke.get("MaximumRetryAttempts", len(RETRY_AFTER_S)))
-        max_age = float(spec.event_invoke.get("MaximumEventAgeInSeconds", MAXIMUM_AGE_S))
+        settings = _settings(spec, asked)
+        retries = int(settings.get("MaximumRetryAttempts", len(RETRY_AFTER_S)))
+        max_age = float(settings.get("MaximumEventAgeInSeconds", MAXIMUM_AGE_S))
         throttle_pause = THROTTLE_FIRST_S
         # One that was killed between its last try and its end is tried once more.
         tries = min(asked.tries, retries)
@@ -130,7 +139,7 @@ class AsyncInvocations:
         while tries <= retries:
             try:
                 last = await self._invoker.invoke(
-                    spec.name,
+                    asked.function,
                     asked.payload,
                     request_id=asked.request_id,
                     client_context=asked.client_context,
@@ -169,7 +178,7 @@ class AsyncInvocations:
 
     async def _finish(self, spec: FunctionSpec, ended: Ended) -> None:
         succeeded = ended.condition == "Success"
-        destinations = spec.event_invoke.get("DestinationConfig") or {}
+        destinations = _settings(spec, ended.asked).get("DestinationConfig") or {}
         side = destinations.get("OnSuccess" if succeeded else "OnFailure") or {}
         if target := side.get("Destination"):
             await self._send(spec, target, json.dumps(destination_record(spec, ended)), {})
@@ -187,7 +196,7 @@ class AsyncInvocations:
                 queue = self._queues.get_by_arn(arn)
                 self._queues.send(queue.name, NewMessage(body, attributes=attributes))
             elif parts[2] == "lambda":
-                self.submit(parts[6], body.encode())
+                self.submit(target_of(arn), body.encode())
             elif self._deliver is not None:
                 await self._deliver(arn, body)
             else:
@@ -199,25 +208,40 @@ class AsyncInvocations:
         self._journal.record("log", function=function, level=level, message=message)
 
 
+def _settings(spec: FunctionSpec, asked: Asked) -> Mapping[str, Any]:
+    """Those of the version or alias that was asked for: each has its own.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-configuring.html
+    """
+    _, _, qualifier = asked.function.partition(":")
+    if qualifier in {"", LATEST}:
+        return spec.event_invoke
+    return spec.qualified_invoke.get(qualifier, {})
+
+
 def destination_record(spec: FunctionSpec, ended: Ended) -> dict[str, Any]:
     """What a destination gets.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
     """
+    _, _, qualifier = ended.asked.function.partition(":")
     stamp = datetime.fromtimestamp(ended.at, UTC).isoformat(timespec="milliseconds")
     record: dict[str, Any] = {
         "version": "1.0",
         "timestamp": stamp.replace("+00:00", "Z"),
         "requestContext": {
             "requestId": ended.asked.request_id,
-            "functionArn": f"{spec.arn}:$LATEST",
+            "functionArn": f"{spec.arn}:{qualifier or LATEST}",
             "condition": ended.condition,
             "approximateInvokeCount": ended.tries,
         },
         "requestPayload": json.loads(ended.asked.payload or b"null"),
     }
     if ended.last is not None:
-        record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST"}
+        record["responseContext"] = {
+            "statusCode": 200,
+            "executedVersion": executed_version(qualifier),
+        }
         if ended.last.error is not None:
             record["responseContext"]["functionError"] = ended.last.error
         record["responsePayload"] = json.loads(ended.last.payload or b"null")

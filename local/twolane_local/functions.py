@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from twolane_local import lineage
 from twolane_local.environments import PoolState, Work
 from twolane_local.environments.record import InvocationRecord
-from twolane_local.invoke import Invocation, RecursiveInvocationError, ThrottledError
+from twolane_local.invoke import (
+    LATEST,
+    Invocation,
+    RecursiveInvocationError,
+    ThrottledError,
+    resolve,
+)
 from twolane_local.pool import MAX_ENVIRONMENTS, PATIENCE_S, Pool
 
 if TYPE_CHECKING:
@@ -152,6 +158,8 @@ class Functions:
         Raises ``KeyError`` for an unknown function, ``ThrottledError`` and
         ``RecursiveInvocationError`` as ``Invoker`` says.
         """
+        spec, qualifier = resolve(self.specs, function)
+        function = spec.name
         pool = self._pools[function]
         identifier = request_id or new_request_id()
         line = self._detection.line(pool.spec, trace_headers, identifier)
@@ -163,6 +171,7 @@ class Functions:
             trace_id=f"{trace_root(identifier)};Sampled=0;{line}",
             client_context=client_context,
             stream=stream,
+            invoked_arn="" if qualifier == LATEST else f"{spec.arn}:{qualifier}",
         )
         try:
             pool.submit(work)

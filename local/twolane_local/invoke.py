@@ -6,9 +6,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from twolane_local.model import FunctionSpec
     from twolane_local.streaming import ResponseStream
+
+
+#: What has no qualifier is this.
+LATEST = "$LATEST"
+
+
+def resolve(functions: Mapping[str, FunctionSpec], target: str) -> tuple[FunctionSpec, str]:
+    """The function of ``name`` or ``name:qualifier``, and its version or alias, else ``LATEST``.
+
+    Raises ``KeyError`` where there is no such function, version or alias.
+    """
+    name, _, qualifier = target.partition(":")
+    spec = functions[name]
+    if qualifier not in ("", LATEST, *spec.qualifiers):
+        raise KeyError(target)
+    return spec, qualifier or LATEST
+
+
+def executed_version(qualifier: str) -> str:
+    """What runs for a version or alias: there is one version, of what the function is now."""
+    return LATEST if qualifier in {"", LATEST} else "1"
+
+
+def target_of(arn: str) -> str:
+    """The function that an ARN names, with its version or alias; a bare name is its own."""
+    parts = arn.split(":")
+    return ":".join(parts[6:8]) if len(parts) > 6 else arn
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +96,7 @@ class Streamer(Protocol):
 
 
 class Invoker(Protocol):
-    """Runs functions by name."""
+    """Runs functions by name, or by ``name:qualifier`` with a version or alias."""
 
     async def invoke(
         self,

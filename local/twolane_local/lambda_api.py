@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from twolane_local import lineage
-from twolane_local.invoke import RecursiveInvocationError, ThrottledError
+from twolane_local.invoke import (
+    LATEST,
+    RecursiveInvocationError,
+    ThrottledError,
+    executed_version,
+)
 from twolane_local.streamed_call import StreamedCall
 from twolane_local.wire import AwsRequest, AwsResponse, trace_header
 
@@ -130,7 +135,7 @@ class LambdaApi:
         context = _client_context(request.headers.get("x-amz-client-context", ""))
         headers = {
             "content-type": "application/vnd.amazon.eventstream",
-            "x-amz-executed-version": "$LATEST",
+            "x-amz-executed-version": _executed(name),
             "x-amzn-requestid": request.request_id,
         }
         if kind == "DryRun":
@@ -164,7 +169,7 @@ class LambdaApi:
             raise _not_found(name) from None
         headers = {
             "content-type": "application/json",
-            "x-amz-executed-version": "$LATEST",
+            "x-amz-executed-version": _executed(name),
             "x-amzn-requestid": done.request_id,
         }
         if done.error is not None:
@@ -176,7 +181,7 @@ class LambdaApi:
 
     def _recursion_config(self, given: str, request: AwsRequest) -> AwsResponse:
         """https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionRecursionConfig.html"""
-        name = self._resolve(unquote(given), None)
+        name = self._resolve(unquote(given), None).partition(":")[0]
         if request.method == "PUT":
             _check_payload(request.body, SYNC_LIMIT)
             asked = json.loads(request.body or b"{}")
@@ -219,7 +224,7 @@ class LambdaApi:
         return _json(200 if request.method == "GET" else 202, described(identity, mapping), request)
 
     def _resolve(self, given: str, qualifier: str | None) -> str:
-        """The function that a name, partial ARN or ARN means; its versions are all as it is now."""
+        """The function that a name, partial ARN or ARN means, with its version or alias."""
         match = _NAME.fullmatch(given)
         if match is None:
             raise _RefusedError(
@@ -227,11 +232,15 @@ class LambdaApi:
                 f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
                 "constraint: it must be a function's name, partial ARN or ARN.",
             )  # fmt: skip
-        name, version = match["name"], match["qualifier"] or qualifier or "$LATEST"
+        name, version = match["name"], match["qualifier"] or qualifier or LATEST
         known = self._functions.get(name)
-        if known is None or version not in ("$LATEST", *known.qualifiers):
-            raise _not_found(name if version == "$LATEST" else f"{name}:{version}")
-        return name
+        if known is None or version not in (LATEST, *known.qualifiers):
+            raise _not_found(name if version == LATEST else f"{name}:{version}")
+        return name if version == LATEST else f"{name}:{version}"
+
+
+def _executed(target: str) -> str:
+    return executed_version(target.partition(":")[2])
 
 
 def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
@@ -259,7 +268,7 @@ def described(identity: str, mapping: Mapping) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "UUID": identity,
         "EventSourceArn": spec.queue_arn,
-        "FunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{spec.function}",
+        "FunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{mapping.target}",
         "BatchSize": spec.batch_size,
         "MaximumBatchingWindowInSeconds": int(spec.batching_window_s),
         "State": "Enabled" if mapping.enabled else "Disabled",

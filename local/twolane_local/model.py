@@ -28,6 +28,8 @@ class FunctionSpec:
     layer_dirs: tuple[Path, ...] = ()
     reserved_concurrency: int | None = None
     event_invoke: Mapping[str, Any] = field(default_factory=dict)
+    #: The same of its versions and aliases.
+    qualified_invoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
     recursive_loop: str = "Terminate"  # or "Allow"
@@ -92,6 +94,8 @@ class QueueMappingSpec:
     filter_patterns: tuple[Mapping[str, Any], ...] = ()
     enabled: bool = True
     uuid: str = ""
+    #: The version or alias that it invokes.
+    qualifier: str = ""
     #: Provisioned mode: from how many to how many dedicated pollers.
     minimum_pollers: int | None = None
     maximum_pollers: int | None = None

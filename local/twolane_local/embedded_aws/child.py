@@ -16,15 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import real_aws
 from twolane_local.embedded_aws import patches, references, secrets
+from twolane_local.embedded_aws.buckets import Notifications
 from twolane_local.embedded_aws.conditions import one_request_at_a_time
+from twolane_local.embedded_aws.emulator import Emulator
 from twolane_local.embedded_aws.expiry import Expiry
 from twolane_local.embedded_aws.objects import ObjectFiles, OneObjectRequest
+from twolane_local.embedded_aws.rules import Rules
 from twolane_local.embedded_aws.tables import TableLog
+from twolane_local.embedded_aws.topics import Subscriptions
 from twolane_local.leash import die_with_parent
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+#: What the last template has made, beside its resources.
+NOTIFICATIONS, SUBSCRIPTIONS, RULES = Notifications(), Subscriptions(), Rules()
 
 
 def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | None]:
@@ -89,12 +96,9 @@ def create(
         restore()
     if identities:
         verify_senders(identities)
-    for bucket, configuration in notifications.items():
-        patches.notify(bucket, configuration)
-    for subscription in subscriptions:
-        patches.subscribe(subscription)
-    for rule in rules:
-        patches.put_rule(rule)
+    NOTIFICATIONS.replace(notifications)
+    SUBSCRIPTIONS.replace(subscriptions)
+    RULES.replace(rules)
     return outputs
 
 
@@ -161,6 +165,7 @@ def deliver(arn: str, body: str) -> None:
                     "Source": "lambda",
                     "DetailType": f"Lambda Function Invocation Result - {outcome}",
                     "Detail": body,
+                    "Resources": [record["requestContext"]["functionArn"]],
                     "EventBusName": arn,
                 }
             ]
@@ -172,7 +177,7 @@ def deliver(arn: str, body: str) -> None:
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
-    patches.apply(patches.Emulator(sys.argv[2]))
+    patches.apply(Emulator(sys.argv[2]))
     with one_request_at_a_time():
         obey(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
 

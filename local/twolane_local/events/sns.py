@@ -1,29 +1,39 @@
-"""SNS messages to functions.
+"""SNS messages to functions and queues.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html
+https://docs.aws.amazon.com/sns/latest/dg/sns-sqs-as-subscriber.html
 """
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def event(
-    *,
-    topic_arn: str,
-    subscription_arn: str,
-    message_id: str,
-    message: str,
-    subject: str | None,
-    time: str,
-    attributes: Mapping[str, Mapping[str, Any]],
-    unsubscribe_url: str,
-) -> dict[str, Any]:
-    """One record; ``attributes`` by name, each with its ``Type`` and ``Value``, bytes or text.
+def now() -> str:
+    """To the millisecond, in UTC, as S3 writes it too."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is told of a message beside its content."""
+
+    topic_arn: str
+    subscription_arn: str
+    message_id: str
+    subject: str | None
+    unsubscribe_url: str
+    time: str = field(default_factory=now)
+
+
+def event(facts: Facts, message: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a function gets: one record.
 
     SNS signs messages; the emulator does not: the signature fields are placeholders.
     """
@@ -32,25 +42,48 @@ def event(
             {
                 "EventSource": "aws:sns",
                 "EventVersion": "1.0",
-                "EventSubscriptionArn": subscription_arn,
+                "EventSubscriptionArn": facts.subscription_arn,
                 "Sns": {
                     "Type": "Notification",
-                    "MessageId": message_id,
-                    "TopicArn": topic_arn,
-                    "Subject": subject,
+                    "MessageId": facts.message_id,
+                    "TopicArn": facts.topic_arn,
+                    "Subject": facts.subject,
                     "Message": message,
-                    "Timestamp": time,
+                    "Timestamp": facts.time,
                     "SignatureVersion": "1",
                     "Signature": "EXAMPLE",
                     "SigningCertUrl": "EXAMPLE",
-                    "UnsubscribeUrl": unsubscribe_url,
-                    "MessageAttributes": {
-                        name: {"Type": value["Type"], "Value": _text(value["Value"])}
-                        for name, value in attributes.items()
-                    },
+                    "UnsubscribeUrl": facts.unsubscribe_url,
+                    "MessageAttributes": _spelled(attributes),
                 },
             }
         ]
+    }
+
+
+def notification(facts: Facts, message: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a queue gets where delivery is not raw, with placeholders as in ``event``."""
+    found: dict[str, Any] = {
+        "Type": "Notification",
+        "MessageId": facts.message_id,
+        "TopicArn": facts.topic_arn,
+        "Subject": facts.subject,
+        "Message": message,
+        "Timestamp": facts.time,
+        "SignatureVersion": "1",
+        "Signature": "EXAMPLE",
+        "SigningCertURL": "EXAMPLE",
+        "UnsubscribeURL": facts.unsubscribe_url,
+        "MessageAttributes": _spelled(attributes),
+    }
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def _spelled(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """By name, each with its ``Type`` and ``Value``, bytes or text."""
+    return {
+        name: {"Type": value["Type"], "Value": _text(value["Value"])}
+        for name, value in attributes.items()
     }
 
 

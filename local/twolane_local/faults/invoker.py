@@ -40,11 +40,12 @@ class FaultyInvoker:
         client_context: str = "",
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
+        target, function = function, function.partition(":")[0]
         killed = await self._before(function, event, request_id)
         if killed is not None:
             return killed
         invocation = await self._invoker.invoke(
-            function, event, request_id=request_id, client_context=client_context,
+            target, event, request_id=request_id, client_context=client_context,
             trace_headers=trace_headers,
         )  # fmt: skip
         points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
@@ -66,7 +67,7 @@ class FaultyInvoker:
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """As ``Streamer`` says; only what comes before the function can go wrong."""
-        killed = await self._before(function, event, request_id)
+        killed = await self._before(function.partition(":")[0], event, request_id)
         if killed is not None or not isinstance(self._invoker, Streamer):
             return killed or await self._invoker.invoke(
                 function, event, request_id=request_id, client_context=client_context,

@@ -27,7 +27,8 @@ class FaultyTicks:
         self._invocations, self._faults, self._later = invocations, faults, later
 
     def submit(self, function: str, payload: bytes) -> str:
-        happening = {each.fault.name: each for each in self._faults.at("tick", function)}
+        name = function.partition(":")[0]
+        happening = {each.fault.name: each for each in self._faults.at("tick", name)}
         if "tick.missed" in happening:
             return ""
         if "tick.doubled" in happening:

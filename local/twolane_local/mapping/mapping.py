@@ -55,6 +55,7 @@ class Mapping:
         self._queues, self._invoker = queues, invoker
         self._clock, self._journal = clock, journal
         self._queue = spec.queue_arn.rpartition(":")[2]
+        self.target = f"{spec.function}:{spec.qualifier}" if spec.qualifier else spec.function
         wanted = compile_filters(spec.filter_patterns)
         self._batcher = Batcher(spec, queues, wanted, self._discard)
         self._scaling = Scaling(spec, clock.time())
@@ -156,7 +157,7 @@ class Mapping:
             try:
                 payload = payload_of(batch)
                 return await self._invoker.invoke(
-                    self.spec.function, payload, request_id=request_id,
+                    self.target, payload, request_id=request_id,
                     trace_headers=[item.trace_header for item in batch],
                 ), batch  # fmt: skip
             except RecursiveInvocationError as error:

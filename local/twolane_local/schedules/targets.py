@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.errors import LocalError
+from twolane_local.invoke import target_of
 from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.queues.errors import SqsError
 from twolane_local.queues.message import AttributeValue
@@ -44,7 +45,7 @@ def deliver(firing: Firing, queues: QueueService, invocations: Invocations) -> N
         if arn.startswith(_UNIVERSAL):
             _universal(arn.removeprefix(_UNIVERSAL), json.loads(text), queues, invocations)
         elif ":lambda:" in arn:
-            invocations.submit(function_name(arn), text.encode())
+            invocations.submit(target_of(arn), text.encode())
         elif ":sqs:" in arn:
             group = firing.schedule.target.message_group_id
             queues.send(arn.rpartition(":")[2], NewMessage(text, group_id=group))
@@ -93,7 +94,9 @@ def _universal(
         )
         queues.send(str(request["QueueUrl"]).rpartition("/")[2], message)
     elif operation == "lambda:invoke":
-        name = function_name(str(request["FunctionName"]))
+        name = target_of(str(request["FunctionName"]))
+        if request.get("Qualifier"):
+            name = f"{name}:{request['Qualifier']}"
         invocations.submit(name, str(request.get("Payload") or "{}").encode())
     else:
         raise DeliveryError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.invoke import LATEST, target_of
 from twolane_local.model import FunctionSpec
 from twolane_local.stack.limits import check_function
 from twolane_local.template import LOCAL_BUCKET
@@ -70,7 +71,12 @@ def functions(
                 if "ReservedConcurrentExecutions" in properties
                 else None
             ),
-            event_invoke=invoke_configs.get(name, {}),
+            event_invoke=invoke_configs.get((name, LATEST), {}),
+            qualified_invoke={
+                each: config
+                for (of, each), config in invoke_configs.items()
+                if of == name and each != LATEST
+            },
             log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
             recursive_loop=str(properties.get("RecursiveLoop", "Terminate")),
             qualifiers=qualifiers.get(name, ()),
@@ -146,10 +152,12 @@ def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _event_invoke_configs(template: Template, names: Names) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _event_invoke_configs(template: Template, names: Names) -> dict[tuple[str, str], Any]:
+    """By function and qualifier."""
+    found: dict[tuple[str, str], Any] = {}
     for resource in template.resources.values():
         if resource["Type"] == "AWS::Lambda::EventInvokeConfig":
             properties = names.resolve(resource.get("Properties") or {})
-            found[str(properties["FunctionName"])] = properties
+            name, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
+            found[name, str(properties.get("Qualifier") or qualifier or LATEST)] = properties
     return found
