@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.async_log import Asked
+from twolane_local.errors import LocalError
 from twolane_local.invoke import (
     LATEST,
     RecursiveInvocationError,
@@ -100,6 +101,12 @@ class AsyncInvocations:
             self._log.accepted(asked)
         self._start(spec, asked)
         return asked.request_id
+
+    async def publish(self, topic_arn: str, message: str) -> None:
+        """Send a message to a topic, as a destination gets its records."""
+        if self._deliver is None:
+            raise LocalError(f"nothing here delivers to {topic_arn}")
+        await self._deliver(topic_arn, message)
 
     def resume(self) -> None:
         """Take up again, at once, what was accepted before the process ended."""

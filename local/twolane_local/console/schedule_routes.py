@@ -101,7 +101,7 @@ class ScheduleRoutes:
             missed=0, byHand=True,
         )  # fmt: skip
         try:
-            deliver(
+            await deliver(
                 Firing(schedule, now, new_request_id()), self._parts.queues, self._parts.invocations
             )
         except DeliveryError as error:

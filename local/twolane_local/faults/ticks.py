@@ -26,6 +26,9 @@ class FaultyTicks:
     ) -> None:
         self._invocations, self._faults, self._later = invocations, faults, later
 
+    async def publish(self, topic_arn: str, message: str) -> None:
+        await self._invocations.publish(topic_arn, message)
+
     def submit(self, function: str, payload: bytes) -> str:
         name = function.partition(":")[0]
         happening = {each.fault.name: each for each in self._faults.at("tick", name)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from twolane_local.events.eventbridge import Rule, target_input
 from twolane_local.schedules.schedule import ACCOUNT, REGION, Schedule
 
 
@@ -26,7 +27,8 @@ def payload(firing: Firing) -> str:
     if firing.schedule.source == "rule":
         if target.input is not None:
             return target.input
-        return json.dumps(rule_event(firing))
+        facts = Rule(firing.schedule.name, firing.schedule.arn, iso(firing.at))
+        return target_input(target.raw, rule_event(firing), facts)
     if target.input is None:
         return json.dumps(scheduler_event(firing))
     return with_context(target.input, firing)

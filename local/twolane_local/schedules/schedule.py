@@ -98,7 +98,7 @@ def from_properties(
         name=name,
         text=text,
         expression=parse_expression(text, timezone),
-        target=_target(properties.get("Target") or {}),
+        target=_target(properties.get("Target") or {}, source),
         group=str(properties.get("GroupName") or "default"),
         timezone=timezone,
         source=source,
@@ -135,14 +135,12 @@ def from_spec(spec: ScheduleSpec, *, now: float) -> Schedule:
         raise type(error)(f"schedule {spec.name}: {error}") from error
 
 
-def _target(raw: Mapping[str, Any]) -> Target:
+def _target(raw: Mapping[str, Any], source: str) -> Target:
     if not raw.get("Arn"):
         raise ValidationError("Target.Arn is missing")
     for field_name in ("InputPath", "InputTransformer"):
-        if raw.get(field_name):
-            raise ValidationError(
-                f"Target.{field_name} is not emulated; a rule's target gets its Input or the event"
-            )
+        if raw.get(field_name) and source != "rule":
+            raise ValidationError(f"Target.{field_name} is of rules, not of schedules")
     retry = raw.get("RetryPolicy") or {}
     text = raw.get("Input")
     return Target(

@@ -120,7 +120,7 @@ class ScheduleSource:
         begun = self._clock.time()
         while True:
             try:
-                deliver(firing, self._queues, self._invocations)
+                await deliver(firing, self._queues, self._invocations)
             except DeliveryError as error:
                 wait_s = min(_FIRST_RETRY_S * 2 ** (firing.attempt - 1), _LONGEST_RETRY_S)
                 condition = _exhausted(firing, self._clock.time() + wait_s - begun)

@@ -1,4 +1,4 @@
-"""Where a firing goes: a function or a queue, as a templated or a universal target.
+"""Where a firing goes: a function, a queue or a topic, as a templated or a universal target.
 
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _UNIVERSAL = "arn:aws:scheduler:::aws-sdk:"
+_OPERATIONS = ("sqs:sendMessage", "lambda:invoke", "sns:publish")
 
 
 class Invocations(Protocol):
@@ -27,6 +28,9 @@ class Invocations(Protocol):
 
     def submit(self, function: str, payload: bytes) -> str:
         """Take an event, and see it through later; raises ``KeyError`` for an unknown function."""
+
+    async def publish(self, topic_arn: str, message: str) -> None:
+        """Send a message to a topic; raises ``LocalError`` where that does not take it."""
 
 
 class DeliveryError(LocalError):
@@ -37,27 +41,40 @@ class DeliveryError(LocalError):
         self.code = code
 
 
-def deliver(firing: Firing, queues: QueueService, invocations: Invocations) -> None:
+def plays(arn: str) -> bool:
+    """Whether a schedule's target is one that gets its events here."""
+    if arn.startswith(_UNIVERSAL):
+        return arn.removeprefix(_UNIVERSAL) in _OPERATIONS
+    return arn.split(":")[2:3] in (["lambda"], ["sqs"], ["sns"])
+
+
+async def deliver(firing: Firing, queues: QueueService, invocations: Invocations) -> None:
     """Hand one event to its target; raises ``DeliveryError`` where the target does not take it."""
     arn = firing.schedule.target.arn
     text = payload(firing)
     try:
         if arn.startswith(_UNIVERSAL):
-            _universal(arn.removeprefix(_UNIVERSAL), json.loads(text), queues, invocations)
+            await _universal(arn.removeprefix(_UNIVERSAL), json.loads(text), queues, invocations)
         elif ":lambda:" in arn:
             invocations.submit(target_of(arn), text.encode())
         elif ":sqs:" in arn:
             group = firing.schedule.target.message_group_id
             queues.send(arn.rpartition(":")[2], NewMessage(text, group_id=group))
+        elif ":sns:" in arn:
+            await invocations.publish(arn, text)
         else:
             raise DeliveryError(
-                "UnsupportedTarget", f"{arn} is no Lambda function and no SQS queue; "
-                "the emulator has no other targets"
+                "UnsupportedTarget", f"{arn} is no function, queue or topic; the emulator has no "
+                "other targets"
             )  # fmt: skip
+    except DeliveryError:
+        raise
     except SqsError as error:
         raise DeliveryError(error.query_code, error.message) from error
     except KeyError as error:
         raise DeliveryError("ResourceNotFoundException", f"Function not found: {arn}") from error
+    except LocalError as error:
+        raise DeliveryError("NotFound", str(error)) from error
 
 
 def bury(firing: Firing, queues: QueueService, error: DeliveryError, condition: str | None) -> bool:
@@ -77,7 +94,7 @@ def function_name(arn: str) -> str:
     return parts[6] if len(parts) > 6 else arn
 
 
-def _universal(
+async def _universal(
     operation: str, request: Mapping[str, Any], queues: QueueService, invocations: Invocations
 ) -> None:
     if operation == "sqs:sendMessage":
@@ -98,8 +115,10 @@ def _universal(
         if request.get("Qualifier"):
             name = f"{name}:{request['Qualifier']}"
         invocations.submit(name, str(request.get("Payload") or "{}").encode())
+    elif operation == "sns:publish":
+        await invocations.publish(str(request["TopicArn"]), str(request["Message"]))
     else:
         raise DeliveryError(
             "UnsupportedTarget",
-            f"the emulator has sqs:sendMessage and lambda:invoke, not {operation}",
+            f"the emulator has {', '.join(_OPERATIONS)}, not {operation}",
         )

@@ -12,13 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError, TemplateError
-from twolane_local.mapping.filters import compile_filters
-from twolane_local.mapping.limits import check as check_mapping
-from twolane_local.model import QueueMappingSpec, QueueSpec, ScheduleSpec, Stack
+from twolane_local.model import QueueSpec, Stack
 from twolane_local.queues import attributes as queue_attributes
-from twolane_local.schedules.schedule import from_spec
-from twolane_local.stack import functions, routes
-from twolane_local.stack.limits import check_circles, check_names, number
+from twolane_local.stack import functions, routes, sources
+from twolane_local.stack.limits import check_circles, check_names
 from twolane_local.stack.moto import moto_template
 from twolane_local.stack.names import Names
 from twolane_local.stack.outside import Outside
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 OURS = (
     "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
     "AWS::Events::Rule", "AWS::IAM::", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy",
-    "AWS::SNS::Subscription",
+    "AWS::SNS::Subscription", "AWS::Events::EventBusPolicy",
     "AWS::S3::BucketPolicy", "AWS::Logs::", "AWS::CloudWatch::",
 )  # fmt: skip
 
@@ -105,11 +102,11 @@ def _read(
         functions=specs,
         routes=routes.routes(template.resources, names, complain),
         queues=tuple(_queues(template, names)),
-        mappings=tuple(_mappings(template, names, complain)),
-        schedules=tuple(_schedules(template, names)),
+        mappings=tuple(sources.mappings(template, names, complain)),
+        schedules=tuple(sources.schedules(template, names, complain)),
         schedule_groups=tuple(
             names.name(logical_id)
-            for logical_id, _ in _of_type(template, "AWS::Scheduler::ScheduleGroup")
+            for logical_id, _ in sources.of_type(template, "AWS::Scheduler::ScheduleGroup")
         ),
         outputs={
             name: local_address(names.resolve(value), facts)
@@ -170,14 +167,8 @@ def local_address(value: Any, facts: Facts) -> str:
     return text
 
 
-def _of_type(template: Template, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for logical_id, resource in template.resources.items():
-        if resource["Type"] == kind:
-            yield logical_id, resource.get("Properties") or {}
-
-
 def _queues(template: Template, names: Names) -> Iterator[QueueSpec]:
-    for logical_id, raw in _of_type(template, "AWS::SQS::Queue"):
+    for logical_id, raw in sources.of_type(template, "AWS::SQS::Queue"):
         properties = names.resolve(dict(raw))
         attributes = {
             key: value if isinstance(value, str) else json.dumps(value)
@@ -193,87 +184,9 @@ def _queues(template: Template, names: Names) -> Iterator[QueueSpec]:
         yield QueueSpec(name, attributes)
 
 
-def _mappings(
-    template: Template, names: Names, complain: Callable[[str, str], None]
-) -> Iterator[QueueMappingSpec]:
-    for logical_id, raw in _of_type(template, "AWS::Lambda::EventSourceMapping"):
-        properties = names.resolve(dict(raw))
-        arn = str(properties.get("EventSourceArn", ""))
-        function = routes.function_name(properties.get("FunctionName", ""))
-        if ":sqs:" not in arn or function is None:
-            complain(logical_id, "only event source mappings from SQS to a function are")
-            continue
-        pollers = properties.get("ProvisionedPollerConfig") or {}
-        filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
-        spec = QueueMappingSpec(
-            function=function,
-            queue_arn=arn,
-            batch_size=number(properties, "BatchSize", 10, 1, None),
-            batching_window_s=number(properties, "MaximumBatchingWindowInSeconds", 0, 0, None),
-            maximum_concurrency=_optional_int(
-                (properties.get("ScalingConfig") or {}).get("MaximumConcurrency")
-            ),
-            minimum_pollers=_optional_int(pollers.get("MinimumPollers")),
-            maximum_pollers=_optional_int(pollers.get("MaximumPollers")),
-            report_batch_item_failures="ReportBatchItemFailures"
-            in (properties.get("FunctionResponseTypes") or ()),
-            filter_patterns=tuple(json.loads(item["Pattern"]) for item in filters),
-            enabled=_truth(properties.get("Enabled", True)),
-            uuid=logical_id,
-        )
-        check_mapping(spec)
-        compile_filters(spec.filter_patterns)  # refuses what AWS does
-        yield spec
-
-
-def _schedules(template: Template, names: Names) -> Iterator[ScheduleSpec]:
-    for spec in _read_schedules(template, names):
-        from_spec(spec, now=0)  # refuses what AWS does
-        yield spec
-
-
-def _read_schedules(template: Template, names: Names) -> Iterator[ScheduleSpec]:
-    for logical_id, raw in _of_type(template, "AWS::Scheduler::Schedule"):
-        properties = names.resolve(dict(raw))
-        target = properties["Target"]
-        yield ScheduleSpec(
-            name=names.name(logical_id),
-            expression=str(properties["ScheduleExpression"]),
-            target_arn=str(target["Arn"]),
-            input=target.get("Input"),
-            timezone=str(properties.get("ScheduleExpressionTimezone", "UTC")),
-            enabled=properties.get("State", "ENABLED") == "ENABLED",
-            source="scheduler",
-            options={**properties, "Target": target},
-        )
-    for logical_id, raw in _of_type(template, "AWS::Events::Rule"):
-        properties = names.resolve(dict(raw))
-        if "ScheduleExpression" not in properties:
-            continue  # an event pattern: moto matches it
-        for target in properties.get("Targets") or ():
-            yield ScheduleSpec(
-                name=names.name(logical_id),
-                expression=str(properties["ScheduleExpression"]),
-                target_arn=str(target["Arn"]),
-                input=target.get("Input"),
-                enabled=properties.get("State", "ENABLED") == "ENABLED",
-                source="rule",
-                options={"Target": target},
-            )
-
-
-def _optional_int(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _truth(value: Any) -> bool:
-    return str(value).lower() == "true"
-
-
 def _check_functions(template: Template, stack: Stack) -> None:
     known = {function.name for function in stack.functions}
     wanted = {route.function for route in stack.routes if route.function}
-    wanted |= {mapping.function for mapping in stack.mappings}
     missing = sorted(wanted - known)
     if missing:
         raise TemplateError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.stack import sources
 from twolane_local.stack.names import IN_MOTO, NAME_PROPERTY
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def moto_template(
         "Identities": identities,
         # Nor these: they call functions that moto does not hold.
         "Notifications": _notifications(template, names),
-        "Rules": _rules(template, names),
+        "Rules": list(sources.rules(template, names, complain)),
         # Nor these.
         "Secrets": secrets,
         # moto's CloudFormation has no subscriptions, its SNS has.
-        "Subscriptions": _properties_of("AWS::SNS::Subscription", template, names),
+        "Subscriptions": list(sources.subscriptions(template, names, complain)),
     }
 
 
@@ -83,19 +84,12 @@ def _notifications(template: Template, names: Names) -> dict[str, Any]:
             ]
             for plural, source, kind in _NOTIFIED
         }
-        if "EventBridgeConfiguration" in given:
+        bridge = given.get("EventBridgeConfiguration") or {"EventBridgeEnabled": False}
+        if sources.truth(bridge.get("EventBridgeEnabled", True)):
             configuration["EventBridgeConfiguration"] = {}
         if any(configuration.values()) or "EventBridgeConfiguration" in configuration:
             found[names.name(logical_id)] = configuration
     return found
-
-
-def _properties_of(kind: str, template: Template, names: Names) -> list[dict[str, Any]]:
-    return [
-        names.resolve(resource["Properties"])
-        for resource in template.resources.values()
-        if resource["Type"] == kind
-    ]
 
 
 def _notification(item: Mapping[str, Any], source: str, kind: str) -> dict[str, Any]:
@@ -107,15 +101,6 @@ def _notification(item: Mapping[str, Any], source: str, kind: str) -> dict[str, 
     return made
 
 
-def _rules(template: Template, names: Names) -> list[dict[str, Any]]:
-    """The EventBridge rules that match events; those on a schedule are the emulator's."""
-    return [
-        {**names.resolve(resource["Properties"]), "Name": names.name(logical_id)}
-        for logical_id, resource in template.resources.items()
-        if resource["Type"] == "AWS::Events::Rule" and "EventPattern" in resource["Properties"]
-    ]
-
-
 def _listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
@@ -124,6 +109,8 @@ def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict
     properties = names.resolve(resource.get("Properties") or {})
     # Notifications are the emulator's: moto would refuse a function that it does not hold.
     properties.pop("NotificationConfiguration", None)
+    if resource["Type"] == "AWS::SNS::Topic":
+        properties.pop("Subscription", None)
     if resource["Type"] == "AWS::SQS::Queue":
         # Only the name: the queue that works is the emulator's.
         properties = {key: properties[key] for key in ("FifoQueue", "Tags") if key in properties}

@@ -254,12 +254,24 @@ class Names:
             "AWS::S3::Bucket": f"arn:aws:s3:::{name}",
             "AWS::SNS::Topic": self._arn("sns", name),
             "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
-            "AWS::Events::Rule": self._arn("events", f"rule/{name}"),
+            "AWS::Events::Rule": self._arn("events", f"rule/{self._bus(logical_id)}{name}"),
             "AWS::Events::EventBus": self._arn("events", f"event-bus/{name}"),
-            "AWS::Scheduler::Schedule": self._arn("scheduler", f"schedule/default/{name}"),
+            "AWS::Scheduler::Schedule": self._arn(
+                "scheduler", f"schedule/{self._group(logical_id)}/{name}"
+            ),
             "AWS::Scheduler::ScheduleGroup": self._arn("scheduler", f"schedule-group/{name}"),
             "AWS::Logs::LogGroup": self._arn("logs", f"log-group:{name}:*"),
         }.get(kind)
+
+    def _bus(self, logical_id: str) -> str:
+        """Before a rule's name in its ARN; the default bus is not named there."""
+        given = self._properties(logical_id).get("EventBusName")
+        bus = str(self.resolve(given) or "").rpartition("event-bus/")[2]
+        return f"{bus}/" if bus not in {"", "default"} else ""
+
+    def _group(self, logical_id: str) -> str:
+        given = self._properties(logical_id).get("GroupName")
+        return str(self.resolve(given) or "default")
 
     def _function_arn(self, value: Any) -> str:
         name = str(self.resolve(value))
