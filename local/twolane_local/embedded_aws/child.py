@@ -92,6 +92,7 @@ def create(
     secrets.keep(template.pop("Secrets", []))
     outputs = create_resources(name, template) if template["Resources"] else {}
     expire_items(template["Resources"].values())
+    keep_versions(template["Resources"].values())
     if restore is not None:
         restore()
     if identities:
@@ -133,6 +134,18 @@ def expire_items(resources: Iterable[dict[str, Any]]) -> None:
         if resource["Type"] == "AWS::DynamoDB::Table" and "TimeToLiveSpecification" in properties:
             dynamodb_backends[ACCOUNT][REGION].update_time_to_live(
                 properties["TableName"], properties["TimeToLiveSpecification"]
+            )
+
+
+def keep_versions(resources: Iterable[dict[str, Any]]) -> None:
+    """moto's CloudFormation leaves a bucket's versioning out."""
+    from moto.s3.models import s3_backends
+
+    for resource in resources:
+        properties = resource.get("Properties") or {}
+        if resource["Type"] == "AWS::S3::Bucket" and "VersioningConfiguration" in properties:
+            s3_backends[ACCOUNT]["aws"].put_bucket_versioning(
+                properties["BucketName"], properties["VersioningConfiguration"]["Status"]
             )
 
 
