@@ -365,3 +365,61 @@ def test_binary_values_are_kept_wherever_they_stand(tmp_path: Path) -> None:
     with_moto(write, tmp_path)
     with_moto(read, tmp_path)  # from the log of what was written
     with_moto(read, tmp_path)  # from the items that were left
+
+
+FED: dict[str, Any] = {
+    "Resources": {
+        "Bucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "fed"}},
+        "Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "fed"}},
+    },
+    "Rules": [
+        {"Name": "fed", "EventPattern": {"source": ["a"]}, "EventBusName": "of-another-stack",
+         "Targets": [{"Id": name, "Arn": f"arn:aws:lambda:us-east-1:123456789012:function:{name}"}
+                     for name in ("F", "G")]},
+    ],
+    "Subscriptions": [
+        {"TopicArn": "arn:aws:sns:us-east-1:123456789012:fed", "Protocol": "lambda",
+         "Endpoint": "arn:aws:lambda:us-east-1:123456789012:function:F",
+         "FilterPolicy": {"$or": [{"a": [{"wildcard": "x*"}]}, {"b": [{"cidr": "10.0.0.0/8"}]}]}},
+    ],
+    "Notifications": {
+        "fed": {"CloudFunctionConfiguration": [
+            {"CloudFunction": "arn:aws:lambda:us-east-1:123456789012:function:F",
+             "Event": ["s3:ObjectCreated:*"]}]},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_next_template_takes_back_what_the_former_had_subscribed() -> None:
+    def held(endpoint: str) -> tuple[list[str], int, int]:
+        events = client("events", endpoint)
+        bus = {"EventBusName": "of-another-stack"}
+        targets = [
+            target["Id"]
+            for rule in events.list_rules(**bus)["Rules"]
+            for target in events.list_targets_by_rule(Rule=rule["Name"], **bus)["Targets"]
+        ]
+        topics = client("sns", endpoint).list_subscriptions()["Subscriptions"]
+        notified = client("s3", endpoint).get_bucket_notification_configuration(Bucket="fed")
+        return targets, len(topics), len(notified.get("LambdaFunctionConfigurations", []))
+
+    async def main() -> list[Any]:
+        listener = bind(0, "--port")
+        moto = MotoProcess(url_of(listener))
+        server = HttpServer(moto, listener)
+        fewer = {**FED, "Rules": [{**FED["Rules"][0], "Targets": FED["Rules"][0]["Targets"][:1]}]}
+        none = {"Resources": FED["Resources"]}
+        found = []
+        try:
+            await server.start()
+            for template in (FED, FED, fewer, none):
+                await moto.create("stack", template)
+                found.append(await asyncio.to_thread(held, url_of(listener)))
+        finally:
+            await moto.stop()
+            await server.stop()
+        return found
+
+    whole = (["F", "G"], 1, 1)
+    assert asyncio.run(main()) == [whole, whole, (["F"], 1, 1), ([], 0, 0)]
