@@ -32,7 +32,7 @@ OURS = (
     "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
     "AWS::Events::Rule", "AWS::IAM::", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy",
     "AWS::SNS::Subscription", "AWS::Events::EventBusPolicy",
-    "AWS::S3::BucketPolicy", "AWS::Logs::", "AWS::CloudWatch::",
+    "AWS::S3::BucketPolicy", "Custom::S3BucketNotifications", "AWS::Logs::", "AWS::CloudWatch::",
 )  # fmt: skip
 
 

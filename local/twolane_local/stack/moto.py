@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.stack import sources
 from twolane_local.stack.names import IN_MOTO, NAME_PROPERTY
+from twolane_local.stack.notifications import notifications
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from twolane_local.template import Template
 
 _SUB = re.compile(r"\$\{([^!}][^}]*)\}")
-
-#: In a template, of one entry there, and in S3's XML.
-_NOTIFIED = (
-    ("LambdaConfigurations", "Function", "CloudFunction"),
-    ("QueueConfigurations", "Queue", "Queue"),
-    ("TopicConfigurations", "Topic", "Topic"),
-)
 
 
 def moto_template(
@@ -61,44 +55,13 @@ def moto_template(
         # Not CloudFormation's: moto's CloudFormation knows no senders, moto's SES does.
         "Identities": identities,
         # Nor these: they call functions that moto does not hold.
-        "Notifications": _notifications(template, names),
+        "Notifications": notifications(template, names),
         "Rules": list(sources.rules(template, names, complain)),
         # Nor these.
         "Secrets": secrets,
         # moto's CloudFormation has no subscriptions, its SNS has.
         "Subscriptions": list(sources.subscriptions(template, names, complain)),
     }
-
-
-def _notifications(template: Template, names: Names) -> dict[str, Any]:
-    """Of each bucket, what it tells whom, in the spelling of S3's XML."""
-    found: dict[str, Any] = {}
-    for logical_id, resource in template.resources.items():
-        if resource["Type"] != "AWS::S3::Bucket":
-            continue
-        raw = (resource.get("Properties") or {}).get("NotificationConfiguration")
-        given = names.resolve(raw or {})
-        configuration: dict[str, Any] = {
-            f"{kind}Configuration": [
-                _notification(item, source, kind) for item in given.get(plural, ())
-            ]
-            for plural, source, kind in _NOTIFIED
-        }
-        bridge = given.get("EventBridgeConfiguration") or {"EventBridgeEnabled": False}
-        if sources.truth(bridge.get("EventBridgeEnabled", True)):
-            configuration["EventBridgeConfiguration"] = {}
-        if any(configuration.values()) or "EventBridgeConfiguration" in configuration:
-            found[names.name(logical_id)] = configuration
-    return found
-
-
-def _notification(item: Mapping[str, Any], source: str, kind: str) -> dict[str, Any]:
-    rules = ((item.get("Filter") or {}).get("S3Key") or {}).get("Rules") or []
-    made: dict[str, Any] = {kind: item[source], "Event": _listed(item["Event"])}
-    if rules:
-        key_rules = [{"Name": str(r["Name"]).lower(), "Value": r["Value"]} for r in rules]
-        made["Filter"] = {"S3Key": {"FilterRule": key_rules}}
-    return made
 
 
 def _listed(value: Any) -> list[str]:

@@ -25,6 +25,7 @@ _WHY = {
     "AWS::ApiGateway::RequestValidator": "requests are not validated before the function",
     "AWS::ApiGateway::VpcLink": "there is no VPC here",
     "AWS::ApiGatewayV2::VpcLink": "there is no VPC here",
+    "AWS::Logs::SubscriptionFilter": "nobody gets log lines",
     "AWS::Lambda::CodeSigningConfig": "code is not checked for signatures",
 }
 

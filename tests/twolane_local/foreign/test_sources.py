@@ -195,6 +195,10 @@ def test_a_bucket_to_functions_queues_topics_and_rules() -> None:
         objects = [each["event"]["Records"][0]["s3"]["object"] for each in (first, second)]
         assert {each["key"] for each in objects} == {"in/a+b.csv", "in/b.csv"}
         assert objects[0]["size"] == 3
+        for key in ("c.txt", "c.csv"):
+            await project.call("s3", "put_object", Bucket="local-constructed", Key=key, Body=b"")
+        (constructed,) = await project.seen("Reports")
+        assert constructed["event"]["Records"][0]["s3"]["bucket"]["name"] == "local-constructed"
         for key in ("copy.txt", "copy.png"):
             await project.call(
                 "s3", "copy_object", **bucket, Key=key, CopySource="local-bucket/heard/x"
