@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from twolane_local.cli.console import Console
 from twolane_local.cli.options import emulator_options, run_on_loop
 from twolane_local.errors import LocalError
+from twolane_local.invoke import LATEST, target_of
 
 if TYPE_CHECKING:
     import argparse
@@ -81,7 +82,7 @@ async def _to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation
     ended = asyncio.Event()
 
     def tell(step: Event) -> None:
-        if step.kind == "invocation.ended" and step.function == name:
+        if step.kind == "invocation.ended" and step.function == name.partition(":")[0]:
             ended.set()
 
     emulator.journal.subscribe(tell)
@@ -92,9 +93,10 @@ async def _to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation
 
 
 def function_name(stack: Stack, wanted: str) -> str:
-    """The function of that name or logical id."""
+    """The function of that name, logical id or ARN, with its version or alias."""
+    given, colon, qualifier = target_of(wanted).partition(":")
     for spec in stack.functions:
-        if wanted in {spec.name, spec.logical_id}:
-            return spec.name
+        if given in {spec.name, spec.logical_id} and qualifier in {"", LATEST, *spec.qualifiers}:
+            return f"{spec.name}{colon}{qualifier}"
     known = ", ".join(spec.logical_id for spec in stack.functions) or "none"
     raise LocalError(f"the template has no function {wanted!r}; it has: {known}")

@@ -16,7 +16,12 @@ Transform: AWS::Serverless-2016-10-31
 Resources:
   Echo:
     Type: AWS::Serverless::Function
-    Properties: {FunctionName: the-echo, Handler: echo.handler, CodeUri: src/, Runtime: python3.13}
+    Properties:
+      FunctionName: the-echo
+      Handler: echo.handler
+      CodeUri: src/
+      Runtime: python3.13
+      AutoPublishAlias: live
 """
 CODE = """
 def handler(event, context):
@@ -50,9 +55,9 @@ def test_the_response_is_on_stdout_and_the_log_on_stderr(project: Path) -> None:
     assert "a log line" not in done.stdout
 
 
-@pytest.mark.parametrize("flags", [[], ["--in-process"]])
+@pytest.mark.parametrize("flags", [["the-echo"], ["Echo:live", "--in-process"]])
 def test_a_failed_function_is_exit_code_one(project: Path, flags: list[str]) -> None:
-    done = invoke(project, "the-echo", "--event", "-", *flags, stdin='{"raise": 1}')
+    done = invoke(project, "--event", "-", *flags, stdin='{"raise": 1}')
     assert (done.returncode, json.loads(done.stdout)["errorType"]) == (1, "ValueError")
 
 
@@ -60,6 +65,7 @@ def test_a_failed_function_is_exit_code_one(project: Path, flags: list[str]) -> 
     ("arguments", "words"),
     [
         (["Nobody"], "no function 'Nobody'; it has: Echo"),
+        (["Echo:green"], "no function 'Echo:green'; it has: Echo"),
         (["Echo", "--event", "none.json"], "none.json cannot be read"),
         (["Echo", "--event", "template.yaml"], "template.yaml is not JSON"),
     ],
