@@ -71,6 +71,8 @@ class RouteSpec:
     stage: str = "$default"
     authorizer: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # CORS, binary types …
+    #: Why it is not played, a sentence: it is there, and answers 501 with this.
+    unplayed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

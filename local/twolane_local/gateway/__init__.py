@@ -14,7 +14,7 @@ from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
 from twolane_local.gateway import asgi
 from twolane_local.gateway.authorizers import Authorizers
-from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response
+from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response, not_played
 from twolane_local.gateway.request import request_of
 from twolane_local.gateway.routes import Routes
 from twolane_local.gateway.streaming import Streaming
@@ -128,6 +128,8 @@ class Gateway:
         self, request: HttpRequest, route: Route, parameters: dict[str, str]
     ) -> HttpResponse:
         spec = route.spec
+        if spec.unplayed:
+            return not_played(spec)
         mock = mock_response(spec)
         if mock is not None:
             return mock

@@ -111,6 +111,12 @@ def dialect_of(route: RouteSpec) -> Dialect:
     return HTTP_API_V1 if route.payload == "1.0" else HTTP_API
 
 
+def not_played(route: RouteSpec) -> HttpResponse:
+    """AWS would answer: 501 keeps it apart from what no API has, and from a function's failure."""
+    why = f"{route.method} {route.path} is not emulated: {route.unplayed}"
+    return json_response(501, {"message": f"twolane: {why}"}, why)
+
+
 def mock_response(route: RouteSpec) -> HttpResponse | None:
     """What a REST method without a function answers: SAM writes CORS preflights so.
 

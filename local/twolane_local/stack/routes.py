@@ -86,11 +86,12 @@ def _http_api(
     for path, method, operation in _operations(body):
         integration = operation.get("x-amazon-apigateway-integration") or {}
         function = function_name(integration.get("uri", "arn:"))
-        if function is None:
-            reading.complain(logical_id, f"route {method} {path} has no Lambda integration")
-            continue
+        unplayed = "" if function is not None else "it has no Lambda integration"
+        if unplayed:
+            reading.complain(logical_id, f"route {method} {path} answers 501: {unplayed}")
         yield RouteSpec(
-            function=function,
+            function=function or "",
+            unplayed=unplayed,
             method=method,
             path="$default" if operation.get("isDefaultRoute") else path,
             kind="httpapi",
@@ -116,11 +117,12 @@ def _rest_api(
         integration = operation.get("x-amazon-apigateway-integration") or {}
         kind = str(integration.get("type", "")).lower()
         function = function_name(integration.get("uri", "arn:"))
-        if kind != "mock" and function is None:
-            reading.complain(logical_id, f"method {method} {path} has no Lambda integration")
-            continue
+        unplayed = "" if kind == "mock" or function is not None else "it has no Lambda integration"
+        if unplayed:
+            reading.complain(logical_id, f"method {method} {path} answers 501: {unplayed}")
         yield RouteSpec(
             function=function or "",
+            unplayed=unplayed,
             method=method,
             path=path,
             kind="rest",

@@ -110,3 +110,14 @@ def test_the_size_limit_of_a_request(size: int, status: int) -> None:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html"""
     response, _ = ask(Answering({"statusCode": 200}), "POST", "/", content=b"x" * size)
     assert response.status_code == status
+
+
+@pytest.mark.parametrize("kind", ["httpapi", "rest"])
+def test_a_route_that_is_not_played_says_so(kind: str) -> None:
+    invoker = Answering({"statusCode": 200})
+    route = RouteSpec("", "GET", "/x", kind, unplayed="it puts into Kinesis")
+    response, journal = ask(invoker, "GET", "/x", route)
+    assert response.status_code == 501
+    assert response.json() == {"message": "twolane: GET /x is not emulated: it puts into Kinesis"}
+    assert invoker.events == []
+    assert list(journal)[-1].data["error"] == "GET /x is not emulated: it puts into Kinesis"
