@@ -29,9 +29,11 @@ from twolane_local.faults.queues import FaultyQueues
 from twolane_local.faults.ticks import FaultyTicks
 from twolane_local.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.gateway.gateways import Gateways
+from twolane_local.gateway.integrations import over
 from twolane_local.journal import Journal
 from twolane_local.mapping.registry import Mappings
 from twolane_local.options import Addresses, Options
+from twolane_local.queues.api import SqsApi
 from twolane_local.queues.persistence import QueueLog
 from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from twolane_local.console.server import Console
     from twolane_local.environments import Environment, Owner
     from twolane_local.model import FunctionSpec, Stack
+    from twolane_local.wire import AwsService
 
 __all__ = ["STORE_PARAMETER", "Addresses", "Emulator", "Options", "import_problem"]
 
@@ -231,7 +234,8 @@ class Emulator:
 
     async def _apply(self) -> None:
         self._packages.keep({spec.code_dir for spec in self.stack.functions})
-        await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal)
+        services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": over(self._moto)}
+        await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
         if self.options.sources:
             await self._sources.apply(self.stack)
 

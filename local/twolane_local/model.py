@@ -73,6 +73,8 @@ class RouteSpec:
     options: Mapping[str, Any] = field(default_factory=dict)  # CORS, binary types …
     #: Why it is not played, a sentence: it is there, and answers 501 with this.
     unplayed: str = ""
+    #: Of its stage.
+    stage_variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class Match:
     api_id: str = "local"
     stage: str = "$default"
     authorizer: Mapping[str, Any] | None = None
+    stage_variables: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Bodies of these types reach the function as text, all others in base64:

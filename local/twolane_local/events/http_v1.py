@@ -100,7 +100,7 @@ def _event(
             "stage": match.stage,
         },
         "pathParameters": dict(match.parameters) or None,
-        "stageVariables": None,
+        "stageVariables": dict(match.stage_variables) or None,
         "body": body,
         "isBase64Encoded": is_base64,
     }

@@ -40,6 +40,8 @@ def event(request: HttpRequest, match: Match) -> dict[str, Any]:
     result["requestContext"] = _context(request, match, raw_path)
     if match.parameters:
         result["pathParameters"] = dict(match.parameters)
+    if match.stage_variables:
+        result["stageVariables"] = dict(match.stage_variables)
     if request.body:
         result["body"], result["isBase64Encoded"] = encode_body(request)
     else:

@@ -12,9 +12,10 @@ from twolane_local import quick_json
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
 from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
-from twolane_local.gateway import asgi
+from twolane_local.gateway import asgi, integrations
 from twolane_local.gateway.authorizers import Authorizers
 from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response, not_played
+from twolane_local.gateway.parameters import Values, mapped_request, mapped_response
 from twolane_local.gateway.request import request_of
 from twolane_local.gateway.routes import Routes
 from twolane_local.gateway.streaming import Streaming
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from twolane_local.invoke import Invocation, Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec
+    from twolane_local.wire import AwsService
 
     Reply = Callable[[HttpResponse], Awaitable[None]]
 
@@ -52,20 +54,25 @@ class Gateway:
         journal: Journal,
         *,
         authorizers: Authorizers | None = None,
+        services: Mapping[str, AwsService] | None = None,
     ) -> None:
+        """``services`` are what first-class integrations call: ``sqs``, ``events``."""
         self._invoker = invoker
         self._clock = clock
         self._journal = journal
+        self._services = services or {}
         self._authorizers = authorizers or Authorizers(invoker, clock)
         self.apply(routes)
 
     def apply(self, routes: Iterable[RouteSpec]) -> None:
         """Serve these routes from now on."""
         specs = list(routes)
-        self._routes = Routes(specs)
+        stages = dict.fromkeys(spec.stage for spec in specs) or {"$default": None}
+        self._stages = {
+            stage: Routes(spec for spec in specs if spec.stage == stage) for stage in stages
+        }
         first = specs[0] if specs else None
         self._dialect = dialect_of(first) if first else HTTP_API
-        self._stage = first.stage if first else "$default"
         self._cors: Mapping[str, Any] | None = first.options.get("cors") if first else None
         #: The largest body of a request, in bytes.
         self.max_body = self._dialect.max_body
@@ -115,8 +122,9 @@ class Gateway:
         found: tuple[Route, dict[str, str]] | None = None
         response = preflight(request, self._cors) if self._cors else None
         if response is None:
-            inner = without_stage(request, self._stage)
-            found = self._routes.find(inner.method, inner.path)
+            stage = stage_of(request, self._stages)
+            inner = without_stage(request, stage)
+            found = self._stages[stage].find(inner.method, inner.path)
             response = await self._route(inner, *found) if found else self._dialect.no_route
             if not all(_NAME.fullmatch(n) and not _ENDS.search(v) for n, v in response.headers):
                 response = self._dialect.failed("a header of the function's response is malformed")
@@ -141,6 +149,7 @@ class Gateway:
             parameters=parameters,
             api_id=spec.api_id,
             stage=spec.stage,
+            stage_variables=spec.stage_variables,
         )
         event = dialect.event(request, match, spec)
         if spec.authorizer is not None or spec.options.get("auth") == "AWS_IAM":
@@ -153,14 +162,50 @@ class Gateway:
             if verdict.context is not None:
                 match = replace(match, authorizer=verdict.context)
                 event = dialect.event(request, match, spec)
+        if spec.kind == "httpapi":
+            return await self._integrate(request, match, spec, dialect, event)
         return await self._invoke(request, spec, dialect, event)
+
+    async def _integrate(
+        self,
+        request: HttpRequest,
+        match: Match,
+        spec: RouteSpec,
+        dialect: Dialect,
+        event: dict[str, Any],
+    ) -> HttpResponse:
+        """With the parameters of request and response mapped as an HTTP API's integration says."""
+        integration: Mapping[str, Any] = spec.options.get("integration") or {}
+        mapping = integration.get("requestParameters") or {}
+        subtype = integration.get("integrationSubtype")
+        if subtype:
+            values = Values(request, match)
+            response = await integrations.called(
+                subtype, mapping, values, self._services, request.request_id
+            )
+        else:
+            if mapping:
+                values = Values(request, match)
+                mapped, path = mapped_request(request, mapping, values)
+                event = dialect.event(mapped, match, spec)
+                if path is not None:
+                    # The context keeps what the client asked for (not verified,
+                    # `overwritten-path`).
+                    event["rawPath" if "rawPath" in event else "path"] = path
+            response = await self._invoke(request, spec, dialect, event)
+        after = integration.get("responseParameters")
+        if after:
+            return mapped_response(response, after, lambda given: Values(request, match, given))
+        return response
 
     async def _invoke(
         self, request: HttpRequest, spec: RouteSpec, dialect: Dialect, event: dict[str, Any]
     ) -> HttpResponse:
         payload = quick_json.dumps(event)
+        integration = spec.options.get("integration") or {}
+        given = integration.get("timeoutInMillis") if spec.kind == "httpapi" else None
         try:
-            async with asyncio.timeout(dialect.timeout_s):
+            async with asyncio.timeout(int(given) / 1000 if given else dialect.timeout_s):
                 outcome = await self._outcome(request, spec, payload)
         except ThrottledError:
             return dialect.throttled
@@ -186,6 +231,15 @@ class Gateway:
         if isinstance(head, HttpResponse) and head.error is None:
             return replace(head, stream=streaming.body())
         return head
+
+
+def stage_of(request: HttpRequest, stages: Iterable[str]) -> str:
+    """The stage that the path begins with; else ``$default``, or the first there is."""
+    known = list(stages)
+    named = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
+    if named in known:
+        return named
+    return "$default" if "$default" in known else known[0]
 
 
 def without_stage(request: HttpRequest, stage: str) -> HttpRequest:

@@ -52,11 +52,11 @@ class Authorizers:
         self, route: RouteSpec, request: HttpRequest, match: Match, event: dict[str, Any]
     ) -> Verdict:
         """``event`` is what the function would get; a request authorizer gets much of it."""
-        if route.kind == "url":
-            signed = request.header("authorization").startswith("AWS4-HMAC-SHA256")
-            return Verdict() if signed else Verdict(status=403, reason="the request is not signed")
         authorizer = route.authorizer or {}
         kind = str(authorizer.get("type", "")).lower()
+        if route.kind == "url" or kind == "iam":
+            signed = request.header("authorization").startswith("AWS4-HMAC-SHA256")
+            return Verdict() if signed else Verdict(status=403, reason="the request is not signed")
         if kind == "jwt":
             return await self._check_jwt(route, authorizer, request)
         if kind in {"request", "token"}:
@@ -66,8 +66,8 @@ class Authorizers:
     async def _check_jwt(
         self, route: RouteSpec, authorizer: Mapping[str, Any], request: HttpRequest
     ) -> Verdict:
-        source = str(authorizer.get("identitySource", "$request.header.Authorization"))
-        value = identity(request, source) or ""
+        sources = identity_sources(authorizer) or ["$request.header.Authorization"]
+        value = identity(request, sources[0]) or ""
         token = re.sub(r"(?i)^bearer\s+", "", value)
         if not token:
             return Verdict(status=401, reason="no token", challenge="Bearer")

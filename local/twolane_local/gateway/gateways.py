@@ -11,12 +11,14 @@ from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
     from twolane_local.clock import Clock
     from twolane_local.invoke import Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec, Stack
     from twolane_local.template import Template
+    from twolane_local.wire import AwsService
 
 _KINDS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi", "AWS::Lambda::Url"})
 
@@ -53,14 +55,21 @@ class Gateways:
         """Addresses by API id."""
         return {api: url_of(listener) for api, listener in self._listeners.items()}
 
-    async def apply(self, stack: Stack, invoker: Invoker, clock: Clock, journal: Journal) -> None:
+    async def apply(
+        self,
+        stack: Stack,
+        invoker: Invoker,
+        clock: Clock,
+        journal: Journal,
+        services: Mapping[str, AwsService],
+    ) -> None:
         """Serve the stack's routes; requests under way are not disturbed."""
         for api, listener in self._listeners.items():
             routes: list[RouteSpec] = [route for route in stack.routes if route.api_id == api]
             if api in self._servers:
                 self._servers[api][0].apply(routes)
                 continue
-            gateway = Gateway(routes, invoker, clock, journal)
+            gateway = Gateway(routes, invoker, clock, journal, services=services)
             server = Front(gateway, listener)
             self._servers[api] = (gateway, server)
             await server.start()

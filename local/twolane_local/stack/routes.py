@@ -7,10 +7,12 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import RouteSpec
+from twolane_local.stack import http_api
+from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
     from twolane_local.stack.names import Names
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-_ANY = "x-amazon-apigateway-any-method"
 #: The kinds of authorizers that ``twolane_local.gateway.authorizers`` decides for.
-_EMULATED = frozenset({"jwt", "request", "token"})
+_EMULATED = frozenset({"iam", "jwt", "request", "token"})
 _FUNCTION = re.compile(r"function:([^/:]+)")
 
 
@@ -41,9 +42,17 @@ def routes(
     reading = _Reading(resources, names, complain)
     for logical_id, resource in resources.items():
         reader = _READERS.get(resource["Type"])
-        if reader:
+        if reader and not is_websocket(resource):
             properties = names.resolve(resource.get("Properties") or {})
             found += reader(logical_id, properties, reading)
+    kind = "AWS::Lambda::Function"
+    known = {names.name(each) for each, item in resources.items() if item["Type"] == kind}
+    apis = {each.lower(): each for each in resources}
+    for index, spec in enumerate(found):
+        if spec.function and spec.function not in known:
+            unplayed = f"its function {spec.function} is not in this template"
+            complain(apis[spec.api_id], f"{spec.method} {spec.path} answers 501: {unplayed}")
+            found[index] = replace(spec, function="", unplayed=unplayed)
     return tuple(found)
 
 
@@ -80,27 +89,35 @@ def _http_api(
     properties: Mapping[str, Any],
     reading: _Reading,
 ) -> Iterator[RouteSpec]:
-    body = properties.get("Body") or {}
-    options = {"cors": body.get("x-amazon-apigateway-cors") or properties.get("CorsConfiguration")}
-    stage = reading.stage("AWS::ApiGatewayV2::Stage", "ApiId", logical_id, "$default")
+    body = http_api.document(logical_id, reading.resources, reading.names)
+    cors = body.get("x-amazon-apigateway-cors") or _lower_keys(properties.get("CorsConfiguration"))
+    stages = http_api.stages(logical_id, reading.resources, reading.names)
     for path, method, operation in _operations(body):
-        integration = operation.get("x-amazon-apigateway-integration") or {}
-        function = function_name(integration.get("uri", "arn:"))
-        unplayed = "" if function is not None else "it has no Lambda integration"
-        if unplayed:
-            reading.complain(logical_id, f"route {method} {path} answers 501: {unplayed}")
-        yield RouteSpec(
-            function=function or "",
-            unplayed=unplayed,
-            method=method,
-            path="$default" if operation.get("isDefaultRoute") else path,
-            kind="httpapi",
-            payload=str(integration.get("payloadFormatVersion", "2.0")),
-            api_id=logical_id.lower(),
-            stage=stage,
-            authorizer=reading.authorizer(logical_id, body, operation),
-            options=options,
-        )
+        integration = http_api.integration_of(body, operation)
+        default = operation.get("isDefaultRoute") or path.removeprefix("/") == "$default"
+        authorizer = reading.authorizer(logical_id, body, operation)
+        said = ""
+        for stage, variables in stages.items():
+            uri = http_api.with_variables(str(integration.get("uri") or "arn:"), variables)
+            proxy = str(integration.get("type", "")).lower() == "http_proxy"
+            function = None if proxy else function_name(uri)
+            unplayed = http_api.unplayed(integration, function)
+            if unplayed and unplayed != said:
+                reading.complain(logical_id, f"route {method} {path} answers 501: {unplayed}")
+            said = unplayed
+            yield RouteSpec(
+                function=function or "",
+                unplayed=unplayed,
+                method=method,
+                path="$default" if default else path,
+                kind="httpapi",
+                payload=str(integration.get("payloadFormatVersion", "2.0")),
+                api_id=logical_id.lower(),
+                stage=stage,
+                authorizer=authorizer,
+                options={"cors": cors, "integration": integration},
+                stage_variables=variables,
+            )
 
 
 def _rest_api(
@@ -173,7 +190,7 @@ def _lower_keys(cors: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _operations(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for path, item in (body.get("paths") or {}).items():
         for method, operation in (item or {}).items():
-            if method == _ANY:
+            if method == http_api.ANY:
                 yield path, "ANY", operation
             elif method in _METHODS:
                 yield path, method.upper(), operation
@@ -183,10 +200,14 @@ def _authorizer(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[s
     schemes = (body.get("components") or {}).get("securitySchemes") or body.get(
         "securityDefinitions"
     )
+    if (operation.get("x-amazon-apigateway-auth") or {}).get("type") == "AWS_IAM":
+        return {"name": "AWS_IAM", "type": "iam"}
     for requirement in operation.get("security") or ():
         for name, scopes in requirement.items():
             scheme = (schemes or {}).get(name)
             if scheme is not None:
                 authorizer = scheme.get("x-amazon-apigateway-authorizer") or {}
+                if scheme.get("x-amazon-apigateway-authtype") == "awsSigv4":
+                    authorizer = {"type": "iam"}
                 return {"name": name, "scopes": scopes, "scheme": scheme, **authorizer}
     return None

@@ -174,6 +174,7 @@ class Machinery:
                 self.invoker,
                 clock,
                 journal,
+                services=services,
             )
             for api in dict.fromkeys(route.api_id for route in stack.routes)
         }

@@ -1,0 +1,183 @@
+"""Parameter mapping of HTTP APIs: requests before the integration, responses after it.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-parameter-mapping.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from twolane_local.events.http_v2 import access_log_time, joined
+from twolane_local.template.values import ACCOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from twolane_local.events.http import HttpRequest, HttpResponse, Match
+
+    Pairs = tuple[tuple[str, str], ...]
+
+_WHOLE = re.compile(r"\$((?:request|response|context|stageVariables)\.[^\s{}$]+)")
+_PART = re.compile(r"\$\{((?:request|response|context|stageVariables)\.[^}]+)\}")
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\['([^']+)'\]")
+#: Of a longer body, no more is looked at for a path in it.
+_MOST_BODY = 100 * 1024
+
+
+class Values:
+    """What ``$request.header.name``, ``${context.requestId}`` and the like stand for."""
+
+    def __init__(
+        self, request: HttpRequest, match: Match, response: HttpResponse | None = None
+    ) -> None:
+        self._request = request
+        self._match = match
+        self._response = response
+
+    def __call__(self, text: str) -> str | None:
+        """The value, ``None`` where the one thing that it names is not there."""
+        whole = _WHOLE.fullmatch(text) or _PART.fullmatch(text)
+        if whole:
+            return self._value(whole[1])
+        return _PART.sub(lambda match: self._value(match[1]) or "", text)
+
+    def _value(self, path: str) -> str | None:
+        place, _, rest = path.partition(".")
+        if place == "stageVariables":
+            return self._match.stage_variables.get(rest)
+        if place == "context":
+            return self._context(rest)
+        kind, _, name = rest.partition(".")
+        if place == "response":
+            return self._of_response(kind, name)
+        return self._of_request(kind, name)
+
+    def _of_request(self, kind: str, name: str) -> str | None:
+        request = self._request
+        if kind == "header":
+            return joined(request.headers).get(name.lower())
+        if kind == "querystring":
+            return joined(parse_qsl(request.query, keep_blank_values=True)).get(name)
+        if kind == "path":
+            return self._match.parameters.get(name) if name else request.path
+        return _in_body(request.body, name) if kind.startswith("body") else None
+
+    def _of_response(self, kind: str, name: str) -> str | None:
+        if self._response is None:
+            return None
+        if kind == "header":
+            return joined(self._response.headers).get(name.lower())
+        return _in_body(self._response.body, name) if kind.startswith("body") else None
+
+    def _context(self, name: str) -> str | None:
+        """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging-variables.html"""
+        request, match = self._request, self._match
+        head, _, rest = name.partition(".")
+        if head == "authorizer":
+            return _text(_found(dict(match.authorizer or {}), rest))
+        known = {
+            "accountId": ACCOUNT,
+            "apiId": match.api_id,
+            "domainName": request.domain,
+            "domainPrefix": request.domain.partition(".")[0],
+            "extendedRequestId": request.request_id,
+            "httpMethod": request.method,
+            "identity.sourceIp": request.source_ip,
+            "identity.userAgent": request.header("user-agent"),
+            "path": request.path if match.stage == "$default" else f"/{match.stage}{request.path}",
+            "protocol": request.protocol,
+            "requestId": request.request_id,
+            "requestTime": access_log_time(request.time_ms),
+            "requestTimeEpoch": str(request.time_ms // 1000),
+            "routeKey": match.route_key,
+            "stage": match.stage,
+        }
+        return known.get(name)
+
+
+def _in_body(body: bytes, path: str) -> str | None:
+    if not path:
+        return body.decode("utf-8", "replace")
+    try:
+        return _text(_found(json.loads(body[:_MOST_BODY]), path))
+    except ValueError:
+        return None
+
+
+def _found(value: Any, path: str) -> Any:
+    """What a JSON path without filters leads to; ``None`` where there is nothing."""
+    for name, index, quoted in _STEP.findall(path):
+        try:
+            value = value[int(index)] if index else value[name or quoted]
+        except (LookupError, TypeError):
+            return None
+    return value
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"))
+
+
+def mapped_request(
+    request: HttpRequest, mapping: Mapping[str, str], values: Values
+) -> tuple[HttpRequest, str | None]:
+    """The request as the integration gets it, and its path where that is overwritten."""
+    headers: Pairs = request.headers
+    query: Pairs = tuple(parse_qsl(request.query, keep_blank_values=True))
+    path: str | None = None
+    for action, place, name, value in _changes(mapping, values):
+        if place == "header":
+            headers = _changed(headers, action, name.lower(), value)
+        elif place == "querystring":
+            query = _changed(query, action, name, value)
+        elif place == "path" and value is not None:
+            path = "/" + value.removeprefix("/")
+    same = query == tuple(parse_qsl(request.query, keep_blank_values=True))
+    text = request.query if same else urlencode(query)
+    return replace(request, headers=headers, query=text, cased_names=()), path
+
+
+def mapped_response(
+    response: HttpResponse, by_status: Mapping[str, Any], values: Callable[[HttpResponse], Values]
+) -> HttpResponse:
+    """The response as the client gets it; the mapping is that of its status."""
+    given = by_status.get(str(response.status))
+    if not given:
+        return response
+    headers, status = response.headers, response.status
+    for action, place, name, value in _changes(_plain(given), values(response)):
+        if place == "header":
+            headers = _changed(headers, action, name.lower(), value)
+        elif place == "statuscode" and value is not None and value.isdecimal():
+            status = int(value)
+    return replace(response, headers=headers, status=status)
+
+
+def _plain(given: Any) -> Mapping[str, str]:
+    """Resources have a list of sources and destinations where documents have a map."""
+    listed = given.get("ResponseParameters")
+    if not isinstance(listed, list):
+        return {name: str(value) for name, value in given.items()}
+    return {str(item["Destination"]): str(item["Source"]) for item in listed}
+
+
+def _changes(
+    mapping: Mapping[str, str], values: Values
+) -> Iterator[tuple[str, str, str, str | None]]:
+    for key, text in mapping.items():
+        action, _, rest = key.partition(":")
+        place, _, name = rest.partition(".")
+        value = None if action == "remove" else values(str(text))
+        if action == "remove" or value is not None:
+            yield action, place, name, value
+
+
+def _changed(pairs: Iterable[tuple[str, str]], action: str, name: str, value: str | None) -> Pairs:
+    kept = tuple(pair for pair in pairs if action == "append" or pair[0] != name)
+    return kept if value is None else (*kept, (name, value))
