@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 INTEGRATION = "x-amazon-apigateway-integration"
 ANY = "x-amazon-apigateway-any-method"
+#: Ours: the resource that an operation is made of, where the document does not hold it.
+RESOURCE = "x-twolane-resource"
 #: ``AWS_IAM`` as a document says it; SAM writes a scheme of this kind.
 SIGNED = {"x-amazon-apigateway-authtype": "awsSigv4"}
 #: What the gateway plays of
@@ -50,6 +52,7 @@ def document(logical_id: str, resources: Resources, names: Names) -> dict[str, A
         operations[ANY if method in {"", "ANY"} else method.lower()] = {
             **({INTEGRATION: integration} if integration else {}),
             "security": parts.security(route, schemes),
+            RESOURCE: route.get(RESOURCE, logical_id),
         }
     return body
 
@@ -77,8 +80,8 @@ class _Parts:
         if api.get("Target"):
             key = api.get("RouteKey", _DEFAULT)
             yield {"Target": api["Target"], **(overrides.get("Route") or {}), "RouteKey": key}
-        for _, route in self.of("Route"):
-            yield route
+        for name, route in self.of("Route"):
+            yield {**route, RESOURCE: name}
 
     def security(
         self, route: Mapping[str, Any], schemes: dict[str, Any]

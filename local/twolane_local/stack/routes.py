@@ -92,6 +92,9 @@ def _http_api(
     body = http_api.document(logical_id, reading.resources, reading.names)
     cors = body.get("x-amazon-apigateway-cors") or _lower_keys(properties.get("CorsConfiguration"))
     stages = http_api.stages(logical_id, reading.resources, reading.names)
+    if "BodyS3Location" in properties or "Fn::Transform" in body:
+        unplayed = "its document is in S3"
+        yield RouteSpec(function="", api_id=logical_id.lower(), unplayed=unplayed)
     for path, method, operation in _operations(body):
         integration = http_api.integration_of(body, operation)
         default = operation.get("isDefaultRoute") or path.removeprefix("/") == "$default"
@@ -103,7 +106,8 @@ def _http_api(
             function = None if proxy else function_name(uri)
             unplayed = http_api.unplayed(integration, function)
             if unplayed and unplayed != said:
-                reading.complain(logical_id, f"route {method} {path} answers 501: {unplayed}")
+                resource = str(operation.get(http_api.RESOURCE, logical_id))
+                reading.complain(resource, f"route {method} {path} answers 501: {unplayed}")
             said = unplayed
             yield RouteSpec(
                 function=function or "",

@@ -205,6 +205,22 @@ class Source:
 
 def read(path: Path) -> Source:
     """Parse the file; raises ``TemplateError`` which names file, line and remedy."""
+    node, content = _parsed(path)
+    if (
+        not isinstance(node, yaml.MappingNode)
+        or not isinstance(content, dict)
+        or not isinstance(content.get("Resources"), dict)
+    ):
+        raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
+    return Source(path, content, node)
+
+
+def fragment(path: Path) -> Any:
+    """What a file holds that is part of a template; raises ``TemplateError`` as ``read`` does."""
+    return _parsed(path)[1]
+
+
+def _parsed(path: Path) -> tuple[yaml.Node | None, Any]:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -234,10 +250,4 @@ def read(path: Path) -> Source:
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise TemplateError(f"{path}{where} is not valid YAML: {problem}") from error
-    if (
-        not isinstance(node, yaml.MappingNode)
-        or not isinstance(content, dict)
-        or not isinstance(content.get("Resources"), dict)
-    ):
-        raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
-    return Source(path, content, node)
+    return node, content
