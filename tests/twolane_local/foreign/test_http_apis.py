@@ -10,10 +10,9 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+from tests.twolane_local import running
 
 from twolane_local.options import Options
-
-from .. import running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -149,7 +148,7 @@ def test_requests_become_messages_and_events() -> None:
         (received,) = emulator.queues.receive(emulator.stack.outputs["Queue"], 1)
         assert received.message.id == result.findtext("sqs:MessageId", None, space)
         assert received.message.body == '{"total": "5 & 6"}'
-        assert received.message.attributes["shop"]["StringValue"] == "north"
+        assert received.message.attributes["shop"].string == "north"
         assert (await client.post("/orders?shop=north")).status_code == 400  # no body, no message
 
         body = {"kind": "ordered", "order": {"total": 5}}
