@@ -11,7 +11,7 @@ from twolane_local.errors import TemplateError
 from twolane_local.invoke import LATEST, target_of
 from twolane_local.model import FunctionSpec
 from twolane_local.stack.limits import check_function
-from twolane_local.template.included import LOCAL_BUCKET
+from twolane_local.template import LOCAL_BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

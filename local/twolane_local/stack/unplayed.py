@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.template import included
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -42,8 +40,6 @@ def complain_of_unplayed(
     resources: Mapping[str, Mapping[str, Any]], complain: Callable[[str, str], None]
 ) -> None:
     """``complain(logical_id, why)`` hears of each."""
-    for logical_id, why in included.left(resources):
-        complain(logical_id, why)
     for logical_id, resource in resources.items():
         if is_websocket(resource):
             complain(logical_id, "APIs of WebSockets are not served")

@@ -11,15 +11,14 @@ import json
 import logging
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
-from twolane_local.template import circles, included, language_extensions, shape
+from twolane_local.template import circles, language_extensions, shape
 from twolane_local.template import parameters as template_parameters
 from twolane_local.template import yaml as template_yaml
-from twolane_local.template.included import LOCAL_BUCKET
 from twolane_local.template.nested import flatten
 from twolane_local.template.values import REGION, Resolver, pseudo_parameters
 
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+#: The bucket that stands for "a path on this machine"; the key is the path.
+LOCAL_BUCKET = "twolane-local-path"
 _PATH_PROPERTIES = {
     "AWS::Serverless::Function": "CodeUri",
     "AWS::Serverless::LayerVersion": "ContentUri",
-    "AWS::Serverless::Api": "DefinitionUri",
-    "AWS::Serverless::HttpApi": "DefinitionUri",
     "AWS::Serverless::StateMachine": "DefinitionUri",
 }
 SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
@@ -139,19 +138,17 @@ def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
 def _cached(
     source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
-    everything = {**values, **pseudo_parameters(stack_name)}
-    whole = included.applied(source, everything)
-    if whole != source.content:
-        shape.check(replace(source, content=whole))
     try:
-        content = language_extensions.applied(whole, everything)
+        content = language_extensions.applied(
+            source.content, {**values, **pseudo_parameters(stack_name)}
+        )
     except TemplateError as error:
         raise TemplateError(f"{source.path}: {error}") from error
     expanded = template_cache.through(
         [content, values], lambda: _expand(source, content, values, stack_name)
     )
     shape.check_expanded(source, expanded)
-    return included.with_bodies(expanded, source)
+    return expanded
 
 
 def _with_values(
@@ -258,9 +255,6 @@ def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
                 _say_code(properties, {**shared, **properties})
             _hide_path(properties, name)
     _hide_path(shared, "CodeUri")
-    shared_api = (content.get("Globals") or {}).get("Api")
-    if isinstance(shared_api, dict):
-        _hide_path(shared_api, "DefinitionUri")
     return content
 
 

@@ -205,22 +205,6 @@ class Source:
 
 def read(path: Path) -> Source:
     """Parse the file; raises ``TemplateError`` which names file, line and remedy."""
-    node, content = _parsed(path)
-    if (
-        not isinstance(node, yaml.MappingNode)
-        or not isinstance(content, dict)
-        or not isinstance(content.get("Resources"), dict)
-    ):
-        raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
-    return Source(path, content, node)
-
-
-def fragment(path: Path) -> Any:
-    """What a file holds that is part of a template; raises ``TemplateError`` as ``read`` does."""
-    return _parsed(path)[1]
-
-
-def _parsed(path: Path) -> tuple[yaml.Node | None, Any]:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -250,4 +234,10 @@ def _parsed(path: Path) -> tuple[yaml.Node | None, Any]:
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise TemplateError(f"{path}{where} is not valid YAML: {problem}") from error
-    return node, content
+    if (
+        not isinstance(node, yaml.MappingNode)
+        or not isinstance(content, dict)
+        or not isinstance(content.get("Resources"), dict)
+    ):
+        raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
+    return Source(path, content, node)
