@@ -341,10 +341,11 @@ class Emulator:
         runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
         folders = {spec.made_of or spec.code_dir for spec in runnable}
         layers = {folder for spec in self.stack.functions for folder in spec.layer_dirs}
-        return [self.options.template, *sorted(folders | layers)]
+        return [self.options.template, *self.stack.files, *sorted(folders | layers)]
 
-    def _sources_of_code(self) -> Iterable[str]:
-        return [str(spec.made_of) for spec in self.stack.functions if spec.made_of is not None]
+    def _sources_of_stack(self) -> Iterable[str]:
+        made_of = (spec.made_of for spec in self.stack.functions if spec.made_of is not None)
+        return map(str, (self.options.template, *self.stack.files, *made_of))
 
     async def _changed(self, paths: set[str]) -> None:
         """Take up what changed: work under way ends on the old code, new work gets the new."""
@@ -360,7 +361,7 @@ class Emulator:
             folders = (spec.code_dir, *spec.layer_dirs)
             return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
 
-        template_changed = bool(paths & {str(self.options.template), *self._sources_of_code()})
+        template_changed = not paths.isdisjoint(self._sources_of_stack())
         await self._take_up(stale, template_changed=template_changed)
         self.problems = await self._problems()
         for line in [*(note for note in self._unplayed if note not in known), *self.problems]:

@@ -133,3 +133,5 @@ class Stack:
     outputs: Mapping[str, str] = field(default_factory=dict)
     #: The template that moto gets: what the emulator owns is taken out, references rewritten.
     moto_template: Mapping[str, Any] = field(default_factory=dict)
+    #: What the template takes in from beside it.
+    files: tuple[Path, ...] = ()

@@ -113,6 +113,7 @@ def _read(
             for name, value in template.outputs.items()
         },
         moto_template=moto_template(template, names, OURS, complain),
+        files=template.files,
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import cache as template_cache
-from twolane_local.template import circles, language_extensions, shape
+from twolane_local.template import circles, include, language_extensions, shape
 from twolane_local.template import parameters as template_parameters
 from twolane_local.template import yaml as template_yaml
 from twolane_local.template.nested import flatten
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 #: The bucket that stands for "a path on this machine"; the key is the path.
 LOCAL_BUCKET = "twolane-local-path"
 _PATH_PROPERTIES = {
+    "AWS::Serverless::Api": "DefinitionUri",
     "AWS::Serverless::Function": "CodeUri",
+    "AWS::Serverless::HttpApi": "DefinitionUri",
     "AWS::Serverless::LayerVersion": "ContentUri",
     "AWS::Serverless::StateMachine": "DefinitionUri",
 }
@@ -47,6 +49,8 @@ class Template:
     parameters: Mapping[str, Any]
     conditions: Mapping[str, Any]
     mappings: Mapping[str, Any]
+    #: What it takes in from beside it.
+    files: tuple[Path, ...] = ()
 
 
 def load(
@@ -106,7 +110,8 @@ def load(
         for name, output in (expanded.get("Outputs") or {}).items()
         if holds("Outputs", name, output)
     }
-    return Template(source, stack_name, resources, outputs, everything, conditions, mappings)
+    files = include.files(source.content, root)
+    return Template(source, stack_name, resources, outputs, everything, conditions, mappings, files)
 
 
 def _read(path: Path) -> template_yaml.Source:
@@ -138,15 +143,17 @@ def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
 def _cached(
     source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
+    folder = source.path.parent
     try:
         content = language_extensions.applied(
-            source.content, {**values, **pseudo_parameters(stack_name)}
+            include.included(source.content, folder), {**values, **pseudo_parameters(stack_name)}
         )
     except TemplateError as error:
         raise TemplateError(f"{source.path}: {error}") from error
     expanded = template_cache.through(
         [content, values], lambda: _expand(source, content, values, stack_name)
     )
+    expanded = include.with_bodies(expanded, folder, LOCAL_BUCKET)
     shape.check_expanded(source, expanded)
     return expanded
 

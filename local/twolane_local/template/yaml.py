@@ -205,13 +205,26 @@ class Source:
 
 def read(path: Path) -> Source:
     """Parse the file; raises ``TemplateError`` which names file, line and remedy."""
+    node, content = _parse(path, "run this where template.yaml is, or name it with --template")
+    if (
+        not isinstance(node, yaml.MappingNode)
+        or not isinstance(content, dict)
+        or not isinstance(content.get("Resources"), dict)
+    ):
+        raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
+    return Source(path, content, node)
+
+
+def fragment(path: Path) -> Any:
+    """What stands in a file that a template takes in. Raises ``TemplateError``."""
+    return _parse(path, "the template takes it in")[1]
+
+
+def _parse(path: Path, unreadable: str) -> tuple[yaml.Node | None, Any]:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise TemplateError(
-            f"{path} cannot be read ({error.strerror}); run this where template.yaml is, "
-            "or name it with --template"
-        ) from error
+        raise TemplateError(f"{path} cannot be read ({error.strerror}); {unreadable}") from error
     except UnicodeDecodeError as error:
         raise TemplateError(f"{path} is not UTF-8 ({error.reason} at {error.start})") from error
     if len(text) > _MOST_WITH_COMMENTS:
@@ -234,10 +247,4 @@ def read(path: Path) -> Source:
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise TemplateError(f"{path}{where} is not valid YAML: {problem}") from error
-    if (
-        not isinstance(node, yaml.MappingNode)
-        or not isinstance(content, dict)
-        or not isinstance(content.get("Resources"), dict)
-    ):
-        raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
-    return Source(path, content, node)
+    return node, content
