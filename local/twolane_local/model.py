@@ -59,6 +59,64 @@ class FunctionSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class UsagePlan:
+    """How much its keys may ask for. Without a rate or limit, as much as they like."""
+
+    name: str
+    rate: float | None = None  # requests per second
+    burst: int = 0
+    limit: int | None = None  # requests per period
+    period: str = "DAY"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key of a REST API's stage, and the plan through which it may call."""
+
+    id: str
+    value: str
+    plan: UsagePlan
+
+
+@dataclass(frozen=True, slots=True)
+class RestApi:
+    """What the methods of one stage of a REST API share."""
+
+    binary: tuple[str, ...] = ()
+    #: By their type, in the form of ``x-amazon-apigateway-gateway-responses``.
+    responses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    key_source: str = "HEADER"  # or "AUTHORIZER"
+    keys: tuple[ApiKey, ...] = ()
+    #: Of custom domains, without slashes.
+    base_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MockAnswer:
+    """What a MOCK integration answers: the same on each request."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+    #: Regular expressions: a request's origin that one of them matches is allowed by name.
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestMethod:
+    """What a REST API's method has beside its route."""
+
+    api: RestApi
+    operation: str | None = None
+    api_key: bool = False
+    #: As ``header.X-A``, where the method's validator asks for parameters.
+    required: tuple[str, ...] = ()
+    #: JSON schemas by content type, where its validator looks at bodies.
+    models: Mapping[str, Any] = field(default_factory=dict)
+    mock: MockAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RouteSpec:
     """One route of an HTTP API, REST API or function URL. ``$default`` matches all."""
 
@@ -75,6 +133,7 @@ class RouteSpec:
     unplayed: str = ""
     #: Of its stage.
     stage_variables: Mapping[str, str] = field(default_factory=dict)
+    rest: RestMethod | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ class HttpRequest:
 class HttpResponse:
     """A response for the client. ``error`` says why it is not the function's own.
 
-    ``stream`` is what of the body comes after ``body``.
+    ``stream`` is what of the body comes after ``body``. ``fault`` is the type of a REST API's own
+    response, which its definition may shape.
     """
 
     status: int
@@ -58,6 +59,7 @@ class HttpResponse:
     body: bytes = b""
     error: str | None = None
     stream: AsyncIterator[bytes] | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

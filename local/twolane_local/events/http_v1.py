@@ -9,7 +9,9 @@ A REST API passes header names on as the client wrote them; an HTTP API makes th
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from twolane_local.events.http import HttpRequest, Match
+    from twolane_local.model import RestMethod
 
 _NO_IDENTITY = (
     "accessKey", "accountId", "caller", "cognitoAuthenticationProvider",
@@ -42,8 +45,11 @@ def http_api_event(request: HttpRequest, match: Match) -> dict[str, Any]:
     return event
 
 
-def rest_event(request: HttpRequest, match: Match, binary: Sequence[str]) -> dict[str, Any]:
-    """A REST API's proxy event; bodies of the types in ``binary`` come in base64."""
+def rest_event(
+    request: HttpRequest, match: Match, method: RestMethod | None = None
+) -> dict[str, Any]:
+    """A REST API's proxy event; bodies of the API's binary types come in base64."""
+    binary = method.api.binary if method is not None else ()
     body: str | None = None
     is_base64 = False
     if request.body:
@@ -55,8 +61,10 @@ def rest_event(request: HttpRequest, match: Match, binary: Sequence[str]) -> dic
         )
     event = _event(request, match, body, request.cased_headers, is_base64=is_base64)
     context = event["requestContext"]
-    context["resourceId"] = "local"
+    context["resourceId"] = hashlib.sha256(match.path.encode()).hexdigest()[:6]
     context["deploymentId"] = "local"
+    if method is not None and method.operation:
+        context["operationName"] = method.operation
     if match.authorizer is not None:
         context["authorizer"] = dict(match.authorizer)
     return event
@@ -131,7 +139,32 @@ def rest_response(payload: bytes, accept: str, binary: Sequence[str]) -> HttpRes
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-payload-encodings-workflow.html
     """
     decode = is_binary(accept.partition(",")[0], binary)
+    try:
+        payload = _judged(payload)
+    except ValueError as error:
+        return bad_gateway(f"the function's response is malformed: {error}")
     return _response(payload, decode=decode, failed=bad_gateway)
+
+
+#: No other key may be in a REST API's proxy response, and none has to be:
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html#api-gateway-simple-proxy-for-lambda-output-format
+_KEYS = frozenset({"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"})
+
+
+def _judged(payload: bytes) -> bytes:
+    """A proxy response with a status; raises ``ValueError`` for what a REST API refuses."""
+    value = json.loads(payload)
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 (a malformed response, all of them)
+    unknown = sorted(value.keys() - _KEYS)
+    if unknown:
+        raise ValueError(f"it has the unknown key {unknown[0]!r}")
+    for name, items in (value.get("multiValueHeaders") or {}).items():
+        if not isinstance(items, list):
+            raise ValueError(f"{name} of its multiValueHeaders is no list")  # noqa: TRY004
+    if value.get("statusCode") is not None:
+        return payload
+    return json.dumps({**value, "statusCode": 200}).encode()
 
 
 def http_api_response(payload: bytes) -> HttpResponse:
@@ -174,7 +207,8 @@ def _text(value: Any) -> str:
 
 def bad_gateway(why: str) -> HttpResponse:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/handle-errors-in-lambda-integration.html"""
-    return json_response(502, {"message": "Internal server error"}, why)
+    answer = json_response(502, {"message": "Internal server error"}, why)
+    return replace(answer, fault="DEFAULT_5XX")
 
 
 def server_error(why: str) -> HttpResponse:

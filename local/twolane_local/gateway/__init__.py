@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import quick_json
 from twolane_local.errors import LocalError
 from twolane_local.events.cors import decorate, preflight
-from twolane_local.events.http import HttpRequest, HttpResponse, Match, json_response
-from twolane_local.gateway import asgi, integrations
+from twolane_local.events.http import HttpRequest, HttpResponse, Match
+from twolane_local.gateway import asgi, integrations, rest_answers, validation
 from twolane_local.gateway.authorizers import Authorizers
 from twolane_local.gateway.dialects import HTTP_API, dialect_of, mock_response, not_played
 from twolane_local.gateway.parameters import Values, mapped_request, mapped_response
 from twolane_local.gateway.request import request_of
 from twolane_local.gateway.routes import Routes
 from twolane_local.gateway.streaming import Streaming
+from twolane_local.gateway.usage import Usage
 from twolane_local.invoke import Streamer, ThrottledError
 from twolane_local.journal import cut
 
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from twolane_local.gateway.routes import Route
     from twolane_local.invoke import Invocation, Invoker
     from twolane_local.journal import Journal
-    from twolane_local.model import RouteSpec
+    from twolane_local.model import RestMethod, RouteSpec
     from twolane_local.wire import AwsService
 
     Reply = Callable[[HttpResponse], Awaitable[None]]
 
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+LAMBDA_LIMIT = 6 * 1024 * 1024
 #: A header's name is a token, its value has no line end: RFC 9110, 5.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENDS = re.compile(r"[\r\n\0]")
@@ -62,6 +65,7 @@ class Gateway:
         self._journal = journal
         self._services = services or {}
         self._authorizers = authorizers or Authorizers(invoker, clock)
+        self._usage = Usage(clock)
         self.apply(routes)
 
     def apply(self, routes: Iterable[RouteSpec]) -> None:
@@ -73,6 +77,7 @@ class Gateway:
         }
         first = specs[0] if specs else None
         self._dialect = dialect_of(first) if first else HTTP_API
+        self._rest = {spec.stage: spec.rest.api for spec in specs if spec.rest is not None}
         self._cors: Mapping[str, Any] | None = first.options.get("cors") if first else None
         #: The largest body of a request, in bytes.
         self.max_body = self._dialect.max_body
@@ -87,8 +92,7 @@ class Gateway:
     async def serve(self, received: Received, reply: Reply) -> None:
         """Give the response of one request to ``reply``."""
         if received.body is None:
-            why = f"the body is above {self.max_body} bytes"
-            await reply(json_response(413, {"message": "Request Entity Too Large"}, why))
+            await reply(self._dialect.too_large)
             return
         request = request_of(received, self._clock)
         began = self._clock.time()
@@ -124,10 +128,15 @@ class Gateway:
         if response is None:
             stage = stage_of(request, self._stages)
             inner = without_stage(request, stage)
-            found = self._stages[stage].find(inner.method, inner.path)
+            rest = self._rest.get(stage)
+            path = without_base(inner.path, rest.base_paths) if rest else inner.path
+            found = self._stages[stage].find(inner.method, path)
             response = await self._route(inner, *found) if found else self._dialect.no_route
             if not all(_NAME.fullmatch(n) and not _ENDS.search(v) for n, v in response.headers):
                 response = self._dialect.failed("a header of the function's response is malformed")
+            if rest is not None and response.fault:
+                context = rest_context(inner, stage, found[0].spec if found else None)
+                response = rest_answers.shaped(response, inner, rest, context)
             if self._cors:
                 response = decorate(request, response, self._cors)
         return response, (found[0].spec.function or None) if found else None
@@ -138,9 +147,6 @@ class Gateway:
         spec = route.spec
         if spec.unplayed:
             return not_played(spec)
-        mock = mock_response(spec)
-        if mock is not None:
-            return mock
         dialect = dialect_of(spec)
         match = Match(
             route_key=route.key,
@@ -152,6 +158,7 @@ class Gateway:
             stage_variables=spec.stage_variables,
         )
         event = dialect.event(request, match, spec)
+        usage_key = request.header("x-api-key")
         if spec.authorizer is not None or spec.options.get("auth") == "AWS_IAM":
             try:
                 verdict = await self._authorizers.check(spec, request, match, event)
@@ -162,9 +169,36 @@ class Gateway:
             if verdict.context is not None:
                 match = replace(match, authorizer=verdict.context)
                 event = dialect.event(request, match, spec)
+            if spec.rest is not None and spec.rest.api.key_source == "AUTHORIZER":
+                usage_key = verdict.usage_key
+        refused = self._refused(spec.rest, request, usage_key, event) if spec.rest else None
+        return refused or await self._called(request, match, spec, dialect, event)
+
+    async def _called(
+        self,
+        request: HttpRequest,
+        match: Match,
+        spec: RouteSpec,
+        dialect: Dialect,
+        event: dict[str, Any],
+    ) -> HttpResponse:
+        """What the route's integration answers."""
         if spec.kind == "httpapi":
             return await self._integrate(request, match, spec, dialect, event)
+        if spec.rest is not None and spec.rest.mock is not None:
+            return mock_response(spec.rest.mock, request)
         return await self._invoke(request, spec, dialect, event)
+
+    def _refused(
+        self, method: RestMethod, request: HttpRequest, usage_key: str, event: dict[str, Any]
+    ) -> HttpResponse | None:
+        """A REST API's refusal; with an API key, the event has that."""
+        if method.api_key:
+            key = self._usage.check(method, usage_key)
+            if isinstance(key, HttpResponse):
+                return key
+            event["requestContext"]["identity"] |= {"apiKey": key.value, "apiKeyId": key.id}
+        return validation.refusal(method, request)
 
     async def _integrate(
         self,
@@ -202,8 +236,10 @@ class Gateway:
         self, request: HttpRequest, spec: RouteSpec, dialect: Dialect, event: dict[str, Any]
     ) -> HttpResponse:
         payload = quick_json.dumps(event)
+        if len(payload) > LAMBDA_LIMIT:
+            return dialect.too_long
         integration = spec.options.get("integration") or {}
-        given = integration.get("timeoutInMillis") if spec.kind == "httpapi" else None
+        given = integration.get("timeoutInMillis")
         try:
             async with asyncio.timeout(int(given) / 1000 if given else dialect.timeout_s):
                 outcome = await self._outcome(request, spec, payload)
@@ -256,10 +292,38 @@ def without_stage(request: HttpRequest, stage: str) -> HttpRequest:
     )
 
 
+def without_base(path: str, bases: Iterable[str]) -> str:
+    """The path that routes are found by: without what a custom domain has in front of the API's."""
+    for base in bases:
+        if path == f"/{base}" or path.startswith(f"/{base}/"):
+            return path.removeprefix(f"/{base}") or "/"
+    return path
+
+
+def rest_context(request: HttpRequest, stage: str, route: RouteSpec | None) -> dict[str, Any]:
+    """What of ``$context`` a gateway response may name."""
+    resource = route.path if route else ""
+    return {
+        "requestId": request.request_id,
+        "extendedRequestId": request.request_id,
+        "requestTimeEpoch": request.time_ms,
+        "httpMethod": request.method,
+        "path": f"/{stage}{request.path}",
+        "resourcePath": resource,
+        "stage": stage,
+        "stageVariables": route.stage_variables if route else {},
+        "identity": {
+            "sourceIp": request.source_ip,
+            "userAgent": request.header("user-agent"),
+        },
+    }
+
+
 def _refusal(verdict: Verdict, dialect: Dialect) -> HttpResponse:
     if verdict.status == 500:
-        return dialect.failed(verdict.reason)
-    base = dialect.unauthorized if verdict.status == 401 else dialect.forbidden
+        return dialect.authorizer_failed(verdict.reason)
+    denied = dialect.denied if verdict.explicit else dialect.forbidden
+    base = dialect.unauthorized if verdict.status == 401 else denied
     headers = base.headers
     if verdict.challenge:
         headers = (*headers, ("www-authenticate", verdict.challenge))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from twolane_local.gateway.jwt import JwtChecker, TokenError
-from twolane_local.stack.routes import function_name
+from twolane_local.invoke import ThrottledError
+from twolane_local.stack.openapi import function_name
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Verdict:
     status: int = 200
     reason: str = ""
     challenge: str = ""  # of WWW-Authenticate
+    explicit: bool = False  # a policy denies it, not merely allows it not
+    usage_key: str = ""  # the API key that the authorizer names for the caller
 
 
 class Authorizers:
@@ -67,7 +70,7 @@ class Authorizers:
         self, route: RouteSpec, authorizer: Mapping[str, Any], request: HttpRequest
     ) -> Verdict:
         sources = identity_sources(authorizer) or ["$request.header.Authorization"]
-        value = identity(request, sources[0]) or ""
+        value = identity(request, sources[0], {}) or ""
         token = re.sub(r"(?i)^bearer\s+", "", value)
         if not token:
             return Verdict(status=401, reason="no token", challenge="Bearer")
@@ -97,32 +100,54 @@ class Authorizers:
         event: dict[str, Any],
     ) -> Verdict:
         sources = identity_sources(authorizer)
-        identities = [identity(request, source) for source in sources]
+        identities = [identity(request, source, event) for source in sources]
+        expression = authorizer.get("identityValidationExpression")
         if sources and not all(identities):
             return Verdict(status=401, reason="an identity source is missing")
+        if expression and not re.fullmatch(str(expression), str(identities[0])):
+            return Verdict(status=401, reason="the token does not match the validation expression")
         arn = method_arn(route, request, match)
         ttl = float(authorizer.get("authorizerResultTtlInSeconds", _TTL_S.get(route.kind, 0.0)))
         function = function_name(authorizer.get("authorizerUri", "")) or ""
         # An HTTP API's decision is kept for its route, a REST API's for all that its policy names.
-        key = (route.api_id, function, *identities, *(() if route.kind == "rest" else (arn,)))
+        key = (
+            route.api_id,
+            route.stage,
+            authorizer.get("name"),
+            function,
+            *identities,
+            *(() if route.kind == "rest" else (arn,)),
+        )
         kept = self._kept.get(key)
         if sources and kept is not None and kept[0] > self._clock.time():
             return verdict(kept[1], authorizer, route, arn)
         question = _question(authorizer, route, event, arn, [item or "" for item in identities])
-        outcome = await self._invoker.invoke(function, json.dumps(question).encode())
-        if outcome.error is not None:
-            refused = b'"errorMessage": "Unauthorized"' in outcome.payload
-            return (
-                Verdict(status=401, reason="the authorizer raised Unauthorized")
-                if refused
-                else Verdict(status=500, reason="the authorizer failed")
-            )
-        answer = json.loads(outcome.payload)
-        if not isinstance(answer, dict):
-            return Verdict(status=500, reason="the authorizer returned no object")
+        answer = await self._ask(function, question, route)
+        if isinstance(answer, Verdict):
+            return answer
         if ttl and sources:
             self._kept[key] = (self._clock.time() + ttl, answer)
         return verdict(answer, authorizer, route, arn)
+
+    async def _ask(
+        self, function: str, question: dict[str, Any], route: RouteSpec
+    ) -> dict[str, Any] | Verdict:
+        """The authorizer's answer, or what its failure means."""
+        try:
+            outcome = await self._invoker.invoke(function, json.dumps(question).encode())
+            answer = json.loads(outcome.payload)
+        except ThrottledError:
+            return Verdict(status=500, reason="the authorizer throttles")
+        except ValueError:
+            return Verdict(status=500, reason="the authorizer returned no JSON")
+        if not isinstance(answer, dict):
+            return Verdict(status=500, reason="the authorizer returned no object")
+        if outcome.error is None:
+            malformed = _malformed(answer) if route.kind == "rest" else ""
+            return Verdict(status=500, reason=malformed) if malformed else answer
+        if answer.get("errorMessage") == "Unauthorized":
+            return Verdict(status=401, reason="the authorizer raised Unauthorized")
+        return Verdict(status=500, reason=f"the authorizer failed: {answer.get('errorType')}")
 
 
 def identity_sources(authorizer: Mapping[str, Any]) -> list[str]:
@@ -138,7 +163,23 @@ def identity_sources(authorizer: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def identity(request: HttpRequest, source: str) -> str | None:
+def _malformed(answer: Mapping[str, Any]) -> str:
+    """Why a REST API does not take an authorizer's answer.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html
+    """
+    if not isinstance(answer.get("principalId"), str):
+        return "the authorizer returned no principalId"
+    if not isinstance(answer.get("policyDocument"), dict):
+        return "the authorizer returned no policyDocument"
+    context = answer.get("context") or {}
+    if not isinstance(context, dict):
+        return "the authorizer's context is no object"
+    nested = [name for name, value in context.items() if isinstance(value, dict | list)]
+    return f"the authorizer's context has an object or a list: {nested[0]}" if nested else ""
+
+
+def identity(request: HttpRequest, source: str, event: Mapping[str, Any]) -> str | None:
     """The value at ``$request.header.X``, ``method.request.querystring.Y`` and the like."""
     _, _, rest = source.lstrip("$").partition("request.")
     place, _, name = rest.partition(".")
@@ -147,7 +188,11 @@ def identity(request: HttpRequest, source: str) -> str | None:
     if place == "querystring":
         values = parse_qs(request.query).get(name)
         return values[0] if values else None
-    return source  # context and stage variables: the same for every caller
+    root, _, path = source.lstrip("$").partition(".")
+    found: Any = event.get({"context": "requestContext"}.get(root, root))
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return None if found in {None, ""} else str(found)
 
 
 def method_arn(route: RouteSpec, request: HttpRequest, match: Match) -> str:
@@ -172,6 +217,8 @@ def _question(
     kept.pop("isBase64Encoded", None)
     if route.kind == "httpapi" and version == "2.0":
         return {**kept, "type": "REQUEST", "routeArn": arn, "identitySource": identities}
+    if route.kind == "rest":
+        return {"type": "REQUEST", "methodArn": arn, **kept}
     first = identities[0] if identities else ""
     return {
         **kept,
@@ -189,20 +236,23 @@ def verdict(
     context = dict(answer.get("context") or {})
     simple = str(authorizer.get("enableSimpleResponses", False)).lower() == "true"
     if simple:
-        allowed = answer.get("isAuthorized") is True
+        allowed: bool | None = answer.get("isAuthorized") is True
     else:
-        allowed = policy_allows(answer.get("policyDocument") or {}, arn)
+        allowed = policy_decides(answer.get("policyDocument") or {}, arn)
     if not allowed:
-        return Verdict(status=403, reason="the authorizer denies it")
+        return Verdict(
+            status=403, reason="the authorizer denies it", explicit=allowed is False and not simple
+        )
     if route.kind == "httpapi" and route.payload == "2.0":
         return Verdict({"lambda": context})
     flat = {name: _claim_text(value) for name, value in context.items()}
-    return Verdict({"principalId": answer.get("principalId", ""), **flat})
+    usage_key = str(answer.get("usageIdentifierKey") or "")
+    return Verdict({"principalId": answer.get("principalId", ""), **flat}, usage_key=usage_key)
 
 
-def policy_allows(policy: Mapping[str, Any], arn: str) -> bool:
-    """An explicit deny wins, and without an allow all is denied."""
-    allowed = False
+def policy_decides(policy: Mapping[str, Any], arn: str) -> bool | None:
+    """Whether it allows; ``None`` where it says nothing of it. An explicit deny wins."""
+    allowed: bool | None = None
     for statement in _listed(policy.get("Statement")):
         actions = [str(item).lower() for item in _listed(statement.get("Action"))]
         if not any(_wild(action, "execute-api:invoke") for action in actions):
@@ -211,7 +261,8 @@ def policy_allows(policy: Mapping[str, Any], arn: str) -> bool:
             continue
         if statement.get("Effect") == "Deny":
             return False
-        allowed = allowed or statement.get("Effect") == "Allow"
+        if statement.get("Effect") == "Allow":
+            allowed = True
     return allowed
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.events import function_url, http_v1, http_v2
 from twolane_local.events.http import HttpResponse, json_response
+from twolane_local.gateway import rest_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from twolane_local.events.http import HttpRequest, Match
-    from twolane_local.model import RouteSpec
+    from twolane_local.model import MockAnswer, RouteSpec
 
 _MB = 1024 * 1024
 
@@ -33,15 +35,29 @@ class Dialect:
     no_route: HttpResponse
     unauthorized: HttpResponse
     forbidden: HttpResponse
+    #: A policy that denies, not merely does not allow.
+    denied: HttpResponse
+    authorizer_failed: Callable[[str], HttpResponse]
+    too_large: HttpResponse
+    #: The event for the function is above Lambda's limit, though the body was not above ours.
+    too_long: HttpResponse
     max_body: int
     timeout_s: float
 
 
-def _binary(route: RouteSpec) -> list[str]:
-    return list(route.options.get("binary") or ())
+def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> HttpResponse:
+    binary = route.rest.api.binary if route.rest is not None else ()
+    return http_v1.rest_response(payload, request.header("accept"), binary)
+
+
+def _authorizer_failed(why: str) -> HttpResponse:
+    return rest_answers.fault("AUTHORIZER_CONFIGURATION_ERROR", why)
 
 
 _MESSAGE = "message"
+_TOO_LARGE = json_response(413, {_MESSAGE: "Request Entity Too Large"}, "the body is too large")
+_FORBIDDEN = json_response(403, {_MESSAGE: "Forbidden"}, "forbidden by the authorizer")
+_URL_FORBIDDEN = json_response(403, {"Message": "Forbidden"}, "not signed")
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 HTTP_API = Dialect(
     event=lambda request, match, _: http_v2.event(request, match),
@@ -52,7 +68,11 @@ HTTP_API = Dialect(
     timed_out=json_response(503, {_MESSAGE: "Service Unavailable"}, "no answer in 30 s"),
     no_route=json_response(404, {_MESSAGE: "Not Found"}, "no route matches"),
     unauthorized=json_response(401, {_MESSAGE: "Unauthorized"}, "not authorized"),
-    forbidden=json_response(403, {_MESSAGE: "Forbidden"}, "forbidden by the authorizer"),
+    forbidden=_FORBIDDEN,
+    denied=_FORBIDDEN,
+    authorizer_failed=http_v2.internal_error,
+    too_large=_TOO_LARGE,
+    too_long=_TOO_LARGE,
     max_body=10 * _MB,
     timeout_s=30.0,
 )
@@ -65,25 +85,29 @@ HTTP_API_V1 = Dialect(
     no_route=HTTP_API.no_route,
     unauthorized=HTTP_API.unauthorized,
     forbidden=HTTP_API.forbidden,
+    denied=HTTP_API.denied,
+    authorizer_failed=http_v1.server_error,
+    too_large=_TOO_LARGE,
+    too_long=_TOO_LARGE,
     max_body=HTTP_API.max_body,
     timeout_s=HTTP_API.timeout_s,
 )
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 REST = Dialect(
-    event=lambda request, match, route: http_v1.rest_event(request, match, _binary(route)),
-    response=lambda payload, request, route: http_v1.rest_response(
-        payload, request.header("accept"), _binary(route)
-    ),
+    event=lambda request, match, route: http_v1.rest_event(request, match, route.rest),
+    response=_rest_response,
     failed=http_v1.bad_gateway,
     # Not said by AWS's pages for a throttled proxy integration; not verified
     # (`throttled-rest-api`).
-    throttled=json_response(500, {_MESSAGE: "Internal server error"}, "the function throttles"),
-    timed_out=json_response(504, {_MESSAGE: "Endpoint request timed out"}, "no answer in 29 s"),
-    no_route=json_response(403, {_MESSAGE: "Missing Authentication Token"}, "no method matches"),
-    unauthorized=json_response(401, {_MESSAGE: "Unauthorized"}, "not authorized"),
-    forbidden=json_response(
-        403, {"Message": "User is not authorized to access this resource"}, "denied by policy"
-    ),
+    throttled=rest_answers.fault("DEFAULT_5XX", "the function throttles"),
+    timed_out=rest_answers.fault("INTEGRATION_TIMEOUT", "no answer in 29 s"),
+    no_route=rest_answers.fault("MISSING_AUTHENTICATION_TOKEN", "no method matches"),
+    unauthorized=rest_answers.fault("UNAUTHORIZED", "not authorized"),
+    forbidden=rest_answers.DENIED,
+    denied=rest_answers.DENIED_EXPLICITLY,
+    authorizer_failed=_authorizer_failed,
+    too_large=rest_answers.TOO_LARGE,
+    too_long=rest_answers.TOO_LONG,
     max_body=10 * _MB,
     timeout_s=29.0,
 )
@@ -95,8 +119,12 @@ FUNCTION_URL = Dialect(
     throttled=json_response(429, {"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"}),
     timed_out=json_response(504, {"Message": "Gateway Timeout"}, "no answer"),
     no_route=json_response(404, {"Message": None}, "no function"),
-    unauthorized=json_response(403, {"Message": "Forbidden"}, "not signed"),
-    forbidden=json_response(403, {"Message": "Forbidden"}, "not signed"),
+    unauthorized=_URL_FORBIDDEN,
+    forbidden=_URL_FORBIDDEN,
+    denied=_URL_FORBIDDEN,
+    authorizer_failed=function_url.bad_gateway,
+    too_large=_TOO_LARGE,
+    too_long=_TOO_LARGE,
     max_body=6 * _MB,
     timeout_s=900.0,
 )
@@ -117,19 +145,14 @@ def not_played(route: RouteSpec) -> HttpResponse:
     return json_response(501, {"message": f"twolane: {why}"}, why)
 
 
-def mock_response(route: RouteSpec) -> HttpResponse | None:
-    """What a REST method without a function answers: SAM writes CORS preflights so.
+def mock_response(mock: MockAnswer, request: HttpRequest) -> HttpResponse:
+    """What a REST method without a function answers: SAM, CDK and others write preflights so.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-mock-integration.html
     """
-    integration: Mapping[str, Any] = route.options.get("integration") or {}
-    if str(integration.get("type", "")).lower() != "mock":
-        return None
-    answer = (integration.get("responses") or {}).get("default") or {}
-    prefix = "method.response.header."
-    headers = [
-        (name.removeprefix(prefix).lower(), str(value).strip("'"))
-        for name, value in (answer.get("responseParameters") or {}).items()
-        if name.startswith(prefix)
-    ]
-    return HttpResponse(int(answer.get("statusCode", 200)), tuple(headers))
+    headers = dict(mock.headers)
+    origin = request.header("origin")
+    if any(re.fullmatch(pattern, origin) for pattern in mock.origins):
+        headers["access-control-allow-origin"] = origin
+    headers.setdefault("content-type", "application/json")
+    return HttpResponse(mock.status, tuple(headers.items()), mock.body.encode())

@@ -77,9 +77,15 @@ class Routes:
             for spec in specs
         ]
         self._routes = sorted(routes, key=lambda route: route.rank)
+        self._rest = bool(routes) and routes[0].spec.kind == "rest"
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route that the request takes, with its path parameters."""
+        """The route that the request takes, with its path parameters.
+
+        A REST API passes over a slash at the end.
+        """
+        if self._rest and len(path) > 1:
+            path = path.removesuffix("/")
         for route in self._routes:
             parameters = route.matches(method, path)
             if parameters is not None:

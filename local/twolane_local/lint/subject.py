@@ -14,7 +14,7 @@ from twolane_local.errors import TemplateError
 from twolane_local.lint.physical_names import GivenName, given_names
 from twolane_local.model import FunctionSpec
 from twolane_local.stack.names import Names
-from twolane_local.stack.routes import function_name
+from twolane_local.stack.openapi import function_name
 from twolane_local.template import LOCAL_BUCKET, samconfig
 from twolane_local.template import yaml as template_yaml
 

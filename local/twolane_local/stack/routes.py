@@ -6,12 +6,12 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import RouteSpec
-from twolane_local.stack import http_api
+from twolane_local.stack import http_api, rest_api
+from twolane_local.stack.openapi import function_name, operations
 from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
@@ -19,19 +19,8 @@ if TYPE_CHECKING:
 
     from twolane_local.stack.names import Names
 
-_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 #: The kinds of authorizers that ``twolane_local.gateway.authorizers`` decides for.
 _EMULATED = frozenset({"iam", "jwt", "request", "token"})
-_FUNCTION = re.compile(r"function:([^/:]+)")
-
-
-def function_name(value: Any) -> str | None:
-    """The function in an ARN, an integration's URI, or a bare name."""
-    text = str(value)
-    match = _FUNCTION.search(text)
-    if match:
-        return match.group(1)
-    return None if text.startswith("arn:") else text
 
 
 def routes(
@@ -39,7 +28,7 @@ def routes(
 ) -> tuple[RouteSpec, ...]:
     """All routes; ``complain(logical_id, why)`` hears of each that cannot be served."""
     found: list[RouteSpec] = []
-    reading = _Reading(resources, names, complain)
+    reading = Reading(resources, names, complain)
     for logical_id, resource in resources.items():
         reader = _READERS.get(resource["Type"])
         if reader and not is_websocket(resource):
@@ -57,7 +46,7 @@ def routes(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """What every reader needs beside its own resource."""
 
     resources: Mapping[str, Mapping[str, Any]]
@@ -73,21 +62,11 @@ class _Reading:
             self.complain(api, f"{found['name']} guards a route and lets everyone pass here")
         return found
 
-    def stage(self, kind: str, api_property: str, api: str, default: str) -> str:
-        """The name of the API's stage."""
-        for resource in self.resources.values():
-            if resource["Type"] != kind:
-                continue
-            properties = self.names.resolve(resource.get("Properties") or {})
-            if properties.get(api_property) == api.lower():
-                return str(properties.get("StageName", default))
-        return default
-
 
 def _http_api(
     logical_id: str,
     properties: Mapping[str, Any],
-    reading: _Reading,
+    reading: Reading,
 ) -> Iterator[RouteSpec]:
     body = http_api.document(logical_id, reading.resources, reading.names)
     cors = body.get("x-amazon-apigateway-cors") or _lower_keys(properties.get("CorsConfiguration"))
@@ -95,7 +74,7 @@ def _http_api(
     if "BodyS3Location" in properties or "Fn::Transform" in body:
         unplayed = "its document is in S3"
         yield RouteSpec(function="", api_id=logical_id.lower(), unplayed=unplayed)
-    for path, method, operation in _operations(body):
+    for path, method, operation in operations(body):
         integration = http_api.integration_of(body, operation)
         default = operation.get("isDefaultRoute") or path.removeprefix("/") == "$default"
         authorizer = reading.authorizer(logical_id, body, operation)
@@ -124,45 +103,10 @@ def _http_api(
             )
 
 
-def _rest_api(
-    logical_id: str,
-    properties: Mapping[str, Any],
-    reading: _Reading,
-) -> Iterator[RouteSpec]:
-    body = properties.get("Body") or {}
-    binary = properties.get("BinaryMediaTypes") or body.get(
-        "x-amazon-apigateway-binary-media-types"
-    )
-    stage = reading.stage("AWS::ApiGateway::Stage", "RestApiId", logical_id, "Prod")
-    for path, method, operation in _operations(body):
-        integration = operation.get("x-amazon-apigateway-integration") or {}
-        kind = str(integration.get("type", "")).lower()
-        function = function_name(integration.get("uri", "arn:"))
-        unplayed = "" if kind == "mock" or function is not None else "it has no Lambda integration"
-        if unplayed:
-            reading.complain(logical_id, f"method {method} {path} answers 501: {unplayed}")
-        yield RouteSpec(
-            function=function or "",
-            unplayed=unplayed,
-            method=method,
-            path=path,
-            kind="rest",
-            payload="1.0",
-            api_id=logical_id.lower(),
-            stage=stage,
-            authorizer=reading.authorizer(logical_id, body, operation),
-            options={
-                "binary": [str(item).replace("~1", "/") for item in binary or []],
-                "integration": integration,
-                "api_key": bool(operation.get("x-amazon-apigateway-api-key-source")),
-            },
-        )
-
-
 def _function_url(
     logical_id: str,
     properties: Mapping[str, Any],
-    reading: _Reading,
+    reading: Reading,
 ) -> Iterator[RouteSpec]:
     function = function_name(properties["TargetFunctionArn"])
     if function is None:
@@ -182,22 +126,13 @@ def _function_url(
 
 _READERS = {
     "AWS::ApiGatewayV2::Api": _http_api,
-    "AWS::ApiGateway::RestApi": _rest_api,
+    "AWS::ApiGateway::RestApi": rest_api.routes,
     "AWS::Lambda::Url": _function_url,
 }
 
 
 def _lower_keys(cors: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key[0].lower() + key[1:]: value for key, value in cors.items()} if cors else None
-
-
-def _operations(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for path, item in (body.get("paths") or {}).items():
-        for method, operation in (item or {}).items():
-            if method == http_api.ANY:
-                yield path, "ANY", operation
-            elif method in _METHODS:
-                yield path, method.upper(), operation
 
 
 def _authorizer(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_KEYS = "API keys are not asked for: every caller passes"
-_PLANS = "usage plans limit nobody: neither throttling nor quotas"
 _DOMAIN = "each API is served at its own local address only"
 
 _WHY = {
-    "AWS::ApiGateway::ApiKey": _KEYS,
-    "AWS::ApiGateway::UsagePlan": _PLANS,
-    "AWS::ApiGateway::UsagePlanKey": _PLANS,
     "AWS::ApiGateway::DomainName": _DOMAIN,
     "AWS::ApiGateway::DomainNameV2": _DOMAIN,
     "AWS::ApiGatewayV2::DomainName": _DOMAIN,
-    "AWS::ApiGateway::RequestValidator": "requests are not validated before the function",
     "AWS::ApiGateway::VpcLink": "there is no VPC here",
     "AWS::ApiGatewayV2::VpcLink": "there is no VPC here",
     "AWS::Logs::SubscriptionFilter": "nobody gets log lines",

@@ -59,9 +59,9 @@ CONTEXT: dict[str, Any] = {
 
 
 def test_the_event_of_a_rest_api() -> None:
-    assert http_v1.rest_event(REQUEST, MATCH, []) == {
+    assert http_v1.rest_event(REQUEST, MATCH) == {
         **COMMON,
-        "requestContext": {**CONTEXT, "resourceId": "local", "deploymentId": "local"},
+        "requestContext": {**CONTEXT, "resourceId": "7c76fe", "deploymentId": "local"},
         "body": "text",
         "isBase64Encoded": False,
     }
@@ -83,7 +83,7 @@ def test_the_event_of_payload_format_1() -> None:
 
 def test_what_there_is_none_of_is_null() -> None:
     bare = HttpRequest("GET", "/", "/", "", ())
-    event = http_v1.rest_event(bare, Match("GET /", "/", "f"), [])
+    event = http_v1.rest_event(bare, Match("GET /", "/", "f"))
     names = ("queryStringParameters", "multiValueQueryStringParameters", "pathParameters", "body")
     assert [event[name] for name in names] == [None] * 4
 
@@ -127,7 +127,25 @@ def test_base64_is_decoded_for_a_client_that_accepts_binary() -> None:
     assert shaped(value, "text/html, image/png", ["image/*"]).body == b"YQ=="
 
 
-@pytest.mark.parametrize("value", ["text", {"body": "x"}, {"statusCode": 200, "body": {}}, None])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text",
+        None,
+        ["x"],
+        {"statusCode": 200, "body": {}},
+        {"statusCode": "x"},
+        {"statusCode": 200, "cookies": []},
+        {"id": 1},
+        {"multiValueHeaders": {"x": "y"}},
+    ],
+)
 def test_a_malformed_result_is_a_bad_gateway(value: Any) -> None:
     response = shaped(value)
     assert (response.status, response.body) == (502, b'{"message":"Internal server error"}')
+
+
+@pytest.mark.parametrize("value", [{}, {"body": "x"}, {"statusCode": None}, {"headers": None}])
+def test_a_result_without_a_status_is_a_200(value: Any) -> None:
+    response = shaped(value)
+    assert (response.status, response.body.decode()) == (200, value.get("body", ""))

@@ -15,7 +15,7 @@ from joserfc.jwk import KeySet, RSAKey
 from twolane_local.clock import SystemClock
 from twolane_local.errors import RealAwsError
 from twolane_local.events.http import HttpRequest, Match
-from twolane_local.gateway.authorizers import Authorizers, Verdict, policy_allows
+from twolane_local.gateway.authorizers import Authorizers, Verdict, policy_decides
 from twolane_local.invoke import Invocation
 from twolane_local.model import RouteSpec
 
@@ -156,7 +156,7 @@ def test_policies(statements: list[tuple[str, str]], allowed: bool) -> None:
             for effect, resource in statements
         ]
     }
-    assert policy_allows(document, ARN) is allowed
+    assert bool(policy_decides(document, ARN)) is allowed
 
 
 KEY = RSAKey.generate_key(2048, {"kid": "1"})

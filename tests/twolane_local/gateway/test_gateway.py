@@ -105,11 +105,29 @@ def test_head_has_no_body() -> None:
     assert (response.content, response.headers["content-length"]) == (b"", "4")
 
 
-@pytest.mark.parametrize(("size", "status"), [(10 * 1024 * 1024, 200), (10 * 1024 * 1024 + 1, 413)])
-def test_the_size_limit_of_a_request(size: int, status: int) -> None:
-    """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html"""
-    response, _ = ask(Answering({"statusCode": 200}), "POST", "/", content=b"x" * size)
-    assert response.status_code == status
+MB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "status", "said"),
+    [
+        ("httpapi", 4 * MB, 200, ""),
+        ("httpapi", 7 * MB, 413, '{"message":"Request Entity Too Large"}'),
+        ("httpapi", 10 * MB + 1, 413, '{"message":"Request Entity Too Large"}'),
+        ("rest", 5 * MB, 200, ""),
+        ("rest", 7 * MB, 413, '{"message":"Request Too Long"}'),
+        ("rest", 10 * MB + 1, 413, "HTTP content length exceeded 10485760 bytes."),
+    ],
+)
+def test_the_size_limits_of_a_request(kind: str, size: int, status: int, said: str) -> None:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
+
+    An API takes 10 MB, and Lambda 6 MB of it.
+    """
+    invoker = Answering({"statusCode": 200})
+    response, _ = ask(invoker, "POST", "/", RouteSpec("fn", kind=kind), content=b"x" * size)
+    assert (response.status_code, response.text) == (status, said)
+    assert len(invoker.events) == (status == 200)
 
 
 @pytest.mark.parametrize("kind", ["httpapi", "rest"])

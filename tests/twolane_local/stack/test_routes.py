@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local import stack, template
-from twolane_local.stack.routes import function_name
+from twolane_local.stack.openapi import function_name
 
 if TYPE_CHECKING:
     from pathlib import Path

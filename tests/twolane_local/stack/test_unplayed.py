@@ -15,7 +15,7 @@ Resources:
     Type: AWS::Serverless::Api
     Properties:
       StageName: v1
-      Auth: {ApiKeyRequired: true, UsagePlan: {CreateUsagePlan: PER_API}}
+      Auth: {DefaultAuthorizer: AWS_IAM}
   Open:
     Type: AWS::Serverless::Api
     Properties: {StageName: v1}
@@ -29,8 +29,8 @@ Resources:
   Chat:
     Type: AWS::ApiGatewayV2::Api
     Properties: {Name: chat, ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a}
-  Key:
-    Type: AWS::ApiGateway::ApiKey
+  Domain:
+    Type: AWS::ApiGateway::DomainName
 """
 
 
@@ -50,10 +50,9 @@ def test_each_is_named_with_its_line(tmp_path: Path) -> None:
     def line(name: str) -> str:
         return str(lines.index(f"  {name}:") + 1)
 
-    keys = "API keys are not asked for: every caller passes"
-    assert said["Rest"] == (line("Rest"), "api_key guards a route and lets everyone pass here")
-    assert said["Key"] == (line("Key"), keys)
+    local = "each API is served at its own local address only"
+    assert said["Rest"] == (line("Rest"), "AWS_IAM guards a route and lets everyone pass here")
+    assert said["Domain"] == (line("Domain"), local)
     assert said["Chat"] == (line("Chat"), "APIs of WebSockets are not served")
-    assert any("usage plans limit nobody" in what for _, what in said.values())
     assert "Open" not in said
     assert {route.api_id for route in built.routes} == {"rest", "open"}
