@@ -33,7 +33,8 @@ _TYPES: dict[str, tuple[int, str | None]] = {
     "UNAUTHORIZED": (401, "Unauthorized"),
 }
 #: Velocity does not run here: variables are replaced, nothing else.
-_VARIABLE = re.compile(r"\$\{?(context|stageVariables)\.([\w.-]*\w)\}?")
+_NAME = r"(context|stageVariables)\.([\w.-]*\w)"
+_VARIABLE = re.compile(rf"\$(?:{_NAME}|\{{{_NAME}\}})")
 _HEADER = "gatewayresponse.header."
 
 
@@ -115,7 +116,7 @@ def _mapped(value: str, request: HttpRequest, values: Mapping[str, Any]) -> str:
 
 
 def _found(values: Mapping[str, Any], match: re.Match[str]) -> str:
-    found: Any = values[match.group(1)]
-    for part in match.group(2).split("."):
+    found: Any = values[match.group(1) or match.group(3)]
+    for part in (match.group(2) or match.group(4)).split("."):
         found = found.get(part, "") if isinstance(found, dict) else ""
     return found if isinstance(found, str) else json.dumps(found)

@@ -37,7 +37,7 @@ def routes(logical_id: str, properties: Mapping[str, Any], reading: Reading) -> 
         yield from reader.routes(stage, variables, _api(own, properties, document, stage))
         if elsewhere:
             why = "the API's definition is in S3"
-            reader.unplayed[why].append("*")
+            reader.unplayed[why].append("all of it")
             yield RouteSpec("", kind="rest", api_id=logical_id.lower(), stage=stage, unplayed=why)
     reader.say()
 
@@ -129,7 +129,8 @@ class _Reader:
         for why, methods in self.unplayed.items():
             each = list(dict.fromkeys(methods))
             shown = ", ".join(each[:3]) + (f" and {len(each) - 3} more" if len(each) > 3 else "")
-            self._reading.complain(self._id, f"{shown} answers 501: {why}")
+            verb = "answers" if len(each) == 1 else "answer"
+            self._reading.complain(self._id, f"{shown} {verb} 501: {why}")
 
     def _integration(
         self, integration: Mapping[str, Any], variables: Mapping[str, str]

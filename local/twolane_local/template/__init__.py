@@ -190,8 +190,10 @@ def _expand(
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
-    # It counts what it does for a service of AWS, and complains that nobody collects the counts.
-    logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
+    # It counts what it does for a service of AWS, and complains that nobody collects the counts;
+    # and that a configuration of that service is not there.
+    for name in ("samtranslator.metrics", "samtranslator.feature_toggle"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # The translator asks boto3 for a region, although it is given one.
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     text = {
