@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.template import include
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -34,6 +36,8 @@ def complain_of_unplayed(
     resources: Mapping[str, Mapping[str, Any]], complain: Callable[[str, str], None]
 ) -> None:
     """``complain(logical_id, why)`` hears of each."""
+    for logical_id, why in include.elsewhere(resources):
+        complain(logical_id, why)
     for logical_id, resource in resources.items():
         if is_websocket(resource):
             complain(logical_id, "APIs of WebSockets are not served")

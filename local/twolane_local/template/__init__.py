@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
@@ -110,7 +110,7 @@ def load(
         for name, output in (expanded.get("Outputs") or {}).items()
         if holds("Outputs", name, output)
     }
-    files = include.files(source.content, root)
+    files = include.files(source.content, root, include.resolver(source.content, everything))
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings, files)
 
 
@@ -144,10 +144,12 @@ def _cached(
     source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
 ) -> dict[str, Any]:
     folder = source.path.parent
+    everything = {**values, **pseudo_parameters(stack_name)}
     try:
-        content = language_extensions.applied(
-            include.included(source.content, folder), {**values, **pseudo_parameters(stack_name)}
-        )
+        whole = include.whole(source.content, folder, include.resolver(source.content, everything))
+        if whole != source.content:
+            shape.check(replace(source, content=whole))
+        content = language_extensions.applied(whole, everything)
     except TemplateError as error:
         raise TemplateError(f"{source.path}: {error}") from error
     expanded = template_cache.through(

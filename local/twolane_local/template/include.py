@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.template import yaml as template_yaml
+from twolane_local.template.values import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    #: A location with the parameters in it.
+    Resolve = Callable[[Any], Any]
+
 _TRANSFORM = "Fn::Transform"
+_INCLUDE = "AWS::Include"
 #: The properties that hold the definition of an API by its address.
 DEFINITIONS = {
     "AWS::Serverless::Api": "DefinitionUri",
@@ -25,16 +30,55 @@ DEFINITIONS = {
 }
 
 
-def included(value: Any, folder: Path) -> Any:
+def resolver(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> Resolve:
+    """Resolves the locations of a template, which may name its parameters."""
+    mappings = content.get("Mappings") or {}
+    return Resolver(
+        parameters, conditions={}, mappings=mappings, ref=_no_resource, attribute=_no_resource
+    )
+
+
+def _no_resource(*names: str) -> Any:
+    raise KeyError(*names)
+
+
+def whole(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> dict[str, Any]:
+    """A template with all that it includes. Raises ``TemplateError``.
+
+    What its own ``Transform`` includes adds to its sections.
+    """
+    result: dict[str, Any] = included(content, folder, resolve)
+    for each in _listed(content.get("Transform")):
+        file = _local(each, resolve)
+        if file is None:
+            continue
+        added = template_yaml.fragment(folder / file)
+        if not isinstance(added, dict):
+            raise TemplateError(f"{folder / file} is included at the top, so it must be a map")
+        for section, value in added.items():
+            there = result.get(section)
+            both = isinstance(value, dict) and isinstance(there, dict)
+            result[section] = {**there, **value} if both and there else value
+        result["Transform"] = [kept for kept in _listed(result["Transform"]) if kept != each]
+    return result
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def included(value: Any, folder: Path, resolve: Resolve) -> Any:
     """The value with each local file in the place that includes it. Raises ``TemplateError``."""
     if isinstance(value, list):
-        return [included(item, folder) for item in value]
+        return [included(item, folder, resolve) for item in value]
     if not isinstance(value, dict):
         return value
-    rest = {key: included(item, folder) for key, item in value.items() if key != _TRANSFORM}
+    rest = {
+        key: included(item, folder, resolve) for key, item in value.items() if key != _TRANSFORM
+    }
     if _TRANSFORM not in value:
         return rest
-    file = _local(value[_TRANSFORM])
+    file = _local(value[_TRANSFORM], resolve)
     if file is None:
         return {**rest, _TRANSFORM: value[_TRANSFORM]}
     # AWS processes no include in an included file.
@@ -46,11 +90,11 @@ def included(value: Any, folder: Path) -> Any:
     return content
 
 
-def _local(transform: Any) -> str | None:
-    if not isinstance(transform, dict) or transform.get("Name") != "AWS::Include":
+def _local(transform: Any, resolve: Resolve) -> str | None:
+    if not isinstance(transform, dict) or transform.get("Name") != _INCLUDE:
         return None
     parameters = transform.get("Parameters")
-    location = parameters.get("Location") if isinstance(parameters, dict) else None
+    location = resolve(parameters.get("Location")) if isinstance(parameters, dict) else None
     return location if isinstance(location, str) and is_local(location) else None
 
 
@@ -80,9 +124,35 @@ def with_bodies(expanded: dict[str, Any], folder: Path, bucket: str) -> dict[str
     return {**expanded, "Resources": resources}
 
 
-def files(content: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+def elsewhere(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """What of the resources is not on this machine: logical ids and reasons."""
+    for name, resource in resources.items():
+        properties = resource.get("Properties") or {}
+        key = DEFINITIONS.get(str(resource.get("Type")))
+        if key in properties:
+            yield name, "its definition is in S3, and only a file beside the template is read"
+        for transform in _transforms(properties):
+            if transform.get("Name") == _INCLUDE:
+                location = (transform.get("Parameters") or {}).get("Location")
+                yield name, f"{_INCLUDE} reads files beside the template, and not {location}"
+            else:
+                yield name, f"the macro {transform.get('Name')} is not expanded"
+
+
+def _transforms(value: Any) -> Iterator[Mapping[str, Any]]:
+    for each in _listed(value.get(_TRANSFORM) if isinstance(value, dict) else None):
+        if isinstance(each, dict):
+            yield each
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dict | list):
+            yield from _transforms(item)
+
+
+def files(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> tuple[Path, ...]:
     """Every file that a template as written takes in."""
-    found = {folder / each for each in _includes(content)}
+    at_top = (_local(each, resolve) for each in _listed(content.get("Transform")))
+    inside = _includes(content, resolve)
+    found = {folder / each for each in (*at_top, *inside) if each is not None}
     for resource in content["Resources"].values():
         if not isinstance(resource, dict) or not isinstance(resource.get("Properties"), dict):
             continue
@@ -92,13 +162,13 @@ def files(content: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def _includes(value: Any) -> Iterator[str]:
+def _includes(value: Any, resolve: Resolve) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
-            yield from _includes(item)
+            yield from _includes(item, resolve)
     elif isinstance(value, dict):
-        file = _local(value.get(_TRANSFORM))
+        file = _local(value.get(_TRANSFORM), resolve)
         if file is not None:
             yield file
         for item in value.values():
-            yield from _includes(item)
+            yield from _includes(item, resolve)

@@ -132,8 +132,8 @@ def test_parts_of_a_template_in_files_of_their_own() -> None:
     call(
         "http_include",
         script,
-        "Remote is not emulated: AWS::Include of s3://bucket/api.yaml is in S3; give the path of "
-        "a file",
+        "Remote is not emulated: AWS::Include reads files beside the template, and not "
+        "s3://bucket/api.yaml",
     )
 
 
