@@ -158,7 +158,8 @@ class Gateway:
             stage_variables=spec.stage_variables,
         )
         event = dialect.event(request, match, spec)
-        usage_key = request.header("x-api-key")
+        by_header = spec.rest is None or spec.rest.api.key_source == "HEADER"
+        usage_key = request.header("x-api-key") if by_header else ""
         if spec.authorizer is not None or spec.options.get("auth") == "AWS_IAM":
             try:
                 verdict = await self._authorizers.check(spec, request, match, event)
@@ -169,8 +170,7 @@ class Gateway:
             if verdict.context is not None:
                 match = replace(match, authorizer=verdict.context)
                 event = dialect.event(request, match, spec)
-            if spec.rest is not None and spec.rest.api.key_source == "AUTHORIZER":
-                usage_key = verdict.usage_key
+            usage_key = usage_key if by_header else verdict.usage_key
         refused = self._refused(spec.rest, request, usage_key, event) if spec.rest else None
         return refused or await self._called(request, match, spec, dialect, event)
 
@@ -323,6 +323,8 @@ def _refusal(verdict: Verdict, dialect: Dialect) -> HttpResponse:
     if verdict.status == 500:
         return dialect.authorizer_failed(verdict.reason)
     denied = dialect.denied if verdict.explicit else dialect.forbidden
+    if verdict.unsigned:
+        denied = dialect.unsigned
     base = dialect.unauthorized if verdict.status == 401 else denied
     headers = base.headers
     if verdict.challenge:

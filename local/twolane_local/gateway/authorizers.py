@@ -39,6 +39,7 @@ class Verdict:
     reason: str = ""
     challenge: str = ""  # of WWW-Authenticate
     explicit: bool = False  # a policy denies it, not merely allows it not
+    unsigned: bool = False  # where IAM guards
     usage_key: str = ""  # the API key that the authorizer names for the caller
 
 
@@ -59,7 +60,8 @@ class Authorizers:
         kind = str(authorizer.get("type", "")).lower()
         if route.kind == "url" or kind == "iam":
             signed = request.header("authorization").startswith("AWS4-HMAC-SHA256")
-            return Verdict() if signed else Verdict(status=403, reason="the request is not signed")
+            reason = "the request is not signed"
+            return Verdict() if signed else Verdict(status=403, reason=reason, unsigned=True)
         if kind == "jwt":
             return await self._check_jwt(route, authorizer, request)
         if kind in {"request", "token"}:

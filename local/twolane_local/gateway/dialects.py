@@ -37,6 +37,7 @@ class Dialect:
     forbidden: HttpResponse
     #: A policy that denies, not merely does not allow.
     denied: HttpResponse
+    unsigned: HttpResponse
     authorizer_failed: Callable[[str], HttpResponse]
     too_large: HttpResponse
     #: The event for the function is above Lambda's limit, though the body was not above ours.
@@ -70,6 +71,7 @@ HTTP_API = Dialect(
     unauthorized=json_response(401, {_MESSAGE: "Unauthorized"}, "not authorized"),
     forbidden=_FORBIDDEN,
     denied=_FORBIDDEN,
+    unsigned=_FORBIDDEN,
     authorizer_failed=http_v2.internal_error,
     too_large=_TOO_LARGE,
     too_long=_TOO_LARGE,
@@ -86,6 +88,7 @@ HTTP_API_V1 = Dialect(
     unauthorized=HTTP_API.unauthorized,
     forbidden=HTTP_API.forbidden,
     denied=HTTP_API.denied,
+    unsigned=HTTP_API.unsigned,
     authorizer_failed=http_v1.server_error,
     too_large=_TOO_LARGE,
     too_long=_TOO_LARGE,
@@ -105,6 +108,7 @@ REST = Dialect(
     unauthorized=rest_answers.fault("UNAUTHORIZED", "not authorized"),
     forbidden=rest_answers.DENIED,
     denied=rest_answers.DENIED_EXPLICITLY,
+    unsigned=rest_answers.fault("MISSING_AUTHENTICATION_TOKEN", "the request is not signed"),
     authorizer_failed=_authorizer_failed,
     too_large=rest_answers.TOO_LARGE,
     too_long=rest_answers.TOO_LONG,
@@ -122,6 +126,7 @@ FUNCTION_URL = Dialect(
     unauthorized=_URL_FORBIDDEN,
     forbidden=_URL_FORBIDDEN,
     denied=_URL_FORBIDDEN,
+    unsigned=_URL_FORBIDDEN,
     authorizer_failed=function_url.bad_gateway,
     too_large=_TOO_LARGE,
     too_long=_TOO_LARGE,

@@ -30,13 +30,17 @@ def answer(integration: Mapping[str, Any]) -> MockAnswer | str:
         return "its MOCK integration decides by a mapping template (VTL)"
     status = _STATUS.search(asked)
     responses: Mapping[str, Any] = integration.get("responses") or {}
-    found = _chosen(responses, status.group(1) if status else "")
+    try:
+        found = _chosen(responses, status.group(1) if status else "")
+        body, origins = _text((found or {}).get("responseTemplates")), ()
+        if _ALLOW_ORIGIN in body:
+            origins = (*_MATCHES.findall(body), *map(re.escape, _EQUALS.findall(body)))
+            body = ""
+            re.compile("|".join(origins))
+    except re.error as error:
+        return f"its MOCK integration has a pattern that cannot be read: {error}"
     if found is None:
         return "its MOCK integration has no response for its status"
-    body, origins = _text(found.get("responseTemplates")), ()
-    if _ALLOW_ORIGIN in body:
-        origins = (*_MATCHES.findall(body), *map(re.escape, _EQUALS.findall(body)))
-        body = ""
     if _VELOCITY.search(body):
         return "its MOCK integration writes its answer by a mapping template (VTL)"
     headers = []

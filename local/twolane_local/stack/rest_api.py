@@ -95,10 +95,8 @@ class _Reader:
             integration = operation.get(f"{_EXTENSION}integration") or {}
             played = self._integration(integration, variables)
             authorizer, api_key = self._security(operation)
-            guard = function_name((authorizer or {}).get("authorizerUri", "")) or ""
-            if authorizer and guard not in self._functions:
-                played = f"its authorizer {guard} is no function of this template"
-            unplayed = played if isinstance(played, str) else ""
+            unplayed = self._unplayed_guard(authorizer or {})
+            unplayed = unplayed or (played if isinstance(played, str) else "")
             if unplayed:
                 self.unplayed[unplayed].append(f"{method} {path}")
             validator = self._validator(operation)
@@ -170,11 +168,28 @@ class _Reader:
             if str(extension.get("type", "")).lower() in _EMULATED:
                 named = {"name": name, "scopes": scopes, "scheme": scheme}
                 authorizer = authorizer or {**extension, **named}
+            elif scheme.get(f"{_EXTENSION}authtype") == "awsSigv4":
+                authorizer = authorizer or {"name": name, "type": "iam"}
             elif extension or scheme.get(f"{_EXTENSION}authtype"):
                 self._complain_of_guard(str(scheme.get("title", name)))
             elif str(scheme.get("name", "")).lower() == "x-api-key":
                 api_key = True
         return authorizer, api_key
+
+    def _unplayed_guard(self, authorizer: Mapping[str, Any]) -> str:
+        """Why the authorizer cannot be asked, if it cannot."""
+        if authorizer.get("type", "iam") == "iam":
+            return ""
+        function = function_name(authorizer.get("authorizerUri", ""))
+        if function not in self._functions:
+            return (
+                f"its authorizer {function or authorizer['name']} is no function of this template"
+            )
+        try:
+            re.compile(str(authorizer.get("identityValidationExpression") or ""))
+        except re.error as error:
+            return f"its authorizer's validation expression cannot be read: {error}"
+        return ""
 
     def _complain_of_guard(self, name: str) -> None:
         if name not in self._open:

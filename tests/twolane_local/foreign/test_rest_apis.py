@@ -207,6 +207,8 @@ def test_lambda_authorizers() -> None:
         assert first == again
         assert (first["principalId"], first["admin"]) == ("me", "true")
         assert (await ask("/open"))[0] == 200
+        assert await ask("/signed") == (403, {"message": "Missing Authentication Token"})
+        assert (await ask("/signed", "AWS4-HMAC-SHA256 Credential=a"))[0] == 200
         assert await ask("/r") == (401, {"message": "Unauthorized"})
         one = (await ask("/r?user=me"))[1]["requestContext"]["authorizer"]
         two = (await ask("/r?user=me"))[1]["requestContext"]["authorizer"]

@@ -15,7 +15,10 @@ Resources:
     Type: AWS::Serverless::Api
     Properties:
       StageName: v1
-      Auth: {DefaultAuthorizer: AWS_IAM}
+      Auth:
+        DefaultAuthorizer: Pool
+        Authorizers:
+          Pool: {UserPoolArn: "arn:aws:cognito-idp:us-east-1:123456789012:userpool/x"}
   Open:
     Type: AWS::Serverless::Api
     Properties: {StageName: v1}
@@ -51,7 +54,7 @@ def test_each_is_named_with_its_line(tmp_path: Path) -> None:
         return str(lines.index(f"  {name}:") + 1)
 
     local = "each API is served at its own local address only"
-    assert said["Rest"] == (line("Rest"), "AWS_IAM guards a route and lets everyone pass here")
+    assert said["Rest"] == (line("Rest"), "Pool guards a route and lets everyone pass here")
     assert said["Domain"] == (line("Domain"), local)
     assert said["Chat"] == (line("Chat"), "APIs of WebSockets are not served")
     assert "Open" not in said
