@@ -27,6 +27,14 @@ def template_flags() -> argparse.ArgumentParser:
         help="a value for one of the template's Parameters; may be repeated",
     )
     group.add_argument(
+        "--parameter-file",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="values for its Parameters, in JSON, YAML or as .env; may be repeated",
+    )
+    group.add_argument(
         "--config-env", default="default", metavar="NAME", help="the table of samconfig.toml"
     )
     return parser

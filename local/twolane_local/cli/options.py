@@ -34,14 +34,19 @@ def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
 
 
 def template_parameters(options: argparse.Namespace) -> dict[str, str]:
-    """What the command line and ``samconfig.toml`` give the template; the first wins."""
+    """What the template is given: by the command line, which wins, by the files that it names, by
+    ``samconfig.toml``, and by ``.env`` where there is no default.
+    """
     from twolane_local import template
-    from twolane_local.template import samconfig
+    from twolane_local.template import parameter_files, samconfig
 
     config = samconfig.read(options.template, options.config_env)
     declared = template.parameters_of(options.template)
-    configured = {name: value for name, value in config.parameters.items() if name in declared}
-    return {**configured, **dict(options.parameter)}
+    configured = {**parameter_files.beside(options.template, declared), **config.parameters}
+    for path in options.parameter_file:
+        configured |= parameter_files.read(path)
+    known = {name: value for name, value in configured.items() if name in declared}
+    return {**known, **dict(options.parameter)}
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:

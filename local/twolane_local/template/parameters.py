@@ -64,8 +64,8 @@ def _no_value(source: Source, declared: Mapping[str, Any], names: list[str]) -> 
     flags = " ".join(f"--parameter {name}=VALUE" for name in names)
     return (
         f"{source.path}: {'parameter' if one else 'parameters'} {', '.join(map(said, names))} "
-        f"{'has' if one else 'have'} no default; give {flags}, or parameter_overrides in "
-        "samconfig.toml"
+        f"{'has' if one else 'have'} no default; give {flags}, a --parameter-file, "
+        "parameter_overrides in samconfig.toml, or a line in .env"
     )
 
 

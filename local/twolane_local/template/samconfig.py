@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.template import parameter_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,11 @@ def read(template: Path, environment: str = "default") -> SamConfig:
     for command in _COMMANDS:
         table = (tables.get(command) or {}).get("parameters") or {}
         stack_name = table.get("stack_name", stack_name)
-        parameters |= overrides(table.get("parameter_overrides"))
+        given = table.get("parameter_overrides")
+        if isinstance(given, str) and given.startswith("file://"):
+            parameters |= parameter_files.read(template.parent / given.removeprefix("file://"))
+        else:
+            parameters |= overrides(given)
     return SamConfig(stack_name, parameters)
 
 
