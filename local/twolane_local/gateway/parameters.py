@@ -52,6 +52,8 @@ class Values:
         if place == "context":
             return self._context(rest)
         kind, _, name = rest.partition(".")
+        if rest.startswith("body"):
+            kind, name = "body", rest.removeprefix("body")
         if place == "response":
             return self._of_response(kind, name)
         return self._of_request(kind, name)
@@ -64,14 +66,14 @@ class Values:
             return joined(parse_qsl(request.query, keep_blank_values=True)).get(name)
         if kind == "path":
             return self._match.parameters.get(name) if name else request.path
-        return _in_body(request.body, name) if kind.startswith("body") else None
+        return _in_body(request.body, name) if kind == "body" else None
 
     def _of_response(self, kind: str, name: str) -> str | None:
         if self._response is None:
             return None
         if kind == "header":
             return joined(self._response.headers).get(name.lower())
-        return _in_body(self._response.body, name) if kind.startswith("body") else None
+        return _in_body(self._response.body, name) if kind == "body" else None
 
     def _context(self, name: str) -> str | None:
         """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging-variables.html"""

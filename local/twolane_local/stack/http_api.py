@@ -12,6 +12,8 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.errors import TemplateError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -47,6 +49,8 @@ def document(logical_id: str, resources: Resources, names: Names) -> dict[str, A
         integration = integrations.get(target.removeprefix("integrations/"))
         if integration is None and target and target == properties.get("Target"):
             integration = _quick(target, overrides.get("Integration") or {})
+        if not route.get("RouteKey"):
+            raise TemplateError(f"{route[RESOURCE]} has no RouteKey")
         method, _, path = str(route["RouteKey"]).rpartition(" ")
         operations = body.setdefault("paths", {}).setdefault(path, {})
         operations[ANY if method in {"", "ANY"} else method.lower()] = {

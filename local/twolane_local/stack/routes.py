@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import RouteSpec
 from twolane_local.stack import http_api, rest_api
+from twolane_local.stack.limits import number
 from twolane_local.stack.openapi import function_name, operations
 from twolane_local.stack.unplayed import is_websocket
 
@@ -76,6 +77,8 @@ def _http_api(
         yield RouteSpec(function="", api_id=logical_id.lower(), unplayed=unplayed)
     for path, method, operation in operations(body):
         integration = http_api.integration_of(body, operation)
+        if integration.get("timeoutInMillis") is not None:
+            number(integration, "timeoutInMillis", 30_000, 50, 30_000)
         default = operation.get("isDefaultRoute") or path.removeprefix("/") == "$default"
         authorizer = reading.authorizer(logical_id, body, operation)
         said = ""

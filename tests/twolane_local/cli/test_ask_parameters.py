@@ -86,5 +86,6 @@ def test_elsewhere_all_that_is_missing_is_named_at_once(command: list[str]) -> N
     assert done.returncode == 2
     assert (
         "parameters Sender (who writes), Password have no default; give --parameter Sender=VALUE "
-        "--parameter Password=VALUE, or parameter_overrides in samconfig.toml"
+        "--parameter Password=VALUE, a --parameter-file, parameter_overrides in samconfig.toml, or "
+        "a line in .env"
     ) in done.stderr

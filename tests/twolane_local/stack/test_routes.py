@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local import stack, template
+from twolane_local.errors import TemplateError
 from twolane_local.stack.openapi import function_name
 
 if TYPE_CHECKING:
@@ -87,3 +88,32 @@ def test_authorizers_and_what_is_not_emulated(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_function_in_a_name(value: str, name: str | None) -> None:
     assert function_name(value) == name
+
+
+NO_KEY = """TimeoutInMillis: 1000}}
+  R: {Type: 'AWS::ApiGatewayV2::Route', Properties: {ApiId: !Ref Api"""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("TimeoutInMillis: 40000", "timeoutInMillis must be 50 to 30000, not 40000"),
+        ("TimeoutInMillis: soon", "timeoutInMillis must be a whole number, not 'soon'"),
+        (NO_KEY, "R has no RouteKey"),
+    ],
+)
+def test_what_aws_refuses_of_an_http_api(tmp_path: Path, part: str, said: str) -> None:
+    (tmp_path / "template.yaml").write_text(
+        f"""
+Resources:
+  Api: {{Type: "AWS::ApiGatewayV2::Api", Properties: {{Name: a, ProtocolType: HTTP}}}}
+  Get:
+    Type: AWS::ApiGatewayV2::Route
+    Properties: {{ApiId: !Ref Api, RouteKey: GET /, Target: !Sub "integrations/${{I}}"}}
+  I: {{Type: "AWS::ApiGatewayV2::Integration", Properties: {{ApiId: !Ref Api, {part}}}}}
+"""
+    )
+    loaded = template.load(tmp_path / "template.yaml", {}, stack_name="s")
+    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    with pytest.raises(TemplateError, match=said):
+        stack.build(loaded, facts)
