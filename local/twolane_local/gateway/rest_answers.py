@@ -53,7 +53,9 @@ DENIED_EXPLICITLY = fault(
     "User is not authorized to access this resource with an explicit deny",
     key="Message",
 )
-#: What AWS answers above 10 MB is no JSON, and gateway responses do not shape it.
+#: Above 10 MB the answer is no JSON, and gateway responses do not shape it. AWS's page has the
+#: limits, the words are those that callers report.
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
 TOO_LARGE = HttpResponse(
     413,
     (("content-type", "text; charset=utf-8"),),
