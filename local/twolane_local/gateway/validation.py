@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-method-
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -39,13 +40,15 @@ def _has(request: HttpRequest, name: str) -> bool:
 def _problem(schema: Any, body: bytes) -> str | None:
     # Imported here: few APIs have models.
     from jsonschema import Draft4Validator
+    from jsonschema.exceptions import SchemaError, UnknownType
     from referencing.exceptions import Unresolvable
 
     try:
         value = json.loads(body)
+        Draft4Validator.check_schema(schema)
         error = next(Draft4Validator(schema).iter_errors(value), None)
     except ValueError:
         return "the body is no JSON"
-    except Unresolvable as problem:
-        return f"the model refers to what the API does not have: {problem}"
+    except (Unresolvable, SchemaError, UnknownType, re.error) as problem:
+        return f"the model cannot be read: {problem}"
     return None if error is None else error.message

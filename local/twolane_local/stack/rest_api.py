@@ -31,15 +31,23 @@ def routes(logical_id: str, properties: Mapping[str, Any], reading: Reading) -> 
     own = OfApi(logical_id, reading.resources, reading.names)
     body = properties.get("Body") or {}
     elsewhere = "Fn::Transform" in body or (not body and properties.get("BodyS3Location"))
-    document = rest_resources.merged(body, rest_resources.body_of(own))
+    document = rest_resources.merged(_with_base(properties, body), rest_resources.body_of(own))
     reader = _Reader(logical_id, document, reading)
     for stage, variables in _stages(own):
         yield from reader.routes(stage, variables, _api(own, properties, document, stage))
         if elsewhere:
-            why = "the API's definition is in S3"
-            reader.unplayed[why].append("all of it")
+            why = "the API's definition is in S3"  # which the start says
             yield RouteSpec("", kind="rest", api_id=logical_id.lower(), stage=stage, unplayed=why)
     reader.say()
+
+
+def _with_base(properties: Mapping[str, Any], body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-import-api-basePath.html"""
+    base = str(body.get("basePath") or "").rstrip("/")
+    if (properties.get("Parameters") or {}).get("basepath") != "prepend" or not base:
+        return body
+    paths = {f"{base}{path}": item for path, item in (body.get("paths") or {}).items()}
+    return {**body, "paths": paths}
 
 
 def _stages(own: OfApi) -> list[tuple[str, Mapping[str, str]]]:

@@ -90,9 +90,14 @@ def test_a_definition_that_the_template_includes() -> None:
 
 @pytest.mark.slow
 def test_a_definition_beside_the_template() -> None:
-    async def script(_: Emulator, client: httpx.AsyncClient) -> None:
+    async def script(emulator: Emulator, client: httpx.AsyncClient) -> None:
         assert (await client.patch("/a/b")).json()["pathParameters"] == {"proxy": "a/b"}
         assert (await client.get("/")).status_code == 403
+        # This one asks for the document's base path in front of its paths.
+        based = emulator.stack.outputs["Based"]
+        event = (await client.get(f"{based}/base/a")).json()
+        assert (event["resource"], event["stageVariables"]) == ("/base/{proxy+}", {"a": "b"})
+        assert (await client.get(f"{based}/a")).status_code == 403
 
     call("rest_definition_uri", script)
 
@@ -239,7 +244,8 @@ def test_what_is_not_played_answers_501() -> None:
     call(
         "rest_unplayed",
         script,
-        "Stored is not emulated: all of it answers 501: the API's definition is in S3",
+        "Stored is not emulated: its definition is in S3, and only a file beside the template is "
+        "read",
         f"{api} POST /jobs answers 501: it calls sqs through mapping templates (VTL)",
         f"{api} GET /site answers 501: it calls another server (HTTP_PROXY)",
         f"{api} GET /now answers 501: its MOCK integration writes its answer by a mapping "
