@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import guard, stack, template
@@ -35,11 +36,13 @@ from twolane_local.mapping.registry import Mappings
 from twolane_local.options import Addresses, Options
 from twolane_local.queues.api import SqsApi
 from twolane_local.queues.persistence import QueueLog
+from twolane_local.requirements.interpreters import lend
+from twolane_local.requirements.prepare import Preparation
 from twolane_local.schedules.api import SchedulerApi
 from twolane_local.schedules.book import ScheduleBook
 from twolane_local.servers import HttpServer, bind, url_of
 from twolane_local.sources import Sources
-from twolane_local.stack.packages import Packages
+from twolane_local.stack.packages import Packages, sweep
 from twolane_local.store import open_store
 from twolane_local.watch import stamps, watch
 
@@ -82,6 +85,13 @@ class Emulator:
         self._credentials = ContainerCredentials()
         self._packages = Packages()
         self.problems, self._unplayed = [], list[str]()
+        self._preparation = Preparation(
+            options.template.resolve().parent,
+            lambda: lend(self._packages.folder("runtime")),
+            self._say,
+            build=options.build,
+            others=not options.in_process,
+        )
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
         #: Gets the exception of whatever ends that the rest needs.
@@ -101,6 +111,14 @@ class Emulator:
         """A line for each thing that is not played, and for each function that does not load."""
         return [*self._unplayed, *self.problems]
 
+    def _say(self, line: str) -> None:
+        self.journal.record("log", line=line, level="INFO")
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each interpreter or package that is another one than on AWS."""
+        return self._preparation.remarks
+
     async def _start(self) -> None:
         allowed = self.options.allow_real_aws
         self._stopping.enter_context(guard.protected(allow_real_aws=allowed))
@@ -108,6 +126,7 @@ class Emulator:
             loop = asyncio.get_running_loop()
             self._stopping.enter_context(captured(self.journal, loop))
         self._stopping.callback(self._packages.close)
+        self._watch(asyncio.to_thread(sweep), "sweep")
         listener = bind(self.options.aws_port, "--aws-port")
         self._stopping.callback(listener.close)
         self.aws_url = url_of(listener)
@@ -186,14 +205,15 @@ class Emulator:
             self.options.imports,
             look_up,
         )
-        built, notes = stack.build(expanded, facts)
+        # On a thread: to unzip an archive, or to hash it, takes a while.
+        built, notes = await asyncio.to_thread(stack.build, expanded, facts)
         in_moto = built.moto_template
         held = list(references) if self._moto.holds(in_moto) else []
         if missing or held:
             known |= await self._moto.values(built.name, in_moto, missing)
             found |= await self._moto.look_up(held) if held else {}
             asked = True
-            built, notes = stack.build(expanded, facts)
+            built, notes = await asyncio.to_thread(stack.build, expanded, facts)
         restored = [spec.name for spec in built.functions if spec.snap_start]
         if restored and not self._plays_snapshots:
             notes.append(
@@ -201,7 +221,7 @@ class Emulator:
                 "of its own. Snapshots need Linux, and neither --in-process nor "
                 "--real-cold-starts"
             )
-        return built, notes
+        return replace(built, functions=await self._preparation.of(built.functions)), notes
 
     @property
     def _plays_snapshots(self) -> bool:
@@ -233,7 +253,9 @@ class Emulator:
         raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
 
     async def _apply(self) -> None:
-        self._packages.keep({spec.code_dir for spec in self.stack.functions})
+        self._packages.keep(
+            {each for spec in self.stack.functions for each in (spec.code_dir, *spec.layer_dirs)}
+        )
         services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": over(self._moto)}
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
         if self.options.sources:
@@ -340,31 +362,38 @@ class Emulator:
     def _watched(self) -> Iterable[Path]:
         runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
         folders = {spec.made_of or spec.code_dir for spec in runnable}
-        layers = {folder for spec in self.stack.functions for folder in spec.layer_dirs}
-        return [self.options.template, *self.stack.files, *sorted(folders | layers)]
+        folders |= {
+            folder for spec in runnable for folder in (*spec.layer_dirs, *spec.layer_sources)
+        }
+        return [*self._made_of(), *sorted(folders)]
 
-    def _sources_of_stack(self) -> Iterable[str]:
-        made_of = (spec.made_of for spec in self.stack.functions if spec.made_of is not None)
-        return map(str, (self.options.template, *self.stack.files, *made_of))
+    def _made_of(self) -> set[Path]:
+        """The files of which each change may be one of the whole stack."""
+        found = {self.options.template, *self.stack.files}
+        for spec in self.stack.functions:
+            found |= {*spec.archives, *([spec.made_of] if spec.made_of else [])}
+            found |= {*spec.requirements} if self.options.build else set()
+        return found
 
     async def _changed(self, paths: set[str]) -> None:
         """Take up what changed: work under way ends on the old code, new work gets the new."""
         names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
         self.journal.record("log", line=f"↻ {names} changed", level="INFO")
-        known = self._unplayed
+        known = [*self.remarks, *self._unplayed]
         if isinstance(self._launcher, ForkLauncher):
             self._launcher.forget()
         if self.console is not None:
             await self.console.parts.application.forget()
 
         def stale(spec: FunctionSpec) -> bool:
-            folders = (spec.code_dir, *spec.layer_dirs)
+            folders = (spec.code_dir, *spec.layer_dirs, *spec.layer_sources)
             return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
 
-        template_changed = not paths.isdisjoint(self._sources_of_stack())
+        template_changed = bool(paths & set(map(str, self._made_of())))
         await self._take_up(stale, template_changed=template_changed)
         self.problems = await self._problems()
-        for line in [*(note for note in self._unplayed if note not in known), *self.problems]:
+        said = (note for note in [*self.remarks, *self._unplayed] if note not in known)
+        for line in [*said, *self.problems]:
             self.journal.record("log", line=line, level="ERROR")
 
     async def _take_up(

@@ -57,12 +57,16 @@ def function_environment(
     shell = os.environ if environ is None else environ
     inherited = {name: shell[name] for name in _INHERITED if name in shell}
     task_root = str(spec.code_dir)
-    layers = [str(layer / "python") for layer in spec.layer_dirs]
+    for name, folder in (("PATH", "bin"), ("LD_LIBRARY_PATH", "lib")):
+        found = [str(each / folder) for each in spec.layer_dirs if (each / folder).is_dir()]
+        if found:
+            shared = inherited.get(name)
+            inherited[name] = os.pathsep.join([*reversed(found), *([shared] if shared else [])])
     values = {
         **inherited,
         "LANG": shell.get("LANG", "en_US.UTF-8"),
         "TZ": ":UTC",
-        "PYTHONPATH": os.pathsep.join([task_root, *layers]),
+        "PYTHONPATH": os.pathsep.join(map(str, spec.python_path)),
         **spec.environment,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,

@@ -25,7 +25,16 @@ class FunctionSpec:
     timeout_s: float = 3.0
     memory_mb: int = 128
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: What stands in ``/opt``, one layer over the other.
     layer_dirs: tuple[Path, ...] = ()
+    #: What a build puts into ``/opt/python``.
+    layer_sources: tuple[Path, ...] = ()
+    #: The .zip files that layers are made of.
+    archives: tuple[Path, ...] = ()
+    #: Where requirements are installed.
+    packages: tuple[Path, ...] = ()
+    #: The interpreter, where it is another one than the emulator's.
+    python: Path | None = None
     reserved_concurrency: int | None = None
     event_invoke: Mapping[str, Any] = field(default_factory=dict)
     #: The same of its versions and aliases.
@@ -44,6 +53,23 @@ class FunctionSpec:
     made_of: Path | None = None
     #: File and line of the template. A function is no other one when its line is.
     where: str = field(default="", compare=False)
+
+    @property
+    def python_path(self) -> tuple[Path, ...]:
+        """Where its modules are looked for, in Lambda's order: a later layer is over an earlier.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+        """
+        found = [self.code_dir]
+        for layer in reversed(self.layer_dirs):
+            found += [layer / "python" / "lib" / self.runtime / "site-packages", layer / "python"]
+        return (*found, *reversed(self.layer_sources), *self.packages)
+
+    @property
+    def requirements(self) -> tuple[Path, ...]:
+        """The files whose packages a build installs, whether they are there or not."""
+        own = () if self.made_of else (self.code_dir,)
+        return tuple(folder / "requirements.txt" for folder in (*own, *self.layer_sources))
 
     @property
     def program(self) -> Path | None:

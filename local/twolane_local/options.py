@@ -31,6 +31,7 @@ class Options:
     persist: Path | None = None
     console: bool = False
     console_port: int = 0
+    build: bool = False  # install each function's requirements
     real_cold_starts: bool = False  # no fork server: each environment imports everything itself
 
 

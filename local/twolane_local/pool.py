@@ -11,6 +11,7 @@ from twolane_local.environments import PoolState, report
 from twolane_local.environments.report import STOPPED
 from twolane_local.environments.roll import Roll
 from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.requirements.names import why_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +201,10 @@ class Pool:
                 # As on Lambda, the invocation that caused the init phase is the one that fails.
                 work.record.started(cold=True, payload=work.event)
                 answer = report.of_request(failure, work.request_id)
+                if remedy := why_missing(self.spec, failure):
+                    self._journal.record(
+                        "log", function=self.spec.name, request_id=work.request_id, line=remedy
+                    )
                 self._over(work, "the init phase failed", answer)
         if self._waiting and not self._idle:
             self._grow()

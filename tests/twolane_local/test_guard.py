@@ -60,7 +60,10 @@ def test_a_restored_function_has_its_credentials_from_an_endpoint() -> None:
 
 
 def test_layers_come_after_the_function_code() -> None:
-    assert environment()["PYTHONPATH"] == "/task:/layer/python"
+    assert (
+        environment()["PYTHONPATH"]
+        == "/task:/layer/python/lib/python3.13/site-packages:/layer/python"
+    )
 
 
 def test_real_aws_is_allowed_only_by_flag() -> None:

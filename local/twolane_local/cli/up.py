@@ -48,6 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--no-reload", action="store_true", help="do not take up changes of the source"
     )
     parser.add_argument(
+        "--build",
+        action="store_true",
+        help="install each function's requirements.txt first, into a cache",
+    )
+    parser.add_argument(
         "--real-cold-starts",
         action="store_true",
         help="let each environment import everything itself (slower, honest init durations)",
@@ -104,6 +109,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
             debug=options.debug,
             # In-process there is no way to take a module out of the process again.
             reload=not (options.no_reload or options.in_process or options.debug),
+            build=options.build,
             real_cold_starts=options.real_cold_starts,
             console=not options.no_console,
             console_port=options.console_port,
@@ -136,7 +142,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
 
 
 def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
-    for note in emulator.notes:
+    for note in [*emulator.remarks, *emulator.notes]:
         print(f"! {note}", file=sys.stderr)
     if as_json:
         answer = {**asdict(addresses), "outputs": dict(emulator.stack.outputs)}

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments.process import GroupProcess, Hear, Launch, Pipe, Process
@@ -39,7 +38,7 @@ class ForkServer:
         self, what: Launch, environ: Mapping[str, str], control: int
     ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", SERVER, str(os.getpid()), str(control), what.handler],
+            [what.interpreter, "-m", SERVER, str(os.getpid()), str(control), what.handler],
             cwd=what.directory,
             env=dict(environ),
             stdin=subprocess.DEVNULL,

@@ -30,7 +30,7 @@ class ForkLauncher:
         if what.program is not None:
             return await self._spawn.launch(what, hear)
         shared = {name: value for name, value in what.environ.items() if name != _API}
-        key = (what.handler, what.directory, tuple(sorted(shared.items())))
+        key = (what.handler, what.directory, what.python, tuple(sorted(shared.items())))
         if shared.get(INITIALIZATION) == SNAP_START:
             return await self._restore(key, what, shared, hear)
         server = self._servers.get(key)

@@ -98,7 +98,7 @@ class InProcessEnvironment:
         # On Lambda handlers run on the main thread, which has an event loop for whoever asks.
         asyncio.set_event_loop(self._handler_loop)
         self._enter()
-        for folder in (*(d / "python" for d in self._spec.layer_dirs), self._spec.code_dir):
+        for folder in reversed(self._spec.python_path):
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
         module, _, name = self._spec.handler.rpartition(".")

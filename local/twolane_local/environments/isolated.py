@@ -119,6 +119,7 @@ class IsolatedEnvironment:
                     environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
                     channel=channel.fileno(),
                     program=self._spec.program,
+                    python=self._spec.python,
                     init_limit_s=max(SNAPSHOT_LIMIT_S, self._spec.timeout_s),
                     on_restore=self._restore_begins,
                 ),

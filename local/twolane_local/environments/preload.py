@@ -19,7 +19,7 @@ NEVER = frozenset({"twolane", "runtime_client", "aws_lambda_powertools", "aws_xr
                    "datadog_lambda", "sentry_sdk", "opentelemetry", "ddtrace"})  # fmt: skip
 
 
-def modules(handler: str, folders: list[Path]) -> list[str]:
+def modules(handler: str, folders: list[Path], *, never: frozenset[str] = NEVER) -> list[str]:
     """Names to import, in the order of the source; ``folders`` hold the function's own code."""
     found: dict[str, None] = {}
     seen: set[str] = set()
@@ -34,7 +34,7 @@ def modules(handler: str, folders: list[Path]) -> list[str]:
             top = name.partition(".")[0]
             # An attribute of one's own module: to import it would run that module here, and give
             # all environments its connections, seeds and ids.
-            if top not in NEVER and not _is_own(top, folders):
+            if top not in never and not _is_own(top, folders):
                 found.setdefault(name)
             continue
         parent, _, _ = name.rpartition(".")

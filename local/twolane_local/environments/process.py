@@ -41,10 +41,16 @@ class Launch:
     environ: Mapping[str, str]
     channel: int
     program: Path | None = None
+    #: The interpreter, where it is not ours.
+    python: Path | None = None
     #: Of the one init that a snapshot is taken of.
     init_limit_s: float = 130.0
     #: Called when its restore from there begins.
     on_restore: Callable[[], None] = _nothing
+
+    @property
+    def interpreter(self) -> str:
+        return str(self.python or sys.executable)
 
 
 class Hear(Protocol):
@@ -218,8 +224,10 @@ class SpawnLauncher:
         parent = str(os.getpid())
         if what.program is not None:
             return [sys.executable, "-I", "-S", leash.__file__, parent, str(what.program)]
-        how = "--stock" if self._stock else f"--channel={what.channel}"
-        return [sys.executable, "-m", CHILD, parent, what.handler, how]
+        # The native transport is compiled for our version only.
+        stock = self._stock and what.python is None
+        how = "--stock" if stock else f"--channel={what.channel}"
+        return [what.interpreter, "-m", CHILD, parent, what.handler, how]
 
     async def close(self) -> None:
         return None

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.requirements.names import why_missing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -258,4 +260,6 @@ def import_problem(spec: FunctionSpec, failure: bytes) -> str:
             "(its own output is above)"
         )
     where = f"{spec.where}: " if spec.where else ""
+    remedy = why_missing(spec, failure)
+    what += f"; {remedy}" if remedy else ""
     return f"{where}{spec.logical_id}: {what}; its invocations fail until that is corrected"

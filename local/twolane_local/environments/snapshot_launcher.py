@@ -78,7 +78,7 @@ class Snapshot(ForkServer):
         try:
             arguments = map(str, (os.getpid(), control, self._channel))
             return subprocess.Popen(
-                [sys.executable, "-m", _PROGRAM, *arguments, what.handler],
+                [what.interpreter, "-m", _PROGRAM, *arguments, what.handler],
                 cwd=what.directory,
                 env={**environ, LOG_DESCRIPTOR: str(write_frames)},
                 stdin=subprocess.DEVNULL,

@@ -68,11 +68,16 @@ def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
         where = template.source.where(logical_id)
         notes.append(f"{where}: {logical_id} cannot run here, its invocations fail: {why}")
 
+    def remark(logical_id: str, what: str) -> None:
+        notes.append(f"{template.source.where(logical_id)}: {logical_id}: {what}")
+
     complain_of_unplayed(template.resources, complain)
     try:
         check_circles(template, names)
         check_names(template, names)
-        stack = _read(template, names, facts, complain, cannot_run)
+        stack = _read(
+            template, names, facts, complain=complain, cannot_run=cannot_run, remark=remark
+        )
     except _UNREADABLE as error:
         raise _located(error, template, names, facts) from error
     for (logical_id, attribute), kind in names.doubtful.items():
@@ -93,10 +98,12 @@ def _read(
     template: Template,
     names: Names,
     facts: Facts,
+    *,
     complain: Callable[[str, str], None],
     cannot_run: Callable[[str, str], None],
+    remark: Callable[[str, str], None],
 ) -> Stack:
-    specs = tuple(functions.functions(template, names, facts.packages, cannot_run))
+    specs = tuple(functions.functions(template, names, facts.packages, cannot_run, remark))
     return Stack(
         name=template.stack_name,
         functions=specs,
@@ -117,6 +124,10 @@ def _read(
     )
 
 
+def _silent(_logical_id: str, _what: str) -> None:
+    """What is read again was said already."""
+
+
 def _located(error: BaseException, template: Template, names: Names, facts: Facts) -> TemplateError:
     """The error with file, line and field: what cannot be read is read again, one by one."""
     source = template.source
@@ -125,7 +136,7 @@ def _located(error: BaseException, template: Template, names: Names, facts: Fact
     for logical_id, resource in template.resources.items():
         alone = replace(template, resources={logical_id: resource}, outputs={})
         try:
-            _read(alone, names, facts, lambda *_: None, lambda *_: None)
+            _read(alone, names, facts, complain=_silent, cannot_run=_silent, remark=_silent)
         except _UNREADABLE as own:
             why = _reason(own)
             properties = resource.get("Properties") or {}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.errors import TemplateError
 from twolane_local.invoke import LATEST, target_of
 from twolane_local.model import FunctionSpec
+from twolane_local.stack.layers import Layers
 from twolane_local.stack.limits import check_function
-from twolane_local.template import LOCAL_BUCKET
+from twolane_local.template import LOCAL_BUCKET, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,18 +28,21 @@ def functions(
     names: Names,
     packages: Packages,
     cannot_run: Callable[[str, str], None],
+    remark: Callable[[str, str], None],
 ) -> Iterator[FunctionSpec]:
-    """Every function; ``cannot_run(logical_id, why)`` hears of those that fail on this machine."""
+    """Every function; ``cannot_run(logical_id, why)`` hears of those that fail on this machine,
+    ``remark`` of layers that are not here.
+    """
     root = template.source.path.resolve().parent
     invoke_configs = _event_invoke_configs(template, names)
-    layers = _layers(template, names, root)
+    layers = Layers(template, names, packages, remark)
     qualifiers = _qualifiers(template, names)
     for logical_id, resource in template.resources.items():
         if resource["Type"] != "AWS::Lambda::Function":
             continue
         properties = names.resolve(resource.get("Properties") or {})
-        check_function(properties)
-        code = _code(properties)
+        code = code_of(properties.get("Code") or {})
+        check_function({**properties, "Code": code})
         why = _unrunnable(properties, code)
         if why:
             cannot_run(logical_id, why)
@@ -46,6 +50,7 @@ def functions(
         else:
             code_dir, made_of = _code_dir(template, logical_id, code, root, packages)
         name = names.name(logical_id)
+        above = layers.of(logical_id, properties.get("Layers") or ())
         yield FunctionSpec(
             name=name,
             logical_id=logical_id,
@@ -63,9 +68,9 @@ def functions(
                     (properties.get("Environment") or {}).get("Variables") or {}
                 ).items()
             },
-            layer_dirs=tuple(
-                layers[arn] for arn in map(str, properties.get("Layers") or ()) if arn in layers
-            ),
+            layer_dirs=tuple(each.folder for each in above if each.folder),
+            layer_sources=tuple(each.sources for each in above if each.sources),
+            archives=tuple(each.archive for each in above if each.archive),
             reserved_concurrency=(
                 int(properties["ReservedConcurrentExecutions"])
                 if "ReservedConcurrentExecutions" in properties
@@ -90,12 +95,6 @@ def functions(
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _code(properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where the code is; a path stands for itself, as `aws cloudformation package` takes it."""
-    code = properties.get("Code") or {}
-    return {"S3Bucket": LOCAL_BUCKET, "S3Key": code} if isinstance(code, str) else code
 
 
 def _unrunnable(properties: Mapping[str, Any], code: Mapping[str, Any]) -> str | None:
@@ -126,16 +125,6 @@ def _code_dir(
         except TemplateError as error:
             raise TemplateError(f"{where}: {logical_id}'s code {path} {error}") from error
     return path, None if path.is_dir() else path
-
-
-def _layers(template: Template, names: Names, root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for logical_id, resource in template.resources.items():
-        if resource["Type"] == "AWS::Lambda::LayerVersion":
-            content = names.resolve((resource.get("Properties") or {}).get("Content") or {})
-            if content.get("S3Bucket") == LOCAL_BUCKET:
-                found[names.ref(logical_id)] = (root / str(content["S3Key"])).resolve()
-    return found
 
 
 def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:

@@ -6,12 +6,16 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-prope
 from __future__ import annotations
 
 import atexit
+import fcntl
 import hashlib
+import os
 import shutil
 import stat
 import tempfile
+import time
 import zipfile
 import zlib
+from contextlib import suppress
 from functools import lru_cache
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
@@ -21,6 +25,9 @@ from twolane_local.errors import TemplateError
 #: Lambda's quota for a package that is unzipped, and a bound for what it may be made of.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_BYTES, MAX_FILES = 262_144_000, 100_000
+_PREFIX = "twolane-code-"
+#: So long a folder may be there without its lock.
+_FRESH_S = 60.0
 #: All that ``zipfile`` raises for what is no good archive, or of a kind that it cannot read.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError, OSError,
@@ -34,6 +41,7 @@ class Packages:
     def __init__(self, *, max_files: int = MAX_FILES) -> None:
         self._max_files = max_files
         self._root: Path | None = None
+        self._lock = -1
         self._made: set[Path] = set()
         self._used: set[Path] = set()
 
@@ -69,10 +77,19 @@ class Packages:
             raise
         return folder
 
-    def _folder(self, owner: str, digest: hashlib._Hash) -> tuple[Path, bool]:
+    def folder(self, name: str) -> Path:
+        """Where one of our own may be made, for something else."""
+        return self._own_root() / name
+
+    def _own_root(self) -> Path:
         if self._root is None:
-            self._root = Path(tempfile.mkdtemp(prefix="twolane-code-"))
-        folder = self._root / f"{owner[:64]}-{digest.hexdigest()[:16]}"
+            self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self._lock = os.open(self._root, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self._root
+
+    def _folder(self, owner: str, digest: hashlib._Hash) -> tuple[Path, bool]:
+        folder = self._own_root() / f"{owner[:64]}-{digest.hexdigest()[:16]}"
         is_new = folder not in self._made
         if is_new:
             folder.mkdir()
@@ -92,8 +109,26 @@ class Packages:
         """Remove all of it."""
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
+            os.close(self._lock)
         self._root = None
         self._made.clear()
+
+
+def sweep(folder: Path | None = None, *, now: float | None = None) -> list[Path]:
+    """Remove what processes left that were killed: their locks ended with them."""
+    removed = []
+    for root in (folder or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or locked: it is in use
+            if (now or time.time()) - root.stat().st_mtime < _FRESH_S:
+                continue
+            lock = os.open(root, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(root, ignore_errors=True)
+                removed.append(root)
+            finally:
+                os.close(lock)
+    return removed
 
 
 @lru_cache(maxsize=1)

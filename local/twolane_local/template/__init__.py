@@ -38,6 +38,10 @@ _PATH_PROPERTIES = {
 SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
 
 
+#: A nested template as it is written, expanded, and its parameters' values.
+_Expanded = tuple[template_yaml.Source, dict[str, Any], dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """An expanded template: CloudFormation resources whose conditions hold, nothing else."""
@@ -49,7 +53,7 @@ class Template:
     parameters: Mapping[str, Any]
     conditions: Mapping[str, Any]
     mappings: Mapping[str, Any]
-    #: What it takes in from beside it.
+    #: What it takes in from beside it, and nested stacks' templates.
     files: tuple[Path, ...] = ()
 
 
@@ -70,9 +74,14 @@ def load(
     fresh = dict(volatile or {})
     stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
     values = template_parameters.values(source, {**stand_ins, **parameters})
-    root = path.parent
+    nested_files: list[Path] = []
+
+    def expand_child(child: Path, given: Mapping[str, str]) -> _Expanded:
+        nested_files.append(child)
+        return _expand_child(child, given)
+
     whole = flatten(
-        _cached(source, values, stack_name), source, root, _expand_child, (path.resolve(),)
+        _cached(source, values, stack_name), source, path.parent, expand_child, (path.resolve(),)
     )
     expanded = _with_values(whole, stand_ins, fresh)
     values |= {name: value for name, value in fresh.items() if name not in parameters}
@@ -110,7 +119,8 @@ def load(
         for name, output in (expanded.get("Outputs") or {}).items()
         if holds("Outputs", name, output)
     }
-    files = include.files(source.content, root, include.resolver(source.content, everything))
+    beside = include.files(source.content, root, include.resolver(source.content, everything))
+    files = (*nested_files, *beside)
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings, files)
 
 
@@ -120,9 +130,7 @@ def _read(path: Path) -> template_yaml.Source:
     return source
 
 
-def _expand_child(
-    path: Path, parameters: Mapping[str, str]
-) -> tuple[template_yaml.Source, dict[str, Any], dict[str, Any]]:
+def _expand_child(path: Path, parameters: Mapping[str, str]) -> _Expanded:
     source = _read(path)
     values = template_parameters.values(source, parameters)
     return source, _cached(source, values, "local"), values
@@ -265,6 +273,8 @@ def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
             if resource["Type"] == "AWS::Serverless::Function":
                 _say_code(properties, {**shared, **properties})
             _hide_path(properties, name)
+            if resource["Type"] == "AWS::Serverless::LayerVersion":
+                _keep_build_method(properties, resource.get("Metadata"))
     _hide_path(shared, "CodeUri")
     return content
 
@@ -277,6 +287,19 @@ def _say_code(properties: dict[str, Any], whole: Mapping[str, Any]) -> None:
         properties["CodeUri"] = "."
     elif whole.get("PackageType") == "Image" and "ImageUri" not in whole:
         properties["ImageUri"] = _IMAGE
+
+
+def _keep_build_method(properties: dict[str, Any], metadata: Any) -> None:
+    """As the version of the made-up S3 object: the translator drops a layer's metadata."""
+    method = metadata.get("BuildMethod") if isinstance(metadata, dict) else None
+    uri = properties.get("ContentUri")
+    if isinstance(method, str) and isinstance(uri, dict) and uri.get("Bucket") == LOCAL_BUCKET:
+        uri["Version"] = method
+
+
+def code_of(value: Any) -> Mapping[str, Any]:
+    """Where code is; a path stands for itself, as `aws cloudformation package` takes it."""
+    return {"S3Bucket": LOCAL_BUCKET, "S3Key": value} if isinstance(value, str) else value
 
 
 def _hide_path(properties: dict[str, Any], name: str) -> None:

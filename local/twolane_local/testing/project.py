@@ -60,10 +60,8 @@ class Project:
             folder
             for function in self.stack.functions
             if function.name not in self.handlers and not function.unrunnable
-            for folder in (
-                function.code_dir, *(layer / "python" for layer in function.layer_dirs),
-            )
-        }  # fmt: skip
+            for folder in function.python_path
+        }
         return tuple(sorted(found))
 
 

@@ -1,0 +1,81 @@
+"""Which package a module is of, and which requirements file names it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from twolane_local.model import FunctionSpec
+
+_MISSING = re.compile(r"No module named '([^'.]+)")
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_INCLUDED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(\S+)")
+#: Where the package has another name than the module, but for "python-" and "py" before it.
+_PACKAGES = {
+    "attr": "attrs", "bs4": "beautifulsoup4", "crypto": "pycryptodome", "cv2": "opencv-python",
+    "pil": "pillow", "psycopg2": "psycopg2-binary", "sklearn": "scikit-learn",
+}  # fmt: skip
+
+
+def files(file: Path) -> list[Path]:
+    """A requirements file and those that it includes."""
+    found: list[Path] = []
+    waiting = [file]
+    while waiting:
+        one = waiting.pop(0)
+        if one in found or not one.is_file():
+            continue
+        found.append(one)
+        for line in _lines(one):
+            included = _INCLUDED.match(line)
+            if included:
+                waiting.append(one.parent / included[1])
+    return found
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _canonical(name: str) -> str:
+    """https://packaging.python.org/en/latest/specifications/name-normalization/"""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def named_in(file: Path, module: str) -> bool:
+    """Whether it asks for the package of a module, as far as its name says."""
+    name = _canonical(module)
+    wanted = {name, f"python-{name}", f"py{name}", f"{name}-binary", _PACKAGES.get(name, name)}
+    return any(
+        (match := _NAME.match(line)) is not None and _canonical(match[1]) in wanted
+        for one in files(file)
+        for line in _lines(one)
+    )
+
+
+def why_missing(spec: FunctionSpec, failure: bytes) -> str:
+    """Where an init failed for want of a package, what to do about it; else nothing."""
+    try:
+        message = str(json.loads(failure).get("errorMessage", ""))
+    except (ValueError, AttributeError):
+        return ""
+    match = _MISSING.search(message)
+    own = spec.handler.replace("/", ".").partition(".")[0]
+    if match is None or match[1] == own:
+        return ""
+    module = match[1]
+    looked = [file for file in spec.requirements if file.is_file()]
+    for file in looked:
+        if named_in(file, module):
+            return f"{file} names {module}: `twolane up --build` installs it"
+    where = f" ({', '.join(map(str, looked))})" if looked else ""
+    first = next(iter(spec.requirements), None)
+    remedy = f"; name it in {first}, and `twolane up --build` installs it" if first else ""
+    return f"no requirements file{where} names {module}{remedy}"
