@@ -19,7 +19,7 @@ from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.environments.capture import captured
 from twolane_local.environments.fork_launcher import ForkLauncher, launcher
 from twolane_local.environments.inprocess import InProcessEnvironment
-from twolane_local.environments.isolated import IsolatedEnvironment
+from twolane_local.environments.isolated import INIT_LIMIT_S, IsolatedEnvironment
 from twolane_local.environments.report import import_problem
 from twolane_local.environments.snapshot_launcher import can_be_played
 from twolane_local.environments.unrunnable import UnrunnableEnvironment, failure_of
@@ -44,6 +44,7 @@ from twolane_local.servers import HttpServer, bind, url_of
 from twolane_local.sources import Sources
 from twolane_local.stack.packages import Packages, sweep
 from twolane_local.store import open_store
+from twolane_local.waiting import Waiting
 from twolane_local.watch import stamps, watch
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Emulator:
         self._credentials = ContainerCredentials()
         self._packages = Packages()
         self.problems, self._unplayed = [], list[str]()
+        self._waiting = Waiting(self._say)
         self._preparation = Preparation(
             options.template.resolve().parent,
             lambda: lend(self._packages.folder("runtime")),
@@ -100,7 +102,8 @@ class Emulator:
     async def start(self) -> Addresses:
         """Everything up but for what ``notes`` name; raises ``LocalError``, with all stopped."""
         try:
-            await self._start()
+            async with self._waiting.told():
+                await self._start()
         except BaseException:
             await self.stop()
             raise
@@ -135,9 +138,11 @@ class Emulator:
         persist, now = self.options.persist, self.clock.time
         self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
         self._stopping.push_async_callback(self._moto.stop)
+        self._waiting.on("redis-server")
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
         self._stopping.push_async_callback(self._store.stop)
+        self._waiting.on("the template, its code and what moto says of it")
         self.stack, self._unplayed = await self._build()
         before = stamps(self._watched()) if self.options.reload else {}
         self._ensure_queues()
@@ -154,7 +159,11 @@ class Emulator:
         self._watch(self._moto.ended(), "moto")
         self._watch(self._lose_store(), "store")
         if self.options.warm:
+            # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+            limit = f"the init of functions, each {INIT_LIMIT_S:g} s at most"
+            self._waiting.on(limit, self.functions.starting)
             self.problems = await self._problems()
+        self._waiting.on("servers and sources")
         await self._apply()
         self.invocations.resume()
         if self.options.console:

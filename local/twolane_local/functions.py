@@ -194,6 +194,16 @@ class Functions:
             if failure is not None
         }
 
+    async def starting(self) -> list[str]:
+        """The functions whose init is under way, by logical id, and where it stands."""
+        pools = list(self._pools.values())
+        places = await asyncio.gather(*(pool.where() for pool in pools))
+        return [
+            pool.spec.logical_id + (f" ({place})" if place else "")
+            for pool, place in zip(pools, places, strict=True)
+            if place is not None
+        ]
+
     async def close(self) -> None:
         pools = [*self._pools.values(), *self._closing]
         await asyncio.gather(*(pool.close() for pool in pools))

@@ -228,6 +228,12 @@ class Pool:
         figures = report.Report(duration, self.spec.memory_mb, 0, None)
         work.record.ended(figures, reason)
 
+    async def where(self) -> str | None:
+        """Where an init that is under way stands, in a few words; ``None`` where there is none."""
+        for environment in self._starting:
+            return await environment.where()
+        return None
+
     async def provision(self, count: int) -> None:
         """Have so many environments ready at once, whatever the demand."""
         for _ in range(min(count, self._limit) - len(self)):

@@ -92,5 +92,8 @@ class Environment(Protocol):
     def begin(self, work: Work) -> None:
         """Run one invocation; the environment must be free."""
 
+    async def where(self) -> str:
+        """In a few words, where its init stands; nothing where that cannot be seen."""
+
     async def stop(self) -> None:
         """End it, without a word to the owner; returns when nothing of it is left."""

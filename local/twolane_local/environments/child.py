@@ -6,7 +6,7 @@ import os
 import sys
 
 from twolane_local import real_aws
-from twolane_local.environments import transport
+from twolane_local.environments import transport, whereabouts
 from twolane_local.leash import die_with_parent
 
 
@@ -21,6 +21,7 @@ def run(handler: str, *, stock: bool = False) -> None:
 
     ``stock`` leaves it as AWS ships it, with its native transport and its thread for each poll.
     """
+    whereabouts.answer_when_asked()
     if not stock:
         sys.modules["runtime_client"] = transport
     try:

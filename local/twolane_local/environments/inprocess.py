@@ -8,7 +8,6 @@ the function that was invoked last; what must not leak belongs in an isolated en
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import importlib
 import json
@@ -22,6 +21,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments import capture, report
+from twolane_local.environments.daemon import DaemonExecutor
+from twolane_local.environments.isolated import INIT_LIMIT_S
+from twolane_local.environments.whereabouts import said
 from twolane_local.invoke import Invocation
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 #: Packages that import in a circle, as Celery and kombu do, cannot be imported by two threads at
 #: once: one of them meets a module that is half there.
 _IMPORTING = threading.Lock()
+#: How long the end of an environment waits for the application's shutdown, at most; and where an
+#: invocation is before it, which nothing can end.
+_SHUTDOWN_S, _BUSY_S = 5.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -77,23 +82,60 @@ class InProcessEnvironment:
         self._journal = journal
         self._enforce_timeout = enforce_timeout
         self._loop = asyncio.get_running_loop()
-        self._thread = concurrent.futures.ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix=spec.name
-        )
+        self._thread = DaemonExecutor(spec.name)
         self._handler: Callable[[Any, Context], Any] | None = None
         self._cold = True
         self._stopped = False
         self._handler_loop = asyncio.new_event_loop()
         self._memory = report.Memory()
         self._hung = False  # in a handler that does not return
+        self._loading, self._working = True, False
+        self._offered = False  # before its init was over
+        self._failure = b""
+        self._limit: asyncio.TimerHandle | None = None
         self.responded = False
 
     def start(self) -> None:
         began = time.perf_counter()
         future = self._loop.run_in_executor(self._thread, self._load)
         future.add_done_callback(lambda done: self._loaded(done, began))
+        if self._enforce_timeout:
+            self._limit = self._loop.call_later(INIT_LIMIT_S, self._too_long)
+
+    def _too_long(self) -> None:
+        """A thread cannot be ended: it goes on, and what is invoked waits for it."""
+        self._offered = True
+        place = said(self._frames(), self._spec.code_dir)
+        self._journal.record(
+            "log", function=self._spec.name, request_id=None,
+            line=f"! its init took more than {INIT_LIMIT_S:g} s"
+            + (f" (it is in {place})" if place else "")
+            + "; it goes on, and each invocation waits for it, within its timeout of "
+            f"{self._spec.timeout_s:g} s",
+        )  # fmt: skip
+        if not self._stopped:
+            self._owner.freed(self)
+
+    async def where(self) -> str:
+        return said(self._frames(), self._spec.code_dir)
+
+    def _frames(self) -> list[tuple[str, int, str]]:
+        frame = sys._current_frames().get(self._thread.thread.ident or 0)  # noqa: SLF001
+        stack = reversed(traceback.extract_stack(frame)) if frame is not None else ()
+        return [(each.filename, each.lineno or 0, each.name) for each in stack]
 
     def _load(self) -> None:
+        try:
+            self._import()
+        except BaseException as error:
+            self._failure = load_error(self._spec.handler, error)
+            raise
+        finally:
+            self._loading = False
+            if self._stopped:  # nobody is left to do it
+                self._handler_loop.close()
+
+    def _import(self) -> None:
         capture.current.set((self._spec.name, None))
         # On Lambda handlers run on the main thread, which has an event loop for whoever asks.
         asyncio.set_event_loop(self._handler_loop)
@@ -109,21 +151,27 @@ class InProcessEnvironment:
         os.environ.update(self._environ)
 
     def _loaded(self, done: asyncio.Future[None], began: float) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+        if done.cancelled():
+            return
         error = done.exception()
         if error is not None:
-            self._end()
-            self._owner.gone(self, load_error(self._spec.handler, error))
+            if not self._offered:
+                self._end()
+                self._owner.gone(self, self._failure)
             return
         self._journal.record(
             "environment.started",
             function=self._spec.name,
             initMs=round((time.perf_counter() - began) * 1000, 2),
         )
-        if not self._stopped:
+        if not (self._stopped or self._offered):
             self._owner.freed(self)
 
     def begin(self, work: Work) -> None:
         self.responded = False
+        self._working = True
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
         work.record.started(cold=self._cold, payload=work.event)
         began = time.perf_counter()
@@ -146,7 +194,7 @@ class InProcessEnvironment:
         def ended(done: asyncio.Future[tuple[bytes, str | None]]) -> None:
             if timer is not None:
                 timer.cancel()
-            self._hung = False
+            self._hung = self._working = False
             if done.cancelled():  # stopped before its turn came
                 return
             if (error := done.exception()) is not None:
@@ -165,6 +213,8 @@ class InProcessEnvironment:
 
     def _call(self, work: Work, context: Context) -> tuple[bytes, str | None]:
         if self._handler is None:
+            if self._failure:  # since it was offered
+                return self._failure, "Unhandled"
             raise RuntimeError("the environment is not free")
         capture.current.set((self._spec.name, context.aws_request_id))
         self._enter()
@@ -239,14 +289,20 @@ class InProcessEnvironment:
 
     async def stop(self) -> None:
         self._stopped = True
+        if self._limit is not None:
+            self._limit.cancel()
         close = getattr(self._handler, "close", None)
         if callable(close) and not self._hung:  # ApiHandler's: it runs the application's shutdown
-            await self._loop.run_in_executor(self._thread, close)
+            closing = self._loop.run_in_executor(self._thread, close)
+            _, late = await asyncio.wait(
+                [closing], timeout=_BUSY_S if self._working else _SHUTDOWN_S
+            )
+            self._hung = bool(late)
         self._end()
 
     def _end(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-        if not self._hung:
+        if not (self._hung or self._loading):
             self._handler_loop.close()
 
 

@@ -20,6 +20,7 @@ from twolane_local.environments.output import Output
 from twolane_local.environments.process import InitFailedError, Launch
 from twolane_local.environments.snapshot_launcher import INITIALIZATION, SNAP_START
 from twolane_local.environments.streamed import StreamedResponse
+from twolane_local.environments.whereabouts import Whereabouts, frames_of, said
 from twolane_local.invoke import Invocation
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class IsolatedEnvironment:
         self._extensions = Extensions(spec)
         self._work: Work | None = None
         self._initialised = False
+        #: Its init took too long: it is repeated within the next invocation.
+        self._offered = self._took_too_long = False
+        self._whereabouts = Whereabouts()
         self._init_failure: bytes | None = None
         self._restores = environ.get(INITIALIZATION) == SNAP_START
         self._figures = report.Figures(spec.memory_mb, restores=self._restores)
@@ -84,10 +88,60 @@ class IsolatedEnvironment:
 
     def start(self) -> None:
         self._began = time.perf_counter()
-        if not self._restores:  # the snapshot has its own time
-            limit = INIT_LIMIT_S + self._spec.timeout_s
-            self._timer = self._loop.call_later(limit, self._timed_out)
+        self._limit_init()
         self._starting = self._loop.create_task(self._start())
+
+    def _limit_init(self) -> None:
+        """Once more when the process is there: how long it takes to start is the machine's."""
+        if self._restores or self._offered:  # the snapshot has its own time, and so has the work
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(INIT_LIMIT_S, self._init_too_long)
+
+    def _init_too_long(self) -> None:
+        self._took_too_long = True
+        self._timer = None
+        self._ending = self._loop.create_task(self._end_init())
+
+    async def _end_init(self) -> None:
+        """As on Lambda, it is repeated within the next invocation, for as long as that may take.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
+        """
+        where = await self.where()
+        if self._initialised or self._stopping or self._gone.is_set():
+            self._took_too_long = False
+            return
+        limit_ms = INIT_LIMIT_S * 1000
+        for line in (
+            f"INIT_REPORT Init Duration: {limit_ms:.2f} ms\tPhase: init\tStatus: timeout",
+            f"! its init took more than {INIT_LIMIT_S:g} s"
+            + (f" (it is in {where})" if where else "")
+            + "; as on AWS, the next invocation repeats it, within its timeout of "
+            f"{self._spec.timeout_s:g} s",
+        ):
+            self._journal.record("log", function=self._spec.name, request_id=None, line=line)
+        if self._process is not None:
+            self._killed_as = "ended: its init took too long"
+            self._process.kill()
+        else:  # it is still to come, and goes on
+            self._took_too_long = False
+            self._offer()
+
+    def _offer(self) -> None:
+        self._offered = self._figures.repeated = True
+        self._owner.freed(self)
+
+    async def where(self) -> str:
+        """In a few words, where its init stands; nothing where that cannot be seen."""
+        process = self._process
+        if process is None or self._gone.is_set():
+            return ""
+        answer, rest = await self._whereabouts.ask(process.pid)
+        if rest:
+            self._output.lines(rest)
+        return said(frames_of(answer), self._spec.code_dir)
 
     async def _start(self) -> None:
         try:
@@ -106,8 +160,14 @@ class IsolatedEnvironment:
         if self._server is not None:
             self._server.close()
         self._gone.set()
+        if self._work is not None:
+            if not self.responded:
+                self._answer(
+                    self._work, report.of_request(failure, self._work.request_id), "Unhandled"
+                )
+            self._finish(self._work, self._ended_as or "the environment did not start")
         if not self._stopping:
-            self._owner.gone(self, failure)
+            self._owner.gone(self, None if self._offered else failure)
 
     async def _launch(self) -> None:
         self._server, port = await runtime_api.serve(self)
@@ -125,8 +185,9 @@ class IsolatedEnvironment:
                 ),
                 self,
             )
-        if self._stopping:
+        if self._stopping or self._ended_as:
             self._process.kill()
+        self._limit_init()
         self._settle()  # its first call may have been read before the launcher's word of it
 
     def _restore_begins(self) -> None:
@@ -134,6 +195,9 @@ class IsolatedEnvironment:
         self._timer = self._loop.call_later(RESTORE_LIMIT_S, self._timed_out)
 
     def begin(self, work: Work) -> None:
+        if self._offered and not self._initialised:
+            self._begin_with_init(work)
+            return
         runtime, self._runtime = self._runtime, None
         if runtime is None or self._process is None:
             raise RuntimeError("the environment is not free")
@@ -150,6 +214,28 @@ class IsolatedEnvironment:
         self._limit.watch(self._process.pid)
         work.log.append(report.start(work.request_id))
         work.record.started(cold=self._figures.cold, payload=work.event)
+
+    def _begin_with_init(self, work: Work) -> None:
+        """The function's timeout covers both."""
+        self._work = self._output.work = work
+        self.responded = False
+        self._began = time.perf_counter()
+        work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
+        work.log.append(report.start(work.request_id))
+        work.record.started(cold=self._figures.cold, payload=work.event)
+        if self._starting is None or self._starting.done():
+            self._gone.clear()
+            self._starting = self._loop.create_task(self._start())
+
+    def _pass_on(self, work: Work) -> None:
+        """Its init is over: the runtime gets the event."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is None or self._process is None:
+            raise RuntimeError("the environment is not free")
+        runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
+        self._extensions.tell(work)
+        self._limit.watch(self._process.pid)
 
     async def stop(self) -> None:
         self._stopping = True
@@ -235,6 +321,12 @@ class IsolatedEnvironment:
             return
         if not self._initialised:
             self._init_ended()
+            if self._offered:
+                if self._work is None:
+                    self._freezer.idle()
+                elif not self.responded:
+                    self._pass_on(self._work)
+                return
         elif self._work is not None:
             self._invocation_ended(self._work)
         else:
@@ -250,7 +342,8 @@ class IsolatedEnvironment:
             self._journal.record("environment.frozen", function=self._spec.name)
 
     def _init_ended(self) -> None:
-        self._cancel_timer()
+        if self._work is None:
+            self._cancel_timer()
         self._initialised = True
         self._figures.init_ms = (time.perf_counter() - self._began) * 1000
         self._drain()
@@ -307,9 +400,7 @@ class IsolatedEnvironment:
         work = self._work
         if work is None:
             self._killed_as = "init"
-            self._init_failure = (
-                report.restore_timed_out() if self._restores else report.init_timed_out()
-            )
+            self._init_failure = report.restore_timed_out()
         else:
             self._killed_as = "timeout"
             self._ended_as = f"timed out after {self._spec.timeout_s:g} s"
@@ -327,6 +418,8 @@ class IsolatedEnvironment:
                 )
         if self._process is not None:
             self._process.kill()
+        elif work is not None and self._starting is not None:
+            self._starting.cancel()
 
     def _above_memory(self) -> None:
         """Kill it, as Lambda does; its exit tells the rest."""
@@ -336,7 +429,8 @@ class IsolatedEnvironment:
             self._process.kill()
 
     def on_output(self, data: bytes) -> None:
-        self._output.lines(data)
+        if not self._whereabouts.takes(data):
+            self._output.lines(data)
 
     def on_frames(self, data: bytes) -> None:
         self._output.frames(data)
@@ -346,6 +440,8 @@ class IsolatedEnvironment:
             self._process.drain()
 
     def on_exit(self, status: int) -> None:
+        if self._gone.is_set():  # of a launch that was given up
+            return
         self._cancel_timer()
         self._freezer.close()
         self._output.flush()
@@ -353,7 +449,8 @@ class IsolatedEnvironment:
         failure = None
         if work is not None:
             if not self.responded:
-                self._answer(work, report.exited(work.request_id, status), "Unhandled")
+                own = self._init_failure and report.of_request(self._init_failure, work.request_id)
+                self._answer(work, own or report.exited(work.request_id, status), "Unhandled")
             stopped = report.STOPPED if self._stopping else ""
             self._finish(work, self._ended_as or stopped or report.why_exited(status))
         elif not self._initialised:
@@ -367,7 +464,15 @@ class IsolatedEnvironment:
         if self._server is not None:
             self._server.close()
         self._gone.set()
-        if not self._stopping:
+        if self._stopping:
+            return
+        if self._took_too_long:
+            self._took_too_long = False
+            self._process = self._runtime = None
+            self._extensions = Extensions(self._spec)
+            self._killed_as = ""
+            self._offer()
+        else:
             self._owner.gone(self, failure)
 
     def _cancel_timer(self) -> None:

@@ -103,6 +103,8 @@ class Figures:
         self.init_ms = 0.0
         #: Until its first invocation has ended.
         self.cold = True
+        #: Its init was within that invocation, and is part of its duration.
+        self.repeated = False
 
     def began(self) -> dict[str, Any]:
         """For the journal: how long it took to be there."""
@@ -114,7 +116,7 @@ class Figures:
             duration_ms=duration_ms,
             memory_mb=self._memory_mb,
             max_memory_mb=self._memory.peak_mb(pid),
-            init_ms=self.init_ms if self.cold and not self._restores else None,
+            init_ms=(self.init_ms if self.cold and not (self._restores or self.repeated) else None),
             restore_ms=self.init_ms if self.cold and self._restores else None,
         )
 
@@ -196,6 +198,7 @@ def timed_out(request_id: str, timeout_s: float) -> bytes:
 
 
 def init_timed_out() -> bytes:
+    """Of the one that a snapshot is taken of."""
     return error("Sandbox.Timedout", "Error: the init phase did not end in time")
 
 

@@ -55,5 +55,8 @@ class UnrunnableEnvironment:
     def begin(self, work: Work) -> None:
         raise RuntimeError(f"the environment is not free for {work.request_id}")
 
+    async def where(self) -> str:
+        return ""
+
     async def stop(self) -> None:
         self._stopped = True

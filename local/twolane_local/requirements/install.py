@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,7 @@ class Installer:
         return target
 
     async def _install(self, wanted: Wanted, target: Path) -> None:
-        uv = shutil.which("uv")
-        tool = "uv" if uv else "pip"
+        tool, command = _tool(wanted.python)
         self._say(f"installing {wanted.file} for Python {wanted.version} by {tool} …")
         began = time.monotonic()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,7 @@ class Installer:
         try:
             into = aside / "packages"
             options = ["--target", str(into), "--requirement", str(wanted.file)]
-            pip = [uv, "pip", "install", "--python", wanted.python] if uv else [
-                wanted.python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
-            ]  # fmt: skip
-            status, last = await _run([*pip, *options], wanted.file.parent)
+            status, last = await _run([*command, *options], wanted.file.parent)
             if status:
                 raise InstallError(f"{wanted.file} cannot be installed: {tool}: {last}")
             into.mkdir(exist_ok=True)  # a file that names nothing
@@ -79,6 +76,17 @@ class Installer:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self._say(f"installed {wanted.file} in {time.monotonic() - began:.1f} s")
+
+
+def _tool(python: str) -> tuple[str, list[str]]:
+    """uv where there is one, else the interpreter's pip, else one that works for others."""
+    uv, pip = shutil.which("uv"), shutil.which("pip")
+    if uv:
+        return "uv", [uv, "pip", "install", "--python", python]
+    options = ["install", "--no-input", "--disable-pip-version-check"]
+    if pip and python == sys.executable and find_spec("pip") is None:
+        return "pip", [pip, "--python", python, *options]
+    return "pip", [python, "-m", "pip", *options]
 
 
 def _key(wanted: Wanted) -> str:

@@ -73,9 +73,7 @@ class Layers:
     def _read(self, logical_id: str, resource: Mapping[str, Any], names: Names) -> Layer | None:
         content = code_of(names.resolve((resource.get("Properties") or {}).get("Content") or {}))
         if content.get("S3Bucket") != LOCAL_BUCKET:
-            self._elsewhere.add(str(names.ref(logical_id)))
-            self._remark(logical_id, "its content is not a path on this machine")
-            return None
+            return None  # said where a function uses it
         path = (self._root / str(content["S3Key"])).resolve()
         where = self._template.source.where(logical_id)
         if path.is_file():

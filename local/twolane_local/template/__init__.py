@@ -74,6 +74,7 @@ def load(
     fresh = dict(volatile or {})
     stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
     values = template_parameters.values(source, {**stand_ins, **parameters})
+    root = path.parent
     nested_files: list[Path] = []
 
     def expand_child(child: Path, given: Mapping[str, str]) -> _Expanded:
@@ -81,7 +82,7 @@ def load(
         return _expand_child(child, given)
 
     whole = flatten(
-        _cached(source, values, stack_name), source, path.parent, expand_child, (path.resolve(),)
+        _cached(source, values, stack_name), source, root, expand_child, (path.resolve(),)
     )
     expanded = _with_values(whole, stand_ins, fresh)
     values |= {name: value for name, value in fresh.items() if name not in parameters}

@@ -223,6 +223,9 @@ class VirtualEnvironment:
         self._journal.record("environment.stopped", function=self.spec.name, killed=True)
         self._owner.gone(self, None)
 
+    async def where(self) -> str:
+        return ""
+
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
