@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 _MISSING = re.compile(r"No module named '([^'.]+)")
-_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+#: A name, or the file of a wheel: https://packaging.python.org/en/latest/specifications/dependency-specifiers/
+_NAME = re.compile(r"\s*(?:\S*/([A-Za-z0-9_.]+)-[^/\s]+\.whl|([A-Za-z0-9][A-Za-z0-9._-]*))")
 _INCLUDED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(\S+)")
 #: Where the package has another name than the module, but for "python-" and "py" before it.
 _PACKAGES = {
@@ -54,7 +55,7 @@ def named_in(file: Path, module: str) -> bool:
     name = _canonical(module)
     wanted = {name, f"python-{name}", f"py{name}", f"{name}-binary", _PACKAGES.get(name, name)}
     return any(
-        (match := _NAME.match(line)) is not None and _canonical(match[1]) in wanted
+        (match := _NAME.match(line)) is not None and _canonical(match[1] or match[2]) in wanted
         for one in files(file)
         for line in _lines(one)
     )

@@ -1,0 +1,5 @@
+import os
+
+
+def cook(event, context):
+    return {"statusCode": 200, "body": os.environ["DISH"]}

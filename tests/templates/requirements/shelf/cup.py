@@ -1,0 +1,3 @@
+import saucer
+
+NAME = f"cup on a {saucer.NAME}"
