@@ -28,6 +28,7 @@ from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
 from twolane_local.faults.queues import FaultyQueues
 from twolane_local.faults.ticks import FaultyTicks
+from twolane_local.first_inits import FirstInits
 from twolane_local.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.gateway.gateways import Gateways
 from twolane_local.gateway.integrations import over
@@ -154,11 +155,15 @@ class Emulator:
         self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
+        self.first_inits = FirstInits(
+            self.functions, self._launcher, self.journal, failed=self._fail
+        )
+        self._stopping.push_async_callback(self.first_inits.stop)
         await self._serve_aws(listener)
         self._watch(self._create(), "stack")
         self._watch(self._moto.ended(), "moto")
         self._watch(self._lose_store(), "store")
-        if self.options.warm:
+        if self.options.warm and not self._many:
             # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
             limit = f"the init of functions, each {INIT_LIMIT_S:g} s at most"
             self._waiting.on(limit, self.functions.starting)
@@ -170,6 +175,8 @@ class Emulator:
             await self._serve_console()
         if self.options.reload:
             self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
+        if self.options.warm and self._many:
+            await self.first_inits.begin(self.stack.functions)
 
     def _event_log(self) -> EventLog | None:
         if self.options.persist is None:
@@ -298,6 +305,12 @@ class Emulator:
             spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
         )
 
+    @property
+    def _many(self) -> bool:
+        """Whether functions are so many that each starts with its first invocation."""
+        few = self.options.few
+        return few is not None and len(self.stack.functions) > few and not self.options.in_process
+
     async def _problems(self) -> list[str]:
         """A handler that does not import is said now, not at the first request."""
         failures = await self.functions.warm()
@@ -398,9 +411,18 @@ class Emulator:
             folders = (spec.code_dir, *spec.layer_dirs, *spec.layer_sources)
             return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
 
+        former = dict(self.functions.specs)
         template_changed = bool(paths & set(map(str, self._made_of())))
         await self._take_up(stale, template_changed=template_changed)
-        self.problems = await self._problems()
+        if self._many:
+            self.problems = []
+            await self.first_inits.begin(
+                spec
+                for spec in self.stack.functions
+                if stale(spec) or former.get(spec.name) != spec
+            )
+        else:
+            self.problems = await self._problems()
         said = (note for note in [*self.remarks, *self._unplayed] if note not in known)
         for line in [*said, *self.problems]:
             self.journal.record("log", line=line, level="ERROR")

@@ -204,6 +204,11 @@ class Functions:
             if place is not None
         ]
 
+    async def check(self, function: str) -> bytes | None:
+        """See that a function loads, and keep no environment that nothing has used."""
+        pool = self._pools.get(function)
+        return None if pool is None else await pool.check()
+
     async def close(self) -> None:
         pools = [*self._pools.values(), *self._closing]
         await asyncio.gather(*(pool.close() for pool in pools))

@@ -27,6 +27,7 @@ class Options:
     http: bool = True
     sources: bool = True  # mappings, schedules and notifications
     warm: bool = True  # an environment of each function at the start
+    few: int | None = None  # warm at the start only where there are no more functions than these
     reload: bool = False
     persist: Path | None = None
     console: bool = False

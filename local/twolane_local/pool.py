@@ -253,6 +253,16 @@ class Pool:
         await self._ready.wait()
         return self._failure
 
+    async def check(self) -> bytes | None:
+        """As ``warm``; an environment that was started for it alone does not stay."""
+        alone = not len(self)
+        failure = await self.warm()
+        if alone and not self._used:
+            while self._idle:
+                self._end(self._idle.pop())
+            await asyncio.gather(*self._ending)
+        return failure
+
     async def close(self) -> None:
         """End every environment; work that still waits is answered as throttled."""
         self._closed = True

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twolane_local.cli.console import Console
 from twolane_local.cli.options import emulator_options, run_on_loop
+from twolane_local.first_inits import FEW
 from twolane_local.sam_local import served
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
             reload=not (options.no_reload or options.in_process or options.debug),
             build=options.build,
             real_cold_starts=options.real_cold_starts,
+            few=FEW,
             console=not options.no_console,
             console_port=options.console_port,
         ),

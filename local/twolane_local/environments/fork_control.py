@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 SERVER = "twolane_local.environments.forkserver"
 
 
+class NotServedError(Exception):
+    """A fork server has imported something else than a function needs."""
+
+
 class ForkServer:
     """One fork server process and its control socket."""
 
@@ -27,6 +31,7 @@ class ForkServer:
         with theirs:
             self._popen = self._spawn(what, environ, theirs.fileno())
         self.closed = False
+        self._handlers = {what.handler: True}
         self._retiring = False
         self.ready: asyncio.Future[bool] = self._loop.create_future()
         self._waiting: list[tuple[asyncio.Future[Process], GroupProcessMaker]] = []
@@ -48,21 +53,35 @@ class ForkServer:
             start_new_session=True,
         )
 
-    async def launch(self, api: str, channel: int, hear: Hear) -> Process:
+    def serves(self, handler: str) -> bool:
+        """Whether it does, or may as soon as it is asked."""
+        known = self._handlers.get(handler)
+        if known is None:
+            return self.ready.done() and self.ready.result()
+        return known
+
+    async def launch(self, what: Launch, own: Mapping[str, str], hear: Hear) -> Process:
+        """A fork of it, with variables of its ``own``; raises ``NotServedError``."""
         output, write_output = os.pipe()
         frames, write_frames = os.pipe()
         started: asyncio.Future[Process] = self._loop.create_future()
         self._waiting.append((started, GroupProcessMaker(output, frames, hear)))
         try:
-            message = json.dumps({"api": api}).encode()
-            socket.send_fds(self._control, [message], [write_output, write_frames, channel])
+            message = json.dumps({"handler": what.handler, "own": own}).encode()
+            socket.send_fds(self._control, [message], [write_output, write_frames, what.channel])
         except OSError:
             self._lost()
             self._abandon()  # also where it was closed before
         finally:
             os.close(write_output)
             os.close(write_frames)
-        return await started
+        try:
+            process = await started
+        except NotServedError:
+            self._handlers[what.handler] = False
+            raise
+        self._handlers[what.handler] = True
+        return process
 
     def _readable(self) -> None:
         try:
@@ -85,6 +104,11 @@ class ForkServer:
                 process.kill()
             else:
                 started.set_result(process)
+        elif "refused" in value:
+            started, maker = self._waiting.pop(0)
+            maker.abandon()
+            if not started.done():
+                started.set_exception(NotServedError())
         elif "ended" in value:
             self._ended(value["ended"], value["status"])
         else:
@@ -100,6 +124,11 @@ class ForkServer:
         process.close()
         hear.on_exit(status)
         if self._retiring and not self._running and not self._waiting:
+            self.close()
+
+    def rest(self) -> None:
+        """End if it is idle: where it is needed again, another is started."""
+        if self.ready.done() and not self._running and not self._waiting:
             self.close()
 
     def retire(self) -> None:

@@ -1,4 +1,6 @@
-"""Starts environments by fork: one fork server for each function, started with its first one.
+"""Starts environments by fork, from fork servers that are started with the first of them.
+
+One serves all functions of a folder that have the same variables and import the same libraries.
 
 A function with SnapStart has a snapshot in its place: see ``snapshot``.
 """
@@ -9,18 +11,21 @@ import asyncio
 import sys
 from typing import Any
 
-from twolane_local.environments.fork_control import ForkServer
+from twolane_local.environments.fork_control import ForkServer, NotServedError
 from twolane_local.environments.process import Hear, Launch, Launcher, Process, SpawnLauncher
 from twolane_local.environments.snapshot_launcher import INITIALIZATION, SNAP_START, Snapshot
 
 _API = "AWS_LAMBDA_RUNTIME_API"
+#: What is each function's own, and nothing that is shared reads at its import.
+_OWN = (_API, "_HANDLER", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_LOG_GROUP_NAME")  # fmt: skip
 
 
 class ForkLauncher:
     """Implements ``Launcher``. Falls back to fresh interpreters where forking is not safe."""
 
     def __init__(self) -> None:
-        self._servers: dict[Any, ForkServer] = {}
+        self._servers: dict[Any, list[ForkServer]] = {}
         self._snapshots: dict[Any, asyncio.Task[Snapshot]] = {}
         self._taken: list[asyncio.Task[Snapshot]] = []
         self._retired: list[ForkServer] = []
@@ -29,16 +34,31 @@ class ForkLauncher:
     async def launch(self, what: Launch, hear: Hear) -> Process:
         if what.program is not None:
             return await self._spawn.launch(what, hear)
-        shared = {name: value for name, value in what.environ.items() if name != _API}
-        key = (what.handler, what.directory, what.python, tuple(sorted(shared.items())))
-        if shared.get(INITIALIZATION) == SNAP_START:
-            return await self._restore(key, what, shared, hear)
-        server = self._servers.get(key)
-        if server is None or server.closed:
-            server = self._servers[key] = ForkServer(what, shared)
+        if what.environ.get(INITIALIZATION) == SNAP_START:
+            own = {name: value for name, value in what.environ.items() if name != _API}
+            key: Any = (what.handler, what.directory, what.python, tuple(sorted(own.items())))
+            return await self._restore(key, what, own, hear)
+        shared = {name: value for name, value in what.environ.items() if name not in _OWN}
+        key = (what.directory, what.python, tuple(sorted(shared.items())))
+        servers = self._servers[key] = [
+            server for server in self._servers.get(key, ()) if not server.closed
+        ]
+        own = {name: what.environ[name] for name in _OWN if name in what.environ}
+        for server in list(servers):
+            # One that is not ready yet may serve others in the end: to wait for it costs more.
+            if not server.serves(what.handler):
+                continue
+            if not await asyncio.shield(server.ready):
+                return await self._spawn.launch(what, hear)
+            try:
+                return await server.launch(what, own, hear)
+            except NotServedError:
+                continue
+        server = ForkServer(what, {**shared, **own})
+        servers.append(server)
         if not await asyncio.shield(server.ready):
             return await self._spawn.launch(what, hear)
-        return await server.launch(what.environ[_API], what.channel, hear)
+        return await server.launch(what, own, hear)
 
     async def _restore(self, key: Any, what: Launch, shared: dict[str, str], hear: Hear) -> Process:
         while True:
@@ -54,17 +74,24 @@ class ForkLauncher:
 
     def forget(self) -> None:
         """Code has changed: what comes next imports it anew; what runs is not disturbed."""
-        for server in self._servers.values():
+        servers = [server for servers in self._servers.values() for server in servers]
+        for server in servers:
             server.retire()
         for taking in self._snapshots.values():
             taking.add_done_callback(_retire)
-        self._retired += self._servers.values()
+        self._retired += servers
         self._servers.clear()
         self._snapshots.clear()
 
+    def rest(self) -> None:
+        for servers in self._servers.values():
+            for server in servers:
+                server.rest()
+
     async def close(self) -> None:
-        for server in (*self._servers.values(), *self._retired):
-            server.close()
+        for servers in (*self._servers.values(), self._retired):
+            for server in servers:
+                server.close()
         for taken in await asyncio.gather(*self._taken, return_exceptions=True):
             if isinstance(taken, Snapshot):
                 taken.close()

@@ -1,11 +1,12 @@
 """``python -m twolane_local.environments.forkserver PARENT_PID CONTROL_FD HANDLER``
 
 Imports what a function's environments share, then forks one environment for each message on the
-control socket. Started in the function's directory, with the function's variables but for the
-Runtime API's address.
-A message carries that address, the pipes for output and log, and a connection to the Runtime API
-that is open already; the answer is the new process's
-id. The end of a process is told as well. All messages are JSON, one a packet.
+control socket. Started in the function's directory, with the function's variables.
+A message carries a handler, the variables that are not shared (the Runtime API's address, the
+function's name), the pipes for output and log, and a connection to the Runtime API that is open
+already; the answer is the new process's id. A handler that shares something else is refused: its
+environments would hold what they do not need, and count it as their memory. The end of a process is
+told as well. All messages are JSON, one a packet.
 """
 
 from __future__ import annotations
@@ -21,22 +22,29 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane_local.environments import child, preload, transport
 from twolane_local.leash import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CLIENT = ("json", "http.client", "traceback", "awslambdaric.bootstrap",
            "awslambdaric.lambda_config", "awslambdaric.lambda_runtime_client")  # fmt: skip
 
 
-def share(handler: str) -> None:
+def shared_by(handler: str) -> list[str]:
+    """The modules that a handler's environments can share."""
+    return preload.modules(handler, [Path(os.environ["LAMBDA_TASK_ROOT"])])
+
+
+def share(modules: list[str]) -> None:
     """Import what can be shared. What fails here fails again, and is reported, where it counts."""
     # The native transport would take the Runtime API's address when it is imported.
     sys.modules["runtime_client"] = transport
-    task_root = Path(os.environ["LAMBDA_TASK_ROOT"])
-    for name in (*_CLIENT, *preload.modules(handler, [task_root])):
+    for name in (*_CLIENT, *modules):
         with suppress(Exception):
             importlib.import_module(name)
     gc.collect()
@@ -44,18 +52,19 @@ def share(handler: str) -> None:
 
 
 class Fork(NamedTuple):
-    """What a new process is to be: the Runtime API's address, and three file descriptors."""
+    """What a new process is to be: a handler, variables of its own, and three descriptors."""
 
-    api: str
+    handler: str
+    own: dict[str, str]
     output: int
     frames: int
     channel: int
 
 
-def serve(control: socket.socket) -> Fork | None:
+def serve(control: socket.socket, serves: Callable[[str], bool] = lambda _: True) -> Fork | None:
     """Fork on demand until the control socket closes; returns ``None`` then.
 
-    In each new process it returns what that is to be.
+    A handler that it does not serve is refused. In each new process it returns what that is to be.
     """
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
@@ -73,12 +82,18 @@ def serve(control: socket.socket) -> Fork | None:
             message, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
             if not message:
                 return None
+            asked = json.loads(message)
+            if not serves(asked["handler"]):
+                for each in descriptors:
+                    os.close(each)
+                control.send(json.dumps({"refused": asked["handler"]}).encode())
+                continue
             pid = os.fork()
             if pid == 0:
                 os.close(wake)
                 os.close(woken)
                 begin(*before)
-                return Fork(json.loads(message)["api"], *descriptors)
+                return Fork(asked["handler"], asked["own"], *descriptors)
             children.add(pid)
             # In both processes: whoever signals the group first finds it.
             with suppress(OSError):
@@ -106,16 +121,16 @@ def begin(wakeup: int, on_child: Any) -> None:
     signal.signal(signal.SIGCHLD, on_child)
 
 
-def become(fork: Fork, handler: str) -> None:
+def become(fork: Fork) -> None:
     """In the new process: what ``exec`` would have made of it, then the runtime client."""
     os.dup2(fork.output, 1)
     os.dup2(fork.output, 2)
     os.close(fork.output)
-    os.environ["AWS_LAMBDA_RUNTIME_API"] = fork.api
+    os.environ.update(fork.own)
     os.environ[LOG_DESCRIPTOR] = str(fork.frames)
     transport.adopt(fork.channel)
     try:
-        child.run(handler)
+        child.run(fork.handler)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -125,15 +140,23 @@ def main() -> None:
     parent, control, handler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     die_with_parent(parent)
     child.guard()
-    share(handler)
+    modules = shared_by(handler)
+    share(modules)
     connection = socket.socket(fileno=control)
     # A fork copies one thread: with more, the copy may wait for a lock for ever.
     alone = threading.active_count() == 1
     connection.send(json.dumps({"ready": alone}).encode())
-    fork = serve(connection) if alone else None
+    served = {handler: True}
+
+    def serves(other: str) -> bool:
+        if other not in served:
+            served[other] = set(shared_by(other)) == set(modules)
+        return served[other]
+
+    fork = serve(connection, serves) if alone else None
     connection.close()
     if fork is not None:
-        become(fork, handler)
+        become(fork)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,9 @@ class Launcher(Protocol):
         Raises ``InitFailedError`` where it is to be restored from a snapshot.
         """
 
+    def rest(self) -> None:
+        """End what is kept running for children to come, where there are none now."""
+
     async def close(self) -> None:
         """End whatever the launcher itself keeps running."""
 
@@ -228,6 +231,9 @@ class SpawnLauncher:
         stock = self._stock and what.python is None
         how = "--stock" if stock else f"--channel={what.channel}"
         return [what.interpreter, "-m", CHILD, parent, what.handler, how]
+
+    def rest(self) -> None:
+        return None
 
     async def close(self) -> None:
         return None

@@ -56,9 +56,9 @@ class Snapshot:
             os.dup2(new, old, inheritable=False)
         os.close(fork.output)
         os.close(fork.frames)
-        os.environ["AWS_LAMBDA_RUNTIME_API"] = fork.api
+        os.environ.update(fork.own)
         transport.adopt(fork.channel)
-        return fork.api
+        return os.environ["AWS_LAMBDA_RUNTIME_API"]
 
     def restored(self) -> None:
         """The hooks are done: say what is to be another in each environment."""

@@ -98,7 +98,7 @@ class Snapshot(ForkServer):
         """
         if await asyncio.shield(self.ready):
             what.on_restore()
-            return await self.launch(what.environ[_API], what.channel, hear)
+            return await self.launch(what, {_API: what.environ[_API]}, hear)
         if self.failure is not None:
             raise InitFailedError(self.failure)
         return None
