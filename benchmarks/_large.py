@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 FUNCTIONS, QUEUES, TABLES = 60, 40, 5
 #: So many functions have one folder of code.
 SHARE = 5
+QUEUE = "{Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 60}}"
+TABLE = (
+    "{Type: AWS::DynamoDB::Table, Properties: {BillingMode: PAY_PER_REQUEST, "
+    "AttributeDefinitions: [{AttributeName: id, AttributeType: S}], "
+    "KeySchema: [{AttributeName: id, KeyType: HASH}]}}"
+)
 HANDLER = """\
 import json
 
@@ -30,17 +36,8 @@ def write(folder: Path) -> Path:
         "Globals: {Function: {Runtime: python3.13, Timeout: 10, Handler: app.handler}}",
         "Resources:",
     ]
-    for number in range(QUEUES):
-        lines.append(
-            f"  Queue{number}: {{Type: AWS::SQS::Queue, Properties: {{VisibilityTimeout: 60}}}}"
-        )
-    for number in range(TABLES):
-        lines.append(
-            f"  Table{number}: {{Type: AWS::DynamoDB::Table, Properties: {{"
-            "BillingMode: PAY_PER_REQUEST, "
-            "AttributeDefinitions: [{AttributeName: id, AttributeType: S}], "
-            "KeySchema: [{AttributeName: id, KeyType: HASH}]}}"
-        )
+    lines += [f"  Queue{number}: {QUEUE}" for number in range(QUEUES)]
+    lines += [f"  Table{number}: {TABLE}" for number in range(TABLES)]
     for number in range(FUNCTIONS):
         code = folder / f"service{number // SHARE}"
         code.mkdir(parents=True, exist_ok=True)

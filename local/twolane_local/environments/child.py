@@ -9,10 +9,12 @@ from twolane_local import real_aws
 from twolane_local.environments import transport, whereabouts
 from twolane_local.leash import die_with_parent
 
+ALLOW_REAL_AWS = "TWOLANE_ALLOW_REAL_AWS"
+
 
 def guard() -> None:
     """Keep real AWS out of reach, unless a flag of the command allowed it."""
-    if os.environ.pop("TWOLANE_ALLOW_REAL_AWS", "") != "1":
+    if os.environ.pop(ALLOW_REAL_AWS, "") != "1":
         real_aws.refuse()
 
 

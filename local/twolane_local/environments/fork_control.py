@@ -15,6 +15,7 @@ from twolane_local.environments.process import GroupProcess, Hear, Launch, Pipe,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_API = "AWS_LAMBDA_RUNTIME_API"
 SERVER = "twolane_local.environments.forkserver"
 
 
@@ -31,7 +32,7 @@ class ForkServer:
         with theirs:
             self._popen = self._spawn(what, environ, theirs.fileno())
         self.closed = False
-        self._handlers = {what.handler: True}
+        self._served = {_function_of(what): True}
         self._retiring = False
         self.ready: asyncio.Future[bool] = self._loop.create_future()
         self._waiting: list[tuple[asyncio.Future[Process], GroupProcessMaker]] = []
@@ -53,21 +54,19 @@ class ForkServer:
             start_new_session=True,
         )
 
-    def serves(self, handler: str) -> bool:
-        """Whether it does, or may as soon as it is asked."""
-        known = self._handlers.get(handler)
-        if known is None:
-            return self.ready.done() and self.ready.result()
-        return known
+    def may_serve(self, what: Launch) -> bool:
+        """Whether it is worth to ask: until it is ready, only for what it was started for."""
+        known = self._served.get(_function_of(what))
+        return self.ready.done() and self.ready.result() if known is None else known
 
-    async def launch(self, what: Launch, own: Mapping[str, str], hear: Hear) -> Process:
-        """A fork of it, with variables of its ``own``; raises ``NotServedError``."""
+    async def launch(self, what: Launch, environ: Mapping[str, str], hear: Hear) -> Process:
+        """A fork of it, with these variables; raises ``NotServedError``."""
         output, write_output = os.pipe()
         frames, write_frames = os.pipe()
         started: asyncio.Future[Process] = self._loop.create_future()
         self._waiting.append((started, GroupProcessMaker(output, frames, hear)))
         try:
-            message = json.dumps({"handler": what.handler, "own": own}).encode()
+            message = json.dumps({"handler": what.handler, "environ": dict(environ)}).encode()
             socket.send_fds(self._control, [message], [write_output, write_frames, what.channel])
         except OSError:
             self._lost()
@@ -78,9 +77,9 @@ class ForkServer:
         try:
             process = await started
         except NotServedError:
-            self._handlers[what.handler] = False
+            self._served[_function_of(what)] = False
             raise
-        self._handlers[what.handler] = True
+        self._served[_function_of(what)] = True
         return process
 
     def _readable(self) -> None:
@@ -162,6 +161,12 @@ class ForkServer:
             self._popen.wait()
             if not self.ready.done():
                 self.ready.set_result(False)
+
+
+def _function_of(what: Launch) -> tuple[str, ...]:
+    """What a function's environments have in common, as long as its code is the same."""
+    own = (f"{name}={value}" for name, value in what.environ.items() if name != _API)
+    return (what.handler, *own)
 
 
 class GroupProcessMaker:

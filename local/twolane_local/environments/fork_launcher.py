@@ -1,6 +1,6 @@
 """Starts environments by fork, from fork servers that are started with the first of them.
 
-One serves all functions of a folder that have the same variables and import the same libraries.
+One serves all functions of a folder for which it would have imported the same: see ``forkserver``.
 
 A function with SnapStart has a snapshot in its place: see ``snapshot``.
 """
@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twolane_local.environments.fork_control import ForkServer, NotServedError
 from twolane_local.environments.process import Hear, Launch, Launcher, Process, SpawnLauncher
 from twolane_local.environments.snapshot_launcher import INITIALIZATION, SNAP_START, Snapshot
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _API = "AWS_LAMBDA_RUNTIME_API"
-#: What is each function's own, and nothing that is shared reads at its import.
-_OWN = (_API, "_HANDLER", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-        "AWS_LAMBDA_LOG_GROUP_NAME")  # fmt: skip
 
 
 class ForkLauncher:
     """Implements ``Launcher``. Falls back to fresh interpreters where forking is not safe."""
 
     def __init__(self) -> None:
-        self._servers: dict[Any, list[ForkServer]] = {}
+        self._servers: dict[tuple[Path, Path | None], list[ForkServer]] = {}
         self._snapshots: dict[Any, asyncio.Task[Snapshot]] = {}
         self._taken: list[asyncio.Task[Snapshot]] = []
         self._retired: list[ForkServer] = []
@@ -34,31 +34,30 @@ class ForkLauncher:
     async def launch(self, what: Launch, hear: Hear) -> Process:
         if what.program is not None:
             return await self._spawn.launch(what, hear)
-        if what.environ.get(INITIALIZATION) == SNAP_START:
-            own = {name: value for name, value in what.environ.items() if name != _API}
-            key: Any = (what.handler, what.directory, what.python, tuple(sorted(own.items())))
-            return await self._restore(key, what, own, hear)
-        shared = {name: value for name, value in what.environ.items() if name not in _OWN}
-        key = (what.directory, what.python, tuple(sorted(shared.items())))
-        servers = self._servers[key] = [
-            server for server in self._servers.get(key, ()) if not server.closed
-        ]
-        own = {name: what.environ[name] for name in _OWN if name in what.environ}
-        for server in list(servers):
-            # One that is not ready yet may serve others in the end: to wait for it costs more.
-            if not server.serves(what.handler):
-                continue
+        shared = {name: value for name, value in what.environ.items() if name != _API}
+        if shared.get(INITIALIZATION) == SNAP_START:
+            key = (what.handler, what.directory, what.python, tuple(sorted(shared.items())))
+            return await self._restore(key, what, shared, hear)
+        while True:
+            server = self._server_for(what, shared)
             if not await asyncio.shield(server.ready):
                 return await self._spawn.launch(what, hear)
+            if server.closed:  # it was idle a moment ago
+                continue
             try:
-                return await server.launch(what, own, hear)
+                return await server.launch(what, what.environ, hear)
             except NotServedError:
                 continue
-        server = ForkServer(what, {**shared, **own})
-        servers.append(server)
-        if not await asyncio.shield(server.ready):
-            return await self._spawn.launch(what, hear)
-        return await server.launch(what, own, hear)
+
+    def _server_for(self, what: Launch, shared: dict[str, str]) -> ForkServer:
+        place = (what.directory, what.python)
+        servers = self._servers.get(place, ())
+        open_ones = self._servers[place] = [each for each in servers if not each.closed]
+        for server in open_ones:
+            if server.may_serve(what):
+                return server
+        open_ones.append(ForkServer(what, shared))
+        return open_ones[-1]
 
     async def _restore(self, key: Any, what: Launch, shared: dict[str, str], hear: Hear) -> Process:
         while True:

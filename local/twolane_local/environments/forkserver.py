@@ -2,11 +2,11 @@
 
 Imports what a function's environments share, then forks one environment for each message on the
 control socket. Started in the function's directory, with the function's variables.
-A message carries a handler, the variables that are not shared (the Runtime API's address, the
-function's name), the pipes for output and log, and a connection to the Runtime API that is open
-already; the answer is the new process's id. A handler that shares something else is refused: its
-environments would hold what they do not need, and count it as their memory. The end of a process is
-told as well. All messages are JSON, one a packet.
+A message carries a handler, the variables, the pipes for output and log, and a connection to the
+Runtime API that is open already; the answer is the new process's id. It is refused where another
+function asks for which something else would have been imported, or the same with another outcome:
+where its handler imports other libraries, or where these have read a variable that it has another
+value of. The end of a process is told as well. All messages are JSON, one a packet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +28,12 @@ from twolane_local.environments import child, preload, transport
 from twolane_local.leash import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+#: What the interpreter and libraries of C read without a word, some before anything is imported.
+_EARLY = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "TZ", "SSL_", "OPENSSL_", "OMP_",
+          "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMEXPR_", "GRPC_")  # fmt: skip
+_API = "AWS_LAMBDA_RUNTIME_API"
 LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CLIENT = ("json", "http.client", "traceback", "awslambdaric.bootstrap",
            "awslambdaric.lambda_config", "awslambdaric.lambda_runtime_client")  # fmt: skip
@@ -38,6 +42,30 @@ _CLIENT = ("json", "http.client", "traceback", "awslambdaric.bootstrap",
 def shared_by(handler: str) -> list[str]:
     """The modules that a handler's environments can share."""
     return preload.modules(handler, [Path(os.environ["LAMBDA_TASK_ROOT"])])
+
+
+@contextmanager
+def reading() -> Iterator[set[str]]:
+    """The names of the variables that are read meanwhile; ``*`` where all of them are."""
+    read: set[str] = set()
+    stock: Any = type(os.environ)
+
+    class Noting(stock):  # type: ignore[misc]
+        def __getitem__(self, name: str) -> str:
+            read.add(name)
+            value: str = super().__getitem__(name)
+            return value
+
+        def __iter__(self) -> Iterator[str]:
+            read.add("*")
+            names: Iterator[str] = super().__iter__()
+            return names
+
+    os.environ.__class__ = Noting
+    try:
+        yield read
+    finally:
+        os.environ.__class__ = stock
 
 
 def share(modules: list[str]) -> None:
@@ -52,19 +80,21 @@ def share(modules: list[str]) -> None:
 
 
 class Fork(NamedTuple):
-    """What a new process is to be: a handler, variables of its own, and three descriptors."""
+    """What a new process is to be: a handler, its variables, and three descriptors."""
 
     handler: str
-    own: dict[str, str]
+    environ: dict[str, str]
     output: int
     frames: int
     channel: int
 
 
-def serve(control: socket.socket, serves: Callable[[str], bool] = lambda _: True) -> Fork | None:
+def serve(
+    control: socket.socket, serves: Callable[[dict[str, Any]], bool] = lambda _: True
+) -> Fork | None:
     """Fork on demand until the control socket closes; returns ``None`` then.
 
-    A handler that it does not serve is refused. In each new process it returns what that is to be.
+    What it does not serve is refused. In each new process it returns what that is to be.
     """
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
@@ -79,21 +109,21 @@ def serve(control: socket.socket, serves: Callable[[str], bool] = lambda _: True
                 os.read(wake, 1024)
                 reap(control, children)
                 continue
-            message, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
+            message, descriptors, _, _ = socket.recv_fds(control, 1 << 18, 3)
             if not message:
                 return None
             asked = json.loads(message)
-            if not serves(asked["handler"]):
+            if not serves(asked):
                 for each in descriptors:
                     os.close(each)
-                control.send(json.dumps({"refused": asked["handler"]}).encode())
+                control.send(json.dumps({"refused": True}).encode())
                 continue
             pid = os.fork()
             if pid == 0:
                 os.close(wake)
                 os.close(woken)
                 begin(*before)
-                return Fork(asked["handler"], asked["own"], *descriptors)
+                return Fork(asked["handler"], asked["environ"], *descriptors)
             children.add(pid)
             # In both processes: whoever signals the group first finds it.
             with suppress(OSError):
@@ -126,7 +156,9 @@ def become(fork: Fork) -> None:
     os.dup2(fork.output, 1)
     os.dup2(fork.output, 2)
     os.close(fork.output)
-    os.environ.update(fork.own)
+    fork.environ.pop(child.ALLOW_REAL_AWS, None)  # the guard is up, or not
+    os.environ.clear()
+    os.environ.update(fork.environ)
     os.environ[LOG_DESCRIPTOR] = str(fork.frames)
     transport.adopt(fork.channel)
     try:
@@ -141,17 +173,23 @@ def main() -> None:
     die_with_parent(parent)
     child.guard()
     modules = shared_by(handler)
-    share(modules)
+    with reading() as read:
+        share(modules)
     connection = socket.socket(fileno=control)
     # A fork copies one thread: with more, the copy may wait for a lock for ever.
     alone = threading.active_count() == 1
     connection.send(json.dumps({"ready": alone}).encode())
-    served = {handler: True}
+    environ = dict(os.environ)
 
-    def serves(other: str) -> bool:
-        if other not in served:
-            served[other] = set(shared_by(other)) == set(modules)
-        return served[other]
+    def serves(asked: dict[str, Any]) -> bool:
+        asked_for, others = asked["handler"], asked["environ"]
+        if any(
+            environ.get(name) != others.get(name)
+            for name in environ.keys() | others.keys()
+            if name != _API and ("*" in read or name in read or name.startswith(_EARLY))
+        ):
+            return False
+        return asked_for == handler or set(shared_by(asked_for)) == set(modules)
 
     fork = serve(connection, serves) if alone else None
     connection.close()

@@ -56,7 +56,7 @@ class Snapshot:
             os.dup2(new, old, inheritable=False)
         os.close(fork.output)
         os.close(fork.frames)
-        os.environ.update(fork.own)
+        os.environ.update(fork.environ)
         transport.adopt(fork.channel)
         return os.environ["AWS_LAMBDA_RUNTIME_API"]
 

@@ -164,7 +164,7 @@ def test_a_fork_server_that_is_killed_takes_its_environments_along(tmp_path: Pat
         assert isinstance(bench.launcher, ForkLauncher)
         work = bench.invoke(do="sleep", for_s=30)
         await bench.until("invocation.started")
-        (server,) = bench.launcher._servers.values()
+        ((server,),) = bench.launcher._servers.values()
         os.kill(server._popen.pid, signal.SIGKILL)
         assert (await asyncio.wait_for(work, 20)).error == "Unhandled"
         assert not (await asyncio.wait_for(bench.invoke(), 20)).error  # with a new one
@@ -178,7 +178,7 @@ def test_an_environment_whose_fork_server_is_killed_at_its_start(tmp_path: Path)
     async def script(bench: Bench) -> None:
         assert isinstance(bench.launcher, ForkLauncher)
         await bench.invoke()
-        (server,) = bench.launcher._servers.values()
+        ((server,),) = bench.launcher._servers.values()
         os.kill(server._popen.pid, signal.SIGSTOP)
         first = bench.invoke(do="sleep", for_s=0.5)
         second = bench.invoke()  # needs an environment of its own

@@ -416,7 +416,7 @@ def test_environments_that_a_fork_server_made_die_with_it(tmp_path: Path) -> Non
     async def script(bench: Bench) -> None:
         result, _ = await bench()
         await bench.until("environment.frozen")
-        (server,) = bench.launcher._servers.values()  # type: ignore[attr-defined]
+        ((server,),) = bench.launcher._servers.values()  # type: ignore[attr-defined]
         server._popen.kill()
         await bench.until("environment.stopped")
         again, error = await bench()
@@ -439,7 +439,7 @@ def test_a_thread_at_import_makes_forking_unsafe_and_a_fresh_interpreter_stands_
     async def script(bench: Bench) -> None:
         result, error = await bench()
         assert error is None
-        (server,) = bench.launcher._servers.values()  # type: ignore[attr-defined]
+        ((server,),) = bench.launcher._servers.values()  # type: ignore[attr-defined]
         assert server.ready.result() is False
         assert result["count"] == 1
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -16,6 +18,9 @@ from hypothesis import strategies as st
 from twolane_local import stack, template
 from twolane_local.errors import LocalError
 from twolane_local.template import yaml as template_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
 SMALL = """
@@ -141,11 +146,34 @@ def original(text: str) -> dict[str, Any]:
 
 
 ORIGINALS = [original(SMALL), original((ROOT / "template.yaml").read_text())]
+#: Of the shapes that are called elsewhere; their code does not come along.
+SHAPES = sorted(
+    path
+    for path in (ROOT / "tests" / "templates").glob("*/template.*")
+    if path.suffix in {".yaml", ".yml", ".json"}
+)
+ORIGINALS += [original(path.read_text()) for path in SHAPES]
+#: No template takes so long to read, on a loaded machine either.
+HANGS_S = 60.0
 NESTED = ROOT / "infra" / "redis.yaml"
 
 
+@contextmanager
+def no_hang() -> Iterator[None]:
+    def hung(*_: Any) -> None:
+        raise AssertionError(f"reading the template takes more than {HANGS_S:.0f} s")
+
+    former = signal.signal(signal.SIGALRM, hung)
+    signal.setitimer(signal.ITIMER_REAL, HANGS_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
 def check(content: Any) -> None:
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+    with no_hang(), tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", folder)
         path = Path(folder) / "template.yaml"
         path.write_text(json.dumps(content))
@@ -179,8 +207,14 @@ def test_a_mutated_template_is_a_stack_or_an_error(content: Any) -> None:
     check(content)
 
 
+TRIES = int(os.environ.get("TEMPLATE_TRIES", "200"))
+#: So that several processes share the tries.
+SHARDS = 4
+
+
 @pytest.mark.slow
-@settings(SETTINGS, derandomize=False, max_examples=int(os.environ.get("TEMPLATE_TRIES", "200")))
-@given(mutated(ORIGINALS))
-def test_many_mutated_templates(content: Any) -> None:
-    check(content)
+@pytest.mark.parametrize("shard", range(SHARDS))
+@settings(SETTINGS, derandomize=False, max_examples=-(-TRIES // SHARDS))
+@given(data=st.data())
+def test_many_mutated_templates(shard: int, data: st.DataObject) -> None:  # noqa: ARG001
+    check(data.draw(mutated(ORIGINALS)))
