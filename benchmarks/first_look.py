@@ -1,7 +1,10 @@
 """The first look: from ``twolane up`` to the first 200, and from a POST to its task's SUCCESS.
 
 Each round is a fresh start of the repository's own application, with a warm file cache and the
-template expanded before, as on every start but a checkout's first. Medians of several rounds.
+template expanded before, as on every start but a checkout's first. Then a template of 60 functions
+and 40 queues: until ``twolane up`` says that it is up, and what it uses once nothing happens any
+more. Medians of several rounds. With ``--against PYTHON``, the interpreter of another checkout, each
+round is run by both in turns, and each of its figures stands beside ours as a ratio.
 """
 
 from __future__ import annotations
@@ -11,15 +14,36 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from _table import parser, report, row
+import _large
+from _processes import cpu_s, memory_mb
+from _table import Row, parser, report, row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-ROUNDS = 5
+ROUNDS, LARGE_ROUNDS = 5, 3
+IDLE_S = 10.0
+#: Name, unit and target of each figure.
+OWN = (
+    ("twolane up to the first 200", "s", "<= 1.5"),
+    ("POST to SUCCESS, first task", "s", None),
+    ("POST to SUCCESS, next task", "s", None),
+)
+LARGE = (
+    ("60 functions, 40 queues: up", "s", "<= 8"),
+    ("the first request", "s", None),
+    ("all functions seen to load", "s", None),
+    ("idle: processor", "%", "<= 1"),
+    ("idle: memory", "MB", None),
+)
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> Any:
@@ -32,26 +56,51 @@ def call(url: str, body: dict[str, Any] | None = None) -> Any:
         return json.load(answer)
 
 
-def one_round() -> tuple[float, float, float]:
-    """Seconds: start to first 200; POST to SUCCESS, cold; the same, warm."""
-    began = time.perf_counter()
+@contextmanager
+def up(python: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``twolane up`` there, and its API's address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "twolane_local.cli", "up", "--json", "--quiet", "--no-reload",
-         "--port", "0", "--aws-port", "0"],
-        cwd=ROOT,
+        [python, "-m", "twolane_local.cli", "up", "--json", "--quiet", "--port", "0",
+         "--aws-port", "0"],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        api = json.loads(process.stdout.readline())["api"]
-        call(f"{api}/healthz")
-        first = time.perf_counter() - began
-        return first, deferred(api), deferred(api)
+        yield process, json.loads(process.stdout.readline())["api"]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def own(python: str) -> tuple[float, ...]:
+    """Seconds: start to first 200; POST to SUCCESS, cold; the same, warm."""
+    began = time.perf_counter()
+    with up(python, ROOT) as (_, api):
+        call(f"{api}/healthz")
+        first = time.perf_counter() - began
+        return first, deferred(api), deferred(api)
+
+
+def large(python: str, folder: Path) -> tuple[float, ...]:
+    """As ``LARGE`` says."""
+    began = time.perf_counter()
+    with up(python, folder) as (process, api):
+        ready = time.perf_counter() - began
+        call(f"{api}/{_large.QUEUES}")
+        first = time.perf_counter() - began - ready
+        used = cpu_s(process.pid)
+        while True:  # a second without work: nothing is loaded any more
+            time.sleep(1)
+            before, used = used, cpu_s(process.pid)
+            if used - before < 0.05:
+                break
+        checked = time.perf_counter() - began
+        time.sleep(IDLE_S)
+        share = (cpu_s(process.pid) - used) / IDLE_S * 100
+        return ready, first, checked, share, memory_mb(process.pid)
 
 
 def deferred(api: str) -> float:
@@ -66,17 +115,48 @@ def deferred(api: str) -> float:
     return time.perf_counter() - began
 
 
+def figures(
+    names: tuple[tuple[str, str, str | None], ...],
+    rounds: list[tuple[float, ...]],
+    others: list[tuple[float, ...]],
+) -> Iterator[Row]:
+    """Medians; where there are others, as ratios to theirs as well."""
+    columns = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    beside = [statistics.median(column) for column in zip(*others, strict=True)]
+    for index, (name, unit, target) in enumerate(names):
+        yield row(name, columns[index], unit, target)
+        if beside:
+            yield row(f"{name}, the other", beside[index], unit)
+            if beside[index]:
+                yield row(f"{name}, ratio", columns[index] / beside[index], "x")
+
+
 def main() -> None:
-    options = parser(__doc__).parse_args()
-    one_round()  # fills the caches of files and of the template
-    rounds = [one_round() for _ in range(ROUNDS)]
-    first, cold, warm = (statistics.median(column) for column in zip(*rounds, strict=True))
+    flags = parser(__doc__)
+    flags.add_argument("--against", metavar="PYTHON", help="another checkout's interpreter")
+    options = flags.parse_args()
+    pythons = [sys.executable, *([options.against] if options.against else [])]
+    found: dict[str, tuple[list[tuple[float, ...]], list[tuple[float, ...]]]] = {
+        python: ([], []) for python in pythons
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        _large.write(Path(folder))
+        for python in pythons:  # fills the caches of files and of the templates
+            own(python)
+            with up(python, Path(folder)):
+                pass
+        for _ in range(ROUNDS):
+            for python in pythons:
+                found[python][0].append(own(python))
+        for _ in range(LARGE_ROUNDS):
+            for python in pythons:
+                found[python][1].append(large(python, Path(folder)))
+    other = found.get(options.against, ([], []))
     report(
         "First look",
         [
-            row("twolane up to the first 200", first, "s", "<= 1.5"),
-            row("POST to SUCCESS, first task", cold, "s"),
-            row("POST to SUCCESS, next task", warm, "s"),
+            *figures(OWN, found[sys.executable][0], other[0]),
+            *figures(LARGE, found[sys.executable][1], other[1]),
         ],
         as_json=options.json,
     )

@@ -20,8 +20,11 @@ from twolane_local.sam_local import served
 if TYPE_CHECKING:
     import argparse
 
+    from collections.abc import Callable
+
     from twolane_local.clock import Clock
     from twolane_local.emulator import Addresses, Emulator
+    from twolane_local.journal import Event
 
 
 EXAMPLES = (
@@ -118,8 +121,8 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
         ),
         clock=clock,
     )
-    if not options.quiet:
-        emulator.journal.subscribe(Console(sys.stderr, verbose=options.verbose).tell)
+    console = Console(sys.stderr, verbose=options.verbose)
+    emulator.journal.subscribe(_own_errors(console) if options.quiet else console.tell)
     starting = asyncio.create_task(emulator.start())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +144,17 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
         stopped.cancel()
         await emulator.stop()
     return 0
+
+
+def _own_errors(console: Console) -> Callable[[Event], None]:
+    """What the emulator itself has to say: a function that does not load, a moto that ended."""
+
+    def tell(event: Event) -> None:
+        if event.kind == "log" and event.function is None and event.queue is None:
+            if event.data.get("level") == "ERROR":
+                console.tell(event)
+
+    return tell
 
 
 def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:

@@ -83,9 +83,10 @@ class ForkLauncher:
         self._snapshots.clear()
 
     def rest(self) -> None:
-        for servers in self._servers.values():
+        for folder, servers in self._servers.items():
             for server in servers:
                 server.rest()
+            self._servers[folder] = [server for server in servers if not server.closed]
 
     async def close(self) -> None:
         for servers in (*self._servers.values(), self._retired):

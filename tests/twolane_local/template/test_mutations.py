@@ -216,5 +216,5 @@ SHARDS = 4
 @pytest.mark.parametrize("shard", range(SHARDS))
 @settings(SETTINGS, derandomize=False, max_examples=-(-TRIES // SHARDS))
 @given(data=st.data())
-def test_many_mutated_templates(shard: int, data: st.DataObject) -> None:  # noqa: ARG001
+def test_many_mutated_templates(shard: int, data: st.DataObject) -> None:
     check(data.draw(mutated(ORIGINALS)))
