@@ -3,8 +3,8 @@
 Each round is a fresh start of the repository's own application, with a warm file cache and the
 template expanded before, as on every start but a checkout's first. Then a template of 60 functions
 and 40 queues: until ``twolane up`` says that it is up, and what it uses once nothing happens any
-more. Medians of several rounds. With ``--against PYTHON``, the interpreter of another checkout, each
-round is run by both in turns, and each of its figures stands beside ours as a ratio.
+more. Medians of several rounds. With ``--against PYTHON``, the interpreter of another checkout,
+each round is run by both in turns, and each of its figures stands beside ours as a ratio.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from twolane_local.sam_local import served
 
 if TYPE_CHECKING:
     import argparse
-
     from collections.abc import Callable
 
     from twolane_local.clock import Clock
@@ -150,9 +149,9 @@ def _own_errors(console: Console) -> Callable[[Event], None]:
     """What the emulator itself has to say: a function that does not load, a moto that ended."""
 
     def tell(event: Event) -> None:
-        if event.kind == "log" and event.function is None and event.queue is None:
-            if event.data.get("level") == "ERROR":
-                console.tell(event)
+        ours = event.kind == "log" and event.function is None and event.queue is None
+        if ours and event.data.get("level") == "ERROR":
+            console.tell(event)
 
     return tell
 
