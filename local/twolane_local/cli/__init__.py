@@ -10,8 +10,9 @@ from twolane.errors import TwolaneError
 from twolane_local.cli import exits
 from twolane_local.cli.ask import UnconfirmedError
 from twolane_local.cli.commands import COMMANDS
+from twolane_local.cli.options import choose_template
 from twolane_local.cli.text import printable, red
-from twolane_local.cli.top import command_module, parser
+from twolane_local.cli.top import command_module, flags, parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = parser(given[0] if given else None).parse_args(given)
     try:
-        code: int = command_module(options.command).run(options)
+        module = command_module(options.command)
+        choose_template(flags(module), options)
+        code: int = module.run(options)
         sys.stdout.flush()
     except UnconfirmedError as error:
         _complain(error)

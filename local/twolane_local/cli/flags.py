@@ -11,12 +11,13 @@ def template_flags() -> argparse.ArgumentParser:
     """For what reads the project: which template, and with which values."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("the project")
+    parser.set_defaults(template_why="")
     group.add_argument(
         "--template",
         type=Path,
-        default=Path("template.yaml"),
+        default=None,
         metavar="FILE",
-        help="the SAM template (template.yaml)",
+        help="the template (template.yaml, or what SAM, CDK or Serverless made)",
     )
     group.add_argument(
         "--parameter",

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
     from twolane_local.options import Options
 
 T = TypeVar("T")
+
+
+def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
+    """Where the command reads a template and none is named: the project's own.
+
+    ``template_why`` says why that one, where it is not plain.
+    """
+    if "template" not in flags or options.template is not None:
+        return
+    if getattr(options, "files", None) or getattr(options, "stack", None):
+        return  # it looks at those instead
+    if getattr(options, "what", "list") not in {"list", "run"}:
+        return  # a template, of which schedules are written
+    from twolane_local.template import places
+
+    found = places.find(Path(), options.config_env)
+    options.template, options.template_why = found.path, found.why
 
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:

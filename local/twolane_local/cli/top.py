@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twolane_local.cli.commands import COMMANDS, GROUPS
 from twolane_local.cli.flags import SETS
@@ -46,10 +46,9 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
             commands.add_parser(name)
             continue
         module = command_module(name)
-        flags: Any = getattr(module, "FLAGS", ("template", "emulator"))
         command = commands.add_parser(
             name,
-            parents=[SETS[each]() for each in flags],
+            parents=[SETS[each]() for each in flags(module)],
             help=text,
             description=text,
             epilog=_examples(module),
@@ -62,6 +61,12 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 def command_module(name: str) -> ModuleType:
     """What runs the command of that name."""
     return importlib.import_module(f"twolane_local.cli.{name}")
+
+
+def flags(module: ModuleType) -> tuple[str, ...]:
+    """The sets of flags that a command shares with others."""
+    names: tuple[str, ...] = getattr(module, "FLAGS", ("template", "emulator"))
+    return names
 
 
 def _examples(module: ModuleType) -> str | None:

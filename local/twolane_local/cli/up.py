@@ -120,6 +120,8 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
         ),
         clock=clock,
     )
+    if options.template_why and not options.quiet:
+        print(f"template: {options.template} ({options.template_why})", file=sys.stderr)
     console = Console(sys.stderr, verbose=options.verbose)
     emulator.journal.subscribe(_own_errors(console) if options.quiet else console.tell)
     starting = asyncio.create_task(emulator.start())

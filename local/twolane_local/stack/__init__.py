@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 OURS = (
     "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
     "AWS::Events::Rule", "AWS::IAM::", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy",
-    "AWS::SNS::Subscription", "AWS::Events::EventBusPolicy",
-    "AWS::S3::BucketPolicy", "Custom::S3BucketNotifications", "AWS::Logs::", "AWS::CloudWatch::",
+    "AWS::SNS::Subscription", "AWS::Events::EventBusPolicy", "AWS::S3::BucketPolicy",
+    "Custom::S3BucketNotifications", "AWS::Logs::", "AWS::CloudWatch::", "AWS::CDK::Metadata",
 )  # fmt: skip
 
 

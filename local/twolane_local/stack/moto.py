@@ -42,7 +42,7 @@ def moto_template(
         elif kind == "AWS::SecretsManager::Secret":
             properties = names.resolve(resource.get("Properties") or {})
             secrets.append({**properties, "Name": names.name(logical_id)})
-        elif not kind.startswith(ours) and kind not in IN_MOTO:
+        elif kind != "AWS::CloudFormation::Stack" and not kind.startswith(ours):
             complain(logical_id, f"{kind} is unknown to the emulator")
     # References are literal by now; what they said about the order must not be lost.
     for logical_id, resource in kept.items():

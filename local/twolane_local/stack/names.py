@@ -47,6 +47,20 @@ IN_MOTO = frozenset(
 )  # fmt: skip
 
 
+class _Referred(dict[str, Any]):
+    """Looks for the value of a stored parameter once something refers to it.
+
+    Every template of CDK's has one, to which nothing but its ``Rules`` does.
+    """
+
+    def __init__(self, values: Mapping[str, Any], outside: Outside) -> None:
+        super().__init__(values)
+        self._outside = outside
+
+    def __getitem__(self, name: str) -> Any:
+        return self._outside.parameter(super().__getitem__(name))
+
+
 class Names:
     """Answers ``Ref`` and ``GetAtt``: each has a value, a stand-in where nothing plays it.
 
@@ -74,7 +88,7 @@ class Names:
         self.doubtful: dict[tuple[str, str], str] = {}
         parameters = template.parameters
         if outside is not None:
-            parameters = {name: outside.parameter(value) for name, value in parameters.items()}
+            parameters = _Referred(parameters, outside)
         self._resolver = Resolver(
             parameters,
             conditions=template.conditions,

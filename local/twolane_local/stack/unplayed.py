@@ -22,6 +22,7 @@ _WHY = {
     "AWS::ApiGateway::VpcLink": "there is no VPC here",
     "AWS::ApiGatewayV2::VpcLink": "there is no VPC here",
     "AWS::Logs::SubscriptionFilter": "nobody gets log lines",
+    "AWS::CloudFormation::Stack": "its template is not on this machine",
     "AWS::Lambda::CodeSigningConfig": "code is not checked for signatures",
 }
 

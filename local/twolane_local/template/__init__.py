@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.template import artifacts, circles, include, language_extensions, shape
 from twolane_local.template import cache as template_cache
-from twolane_local.template import circles, include, language_extensions, shape
 from twolane_local.template import parameters as template_parameters
 from twolane_local.template import yaml as template_yaml
+from twolane_local.template.artifacts import LOCAL_BUCKET
 from twolane_local.template.nested import flatten
 from twolane_local.template.values import REGION, Resolver, pseudo_parameters
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: The bucket that stands for "a path on this machine"; the key is the path.
-LOCAL_BUCKET = "twolane-local-path"
+__all__ = ["LOCAL_BUCKET", "Template", "expand", "load", "parameters_of"]
+
 _PATH_PROPERTIES = {
     "AWS::Serverless::Api": "DefinitionUri",
     "AWS::Serverless::Function": "CodeUri",
@@ -128,7 +129,7 @@ def load(
 def _read(path: Path) -> template_yaml.Source:
     source = template_yaml.read(path)
     shape.check(source)
-    return source
+    return replace(source, content=artifacts.located(source))
 
 
 def _expand_child(path: Path, parameters: Mapping[str, str]) -> _Expanded:
@@ -258,6 +259,8 @@ class _ManagedPolicies:
 
 #: Stands for an image that is built on this machine.
 _IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/twolane-local-image:latest"
+#: Stands for an application that is not on this machine.
+_REPOSITORY = "https://serverlessrepo.invalid/template"
 #: Where a function's code may be said.
 _CODE = ("CodeUri", "InlineCode", "ImageUri", "PackageType")
 
@@ -268,6 +271,8 @@ def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
     for resource in content["Resources"].values():
         if not isinstance(resource, dict):
             continue
+        if resource.get("Type") == "AWS::Serverless::Application":
+            _hide_application(resource)
         name = _PATH_PROPERTIES.get(resource.get("Type", ""))
         properties = resource.get("Properties")
         if name and isinstance(properties, dict):
@@ -301,6 +306,16 @@ def _keep_build_method(properties: dict[str, Any], metadata: Any) -> None:
 def code_of(value: Any) -> Mapping[str, Any]:
     """Where code is; a path stands for itself, as `aws cloudformation package` takes it."""
     return {"S3Bucket": LOCAL_BUCKET, "S3Key": value} if isinstance(value, str) else value
+
+
+def _hide_application(resource: dict[str, Any]) -> None:
+    """The translator would ask AWS for an application of the Serverless Application Repository.
+
+    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-application.html
+    """
+    location = (resource.get("Properties") or {}).get("Location")
+    if isinstance(location, dict) and "ApplicationId" in location:
+        resource["Properties"] = {**resource["Properties"], "Location": _REPOSITORY}
 
 
 def _hide_path(properties: dict[str, Any], name: str) -> None:

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.template.artifacts import LOCAL_BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,7 +128,7 @@ def _with_path(resource: Mapping[str, Any], folder: Path, root: Path) -> dict[st
     properties = dict(resource.get("Properties") or {})
     for key in ("Code", "Content"):
         code = properties.get(key)
-        if isinstance(code, dict) and code.get("S3Bucket") == "twolane-local-path":
+        if isinstance(code, dict) and code.get("S3Bucket") == LOCAL_BUCKET:
             moved = os.path.relpath(folder / str(code["S3Key"]), root)
             properties[key] = {**code, "S3Key": moved}
     return {**resource, "Properties": properties}
