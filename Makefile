@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow fuzz fuzz-templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ fuzz: $(STAMP) ## Look for new examples that break a property
 TRIES ?= 10000
 fuzz-templates: $(STAMP) ## Read 10,000 mutated templates: no traceback, no hang (TRIES=)
 	@TEMPLATE_TRIES=$(TRIES) $(BIN)/python -m pytest -n auto -m slow tests/twolane_local/template/test_mutations.py
+
+templates: $(STAMP) ## Start every template under a folder, and say what starts (DIR=; ARGS='--sample 100 --seed 1')
+	@test -n "$(DIR)" || { echo 'name a folder with templates: make templates DIR=…' >&2; exit 2; }
+	@$(BIN)/python tests/templates_run/run.py "$(DIR)" $(ARGS)
 
 simulate: $(STAMP) ## Run 10,000 random schedules with faults (minutes)
 	@$(BIN)/twolane simulate --runs 10000

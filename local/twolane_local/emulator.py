@@ -15,6 +15,7 @@ from twolane_local.async_log import EventLog
 from twolane_local.aws import AwsEndpoint
 from twolane_local.clock import SystemClock
 from twolane_local.container_credentials import ContainerCredentials
+from twolane_local.embedded_aws.answers import Answers
 from twolane_local.embedded_aws.process import MotoProcess
 from twolane_local.environments.capture import captured
 from twolane_local.environments.fork_launcher import ForkLauncher, launcher
@@ -197,39 +198,20 @@ class Emulator:
         """Read the template; what only moto knows is asked of it, and the rest waits for that."""
         expanded = await asyncio.to_thread(self._load)
         self._gateways.reserve(expanded)
-        known: dict[tuple[str, str | None], Any] = {}
-        missing: dict[tuple[str, str | None], None] = {}
-        found: dict[str, str] = {}
-        references: dict[str, None] = {}
-        asked = False
-
-        def elsewhere(name: str, attribute: str | None) -> Any:
-            if asked:
-                return known[name, attribute]
-            missing[name, attribute] = None
-            return f"{name}-{attribute}"
-
-        def look_up(reference: str) -> str | None:
-            references[reference] = None
-            return found.get(reference)
-
+        answers = Answers(self._moto)
         facts = stack.Facts(
             self.aws_url,
             self._gateways.base_url,
-            elsewhere,
+            answers.elsewhere,
             self._packages,
             self.options.imports,
-            look_up,
+            answers.look_up,
         )
         # On a thread: to unzip an archive, or to hash it, takes a while.
         built, notes = await asyncio.to_thread(stack.build, expanded, facts)
-        in_moto = built.moto_template
-        held = list(references) if self._moto.holds(in_moto) else []
-        if missing or held:
-            known |= await self._moto.values(built.name, in_moto, missing)
-            found |= await self._moto.look_up(held) if held else {}
-            asked = True
+        while await answers.ask(built.name, built.moto_template):
             built, notes = await asyncio.to_thread(stack.build, expanded, facts)
+        notes += self._moto.notes
         restored = [spec.name for spec in built.functions if spec.snap_start]
         if restored and not self._plays_snapshots:
             notes.append(

@@ -162,10 +162,12 @@ def _value(name: str, parameter: dict[str, Any]) -> str:
         return ",".join([_BY_TYPE.get(inner[1], "made-up")] * 2)
     if kind.startswith("AWS::SSM::Parameter::Value"):
         return "/a/parameter"
-    if kind == "Number":
-        return str(parameter.get("MinValue", 1))
-    if kind in _BY_TYPE:
-        return _BY_TYPE[kind]
+    if kind == "Number" and "MinValue" in parameter:
+        return str(parameter["MinValue"])
+    return _BY_TYPE.get(kind) or _text(name, parameter)
+
+
+def _text(name: str, parameter: dict[str, Any]) -> str:
     texts = ["arn:aws:sns:us-east-1:123456789012:made-up"] if name.lower().endswith("arn") else []
     pattern = str(parameter.get("AllowedPattern", ".*"))
     length = int(parameter.get("MinLength", 0))
@@ -266,8 +268,10 @@ def table(outcomes: list[Outcome]) -> str:
     given = sum(bool(each.made_up) for each in outcomes)
     lines += [
         "",
-        f"{len(outcomes)} templates; AWS's translator accepts {len(accepted)}; "
-        f"{started} of those start ({share:.1%}).",
+        (
+            f"{len(outcomes)} templates; AWS's translator accepts {len(accepted)}, and "
+            f"{started} of those start ({share:.1%})."
+        ),
         f"{given} have parameters without a default, which got made-up values of their types.",
     ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import base64
 import json
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 #: What the last template has made, beside its resources.
 NOTIFICATIONS, SUBSCRIPTIONS, RULES = Notifications(), Subscriptions(), Rules()
+
+
+#: Python's own errors; what moto refuses as AWS does has a class of its own.
+_FAULTS = (LookupError, AttributeError, TypeError, ValueError, NotImplementedError, AssertionError)
 
 
 def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | None]:
@@ -79,9 +84,14 @@ def on_the_wire(value: Any) -> Any:
 
 
 def create(
-    name: str, template: dict[str, Any], restore: Callable[[], None] | None = None
+    name: str,
+    template: dict[str, Any],
+    restore: Callable[[], None] | None = None,
+    stumbled: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, Any]:
     """Create the stack, or bring it to the new template; returns its outputs.
+
+    ``stumbled`` hears of each rule that moto stumbles over, by name; without it, that raises.
 
     ``restore`` is called once all buckets are there and before anyone hears of their objects.
     """
@@ -99,8 +109,31 @@ def create(
         verify_senders(identities)
     NOTIFICATIONS.replace(notifications)
     SUBSCRIPTIONS.replace(subscriptions)
-    RULES.replace(rules)
+    RULES.replace(rules, stumbled)
     return outputs
+
+
+@contextmanager
+def own_faults() -> Iterator[dict[str, str]]:
+    """Keeps the resources that moto stumbles over, and has it create the others."""
+    from moto.cloudformation import parsing as moto_parsing
+
+    parsing: Any = moto_parsing
+    failed: dict[str, str] = {}
+    create_one = parsing.parse_and_create_resource
+
+    def tolerant(logical_id: str, *rest: Any, **named: Any) -> Any:
+        try:
+            return create_one(logical_id, *rest, **named)
+        except _FAULTS as error:
+            failed[logical_id] = repr(error)
+            return None
+
+    parsing.parse_and_create_resource = tolerant
+    try:
+        yield failed
+    finally:
+        parsing.parse_and_create_resource = create_one
 
 
 def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +141,7 @@ def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
     from moto.cloudformation.models import cloudformation_backends
 
     backend = cloudformation_backends[ACCOUNT][REGION]
+    template.pop("Where", None)
     template["Outputs"] = {
         name: output
         for name, output in (template.get("Outputs") or {}).items()
@@ -209,7 +243,12 @@ def obey(directory: Path | None) -> None:
                 answer = {"found": references.look_up(command["look_up"])}
             else:
                 restore = objects.restore if objects else None
-                answer = {"outputs": create(command["name"], command["template"], restore)}
+                with own_faults() as failed:
+                    outputs = create(
+                        command["name"], command["template"], restore,
+                        lambda name, error: failed.setdefault(name, repr(error)),
+                    )  # fmt: skip
+                answer = {"outputs": outputs, "failed": failed}
                 objects = None  # the buckets hold it from now on
                 if log is not None:
                     log.replay(items)

@@ -69,6 +69,8 @@ class MotoProcess:
         self._created = asyncio.Event()
         self._last: tuple[str, Mapping[str, Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
+        #: A line for each resource that moto cannot create, by a fault of its own.
+        self.notes: list[str] = []
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> None:
@@ -185,8 +187,18 @@ class MotoProcess:
         answer = await self._ask_child({"name": name, "template": template})
         if "error" in answer:
             raise LocalError(f"moto does not create the stack: {answer['error']}")
+        self._note(answer["failed"], template.get("Where") or {})
         outputs: Mapping[str, Any] = answer["outputs"]
         return outputs
+
+    def _note(self, failed: Mapping[str, str], where: Mapping[str, str]) -> None:
+        for name, why in failed.items():
+            place = f"{where[name]}: " if name in where else ""
+            note = f"{place}{name} is not emulated: moto cannot create it ({why})"
+            if note not in self.notes:
+                self.notes.append(note)
+                if self._journal is not None and self._last is not None:
+                    self._journal.record("log", line=note, level="ERROR")
 
     async def _ask_child(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         await self._running()

@@ -148,22 +148,38 @@ class Rules:
     def __init__(self) -> None:
         self._made: list[tuple[str, str]] = []
 
-    def replace(self, rules: list[dict[str, Any]]) -> None:
-        """Make these with their targets, and their buses where they are another stack's."""
+    def replace(
+        self,
+        rules: list[dict[str, Any]],
+        stumbled: Callable[[str, Exception], object] | None = None,
+    ) -> None:
+        """Make these with their targets, and their buses where they are another stack's.
+
+        ``stumbled`` hears of each rule that moto cannot make; without it, that raises.
+        """
         backend = _backend()
         for bus, name in self._made:
             if bus in backend.event_buses:
                 backend.event_buses[bus].rules.pop(name, None)
         self._made = []
         for rule in rules:
-            bus = str(rule.get("EventBusName") or "default").rpartition("event-bus/")[2]
-            if bus not in backend.event_buses:
-                backend.create_event_bus(bus)
-            backend.put_rule(
-                rule["Name"],
-                event_pattern=json.dumps(rule["EventPattern"]),
-                state=rule.get("State", "ENABLED"),
-                event_bus_arn=bus,
-            )
-            backend.put_targets(rule["Name"], bus, rule.get("Targets") or [])
-            self._made.append((bus, rule["Name"]))
+            try:
+                self._make(rule)
+            except Exception as error:
+                if stumbled is None:
+                    raise
+                stumbled(rule["Name"], error)
+
+    def _make(self, rule: dict[str, Any]) -> None:
+        backend = _backend()
+        bus = str(rule.get("EventBusName") or "default").rpartition("event-bus/")[2]
+        if bus not in backend.event_buses:
+            backend.create_event_bus(bus)
+        backend.put_rule(
+            rule["Name"],
+            event_pattern=json.dumps(rule["EventPattern"]),
+            state=rule.get("State", "ENABLED"),
+            event_bus_arn=bus,
+        )
+        backend.put_targets(rule["Name"], bus, rule.get("Targets") or [])
+        self._made.append((bus, rule["Name"]))

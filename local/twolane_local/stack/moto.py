@@ -52,7 +52,9 @@ def moto_template(
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": kept,
-        # Not CloudFormation's: moto's CloudFormation knows no senders, moto's SES does.
+        # Not CloudFormation's: for what moto cannot create.
+        "Where": {logical_id: template.source.where(logical_id) for logical_id in kept},
+        # Nor these: moto's CloudFormation knows no senders, moto's SES does.
         "Identities": identities,
         # Nor these: they call functions that moto does not hold.
         "Notifications": notifications(template, names),
@@ -77,6 +79,8 @@ def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict
     if resource["Type"] == "AWS::SQS::Queue":
         # Only the name: the queue that works is the emulator's.
         properties = {key: properties[key] for key in ("FifoQueue", "Tags") if key in properties}
+    if resource["Type"] == "AWS::KMS::Key":
+        properties.pop("Tags", None)  # moto's KMS would read them as its API's
     name = NAME_PROPERTY.get(resource["Type"])
     if name:
         properties[name] = names.name(logical_id)

@@ -60,7 +60,13 @@ _WITHOUT_SCHEME = frozenset({"DocDB", "ECR", "Neptune"})
 _HOSTS = ("address", "addresses", "domainname", "dnsname", "dns", "domainendpoint", "hostname")
 #: ``Ref`` gives an ARN though its schema calls it an id:
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-certificatemanager-certificate.html
-_REF_IS_ARN = frozenset({"AWS::CertificateManager::Certificate", "AWS::CloudFormation::Stack"})
+_REF_IS_ARN = frozenset(
+    {
+        "AWS::Batch::JobDefinition",
+        "AWS::CertificateManager::Certificate",
+        "AWS::CloudFormation::Stack",
+    }
+)
 #: ``Ref`` gives all three parts:
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-wafv2-webacl.html
 _REF_IS_TRIPLE = "AWS::WAFv2::"

@@ -1,14 +1,13 @@
 """Code that a compiled template has in S3: where it is on this machine.
 
-Tools write templates whose code was, or will be, uploaded. The files are still here: CDK's assets in
-its ``cdk.out``, the Serverless Framework's archive in ``.serverless``, and what ``sam package`` was
-given stands in the template beside it.
+Tools write templates whose code was, or will be, uploaded. The files are still here: CDK's assets
+in its ``cdk.out``, the Serverless Framework's archive in ``.serverless``, and what ``sam package``
+was given stands in the template beside it.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
@@ -16,6 +15,7 @@ from twolane_local.template import yaml as template_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from twolane_local.template.yaml import Source
 
@@ -47,7 +47,7 @@ def located(source: Source) -> dict[str, Any]:
     for name, resource in content["Resources"].items():
         kind = resource.get("Type", "") if isinstance(resource, dict) else ""
         key = PROPERTIES.get(kind)
-        properties = resource.get("Properties") if key else None
+        properties: Any = resource.get("Properties") if key else None
         value = properties.get(key) if key and isinstance(properties, dict) else None
         if key is None or not _is_remote(value):
             continue

@@ -12,6 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.template import circles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -160,8 +161,17 @@ class Resolver:
         if not isinstance(values, list):
             raise TypeError(values)
         if not 0 <= index < len(values):
+            if values and self._is_made_up(argument[1]):
+                return values[-1]
             raise TemplateError(f"the index {index} of Select is not in 0 to {len(values) - 1}")
         return values[index]
+
+    def _is_made_up(self, value: Any) -> bool:
+        """Whether resources have a part in it: AWS's values of them may have more parts than ours,
+        as an ARN that ends with a number of AWS's.
+        """
+        named = circles.references(value, self.condition)
+        return any(name not in self._parameters for name in named)
 
     def _find_in_map(self, argument: list[Any]) -> Any:
         keys = [str(self(item)) for item in argument[:3]]
