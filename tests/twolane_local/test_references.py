@@ -122,7 +122,7 @@ def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_references_to_what_is_not_played_have_values(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         assert await told(emulator) == VALUES
-        unplayed = [note for note in emulator.notes if "is unknown to the emulator" in note]
+        unplayed = [note for note in emulator.notes if "is not emulated" in note]
         assert len(unplayed) == 15
         assert len(emulator.notes) == 15
 

@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 
 
+#: This very object where no template is named: the project's own is looked for.
+UNNAMED = Path("template.yaml")
+
+
 def template_flags() -> argparse.ArgumentParser:
     """For what reads the project: which template, and with which values."""
     parser = argparse.ArgumentParser(add_help=False)
@@ -15,7 +19,7 @@ def template_flags() -> argparse.ArgumentParser:
     group.add_argument(
         "--template",
         type=Path,
-        default=None,
+        default=UNNAMED,
         metavar="FILE",
         help="the template (template.yaml, or what SAM, CDK or Serverless made)",
     )

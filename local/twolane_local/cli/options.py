@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from twolane_local.cli.flags import UNNAMED
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Coroutine, Iterable
@@ -20,7 +22,7 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 
     ``template_why`` says why that one, where it is not plain.
     """
-    if "template" not in flags or options.template is not None:
+    if "template" not in flags or options.template is not UNNAMED:
         return
     if getattr(options, "files", None) or getattr(options, "stack", None):
         return  # it looks at those instead

@@ -75,3 +75,17 @@ def test_each_intrinsic(value: Any, expected: Any) -> None:
 def test_what_cannot_be_resolved_says_what_to_do(value: Any, words: str) -> None:
     with pytest.raises(TemplateError, match=words):
         resolver()(value)
+
+
+def test_a_part_that_only_aws_has_is_the_last_that_we_have() -> None:
+    """AWS's ARN of a job definition ends with its number; which parts there are, it says."""
+    resolve = Resolver(
+        {"Mine": "a:b"},
+        conditions={},
+        mappings={},
+        ref=lambda name: f"arn:{name}",
+        attribute=lambda name, attribute: f"{name}/{attribute}",
+    )
+    assert resolve({"Fn::Select": [4, {"Fn::Split": [":", {"Ref": "Job"}]}]}) == "Job"
+    with pytest.raises(TemplateError, match="index 4 of Select"):
+        resolve({"Fn::Select": [4, {"Fn::Split": [":", {"Ref": "Mine"}]}]})
