@@ -87,7 +87,7 @@ def create(
     name: str,
     template: dict[str, Any],
     restore: Callable[[], None] | None = None,
-    stumbled: Callable[[str, Exception], None] | None = None,
+    stumbled: Callable[[str, Exception], object] | None = None,
 ) -> dict[str, Any]:
     """Create the stack, or bring it to the new template; returns its outputs.
 
