@@ -430,7 +430,7 @@ def test_a_zip_file_runs_and_is_taken_up_when_it_changes(tmp_path: Path) -> None
                         await asyncio.sleep(0.05)
                 assert answer.status_code == 200
             (spec,) = emulator.stack.functions
-            assert len(list(spec.code_dir.parent.iterdir())) == 2  # and the one before
+            assert len(list(spec.code_dir.parent.glob("Baker-*"))) == 2  # and the one before
             assert os.access(spec.code_dir / "bin" / "tool", os.X_OK)
             file.write_bytes(b"no archive")
             async with asyncio.timeout(20):

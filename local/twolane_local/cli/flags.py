@@ -6,7 +6,6 @@ import argparse
 import os
 from pathlib import Path
 
-
 #: This very object where no template is named: the project's own is looked for.
 UNNAMED = Path("template.yaml")
 

@@ -223,7 +223,7 @@ class Gateway:
                 mapped, path = mapped_request(request, mapping, values)
                 event = dialect.event(mapped, match, spec)
                 if path is not None:
-                    # The context keeps what the client asked for (not verified).
+                    # AWS's pages do not say it: the context keeps what the client asked for.
                     event["rawPath" if "rawPath" in event else "path"] = path
             response = await self._invoke(request, spec, dialect, event)
         after = integration.get("responseParameters")

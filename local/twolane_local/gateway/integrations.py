@@ -39,7 +39,7 @@ class _Call:
 
 
 def _send_message(parameters: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-    """In the query protocol: its answer is XML, as API Gateway hands it on (not verified)."""
+    """In the query protocol: its answer is XML, which AWS's pages do not say."""
     form = {"Action": "SendMessage", "Version": "2012-11-05", **parameters}
     for kind, prefix in (
         ("MessageAttributes", "MessageAttribute"),
@@ -92,7 +92,7 @@ async def called(
     parameters = {name: value for name, value in given.items() if value is not None}
     missing = [name for name in call.required if not parameters.get(name)]
     if missing:
-        # AWS's pages do not say what it answers then; not verified.
+        # AWS's pages do not say what it answers then.
         why = f"{subtype} needs {missing[0]}, and the request has no value for it"
         return json_response(400, {"message": "Bad Request"}, why)
     try:

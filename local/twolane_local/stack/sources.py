@@ -65,9 +65,6 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
             stream = _STREAMS.get(service, "a self-managed Kafka cluster")
             complain(logical_id, f"{function} gets nothing from {stream}: only queues are read")
             continue
-        if function not in known:
-            complain(logical_id, f"{function} is no function of this template")
-            continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
         filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
         spec = QueueMappingSpec(
@@ -89,7 +86,10 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
         )
         check_mapping(spec)
         compile_filters(spec.filter_patterns)  # refuses what AWS does
-        yield spec
+        if function in known:
+            yield spec
+        else:
+            complain(logical_id, f"{function} is no function of this template")
 
 
 def _optional_int(value: Any) -> int | None:

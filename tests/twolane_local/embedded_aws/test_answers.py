@@ -11,7 +11,7 @@ import pytest
 from twolane_local.embedded_aws.answers import settled
 from twolane_local.options import Options
 
-from .. import running
+from tests.twolane_local import running
 
 if TYPE_CHECKING:
     from pathlib import Path
