@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from tests.twolane_local import running
 
 from twolane_local.embedded_aws.answers import settled
 from twolane_local.options import Options
-
-from tests.twolane_local import running
 
 if TYPE_CHECKING:
     from pathlib import Path
