@@ -240,7 +240,8 @@ BAD_CHANGES = {
               "Dead: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: -1}}"),
     "fifo": ("Dead: {Type: AWS::SQS::Queue}",
              "Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: same.fifo}}"),
-    "moto": ("  Dead: {Type", "  B: {Type: AWS::S3::Bucket, Properties: {BucketName: a}}\n  Dead: {Type"),
+    "moto": ("  Dead: {Type",
+             "  B: {Type: AWS::S3::Bucket, Properties: {BucketName: a}}\n  Dead: {Type"),
     "dead letters": ("maxReceiveCount: 1}", "maxReceiveCount: none}"),
 }  # fmt: skip
 
