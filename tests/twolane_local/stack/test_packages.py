@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.stack.packages import Packages
+from twolane_local.stack.packages import Packages, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -85,3 +88,25 @@ def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: Packag
     assert made.inline("F", "1") == first
     made.keep({second})
     assert (first.is_dir(), second.is_dir()) == (False, True)
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from twolane_local.stack.packages import Packages\n"
+        "print(Packages().inline('Bell', 'x = 1').parent, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        root = Path(process.stdout.readline().strip())
+        later = root.stat().st_mtime + 120
+        assert sweep(tmp_path, now=later) == []
+        process.kill()
+        process.wait()
+    assert sweep(tmp_path, now=later - 100) == []  # it may be too young to have its lock
+    assert sweep(tmp_path, now=later) == [root]
+    assert not root.exists()
