@@ -1,4 +1,4 @@
-"""Dependencies point one way, imports form no circle, modules stay small."""
+"""Dependencies point one way, imports form no circle, packages stand in an order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE_ROOTS = {"app": "handlers", "twolane": "handlers", "twolane_local": "local"}
 ALLOWED = {"app": {"twolane"}, "twolane": set(), "twolane_local": {"twolane"}}
+
+#: The packages from top to bottom, and the modules that stand beside them, which are what an entry
+#: point or an application names. Each imports only what is further down: at import time, in a
+#: function, or for type checking.
+ORDER = {
+    "twolane": (
+        "twolane", "router", "api", "beat", "http", "worker", "publish", "state", "patches",
+        "environment", "otel", "errors",
+    ),
+}  # fmt: skip
+#: How many modules a tree may have.
+MOST_MODULES = {"twolane": 80}
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -45,6 +57,25 @@ def imports(tree: ast.AST, *, deferred: bool) -> set[str]:
     return names
 
 
+def room(module: str) -> str:
+    """The package of a module that is in one, its own name for one beside the packages."""
+    first, _, rest = module.partition(".")
+    return rest.partition(".")[0] or first
+
+
+def every_import(tree: ast.AST, known: dict[str, Path]) -> set[str]:
+    """The known modules that the code imports anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else node.module)
+    return found & known.keys()
+
+
 @pytest.mark.parametrize("package", SOURCE_ROOTS)
 def test_packages_import_only_what_they_may(package: str) -> None:
     for name, path in modules(package).items():
@@ -70,7 +101,30 @@ def test_imports_form_no_circle(package: str) -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("package", SOURCE_ROOTS)
+@pytest.mark.parametrize("package", ORDER)
+def test_packages_stand_in_the_written_order(package: str) -> None:
+    """So there is no circle between packages, lazy and type-checking imports counted."""
+    order, known = ORDER[package], modules(package)
+    upwards = [
+        f"{name} imports {found}"
+        for name, path in known.items()
+        for found in sorted(every_import(ast.parse(path.read_text()), known))
+        if order.index(room(found)) < order.index(room(name))
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_every_package_and_module_beside_them_is_in_the_order(package: str) -> None:
+    assert {room(name) for name in modules(package)} == set(ORDER[package])
+
+
+@pytest.mark.parametrize(("package", "most"), MOST_MODULES.items())
+def test_a_concept_is_one_module(package: str, most: int) -> None:
+    assert len(modules(package)) <= most
+
+
+@pytest.mark.parametrize("package", sorted(SOURCE_ROOTS.keys() - ORDER.keys()))
 def test_modules_stay_small(package: str) -> None:
     large = {
         name: lines

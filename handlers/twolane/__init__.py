@@ -10,7 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-from twolane import init_phase
+from twolane.environment import init_phase
 
 if TYPE_CHECKING:
     from twolane.api import ApiHandler

@@ -11,11 +11,9 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from twolane.http.events import END_ID, HEADERS, streams, task_events
-from twolane.http.lookup import Authorize, Tasks
+from twolane.http.changes import END_ID, HEADERS, last_change, preferred_wait, streams, task_events
 from twolane.http.problems import MEDIA_TYPE, Problem
-from twolane.http.status import TaskStatus
-from twolane.http.waiting import last_change, preferred_wait
+from twolane.http.tasks import Authorize, Tasks, TaskStatus
 
 if TYPE_CHECKING:
     from celery import Celery

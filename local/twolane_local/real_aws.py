@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Those of ``twolane.publish.network``, which must not be imported here: this runs in every
+#: Those of ``twolane.publish.target``, which must not be imported here: this runs in every
 #: function's process, before its own code.
 _DOMAINS = (
     "amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "c2s.ic.gov", "sc2s.sgov.gov",

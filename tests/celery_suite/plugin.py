@@ -122,8 +122,8 @@ if not STOCK:
             "sqs_base64_encoding": False,
         },
     )
+    from twolane.patches import publishing as hooks
     from twolane.publish import install
-    from twolane.worker import hooks
 
     install()
     hooks.install()

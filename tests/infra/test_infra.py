@@ -11,7 +11,7 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from twolane import metrics
+from twolane.environment import logs as metrics
 from twolane_local.template import yaml as template_yaml
 
 from .conftest import ROOT, built, expanded

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from twolane.worker.deadline import deadline_of
+from twolane.worker.limits import deadline_of
 
 from .combinations import LONG_LANE, WATCHED
 from .conftest import Expanded, built, expanded

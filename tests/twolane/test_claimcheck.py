@@ -8,7 +8,8 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twolane.claimcheck import (
+from twolane.errors import ConfigurationError, MalformedMessageError
+from twolane.publish.claimcheck import (
     MAX_MESSAGE_BYTES,
     ClaimCheck,
     S3Objects,
@@ -18,7 +19,6 @@ from twolane.claimcheck import (
     message_size,
     read_pointer,
 )
-from twolane.errors import ConfigurationError, MalformedMessageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import os, sys
-from twolane.forks import ends_in_child
+from twolane.environment.forks import ends_in_child
 
 @ends_in_child
 def handler(how):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane import logs
-from twolane.logs import JsonFormatter, configure, correlation, emit
+from twolane.environment import logs
+from twolane.environment.logs import JsonFormatter, configure, correlation, emit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

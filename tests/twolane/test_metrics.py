@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from twolane.metrics import COUNTERS, DURATIONS, embedded
+from twolane.environment.logs import COUNTERS, DURATIONS, embedded
 
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "shop-api"}
 

@@ -20,7 +20,7 @@ from twolane.router import tasks_router
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twolane.http.status import TaskStatus
+    from twolane.http.tasks import TaskStatus
 
 ID = "6f1c0f5e-6a8b-4b65-9d9f-0f7b3a0f5a11"
 

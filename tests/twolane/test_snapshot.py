@@ -41,7 +41,7 @@ def run(script: str, kind: str = "snap-start", **environ: str) -> Any:
 def test_ours_close_last_and_renew_first() -> None:
     said = run("""
         import snapshot_restore_py as hooks
-        from twolane import snapshot
+        from twolane.environment import snapshot
         order = said["order"] = []
 
         class Holder:
@@ -138,9 +138,9 @@ def test_no_connection_is_open_in_the_snapshot(redis_url: str) -> None:
 def test_the_light_publishers_connection_is_closed() -> None:
     said = run("""
         import socket, threading
-        from twolane import snapshot
+        from twolane.environment import snapshot
         from twolane.publish.target import Endpoint
-        from twolane.publish.wire import Wire
+        from twolane.publish.connection import Wire
         server = socket.create_server(("127.0.0.1", 0))
         ended = said["ended"] = []
 
@@ -179,7 +179,7 @@ def test_without_a_snapshot_a_worker_begins_in_init(
     {hide}
 {WORKER}
     said["imported"] = sys.modules.get("snapshot_restore_py") is not None
-    said["renewal"] = "twolane.publish.renewal" in sys.modules
+    said["renewal"] = "twolane.patches.snapshot" in sys.modules
 """,
         kind=kind,
         STORE=redis_url,

@@ -7,6 +7,6 @@ tasks. ``awake`` hands over what is left after a response: ``runtime_client`` he
 left, ``turns`` waits for that, ``extension`` keeps the environment from being frozen meanwhile.
 """
 
-from twolane.api.adapter import ApiHandler
+from twolane.api.handler import ApiHandler
 
 __all__ = ["ApiHandler"]

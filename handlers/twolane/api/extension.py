@@ -23,9 +23,9 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
+from twolane.environment.forks import ends_in_child
+from twolane.environment.logs import emit
 from twolane.errors import TwolaneError
-from twolane.forks import ends_in_child
-from twolane.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

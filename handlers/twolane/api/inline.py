@@ -4,26 +4,33 @@ A task that has started runs to its end. One that has not started when the invoc
 reached never will: it goes onto its queue if its callable is a Celery task, else it is logged as
 lost, by name. The lane decides that under a lock, for each task exactly once, because the loop's
 thread starts tasks while the watchdog's thread gives up on them.
+
+What a background task's callable is called, and whether a queue can take it.
+
+The thread that keeps an eye on the invocation's remaining time while work goes on.
+
+A thread and not a timer on the loop, because work that blocks the loop is what most needs to be
+watched. It wakes twice in an invocation: when the reserve is reached, and shortly before the kill.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
+import sys
 import threading
 import time
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane.api.callables import name_of, publisher_of
-from twolane.logs import emit
+from twolane.environment.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from contextvars import Context
 
-    from twolane.api.callables import Work
 
 logger = logging.getLogger("twolane.api")
 
@@ -228,3 +235,108 @@ def _contains(exc: BaseException, told: BaseException) -> bool:
     return isinstance(exc, BaseExceptionGroup) and any(
         _contains(inner, told) for inner in exc.exceptions
     )
+
+
+class Work(Protocol):
+    """A Starlette ``BackgroundTask``, as far as it matters here."""
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def name_of(func: Any) -> str:
+    """The name that a reader of the log finds in the source: Celery's, or the dotted path."""
+    if isinstance(func, functools.partial):
+        return name_of(func.func)
+    if _is_task(func):
+        return str(func.name)
+    kind = func if hasattr(func, "__qualname__") else type(func)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def publisher_of(work: Work) -> Callable[[], str] | None:
+    """What puts ``work`` on its queue and returns the task's id; ``None`` if no queue takes it.
+
+    A Celery task goes with its arguments. So does a call of ``task.delay`` or ``apply_async``,
+    which was only ever going to publish.
+    """
+    func: Any = work.func
+    args, kwargs = work.args, work.kwargs
+    while isinstance(func, functools.partial):
+        func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
+    if _is_task(func):
+        return lambda: str(func.apply_async(args, kwargs).id)
+    owner = getattr(func, "__self__", None)
+    if _is_task(owner) and getattr(func, "__name__", "") in {"delay", "apply_async"}:
+        return lambda: str(func(*args, **kwargs).id)
+    return None
+
+
+def _is_task(value: Any) -> bool:
+    # Looked up, never imported: where nothing has imported Celery, nothing is a task.
+    celery = sys.modules.get("celery.app.task")
+    return celery is not None and isinstance(value, celery.Task)
+
+
+#: Enough to write a log line in before Lambda kills the process.
+LAST_WORDS_S = 0.2
+
+
+class Watchdog:
+    """Watches one lane at a time, which is all that an execution environment has."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._lane: Lane | None = None
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def watch(self, lane: Lane) -> None:
+        """Watch over ``lane`` until it has ended. Starts the thread when first needed."""
+        if lane.remaining() == float("inf"):
+            return
+        with self._changed:
+            if self._lane is lane:
+                return
+            self._lane = lane
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="twolane-watchdog", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End the thread, and wait for it."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lane is not None or self._stopped)
+                lane, stopped = self._lane, self._stopped
+            if stopped or lane is None:
+                return
+            if self._reached(lane, lane.reserve_s):
+                lane.close()
+                if self._reached(lane, LAST_WORDS_S):
+                    lane.last_words()
+            with self._changed:
+                if self._lane is lane:
+                    self._lane = None
+
+    def _reached(self, lane: Lane, left_s: float) -> bool:
+        """Wait until ``left_s`` seconds remain; ``False`` if the lane ended or changed first."""
+        over: Callable[[], bool] = lambda: lane.ended or self._lane is not lane or self._stopped  # noqa: E731
+        with self._changed:
+            while not over():
+                wait_s = lane.remaining() - left_s
+                if wait_s <= 0:
+                    return True
+                self._changed.wait(wait_s)
+        return False

@@ -1,16 +1,25 @@
-"""The app's ``beat_schedule`` as it stands, read once for each execution environment."""
+"""The app's ``beat_schedule`` as it stands, read once for each execution environment.
+
+When an entry is due: instants computed by Celery's own schedule classes, never by us.
+
+A *slot* is one instant at which an entry is due, in seconds since the epoch. Slots form a chain:
+each is what the schedule answers when asked from the one before, exactly as ``celery beat`` asks.
+The chain matters where clocks change: a ``crontab`` asked from a time of day that happens twice
+answers otherwise than when asked from its own last run.
+https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html
+"""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from celery.schedules import BaseSchedule, crontab, maybe_schedule
+from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, solar
 
-from twolane.beat.slots import Slots, describe
 from twolane.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -145,3 +154,141 @@ def _schedule(app: Celery, name: str, raw: dict[str, Any]) -> BaseSchedule:
             "use seconds, a timedelta, crontab(…), solar(…) or a schedule class"
         )
     return schedule
+
+
+#: A schedule that is asked this often without a slot is taken to have none.
+_PROBES = 10_000
+#: So many steps of a chain are followed one by one before a long outage is leapt over.
+_STEPS = 1_000
+_FIRST_WINDOW_S = 3_600.0
+
+
+class Slots:
+    """The slots of one schedule. Not safe to share between threads: Celery's classes are not."""
+
+    def __init__(self, source: BaseSchedule, app: Celery) -> None:
+        self._zone = app.timezone
+        self._now = datetime.fromtimestamp(0, self._zone)
+        self._schedule = _pinned(source, lambda: self._now)
+        self._interval = _plain_interval(source)
+        self._asks_estimate = _answers_by_estimate(source)
+
+    @property
+    def interval_s(self) -> float | None:
+        """The distance of two slots, where it is always the same."""
+        return self._interval
+
+    def anchor(self, tick: float) -> float:
+        """From where an entry counts that is seen for the first time at ``tick``.
+
+        An interval begins then, as it does when ``celery beat`` starts; a time of day that falls on
+        this very tick is still to come, so that a deploy just before it does not miss it.
+        """
+        return tick if isinstance(self._schedule, schedule) else tick - 1.0
+
+    def after(self, last: float) -> float | None:
+        """The first slot after ``last``, ``None`` if there is none.
+
+        Raises ``ValueError`` where the schedule answers with a time that is not in the future.
+        """
+        if self._interval is not None:
+            return round(last + self._interval, 6)
+        found = self._estimated(last) if self._asks_estimate else self._probed(last)
+        if found is not None and found <= last:
+            raise ValueError(f"{self._schedule!r} does not move on from {_iso(last)}")
+        return found
+
+    def recent(self, last: float, until: float, limit: int) -> tuple[deque[float], float]:
+        """The latest ``limit`` slots in (``last``, ``until``], and the last of them or ``last``.
+
+        After a long outage the chain is not followed from its beginning: what is more than
+        ``limit`` slots back is not wanted, and must not cost time.
+        """
+        if self._interval is not None:
+            skipped = max(0, int((until - last) / self._interval) - limit - 1)
+            last = round(last + skipped * self._interval, 6)
+        found, complete = self._walk(last, until, limit, _STEPS)
+        window = _FIRST_WINDOW_S
+        while not complete:
+            start = max(last, until - window)
+            found, _ = self._walk(start, until, limit, None)
+            complete = start == last or len(found) == limit
+            window *= 8
+        return found, (found[-1] if found else last)
+
+    def _walk(
+        self, start: float, until: float, limit: int, steps: int | None
+    ) -> tuple[deque[float], bool]:
+        found: deque[float] = deque(maxlen=limit)
+        taken = 0
+        slot = self.after(start)
+        while slot is not None and slot <= until:
+            found.append(slot)
+            taken += 1
+            if taken == steps:
+                return found, False
+            slot = self.after(slot)
+        return found, True
+
+    def _at(self, instant: float) -> datetime:
+        return datetime.fromtimestamp(instant, UTC).astimezone(self._zone)
+
+    def _estimated(self, last: float) -> float:
+        self._now = self._at(last)
+        return round(last + self._schedule.remaining_estimate(self._now).total_seconds(), 6)
+
+    def _probed(self, last: float) -> float | None:
+        """Ask as ``celery beat`` does: is it due, and if not, when is it worth asking again?"""
+        last_run_at = self._at(last)
+        now = last
+        for _ in range(_PROBES):
+            self._now = self._at(now)
+            due, ask_again_s = self._schedule.is_due(last_run_at)
+            if due and now > last:
+                return now
+            now = round(now + max(float(ask_again_s or 0), 0.001), 6)
+        return None
+
+
+def describe(source: Any) -> str:
+    """A text that is equal for equal schedules, in every process."""
+    kind = type(source)
+    if kind is schedule:
+        return f"every {source.run_every.total_seconds()} s, relative={source.relative}"
+    if kind is crontab:
+        fields = (source.minute, source.hour, source.day_of_month, source.month_of_year)
+        return f"crontab {[sorted(field) for field in (*fields, source.day_of_week)]}"
+    return repr(source)
+
+
+def plainly(source: Any) -> str:
+    """A schedule for a person to read: Celery's own words, without the brackets."""
+    return repr(source).strip("<>").removesuffix(" (m/h/dM/MY/d)")
+
+
+def _pinned(source: BaseSchedule, now: Any) -> BaseSchedule:
+    """The schedule with its clock in our hand, the application's own object left as it is."""
+    copy: BaseSchedule = object.__new__(type(source))
+    copy.__dict__.update(source.__dict__)
+    copy.__dict__["nowfun"] = now
+    return copy
+
+
+def _plain_interval(source: Any) -> float | None:
+    kind = type(source)
+    if kind is not schedule or source.relative:
+        return None
+    every: timedelta = source.run_every
+    return every.total_seconds()
+
+
+def _answers_by_estimate(source: BaseSchedule) -> bool:
+    """Whether ``remaining_estimate`` is the whole truth: Celery's classes, ``is_due`` untouched."""
+    return any(
+        isinstance(source, known) and type(source).is_due is known.is_due
+        for known in (schedule, crontab, solar)
+    )
+
+
+def _iso(instant: float) -> str:
+    return datetime.fromtimestamp(instant, UTC).isoformat()

@@ -41,7 +41,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A person asks something; see ``twolane.beat.control``."""
+    """A person asks something; see ``twolane.beat.inspection``."""
 
     asked: dict[str, Any]
 

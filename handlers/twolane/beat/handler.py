@@ -8,17 +8,15 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from twolane import init_phase, snapshot
 from twolane.beat.entries import Missed, iso, read_entries, task_id
 from twolane.beat.events import Request, Slot, Tick, read_event
-from twolane.beat.ledger import Claim, Ledger, LedgerStore
-from twolane.beat.plan import Plan, plan_tick
-from twolane.beat.sending import send_all
-from twolane.beat.single import claim_slot
+from twolane.beat.ledger import Claim, Ledger, LedgerStore, Plan, plan_tick
+from twolane.beat.sending import claim_slot, send_all
+from twolane.environment import init_phase, snapshot
+from twolane.environment.forks import ends_in_child
+from twolane.environment.invocation import within
+from twolane.environment.logs import configure, emit
 from twolane.errors import ConfigurationError, PublishError
-from twolane.forks import ends_in_child
-from twolane.logs import configure, emit
-from twolane.state.patience import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -82,7 +80,7 @@ class BeatHandler:
         if isinstance(asked, Slot):
             return self._one_slot(asked, now, lease_until)
         if isinstance(asked, Request):
-            from twolane.beat.control import answer
+            from twolane.beat.inspection import answer
 
             return answer(self, asked.asked, now)
         return self._tick(asked, now, lease_until)

@@ -52,7 +52,7 @@ def schedules_router(
     ) -> list[ScheduledEntry]:
         """The entries of `beat_schedule`, by name."""
         # Not before someone asks: an API's cold start is not to wait for beat.
-        from twolane.beat.listing import list_entries
+        from twolane.beat.inspection import list_entries
         from twolane.state import open_store
 
         listed = list_entries(celery, open_store(celery), clock(), count=count, missed=missed)

@@ -30,9 +30,9 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
+from twolane.environment.logs import emit
 from twolane.errors import StoreUnavailableError
 from twolane.http.problems import Problem
-from twolane.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

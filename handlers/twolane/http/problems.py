@@ -17,8 +17,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from twolane.environment.logs import emit
 from twolane.errors import PublishError, StoreUnavailableError
-from twolane.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane.publish import report
 from twolane.publish.client import ATTEMPTS, is_passing
-from twolane.publish.entry import MAX_BYTES, Entry
 from twolane.publish.errors import EnqueueBatchError, EnqueueError
+from twolane.publish.message import MAX_BYTES, Entry, published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +123,7 @@ def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[
         left = dict(enumerate(entries))
         for taken in answer.get("Successful") or ():
             entry = left.pop(int(taken["Id"]))
-            report.published(entry, target, str(taken.get("MessageId", "")))
+            published(entry, target, str(taken.get("MessageId", "")))
         why = {entry.task_id: "SQS did not say whether it was taken" for entry in left.values()}
         for failed in answer.get("Failed") or ():
             number, code = int(failed["Id"]), str(failed.get("Code", ""))

@@ -11,15 +11,15 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twolane.invocation import deadline
+from twolane.environment.invocation import deadline
+from twolane.publish.connection import Wire
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import signed_headers
-from twolane.publish.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane.publish.response import Response
+    from twolane.publish.connection import Response
     from twolane.publish.sigv4 import Credentials
     from twolane.publish.target import Endpoint, Target
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from kombu import transport as kombu_transport
 
-from twolane import otel, snapshot
-from twolane.publish import correlation, groups, results, times
-from twolane.worker import hooks
+from twolane import otel
+from twolane.environment import snapshot
+from twolane.patches.publishing import batch_groups, make_backends_lazy, redirect_names
+from twolane.publish import headers
 
 LIGHT = "twolane.publish.transport:Transport"
 
@@ -21,14 +22,14 @@ def install() -> None:
         kombu_transport.TRANSPORT_ALIASES[alias] = LIGHT
         # A name that was resolved before us is kept there.
         vars(kombu_transport)["_transport_cache"].pop(alias, None)
-    correlation.install()
-    groups.install()
-    results.install()
-    times.install()
+    headers.install()
+    batch_groups()
+    make_backends_lazy(headers.stored_times)
+    headers.note_starts()
     otel.install_if_used()
     # A publisher revokes and inspects too, and waits for chords.
-    hooks.install()
+    redirect_names()
     if snapshot.pending():
-        from twolane.publish import renewal
+        from twolane.patches import snapshot as renewal
 
         renewal.install()

@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Any
 from amqp.protocol import queue_declare_ok_t
 from kombu.transport import virtual
 
-from twolane.publish import entry as entries
-from twolane.publish import report
+from twolane.publish import message as messages
 from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
-from twolane.publish.delay import MAX_DELAY_S, due_at, later
 from twolane.publish.errors import MessageTooBigError, botos_errors_translated
+from twolane.publish.message import MAX_DELAY_S, due_at, later
 from twolane.publish.target import READ_FROM_ENVIRONMENT, Broker, Target, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane.claimcheck import ClaimCheck
+    from twolane.publish.claimcheck import ClaimCheck
 
 
 def _handed_over(name: str) -> Callable[..., Any]:
@@ -45,7 +44,7 @@ def _handed_over(name: str) -> Callable[..., Any]:
 _BESIDE = frozenset({"MessageBody", "DelaySeconds", "MessageSystemAttributes"})
 
 
-def _sent_later(target: Target, entry: entries.Entry, message: Mapping[str, Any]) -> bool:
+def _sent_later(target: Target, entry: messages.Entry, message: Mapping[str, Any]) -> bool:
     """Whether what is due beyond SQS's longest delay was put where it waits as a whole."""
     headers = message.get("headers") or {}
     send, due = later.get(), due_at(headers.get("eta"))
@@ -56,7 +55,7 @@ def _sent_later(target: Target, entry: entries.Entry, message: Mapping[str, Any]
     exact = not headers.get("retries") or headers.get("expires") is not None
     if delay_s <= MAX_DELAY_S or not send(target, entry.fields["MessageBody"], due, exact):
         return False
-    report.published(entry._replace(fields={"DelaySeconds": round(delay_s)}), target, None)
+    messages.published(entry._replace(fields={"DelaySeconds": round(delay_s)}), target, None)
     return True
 
 
@@ -123,7 +122,7 @@ class Channel(virtual.Channel):
             with botos_errors_translated(f"queue {queue!r}"):
                 self.stock._put(queue, message)  # noqa: SLF001 - how virtual channels publish
             return
-        entry = entries.build(
+        entry = messages.build(
             message,
             base64_encoding=self._base64,
             trace_header=os.environ.get("_X_AMZN_TRACE_ID"),
@@ -136,7 +135,7 @@ class Channel(virtual.Channel):
         if entry.fields.get("DelaySeconds") == MAX_DELAY_S and _sent_later(target, entry, message):
             return
         answer = self._owner.sqs.call("SendMessage", target, entry.fields)
-        report.published(entry, target, str(answer.get("MessageId", "")))
+        messages.published(entry, target, str(answer.get("MessageId", "")))
 
     def close(self) -> None:
         if self._stock is not None:
@@ -194,10 +193,10 @@ class Transport(virtual.Transport):
             self._targets[said] = resolve(queue, broker, os.environ)
         return self._targets[said]
 
-    def fitting(self, entry: entries.Entry) -> entries.Entry:
+    def fitting(self, entry: messages.Entry) -> messages.Entry:
         """The entry, or what carries it where it is bigger than SQS takes."""
         claim = self.options.get("claim_check")
-        limit = int((claim or {}).get("limit") or entries.MAX_BYTES)
+        limit = int((claim or {}).get("limit") or messages.MAX_BYTES)
         if entry.size <= limit:
             return entry
         if not claim:
@@ -206,12 +205,12 @@ class Transport(virtual.Transport):
                 f"than SQS takes ({limit}). Pass a reference to the data, or name a bucket for big "
                 "messages in broker_transport_options['claim_check']."
             )
-        from twolane.claimcheck import ClaimCheck, S3Objects
+        from twolane.publish.claimcheck import ClaimCheck, S3Objects
 
         if self._claim_check is None:
             self._claim_check = ClaimCheck(objects=S3Objects(), **claim)
         with botos_errors_translated(f"the S3 bucket {claim['bucket']}"):
-            return entries.checked_in(entry, self._claim_check)
+            return messages.checked_in(entry, self._claim_check)
 
     def drain_events(  # type: ignore[override]  # the stubs' two base classes disagree
         self,

@@ -19,10 +19,10 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from twolane import snapshot
+from twolane.environment import snapshot
 from twolane.errors import ConfigurationError, StoreUnavailableError
-from twolane.state.keys import bounded
-from twolane.state.patience import patient_boto
+from twolane.patches.clients import patient_boto
+from twolane.state.store import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -3,31 +3,38 @@
 ``Consumer.create_task_handler()`` is the code that a ``celery worker`` runs for each message:
 strategy, request, tracer, acknowledgement rules, expiry, revocation, events and signals are
 Celery's. What is ours is around it: a channel, a timer, a pool and a controller.
+
+The channel that Celery acknowledges on: it records what became of each message.
+
+The timer that Celery's consumer hands its ETAs to. It starts nothing by itself.
+
+Celery passes an ETA in *monotonic* time. The handler empties the timer after each message: what is
+due runs, what is not is deferred to SQS.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from celery.app.trace import build_tracer
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 
-from twolane.worker import body
-from twolane.worker.channel import Channel, Outcome
-from twolane.worker.outage import guard
+from twolane.patches.backends import guard
+from twolane.worker.outcomes import Outcome
+from twolane.worker.pool import guard_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from celery import Celery
     from celery.app.task import Task
     from kombu.message import Message
 
     from twolane.worker.pool import Pool
-    from twolane.worker.timer import Timer
 
 
 class NoPrefetch:
@@ -60,7 +67,7 @@ class LazyStrategies(dict[str, Any]):
         if own._backend is not None:  # noqa: SLF001 - the application's has its guard already
             guard(own.backend)
         strategy = task.start_strategy(consumer.app, consumer)
-        body.guard(task)
+        guard_body(task)
         task.__trace__ = build_tracer(
             name, task, consumer.app.loader, consumer.hostname, app=consumer.app
         )
@@ -175,3 +182,92 @@ def _at_once(_: object, args: tuple[Any], **__: Any) -> Any:
 
 def _tag(message: Message) -> str:
     return str(message.delivery_tag)
+
+
+class Channel:
+    """The part of kombu's channel that a received message uses."""
+
+    #: kombu asks for the consumers that need no acknowledgement; there are none.
+    no_ack_consumers = None
+
+    def __init__(self) -> None:
+        self._outcomes: dict[str, Outcome] = {}
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        if multiple:
+            raise NotImplementedError("Celery acknowledges task messages one by one")
+        self._outcomes.setdefault(delivery_tag, Outcome.ACKNOWLEDGED)
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        outcome = Outcome.REQUEUED if requeue else Outcome.REJECTED
+        self._outcomes.setdefault(delivery_tag, outcome)
+
+    def mark(self, delivery_tag: str, outcome: Outcome) -> None:
+        """Decide an outcome that acknowledging cannot express; it stands."""
+        self._outcomes[delivery_tag] = outcome
+
+    def take(self, delivery_tag: str) -> Outcome:
+        """The outcome, forgotten here. A message that nobody settled is not safe."""
+        return self._outcomes.pop(delivery_tag, Outcome.BROKEN)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A call that waits; kombu's own entries have the same members."""
+
+    at: float
+    fun: Callable[..., object]
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    canceled: bool = False
+
+    def __call__(self) -> object:
+        return self.fun(*self.args, **self.kwargs)
+
+    def cancel(self) -> None:
+        self.canceled = True
+
+
+class Timer:
+    """The part of kombu's timer that Celery's consumer and strategy use."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._entries: list[Entry] = []
+
+    def call_at(
+        self,
+        eta: float,
+        fun: Callable[..., object],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        priority: int = 0,  # noqa: ARG002 - kombu's signature
+    ) -> Entry:
+        entry = Entry(eta, fun, args, kwargs or {})
+        self._entries.append(entry)
+        return entry
+
+    def call_after(
+        self,
+        secs: float,
+        fun: Callable[..., object],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        priority: int = 0,
+    ) -> Entry:
+        return self.call_at(self._monotonic() + secs, fun, args, kwargs, priority)
+
+    def cancel(self, entry: Entry) -> None:
+        entry.cancel()
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def stop(self) -> None:
+        self.clear()
+
+    def take(self) -> list[tuple[float, Entry]]:
+        """All entries with the seconds until each is due (zero or less: now); none is kept."""
+        entries, self._entries = self._entries, []
+        now = self._monotonic()
+        return [(entry.at - now, entry) for entry in entries if not entry.canceled]

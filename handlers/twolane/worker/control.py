@@ -6,7 +6,7 @@ has no broadcast; so a revoke is written where each worker looks before it runs 
 ``Control``. Commands that only make sense for a process that polls (``pool_grow``,
 ``add_consumer`` …) answer with an error instead of silence.
 
-``twolane.worker.hooks`` puts it in the place of Celery's own class.
+``twolane.patches.publishing`` puts it in the place of Celery's own class.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 from celery import states
 from celery.app.control import Control as CeleryControl
 
+from twolane.patches.publishing import on_sqs
 from twolane.state import open_store
-from twolane.state.keys import bounded
-from twolane.worker.brokers import on_sqs
+from twolane.state.store import bounded
 from twolane.worker.lease import LeaseState, lease_key, read_lease
 from twolane.worker.presence import Presence
 from twolane.worker.revocation import (

@@ -15,15 +15,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane.errors import ConfigurationError, RunawayError
-from twolane.publish.descent import DEPTH, SINCE
+from twolane.publish.headers import DEPTH, SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from celery import Celery
 
-    from twolane.worker.facts import TaskFacts
     from twolane.worker.lookup import Opened
+    from twolane.worker.message import TaskFacts
 
 MAX_DEPTH, MAX_DEPTH_RATE = 1000, 600
 

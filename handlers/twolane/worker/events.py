@@ -26,8 +26,8 @@ from celery.events.event import get_exchange
 from celery.events.receiver import EventReceiver
 from kombu import Connection
 
-from twolane import snapshot
-from twolane.worker.brokers import on_sqs
+from twolane.environment import snapshot
+from twolane.patches.publishing import on_sqs
 
 if TYPE_CHECKING:
     from celery import Celery

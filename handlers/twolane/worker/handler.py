@@ -1,9 +1,14 @@
-"""``WorkerHandler``: SQS events in, partial batch responses out, Celery in between."""
+"""``WorkerHandler``: SQS events in, partial batch responses out, Celery in between.
+
+The name that an execution environment has as a Celery node.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,27 +16,26 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, signals
 from celery.app import trace
 
-from twolane import init_phase, logs, snapshot
-from twolane.claimcheck import claim_check
-from twolane.forks import ends_in_child
-from twolane.invocation import deadline as invocation_end
+from twolane.environment import init_phase, logs, snapshot
+from twolane.environment.forks import ends_in_child
+from twolane.environment.invocation import deadline as invocation_end
+from twolane.environment.invocation import within
+from twolane.patches.publishing import redirect_names
+from twolane.patches.tracing import keep_tracebacks, replace_context
+from twolane.publish import headers
+from twolane.publish.claimcheck import claim_check
 from twolane.publish.installation import install
 from twolane.state import find_store
-from twolane.state.patience import within
-from twolane.worker import context, hooks, origins, tracebacks
-from twolane.worker.deadline import deadline_of
-from twolane.worker.deferral import Deferral
+from twolane.worker.delay import Deferral, postponing, schedules
 from twolane.worker.descent import Descent
-from twolane.worker.lease import Leases
+from twolane.worker.lease import Leases, mark_origins
+from twolane.worker.limits import deadline_of
 from twolane.worker.lookup import Lookup
-from twolane.worker.naming import node_name
-from twolane.worker.postponing import postponing
+from twolane.worker.outcomes import Settled, response, visibility_s
+from twolane.worker.presence import Teller
 from twolane.worker.queues import QueueClient, Sqs
 from twolane.worker.records import parse_event
-from twolane.worker.scheduling import schedules
-from twolane.worker.settlement import Settled, response, visibility_s
-from twolane.worker.telling import Teller
-from twolane.worker.watch import Watch
+from twolane.worker.revocation import Watch
 from twolane.worker.work import Worker
 
 if TYPE_CHECKING:
@@ -40,7 +44,6 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from twolane.state.store import StateStore
-
 
 #: How long, in seconds, a cold start waits for a store that says nothing. Only ``inspect`` needs to
 #: know of an environment that has run nothing yet, and Lambda's init ends after ten seconds:
@@ -71,10 +74,11 @@ class WorkerHandler:
         logs.configure()
         snapshot.begin(environ)
         install()
-        hooks.install()
-        context.install()
-        origins.install()
-        tracebacks.install()
+        redirect_names()
+        replace_context()
+        headers.leave_starts()
+        mark_origins()
+        keep_tracebacks()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app
         self._queues = queues or Sqs(environ)
@@ -237,3 +241,23 @@ def _itself(body: str) -> str:
 
 def _nothing(_: object) -> None:
     """Without a store nobody can be told."""
+
+
+def node_name(environ: Mapping[str, str]) -> str:
+    """``celery@FUNCTION-ENVIRONMENT`` on Lambda, ``celery@HOST-PID`` elsewhere.
+
+    Lambda gives each execution environment a log stream of its own. Its name ends in the
+    environment's id, ``DATE/[VERSION]ID``, or ``DATE/FUNCTION[VERSION][ID]`` in a log group of
+    one's own: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
+
+    An environment of Managed Instances has several processes:
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-python-runtime.html
+    """
+    function = environ.get("AWS_LAMBDA_FUNCTION_NAME")
+    if not function:
+        return f"celery@{socket.gethostname()}-{os.getpid()}"
+    stream = environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+    # Every environment has the same few process ids: where it has no id, one is made up.
+    place = re.split(r"[\[\]/]", stream.rstrip("]"))[-1] or os.urandom(8).hex()
+    process = f"-{os.getpid()}" if environ.get("AWS_LAMBDA_MAX_CONCURRENCY") else ""
+    return f"celery@{function}-{place}{process}"

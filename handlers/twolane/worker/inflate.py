@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kombu import compression as kombu_compression
 
-from twolane.claimcheck import TooLargeError
 from twolane.errors import MalformedMessageError
+from twolane.publish.claimcheck import TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,6 +5,8 @@ for the network. SIGALRM reaches the main thread only, and no code in C that nev
 interpreter; Lambda's own timeout is then the only stop. In another thread (the emulator's
 in-process environments) the exception is raised between two bytecodes, so a task that sleeps is
 stopped once it wakes.
+
+The end of the invocation, and the time that is kept back before it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane.patches.backends import Trouble, noted
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: A timer that goes off later than this, in seconds, after the time that it was set to is not ours.
 _LATE_S = 0.05
@@ -48,6 +53,18 @@ def strikes() -> list[int]:
 def struck() -> int:
     """How many alarms have struck in this thread: whether one did since this was asked before."""
     return _strikes.cell[0]
+
+
+def is_late(error: BaseException, since: int) -> bool:
+    """Whether a time limit struck since ``struck()`` was asked, while Celery counted a chord.
+
+    The store has taken too long, or the environment has stood still. The error's class does not
+    tell: the limit's may have been wrapped on its way, and a header's result may raise the same.
+    """
+    if isinstance(error, Exception) and struck() != since:
+        noted(error, Trouble.DOWN)
+        return True
+    return False
 
 
 class HardLimitReached(BaseException):
@@ -248,3 +265,45 @@ def _raise_in(thread_id: int, error: type[BaseException]) -> None:
     https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
     """
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Instants in monotonic seconds.
+
+    A task that still runs at ``soft`` gets ``SoftTimeLimitExceeded``; at ``lost`` its worker counts
+    as lost, which leaves ``reserve_s`` to record that and to answer the event source mapping before
+    Lambda kills the environment. No task is started within three reserves of the end.
+    """
+
+    at: float
+    reserve_s: float
+    monotonic: Callable[[], float] = time.monotonic
+
+    @property
+    def soft(self) -> float:
+        return self.at - 2 * self.reserve_s
+
+    @property
+    def lost(self) -> float:
+        return self.at - self.reserve_s
+
+    @property
+    def remaining_s(self) -> float:
+        return self.at - self.monotonic()
+
+    @property
+    def too_late_to_start(self) -> bool:
+        return self.remaining_s < 3 * self.reserve_s
+
+
+def deadline_of(context: Any, monotonic: Callable[[], float] = time.monotonic) -> Deadline | None:
+    """The deadline of Lambda's context object; ``None`` for a direct call without one.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+    """
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    if remaining is None:
+        return None
+    left_s = remaining() / 1000
+    return Deadline(monotonic() + left_s, min(max(0.05 * left_s, 0.25), 5.0), monotonic)

@@ -1,19 +1,43 @@
-"""A pool of one: it runs the task at once, in this thread, within its time limits."""
+"""A pool of one: it runs the task at once, in this thread, within its time limits.
+
+What comes after a task's body: it may fail in any way, the body does not run again for it.
+
+Errbacks, callbacks, a chord's count, ``on_failure`` and its kin, signals, the encoding of a result:
+Celery runs them all once the body has ended. A stock worker has acknowledged the message by then,
+or does so whatever they raise. Here, too; only a store that is down brings a message back.
+
+A task's body, and what it may have done to the process by the time that it ends.
+
+A body may fork: the child comes back with a copy of all that the worker holds, and must not settle
+the message, or answer the Runtime API, a second time. It may close descriptors that are not its
+own: the number of one that was closed is given to the next that is opened, so what is written to
+the state store might then reach something else. Both are looked at before Celery learns how the
+body ended, which is before anything is stored, published or answered.
+
+What else a task changes for its whole process (working directory, environment variables, umask,
+signal handlers, logging …) stays changed, as under ``celery worker``; see docs/semantics.md.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import os
+import sys
 import time
+from fcntl import F_GETFL, F_SETFL, fcntl
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import Terminated, WorkerLostError
+from celery.app import trace
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
-from twolane.worker.afterwards import body_has_ended, is_traced, record_failure, settle
+from twolane.environment import forks
+from twolane.patches.backends import Trouble, trouble_of
 from twolane.worker.limits import (
     Alarms,
     DeadlineReached,
@@ -21,14 +45,13 @@ from twolane.worker.limits import (
     TaskTerminated,
     limits,
 )
-from twolane.worker.outage import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType, TracebackType
 
-    from twolane.worker.deadline import Deadline
-    from twolane.worker.watch import Watch
-
+    from twolane.worker.limits import Deadline
+    from twolane.worker.revocation import Watch
 
 logger = logging.getLogger("twolane.worker")
 
@@ -53,7 +76,7 @@ class Pool(BasePool):
 
     An error *under* the task (a result store that is down, say) is not a result: it is raised to
     the caller, who returns the message. What else goes wrong once the body has ended is the end of
-    the task: see ``twolane.worker.afterwards``.
+    the task: see ``twolane.worker.pool``.
     """
 
     body_can_be_buffer = True
@@ -216,3 +239,169 @@ def _einfo(error: BaseException) -> ExceptionInfo:
         raise error
     except BaseException:  # noqa: BLE001 - only to give it a traceback
         return ExceptionInfo()
+
+
+def settle(request: Any, call: Callable[..., object], *args: Any) -> None:
+    """Let Celery end its request. Raises what the store raised, if it cannot store how that ended.
+
+    Celery acknowledges a message before or after it records a failure. Whatever keeps it from
+    either, the message is settled as that of a failed task.
+    """
+    try:
+        call(*args)
+    except BaseException as error:
+        if trouble_of(error) is not Trouble.NONE:
+            raise
+        logger.exception(
+            "after the end of task %s[%s], %s was raised; the task has run, and does not run again",
+            request.name, request.id, type(error).__name__,
+        )  # fmt: skip
+        acknowledge(request)
+
+
+def record_failure(request: Any, error: BaseException) -> None:
+    """Record the failure, if nothing was recorded that stands; errbacks were called before.
+
+    Raises what the store raised, if it cannot take it.
+    """
+    # An error that cannot be encoded may be told of, at least.
+    for tried in (error, RuntimeError(f"{type(error).__name__}, which could not be stored")):
+        try:
+            request.task.backend.mark_as_failure(
+                request.id,
+                tried,
+                request=request._context,  # noqa: SLF001 - what Celery's own request passes
+                store_result=request.store_errors,
+                call_errbacks=False,
+            )
+        except Exception as again:
+            if trouble_of(again) is not Trouble.NONE:
+                raise
+            logger.exception(
+                "the failure of task %s[%s] could not be recorded", request.name, request.id
+            )
+        else:
+            return
+
+
+def acknowledge(request: Any) -> None:
+    """Acknowledge the message, or reject it for good where the task wants that of its failures."""
+    if request.acknowledged:
+        return
+    task = request.task
+    if task.acks_late and not task.acks_on_failure:
+        request.reject(requeue=False)
+    else:
+        request.acknowledge()
+
+
+def is_traced(error: BaseException) -> bool:
+    """Whether it was raised in Celery's tracer: under it, the message was not even understood."""
+    return _trace_frame(error.__traceback__) is not None
+
+
+def body_has_ended(error: BaseException) -> bool:
+    """Whether the task's body had ended when this was raised out of Celery's tracer.
+
+    The tracer sets ``state`` as the body returns. Of a body that raised, it says so only at the end
+    of ``on_error``, which stores the failure and calls hooks and errbacks (celery 5.7).
+    """
+    found = _trace_frame(error.__traceback__)
+    if found is None:
+        return False
+    frame, after = found
+    handling = after is not None and after.tb_frame.f_code.co_name == "on_error"
+    return handling or frame.f_locals.get("state") is not None
+
+
+def _trace_frame(
+    traceback: TracebackType | None,
+) -> tuple[FrameType, TracebackType | None] | None:
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_name == "trace_task" and code.co_filename == trace.__file__:
+            return traceback.tb_frame, traceback.tb_next
+        traceback = traceback.tb_next
+    return None
+
+
+_MARK = "_twolane_guarded"
+
+#: ``EX_SOFTWARE``: https://man.freebsd.org/cgi/man.cgi?query=sysexits
+_UNSOUND = 70
+
+
+@functools.cache
+def _witness() -> Callable[[], bool]:
+    """Whether a pipe is there that nobody uses: then nobody has closed what is not theirs.
+
+    Its flags are such as no other descriptor has: the number alone may be another one's by now.
+    """
+    end, _ = os.pipe()
+    fcntl(end, F_SETFL, os.O_NONBLOCK | os.O_APPEND)
+    flags = fcntl(end, F_GETFL)
+
+    def is_there() -> bool:
+        try:
+            return fcntl(end, F_GETFL) == flags
+        except OSError:
+            return False
+
+    return is_there
+
+
+def guard_body(task: Any) -> None:
+    """Look after each run of a task's body. Idempotent."""
+    if not hasattr(task.run, _MARK):
+        task.run = _guarded(task.run, str(task.name))
+
+
+def _guarded(run: Callable[..., Any], name: str) -> Callable[..., Any]:
+    is_there = _witness()
+
+    @functools.wraps(run)
+    def body(*args: Any, **kwargs: Any) -> Any:
+        forked, depth, stdout, stderr = forks.count, sys.getrecursionlimit(), sys.stdout, sys.stderr
+        returned = False
+        try:
+            result = run(*args, **kwargs)
+            returned = True
+        finally:
+            if forks.count != forked:
+                forks.end(None if returned else sys.exception())
+            if not is_there():
+                _end_process(name)
+            if sys.getrecursionlimit() < depth:
+                sys.setrecursionlimit(depth)  # too low for Celery, and for all that follows
+            if sys.stdout is not stdout or sys.stderr is not stderr:
+                _put_back()
+        return result
+
+    setattr(body, _MARK, True)
+    return body
+
+
+def _end_process(name: str) -> NoReturn:
+    """Lambda reports ``Runtime.ExitError`` and makes a new environment."""
+    forks.say(
+        json.dumps(
+            {
+                "level": "CRITICAL",
+                "logger": "twolane.worker",
+                "event": "environment.unsound",
+                "message": f"! {name} has closed file descriptors that it has not opened. What is "
+                "written to them could now reach anything, so this environment ends without an "
+                "answer; the batch is delivered again. Close only what the task has opened",
+                "taskName": name,
+            }
+        )
+    )
+    os._exit(_UNSOUND)
+
+
+def _put_back() -> None:
+    """A stream that nothing can be written to any more would take each line of the log with it."""
+    for name, original in (("stdout", sys.__stdout__), ("stderr", sys.__stderr__)):
+        stream = getattr(sys, name)
+        if stream is None or getattr(stream, "closed", False):
+            setattr(sys, name, original)

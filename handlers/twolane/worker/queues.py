@@ -7,12 +7,11 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane import snapshot
+from twolane.environment import snapshot
+from twolane.patches.clients import patient_boto
 from twolane.publish.client import SqsClient
 from twolane.publish.errors import EnqueueError
-from twolane.publish.network import domain_of
-from twolane.publish.target import Broker, resolve
-from twolane.state.patience import patient_boto
+from twolane.publish.target import Broker, domain_of, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,21 +3,32 @@
 Celery broadcasts a revoke to live workers, which keep it in memory. Between invocations nothing is
 alive to hear it, so the store keeps it, for as long as Celery's workers would (three hours), or the
 longest time a message stays on a queue where that is what counts.
+
+Stops a running task that is revoked with ``terminate=True``.
+
+A stock worker hears the broadcast and kills the pool's process. Here one thread asks the store
+twice a second while a task runs, once it has run for half a second, and interrupts the task.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane.worker.lists import NameList
+from twolane.environment.invocation import LONGEST_S, within
+from twolane.errors import StoreUnavailableError
+from twolane.state.store import NameList
+from twolane.worker.limits import TaskTerminated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from twolane.state.store import StateStore
+    from twolane.worker.limits import Interrupter
 
 PREFIX = "twolane:revoked:"
 STAMP_PREFIX = "twolane:revoked-stamp:"
@@ -69,3 +80,84 @@ def revoked_ids(store: StateStore) -> list[str]:
 
 def _list(store: StateStore) -> NameList:
     return NameList(store, _LIST_KEY, most=1024, ttl_s=KEEP_S)
+
+
+logger = logging.getLogger("twolane.worker")
+
+_INTERVAL_S = 0.5
+
+
+@dataclass(eq=False, slots=True)
+class Running:
+    """The task that runs, and how to reach it."""
+
+    task_id: str
+    interrupter: Interrupter
+    seen: bool = False
+
+
+class Watch:
+    """One thread for an execution environment; it rests while no batch is being run."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        interval_s: float = _INTERVAL_S,
+        each_time: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._each_time = each_time
+        self._interval_s = interval_s
+        self._awake = threading.Event()
+        self._running: Running | None = None
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """A batch begins."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="twolane-watch", daemon=True)
+            self._thread.start()
+        self._awake.set()
+
+    def rest(self) -> None:
+        """The batch has ended: the thread asks nothing until the next one."""
+        self._awake.clear()
+
+    def begin(self, task_id: str, interrupter: Interrupter) -> None:
+        self._running = Running(task_id, interrupter)
+
+    def end(self) -> None:
+        self._running = None
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._awake.wait()
+            pause.wait(self._interval_s)
+            try:
+                with within(LONGEST_S):
+                    self.look()
+            except Exception:
+                # The thread is the environment's: a revoke must reach the batches that follow.
+                logger.exception("a look for revoked tasks failed; the next one is due at once")
+
+    def look(self) -> None:
+        """One look. A task is asked about once it is there for the second time."""
+        try:
+            self._each_time()
+        except StoreUnavailableError as error:
+            logger.warning("%s", error)
+        running = self._running
+        if running is None:
+            return
+        if not running.seen:
+            running.seen = True
+            return
+        key = revoked_key(running.task_id)
+        try:
+            text = self._store.get_many([key]).get(key)
+        except StoreUnavailableError as error:
+            logger.warning("%s", error)
+            return
+        if text and read_revocation(text).terminate and self._running is running:
+            running.interrupter.interrupt(TaskTerminated)

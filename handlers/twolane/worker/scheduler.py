@@ -13,17 +13,16 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from twolane import snapshot
+from twolane.environment import snapshot
+from twolane.patches.clients import patient_boto
 from twolane.publish.client import Call, LightClient
 from twolane.publish.errors import EnqueueError
-from twolane.publish.network import domain_of, needs_boto
-from twolane.publish.target import Endpoint, configured, credentials_in
-from twolane.state.patience import patient_boto
+from twolane.publish.target import Endpoint, configured, credentials_in, domain_of, needs_boto
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane.publish.response import Response
+    from twolane.publish.connection import Response
 
 
 class Scheduler:

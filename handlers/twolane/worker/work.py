@@ -15,32 +15,35 @@ from celery.worker.request import Request
 from kombu.exceptions import SerializationError
 from kombu.serialization import prepare_accept_content
 
-from twolane.claimcheck import max_body_size
+from twolane.environment.logs import correlation
 from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
-from twolane.logs import correlation
-from twolane.publish.descent import running
-from twolane.worker import narration
-from twolane.worker.channel import Channel, Outcome
-from twolane.worker.consumer import TaskConsumer
+from twolane.publish.claimcheck import max_body_size
+from twolane.publish.headers import running
+from twolane.worker.consumer import Channel, TaskConsumer, Timer
 from twolane.worker.lease import LeaseState, write_lease
 from twolane.worker.limits import alarms_at_hand
-from twolane.worker.lookup import Lookup, Opened, open_record
+from twolane.worker.lookup import Lookup, Opened, Seen, open_record
+from twolane.worker.message import to_message
+from twolane.worker.outcomes import (
+    Outcome,
+    Settled,
+    is_stopper,
+    log_context,
+    log_malformed,
+    log_settled,
+    log_started,
+)
 from twolane.worker.pool import Pool
-from twolane.worker.seen import Seen
-from twolane.worker.settlement import Settled, is_stopper
-from twolane.worker.timer import Timer
-from twolane.worker.wire import to_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from celery import Celery
 
-    from twolane.worker.deadline import Deadline
-    from twolane.worker.deferral import Deferral
+    from twolane.worker.delay import Deferral
     from twolane.worker.descent import Descent
-    from twolane.worker.ending import Ahead
-    from twolane.worker.lease import Lease, Leases
+    from twolane.worker.lease import Ahead, Lease, Leases
+    from twolane.worker.limits import Deadline
     from twolane.worker.records import Record
 
 logger = logging.getLogger("twolane.worker")
@@ -154,7 +157,7 @@ class Worker:
 
     def _run_one(self, one: Opened) -> Settled:
         self._opened, self._held, self._wait_s = one, None, None
-        token = narration.about_task(one.facts)
+        token = log_context(one.facts)
         headers = one.facts.headers if one.facts is not None else {}
         line = running.set((self._descent.following, headers))
         try:
@@ -171,7 +174,7 @@ class Worker:
         try:
             return self._stood_in_the_way(one) or self._receive(one)
         except MalformedMessageError as error:
-            narration.malformed(one.record, error)
+            log_malformed(one.record, error)
             return Outcome.MALFORMED
         except RunawayError as error:
             logger.error("%s", error)  # noqa: TRY400 - it says all
@@ -266,7 +269,7 @@ class Worker:
             worker_state.task_ready(request)
             self._channel.mark(one.record.message_id, way)
             return
-        narration.started(one.record, request, one.facts.retries if one.facts else 0)
+        log_started(one.record, request, one.facts.retries if one.facts else 0)
         with suppress(TaskRevokedError):  # between the look above and the start: it is settled
             self._execute(one, request)
 
@@ -276,7 +279,7 @@ class Worker:
         if held is None or leases is None or not leases.beside_results:
             request.execute_using_pool(self.pool)
             return
-        from twolane.worker.ending import Ending, ending
+        from twolane.worker.lease import Ending, ending
 
         finish = partial(leases.ended, held, LeaseState.DONE)
         riding = Ending(
@@ -300,7 +303,7 @@ class Worker:
         is given back; an environment that dies in between leaves a lease that ends with the
         function's timeout, as if the task had just been started.
         """
-        from twolane.worker.ending import Ahead
+        from twolane.worker.lease import Ahead
 
         following, deadline = self._following, self.pool.deadline
         if following is None or following.facts is None or following.lease_key is None:
@@ -374,7 +377,7 @@ class Worker:
 
     def _close(self, one: Opened, outcome: Outcome) -> Settled:
         settled = Settled(one.record, outcome, self._wait_s)
-        narration.settled(settled, one.facts, self.pool.take_ran())
+        log_settled(settled, one.facts, self.pool.take_ran())
         self._wait_s = None
         return settled
 

@@ -75,7 +75,7 @@ def metrics(work: Work, rates: Rates) -> float:
     """What CloudWatch asks for the metrics of this task alone, if it runs each hour.
 
     Each lane has a count of what began, of what succeeded and of how long it took, and one more for
-    each other end that was seen: see ``twolane.metrics``.
+    each other end that was seen: see ``twolane.environment.logs``.
     """
     if not rates.per_task_metrics:
         return 0.0

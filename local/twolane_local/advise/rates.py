@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane.metrics import is_per_task
+from twolane.environment.logs import is_per_task
 from twolane_local.advise.costs import Rates
 
 if TYPE_CHECKING:

@@ -103,7 +103,7 @@ def export(path: Path, parameters: Mapping[str, str], *, function: str | None = 
 
 
 def entries(call: Any, *, count: int = 3) -> list[dict[str, Any]]:
-    """Every entry as ``twolane.beat.listing`` describes it; ``call`` invokes the function."""
+    """Every entry as ``twolane.beat.inspection`` describes it; ``call`` invokes the function."""
     listed: list[dict[str, Any]] = call({"twolane": {"list": count}})["entries"]
     return listed
 

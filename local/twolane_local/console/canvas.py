@@ -38,7 +38,7 @@ def place_of(body: str) -> Place:
     The callback's signature is in the embed of the message's body:
     https://docs.celeryq.dev/en/stable/internals/protocol.html#definition
     """
-    from twolane.worker.wire import open_envelope
+    from twolane.worker.message import open_envelope
 
     try:
         envelope = open_envelope(body)

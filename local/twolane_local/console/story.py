@@ -1,7 +1,7 @@
 """Which events of the journal belong to one request, task or message: the facts of a trace.
 
 A request's id is on everything that it starts: the worker's log lines carry it as
-``originRequestId`` (``twolane.publish.correlation``). Messages and invocations of the worker are
+``originRequestId`` (``twolane.publish.headers``). Messages and invocations of the worker are
 found through the tasks that they carry.
 """
 

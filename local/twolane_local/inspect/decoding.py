@@ -11,14 +11,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane.claimcheck import read_pointer
 from twolane.errors import MalformedMessageError
+from twolane.publish.claimcheck import read_pointer
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from twolane.worker.wire import Envelope
+    from twolane.worker.message import Envelope
 
 _JSON = "application/json"
 #: Celery's own limit for what it shows of arguments (``AMQP.argsrepr_maxsize``).
@@ -93,7 +93,7 @@ class TaskMessage:
 
 def decode(body: str) -> TaskMessage:
     """The task in an SQS body. Never raises: ``problem`` says what keeps it from being read."""
-    from twolane.worker.wire import open_envelope
+    from twolane.worker.message import open_envelope
 
     pointer = read_pointer(body)
     if pointer is not None:
@@ -111,7 +111,7 @@ def decode(body: str) -> TaskMessage:
 
 def arguments_in(body: str) -> tuple[list[Any], dict[str, Any]]:
     """A task's arguments, hidden or not. Raises ``MalformedMessageError`` where it has none."""
-    from twolane.worker.wire import open_envelope
+    from twolane.worker.message import open_envelope
 
     args, kwargs, _ = _arguments(open_envelope(body))
     return args, kwargs
@@ -125,7 +125,7 @@ def edited(
     Raises ``LocalError`` for what is no task, is a claim check (edit what it points to), or is
     signed, since the signature would no longer hold.
     """
-    from twolane.worker.wire import open_envelope
+    from twolane.worker.message import open_envelope
 
     if read_pointer(body) is not None:
         raise LocalError("the message is a claim check: redrive it as it is, or send it anew")
@@ -221,7 +221,7 @@ def _content(envelope: Envelope) -> Any:
     """What the message carries. Raises ``MalformedMessageError`` for all but JSON."""
     from kombu import serialization
 
-    from twolane.claimcheck import MAX_BODY_BYTES
+    from twolane.publish.claimcheck import MAX_BODY_BYTES
     from twolane.worker.inflate import inflated
 
     if envelope.content_type != _JSON:

@@ -17,7 +17,7 @@ from kombu.utils import functional
 from redis import retry, utils
 
 from twolane.publish import client as publish_client
-from twolane.worker import watch
+from twolane.worker import revocation as watch
 from twolane_local.journal import KINDS
 from twolane_local.simulator.wire import LocalWire
 from twolane_local.testing import patches

@@ -15,7 +15,7 @@ import redis
 
 from twolane.worker.lease import PREFIX as LEASE
 from twolane.worker.lease import read_lease
-from twolane.worker.results import RedisBackend
+from twolane.worker.redis_backend import RedisBackend
 from twolane_local.faults.commands import FaultyCommands, break_down
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from twolane.publish.response import Response
+from twolane.publish.connection import Response
 from twolane_local.queues import actions_message as actions
 from twolane_local.queues.errors import SqsError
 from twolane_local.testing.aws import at_once
@@ -28,7 +28,7 @@ _ACTIONS: dict[str, Callable[[QueueService, dict[str, Any]], dict[str, Any]]] = 
 
 
 class LocalWire:
-    """Stands for ``twolane.publish.wire.Wire``."""
+    """Stands for ``twolane.publish.connection.Wire``."""
 
     #: The queues of the run that is under way.
     queues: QueueService | None = None

@@ -9,7 +9,7 @@ import random
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from twolane.logs import correlation
+from twolane.environment.logs import correlation
 from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.faults.bodies import task_id_of, task_name_of
 from twolane_local.faults.injection import Faults

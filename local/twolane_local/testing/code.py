@@ -20,9 +20,9 @@ from unittest import mock
 
 from celery import _state
 
-from twolane import logs
-from twolane.api.adapter import ApiHandler
 from twolane.api.engine import Engine
+from twolane.api.handler import ApiHandler
+from twolane.environment import logs
 from twolane.worker.handler import WorkerHandler
 from twolane_local.testing.early import extend_path, key_of, prepared
 from twolane_local.testing.errors import StaleImportError

@@ -6,7 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from twolane.logs import correlation
+from twolane.environment.logs import correlation
 from twolane_local.environments import output
 from twolane_local.testing.threads import current
 

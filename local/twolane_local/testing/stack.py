@@ -26,8 +26,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
-from twolane.api.adapter import ApiHandler
 from twolane.api.awake import Awake
+from twolane.api.handler import ApiHandler
 from twolane_local.async_invoke import AsyncInvocations
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker

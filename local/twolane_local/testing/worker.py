@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from twolane.publish.client import LightClient
-from twolane.worker import deadline, handler, pool
+from twolane.worker import handler, pool
+from twolane.worker import limits as deadline
 from twolane.worker.limits import strikes
-from twolane.worker.watch import Watch
+from twolane.worker.revocation import Watch
 from twolane.worker.work import Worker
 from twolane_local.testing.threads import current
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twolane.api.authority import BadRequestError, server_of
-from twolane.api.events import HANDLERS, TEXT_MIME_TYPES
+from twolane.api.events import HANDLERS, TEXT_MIME_TYPES, BadRequestError, server_of
 
 
 @pytest.mark.parametrize(

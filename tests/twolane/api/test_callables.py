@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from starlette.background import BackgroundTask
 
-from twolane.api.callables import name_of, publisher_of
+from twolane.api.inline import name_of, publisher_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

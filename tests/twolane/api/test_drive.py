@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 import pytest
 
-from twolane.api.drive import Drive, Turn
+from twolane.api.engine import Drive, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ def test_a_process_that_forgets_to_close_ends_all_the_same() -> None:
     """AnyIO's threads are no daemons: the interpreter would wait for them for ever."""
     source = (
         "import asyncio, anyio.to_thread\n"
-        "from twolane.api.drive import Drive\n"
+        "from twolane.api.engine import Drive\n"
         "loop = asyncio.new_event_loop()\n"
         "drive = Drive(loop)\n"
         "async def call():\n"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from twolane.api import awake
-from twolane.invocation import deadline
-from twolane.logs import correlation
+from twolane.environment.invocation import deadline
+from twolane.environment.logs import correlation
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from twolane.api import runtime_client
+from twolane.patches import runtime_client
 
 NAME = "awslambdaric.lambda_runtime_client"
 

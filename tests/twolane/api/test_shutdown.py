@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane.api.shutdown import Termination
+from twolane.api.lifespan import Termination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

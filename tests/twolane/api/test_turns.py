@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from twolane.api.turns import Turns
+from twolane.api.awake import Turns
 
 
 def _work() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane.api.watchdog import LAST_WORDS_S, Watchdog
+from twolane.api.inline import LAST_WORDS_S, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

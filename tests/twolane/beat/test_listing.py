@@ -5,7 +5,7 @@ from typing import Any
 from celery.schedules import crontab, solar
 
 from twolane.beat.entries import task_id
-from twolane.beat.listing import list_entries
+from twolane.beat.inspection import list_entries
 
 DAILY: dict[str, Any] = {"task": "shop.report", "schedule": crontab(hour=7, minute=0)}
 OFTEN: dict[str, Any] = {"task": "shop.report", "schedule": 20.0}

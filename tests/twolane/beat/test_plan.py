@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 from celery.schedules import crontab
 
 from twolane.beat.entries import read_entries
-from twolane.beat.ledger import Claim, Ledger, Record
-from twolane.beat.plan import Missed, Plan, plan_tick
+from twolane.beat.ledger import Claim, Ledger, Missed, Plan, Record, plan_tick
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from twolane.beat.single import claim_key, claim_slot
+from twolane.beat.sending import claim_key, claim_slot
 from twolane.errors import PublishError
 
 

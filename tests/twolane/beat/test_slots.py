@@ -8,7 +8,7 @@ from celery import Celery
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule, solar
 from celery.utils.time import ffwd
 
-from twolane.beat.slots import Slots, describe, plainly
+from twolane.beat.entries import Slots, describe, plainly
 
 
 def instant(text: str) -> float:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane.errors import StoreUnavailableError
-from twolane.http import events, waiting
-from twolane.http.events import streams, task_events
+from twolane.http import changes as events
+from twolane.http import changes as waiting
+from twolane.http.changes import streams, task_events
 from twolane.http.problems import Problem
-from twolane.http.status import TaskStatus
+from twolane.http.tasks import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -9,7 +9,7 @@ from celery import Celery
 from starlette.requests import Request
 
 from twolane.errors import StoreUnavailableError
-from twolane.http.lookup import Tasks, is_uuid
+from twolane.http.tasks import Tasks, is_uuid
 
 ID = "6f1c0f5e-6a8b-4b65-9d9f-0f7b3a0f5a11"
 

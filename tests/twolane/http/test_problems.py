@@ -170,7 +170,7 @@ def test_an_application_without_celery_does_not_pay_for_it() -> None:
 import sys
 from fastapi import FastAPI
 from twolane.http.problems import install_problems
-from twolane.http.waiting import changes
+from twolane.http.changes import changes
 install_problems(FastAPI())
 heavy = {"celery", "kombu", "amqp", "boto3", "redis"} & set(sys.modules)
 assert not heavy, heavy

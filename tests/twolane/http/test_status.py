@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import states
 
-from twolane.http.status import TaskProblem, TaskStatus, from_meta
+from twolane.http.tasks import TaskProblem, TaskStatus, from_meta
 
 DONE = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from twolane.http.status import TaskStatus
-from twolane.http.waiting import MAX_WAIT_S, RESERVE_S, changes, last_change, preferred_wait
-from twolane.invocation import deadline
+from twolane.environment.invocation import deadline
+from twolane.http.changes import MAX_WAIT_S, RESERVE_S, changes, last_change, preferred_wait
+from twolane.http.tasks import TaskStatus
 
 
 class Time:

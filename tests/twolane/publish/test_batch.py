@@ -14,8 +14,8 @@ from kombu.exceptions import OperationalError
 from twolane.publish import client as client_module
 from twolane.publish.batch import MAX_ENTRIES, Batch
 from twolane.publish.client import SqsClient
-from twolane.publish.entry import MAX_BYTES, Entry
 from twolane.publish.errors import EnqueueBatchError
+from twolane.publish.message import MAX_BYTES, Entry
 from twolane.publish.sigv4 import Credentials
 from twolane.publish.target import Endpoint, Target
 

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from celery import group
 
-from twolane.claimcheck import ClaimCheck, S3Objects
+from twolane.publish.claimcheck import ClaimCheck, S3Objects
 from twolane.publish.errors import EnqueueError
 
 if TYPE_CHECKING:

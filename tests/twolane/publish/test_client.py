@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kombu.exceptions import OperationalError
 
+from twolane.environment.invocation import deadline
 from twolane.errors import PublishError
-from twolane.invocation import deadline
 from twolane.publish.client import ATTEMPT_S, ATTEMPTS, RESERVE_S, TOTAL_S, SqsClient
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import Credentials
@@ -18,7 +18,7 @@ from twolane.publish.target import Endpoint, Target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twolane.publish.response import Response
+    from twolane.publish.connection import Response
 
 
 class Time:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import group
 
-from twolane.logs import correlation
-from twolane.publish.correlation import incoming, outgoing
+from twolane.environment.logs import correlation
+from twolane.publish.headers import incoming, outgoing
 
 if TYPE_CHECKING:
     from celery import Celery

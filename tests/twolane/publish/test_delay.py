@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from twolane.publish.delay import delay_seconds
+from twolane.publish.message import delay_seconds
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

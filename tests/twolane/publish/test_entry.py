@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twolane.publish.entry import build
+from twolane.publish.message import build
 
 NOW = 1_772_366_400.0
 

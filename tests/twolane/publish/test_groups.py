@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, canvas, chain, group
 
-from twolane.publish import groups, install
+from twolane.patches import publishing as groups
+from twolane.publish import install
 from twolane.publish.batch import Batch
 from twolane.publish.client import SqsClient
 
@@ -115,4 +116,4 @@ def test_the_method_that_is_wrapped_is_the_one_that_we_know() -> None:
     source = inspect.getsource(canvas)
     assert "def _apply_tasks(self, tasks, producer=None, app=None, p=None," in source
     assert "self._apply_tasks(tasks, producer, app, p," in source
-    assert hasattr(canvas.group._apply_tasks, groups._MARK)
+    assert hasattr(canvas.group._apply_tasks, groups._BATCHED)

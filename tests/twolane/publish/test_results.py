@@ -13,8 +13,8 @@ from celery import Celery, group
 from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
 
+from twolane.patches.publishing import LazyBackend
 from twolane.publish import install
-from twolane.publish.results import LazyBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ import pytest
 from celery import Celery
 
 from twolane import WorkerHandler
-from twolane.http.status import from_meta
-from twolane.logs import correlation
+from twolane.environment.logs import correlation
+from twolane.http.tasks import from_meta
 from twolane.publish import install
-from twolane.publish.times import stamp, times_of
+from twolane.publish.headers import stamp, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

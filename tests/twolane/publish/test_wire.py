@@ -15,9 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from twolane.publish.response import BrokenResponseError, Response
+from twolane.publish.connection import IDLE_S, BrokenResponseError, Response, Wire
 from twolane.publish.target import Endpoint
-from twolane.publish.wire import IDLE_S, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twolane.state.keys import LIMIT, bounded
+from twolane.state.store import LIMIT, bounded
 
 any_text = st.text(
     st.characters(codec=None) | st.sampled_from("\ud800\udfffé"), max_size=60

@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import ResponseError
 
-from twolane.state.line import call, kept_connection, run
+from twolane.state.redis import call, kept_connection, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,15 +10,8 @@ import pytest
 import redis
 from botocore.exceptions import BotoCoreError
 
-from twolane.state.patience import (
-    LEAST_S,
-    LONGEST_S,
-    left_s,
-    limit_s,
-    patient_boto,
-    patient_redis,
-    within,
-)
+from twolane.environment.invocation import LEAST_S, LONGEST_S, left_s, limit_s, within
+from twolane.patches.clients import patient_boto, patient_redis
 
 
 def test_nobody_says_how_much_time_there_is() -> None:

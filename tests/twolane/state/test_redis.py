@@ -10,8 +10,7 @@ from celery import Celery
 
 from twolane.publish import install
 from twolane.state import open_store
-from twolane.state.line import _kept, call
-from twolane.state.redis import RedisStore
+from twolane.state.redis import RedisStore, _kept, call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 
-from twolane.worker.brokers import on_sqs
+from twolane.patches.publishing import on_sqs
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from twolane.worker.channel import Channel, Outcome
+from twolane.worker.consumer import Channel
+from twolane.worker.outcomes import Outcome
 
 
 def test_a_message_that_nobody_settled_is_not_safe() -> None:

@@ -11,14 +11,14 @@ from botocore.exceptions import EndpointConnectionError
 from celery import Celery, chord, signature
 from celery.app import backends
 
-from twolane.worker import hooks
-from twolane.worker.chords import DynamoDBBackend
+from twolane.patches import publishing as hooks
+from twolane.worker.dynamodb_backend import DynamoDBBackend
 
 
 @pytest.fixture
 def started(results_table: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A chord of three whose messages are caught, and a way to end its parts."""
-    hooks.install()
+    hooks.redirect_names()
     app = Celery("chords", set_as_current=False)
     app.conf.update(broker_url="memory://", result_backend="dynamodb://@us-east-1/results")
     app.set_current()
@@ -65,7 +65,7 @@ def bodies(started: Any) -> list[Any]:
 
 
 def test_dynamodb_results_get_this_backend() -> None:
-    hooks.install()
+    hooks.redirect_names()
     assert backends.by_url("dynamodb://@us-east-1/results")[0] is DynamoDBBackend
 
 

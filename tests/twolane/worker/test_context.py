@@ -12,8 +12,8 @@ from celery.app.task import Context
 from celery.utils.saferepr import saferepr
 
 from twolane import WorkerHandler
-from twolane.publish import times
-from twolane.worker.context import TaskContext, short_repr
+from twolane.patches.tracing import TaskContext, short_repr
+from twolane.publish import headers as times
 
 from .conftest import RecordedQueues, body, event, record
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane.worker.deadline import deadline_of
+from twolane.worker.limits import deadline_of
 
 from .conftest import Context
 

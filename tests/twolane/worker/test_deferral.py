@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from twolane.publish.errors import EnqueueError
-from twolane.worker.deferral import LONGEST_DELAY_S, Deferral, sent_attributes
+from twolane.worker.delay import LONGEST_DELAY_S, Deferral, sent_attributes
 from twolane.worker.records import Record
 
 from .conftest import QUEUE_ARN, RecordedQueues

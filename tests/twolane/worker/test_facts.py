@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from twolane.errors import MalformedMessageError
-from twolane.worker.facts import TaskFacts, read_facts
-from twolane.worker.wire import decoded, open_envelope
+from twolane.worker.message import TaskFacts, decoded, open_envelope, read_facts
 
 from .conftest import body
 

@@ -8,7 +8,8 @@ from celery import Celery
 from kombu.exceptions import EncodeError
 
 from twolane.worker import WorkerHandler
-from twolane.worker.fitting import LIMIT, fitted
+from twolane.worker.dynamodb_backend import ITEM_LIMIT as LIMIT
+from twolane.worker.dynamodb_backend import fitted
 
 
 def sized(size: int, **more: Any) -> str:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu import compression
 
-from twolane.claimcheck import TooLargeError
 from twolane.errors import MalformedMessageError
+from twolane.publish.claimcheck import TooLargeError
 from twolane.worker.inflate import inflated
 
 LIMIT = 1_000_000

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from twolane.worker.naming import node_name
+from twolane.worker.handler import node_name
 
 
 @pytest.mark.parametrize(

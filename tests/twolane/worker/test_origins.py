@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from twolane.worker import origins
-from twolane.worker.ending import Ending, ending
-from twolane.worker.lease import ORIGIN, Delivery, LeaseState, write_lease
+from twolane.worker import lease as origins
+from twolane.worker.lease import ORIGIN, Delivery, Ending, LeaseState, ending, write_lease
 
 
 def running(sent_s: float) -> Ending:

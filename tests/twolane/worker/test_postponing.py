@@ -10,9 +10,8 @@ import pytest
 from celery import Celery
 
 from twolane import WorkerHandler
-from twolane.publish.delay import due_at
-from twolane.publish.response import Response
-from twolane.publish.wire import Wire
+from twolane.publish.connection import Response, Wire
+from twolane.publish.message import due_at
 
 from .conftest import QUEUE_ARN, Context, body, event, record
 

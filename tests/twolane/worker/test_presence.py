@@ -11,10 +11,9 @@ import pytest
 import redis
 
 from twolane.state.redis import RedisStore
-from twolane.worker.facts import read_facts
 from twolane.worker.lease import Delivery, LeaseState, write_lease
+from twolane.worker.message import decoded, open_envelope, read_facts
 from twolane.worker.presence import INDEX_KEY, PREFIX, Facts, Presence, task_facts
-from twolane.worker.wire import decoded, open_envelope
 
 from .conftest import body
 

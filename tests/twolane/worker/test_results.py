@@ -11,9 +11,16 @@ from celery import Celery, states
 from celery.app.task import Context
 
 from twolane.state.redis import RedisStore
-from twolane.worker.ending import Ending, ending
-from twolane.worker.lease import Delivery, Leases, LeaseState, read_lease, write_lease
-from twolane.worker.results import RedisBackend
+from twolane.worker.lease import (
+    Delivery,
+    Ending,
+    Leases,
+    LeaseState,
+    ending,
+    read_lease,
+    write_lease,
+)
+from twolane.worker.redis_backend import RedisBackend
 
 from .conftest import HELD_UP
 

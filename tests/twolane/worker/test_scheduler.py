@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from twolane.publish.connection import Response, Wire
 from twolane.publish.errors import EnqueueError
-from twolane.publish.response import Response
-from twolane.publish.wire import Wire
+from twolane.worker.delay import entry
 from twolane.worker.scheduler import Scheduler
-from twolane.worker.scheduling import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

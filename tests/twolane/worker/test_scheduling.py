@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane.worker.deferral import Deferral
+from twolane.worker.delay import MAX_INPUT_BYTES, Deferral, Schedules, entry, schedules
 from twolane.worker.records import Record
 from twolane.worker.scheduler import Scheduler
-from twolane.worker.scheduling import MAX_INPUT_BYTES, Schedules, entry, schedules
 from twolane_local.schedules.expression import parse_expression
 
 if TYPE_CHECKING:

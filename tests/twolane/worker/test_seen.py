@@ -8,7 +8,7 @@ import pytest
 from celery.exceptions import Ignore, Reject
 
 from twolane import WorkerHandler
-from twolane.worker import seen
+from twolane.worker import lookup as seen
 
 from .conftest import Context, RecordedQueues, body, event, make_app, record
 

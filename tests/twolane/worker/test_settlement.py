@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from twolane.worker.channel import Outcome
+from twolane.worker.outcomes import Outcome, Settled, is_stopper, response, visibility_s
 from twolane.worker.records import Record
-from twolane.worker.settlement import Settled, is_stopper, response, visibility_s
 
 ARN = "arn:aws:sqs:us-east-1:123456789012:tasks"
 

@@ -20,9 +20,9 @@ import pytest
 from celery import Celery
 
 from twolane import BeatHandler, WorkerHandler
+from twolane.environment.invocation import within
 from twolane.publish.errors import EnqueueError
 from twolane.state import open_store
-from twolane.state.patience import within
 from twolane_local.live.proxy import Proxy
 
 from .conftest import body, event, record

@@ -12,10 +12,18 @@ from celery.app.task import Context
 
 from twolane.errors import StoreUnavailableError
 from twolane.state.dynamodb import DynamoDBStore
-from twolane.worker.chords import DynamoDBBackend
-from twolane.worker.ending import Ending, ending
+from twolane.worker.dynamodb_backend import DynamoDBBackend
 from twolane.worker.handler import WorkerHandler
-from twolane.worker.lease import Delivery, Lease, Leases, LeaseState, read_lease, write_lease
+from twolane.worker.lease import (
+    Delivery,
+    Ending,
+    Lease,
+    Leases,
+    LeaseState,
+    ending,
+    read_lease,
+    write_lease,
+)
 
 from .conftest import HELD_UP, RecordedQueues, body, event, record
 from .conftest import Context as LambdaContext

@@ -10,9 +10,8 @@ from twolane import WorkerHandler
 from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.worker.lookup import open_record
-from twolane.worker.presence import Facts, Presence
+from twolane.worker.presence import Facts, Presence, Teller
 from twolane.worker.records import parse_event
-from twolane.worker.telling import Teller
 
 from .conftest import RecordedQueues, body, event, make_app, record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kombu.asynchronous.timer import Entry as KombuEntry
 
-from twolane.worker.timer import Entry, Timer
+from twolane.worker.consumer import Entry, Timer
 
 
 def test_what_is_taken_knows_how_long_it_waits() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from billiard import einfo
 
-from twolane.worker import tracebacks
+from twolane.patches import tracing as tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,8 @@ def codes(info: Any) -> list[Any]:
 
 
 def test_a_functions_code_is_copied_once() -> None:
-    tracebacks.install()
-    tracebacks.install()
+    tracebacks.keep_tracebacks()
+    tracebacks.keep_tracebacks()
     first, second = codes(failure()), codes(failure())
     assert len(first) == 5
     assert len({id(code) for code in first}) == 2  # this module's two functions
@@ -56,7 +56,7 @@ def test_a_functions_code_is_copied_once() -> None:
 
 def test_what_celery_hands_on_is_as_it_was() -> None:
     before = failure()
-    tracebacks.install()
+    tracebacks.keep_tracebacks()
     after = failure()
     sent: Any = pickle.loads(pickle.dumps(after.tb))
     shown = ["".join(traceback.format_tb(tb)) for tb in (before.tb, after.tb, sent)]

@@ -9,8 +9,7 @@ import pytest
 from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.worker.limits import TaskTerminated
-from twolane.worker.revocation import Revocation, revoked_key, write_revocation
-from twolane.worker.watch import Watch
+from twolane.worker.revocation import Revocation, Watch, revoked_key, write_revocation
 
 
 class Interrupter:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twolane.errors import MalformedMessageError
-from twolane.worker.channel import Channel
+from twolane.worker.consumer import Channel
+from twolane.worker.message import open_envelope, to_message
 from twolane.worker.records import Record
-from twolane.worker.wire import open_envelope, to_message
 
 ARGS = [["ü", 1], {"k": None}, {"callbacks": None}]
 

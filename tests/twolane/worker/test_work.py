@@ -11,8 +11,8 @@ import redis
 from celery import Celery, signals
 
 from twolane import WorkerHandler
-from twolane.worker.deadline import Deadline
 from twolane.worker.lease import read_lease
+from twolane.worker.limits import Deadline
 from twolane.worker.records import parse_event
 
 from .conftest import RecordedQueues, body, event, record

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from twolane.claimcheck import pointer_to
+from twolane.publish.claimcheck import pointer_to
 from twolane_local.errors import LocalError
 from twolane_local.inspect.decoding import decode, edited
 from twolane_local.inspect.envelope import task_message

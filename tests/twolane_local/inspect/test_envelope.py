@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from twolane.publish import entry, install
+from twolane.publish import install
+from twolane.publish import message as entry
 from twolane_local.inspect.envelope import task_message
 
 

@@ -12,11 +12,11 @@ import pytest
 from celery import Celery
 from kombu import pools
 
-from twolane import logs
+from twolane.environment import logs
 from twolane.publish import client as publish_client
 from twolane.state.memory import MemoryStore
-from twolane.worker.results import RedisBackend
-from twolane.worker.watch import Watch
+from twolane.worker.redis_backend import RedisBackend
+from twolane.worker.revocation import Watch
 from twolane.worker.work import Worker
 from twolane_local.simulator.patches import event_of
 from twolane_local.testing.threads import current

@@ -65,8 +65,8 @@ def test_an_environment_that_speaks_for_another(
     """M: it thaws, and overwrites how the work has ended elsewhere."""
     one = schedule("environment.frozen-after-effect", parameters={"freeze_s": 700.0})
     assert found(application, one) == set()
-    monkeypatch.setattr("twolane.worker.results.RedisBackend._passed_on", lambda *_: False)
-    monkeypatch.setattr("twolane.worker.results._STORE", OVERWRITES)
+    monkeypatch.setattr("twolane.worker.redis_backend.RedisBackend._passed_on", lambda *_: False)
+    monkeypatch.setattr("twolane.worker.redis_backend._STORE", OVERWRITES)
     assert "M" in found(application, one)
 
 

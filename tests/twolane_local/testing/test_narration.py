@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from twolane.logs import emit
+from twolane.environment.logs import emit
 from twolane_local.testing.narration import is_journaled
 from twolane_local.testing.project import of_handlers
 

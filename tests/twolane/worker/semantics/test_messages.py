@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane.claimcheck import MAX_MESSAGE_BYTES, read_pointer
+from twolane.publish.claimcheck import MAX_MESSAGE_BYTES, read_pointer
 
 from .conftest import Lane, create_queue, to_event
 

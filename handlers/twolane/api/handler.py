@@ -1,0 +1,122 @@
+"""``ApiHandler``: Mangum, with the response first and the lifespan once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from mangum import Mangum
+
+from twolane.api.engine import Engine
+from twolane.api.events import HANDLERS, TEXT_MIME_TYPES, BadRequestError
+from twolane.environment import init_phase, logs, snapshot
+from twolane.environment.forks import ends_in_child
+from twolane.errors import TwolaneError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mangum.types import ASGI, LambdaContext, LambdaEvent, LambdaHandler, LifespanMode
+
+logger = logging.getLogger("twolane.api")
+
+
+class UnknownEventError(TwolaneError, RuntimeError):
+    """The event is not an HTTP request of a source that ApiHandler serves."""
+
+
+class ApiHandler(Mangum):
+    """``handler = ApiHandler(app)``: a Lambda handler for any ASGI application.
+
+    Takes what ``Mangum`` takes. Create it when the handler's module is imported: that is the init
+    of the execution environment, in which the lifespan starts and the extension may register. A
+    startup that fails raises here, which Lambda reports as an init error with its cause.
+
+    ``inline_reserve_s`` seconds before the function's timeout (but not more than a quarter of it),
+    background tasks that have not started are given up: deferred if they are Celery tasks, else
+    logged as lost.
+    """
+
+    def __init__(  # noqa: PLR0917 -- Mangum's own order
+        self,
+        app: ASGI,
+        lifespan: LifespanMode = "auto",
+        api_gateway_base_path: str = "/",
+        custom_handlers: list[type[LambdaHandler]] | None = None,
+        text_mime_types: list[str] | None = None,
+        exclude_headers: list[str] | None = None,
+        *,
+        inline_reserve_s: float = 1.0,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            app,
+            lifespan,
+            api_gateway_base_path,
+            custom_handlers,
+            [*TEXT_MIME_TYPES] if text_mime_types is None else text_mime_types,
+            exclude_headers,
+        )
+        environ = os.environ if environ is None else environ
+        logs.configure()
+        snapshot.begin(environ)
+        if "AWS_LAMBDA_FUNCTION_NAME" in environ:
+            _quieten(logging.getLogger("mangum"))
+        self._publisher_installed = False
+        self._install_publisher()
+        self._engine = Engine(app, lifespan, inline_reserve_s, environ)
+        init_phase.end()
+
+    def _setup_event_loop(self) -> None:
+        """Mangum's own loop is never made: the engine has one."""
+
+    def _install_publisher(self) -> None:
+        # An application that does not know Celery pays nothing for it.
+        if not self._publisher_installed and "celery" in sys.modules:
+            from twolane.publish import install
+
+            install()
+            self._publisher_installed = True
+
+    @ends_in_child
+    def __call__(self, event: LambdaEvent, context: LambdaContext) -> dict[str, Any]:
+        """Answer one event: as soon as the response is complete, where an extension is there to
+        finish the rest, else when the whole ASGI call is done.
+        """
+        self._install_publisher()
+        handler = self.infer(event, context)
+        try:
+            scope, body = handler.scope, handler.body
+        except BadRequestError as exc:
+            logger.warning("400 Bad Request: %s", exc)
+            return handler.bad_request(str(exc))  # type: ignore[attr-defined, no-any-return]
+        return handler(self._engine.respond(scope, body, context))
+
+    def infer(self, event: LambdaEvent, context: LambdaContext) -> LambdaHandler:
+        """The class for this event. Raises ``UnknownEventError``: the function was not invoked by
+        an HTTP source, or not with an event of one.
+        """
+        classes: Iterable[type[Any]] = chain(self.custom_handlers, HANDLERS)
+        for handler in classes:
+            if handler.infer(event, context, self.config):
+                chosen: LambdaHandler = handler(event, context, self.config)
+                return chosen
+        raise UnknownEventError(
+            f"An event with the keys {sorted(event)} is not an HTTP request. ApiHandler serves "
+            "HTTP API, REST API, function URL, load balancer and Lambda@Edge; pass "
+            "custom_handlers for another source."
+        )
+
+    def close(self) -> None:
+        """End the lifespan and the loop; for tests and for whoever runs handlers in-process."""
+        self._engine.close()
+
+
+def _quieten(log: logging.Logger) -> None:
+    # Our log level lets INFO pass there, at which Mangum logs each request, as the access log of
+    # whatever sent the event does. A level that somebody has set stays.
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.WARNING)

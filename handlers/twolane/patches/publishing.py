@@ -1,0 +1,243 @@
+"""What Celery looks up by name and finds here instead of its own; nothing is imported for it.
+
+A result backend that is not there until somebody wants a result.
+
+``send_task`` touches ``app.backend`` on each publish: to subscribe to the result that nobody may
+ever read (Redis; 19 s of retries where it is down), and to put the backend into the ``AsyncResult``
+that it returns. Merely making the backend imports redis (60 ms), or boto3 for DynamoDB (150 ms),
+and scans the metadata of every installed package for plug-ins. A publisher needs none of it: what
+stands in its place answers those touches, and becomes the stock backend at any other.
+
+Celery's groups, published through kombu's batch.
+
+Celery publishes a group's tasks one by one, over one producer, in ``group._apply_tasks``; it has no
+setting that makes them a batch (celery 5.7). That one method is wrapped: all it does runs inside
+``Producer.batch()``. Groups in groups share the outermost batch. Of a group that is a generator the
+first task leaves at once, as with a stock publisher: the next may take long to be drawn.
+
+Which broker an application has, without asking kombu.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from celery.app import backends
+from celery.app.events import Events
+from celery.canvas import group
+from celery.utils.imports import instantiate, symbol_by_name
+from kombu.utils.objects import cached_property
+
+from twolane.environment import snapshot
+from twolane.patches.backends import guard, stores_more
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+_STOCK_CONTROL = "celery.app.control:Control"
+_CONTROL = "twolane.worker.control:Control"
+_REDIRECTED = "_twolane_redirected"
+
+
+def redirect_names() -> None:
+    """Put in the store-backed ``app.control``, events over Redis, and our result backends.
+
+    Those are Celery's own, with duplicate-safe chords on DynamoDB and fewer round trips to Redis.
+
+    They are for what an application opens from now on; with a broker or a result backend of another
+    kind they change nothing, nor does an application with a ``control`` class of its own lose it.
+    Idempotent.
+    """
+    Events.dispatcher_cls = "twolane.worker.events:Dispatcher"
+    Events.receiver_cls = "twolane.worker.events:Receiver"
+    receivers: Any = sys.modules.get("celery.events.receiver")
+    if receivers is not None:
+        _redirect(receivers.EventReceiver)
+    backends.BACKEND_ALIASES["dynamodb"] = "twolane.worker.dynamodb_backend:DynamoDBBackend"
+    for scheme in ("redis", "rediss"):
+        backends.BACKEND_ALIASES[scheme] = "twolane.worker.redis_backend:RedisBackend"
+    # An application copies the class's control_cls when it is made, which is before us.
+    control = cached_property(_control)
+    control.__set_name__(Celery, "control")  # type: ignore[attr-defined]
+    Celery.control = control  # type: ignore[assignment,method-assign]
+
+
+def _control(app: Any) -> Any:
+    chosen = app.control_cls
+    return instantiate(_CONTROL if chosen == _STOCK_CONTROL else chosen, app=app)
+
+
+def _redirect(receiver: Any) -> None:
+    """Flower takes Celery's receiver by its own name, and long before an application is loaded."""
+    stock = receiver.__init__
+    if hasattr(stock, _REDIRECTED):
+        return
+
+    def init(self: Any, channel: Any, *args: Any, app: Any = None, **kwargs: Any) -> None:
+        listening_to = symbol_by_name("twolane.worker.events:listening_to")
+        stock(self, listening_to(app or self.app, channel), *args, app=app, **kwargs)
+
+    setattr(init, _REDIRECTED, True)
+    receiver.__init__ = init
+
+
+#: Backends that keep results under the task's id, where asking late is as good as asking early.
+#: ``rpc://`` is not among them: its queue must be there before the result.
+LAZY = frozenset({"redis", "rediss", "sentinel", "dynamodb", "s3", "cache", "db", "mongodb"})
+
+_LAZY = "_twolane_lazy"
+
+
+class LazyBackend:
+    """Stands for what ``make`` makes, once for each thread or once for all, as stock has it."""
+
+    #: Celery keeps a thread-safe backend on the app; ours leads each thread to its own.
+    thread_safe = True
+    __slots__ = ("__weakref__", "_local", "_make", "_shared")
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        own = {"_make": make, "_local": threading.local(), "_shared": None}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the stock backend; the next use makes another."""
+        real = self._made()
+        if real is None:
+            return
+        from twolane.patches.snapshot import close_backend
+
+        close_backend(real)
+        object.__setattr__(self, "_shared", None)
+        object.__setattr__(self, "_local", threading.local())
+
+    def on_task_call(self, producer: Any, task_id: str) -> Any:
+        """Subscribe early, as stock does, where there is a backend and it is a process that stays.
+
+        Otherwise nothing: whoever waits for the result subscribes first, then looks what is there.
+        """
+        real = self._made()
+        if real is None or "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            return {}
+        return real.on_task_call(producer, task_id)
+
+    def add_pending_result(self, result: Any, weak: bool = False, **options: Any) -> Any:
+        """``result.then(…)``: kept, weakly if so asked, until there is a backend to tell of it."""
+        real = self._made()
+        if real is not None:
+            return real.add_pending_result(result, weak=weak, **options)
+        kept = weakref.ref(result) if weak else lambda: result
+        self._pending()[id(result)] = (kept, weak)
+        return result
+
+    def remove_pending_result(self, result: Any) -> Any:
+        """Each ``AsyncResult`` calls this as it dies; that must not make a backend."""
+        real = self._made()
+        if real is None:
+            self._pending().pop(id(result), None)
+            return result
+        return real.remove_pending_result(result)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real(), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._real(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._real(), name)
+
+    def __repr__(self) -> str:
+        return f"<LazyBackend: {self._made() or 'nobody asked for a result yet'}>"
+
+    def _made(self) -> Any:
+        return self._shared or getattr(self._local, "real", None)
+
+    def _pending(self) -> dict[int, tuple[Callable[[], Any], bool]]:
+        pending: dict[int, tuple[Callable[[], Any], bool]]
+        pending = vars(self._local).setdefault("pending", {})
+        return pending
+
+    def _real(self) -> Any:
+        real = self._made()
+        if real is None:
+            real = self._make()
+            if real.thread_safe:
+                object.__setattr__(self, "_shared", real)
+            self._local.real = real
+            for kept, weak in vars(self._local).pop("pending", {}).values():
+                if (result := kept()) is not None:
+                    real.add_pending_result(result, weak=weak)
+        return real
+
+
+def make_backends_lazy(more: Callable[[Any], dict[str, str]]) -> None:
+    """Make every Celery application's backend a lazy one, if it is of a kind that can be.
+
+    ``more``: what is stored with every state of a task, of its request.
+    """
+    stock = vars(Celery)["_get_backend"]
+    if hasattr(stock, _LAZY):
+        return
+
+    def get_backend(self: Celery) -> Any:
+        chosen = getattr(self, "backend_cls", None) or self.conf.result_backend
+        if not chosen:
+            # Stock would look through the metadata of every package for one named "disabled".
+            from celery.backends.base import DisabledBackend
+
+            return DisabledBackend(app=self)
+        scheme = chosen.partition(":")[0].partition("+")[0] if isinstance(chosen, str) else ""
+        if scheme not in LAZY:
+            return guard(stock(self))
+        return LazyBackend(lambda: guard(stores_more(stock(self), more)))
+
+    setattr(get_backend, _LAZY, True)
+    type.__setattr__(Celery, "_get_backend", get_backend)
+
+
+_BATCHED = "_twolane_batched"
+
+
+def batch_groups() -> None:
+    """Wrap ``group._apply_tasks`` once."""
+    stock: Callable[..., Iterator[Any]] = vars(group)["_apply_tasks"]
+    if hasattr(stock, _BATCHED):
+        return
+
+    def apply_tasks(
+        self: Any, tasks: Any, producer: Any = None, app: Any = None, *args: Any, **kwargs: Any
+    ) -> Iterator[Any]:
+        app = app or self.app
+        with app.producer_or_acquire(producer) as shared:
+            # On other brokers: stock behaviour to the letter.
+            light = shared.connection.transport.driver_type == "sqs"
+            if light:
+                shared.channel.drawing = _is_drawn(self.tasks)
+            with shared.batch() if light else nullcontext():
+                yield from stock(self, tasks, shared, app, *args, **kwargs)
+
+    setattr(apply_tasks, _BATCHED, True)
+    type.__setattr__(group, "_apply_tasks", apply_tasks)
+
+
+def _is_drawn(tasks: Any) -> bool:
+    """Whether tasks come from a generator that may have more.
+
+    Celery keeps one in a list of its own (``celery.utils.functional.regen``, celery 5.7), which
+    tells nobody how far it is.
+    """
+    return getattr(tasks, "_regen__done", True) is False
+
+
+def on_sqs(app: Celery) -> bool:
+    url: Any = app.conf.broker_write_url
+    return str(url[0] if isinstance(url, list | tuple) else url).startswith("sqs")

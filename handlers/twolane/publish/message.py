@@ -1,0 +1,166 @@
+"""One message as SQS takes it: a kombu envelope in, the fields of SendMessage out.
+
+The envelope is byte for byte what kombu's own SQS transport writes, so a stock ``celery worker``
+reads it: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+
+An ETA as SQS knows it: a message that stays hidden for up to fifteen minutes.
+
+What is told of a publish.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import math
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kombu.utils.json import dumps
+
+from twolane.environment.logs import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twolane.publish.claimcheck import ClaimCheck
+    from twolane.publish.target import Target
+
+    Later = Callable[[Target, str, float, bool], bool]
+    from twolane.publish.target import Target
+
+#: What one message, and all of a batch together, may hold: body and attributes, in bytes.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_BYTES = 1_048_576
+
+
+class Entry(NamedTuple):
+    """A message that is ready to go, and what is told of it."""
+
+    task_id: str
+    name: str
+    size: int
+    fields: Mapping[str, Any]
+
+
+def build(
+    message: dict[str, Any], *, base64_encoding: bool, trace_header: str | None, now: float
+) -> Entry:
+    """The fields of SendMessage but ``QueueUrl``; ``now`` is in seconds since the epoch.
+
+    As kombu does it, ``message_attributes`` moves out of the envelope, ``MessageGroupId`` (fair
+    queues) is copied, and an explicit delay is honoured and clamped; beyond kombu, the task's ETA
+    becomes a delay. ``trace_header`` is X-Ray's, which SQS hands on to the consumer.
+    """
+    headers = message.get("headers") or {}
+    properties = message["properties"]
+    fields: dict[str, Any] = {}
+    attributes = properties.pop("message_attributes", None)
+    if attributes is not None:
+        fields["MessageAttributes"] = attributes
+    if "MessageGroupId" in properties:
+        fields["MessageGroupId"] = properties["MessageGroupId"]
+    delay = _explicit_delay(properties)
+    if delay is None:
+        delay = delay_seconds(headers.get("eta"), now=now) or None
+    if delay is not None:
+        # 0, if it was asked for: it overrides the queue's own delay.
+        fields["DelaySeconds"] = delay
+    if trace_header:
+        fields["MessageSystemAttributes"] = {
+            "AWSTraceHeader": {"DataType": "String", "StringValue": trace_header}
+        }
+    text = dumps(message)
+    if base64_encoding:
+        text = base64.b64encode(text.encode()).decode()
+    fields["MessageBody"] = text
+    size = len(text.encode()) + _attributes_size(attributes)
+    task_id = headers.get("id") or properties.get("correlation_id") or ""
+    return Entry(str(task_id), str(headers.get("task") or ""), size, fields)
+
+
+def checked_in(entry: Entry, check: ClaimCheck) -> Entry:
+    """The entry with its body put aside; all else of it stays."""
+    body, attributes = check.check_in(
+        entry.fields["MessageBody"], entry.fields.get("MessageAttributes")
+    )
+    fields = {**entry.fields, "MessageBody": body, "MessageAttributes": attributes}
+    return entry._replace(size=len(body.encode()) + _attributes_size(attributes), fields=fields)
+
+
+def _explicit_delay(properties: Mapping[str, Any]) -> int | None:
+    for key in ("delay_seconds", "DelaySeconds"):
+        if properties.get(key) is not None:
+            try:
+                delay = int(properties[key])
+            except (TypeError, ValueError, OverflowError):
+                return None
+            return min(delay, MAX_DELAY_S) if delay >= 0 else None
+    return None
+
+
+def _attributes_size(attributes: Mapping[str, Any] | None) -> int:
+    """Names, types and values count: they share the message's limit."""
+    size = 0
+    for name, value in (attributes or {}).items():
+        size += len(str(name).encode()) + len(str(value.get("DataType", "")).encode())
+        size += len(str(value.get("StringValue", "")).encode())
+        size += len(value.get("BinaryValue", b""))
+    return size
+
+
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-delay-queues.html
+MAX_DELAY_S = 900
+
+
+#: Where a worker runs a batch: has a body sent to a queue at a time (epoch seconds), which is later
+#: than SQS can delay it; where that need not be exact, up to a minute later. Says whether it could.
+later: ContextVar[Later | None] = ContextVar("twolane_later", default=None)
+
+
+def delay_seconds(eta: Any, *, now: float) -> int:
+    """Whole seconds until ``eta`` (ISO 8601, Celery's header), at most 900; 0 for none or past.
+
+    Rounded up: a message that arrives before its ETA costs the worker another deferral. Beyond 900
+    the worker defers the rest.
+    """
+    due = due_at(eta)
+    return 0 if due is None else max(0, min(MAX_DELAY_S, math.ceil(due - now)))
+
+
+def due_at(eta: Any) -> float | None:
+    """``eta`` in epoch seconds; ``None`` where there is none that can be understood here.
+
+    A naive ETA is in the application's own time zone, which is not known here: the worker, who
+    knows it, defers the whole of it.
+    """
+    if not isinstance(eta, str):
+        return None
+    try:
+        due = datetime.fromisoformat(eta)
+    except ValueError:
+        # The worker rejects it by name; hiding the message meanwhile would help nobody.
+        return None
+    return due.timestamp() if due.tzinfo is not None else None
+
+
+logger = logging.getLogger("twolane.publish")
+
+
+def published(entry: Entry, target: Target, message_id: str | None) -> None:
+    """Tell that SQS has the message, or, where that has no id yet, a schedule that will send it."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    fields: dict[str, Any] = {"messageId": message_id} if message_id else {}
+    emit(
+        logger,
+        "task.published",
+        f"Task {entry.name}[{entry.task_id}] is {'on its queue' if message_id else 'scheduled'}",
+        taskId=entry.task_id,
+        taskName=entry.name,
+        queue=target.queue_url.rpartition("/")[2],
+        bytes=entry.size,
+        delaySeconds=entry.fields.get("DelaySeconds", 0),
+        **fields,
+    )

@@ -1,0 +1,226 @@
+"""Messages that are not due yet: sent again with a delay, never held in memory.
+
+What a task publishes with an ETA beyond SQS's longest delay, a retry above all.
+
+Sent to the queue, it would come back after fifteen minutes only to be put off once more; where
+schedules are configured it goes to one at once: a message and an invocation less.
+
+Delays beyond fifteen minutes: a one-shot EventBridge Scheduler entry that deletes itself.
+
+The entry's target is the task queue itself (a templated SendMessage), so nothing of ours runs in
+between: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
+
+Configured by the environment: ``TWOLANE_SCHEDULER_ROLE_ARN``, the role that Scheduler assumes to
+send to the queue, and ``TWOLANE_SCHEDULER_GROUP``, the schedule group the entries live in. The
+function needs ``scheduler:CreateSchedule`` on the group and ``iam:PassRole`` on the role. A message
+that the queue does not take ends on ``TWOLANE_SCHEDULER_DEAD_LETTER_ARN``, to which the role must
+be allowed to send; where that is not set, Scheduler drops the message after a day.
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twolane.publish.errors import EnqueueError
+from twolane.publish.message import later
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from twolane.publish.target import Target
+    from twolane.worker.queues import QueueClient
+    from twolane.worker.records import Record
+
+logger = logging.getLogger("twolane.worker")
+
+#: SQS's longest delay in seconds:
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+LONGEST_DELAY_S = 900
+
+
+class LongDelays(Protocol):
+    """Who sends a message that is due later than SQS can delay it."""
+
+    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+        """Have the body sent to the queue at ``due`` (epoch seconds), or, where it need not be
+        ``exact``, up to a minute later.
+
+        ``False`` where that is not possible for this body; whatever goes wrong is raised.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Sends a copy of a record that becomes visible when it is due.
+
+    The copy goes out before the original is deleted: a crash between the two leaves two messages
+    with one task id, of which the lease lets one run.
+    """
+
+    queues: QueueClient
+    long_delays: LongDelays | None = None
+
+    def defer(self, record: Record, delay_s: float, now: float) -> bool:
+        """Put the record off. ``False`` where the queue takes no delay for a single message.
+
+        On a FIFO queue a delay belongs to the queue, not to the message; the original stays, and
+        its visibility timeout carries the wait.
+        """
+        if record.is_fifo:
+            return False
+        if delay_s > LONGEST_DELAY_S and self._scheduled(record, now + delay_s):
+            return True
+        # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
+        self.queues.send(
+            record.queue_arn,
+            record.body,
+            delay_s=min(math.ceil(delay_s), LONGEST_DELAY_S),
+            attributes=sent_attributes(record.message_attributes),
+        )
+        return True
+
+    def _scheduled(self, record: Record, due: float) -> bool:
+        if self.long_delays is None:
+            return False
+        try:
+            return self.long_delays.schedule(record.queue_arn, record.body, due)
+        except EnqueueError as error:
+            # If the entry was made after all, the task comes twice, and its lease lets one run.
+            logger.warning("%s; the message waits on its queue instead", error)
+            return False
+
+
+def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Message attributes in the shape of SendMessage, from the shape of an event."""
+    shapes = {"stringValue": "StringValue", "binaryValue": "BinaryValue", "dataType": "DataType"}
+    return {
+        name: {
+            shapes[key]: value for key, value in attribute.items() if key in shapes and value != ""
+        }
+        for name, attribute in received.items()
+    }
+
+
+def postponing(
+    long_delays: LongDelays | None, records: Iterable[Record]
+) -> AbstractContextManager[None]:
+    """Inside, what is published to the records' own queues and due late enough is scheduled.
+
+    To their queues only: the role that schedules send with need not reach another one, which a
+    schedule would find out too late to tell anybody.
+    """
+    return nullcontext() if long_delays is None else _postponing(long_delays, records)
+
+
+@contextmanager
+def _postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
+    arns = {_address(record.queue_arn): record.queue_arn for record in records if record.queue_arn}
+
+    def send(target: Target, body: str, due: float, exact: bool) -> bool:
+        account, name = target.queue_url.rsplit("/", 2)[-2:]
+        queue_arn = arns.get((target.region, account, name))
+        if queue_arn is None:
+            return False
+        try:
+            return long_delays.schedule(queue_arn, body, due, exact=exact)
+        except EnqueueError as error:
+            # If it was made after all, the task comes twice, and its lease lets one run.
+            logger.warning("%s; the message waits on its queue instead", error)
+            return False
+
+    token = later.set(send)
+    try:
+        yield
+    finally:
+        later.reset(token)
+
+
+def _address(queue_arn: str) -> tuple[str, str, str]:
+    region, account, name = queue_arn.split(":")[3:6]
+    return region, account, name
+
+
+#: Scheduler calls its target within the minute after the time that an entry names. An exact one
+#: names a minute early; the worker then puts off what is left with SQS's delay, exact to a second.
+#: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+LEAD_S = 60.0
+
+#: The last second that a date can name, in epoch seconds: 9999-12-31T23:59:59 UTC.
+_LAST = 253_402_300_799
+
+#: The longest input of a schedule, in bytes:
+#: https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
+MAX_INPUT_BYTES = 262_144
+
+
+class Creator(Protocol):
+    """EventBridge Scheduler, as far as it is needed: ``twolane.worker.scheduler.Scheduler``."""
+
+    def create(self, region: str, entry: Mapping[str, Any]) -> None:
+        """Create an entry, unless there is one of its name; whatever goes wrong is raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedules:
+    """Creates one entry a message."""
+
+    role_arn: str
+    group: str
+    scheduler: Creator
+    dead_letter_arn: str | None = None
+
+    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+        """Have the body sent at ``due`` (epoch seconds); ``False``: too big for that.
+
+        Not ``exact``: up to a minute late, for one message and one invocation less.
+
+        The entry's name is made from the body, which holds the task's id and its ETA: a second
+        delivery finds the entry there already and adds none.
+        """
+        if len(body.encode()) > MAX_INPUT_BYTES:
+            return False
+        at = due - LEAD_S if exact else math.ceil(due)
+        one = entry(queue_arn, body, at, role_arn=self.role_arn, group=self.group)
+        if self.dead_letter_arn:
+            one["Target"]["DeadLetterConfig"] = {"Arn": self.dead_letter_arn}
+        self.scheduler.create(queue_arn.split(":")[3], one)
+        return True
+
+
+def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) -> dict[str, Any]:
+    """The arguments of CreateSchedule for ``at`` (epoch seconds), as a pure function.
+
+    https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
+    """
+    digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+    moment = datetime.fromtimestamp(min(at, _LAST), UTC)
+    return {
+        "Name": f"twolane-{digest}",
+        "GroupName": group,
+        "ScheduleExpression": f"at({moment:%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpressionTimezone": "UTC",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "ActionAfterCompletion": "DELETE",
+        "Target": {"Arn": queue_arn, "RoleArn": role_arn, "Input": body},
+    }
+
+
+def schedules(environ: Mapping[str, str]) -> Schedules | None:
+    """What the environment configures; ``None`` where it does not, and delays go in hops."""
+    role_arn, group = (
+        environ.get("TWOLANE_SCHEDULER_ROLE_ARN"),
+        environ.get("TWOLANE_SCHEDULER_GROUP"),
+    )
+    if not role_arn or not group:
+        return None
+    from twolane.worker.scheduler import Scheduler
+
+    dead_letter_arn = environ.get("TWOLANE_SCHEDULER_DEAD_LETTER_ARN") or None
+    return Schedules(role_arn, group, Scheduler(environ), dead_letter_arn)
