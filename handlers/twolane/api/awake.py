@@ -17,7 +17,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Protocol
 
 from twolane.environment import snapshot
-from twolane.patches import runtime_client
+from twolane.patches import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +83,7 @@ def of(environ: Mapping[str, str]) -> Awake | None:
     if address in _shared:
         return _shared[address]
     awake = Awake()
-    if not runtime_client.listen(awake.posted):
+    if not serving.listen(awake.posted):
         return None
     _begin(awake, address)
     if snapshot.pending():

@@ -16,13 +16,13 @@ import weakref
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
+from twolane import patches
 from twolane.api import awake, inline
 from twolane.api.cycle import Cycle
 from twolane.api.inline import Watchdog
 from twolane.api.lifespan import Lifespan, Termination
 from twolane.environment import logs
 from twolane.environment.invocation import deadline
-from twolane.patches import starlette_tasks
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -58,7 +58,7 @@ class Engine:
         self._awake: Awake | None = None
         self._watchdog = Watchdog()
         self._termination = Termination(self._terminate)
-        starlette_tasks.install(inline.current)
+        patches.install("api", lane=inline.current)
         try:
             self._begin()
         except BaseException:

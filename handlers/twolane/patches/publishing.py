@@ -32,9 +32,11 @@ from celery.app import backends
 from celery.app.events import Events
 from celery.canvas import group
 from celery.utils.imports import instantiate, symbol_by_name
+from kombu import transport as kombu_transport
 from kombu.utils.objects import cached_property
 
 from twolane.environment import snapshot
+from twolane.patches import replace
 from twolane.patches.backends import guard, stores_more
 
 if TYPE_CHECKING:
@@ -46,6 +48,14 @@ _CONTROL = "twolane.worker.control:Control"
 _REDIRECTED = "_twolane_redirected"
 
 
+def take_publishes(transport: str) -> None:
+    """Make every ``sqs://`` broker open the transport of this name. Idempotent."""
+    for alias in ("sqs", "SQS"):
+        replace(kombu_transport.TRANSPORT_ALIASES, alias, transport)
+        # A name that was resolved before us is kept there.
+        vars(kombu_transport)["_transport_cache"].pop(alias, None)
+
+
 def redirect_names() -> None:
     """Put in the store-backed ``app.control``, events over Redis, and our result backends.
 
@@ -55,18 +65,19 @@ def redirect_names() -> None:
     kind they change nothing, nor does an application with a ``control`` class of its own lose it.
     Idempotent.
     """
-    Events.dispatcher_cls = "twolane.worker.events:Dispatcher"
-    Events.receiver_cls = "twolane.worker.events:Receiver"
+    replace(Events, "dispatcher_cls", "twolane.worker.events:Dispatcher")
+    replace(Events, "receiver_cls", "twolane.worker.events:Receiver")
     receivers: Any = sys.modules.get("celery.events.receiver")
     if receivers is not None:
         _redirect(receivers.EventReceiver)
-    backends.BACKEND_ALIASES["dynamodb"] = "twolane.worker.dynamodb_backend:DynamoDBBackend"
+    replace(backends.BACKEND_ALIASES, "dynamodb", "twolane.worker.dynamodb_backend:DynamoDBBackend")
     for scheme in ("redis", "rediss"):
-        backends.BACKEND_ALIASES[scheme] = "twolane.worker.redis_backend:RedisBackend"
+        replace(backends.BACKEND_ALIASES, scheme, "twolane.worker.redis_backend:RedisBackend")
     # An application copies the class's control_cls when it is made, which is before us.
-    control = cached_property(_control)
-    control.__set_name__(Celery, "control")  # type: ignore[attr-defined]
-    Celery.control = control  # type: ignore[assignment,method-assign]
+    if getattr(vars(Celery)["control"], "func", None) is not _control:
+        control: Any = cached_property(_control)
+        control.__set_name__(Celery, "control")
+        replace(Celery, "control", control)
 
 
 def _control(app: Any) -> Any:
@@ -85,7 +96,7 @@ def _redirect(receiver: Any) -> None:
         stock(self, listening_to(app or self.app, channel), *args, app=app, **kwargs)
 
     setattr(init, _REDIRECTED, True)
-    receiver.__init__ = init
+    replace(receiver, "__init__", init)
 
 
 #: Backends that keep results under the task's id, where asking late is as good as asking early.
@@ -201,7 +212,7 @@ def make_backends_lazy(more: Callable[[Any], dict[str, str]]) -> None:
         return LazyBackend(lambda: guard(stores_more(stock(self), more)))
 
     setattr(get_backend, _LAZY, True)
-    type.__setattr__(Celery, "_get_backend", get_backend)
+    replace(Celery, "_get_backend", get_backend)
 
 
 _BATCHED = "_twolane_batched"
@@ -226,7 +237,7 @@ def batch_groups() -> None:
                 yield from stock(self, tasks, shared, app, *args, **kwargs)
 
     setattr(apply_tasks, _BATCHED, True)
-    type.__setattr__(group, "_apply_tasks", apply_tasks)
+    replace(group, "_apply_tasks", apply_tasks)
 
 
 def _is_drawn(tasks: Any) -> bool:

@@ -24,6 +24,7 @@ from celery.app import trace
 from celery.app.task import Context
 from celery.utils.saferepr import saferepr
 
+from twolane.patches import replace
 from twolane.patches.backends import STARTED
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def short_repr(value: Any, *args: Any, **kwargs: Any) -> str:
 def replace_context() -> None:
     """Let Celery's tracer make ours. Idempotent."""
     tracing: Any = trace
-    tracing.Context = TaskContext
-    tracing.saferepr = short_repr
+    replace(tracing, "Context", TaskContext)
+    replace(tracing, "saferepr", short_repr)
 
 
 #: How many functions, and places in them, are remembered: more than a worker's tracebacks go
@@ -84,8 +85,8 @@ def keep_tracebacks() -> None:
     if not hasattr(frame.Code, _MARK):
         copied = kept(frame.Code)
         setattr(copied, _MARK, True)
-        frame.Code = staticmethod(copied)
-        vars(einfo)["traceback"] = Texts()
+        replace(frame, "Code", staticmethod(copied))
+        replace(einfo, "traceback", Texts())
 
 
 def kept(copy: Callable[[CodeType], Any]) -> Callable[[CodeType], Any]:

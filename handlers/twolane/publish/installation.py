@@ -6,11 +6,8 @@ that happens here is that the name ``sqs`` leads to ours.
 
 from __future__ import annotations
 
-from kombu import transport as kombu_transport
-
-from twolane import otel
+from twolane import otel, patches
 from twolane.environment import snapshot
-from twolane.patches.publishing import batch_groups, make_backends_lazy, redirect_names
 from twolane.publish import headers
 
 LIGHT = "twolane.publish.transport:Transport"
@@ -18,17 +15,11 @@ LIGHT = "twolane.publish.transport:Transport"
 
 def install() -> None:
     """Make every publish to an ``sqs://`` broker take the light path. Idempotent."""
-    for alias in ("sqs", "SQS"):
-        kombu_transport.TRANSPORT_ALIASES[alias] = LIGHT
-        # A name that was resolved before us is kept there.
-        vars(kombu_transport)["_transport_cache"].pop(alias, None)
+    # A publisher revokes and inspects too, and waits for chords.
+    patches.install("publisher", transport=LIGHT, more=headers.stored_times)
     headers.install()
-    batch_groups()
-    make_backends_lazy(headers.stored_times)
     headers.note_starts()
     otel.install_if_used()
-    # A publisher revokes and inspects too, and waits for chords.
-    redirect_names()
     if snapshot.pending():
         from twolane.patches import snapshot as renewal
 

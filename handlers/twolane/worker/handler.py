@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, signals
 from celery.app import trace
 
+from twolane import patches
 from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import deadline as invocation_end
 from twolane.environment.invocation import within
-from twolane.patches.publishing import redirect_names
-from twolane.patches.tracing import keep_tracebacks, replace_context
 from twolane.publish import headers
 from twolane.publish.claimcheck import claim_check
 from twolane.publish.installation import install
@@ -74,11 +73,9 @@ class WorkerHandler:
         logs.configure()
         snapshot.begin(environ)
         install()
-        redirect_names()
-        replace_context()
+        patches.install("worker")
         headers.leave_starts()
         mark_origins()
-        keep_tracebacks()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app
         self._queues = queues or Sqs(environ)

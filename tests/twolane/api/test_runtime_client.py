@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from twolane.patches import runtime_client
+from twolane.patches import serving
 
 NAME = "awslambdaric.lambda_runtime_client"
 
@@ -44,7 +44,7 @@ def test_a_post_is_told_after_it_was_made(monkeypatch, name) -> None:
     client = _client(calls)
     _module(monkeypatch, **{name: client})
 
-    assert runtime_client.listen(lambda request_id: calls.append(("told", request_id)))
+    assert serving.listen(lambda request_id: calls.append(("told", request_id)))
     assert client().post_invocation_result("a", "{}", "text/plain", "i") == "posted"
     assert calls == [("result", "a", "{}", "text/plain", "i"), ("told", "a")]
 
@@ -54,7 +54,7 @@ def test_a_post_that_fails_is_told_too(monkeypatch) -> None:
     client = _client(calls)
     _module(monkeypatch, LambdaRuntimeClient=client)
 
-    assert runtime_client.listen(lambda request_id: calls.append(("told", request_id)))
+    assert serving.listen(lambda request_id: calls.append(("told", request_id)))
     with pytest.raises(OSError, match="connection reset"):
         client().post_invocation_error(invoke_id="a", error="{}", xray="{}")
     assert calls == [("error", "a"), ("told", "a")]
@@ -62,7 +62,7 @@ def test_a_post_that_fails_is_told_too(monkeypatch) -> None:
 
 def test_without_the_runtime_in_the_process_there_is_nothing_to_hear(monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, NAME, raising=False)
-    assert not runtime_client.listen(lambda request_id: None)
+    assert not serving.listen(lambda request_id: None)
     assert NAME not in sys.modules, "it must not be imported: that costs every cold start"
 
 
@@ -78,7 +78,7 @@ def test_a_runtime_of_another_shape_is_left_alone(monkeypatch, client) -> None:
     """A future ``awslambdaric`` may differ; work then ends before the handler returns."""
     _module(monkeypatch, **({} if client is None else {"BaseLambdaRuntimeClient": client}))
     before = dict(vars(client)) if client else None
-    assert not runtime_client.listen(lambda request_id: None)
+    assert not serving.listen(lambda request_id: None)
     assert client is None or dict(vars(client)) == before
 
 

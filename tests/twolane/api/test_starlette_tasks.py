@@ -9,7 +9,7 @@ from contextvars import copy_context
 from starlette.background import BackgroundTask, BackgroundTasks
 
 from twolane.api import inline
-from twolane.patches import starlette_tasks
+from twolane.patches import serving
 
 
 def _lane() -> inline.Lane:
@@ -17,7 +17,7 @@ def _lane() -> inline.Lane:
 
 
 def test_outside_of_a_request_of_ours_nothing_changes(caplog) -> None:
-    assert starlette_tasks.install(inline.current)
+    assert serving.enter_lanes(inline.current)
     ran: list[int] = []
     tasks = BackgroundTasks([BackgroundTask(ran.append, 1)])
     tasks.add_task(ran.append, 2)
@@ -28,7 +28,7 @@ def test_outside_of_a_request_of_ours_nothing_changes(caplog) -> None:
 
 
 def test_in_a_request_each_task_is_run_in_its_lane(caplog) -> None:
-    assert starlette_tasks.install(inline.current)
+    assert serving.enter_lanes(inline.current)
     lane, ran = _lane(), []
     tasks = BackgroundTasks([BackgroundTasks([BackgroundTask(ran.append, 1)])])
     tasks.add_task(ran.append, 2)
@@ -42,13 +42,13 @@ def test_in_a_request_each_task_is_run_in_its_lane(caplog) -> None:
 
 
 def test_it_is_wrapped_once() -> None:
-    starlette_tasks.install(inline.current)
+    serving.enter_lanes(inline.current)
     call = BackgroundTask.__call__
-    starlette_tasks.install(inline.current)
+    serving.enter_lanes(inline.current)
     assert BackgroundTask.__call__ is call
 
 
 def test_without_starlette_there_is_nothing_to_wrap(monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "starlette.background")
-    assert not starlette_tasks.install(inline.current)
+    assert not serving.enter_lanes(inline.current)
     assert "starlette.background" not in sys.modules, "it must not be imported"

@@ -1,0 +1,316 @@
+"""What of other libraries is replaced, or used by a private name: where, and why.
+
+Nothing at run time reads this. A test looks each place up in the installed versions and compares
+its shape with the one that was tested; another one fails for a private name that is not listed.
+The tested versions are ``twolane.patches.TESTED``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One patch, or one use of private names.
+
+    ``places``: ``module:attribute``, one for each thing that has to keep its shape; after a blank,
+    what has to be in a function. ``upstream``: an issue or a page, where there is one. ``user``:
+    the module of ours that does it.
+    """
+
+    name: str
+    user: str
+    why: str
+    places: tuple[str, ...]
+    upstream: str = ""
+
+
+ENTRIES = (
+    Entry(
+        "kombu's sqs transport",
+        "twolane.patches.publishing",
+        "kombu's own imports boto3, 120 ms of a cold start; ours is opened by the same name",
+        ("kombu.transport:TRANSPORT_ALIASES", "kombu.transport:_transport_cache"),
+    ),
+    Entry(
+        "groups in batches",
+        "twolane.patches.publishing",
+        "Celery publishes a group's tasks one by one, and has no setting that makes them a batch",
+        ("celery.canvas:group._apply_tasks", "celery.utils.functional:regen"),
+    ),
+    Entry(
+        "lazy result backends",
+        "twolane.patches.publishing",
+        "each publish touches app.backend, whose making imports redis or boto3",
+        ("celery:Celery._get_backend", "celery.backends.base:DisabledBackend"),
+    ),
+    Entry(
+        "task events over Redis",
+        "twolane.patches.publishing",
+        "SQS has no broadcast; monitors look the classes up here",
+        (
+            "celery.app.events:Events.dispatcher_cls",
+            "celery.app.events:Events.receiver_cls",
+            "celery.events.receiver:EventReceiver.__init__",
+            "celery.events.dispatcher:EventDispatcher.publish",
+            "celery.events.dispatcher:EventDispatcher._publish",
+        ),
+    ),
+    Entry(
+        "result backends of our own",
+        "twolane.patches.publishing",
+        "redis:// and dynamodb:// open backends that end a lease with the result",
+        ("celery.app.backends:BACKEND_ALIASES",),
+    ),
+    Entry(
+        "app.control through the state store",
+        "twolane.patches.publishing",
+        "an application has copied the class's control_cls before twolane is imported",
+        ("celery:Celery.control", "celery:Celery.control_cls", "celery.utils.imports:instantiate"),
+    ),
+    Entry(
+        "times beside a result",
+        "twolane.patches.backends",
+        "Celery stores when a task was done, and neither when it was published nor when it began",
+        ("celery.backends.base:Backend._get_result_meta",),
+    ),
+    Entry(
+        "whose error it is",
+        "twolane.patches.backends",
+        "a store that is down and a hook that fails raise the same classes; only the place differs",
+        (
+            "celery.backends.base:Backend.store_result",
+            "celery.backends.base:Backend.mark_as_failure",
+            "celery.backends.base:Backend.on_chord_part_return",
+            "celery.backends.base:Backend.apply_chord",
+            "celery.backends.base:Backend.set_chord_size",
+            "celery.backends.base:Backend._fail_chain",
+            "celery.backends.base:Backend.encode_result",
+            "celery.backends.base:KeyValueStoreBackend.get",
+            "celery.backends.base:KeyValueStoreBackend.mget",
+        ),
+    ),
+    Entry(
+        "a cheaper task context",
+        "twolane.patches.tracing",
+        "Celery works a message's own headers out anew for each task: a tenth of a no-op task",
+        (
+            "celery.app.trace:Context",
+            "celery.app.trace:saferepr",
+            "celery.app.task:Context._get_custom_headers",
+        ),
+    ),
+    Entry(
+        "cheaper tracebacks",
+        "twolane.patches.tracing",
+        "billiard copies every frame for another process, ten times what the task itself takes",
+        (
+            "billiard.einfo:_Frame.Code",
+            "billiard.einfo:traceback",
+            "billiard.einfo:ExceptionInfo.__init__",
+        ),
+    ),
+    Entry(
+        "background tasks in the inline lane",
+        "twolane.patches.serving",
+        "Starlette awaits them inside of the ASGI call and has no hook around it",
+        (
+            "starlette.background:BackgroundTask.__call__",
+            "starlette.background:BackgroundTasks.__call__",
+        ),
+        "https://github.com/Kludex/starlette/blob/main/starlette/background.py",
+    ),
+    Entry(
+        "the moment at which a response has left",
+        "twolane.patches.serving",
+        "the handler's return is too early, and the runtime has no hook after its post",
+        (
+            "awslambdaric.lambda_runtime_client:BaseLambdaRuntimeClient.post_invocation_result",
+            "awslambdaric.lambda_runtime_client:BaseLambdaRuntimeClient.post_invocation_error",
+        ),
+        "https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response",
+    ),
+    Entry(
+        "redis-py's limits for each call",
+        "twolane.patches.clients",
+        "a connection outlives many invocations, and each has another time left",
+        (
+            "redis.connection:AbstractConnection.send_packed_command",
+            "redis.connection:Connection()._sock",
+            "redis.connection:Connection()._socket_timeout",
+            "redis.connection:Connection()._socket_connect_timeout",
+            "redis.connection:ConnectionPool().connection_class",
+        ),
+    ),
+    Entry(
+        "botocore's limit for each request",
+        "twolane.patches.clients",
+        "botocore has none for a single request",
+        (
+            "botocore.client:BaseClient.__init__ self._endpoint",
+            "botocore.endpoint:Endpoint.__init__ self.http_session",
+            "botocore.httpsession:Timeout",
+            "botocore.httpsession:URLLib3Session.send",
+            "botocore.httpsession:URLLib3Session._get_connection_manager",
+            "botocore.httpsession:URLLib3Session()._proxy_config",
+        ),
+    ),
+    Entry(
+        "what a snapshot must not hold",
+        "twolane.patches.snapshot",
+        "Celery, kombu and boto3 know forks but no snapshots: pools, ids and credentials go",
+        (
+            "kombu.pools:reset",
+            "kombu.common:_node_id",
+            "celery._state:_get_active_apps",
+            "celery:Celery._after_fork",
+            "celery:Celery()._local",
+            "celery:Celery()._backend_cache",
+            "celery:Celery._backend",
+            "celery:Celery.oid",
+            "celery.app.amqp:AMQP._event_dispatcher",
+            "boto3.session:Session()._session",
+            "botocore.session:Session()._credentials",
+            "botocore.credentials:ContainerProvider.__init__ self._fetcher",
+            "botocore.utils:ContainerMetadataFetcher.__init__ self._session",
+        ),
+    ),
+    Entry(
+        "a channel that hands over",
+        "twolane.publish.transport",
+        "kombu's virtual channels publish by _put, and leave boto3's clients open",
+        (
+            "kombu.transport.virtual:Channel._put",
+            "kombu.transport.virtual:Channel._get",
+            "kombu.transport.virtual:Channel._size",
+            "kombu.transport.virtual:Channel._purge",
+            "kombu.transport.virtual:Channel._delete",
+            "kombu.transport.SQS:Channel._put",
+            "kombu.transport.SQS:Channel._predefined_queue_clients",
+        ),
+    ),
+    Entry(
+        "Celery's consumer without a broker",
+        "twolane.worker.consumer",
+        "create_task_handler is the code that a celery worker runs for each message",
+        (
+            "celery.worker.consumer:Consumer.create_task_handler",
+            "celery.worker.consumer:Consumer.Blueprint",
+            "celery.worker.consumer:Consumer.__init__",
+            "celery.worker.consumer:Consumer.on_unknown_message",
+            "celery.worker.consumer:Consumer.on_unknown_task",
+            "celery.worker.consumer:Consumer.on_invalid_task",
+            "celery.worker.consumer:Consumer.on_decode_error",
+            "celery.app.task:Task._backend",
+            "celery.app.trace:build_tracer",
+        ),
+    ),
+    Entry(
+        "how a run ended in Celery's tracer",
+        "twolane.worker.pool",
+        "the tracer says by its local variables only whether the body has returned",
+        (
+            "celery.app.trace:build_tracer trace_task",
+            "celery.app.trace:build_tracer on_error",
+            "celery.worker.request:Request.on_failure",
+            "celery.worker.request:Request.on_success",
+            "celery.worker.request:Request.on_timeout",
+            "celery.worker.request:Request.on_accepted",
+            "celery.worker.request:Request.execute_using_pool",
+            "celery.worker.request:Request._context",
+            "celery.worker.request:Request._payload",
+        ),
+    ),
+    Entry(
+        "whose worker the process is",
+        "twolane.worker.handler",
+        "two flags of the process that Celery's own pools set as they start",
+        (
+            "celery._state:_set_task_join_will_block",
+            "celery._state:task_join_will_block",
+            "celery.app.trace:_localized",
+            "celery.app.trace:setup_worker_optimizations",
+        ),
+    ),
+    Entry(
+        "kombu's decoders",
+        "twolane.worker.message",
+        "kombu makes a JSON decoder for each message; ours is made once, if its own would be asked",
+        (
+            "kombu.message:Message._decode",
+            "kombu.serialization:registry._decoders",
+            "kombu.utils.json:loads",
+            "kombu.utils.json:object_hook",
+        ),
+    ),
+    Entry(
+        "Celery's Redis backend",
+        "twolane.worker.redis_backend",
+        "one script stores a result and ends its lease; a claim on a chord has its task's name",
+        (
+            "celery.backends.redis:RedisBackend._create_client",
+            "celery.backends.redis:RedisBackend._set_with_state",
+            "celery.backends.redis:RedisBackend._store_result",
+            "celery.backends.redis:RedisBackend._MAX_STR_VALUE_SIZE",
+            "celery.backends.redis:RedisBackend.ensure",
+            "celery.backends.redis:RedisBackend.on_chord_part_return",
+            "celery.backends.redis:RedisBackend._chord_part_return_script",
+            "celery.backends.redis:RedisBackend._chord_cleanup_script",
+            "celery.backends.redis:RedisBackend._chord_claim_extend_script",
+            "celery.backends.redis:CHORD_PART_RETURN_LUA",
+            "celery.backends.redis:CHORD_CLEANUP_LUA",
+            "celery.backends.redis:CHORD_CLAIM_EXTEND_LUA",
+            "celery.backends.base:Backend.chord_error_from_stack",
+            "celery.backends.base:Backend.mark_as_done",
+            "celery.backends.base:Backend.mark_as_retry",
+            "celery._state:get_current_worker_task",
+        ),
+    ),
+    Entry(
+        "Celery's DynamoDB backend",
+        "twolane.worker.dynamodb_backend",
+        "results and chords on conditions, which Celery writes without",
+        (
+            "celery.backends.dynamodb:DynamoDBBackend.__init__ self._client",
+            "celery.backends.dynamodb:DynamoDBBackend._get_or_create_table",
+            "celery.backends.dynamodb:DynamoDBBackend._get_key_for",
+            "celery.backends.dynamodb:DynamoDBBackend._prepare_get_request",
+            "celery.backends.dynamodb:DynamoDBBackend._prepare_put_request",
+            "celery.backends.dynamodb:DynamoDBBackend._item_to_dict",
+            "celery.backends.dynamodb:DynamoDBBackend._set_with_state",
+            "celery.backends.dynamodb:DynamoDBBackend._store_result",
+            "celery.backends.dynamodb:DynamoDBBackend._apply_chord_incr",
+            "celery.backends.dynamodb:DynamoDBBackend._key_field",
+            "celery.backends.dynamodb:DynamoDBBackend._value_field",
+            "celery.backends.dynamodb:DynamoDBBackend._available_fields",
+            "celery.backends.dynamodb:DynamoDBBackend._save_group",
+            "celery.backends.dynamodb:DynamoDBBackend._restore_group",
+            "celery.backends.dynamodb:DynamoDBBackend._delete_group",
+            "celery.app.amqp:AMQP._retry_publish",
+            "celery.result:GroupResult._failed_join_report",
+        ),
+    ),
+    Entry(
+        "Mangum's parts",
+        "twolane.api.handler",
+        "ApiHandler is a Mangum whose event loop and lifespan last as long as the environment",
+        (
+            "mangum:Mangum.__init__",
+            "mangum:Mangum._setup_event_loop",
+            "mangum.protocols.lifespan:LifespanCycle.__init__",
+            "mangum.protocols.lifespan:LifespanCycle.startup",
+            "mangum.protocols.lifespan:LifespanCycle.shutdown",
+            "mangum.handlers:HTTPGateway.scope",
+            "mangum.handlers:APIGateway.scope",
+            "mangum.handlers:ALB.scope",
+            "mangum.handlers:LambdaAtEdge.scope",
+        ),
+        "https://github.com/Kludex/mangum/issues/342",
+    ),
+    Entry(
+        "threads that end before the interpreter waits for them",
+        "twolane.api.engine",
+        "atexit comes after that wait; concurrent.futures uses the same hook for the same reason",
+        ("threading:_register_atexit",),
+    ),
+)

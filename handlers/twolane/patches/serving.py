@@ -1,0 +1,116 @@
+"""Where Starlette's and FastAPI's background tasks enter the inline lane.
+
+Starlette awaits ``response.background()`` inside of the ASGI call and offers no hook around it, so
+the two ``__call__`` methods are wrapped, once. Outside of a request of ours, under uvicorn in the
+same process for one, there is no lane and they behave as before.
+https://github.com/Kludex/starlette/blob/main/starlette/background.py
+
+The moment at which a response has left: ``awslambdaric`` has posted it to the Runtime API.
+
+The handler's own ``return`` is too early: the runtime still has to serialise and post what was
+returned, for which a response of some megabytes takes tens of milliseconds, and work that starts
+meanwhile competes with it for the one vCPU. ``post_invocation_result`` and
+``post_invocation_error`` of the runtime client return when the Runtime API has taken the whole
+body, so that is where we listen.
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twolane.patches import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from contextvars import ContextVar
+
+    Call = Callable[[Any], Awaitable[None]]
+
+_MARK = "__twolane__"
+
+
+def enter_lanes(current: ContextVar[Any]) -> bool:
+    """Wrap Starlette's classes if they are in this process. Idempotent.
+
+    ``current``: the lane of the request that the running asyncio task serves.
+    """
+    # Looked up, never imported: an application without Starlette has no such tasks.
+    module = sys.modules.get("starlette.background")
+    if module is None:
+        return False
+    if not hasattr(module.BackgroundTask.__call__, _MARK):
+        for kind, wrapped in ((module.BackgroundTask, _one), (module.BackgroundTasks, _several)):
+            replace(kind, "__call__", wrapped(vars(kind)["__call__"], current))
+    return True
+
+
+def _one(original: Call, current: ContextVar[Any]) -> Call:
+    @functools.wraps(original)
+    async def call(self: Any) -> None:
+        lane = current.get()
+        if lane is None:
+            await original(self)
+        else:
+            await lane.run(self, original)
+
+    setattr(call, _MARK, True)
+    return call
+
+
+def _several(original: Call, current: ContextVar[Any]) -> Call:
+    @functools.wraps(original)
+    async def call(self: Any) -> None:
+        lane = current.get()
+        if lane is not None:
+            lane.enrol(list(_leaves(self)))
+        await original(self)
+
+    setattr(call, _MARK, True)
+    return call
+
+
+def _leaves(tasks: Any) -> Iterator[Any]:
+    """``BackgroundTasks`` may hold others of its kind."""
+    for task in tasks.tasks:
+        if hasattr(task, "tasks"):
+            yield from _leaves(task)
+        else:
+            yield task
+
+
+_MODULE = "awslambdaric.lambda_runtime_client"
+#: The base class since 3.1; older runtimes have the second one only.
+_CLASSES = ("BaseLambdaRuntimeClient", "LambdaRuntimeClient")
+_METHODS = ("post_invocation_result", "post_invocation_error")
+
+
+def listen(posted: Callable[[str], None]) -> bool:
+    """Call ``posted(request id)`` each time after the runtime has posted a response or an error.
+
+    ``False``, and nothing touched, where there is no such runtime client in this process: the
+    caller then has to finish its work before it returns.
+    """
+    # Looked up, never imported: without the runtime in the process there is nothing to hear.
+    module = sys.modules.get(_MODULE)
+    client = next((c for name in _CLASSES if (c := getattr(module, name, None))), None)
+    if client is None or not all(callable(getattr(client, name, None)) for name in _METHODS):
+        return False
+    for name in _METHODS:
+        replace(client, name, _telling(getattr(client, name), posted))
+    return True
+
+
+def _telling(post: Callable[..., Any], posted: Callable[[str], None]) -> Callable[..., Any]:
+    @functools.wraps(post)
+    def post_then_tell(self: Any, invoke_id: str, *args: Any, **kwargs: Any) -> Any:
+        # Also when posting fails: an extension that never heard of the end would hold the
+        # environment until the function's timeout.
+        try:
+            return post(self, invoke_id, *args, **kwargs)
+        finally:
+            posted(invoke_id)
+
+    return post_then_tell

@@ -1,0 +1,66 @@
+"""Prints the shape of each place that the patches know, in a process that twolane did not touch.
+
+``python shape.py`` reads places as a JSON list, and writes their shapes as a JSON object.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import sys
+import textwrap
+from typing import Any
+
+
+def shape(place: str) -> str:
+    """A function's parameters, a value's type; of an inner function, which names it sets."""
+    module, _, path = place.partition(":")
+    path, _, inner = path.partition(" ")
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        if name.endswith("()"):
+            found = getattr(found, name[:-2])()
+        elif inspect.isclass(found):
+            found = inspect.getattr_static(found, name)
+        else:
+            found = getattr(found, name)
+    if inner:
+        return _inner(found, inner)
+    found = getattr(found, "__func__", found)
+    if inspect.isfunction(found):
+        return f"({', '.join(map(str, _parameters(found)))})"
+    return type(found).__name__
+
+
+def _parameters(function: Any) -> list[str]:
+    marks = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return [
+        marks.get(one.kind, "") + name
+        for name, one in inspect.signature(function).parameters.items()
+    ]
+
+
+def _inner(function: Any, name: str) -> str:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    if name.startswith("self."):
+        set_here = {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        return "is set" if name in set_here else "gone"
+    (node,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)
+    stored = {
+        one.id
+        for one in ast.walk(node)
+        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)
+    }
+    return "sets state" if "state" in stored else "is there"
+
+
+if __name__ == "__main__":
+    shapes = {}
+    for place in json.load(sys.stdin):
+        try:
+            shapes[place] = shape(place)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the place is not there
+            shapes[place] = f"gone: {error!r}"
+    json.dump(shapes, sys.stdout, indent=1)
