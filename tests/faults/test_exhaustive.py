@@ -42,6 +42,7 @@ def test_some_hundred_placements() -> None:
     assert all(row["singlesRun"] for row in told["rows"])
 
 
+@pytest.mark.slow
 def test_a_schedule_is_the_same_run_in_another_process() -> None:
     placement = "chord/dynamodb/61:paused"
     first, again = (simulate("--replay", placement, hash_seed=seed) for seed in (1, 3))

@@ -33,6 +33,7 @@ def test_two_hundred_schedules() -> None:
     assert told["effects"] > 200
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_run_in_another_process() -> None:
     first, again = (simulate("--seed", "75") for _ in range(2))
     assert first == again

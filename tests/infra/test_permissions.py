@@ -202,6 +202,7 @@ async def publish_from_outside(emulator: Emulator) -> None:
     )
 
 
+@pytest.mark.slow
 def test_each_function_calls_what_its_role_allows_and_nothing_else(calls: set[Call]) -> None:
     run(PARAMETERS, lambda emulator: every_scenario(emulator, calls))
     template = expanded(**PARAMETERS)

@@ -213,6 +213,7 @@ def test_an_http_api_with_a_table(tmp_path: Path) -> None:
     run(tmp_path, HTTP_AND_TABLE, "notes/handlers.py", NOTES, script)
 
 
+@pytest.mark.slow
 def test_a_pipeline_with_a_fifo_queue_behind_a_topic(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         topic = "arn:aws:sns:us-east-1:123456789012:local-Topic.fifo"

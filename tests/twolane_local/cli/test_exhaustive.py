@@ -93,6 +93,7 @@ def test_what_there_is_not(capsys: pytest.CaptureFixture[str], flag: str, told: 
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_schedule_again(capsys: pytest.CaptureFixture[str]) -> None:
     replay = ["simulate", "--exhaustive", "--replay"]
     assert main([*replay, "task/redis/3:twice"]) == 0

@@ -29,6 +29,7 @@ def loaded() -> Iterator[Application]:
         yield application
 
 
+@pytest.mark.slow
 def test_the_application_is_new_each_time_and_nothing_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_handler_of_the_application_that_lets_the_process_live_has_its_way(
     assert len(env.await_line("startup", count=2)) == 2
 
 
+@pytest.mark.slow
 def test_the_applications_default_timeout_is_not_the_extensions(environment, service, get) -> None:
     one = environment(SOURCE, DEFAULT_TIMEOUT="0.2")
     assert service.invoke(get("/count")).response["body"] == "1"

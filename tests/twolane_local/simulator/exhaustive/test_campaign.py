@@ -78,6 +78,7 @@ def test_pairs_have_numbers() -> None:
     assert {placement.strikes[0] for placement in every} == {(0, "killed")}
 
 
+@pytest.mark.slow
 def test_for_real_in_two_processes() -> None:
     report = explore(["task"], ["redis", "dynamodb"], jobs=2, limits=Limits(runs=60))
     assert report.runs == 60
