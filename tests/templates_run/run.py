@@ -59,7 +59,7 @@ _BY_TYPE = {
 }
 #: Tried for a pattern, in this order.
 _TEXTS = (
-    "made-up-value", "a-made-up-value-1", "Value1", "a@example.com", "example.com",
+    "a-made-up-value-1", "Value1", "a@example.com", "example.com",
     "https://example.com", "arn:aws:sns:us-east-1:123456789012:made-up", "123456789012",
     "10.0.0.0/16", "1", "us-east-1", "/a/b",
 )  # fmt: skip
@@ -171,7 +171,8 @@ def _text(name: str, parameter: dict[str, Any]) -> str:
     texts = ["arn:aws:sns:us-east-1:123456789012:made-up"] if name.lower().endswith("arn") else []
     pattern = str(parameter.get("AllowedPattern", ".*"))
     length = int(parameter.get("MinLength", 0))
-    for text in [*texts, *_TEXTS]:
+    # One of its own for each: two buckets of one name are refused.
+    for text in [*texts, f"made-up-{name.lower()}", *_TEXTS]:
         with suppress(re.error):
             if len(text) >= length and re.fullmatch(pattern, text):
                 return text

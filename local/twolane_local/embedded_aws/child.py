@@ -156,7 +156,8 @@ def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
         stack = backend.create_stack(
             name=name, template=text, parameters={}, notification_arns=[], tags={}
         )
-    return {output.key: output.value for output in stack.output_map.values()}
+    made = (output for output in stack.output_map.values() if output is not None)
+    return {output.key: output.value for output in made}
 
 
 def expire_items(resources: Iterable[dict[str, Any]]) -> None:

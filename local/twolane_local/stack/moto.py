@@ -81,6 +81,9 @@ def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict
         properties = {key: properties[key] for key in ("FifoQueue", "Tags") if key in properties}
     if resource["Type"] == "AWS::KMS::Key":
         properties.pop("Tags", None)  # moto's KMS would read them as its API's
+        # AWS takes a default for it, moto's CloudFormation does not:
+        # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-kms-key.html
+        properties.setdefault("KeyPolicy", {})
     name = NAME_PROPERTY.get(resource["Type"])
     if name:
         properties[name] = names.name(logical_id)

@@ -63,7 +63,8 @@ def test_cdk(tmp_path: Path) -> None:
         eventually(said, "worked on /tea")
     text = said.read_text()
     assert "template: cdk.out/Shop.template.json (the stack of cdk.out)" in text
-    notes = [line for line in text.splitlines() if line.startswith("!")]
+    # Which Python runs them depends on the machine.
+    notes = [line for line in text.splitlines() if line.startswith("!") and " runs " not in line]
     assert len(notes) == 2, notes  # neither CDK's own metadata nor its parameter
     assert any("PhotosAutoDelete is not emulated" in note for note in notes)
     assert any("AutoDeleteProvider cannot run here" in note for note in notes)
