@@ -165,7 +165,7 @@ def _cached(
     expanded = template_cache.through(
         [content, values], lambda: _expand(source, content, values, stack_name)
     )
-    expanded = include.with_bodies(expanded, folder, LOCAL_BUCKET)
+    expanded = include.with_bodies(expanded, source, LOCAL_BUCKET)
     shape.check_expanded(source, expanded)
     return expanded
 

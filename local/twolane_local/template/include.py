@@ -103,7 +103,9 @@ def is_local(location: str) -> bool:
     return bool(location) and not location.startswith(("s3://", "https://", "http://"))
 
 
-def with_bodies(expanded: dict[str, Any], folder: Path, bucket: str) -> dict[str, Any]:
+def with_bodies(
+    expanded: dict[str, Any], source: template_yaml.Source, bucket: str
+) -> dict[str, Any]:
     """The expanded template with the local definitions of its APIs as their bodies.
 
     ``bucket`` stands for this machine in what SAM has expanded.
@@ -118,7 +120,11 @@ def with_bodies(expanded: dict[str, Any], folder: Path, bucket: str) -> dict[str
         if isinstance(given, dict) and given.get("Bucket") == bucket:
             given = given.get("Key")
         if key and properties and isinstance(given, str) and is_local(given):
-            body = template_yaml.fragment(folder / given)
+            try:
+                body = template_yaml.fragment(source.path.parent / given)
+            except TemplateError as error:
+                where = source.where(name, "Properties", key)
+                raise TemplateError(f"{where}: {name}.{key}: {error}") from error
             kept = {other: item for other, item in properties.items() if other != key}
             resources[name] = {**resource, "Properties": {**kept, "Body": body}}
     return {**expanded, "Resources": resources}

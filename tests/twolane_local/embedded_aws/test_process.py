@@ -198,7 +198,8 @@ def test_a_stack_that_moto_refuses_is_an_error() -> None:
     async def main() -> None:
         moto = MotoProcess("http://127.0.0.1:1")
         try:
-            broken = {"Resources": {"T": {"Type": "AWS::DynamoDB::Table", "Properties": {}}}}
+            short = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "a"}}
+            broken = {"Resources": {"B": short}}
             with pytest.raises(LocalError, match="moto does not create the stack"):
                 await moto.create("stack", broken)
         finally:
