@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.embedded_aws import rules, topics
 from twolane_local.events import eventbridge
 from twolane_local.events import s3 as s3_events
-from twolane_local.events.sns import now
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ def play(emulator: Emulator) -> None:
 
 
 def _facts(name: str, bucket: Any, key: Any) -> s3_events.Facts:
+    from moto.core.utils import iso_8601_datetime_with_milliseconds
+
     version = getattr(key, "version_id", None)
     return s3_events.Facts(
         str(getattr(name, "value", name)).removeprefix("s3:"),
@@ -59,7 +60,7 @@ def _facts(name: str, bucket: Any, key: Any) -> s3_events.Facts:
         size=getattr(key, "size", 0),
         etag=getattr(key, "etag", "").replace('"', ""),
         version=version if version not in {None, "null"} else None,
-        time=now(),
+        time=iso_8601_datetime_with_milliseconds(),
         request_id=uuid.uuid4().hex[:16].upper(),
         sequencer=f"{next(_ORDER):018X}",
     )

@@ -22,7 +22,7 @@ from twolane_local.embedded_aws.conditions import one_request_at_a_time
 from twolane_local.embedded_aws.emulator import Emulator
 from twolane_local.embedded_aws.expiry import Expiry
 from twolane_local.embedded_aws.objects import ObjectFiles, OneObjectRequest
-from twolane_local.embedded_aws.rules import Rules
+from twolane_local.embedded_aws.rules import FAULTS, Rules
 from twolane_local.embedded_aws.tables import TableLog
 from twolane_local.embedded_aws.topics import Subscriptions
 from twolane_local.leash import die_with_parent
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 #: What the last template has made, beside its resources.
 NOTIFICATIONS, SUBSCRIPTIONS, RULES = Notifications(), Subscriptions(), Rules()
-
-
-#: Python's own errors; what moto refuses as AWS does has a class of its own.
-_FAULTS = (LookupError, AttributeError, TypeError, ValueError, NotImplementedError, AssertionError)
 
 
 def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | None]:
@@ -125,7 +121,7 @@ def own_faults() -> Iterator[dict[str, str]]:
     def tolerant(logical_id: str, *rest: Any, **named: Any) -> Any:
         try:
             return create_one(logical_id, *rest, **named)
-        except _FAULTS as error:
+        except FAULTS as error:
             failed[logical_id] = repr(error)
             return None
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from twolane_local.embedded_aws.emulator import Emulator
 
+#: Python's own errors; what moto refuses as AWS does has a class of its own.
+FAULTS = (LookupError, AttributeError, TypeError, ValueError, NotImplementedError, AssertionError)
+
 
 def play(emulator: Emulator) -> None:
     """Replace moto's deliveries; once, before it serves."""
@@ -67,10 +70,12 @@ def _dispatch(
     *,
     forwarded: bool,
 ) -> None:
+    from moto.core.utils import unix_time
+
     pattern = rule.event_pattern.dump()
     if rule.state == "DISABLED" or not pattern or not _compiled(pattern)(event):
         return
-    facts = eventbridge.Rule(rule.name, rule.arn, _iso(datetime.now(UTC).timestamp()))
+    facts = eventbridge.Rule(rule.name, rule.arn, _iso(unix_time()))
     for target in list(rule.targets):
         arn = target["Arn"]
         service = arn.split(":")[2]
@@ -155,7 +160,8 @@ class Rules:
     ) -> None:
         """Make these with their targets, and their buses where they are another stack's.
 
-        ``stumbled`` hears of each rule that moto cannot make; without it, that raises.
+        ``stumbled`` hears of each rule on which moto itself fails (``FAULTS``); without it, that
+        raises. What moto refuses as AWS does raises in any case.
         """
         backend = _backend()
         for bus, name in self._made:
@@ -165,7 +171,7 @@ class Rules:
         for rule in rules:
             try:
                 self._make(rule)
-            except Exception as error:
+            except FAULTS as error:
                 if stumbled is None:
                     raise
                 stumbled(rule["Name"], error)
@@ -181,5 +187,5 @@ class Rules:
             state=rule.get("State", "ENABLED"),
             event_bus_arn=bus,
         )
-        backend.put_targets(rule["Name"], bus, rule.get("Targets") or [])
         self._made.append((bus, rule["Name"]))
+        backend.put_targets(rule["Name"], bus, rule.get("Targets") or [])

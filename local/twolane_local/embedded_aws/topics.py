@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from twolane_local.mapping.patterns import PatternError
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from twolane_local.embedded_aws.emulator import Emulator
 
 #: SQS takes no more: https://docs.aws.amazon.com/sns/latest/dg/sns-large-payload-raw-message-delivery.html
@@ -23,6 +26,7 @@ _ATTRIBUTES = ("FilterPolicyScope", "FilterPolicy", "RawMessageDelivery", "Redri
 
 def play(emulator: Emulator) -> None:
     """Replace moto's deliveries; once, before it serves."""
+    from moto.core.utils import iso_8601_datetime_with_milliseconds
     from moto.sns.exceptions import SNSInvalidParameter
     from moto.sns.models import SNSBackend, Subscription
 
@@ -55,6 +59,7 @@ def play(emulator: Emulator) -> None:
                 subject=subject,
                 unsubscribe_url=f"{emulator.endpoint}/?Action=Unsubscribe&SubscriptionArn="
                 f"{self.arn}",
+                time=iso_8601_datetime_with_milliseconds(),
             )
             _deliver(emulator, self, _Message(facts, message, attributes, named))
 
@@ -72,9 +77,13 @@ def _wanted(subscription: Any, message: str, attributes: dict[str, Any]) -> bool
     policy = subscription._filter_policy  # noqa: SLF001 (moto has no other way)
     if not policy:
         return True
-    return compile_policy(policy, subscription.attributes.get("FilterPolicyScope"))(
-        message, attributes
-    )
+    wanted = _compiled(json.dumps(policy), subscription.attributes.get("FilterPolicyScope"))
+    return wanted(message, attributes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(policy: str, scope: str | None) -> Callable[[str, Mapping[str, Any]], bool]:
+    return compile_policy(json.loads(policy), scope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,23 @@ https://docs.aws.amazon.com/sns/latest/dg/sns-sqs-as-subscriber.html
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def now() -> str:
-    """To the millisecond, in UTC, as S3 writes it too."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is told of a message beside its content."""
+    """What is told of a message beside its content. ``time`` is to the millisecond, in UTC."""
 
     topic_arn: str
     subscription_arn: str
     message_id: str
     subject: str | None
     unsubscribe_url: str
-    time: str = field(default_factory=now)
+    time: str
 
 
 def event(facts: Facts, message: str, attributes: Mapping[str, Any]) -> dict[str, Any]:

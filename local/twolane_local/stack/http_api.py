@@ -9,10 +9,10 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ApiGa
 from __future__ import annotations
 
 import copy
-import re
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.stack.openapi import ANY, lower_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Resources = Mapping[str, Mapping[str, Any]]
 
 INTEGRATION = "x-amazon-apigateway-integration"
-ANY = "x-amazon-apigateway-any-method"
 #: Ours: the resource that an operation is made of, where the document does not hold it.
 RESOURCE = "x-twolane-resource"
 #: ``AWS_IAM`` as a document says it; SAM writes a scheme of this kind.
@@ -31,7 +30,6 @@ SIGNED = {"x-amazon-apigateway-authtype": "awsSigv4"}
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-aws-services-reference.html
 SUBTYPES = ("EventBridge-PutEvents", "SQS-SendMessage")
 _DEFAULT = "$default"
-_VARIABLE = re.compile(r"\$\{stageVariables\.([^}]+)\}")
 
 
 def document(logical_id: str, resources: Resources, names: Names) -> dict[str, Any]:
@@ -118,14 +116,6 @@ def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: str(value) for name, value in (values or {}).items()}
 
 
-def with_variables(text: str, variables: Mapping[str, str]) -> str:
-    """An integration's address in one stage.
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-stages.stage-variables.html
-    """
-    return _VARIABLE.sub(lambda match: variables.get(match[1], ""), text)
-
-
 def integration_of(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any]:
     """An operation's integration, where it is written or where it refers to."""
     found: dict[str, Any] = operation.get(INTEGRATION) or {}
@@ -184,7 +174,7 @@ def _scheme(given: Mapping[str, Any]) -> dict[str, Any]:
         "authorizerPayloadFormatVersion": given.get("AuthorizerPayloadFormatVersion"),
         "enableSimpleResponses": given.get("EnableSimpleResponses"),
         "authorizerResultTtlInSeconds": given.get("AuthorizerResultTtlInSeconds"),
-        "jwtConfiguration": {key[0].lower() + key[1:]: value for key, value in jwt.items()},
+        "jwtConfiguration": lower_keys(jwt),
     }
     return {
         "x-amazon-apigateway-authorizer": {

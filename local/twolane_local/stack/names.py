@@ -7,6 +7,7 @@ are the same on every start.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twolane_local.errors import TemplateError
@@ -96,6 +97,15 @@ class Names:
             ref=self.ref,
             attribute=self.attribute,
             imported=outside.imported if outside is not None else None,
+        )
+
+    @cached_property
+    def functions(self) -> frozenset[str]:
+        """The names of the template's functions."""
+        return frozenset(
+            self.name(logical_id)
+            for logical_id, resource in self._template.resources.items()
+            if resource["Type"] == "AWS::Lambda::Function"
         )
 
     def condition(self, name: str) -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.stack.sources import of_type, truth
+from twolane_local.stack.openapi import is_true
+from twolane_local.stack.sources import of_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ def notifications(template: Template, names: Names) -> dict[str, Any]:
     for logical_id, properties in of_type(template, "AWS::S3::Bucket"):
         given = names.resolve(properties.get("NotificationConfiguration") or {})
         bridge = given.get("EventBridgeConfiguration") or {"EventBridgeEnabled": False}
-        hears = truth(bridge.get("EventBridgeEnabled", True))
+        hears = is_true(bridge.get("EventBridgeEnabled", True))
         _add(found, names.name(logical_id), _spelled(given, 0), bridge=hears)
     for _, properties in of_type(template, CUSTOM):
         resolved = names.resolve(dict(properties))

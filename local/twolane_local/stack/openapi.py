@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 ANY = "x-amazon-apigateway-any-method"
 _FUNCTION = re.compile(r"function:([^/:]+)")
+_VARIABLE = re.compile(r"\$\{stageVariables\.([^}]+)\}")
 
 
 def function_name(value: Any) -> str | None:
@@ -20,6 +21,25 @@ def function_name(value: Any) -> str | None:
     if match:
         return match.group(1)
     return None if text.startswith("arn:") else text
+
+
+def with_variables(text: str, variables: Mapping[str, str]) -> str:
+    """An integration's address in one stage.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-stages.stage-variables.html
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/stage-variables.html
+    """
+    return _VARIABLE.sub(lambda match: str(variables.get(match[1], "")), text)
+
+
+def lower_keys(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A resource's properties in the spelling of a document."""
+    return {key[0].lower() + key[1:]: value for key, value in properties.items()}
+
+
+def is_true(value: Any) -> bool:
+    """A boolean, which a template may write as a text."""
+    return str(value).lower() == "true"
 
 
 def operations(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import MockAnswer, RestApi, RestMethod, RouteSpec
 from twolane_local.stack import mock_integration, rest_resources
-from twolane_local.stack.openapi import function_name, operations
+from twolane_local.stack.openapi import function_name, is_true, operations, with_variables
 from twolane_local.stack.rest_resources import OfApi
 from twolane_local.stack.usage_plans import keys_of
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from twolane_local.stack.routes import Reading
 
 _EXTENSION = "x-amazon-apigateway-"
-_STAGE_VARIABLE = re.compile(r"\$\{stageVariables\.(\w+)\}")
 _SERVICE = re.compile(r"arn:[\w-]+:apigateway:[^:]*:([\w.-]+):")
 _EMULATED = frozenset({"request", "token"})
 
@@ -90,11 +89,7 @@ class _Reader:
         self._id = logical_id
         self._document = document
         self._reading = reading
-        self._functions = {
-            reading.names.name(name)
-            for name, resource in reading.resources.items()
-            if resource["Type"] == "AWS::Lambda::Function"
-        }
+        self._functions = reading.names.functions
         self.unplayed: dict[str, list[str]] = defaultdict(list)
         self._open: set[str] = set()
 
@@ -145,9 +140,7 @@ class _Reader:
         kind = str(integration.get("type", "")).lower()
         if kind == "mock":
             return mock_integration.answer(integration)
-        uri = _STAGE_VARIABLE.sub(
-            lambda match: str(variables.get(match.group(1), "")), str(integration.get("uri", ""))
-        )
+        uri = with_variables(str(integration.get("uri", "")), variables)
         function = function_name(uri) if "function:" in uri else None
         if kind.startswith("http"):
             return f"it calls another server ({kind.upper()})"
@@ -210,15 +203,15 @@ class _Reader:
         name = operation.get(key) or self._document.get(key)
         found = (self._document.get(f"{key}s") or {}).get(name) or {}
         return (
-            str(found.get("validateRequestBody")).lower() == "true",
-            str(found.get("validateRequestParameters")).lower() == "true",
+            is_true(found.get("validateRequestBody")),
+            is_true(found.get("validateRequestParameters")),
         )
 
     def _required(self, operation: Mapping[str, Any]) -> tuple[str, ...]:
         found = []
         for item in map(self._resolved, operation.get("parameters") or ()):
             place = str(item.get("in")).replace("query", "querystring")
-            if place in {"header", "querystring"} and str(item.get("required")).lower() == "true":
+            if place in {"header", "querystring"} and is_true(item.get("required")):
                 found.append(f"{place}.{item['name']}")
         return tuple(found)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.stack.openapi import ANY
+from twolane_local.stack.openapi import ANY, is_true, lower_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,7 +68,8 @@ def body_of(own: OfApi) -> dict[str, Any]:
             for name, item in own.own("RequestValidator")
         },
         f"{_EXTENSION}gateway-responses": {
-            str(item.get("ResponseType")): _lower(item) for _, item in own.own("GatewayResponse")
+            str(item.get("ResponseType")): lower_keys(item)
+            for _, item in own.own("GatewayResponse")
         },
     }
     for _, item in own.own("Method"):
@@ -109,13 +110,13 @@ def _operation(method: Mapping[str, Any]) -> dict[str, Any]:
         security.append({str(method.get("AuthorizerId")): method.get("AuthorizationScopes") or []})
     elif kind == "AWS_IAM":
         security.append({"sigv4": []})
-    if _is_true(method.get("ApiKeyRequired")):
+    if is_true(method.get("ApiKeyRequired")):
         security.append({"api_key": []})
     return {
         "operationId": method.get("OperationName"),
         "security": security,
         "parameters": [
-            {"in": place.replace("querystring", "query"), "name": name, "required": _is_true(value)}
+            {"in": place.replace("querystring", "query"), "name": name, "required": is_true(value)}
             for key, value in (method.get("RequestParameters") or {}).items()
             for place, _, name in [key.removeprefix("method.request.").partition(".")]
         ],
@@ -133,16 +134,16 @@ def _operation(method: Mapping[str, Any]) -> dict[str, Any]:
 
 def _integration(given: Mapping[str, Any]) -> dict[str, Any]:
     responses = {
-        str(item.get("SelectionPattern") or "default"): _lower(item)
+        str(item.get("SelectionPattern") or "default"): lower_keys(item)
         for item in given.get("IntegrationResponses") or ()
     }
-    return {**_lower(given), "responses": responses}
+    return {**lower_keys(given), "responses": responses}
 
 
 def _scheme(name: str, authorizer: Mapping[str, Any]) -> dict[str, Any]:
     source = str(authorizer.get("IdentitySource") or "")
     header = source.removeprefix("method.request.header.") or "Authorization"
-    extension = {**_lower(authorizer), "type": str(authorizer.get("Type", "")).lower()}
+    extension = {**lower_keys(authorizer), "type": str(authorizer.get("Type", "")).lower()}
     return {
         "type": "apiKey",
         "name": header,
@@ -150,11 +151,3 @@ def _scheme(name: str, authorizer: Mapping[str, Any]) -> dict[str, Any]:
         "title": authorizer.get("Name", name),
         f"{_EXTENSION}authorizer": extension,
     }
-
-
-def _lower(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {key[0].lower() + key[1:]: value for key, value in item.items()}
-
-
-def _is_true(value: Any) -> bool:
-    return str(value).lower() == "true"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.model import RouteSpec
 from twolane_local.stack import http_api, rest_api
 from twolane_local.stack.limits import number
-from twolane_local.stack.openapi import function_name, operations
+from twolane_local.stack.openapi import function_name, lower_keys, operations, with_variables
 from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ def routes(
         if reader and not is_websocket(resource):
             properties = names.resolve(resource.get("Properties") or {})
             found += reader(logical_id, properties, reading)
-    kind = "AWS::Lambda::Function"
-    known = {names.name(each) for each, item in resources.items() if item["Type"] == kind}
     apis = {each.lower(): each for each in resources}
     for index, spec in enumerate(found):
-        if spec.function and spec.function not in known:
+        if spec.function and spec.function not in names.functions:
             unplayed = f"its function {spec.function} is not in this template"
             complain(apis[spec.api_id], f"{spec.method} {spec.path} answers 501: {unplayed}")
             found[index] = replace(spec, function="", unplayed=unplayed)
@@ -70,7 +68,8 @@ def _http_api(
     reading: Reading,
 ) -> Iterator[RouteSpec]:
     body = http_api.document(logical_id, reading.resources, reading.names)
-    cors = body.get("x-amazon-apigateway-cors") or _lower_keys(properties.get("CorsConfiguration"))
+    cors = body.get("x-amazon-apigateway-cors")
+    cors = cors or lower_keys(properties.get("CorsConfiguration") or {}) or None
     stages = http_api.stages(logical_id, reading.resources, reading.names)
     if "BodyS3Location" in properties or "Fn::Transform" in body:
         unplayed = "its document is in S3"
@@ -83,7 +82,7 @@ def _http_api(
         authorizer = reading.authorizer(logical_id, body, operation)
         said = ""
         for stage, variables in stages.items():
-            uri = http_api.with_variables(str(integration.get("uri") or "arn:"), variables)
+            uri = with_variables(str(integration.get("uri") or "arn:"), variables)
             proxy = str(integration.get("type", "")).lower() == "http_proxy"
             function = None if proxy else function_name(uri)
             unplayed = http_api.unplayed(integration, function)
@@ -120,7 +119,7 @@ def _function_url(
         kind="url",
         api_id=logical_id.lower(),
         options={
-            "cors": _lower_keys(properties.get("Cors")),
+            "cors": lower_keys(properties["Cors"]) if properties.get("Cors") else None,
             "auth": properties.get("AuthType", "NONE"),
             "invoke_mode": properties.get("InvokeMode", "BUFFERED"),
         },
@@ -132,10 +131,6 @@ _READERS = {
     "AWS::ApiGateway::RestApi": rest_api.routes,
     "AWS::Lambda::Url": _function_url,
 }
-
-
-def _lower_keys(cors: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {key[0].lower() + key[1:]: value for key, value in cors.items()} if cors else None
 
 
 def _authorizer(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from twolane_local.model import QueueMappingSpec, ScheduleSpec
 from twolane_local.schedules.schedule import from_spec
 from twolane_local.schedules.targets import plays
 from twolane_local.stack.limits import number
+from twolane_local.stack.openapi import is_true
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -48,14 +49,8 @@ def of_type(template: Template, kind: str) -> Iterator[tuple[str, Mapping[str, A
             yield logical_id, resource.get("Properties") or {}
 
 
-def truth(value: Any) -> bool:
-    """A boolean, which a template may write as a text."""
-    return str(value).lower() == "true"
-
-
 def mappings(template: Template, names: Names, complain: Complain) -> Iterator[QueueMappingSpec]:
     """Event source mappings from queues."""
-    known = {names.name(logical_id) for logical_id, _ in of_type(template, "AWS::Lambda::Function")}
     for logical_id, raw in of_type(template, "AWS::Lambda::EventSourceMapping"):
         properties = names.resolve(dict(raw))
         arn = str(properties.get("EventSourceArn", ""))
@@ -81,12 +76,12 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
             report_batch_item_failures="ReportBatchItemFailures"
             in (properties.get("FunctionResponseTypes") or ()),
             filter_patterns=tuple(json.loads(item["Pattern"]) for item in filters),
-            enabled=truth(properties.get("Enabled", True)),
+            enabled=is_true(properties.get("Enabled", True)),
             uuid=logical_id,
         )
         check_mapping(spec)
         compile_filters(spec.filter_patterns)  # refuses what AWS does
-        if function in known:
+        if function in names.functions:
             yield spec
         else:
             complain(logical_id, f"{function} is no function of this template")
