@@ -26,12 +26,6 @@ ELSEWHERE = "arn:aws:lambda:us-east-1:210987654321:layer:pepper:7"
 CAN_INSTALL = shutil.which("uv") or shutil.which("pip") or find_spec("pip")
 
 
-@pytest.fixture(autouse=True)
-def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 async def get(emulator: Emulator, path: str) -> httpx.Response:
     async with httpx.AsyncClient(timeout=30) as client:
         return await client.get(f"{emulator.addresses.apis['serverlesshttpapi']}{path}")

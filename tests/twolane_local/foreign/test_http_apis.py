@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import httpx
 import pytest
-from tests.twolane_local import running
 
-from twolane_local.options import Options
+from .calling import call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from twolane_local.emulator import Emulator
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
-
-
-@pytest.fixture(autouse=True)
-def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def call(
-    project: str,
-    script: Callable[[Emulator, httpx.AsyncClient], Awaitable[None]],
-    *notes: str,
-    output: str = "Url",
-) -> None:
-    """Start it, look for what it names as not played, and call it."""
-
-    async def called(emulator: Emulator) -> None:
-        said = [note.partition("template.yaml:")[2].partition(":")[2] for note in emulator.notes]
-        assert sorted(said) == sorted(f" {note}" for note in notes)
-        base = emulator.stack.outputs[output]
-        async with httpx.AsyncClient(base_url=base, timeout=20) as client:
-            await script(emulator, client)
-
-    running.run(Options(TEMPLATES / project / "template.yaml", port=0, aws_port=0), called)
 
 
 def test_an_api_whose_target_is_all_of_it() -> None:

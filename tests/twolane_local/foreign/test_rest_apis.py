@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-from tests.twolane_local import running
 
-from twolane_local.options import Options
+from .calling import call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import httpx
 
     from twolane_local.emulator import Emulator
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
-
-
-@pytest.fixture(autouse=True)
-def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def call(
-    project: str,
-    script: Callable[[Emulator, httpx.AsyncClient], Awaitable[None]],
-    *notes: str,
-    output: str = "Url",
-) -> None:
-    """Start it, look for what it names as not played, and call it."""
-    (template,) = (TEMPLATES / project).glob("template.*")
-
-    async def called(emulator: Emulator) -> None:
-        said = {re.sub(r"^.*/template\.\w+:\d+: ", "", note) for note in emulator.notes}
-        assert said == set(notes)
-        base = emulator.stack.outputs[output]
-        async with httpx.AsyncClient(base_url=base, timeout=20) as client:
-            await script(emulator, client)
-
-    running.run(Options(template, port=0, aws_port=0, reload=False), called)
 
 
 def test_the_implicit_api() -> None:

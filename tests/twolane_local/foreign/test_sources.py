@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,21 +15,12 @@ from twolane_local.schedules.targets import deliver
 from .seen import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .seen import Project
 
 pytestmark = pytest.mark.slow
 WORKFLOW = "arn:aws:states:us-east-1:123456789012:stateMachine:flow"
 IP_SPACE = "arn:aws:sns:us-east-1:806199016981:AmazonIpSpaceChanged"
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:"
-
-
-@pytest.fixture(autouse=True)
-def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 async def put(project: Project, source: str, detail: Any, **entry: Any) -> None:

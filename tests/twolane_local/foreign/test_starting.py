@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from twolane_local.emulator import Emulator
 
 
-@pytest.fixture(autouse=True)
-def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.mark.slow
 def test_an_init_of_more_than_ten_seconds_is_repeated_within_the_invocation(
     tmp_path: Path,
