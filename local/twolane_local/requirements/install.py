@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.errors import LocalError
-from twolane_local.requirements.names import files
+from twolane_local.requirements.names import beside, files
 from twolane_local.template.cache import directory
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ def _key(wanted: Wanted) -> str:
     )
     for file in files(wanted.file):
         found.update(b"\0" + file.read_bytes())
+    for file in beside(wanted.file):
+        about = file.stat()
+        found.update(f"\0{file} {about.st_mtime_ns} {about.st_size}".encode())
     return f"python{wanted.version}-{found.hexdigest()[:24]}"
 
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 _MISSING = re.compile(r"No module named '([^'.]+)")
 #: A name, or the file of a wheel: https://packaging.python.org/en/latest/specifications/dependency-specifiers/
 _NAME = re.compile(r"\s*(?:\S*/([A-Za-z0-9_.]+)-[^/\s]+\.whl|([A-Za-z0-9][A-Za-z0-9._-]*))")
+#: https://pip.pypa.io/en/stable/reference/requirements-file-format/
+_PATH = re.compile(
+    r"(?:\S+\s*@\s*)?(?:file:(?://)?)?((?:\.{1,2}|/)\S*?)(?:\[[^\]]*\])?\s*(?:[;#]|$)"
+)
+#: What an installation leaves there, or what is none of the package's.
+_MADE = re.compile(r"__pycache__|build|.*\.egg-info|\.git|\.venv|\.aws-sam|node_modules")
 _INCLUDED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(\S+)")
 #: Where the package has another name than the module, but for "python-" and "py" before it.
 _PACKAGES = {
@@ -36,6 +42,20 @@ def files(file: Path) -> list[Path]:
             if included:
                 waiting.append(one.parent / included[1])
     return found
+
+
+def beside(file: Path) -> list[Path]:
+    """The files of the packages that stand on this machine, by path, in a requirements file."""
+    found: list[Path] = []
+    for one in files(file):
+        for line in _lines(one):
+            match = _PATH.match(line)
+            path = one.parent / match[1] if match else one.parent
+            if match and path.is_file():
+                found.append(path)
+            elif match and path.is_dir():
+                found += sorted(each for each in path.rglob("*") if each.is_file())
+    return [each for each in found if not any(_MADE.fullmatch(part) for part in each.parts)]
 
 
 def _lines(file: Path) -> list[str]:

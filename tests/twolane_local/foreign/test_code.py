@@ -131,6 +131,13 @@ def test_build_installs_the_requirements_of_each(tmp_path: Path) -> None:
     projects.run(path, script, build=True)
     assert installed == [2, 0]
 
+    async def after(emulator: Emulator) -> None:
+        assert (await get(emulator, "/cup")).text == "clove in a cup on a saucer"
+
+    # A package of the project's own keeps its line of the requirements while its code changes.
+    projects.wheel(path.parent / "tea", "cinnamon_stick", "NAME = 'clove'\n")
+    projects.run(path, after, build=True)
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="`sam build` compiles for Linux")
