@@ -51,9 +51,12 @@ def _no_trace_in_logging() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def own_environ() -> Iterator[None]:
-    """Put the environment's contents back, in the very mapping that libraries keep hold of."""
+    """Put the environment's contents back, in the very mapping that libraries keep hold of.
+
+    For every test: a handler that is called in this process has its function's variables there.
+    """
     before = dict(os.environ)
     yield
     os.environ.clear()
