@@ -39,6 +39,11 @@ def target_of(arn: str) -> str:
     return ":".join(parts[6:8]) if len(parts) > 6 else arn
 
 
+def service_of(arn: str) -> str:
+    """The service in an ARN; nothing where it is none, as while its value is still open."""
+    return (arn.split(":", 3) + [""] * 3)[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """How one invocation ended.

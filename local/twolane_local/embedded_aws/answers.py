@@ -37,6 +37,11 @@ class Answers:
         if key in self._known:
             return self._known[key]
         if self._is_last or key in self._asked:
+            if attribute == "Arn":
+                # moto leaves it out where a Ref gives the ARN itself: state machines, say.
+                reference = self.elsewhere(name, None)
+                if str(reference).startswith(("arn:", _OPEN)):
+                    return reference
             raise KeyError(key)
         self._missing[key] = None
         return f"{_OPEN}{name}-{attribute}"

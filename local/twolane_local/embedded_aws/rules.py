@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.embedded_aws import topics
 from twolane_local.embedded_aws.emulator import say
 from twolane_local.events import eventbridge
+from twolane_local.invoke import service_of
 from twolane_local.mapping.patterns import PatternError, compile_pattern
 from twolane_local.template.values import ACCOUNT, REGION
 
@@ -78,7 +79,7 @@ def _dispatch(
     facts = eventbridge.Rule(rule.name, rule.arn, _iso(unix_time()))
     for target in list(rule.targets):
         arn = target["Arn"]
-        service = arn.split(":")[2]
+        service = service_of(arn)
         if service == "events" and ":event-bus/" in arn:
             # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-bus-to-bus.html
             bus = _backend().event_buses.get(arn.partition(":event-bus/")[2])

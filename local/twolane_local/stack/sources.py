@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.events.filter_policy import compile_policy
-from twolane_local.invoke import target_of
+from twolane_local.invoke import service_of, target_of
 from twolane_local.mapping.filters import compile_filters
 from twolane_local.mapping.limits import check as check_mapping
 from twolane_local.mapping.patterns import compile_pattern
@@ -56,8 +56,7 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
         arn = str(properties.get("EventSourceArn", ""))
         function, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
         if ":sqs:" not in arn:
-            service = (arn.split(":") + [""] * 3)[2]
-            stream = _STREAMS.get(service, "a self-managed Kafka cluster")
+            stream = _STREAMS.get(service_of(arn), "a self-managed Kafka cluster")
             complain(logical_id, f"{function} gets nothing from {stream}: only queues are read")
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
@@ -148,7 +147,7 @@ def rules(template: Template, names: Names, complain: Complain) -> Iterator[dict
         compile_pattern(pattern)  # refuses what AWS does
         targets = properties.get("Targets") or []
         for target in targets:
-            if str(target["Arn"]).split(":")[2] not in _RULE_TARGETS:
+            if service_of(str(target["Arn"])) not in _RULE_TARGETS:
                 complain(logical_id, f"nothing is sent to {target['Arn']}")
         yield {**properties, "Name": names.name(logical_id), "EventPattern": pattern}
 

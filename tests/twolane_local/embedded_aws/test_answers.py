@@ -37,6 +37,27 @@ Outputs:
   Bus: {Value: !GetAtt Bus.Name}
   Alias: {Value: !Ref Alias}
 """
+TO_WORKFLOW = """
+Resources:
+  Role: {Type: AWS::IAM::Role, Properties: {AssumeRolePolicyDocument: {Statement: []}}}
+  Workflow:
+    Type: AWS::StepFunctions::StateMachine
+    Properties:
+      RoleArn: !GetAtt Role.Arn
+      DefinitionString: '{"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}'
+  Orders:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [shop]}
+      Targets: [{Id: w, Arn: !GetAtt Workflow.Arn, RoleArn: !GetAtt Role.Arn}]
+  Daily:
+    Type: AWS::Events::Rule
+    Properties:
+      ScheduleExpression: rate(1 day)
+      Targets: [{Id: w, Arn: !Ref Workflow, RoleArn: !GetAtt Role.Arn}]
+Outputs:
+  Workflow: {Value: !Ref Workflow}
+"""
 STUMBLES = """
 Resources:
   Queue: {Type: AWS::SQS::Queue}
@@ -77,6 +98,22 @@ def test_a_chain_of_values(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         assert not emulator.notes
         assert emulator.stack.outputs == {"Bus": "orders", "Alias": "alias/shop"}
+
+    running.run(Options(path, port=0, aws_port=0), script)
+
+
+@pytest.mark.slow
+def test_a_rule_to_what_only_moto_knows(tmp_path: Path) -> None:
+    """Before moto has said the state machine's ARN, the rule's target has none."""
+    path = tmp_path / "template.yaml"
+    path.write_text(TO_WORKFLOW)
+
+    async def script(emulator: Emulator) -> None:
+        workflow = emulator.stack.outputs["Workflow"]
+        assert workflow.startswith("arn:aws:states:us-east-1:123456789012:stateMachine:")
+        assert sorted(note.partition(": ")[2] for note in emulator.notes) == [
+            f"{name} is not emulated: nothing is sent to {workflow}" for name in ("Daily", "Orders")
+        ]
 
     running.run(Options(path, port=0, aws_port=0), script)
 
