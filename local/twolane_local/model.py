@@ -160,6 +160,13 @@ class RouteSpec:
     #: Of its stage.
     stage_variables: Mapping[str, str] = field(default_factory=dict)
     rest: RestMethod | None = None
+    #: The version or alias that it invokes.
+    qualifier: str = ""
+
+    @property
+    def target(self) -> str:
+        """What is invoked: the function, by its version or alias if the route names one."""
+        return f"{self.function}:{self.qualifier}" if self.qualifier else self.function
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,8 +260,8 @@ class Gateway:
         if spec.options.get("invoke_mode") != "RESPONSE_STREAM" or not isinstance(
             invoker, Streamer
         ):
-            return await invoker.invoke(spec.function, payload, request_id=request.request_id)
-        streaming = Streaming(invoker, spec.function, payload, request.request_id)
+            return await invoker.invoke(spec.target, payload, request_id=request.request_id)
+        streaming = Streaming(invoker, spec.target, payload, request.request_id)
         head = await streaming.head()
         if isinstance(head, HttpResponse) and head.error is None:
             return replace(head, stream=streaming.body())

@@ -107,7 +107,9 @@ def _read(
     return Stack(
         name=template.stack_name,
         functions=specs,
-        routes=routes.routes(template.resources, names, complain),
+        routes=routes.routes(
+            template.resources, names, complain, {spec.name: spec.qualifiers for spec in specs}
+        ),
         queues=tuple(_queues(template, names)),
         mappings=tuple(sources.mappings(template, names, complain)),
         schedules=tuple(sources.schedules(template, names, complain)),

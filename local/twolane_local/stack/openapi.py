@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 ANY = "x-amazon-apigateway-any-method"
-_FUNCTION = re.compile(r"function:([^/:]+)")
+_FUNCTION = re.compile(r"function:([^/:]+)(?::([^/:]+))?")
 _VARIABLE = re.compile(r"\$\{stageVariables\.([^}]+)\}")
 
 
@@ -21,6 +21,12 @@ def function_name(value: Any) -> str | None:
     if match:
         return match.group(1)
     return None if text.startswith("arn:") else text
+
+
+def qualifier_of(value: Any) -> str:
+    """The version or alias of the function in an ARN or an integration's URI, if there is one."""
+    match = _FUNCTION.search(str(value))
+    return (match.group(2) or "") if match else ""
 
 
 def with_variables(text: str, variables: Mapping[str, str]) -> str:

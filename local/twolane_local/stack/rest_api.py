@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import MockAnswer, RestApi, RestMethod, RouteSpec
 from twolane_local.stack import mock_integration, rest_resources
-from twolane_local.stack.openapi import function_name, is_true, operations, with_variables
+from twolane_local.stack.openapi import (
+    function_name,
+    is_true,
+    operations,
+    qualifier_of,
+    with_variables,
+)
 from twolane_local.stack.rest_resources import OfApi
 from twolane_local.stack.usage_plans import keys_of
 
@@ -105,6 +111,7 @@ class _Reader:
             validator = self._validator(operation)
             yield RouteSpec(
                 function="" if isinstance(played, str | MockAnswer) else played[0],
+                qualifier="" if isinstance(played, str | MockAnswer) else played[1],
                 method=method,
                 path=path,
                 kind="rest",
@@ -135,8 +142,8 @@ class _Reader:
 
     def _integration(
         self, integration: Mapping[str, Any], variables: Mapping[str, str]
-    ) -> tuple[str] | MockAnswer | str:
-        """The function, a fixed answer, or why it is not played."""
+    ) -> tuple[str, str] | MockAnswer | str:
+        """The function with its alias, a fixed answer, or why it is not played."""
         kind = str(integration.get("type", "")).lower()
         if kind == "mock":
             return mock_integration.answer(integration)
@@ -152,7 +159,7 @@ class _Reader:
             return "it has no Lambda integration"
         if function not in self._functions:
             return f"{function} is no function of this template"
-        return (function,)
+        return function, qualifier_of(uri)
 
     def _security(self, operation: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:
         """The Lambda authorizer of an operation, and whether it asks for an API key."""

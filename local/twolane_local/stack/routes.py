@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.model import RouteSpec
 from twolane_local.stack import http_api, rest_api
 from twolane_local.stack.limits import number
-from twolane_local.stack.openapi import function_name, lower_keys, operations, with_variables
+from twolane_local.stack.openapi import (
+    function_name,
+    lower_keys,
+    operations,
+    qualifier_of,
+    with_variables,
+)
 from twolane_local.stack.unplayed import is_websocket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from twolane_local.stack.names import Names
 
@@ -25,9 +31,15 @@ _EMULATED = frozenset({"iam", "jwt", "request", "token"})
 
 
 def routes(
-    resources: Mapping[str, Mapping[str, Any]], names: Names, complain: Callable[[str, str], None]
+    resources: Mapping[str, Mapping[str, Any]],
+    names: Names,
+    complain: Callable[[str, str], None],
+    qualifiers: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[RouteSpec, ...]:
-    """All routes; ``complain(logical_id, why)`` hears of each that cannot be served."""
+    """All routes; ``complain(logical_id, why)`` hears of each that cannot be served.
+
+    ``qualifiers``: by function, its versions and aliases. Another one is left out of its route.
+    """
     found: list[RouteSpec] = []
     reading = Reading(resources, names, complain)
     for logical_id, resource in resources.items():
@@ -40,7 +52,9 @@ def routes(
         if spec.function and spec.function not in names.functions:
             unplayed = f"its function {spec.function} is not in this template"
             complain(apis[spec.api_id], f"{spec.method} {spec.path} answers 501: {unplayed}")
-            found[index] = replace(spec, function="", unplayed=unplayed)
+            found[index] = replace(spec, function="", qualifier="", unplayed=unplayed)
+        elif spec.qualifier not in ("", *(qualifiers or {}).get(spec.function, ())):
+            found[index] = replace(spec, qualifier="")
     return tuple(found)
 
 
@@ -102,6 +116,7 @@ def _http_api(
                 authorizer=authorizer,
                 options={"cors": cors, "integration": integration},
                 stage_variables=variables,
+                qualifier=qualifier_of(uri),
             )
 
 
@@ -116,6 +131,7 @@ def _function_url(
         return
     yield RouteSpec(
         function=function,
+        qualifier=str(properties.get("Qualifier") or qualifier_of(properties["TargetFunctionArn"])),
         kind="url",
         api_id=logical_id.lower(),
         options={

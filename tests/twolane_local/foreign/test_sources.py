@@ -249,9 +249,10 @@ def test_aliases_and_versions() -> None:
         await project.call("lambda", "invoke", FunctionName="F", InvocationType="Event")
         assert (await project.seen("F"))[0]["arn"] == f"{FUNCTION}F"
         async with httpx.AsyncClient() as http:
-            for output in ("Api", "Url"):
+            for output in ("Api", "Rest", "Url"):
                 answer = await http.get(project.emulator.stack.outputs[output])
                 assert answer.status_code == 200
+                assert (await project.seen("F"))[0]["arn"] == f"{FUNCTION}F:live"
         await asyncio.sleep(0.2)
         assert project.emulator.queues.settled("local-Done").count("visible") == 0
 
