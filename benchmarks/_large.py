@@ -1,4 +1,4 @@
-"""A template as a grown project has it: 60 functions, 40 queues, tables, an HTTP API, schedules."""
+"""A template as a grown project has it: 60 functions, 40 queues, tables, two APIs, schedules."""
 
 from __future__ import annotations
 
@@ -59,5 +59,6 @@ def _event(number: int) -> str:
     if number < QUEUES:
         return f"{{Type: SQS, Properties: {{Queue: !GetAtt Queue{number}.Arn, BatchSize: 5}}}}"
     if number < FUNCTIONS - 5:
-        return f"{{Type: HttpApi, Properties: {{Path: /{number}, Method: get}}}}"
+        kind = "HttpApi" if number % 3 else "Api"
+        return f"{{Type: {kind}, Properties: {{Path: /{number}, Method: get}}}}"
     return "{Type: Schedule, Properties: {Schedule: rate(1 hour)}}"
