@@ -123,8 +123,10 @@ def with_bodies(
             try:
                 body = template_yaml.fragment(source.path.parent / given)
             except TemplateError as error:
-                where = source.where(name, "Properties", key)
-                raise TemplateError(f"{where}: {name}.{key}: {error}") from error
+                written = (source.content["Resources"].get(name) or {}).get("Properties") or {}
+                field = "DefinitionUri" if "DefinitionUri" in written else key
+                where = source.where(name, "Properties", field)
+                raise TemplateError(f"{where}: {name}.{field}: {error}") from error
             kept = {other: item for other, item in properties.items() if other != key}
             resources[name] = {**resource, "Properties": {**kept, "Body": body}}
     return {**expanded, "Resources": resources}

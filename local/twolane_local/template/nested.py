@@ -206,12 +206,13 @@ def _with_outputs(value: Any, name: str, outputs: Mapping[str, Any]) -> Any:
         return [_with_outputs(item, name, outputs) for item in value]
     if not isinstance(value, dict):
         return value
-    target = value.get("Fn::GetAtt")
+    alone = value if len(value) == 1 else {}  # beside other keys it is no function
+    target = alone.get("Fn::GetAtt")
     if target is not None:
         nested, attribute = target.split(".", 1) if isinstance(target, str) else target
         if nested == name:
             return _output(name, attribute, outputs)
-    text = value.get("Fn::Sub")
+    text = alone.get("Fn::Sub")
     if text is not None:
         text, variables = (text, {}) if isinstance(text, str) else text
         variables = _with_outputs(dict(variables), name, outputs)

@@ -227,6 +227,10 @@ def _parse(path: Path, unreadable: str) -> tuple[yaml.Node | None, Any]:
         raise TemplateError(f"{path} cannot be read ({error.strerror}); {unreadable}") from error
     except UnicodeDecodeError as error:
         raise TemplateError(f"{path} is not UTF-8 ({error.reason} at {error.start})") from error
+    except ValueError as error:  # a NUL in its name
+        raise TemplateError(
+            f"{str(path)!r} is no name of a file ({error}); {unreadable}"
+        ) from error
     if len(text) > _MOST_WITH_COMMENTS:
         raise TemplateError(f"{path} is larger than the 1 MB that AWS takes; use nested stacks")
     try:

@@ -195,6 +195,11 @@ BAD: dict[str, Bad] = {
         + "  A: {Type: AWS::SQS::Queue, Condition: C}\n",
         r":[236]: .*C",
     ),
+    "definition with NUL": Bad(
+        'Transform: AWS::Serverless-2016-10-31\nResources:\n  A:\n    Type: AWS::Serverless::Api\n'
+        '    Properties:\n      StageName: p\n      DefinitionUri: "a\\0b"\n',
+        r":7: A\.?.*DefinitionUri.*",
+    ),
     # Nested stacks.
     "nests itself": Bad(_nested("template.yaml"), r":2: Child.*itself"),
     "nests in a circle": Bad(

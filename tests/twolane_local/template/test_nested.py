@@ -172,3 +172,10 @@ def test_a_nested_stack_is_given_what_another_puts_out(folder: Path) -> None:
     }
     assert told["FirstTold"]["DisplayName"] == "none"
     assert told["SecondTold"]["DisplayName"] == "s-FirstQueue"
+
+
+def test_a_key_beside_others_is_no_function(folder: Path) -> None:
+    path = folder / "template.yaml"
+    path.write_text('"Fn::Sub": a note\n' + path.read_text())
+    resources = template.load(path, {}, stack_name="local").resources
+    assert {"Shared", "Front", "OrdersWorker"} <= resources.keys()
