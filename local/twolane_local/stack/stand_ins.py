@@ -108,6 +108,10 @@ class StandIn:
             return given
         described = specification.described(self._kind, attribute)
         match described.get("type"):
+            case "array" if attribute == "DnsEntries":
+                # ``zone:name``, which templates split:
+                # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ec2-vpcendpoint.html
+                return [f"Z0123456789:{self._host()}"]
             case "array":
                 return [self._text(attribute, described.get("items") or {})]
             case "integer" | "number":

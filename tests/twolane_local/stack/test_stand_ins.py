@@ -57,6 +57,7 @@ def test_ref(kind: str, expected: str) -> None:
         ),
         ("AWS::EC2::VPC", "DefaultSecurityGroup", "sg-Main"),
         ("AWS::EC2::VPC", "CidrBlockAssociations", ["local-Main"]),
+        ("AWS::EC2::VPCEndpoint", "DnsEntries", ["Z0123456789:main.ec2.invalid"]),
         ("AWS::EFS::FileSystem", "Arn", f"arn:aws:elasticfilesystem:{ACCOUNT}:file-system/fs-Main"),
         ("AWS::ElastiCache::ReplicationGroup", "PrimaryEndPoint.Port", "6379"),
         (
