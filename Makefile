@@ -39,7 +39,7 @@ fuzz: $(STAMP) ## Look for new examples that break a property
 
 TRIES ?= 10000
 fuzz-templates: $(STAMP) ## Read 10,000 mutated templates: no traceback, no hang (TRIES=)
-	@TEMPLATE_TRIES=$(TRIES) $(BIN)/python -m pytest -n auto -m slow tests/twolane_local/template/test_mutations.py
+	@TEMPLATE_TRIES=$(TRIES) $(BIN)/python -m pytest -n auto -m slow --hypothesis-profile=fresh tests/twolane_local/template/test_mutations.py
 
 templates: $(STAMP) ## Start every template under a folder, and say what starts (DIR=; ARGS='--sample 100 --seed 1')
 	@test -n "$(DIR)" || { echo 'name a folder with templates: make templates DIR=…' >&2; exit 2; }
