@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +61,48 @@ def lend(folder: Path) -> Path:
 
 def on_path(version: str) -> str | None:
     """The interpreter of this version, if there is one beside ours."""
-    return None if version == OURS else shutil.which(f"python{version}")
+    found = None if version == OURS else shutil.which(f"python{version}")
+    if found is None or Path(found).parent.name != "shims":
+        return found
+    root = Path(found).parent.parent
+    return _of_pyenv(root, version) if (root / "versions").is_dir() else found
+
+
+def _of_pyenv(root: Path, version: str) -> str | None:
+    """What pyenv's shim would run, which takes a tenth of a second to say that it runs nothing.
+
+    https://github.com/pyenv/pyenv#understanding-python-version-selection
+    """
+    for name in _selected(root):
+        if name == "system":
+            shims = str(root / "shims")
+            others = [each for each in os.get_exec_path() if os.path.normpath(each) != shims]
+            found = shutil.which(f"python{version}", path=os.pathsep.join(others))
+            if found:
+                return found
+        folders = [root / "versions" / name, *sorted(root.glob(f"versions/{name}.*"), reverse=True)]
+        for folder in folders:
+            python = folder / "bin" / f"python{version}"
+            if python.is_file():
+                return str(python)
+    return None
+
+
+def _selected(root: Path) -> list[str]:
+    """The versions that are active here, by name."""
+    named = os.environ.get("PYENV_VERSION")
+    if named:
+        return named.split(":")
+    here = Path.cwd()
+    for file in (
+        *(folder / ".python-version" for folder in (here, *here.parents)),
+        root / "version",
+    ):
+        with suppress(OSError):
+            lines = [line.partition("#")[0].strip() for line in file.read_text().splitlines()]
+            if any(lines):
+                return [name for line in lines for name in line.split()]
+    return ["system"]
 
 
 async def lacks(
@@ -67,8 +110,6 @@ async def lacks(
 ) -> list[list[str]] | None:
     """For each function the modules that it would not find there; ``None`` where Python does not
     run, or is too old for the runtime client.
-
-    A pyenv's ``python3.12`` may be a script which says that there is none.
     """
     asked = [
         [sorted(_imports(spec)), [*map(str, spec.python_path), *([str(lent)] if lent else [])]]
