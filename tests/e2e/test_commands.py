@@ -282,6 +282,7 @@ def test_tables_for_a_person(shop: Shop) -> None:
     assert "nothing" in next(line for line in queues.splitlines() if "Parked" in line)
 
 
+@pytest.mark.slow
 def test_tail_follows_until_its_reader_goes(shop: Shop) -> None:
     with subprocess.Popen(
         [str(BIN / "twolane"), "tail", "-f", "-n", "0", "--task", "shop.divide", "--json"],

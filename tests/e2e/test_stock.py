@@ -46,10 +46,17 @@ def ready(service: Service) -> bool | None:
         return None
 
 
-@pytest.mark.parametrize("scenario", scenarios.STOCK)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(scenario, marks=[pytest.mark.slow] * (scenario is scenarios.revoked))
+        for scenario in scenarios.STOCK
+    ],
+)
 def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None:
     scenario(service)
 
 
+@pytest.mark.slow
 def test_beat_reads_the_schedule(service: Service) -> None:
     Service("", service.log.with_name("beat.log")).logged("daily-digest", seconds=20)

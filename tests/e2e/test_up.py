@@ -49,6 +49,7 @@ def test_mail_is_only_logged_while_anybody_may_call(service: Service) -> None:
     assert service.client("ses").get_send_quota()["SentLast24Hours"] == 0
 
 
+@pytest.mark.slow
 def test_mail_goes_out_through_ses_where_callers_are_known(tmp_path: Path) -> None:
     parameters = {
         "ApiKeySha256": hashlib.sha256(b"a key for the test").hexdigest(),

@@ -23,7 +23,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 #: What differs most from Redis; the others run with the slow tests.
-FIRST = (scenarios.deferred, scenarios.exhausted)
+FIRST = (scenarios.deferred,)
 
 
 @pytest.mark.parametrize(

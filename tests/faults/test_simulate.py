@@ -25,6 +25,7 @@ def simulate(*arguments: str, code: int = 0) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_two_hundred_schedules() -> None:
     told = simulate("--runs", "200", "--jobs", "2")
     assert told["violations"] == {}

@@ -83,6 +83,7 @@ def app(url: str, prefix: str) -> Celery:
     return made
 
 
+@pytest.mark.slow
 def test_it_refuses_two_slots(cluster: str) -> None:
     with (
         redis.Redis.from_url(cluster) as client,

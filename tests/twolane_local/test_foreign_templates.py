@@ -199,6 +199,7 @@ def client(emulator: Emulator, service: str) -> Any:
     return boto3.client(service, endpoint_url=emulator.addresses.aws)
 
 
+@pytest.mark.slow
 def test_an_http_api_with_a_table(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         async with httpx.AsyncClient(base_url=emulator.stack.outputs["Api"], timeout=20) as http:
@@ -238,6 +239,7 @@ def test_a_pipeline_with_a_fifo_queue_behind_a_topic(tmp_path: Path) -> None:
     run(tmp_path, FIFO, "code/pipeline.py", PIPELINE, script)
 
 
+@pytest.mark.slow
 def test_notifications_from_a_bucket_a_topic_and_a_bus(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         s3 = client(emulator, "s3")

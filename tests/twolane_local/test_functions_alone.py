@@ -291,6 +291,7 @@ Resources:
 """
 
 
+@pytest.mark.slow
 def test_another_runtime_and_an_image_fail_alone(tmp_path: Path) -> None:
     path = write(tmp_path, {"template.yaml": FOREIGN, "bakery/oven.py": OVEN})
     why = {
@@ -412,6 +413,7 @@ def pack(file: Path, members: dict[str, str]) -> None:
     file.write_bytes(content.getvalue())
 
 
+@pytest.mark.slow
 def test_a_zip_file_runs_and_is_taken_up_when_it_changes(tmp_path: Path) -> None:
     """It is missing at the start: then the function fails alone, until it is there."""
     path = write(tmp_path, {"template.yaml": ZIPPED})

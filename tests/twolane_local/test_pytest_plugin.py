@@ -195,6 +195,7 @@ def test_a_failing_test_shows_its_journal_and_seed(project: pytest.Pytester) -> 
     assert result.stdout.str().count("twolane journal") == 1
 
 
+@pytest.mark.slow
 def test_the_template_of_the_configuration_is_there_at_collection(project: pytest.Pytester) -> None:
     project.makeini(
         CONFIGURATION + "twolane_template = template.yaml\ntwolane_parameters =\n  Greeting=salve\n"
@@ -212,6 +213,7 @@ def test_first(twolane):
     run(project).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_what_was_imported_too_early_is_said(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

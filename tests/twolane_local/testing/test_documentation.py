@@ -27,6 +27,7 @@ def run(pytester: pytest.Pytester, name: str, *, blocks: int, passed: int) -> No
     result.assert_outcomes(passed=passed)
 
 
+@pytest.mark.slow
 def test_the_page_s_tests_pass(pytester: pytest.Pytester) -> None:
     run(pytester, "test_the_page_s_tests_pass", blocks=7, passed=10)
 

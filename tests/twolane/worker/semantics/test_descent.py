@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from celery import chain, chord, group
 
 from .conftest import MAX_RECEIVE_COUNT, Lane
@@ -13,7 +14,6 @@ from .conftest import MAX_RECEIVE_COUNT, Lane
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from celery import Celery
 
 
@@ -165,6 +165,7 @@ def test_the_depth_survives_all_that_publishes(app: Celery, lane: Callable[..., 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_work_that_has_an_end_is_never_hit(app: Celery, lane: Callable[..., Lane]) -> None:
     """A chain of hundreds, at the settings' defaults, in no time at all."""
     ran: list[int] = []
