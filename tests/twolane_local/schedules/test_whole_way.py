@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import sys
 from datetime import datetime
@@ -181,7 +182,8 @@ def test_a_delay_of_three_hours(tmp_path: Path, redis_url: str, scheduler: bool)
 
     async def script(clock: VirtualClock, emulator: Emulator, module: Any) -> None:
         nonlocal due
-        due = clock.time() + 3 * 3600
+        # An ETA is written to the microsecond, a clock's float is finer.
+        due = math.floor(clock.time() * 1e6) / 1e6 + 3 * 3600
         later = partial(module.note.apply_async, ("late",), countdown=3 * 3600)
         await asyncio.to_thread(later)
         await clock.sleep(3600)
