@@ -104,6 +104,7 @@ def machine(application: Application, examples: int, *, shrinks: bool = True) ->
     )
 
 
+@pytest.mark.slow
 def test_no_sequence_of_requests_and_faults_breaks_an_invariant(application: Application) -> None:
     machine(application, 20)
 

@@ -22,7 +22,6 @@ def test_tallies_add_up() -> None:
     assert told["violations"] == {"1": ["x"], "9": ["y"]}
 
 
-@pytest.mark.slow
 def test_seeds_are_run_and_progress_is_told() -> None:
     seen: list[int] = []
     tally = run_many(0, 25, 1, lambda tally: seen.append(tally.runs), ROOT)
