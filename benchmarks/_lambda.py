@@ -17,12 +17,12 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from twolane_local import runtime_api
+from twolane_local.aws.lambda_ import runtime_api
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from twolane_local.runtime_api import Reply
+    from twolane_local.aws.lambda_.runtime_api import Reply
 
 ROOT = Path(__file__).parents[1]
 

@@ -68,7 +68,7 @@ class Ours:
 
     def __init__(self) -> None:
         from twolane import ApiHandler, WorkerHandler
-        from twolane_local.guard import DUMMY_CREDENTIALS
+        from twolane_local.aws.guard import DUMMY_CREDENTIALS
         from twolane_local.testing.project import of_handlers, queue_url
         from twolane_local.testing.store import URL
 

@@ -128,7 +128,7 @@ def results_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import boto3
     from moto import mock_aws
 
-    from twolane_local.embedded_aws.conditions import one_request_at_a_time
+    from twolane_local.aws.moto.dynamodb import one_request_at_a_time
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from twolane_local.lint import lint
+from twolane_local.checks.lint import lint
 
 from ..e2e.conftest import README_API, README_AWS, clean_environ, up  # noqa: TID252
 

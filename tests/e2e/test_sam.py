@@ -24,7 +24,8 @@ import boto3
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 from .conftest import ROOT, clean_environ
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from twolane_local.faults import Fault
+from twolane_local.faults.injection import Fault
 from twolane_local.simulator.schedule import Step
 
 ANNA, FLAKY, DOWN = "anna@example.com", "flaky@simulator.example.com", "down@simulator.example.com"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.faults import CATALOGUE
+from twolane_local.faults.injection import CATALOGUE
 from twolane_local.simulator.play import play
 from twolane_local.simulator.schedule import Armed, Schedule
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
 from matrix import MATRIX
 
-from twolane_local.faults import CATALOGUE
+from twolane_local.faults.injection import CATALOGUE
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 BEGIN, END = "<!-- matrix -->\n", "<!-- end of matrix -->"

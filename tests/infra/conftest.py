@@ -12,9 +12,10 @@ from urllib.parse import parse_qs, unquote
 
 import pytest
 
-from twolane_local import stack, template
-from twolane_local.aws import AwsEndpoint, service_of
-from twolane_local.stack.names import Names
+from twolane_local import template
+from twolane_local.aws.endpoint import AwsEndpoint, service_of
+from twolane_local.template import stack
+from twolane_local.template.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -22,7 +22,8 @@ from redis.exceptions import RedisError, ResponseError
 from twolane.errors import StoreUnavailableError
 from twolane.state import open_store
 from twolane.state.redis import key_prefix
-from twolane_local.emulator import Emulator, Options
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 from .conftest import ROOT
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from twolane_local import template
-from twolane_local.lint import lint
-from twolane_local.lint.physical_names import given_names
+from twolane_local.checks.lint import lint
+from twolane_local.checks.lint.physical_names import given_names
 from twolane_local.template import yaml as template_yaml
 
 from .combinations import COMBINATIONS, KEY, LONG_LANE, MAIL, NETWORK, TOKEN

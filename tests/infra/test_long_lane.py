@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 from .conftest import ROOT, Call, Expanded, expanded
 

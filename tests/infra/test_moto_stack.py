@@ -12,7 +12,7 @@ import pytest
 from moto import mock_aws
 
 from twolane_local import template
-from twolane_local.template import LOCAL_BUCKET
+from twolane_local.template.nested import LOCAL_BUCKET
 
 from .conftest import ROOT
 

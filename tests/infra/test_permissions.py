@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local import guard
-from twolane_local.emulator import Emulator, Options
+from twolane_local.aws import guard
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 from .conftest import ROOT, Call, Statement, expanded
 

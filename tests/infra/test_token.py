@@ -7,7 +7,8 @@ import asyncio
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 from .conftest import ROOT
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from twolane_local.async_invoke import AsyncInvocations
-from twolane_local.async_log import EventLog
-from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.aws.invocation import Invocation, ThrottledError
+from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
+from twolane_local.aws.sqs.service import QueueService
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
-from twolane_local.queues.core import QueueService
 from twolane_local.virtual_clock import run_virtual
 
 FAILURE = b'{"errorMessage":"no","errorType":"Error"}'

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from twolane_local import durable
-from twolane_local.async_log import Asked, EventLog
-from twolane_local.durable import PersistenceError
+from twolane_local.aws.lambda_.asynchronous import Asked, EventLog
+from twolane_local.journal import json_log as durable
+from twolane_local.journal.json_log import PersistenceError
 
 EVENT = Asked("f", "r1", b'{"n":"\xc3\xbc"}', '{"custom":{}}', 1_767_225_600.5)
 

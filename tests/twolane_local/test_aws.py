@@ -20,14 +20,14 @@ import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from twolane_local.async_invoke import AsyncInvocations
-from twolane_local.aws import AwsEndpoint, service_of
+from twolane_local.aws.call import AwsResponse
+from twolane_local.aws.endpoint import AwsEndpoint, service_of
+from twolane_local.aws.invocation import Invocation
+from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
-from twolane_local.invoke import Invocation
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
-from twolane_local.queues.core import NewMessage, QueueService
-from twolane_local.wire import AwsResponse
 
 
 class Echo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from twolane_local.container_credentials import PATH, ContainerCredentials
+from twolane_local.aws.endpoint import PATH, ContainerCredentials
 
 
 def test_the_token_opens_it() -> None:

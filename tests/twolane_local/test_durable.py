@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from twolane_local import durable
-from twolane_local.durable import Follower, JsonLog, PersistenceError
+from twolane_local.journal import json_log as durable
+from twolane_local.journal.json_log import Follower, JsonLog, PersistenceError
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 from twolane_local.errors import LocalError, PortInUseError
-from twolane_local.queues.core import NewMessage
-from twolane_local.servers import bind
+from twolane_local.http.servers import bind
 
 from .running import run
 

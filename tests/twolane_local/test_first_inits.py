@@ -6,7 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 from .running import run
 

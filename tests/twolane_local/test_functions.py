@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import pool
+from twolane_local.aws.invocation import Invocation, ThrottledError
+from twolane_local.aws.lambda_ import pool
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.pool import PATIENCE_S
 from twolane_local.clock import SystemClock
-from twolane_local.functions import PATIENCE_S, Functions
-from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 from twolane_local.virtual_clock import VirtualClock, run_virtual
@@ -16,7 +17,7 @@ from twolane_local.virtual_clock import VirtualClock, run_virtual
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from twolane_local.environments import Owner, Work
+    from twolane_local.aws.lambda_.environment import Owner, Work
 
 
 class Scripted:

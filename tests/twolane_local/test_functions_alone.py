@@ -15,10 +15,10 @@ import boto3
 import httpx
 import pytest
 
-from twolane_local.environments.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.emulator.options import Options
 from twolane_local.errors import TemplateError
-from twolane_local.options import Options
-from twolane_local.queues.core import NewMessage
 
 from . import running
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twolane_local import guard
+from twolane_local.aws import guard
 from twolane_local.model import FunctionSpec
 
 SPEC = FunctionSpec(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from twolane_local import journal_file
 from twolane_local.clock import SystemClock
 from twolane_local.errors import LocalError
 from twolane_local.journal import Journal
+from twolane_local.journal import files as journal_file
 
 
 @pytest.fixture

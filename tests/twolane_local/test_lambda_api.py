@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from twolane_local.invoke import Invocation, RecursiveInvocationError, ThrottledError
-from twolane_local.lambda_api import LambdaApi
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.invocation import Invocation, RecursiveInvocationError, ThrottledError
+from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.model import FunctionSpec
-from twolane_local.wire import AwsRequest
 
 
 class Function:
@@ -221,12 +221,11 @@ def test_other_calls_are_not_ours():
 
 
 def test_event_source_mappings_are_listed_and_switched():
+    from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+    from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import SystemClock
     from twolane_local.journal import Journal
-    from twolane_local.mapping import Mapping
-    from twolane_local.mapping.registry import Mappings
     from twolane_local.model import QueueMappingSpec
-    from twolane_local.queues.core import QueueService
 
     clock = SystemClock()
     journal = Journal(clock)

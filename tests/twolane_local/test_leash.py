@@ -20,7 +20,7 @@ time.sleep(60)
 """
 CHILD = """
 import os, sys, time
-from twolane_local.leash import die_with_parent
+from twolane_local.aws.lambda_.parent_death import die_with_parent
 die_with_parent(os.getppid(), platform=sys.argv[1])
 print("ready", flush=True)
 time.sleep(60)
@@ -78,7 +78,7 @@ def test_the_watchdog_ends_with_the_child_and_holds_nothing_open() -> None:
 @leashes
 def test_a_parent_that_is_gone_already_ends_it_at_once(platform: str) -> None:
     code = (
-        "import sys; from twolane_local.leash import die_with_parent; "
+        "import sys; from twolane_local.aws.lambda_.parent_death import die_with_parent; "
         "die_with_parent(1 << 22, platform=sys.argv[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, platform], timeout=20, check=False)

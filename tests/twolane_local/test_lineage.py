@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local import lineage
-from twolane_local.functions import Detection
-from twolane_local.invoke import RecursiveInvocationError
+from twolane_local.aws.invocation import RecursiveInvocationError
+from twolane_local.aws.lambda_.functions import Detection
 from twolane_local.journal import Journal
-from twolane_local.model import FunctionSpec
+from twolane_local.model import FunctionSpec, lineage
 from twolane_local.virtual_clock import run_virtual
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from twolane_local import guard, real_aws
+from twolane_local.aws import guard, real_aws
 
 HOSTS = ["sqs.us-east-1.amazonaws.com", "SQS.amazonaws.com.", "x.lambda-url.us-east-1.on.aws",
          "s3.cn-north-1.amazonaws.com.cn", "169.254.169.254", "fd00:ec2::254"]  # fmt: skip
@@ -83,5 +83,5 @@ def test_every_partitions_domain_is_known() -> None:
 
 def test_it_imports_nothing_of_the_runtime() -> None:
     # It runs in every function's process, before the function's own code.
-    code = "import sys, twolane_local.environments.child; assert 'twolane' not in sys.modules"
+    code = "import sys, twolane_local.aws.lambda_.child; assert 'twolane' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import runtime_api
+from twolane_local.aws.lambda_ import runtime_api
+from twolane_local.aws.lambda_.environment import Work
+from twolane_local.aws.lambda_.report import InvocationRecord
 from twolane_local.clock import SystemClock
-from twolane_local.environments import Work
-from twolane_local.environments.record import InvocationRecord
 from twolane_local.journal import Journal
 
 if TYPE_CHECKING:
-    from twolane_local.runtime_api import Reply
+    from twolane_local.aws.lambda_.runtime_api import Reply
 
 
 class Remembering:

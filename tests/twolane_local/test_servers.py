@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.http_api.front import Front
+from twolane_local.aws.invocation import Invocation
 from twolane_local.clock import SystemClock
 from twolane_local.errors import PortInUseError
-from twolane_local.gateway import Gateway
-from twolane_local.gateway.front import Front
-from twolane_local.invoke import Invocation
+from twolane_local.http.servers import HttpServer, bind
 from twolane_local.journal import Journal
 from twolane_local.model import RouteSpec
-from twolane_local.servers import HttpServer, bind
 
 
 class Recording:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.emulator import Emulator, Options
-from twolane_local.environments.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from twolane_local import store
+from twolane_local.aws import redis as store
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:

@@ -15,24 +15,24 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from twolane_local import guard
-from twolane_local.aws import AwsEndpoint
+from twolane_local.aws import guard
+from twolane_local.aws.endpoint import AwsEndpoint
+from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.invocation import ResponseStream
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.sqs.service import QueueService
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.functions import Functions
-from twolane_local.gateway import Gateway
+from twolane_local.http.servers import HttpServer, bind
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec, RouteSpec
-from twolane_local.queues.core import QueueService
-from twolane_local.servers import HttpServer, bind
-from twolane_local.streaming import ResponseStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
 
 BOOTSTRAP = """#!{python}
 import base64, http.client, json, os, pathlib, time

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.clock import SystemClock
-from twolane_local.watch import stamps, watch
+from twolane_local.emulator.reload import stamps, watch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 from twolane.errors import TwolaneError
 from twolane_local.cli import exits
-from twolane_local.cli.ask import UnconfirmedError
-from twolane_local.cli.commands import COMMANDS
-from twolane_local.cli.options import choose_template
+from twolane_local.cli.options import UnconfirmedError, choose_template
+from twolane_local.cli.parser import COMMANDS, command_module, flags, parser
 from twolane_local.cli.text import printable, red
-from twolane_local.cli.top import command_module, flags, parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

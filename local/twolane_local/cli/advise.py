@@ -41,9 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0: advice is no error."""
-    from twolane_local.advise import Limits, judge, measure, output
-    from twolane_local.advise.rates import of_template
-    from twolane_local.lint.subject import read
+    from twolane_local.checks.advise import measure
+    from twolane_local.checks.advise import verdict as output
+    from twolane_local.checks.advise.costs import of_template
+    from twolane_local.checks.advise.verdict import Limits, judge
+    from twolane_local.checks.lint.subject import read
 
     work = measure(_events(options))
     subject = read(options.template, template_parameters(options))
@@ -58,10 +60,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _events(options: argparse.Namespace) -> list[Event]:
-    from twolane_local import journal_file
-    from twolane_local.advise import running
-    from twolane_local.console import address
-    from twolane_local.inspect.control import Control
+    from twolane_local.journal import files as journal_file
+    from twolane_local.remote import address, running
+    from twolane_local.remote.emulator import Control
 
     if options.journal is not None:
         return journal_file.read(options.journal)

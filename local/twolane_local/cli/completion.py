@@ -42,7 +42,7 @@ def script(shell: str) -> str:
         import shtab
     except ImportError as error:
         raise LocalError("completion needs shtab: pip install 'twolane[local]'") from error
-    from twolane_local.cli.top import parser
+    from twolane_local.cli.parser import parser
 
     top = parser()
     for each in _all(top):

@@ -8,21 +8,28 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.arguments import arguments_flags, edit_of
-from twolane_local.cli.ask import confirm
-from twolane_local.cli.flags import source_flags, yes_flag
+from twolane_local.cli.flags import arguments_flags, edit_of, source_flags, yes_flag
 from twolane_local.cli.messages import call_of
-from twolane_local.cli.progress import progress
-from twolane_local.cli.text import error_text, one_line, printable, say, say_json, seconds, table
+from twolane_local.cli.options import confirm
+from twolane_local.cli.text import (
+    error_text,
+    one_line,
+    printable,
+    progress,
+    say,
+    say_json,
+    seconds,
+    table,
+)
 from twolane_local.errors import LocalError
-from twolane_local.inspect.opening import open_source
-from twolane_local.inspect.source import Choice
+from twolane_local.remote import open_source
+from twolane_local.remote.source import Choice
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping
 
-    from twolane_local.inspect.source import Source
+    from twolane_local.remote.source import Source
 
 FLAGS = ()
 EXAMPLES = (

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
 from twolane_local.cli.flags import json_flag
-from twolane_local.cli.progress import progress
-from twolane_local.cli.text import one_line, red, say, say_json
+from twolane_local.cli.text import one_line, progress, red, say, say_json
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
     import argparse
 
-    from twolane_local.doctor.findings import Finding
+    from twolane_local.checks.doctor import Finding
 
 FLAGS = ("template",)
 EXAMPLES = ("twolane doctor", "twolane doctor --template shop/template.yaml --json")
@@ -35,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Everything that is looked at, the good with the bad; 1 where something keeps it from work."""
-    from twolane_local.doctor import PORTS, examine
+    from twolane_local.checks.doctor import PORTS, examine
 
     found: list[Finding] = []
     with progress("looking at this machine") as note:

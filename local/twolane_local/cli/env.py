@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from twolane_local.guard import DUMMY_CREDENTIALS
+from twolane_local.aws.guard import DUMMY_CREDENTIALS
 from twolane_local.template.values import REGION
 
 if TYPE_CHECKING:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.errors import LocalError
+from twolane_local.remote.source import Edit
+
+if TYPE_CHECKING:
+    import argparse
+
 
 #: This very object where no template is named: the project's own is looked for.
 UNNAMED = Path("template.yaml")
@@ -113,3 +123,55 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def since_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since",
+        type=duration,
+        metavar="SPAN",
+        help="how far back: 90s, 15m, 6h, 2d (of a stack's logs: 1h)",
+    )
+
+
+def duration(text: str) -> float:
+    """Seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a span such as 90s, 15m, 6h or 2d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def window(options: argparse.Namespace) -> float | None:
+    """In seconds, or ``None`` where the flag was not given."""
+    given: float | None = options.since
+    return given
+
+
+def arguments_flags(parser: argparse.ArgumentParser, *, what: str) -> None:
+    parser.add_argument("--args", metavar="JSON", help=f"{what}: a list, '[\"a\", 1]'")
+    parser.add_argument("--kwargs", metavar="JSON", help=f"{what}, by name: '{{\"times\": 2}}'")
+
+
+def edit_of(options: argparse.Namespace) -> Edit:
+    """What the flags say. Raises ``LocalError`` for what is not a list, or not an object."""
+    return Edit(
+        args=_json(options.args, list, "--args", "'[\"a@example.com\", 2]'"),
+        kwargs=_json(options.kwargs, dict, "--kwargs", "'{\"times\": 2}'"),
+    )
+
+
+def _json(text: str | None, kind: type[Any], flag: str, example: str) -> Any:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise LocalError(f"{flag} is not JSON ({error}); write it as {example}") from error
+    if not isinstance(value, kind):
+        wanted = "list" if kind is list else "object"
+        raise LocalError(f"{flag} takes a JSON {wanted}, as {example}")
+    return value

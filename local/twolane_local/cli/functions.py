@@ -6,9 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.progress import progress
-from twolane_local.cli.text import milliseconds, say, say_json, table
-from twolane_local.inspect.opening import open_source
+from twolane_local.cli.text import milliseconds, progress, say, say_json, table
+from twolane_local.remote import open_source
 
 if TYPE_CHECKING:
     import argparse

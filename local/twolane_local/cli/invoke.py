@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.cli.console import Console
+from twolane_local.aws.invocation import LATEST, target_of
 from twolane_local.cli.options import emulator_options, run_on_loop
 from twolane_local.errors import LocalError
-from twolane_local.invoke import LATEST, target_of
+from twolane_local.journal.lines import Console
 
 if TYPE_CHECKING:
     import argparse
 
+    from twolane_local.aws.invocation import Invocation
     from twolane_local.emulator import Emulator
-    from twolane_local.invoke import Invocation
     from twolane_local.journal import Event
     from twolane_local.model import Stack
 

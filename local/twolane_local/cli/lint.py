@@ -51,8 +51,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0, or 1 where something was found that is as bad as ``--fail-on``."""
-    from twolane_local import journal_file
-    from twolane_local.lint import RULES, Severity, lint, output, sarif
+    from twolane_local.checks.lint import lint, output
+    from twolane_local.checks.lint import output as sarif
+    from twolane_local.checks.lint.findings import Severity
+    from twolane_local.checks.lint.rules import RULES
+    from twolane_local.journal import files as journal_file
 
     if options.list:
         print("\n".join(output.listed(RULES)))

@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.progress import progress
-from twolane_local.cli.text import one_line, say, say_json, seconds, table
-from twolane_local.inspect.opening import open_source
+from twolane_local.cli.text import one_line, progress, say, say_json, seconds, table
+from twolane_local.remote import open_source
 
 if TYPE_CHECKING:
     import argparse

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from twolane_local import template
 from twolane_local.cli.flags import UNNAMED
+from twolane_local.emulator import STORE_PARAMETER
+from twolane_local.errors import LocalError
+from twolane_local.template.parameters import missing
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
+    from pathlib import Path
 
-    from twolane_local.options import Options
+    from twolane_local.emulator.options import Options
+
 
 T = TypeVar("T")
 
@@ -36,11 +44,10 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's, and from ``samconfig.toml``."""
-    from twolane_local.cli.ask_parameters import with_answers
-    from twolane_local.options import Options
-    from twolane_local.template import samconfig
+    from twolane_local.emulator.options import Options
+    from twolane_local.template import parameters as samconfig
 
-    config = samconfig.read(options.template, options.config_env)
+    config = samconfig.read_samconfig(options.template, options.config_env)
     return Options(
         template=options.template,
         redis_url=options.redis_url,
@@ -58,13 +65,14 @@ def template_parameters(options: argparse.Namespace) -> dict[str, str]:
     ``samconfig.toml``, and by ``.env`` where there is no default.
     """
     from twolane_local import template
-    from twolane_local.template import parameter_files, samconfig
+    from twolane_local.template import parameters as parameter_files
+    from twolane_local.template import parameters as samconfig
 
-    config = samconfig.read(options.template, options.config_env)
+    config = samconfig.read_samconfig(options.template, options.config_env)
     declared = template.parameters_of(options.template)
     configured = {**parameter_files.beside(options.template, declared), **config.parameters}
     for path in options.parameter_file:
-        configured |= parameter_files.read(path)
+        configured |= parameter_files.read_values(path)
     known = {name: value for name, value in configured.items() if name in declared}
     return {**known, **dict(options.parameter)}
 
@@ -77,3 +85,64 @@ def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def with_answers(path: Path, given: dict[str, str]) -> dict[str, str]:
+    """``given``, with what is answered; whatever stays open is the emulator's to say."""
+    declared = template.parameters_of(path)
+    names = missing(declared, {*given, STORE_PARAMETER})
+    if not names or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return given
+    print(f"{path} has parameters without a default:", file=sys.stderr)
+    answers: dict[str, str] = {}
+    try:
+        for name in names:
+            description = declared[name].get("Description")
+            secret = str(declared[name].get("NoEcho", False)).lower() == "true"
+            prompt = f"  {name} ({description}): " if description else f"  {name}: "
+            answers[name] = getpass(prompt) if secret else _line(prompt)
+    except EOFError:
+        print(file=sys.stderr)
+    return {**given, **answers}
+
+
+def _line(prompt: str) -> str:
+    # The prompt is no output of the command's: that may go to another program (`--json`).
+    print(prompt, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+class UnconfirmedError(LocalError):
+    """Nothing was changed, since nobody said yes; add --yes."""
+
+
+def confirm(
+    question: str,
+    *,
+    yes: bool,
+    needed: bool,
+    terminal: TextIO | None = None,
+    answer: Callable[[], str] = input,
+) -> None:
+    """Go on, or raise ``UnconfirmedError``.
+
+    ``yes`` is ``--yes``. On a terminal the question is asked. Elsewhere the change is made only
+    where no yes is ``needed``: an emulator's messages are nobody's, a stack's are somebody's.
+    """
+    if yes:
+        return
+    stdin = terminal or sys.stdin
+    if not stdin.isatty():
+        if needed:
+            raise UnconfirmedError(f"{question} Nothing was changed: add --yes to do it")
+        return
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    try:
+        said = answer().strip().lower()
+    except EOFError:
+        said = ""
+    if said not in {"y", "yes"}:
+        raise UnconfirmedError("nothing was changed")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.progress import progress
-from twolane_local.cli.text import say, say_json, seconds, table
-from twolane_local.inspect.opening import open_source
+from twolane_local.cli.text import progress, say, say_json, seconds, table
+from twolane_local.remote import open_source
 
 if TYPE_CHECKING:
     import argparse

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.commands import GROUPS
-from twolane_local.cli.top import command_module, parser
+from twolane_local.cli.parser import GROUPS, command_module, parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from zoneinfo import ZoneInfo
 
-from twolane_local.cli.ask import confirm
 from twolane_local.cli.flags import yes_flag
+from twolane_local.cli.options import confirm
 from twolane_local.errors import HandlerImportError, LocalError, TemplateError
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def beat_function(
     path: Path, parameters: Mapping[str, str], *, wanted: str | None = None
 ) -> FunctionSpec:
     """The function of the template that a schedule invokes, or the one that is ``wanted``."""
-    from twolane_local import stack, template
+    from twolane_local import template
+    from twolane_local.template import stack
 
     expanded = template.load(path, parameters, stack_name="local")
     facts = stack.Facts(
@@ -197,7 +198,7 @@ def _invoke(options: argparse.Namespace) -> Invoke:
     if name is None:
         name = beat_function(options.template, dict(options.parameter)).name
     if options.aws:
-        from twolane_local.inspect.stack.account import Account
+        from twolane_local.remote.account import Account
 
         client = Account(region=options.region, profile=options.profile).client("lambda")
         return Invoke(name, client, "check the credentials")
@@ -208,8 +209,9 @@ _NOT_UP = "is `twolane up` running?"
 
 
 def _of_stack(options: argparse.Namespace) -> Invoke:
-    from twolane_local.inspect.stack import resources, schedules
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote import account as resources
+    from twolane_local.remote import resources as schedules
+    from twolane_local.remote.account import Account
 
     account = Account(region=options.region, profile=options.profile)
     found = resources.read(account, options.stack)
@@ -231,8 +233,8 @@ def _local(endpoint_url: str) -> Any:
 
 def _running_endpoint() -> str:
     """The running emulator's, where there is one to ask."""
-    from twolane_local.console.address import NotRunningError
-    from twolane_local.inspect.opening import emulator
+    from twolane_local.remote import emulator
+    from twolane_local.remote.address import NotRunningError
 
     try:
         return str(emulator(None).status()["addresses"]["aws"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.arguments import arguments_flags, edit_of
-from twolane_local.cli.ask import confirm
-from twolane_local.cli.flags import yes_flag
+from twolane_local.cli.flags import arguments_flags, edit_of, yes_flag
+from twolane_local.cli.options import confirm
 from twolane_local.cli.text import say, say_json
-from twolane_local.inspect.opening import open_source
+from twolane_local.remote import open_source
 
 if TYPE_CHECKING:
     import argparse

@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.console import Console
-from twolane_local.cli.progress import progress
-from twolane_local.cli.span import since_flag, window
-from twolane_local.console.filters import Filter
-from twolane_local.inspect.opening import open_source
-from twolane_local.quick_json import utf8
+from twolane_local.cli.flags import since_flag, window
+from twolane_local.cli.text import progress
+from twolane_local.http.quick_json import utf8
+from twolane_local.journal.filters import Filter
+from twolane_local.journal.lines import Console
+from twolane_local.remote import open_source
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +73,7 @@ def _key(event: Event) -> tuple[object, ...]:
 
 def _show(events: Iterable[Event], options: argparse.Namespace) -> None:
     """One line each, out at once: whoever reads a pipe waits for it."""
-    from twolane_local.console import redact
+    from twolane_local.journal import redact
 
     # Whoever asks for a kind or an id wants all of it.
     everything = options.verbose or bool(options.kind) or bool(options.id)

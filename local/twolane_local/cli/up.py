@@ -12,17 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.cli.console import Console
+from twolane_local.aws.lambda_.unrunnable import FEW
 from twolane_local.cli.options import emulator_options, run_on_loop
-from twolane_local.first_inits import FEW
-from twolane_local.sam_local import served
+from twolane_local.emulator.sam_local import served
+from twolane_local.journal.lines import Console
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
     from twolane_local.clock import Clock
-    from twolane_local.emulator import Addresses, Emulator
+    from twolane_local.emulator import Emulator
+    from twolane_local.emulator.options import Addresses
     from twolane_local.journal import Event
 
 
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 async def _up(options: argparse.Namespace) -> int:
     if options.no_console or not (options.in_process or options.debug):
         return await _run(options, None)
-    from twolane_local.console.process_time import ProcessTime
+    from twolane_local.stepped_clock import ProcessTime
 
     with contextlib.closing(ProcessTime()) as movable:
         return await _run(options, movable.clock)

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import leash
+from twolane_local.aws.lambda_ import parent_death as leash
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.console import redact
-from twolane_local.console.asking import body_of
-from twolane_local.console.outcome import failed
-from twolane_local.console.problems import Json, ProblemError
-from twolane_local.environments.roll import BUSY
-from twolane_local.inspect.tally import percentile
-from twolane_local.invoke import ThrottledError
+from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.lambda_.pool import BUSY
+from twolane_local.console.requests import Json, ProblemError, body_of
+from twolane_local.journal import redact
+from twolane_local.journal.outcome import failed
+from twolane_local.journal.task_counts import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.parts import Parts
-    from twolane_local.environments import EnvironmentState
+    from twolane_local.aws.lambda_.environment import EnvironmentState
+    from twolane_local.console.attach import Parts
     from twolane_local.journal import Event
 
 LOOK = 50_000

@@ -3,30 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from twolane_local.console import redact
-from twolane_local.console.asking import number
-from twolane_local.console.feed import stream
-from twolane_local.console.filters import from_query
-from twolane_local.console.problems import Json, ProblemError
+from twolane_local.console.requests import Json, ProblemError, number
 from twolane_local.console.shown import shown_trace
-from twolane_local.console.state import snapshot
-from twolane_local.console.story import collect, resolve
-from twolane_local.console.summaries import summaries
-from twolane_local.console.trace import trace
-from twolane_local.console.why import why
+from twolane_local.http.quick_json import utf8
+from twolane_local.journal import redact
+from twolane_local.journal.filters import from_query
+from twolane_local.journal.related_events import collect, resolve
+from twolane_local.journal.state import snapshot
+from twolane_local.journal.summaries import summaries
+from twolane_local.journal.trace import trace
+from twolane_local.journal.why import why
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
 
-    from twolane_local.console.filters import Filter
-    from twolane_local.console.parts import Parts
-    from twolane_local.journal import Event
+    from twolane_local.console.attach import Parts
+    from twolane_local.journal import Event, Journal
+    from twolane_local.journal.filters import Filter
+
+
+#: Seconds between two looks, and the most events in one answer.
+EVERY_S, MOST_WAITING = 0.25, 200
+#: The same where more happens than can be shown: nobody reads it, and it costs the emulator time.
+CROWDED_S, CROWDED = 1.0, 50
+#: How many events one look reads: what is beyond went by too fast for anyone.
+LOOK = 2_000
+#: A comment keeps the connection open where nothing happens.
+KEEP_ALIVE_S = 15.0
+
+
+async def stream(
+    journal: Journal, wanted: Filter, after: int, closing: asyncio.Event
+) -> AsyncIterator[bytes]:
+    """Chunks of the stream, until ``closing`` is set."""
+    quiet_s = 0.0
+    pause_s = EVERY_S
+    yield b": twolane\n\n"
+    while not closing.is_set():
+        last = journal.last
+        crowded = last - after > MOST_WAITING * pause_s / EVERY_S
+        pause_s = CROWDED_S if crowded else EVERY_S
+        if last > after:
+            chunk = _chunk(journal, wanted, after, last, CROWDED if crowded else MOST_WAITING)
+            after = last
+            if chunk is not None:
+                quiet_s = 0.0
+                yield chunk
+        quiet_s += pause_s
+        if quiet_s >= KEEP_ALIVE_S:
+            quiet_s = 0.0
+            yield b": still here\n\n"
+        try:
+            async with asyncio.timeout(pause_s):
+                await closing.wait()
+        except TimeoutError:
+            continue
+
+
+def _chunk(journal: Journal, wanted: Filter, after: int, last: int, most: int) -> bytes | None:
+    """One event of the stream, or nothing where nothing matches."""
+    skipped = max(0, last - after - LOOK)
+    found: deque[Event] = deque(maxlen=most)
+    for event in journal.since(max(after, last - LOOK)):
+        if wanted.matches(event):
+            skipped += len(found) == most
+            found.append(event)
+    if not found and not skipped:
+        return None
+    data = {"events": [redact.event(each) for each in found], "skipped": skipped, "last": last}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
+    return utf8(f"id: {last}\ndata: {text}\n\n")
+
 
 #: The most events in one answer.
 MOST = 2_000

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.console.asking import body_of, field, needed, number, texts
-from twolane_local.console.problems import Json, ProblemError
+from twolane_local.aws.sqs.errors import SqsError
+from twolane_local.aws.sqs.message import AttributeValue
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.console.requests import Json, ProblemError, body_of, field, needed, number, texts
 from twolane_local.console.shown import shown_message
-from twolane_local.console.state import message_state, messages_of, queue_states
-from twolane_local.console.task_spans import error_of
-from twolane_local.console.throughput import LOOK, STEP_S, STEPS, empty, throughput
-from twolane_local.queues.core import NewMessage
-from twolane_local.queues.errors import SqsError
-from twolane_local.queues.message import AttributeValue
+from twolane_local.journal.state import message_state, messages_of, queue_states
+from twolane_local.journal.task_counts import LOOK, STEP_S, STEPS, empty, throughput
+from twolane_local.journal.trace import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.parts import Parts
-    from twolane_local.queues.queue import Queue
+    from twolane_local.aws.sqs.queue import Queue
+    from twolane_local.console.attach import Parts
 
 #: Of a message's body in a list.
 _LISTED = 2_000
@@ -176,7 +175,7 @@ class QueueRoutes:
         self, queue: Queue, bodies: dict[str, Any], edits: dict[str, Any]
     ) -> dict[str, str]:
         """The new bodies: whole ones, and those of tasks with other arguments."""
-        from twolane_local.inspect.decoding import edited
+        from twolane_local.journal.messages import edited
 
         found = {identity: str(text) for identity, text in bodies.items()}
         for identity, change in edits.items():

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.console.asking import body_of, field
-from twolane_local.console.problems import Json, ProblemError
-from twolane_local.functions import new_request_id
-from twolane_local.invoke import ThrottledError
-from twolane_local.schedules.events import Firing, iso
-from twolane_local.schedules.targets import DeliveryError, deliver, function_name
+from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.lambda_.functions import new_request_id
+from twolane_local.aws.scheduler.targets import DeliveryError, Firing, deliver, function_name, iso
+from twolane_local.console.requests import Json, ProblemError, body_of, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.parts import Parts
-    from twolane_local.schedules.schedule import Schedule
+    from twolane_local.aws.scheduler.schedule import Schedule
+    from twolane_local.console.attach import Parts
 
 #: Asking beat for its entries is an invocation, which shows in the journal: not at each look.
 _ENTRIES_S = 30.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.console import redact
+from twolane_local.journal import redact
 
 if TYPE_CHECKING:
-    from twolane_local.console.spans import Span, Trace
-    from twolane_local.console.state import MessageState
+    from twolane_local.journal.state import MessageState
+    from twolane_local.journal.trace import Span, Trace
 
 _NAMES = {
     "request_id": "requestId", "task_id": "taskId", "message_id": "messageId",
@@ -59,7 +59,7 @@ def shown_message(
     state: MessageState, error: dict[str, Any] | None = None, *, cut: int | None = None
 ) -> dict[str, Any]:
     """A message on its queue, decoded where it is a task."""
-    from twolane_local.inspect.decoding import decode
+    from twolane_local.journal.messages import decode
 
     message = state.message
     task = decode(message.body)
@@ -88,7 +88,7 @@ def _name(arn: str | None) -> str | None:
 
 
 def _system(state: MessageState) -> dict[str, str]:
-    from twolane_local.queues.message import Received
+    from twolane_local.aws.sqs.message import Received
 
     received = Received(state.message, "", state.receive_count, state.first_received_at)
     found = received.system_attributes()

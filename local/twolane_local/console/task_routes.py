@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from twolane.errors import MalformedMessageError
-from twolane_local.advise.measure import measure
-from twolane_local.advise.verdict import judge
-from twolane_local.console import redact
+from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.lambda_.functions import new_request_id
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.checks.advise.measure import measure
+from twolane_local.checks.advise.verdict import judge
 from twolane_local.console.application import ApplicationError
-from twolane_local.console.asking import body_of, field, needed, number
-from twolane_local.console.problems import Json, ProblemError
-from twolane_local.console.story import resolve
-from twolane_local.functions import new_request_id
-from twolane_local.inspect.decoding import TaskMessage, decode
-from twolane_local.inspect.tally import Counts, tally
-from twolane_local.invoke import ThrottledError
-from twolane_local.journal import CONTENT_LIMIT
-from twolane_local.queues.core import NewMessage
+from twolane_local.console.requests import Json, ProblemError, body_of, field, needed, number
+from twolane_local.journal import CONTENT_LIMIT, redact
+from twolane_local.journal.messages import TaskMessage, decode
+from twolane_local.journal.related_events import resolve
+from twolane_local.journal.task_counts import Counts, tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,9 +28,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.parts import Parts
-    from twolane_local.inspect.tally import Tally
+    from twolane_local.console.attach import Parts
     from twolane_local.journal import Event
+    from twolane_local.journal.task_counts import Tally
 
 
 class TaskRoutes:
@@ -239,7 +237,7 @@ def sent_tasks(events: Iterable[Event], wanted: set[str]) -> dict[str, Sent]:
 
 def real_arguments(body: str) -> tuple[list[Any], dict[str, Any]] | None:
     """A task's arguments, hidden or not: to run it again, not to be shown."""
-    from twolane_local.inspect.decoding import arguments_in
+    from twolane_local.journal.messages import arguments_in
 
     try:
         return arguments_in(body)

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.console.asking import body_of, field, needed
-from twolane_local.console.problems import Json, ProblemError
-from twolane_local.console.stepped_clock import SteppedClock
+from twolane_local.console.requests import Json, ProblemError, body_of, field, needed
+from twolane_local.stepped_clock import SteppedClock
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.parts import Parts
+    from twolane_local.console.attach import Parts
 
 #: A leap is a day at most: schedules make up for what they missed by one invocation each.
 MOST_S = 86_400.0
@@ -68,8 +67,7 @@ class TimeRoutes:
 
     async def faults(self, _: Request) -> Response:
         """What can be made to go wrong here, and what is armed."""
-        from twolane_local.faults.catalogue import CATALOGUE
-        from twolane_local.faults.kinds import EMULATOR
+        from twolane_local.faults.injection import CATALOGUE, EMULATOR
 
         faults = self._parts.faults
         kinds = [kind.as_dict() for kind in CATALOGUE.values() if EMULATOR in kind.where]
@@ -82,8 +80,7 @@ class TimeRoutes:
 
     async def inject(self, request: Request) -> Response:
         """Arm one."""
-        from twolane_local.faults.catalogue import CATALOGUE
-        from twolane_local.faults.kinds import EMULATOR
+        from twolane_local.faults.injection import CATALOGUE, EMULATOR
 
         body, faults = await body_of(request), self._parts.faults
         name = needed(body, "name", str)

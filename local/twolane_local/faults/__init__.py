@@ -8,9 +8,16 @@ in virtual time also ``faults.commands`` (a Redis in this process) and ``faults.
 task); the clock in the simulator alone.
 """
 
-from twolane_local.faults.catalogue import CATALOGUE
-from twolane_local.faults.injection import Faults, Injector
-from twolane_local.faults.kinds import Fault, FaultError, Kind, Parameter, fault_of
+from twolane_local.faults.injection import (
+    CATALOGUE,
+    Fault,
+    FaultError,
+    Faults,
+    Injector,
+    Kind,
+    Parameter,
+    fault_of,
+)
 
 __all__ = [
     "CATALOGUE",

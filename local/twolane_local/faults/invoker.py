@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.environments import report
-from twolane_local.environments.record import InvocationRecord
-from twolane_local.functions import new_request_id
-from twolane_local.invoke import Invocation, Streamer, ThrottledError
+from twolane_local.aws.invocation import Invocation, Streamer, ThrottledError
+from twolane_local.aws.lambda_ import report
+from twolane_local.aws.lambda_.functions import new_request_id
+from twolane_local.aws.lambda_.report import InvocationRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from twolane_local.aws.invocation import Invoker, ResponseStream
+    from twolane_local.aws.scheduler.targets import Invocations
     from twolane_local.clock import Clock
     from twolane_local.faults.injection import Faults, Injector
-    from twolane_local.invoke import Invoker
-    from twolane_local.streaming import ResponseStream
+
 
 #: An answer that names a message of no batch, and one that is no JSON:
 #: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
@@ -127,3 +129,35 @@ def _one_more_failure(invocation: Invocation, fault: Injector, event: bytes) -> 
     if done:
         failures.append({"itemIdentifier": fault.draw().choice(done)})
     return json.dumps({**answer, "batchItemFailures": failures}).encode()
+
+
+class FaultyTicks:
+    """Implements ``Invocations`` around another one.
+
+    ``later(seconds, call)`` is the event loop's ``call_later``.
+    """
+
+    def __init__(
+        self,
+        invocations: Invocations,
+        faults: Faults,
+        later: Callable[[float, Callable[[], object]], object],
+    ) -> None:
+        self._invocations, self._faults, self._later = invocations, faults, later
+
+    async def publish(self, topic_arn: str, message: str) -> None:
+        await self._invocations.publish(topic_arn, message)
+
+    def submit(self, function: str, payload: bytes) -> str:
+        name = function.partition(":")[0]
+        happening = {each.fault.name: each for each in self._faults.at("tick", name)}
+        if "tick.missed" in happening:
+            return ""
+        if "tick.doubled" in happening:
+            self._invocations.submit(function, payload)
+        late = happening.get("tick.late")
+        if late is not None:
+            submit = partial(self._invocations.submit, function, payload)
+            self._later(float(late.value("after_s")), submit)
+            return ""
+        return self._invocations.submit(function, payload)

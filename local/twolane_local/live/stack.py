@@ -20,12 +20,13 @@ from urllib.parse import urlsplit
 
 import redis
 
-from twolane_local.emulator import Emulator, Options
+from twolane_local.aws.redis import open_store
+from twolane_local.emulator import Emulator
+from twolane_local.emulator.options import Options
 from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.live.proxy import Proxy
 from twolane_local.live.watch import LiveWatch
 from twolane_local.simulator.invariants import Bounds
-from twolane_local.store import open_store
 from twolane_local.testing.events import JournalView
 from twolane_local.testing.tasks import Tasks
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
     from twolane_local.faults.injection import Faults
     from twolane_local.model import FunctionSpec
     from twolane_local.simulator.invariants import Violation

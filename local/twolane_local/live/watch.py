@@ -6,7 +6,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.bodies import task_id_of, task_name_of
+from twolane_local.faults.queues import task_id_of, task_name_of
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.invariants import Bounds, Violation, violations
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.environments import report
-from twolane_local.functions import Detection, trace_root
-from twolane_local.invoke import Invocation, ThrottledError
+from twolane_local.aws.invocation import Invocation, ThrottledError
+from twolane_local.aws.lambda_ import report
+from twolane_local.aws.lambda_.functions import Detection, trace_root
 from twolane_local.model import FunctionSpec
 from twolane_local.testing.errors import EnvironmentKilled
 from twolane_local.testing.threads import Ended, Process

@@ -30,7 +30,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.bodies import has_consequences
+from twolane_local.faults.queues import has_consequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

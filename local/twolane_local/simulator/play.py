@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.bodies import task_id_of
+from twolane_local.faults.queues import task_id_of
 from twolane_local.simulator.demo import http_event
 from twolane_local.simulator.invariants import Violation, violations
 from twolane_local.simulator.world import DEAD, QUEUE, World
@@ -16,7 +16,7 @@ from twolane_local.simulator.world import DEAD, QUEUE, World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from twolane_local.invoke import Invocation
+    from twolane_local.aws.invocation import Invocation
     from twolane_local.simulator.application import Application
     from twolane_local.simulator.facts import History
     from twolane_local.simulator.schedule import Schedule, Step

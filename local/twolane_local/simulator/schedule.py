@@ -6,7 +6,7 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.kinds import Fault, fault_of
+from twolane_local.faults.injection import Fault, fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +107,7 @@ def _step(rng: random.Random) -> Step:
 
 
 def _fault(rng: random.Random) -> Fault:
-    from twolane_local.faults.catalogue import CATALOGUE
+    from twolane_local.faults.injection import CATALOGUE
 
     name = rng.choice(tuple(CATALOGUE))
     own: dict[str, Any] = {}

@@ -29,7 +29,7 @@ URL = f"dynamodb://@{REGION}/{TABLE}?ttl_seconds=86400"
 @contextmanager
 def mocked() -> Iterator[None]:
     """moto answers for DynamoDB in this process while it is open."""
-    from twolane_local.embedded_aws.conditions import one_request_at_a_time
+    from twolane_local.aws.moto.dynamodb import one_request_at_a_time
     from twolane_local.testing import mocks
 
     with ExitStack() as undo:

@@ -6,18 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from twolane.publish.connection import Response
-from twolane_local.queues import actions_message as actions
-from twolane_local.queues.errors import SqsError
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs import actions
+from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.testing.aws import at_once
 from twolane_local.testing.threads import current
-from twolane_local.wire import AwsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twolane_local.aws.scheduler.api import SchedulerApi
+    from twolane_local.aws.sqs.service import QueueService
     from twolane_local.faults.injection import Faults
-    from twolane_local.queues.core import QueueService
-    from twolane_local.schedules.api import SchedulerApi
 
 _ACTIONS: dict[str, Callable[[QueueService, dict[str, Any]], dict[str, Any]]] = {
     "SendMessage": actions.send_message,

@@ -10,19 +10,17 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from twolane.environment.logs import correlation
-from twolane_local.async_invoke import AsyncInvocations
-from twolane_local.faults.bodies import task_id_of, task_name_of
+from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
+from twolane_local.aws.scheduler.api import SchedulerApi
+from twolane_local.aws.scheduler.schedule import ScheduleBook
+from twolane_local.aws.scheduler.source import ScheduleSource
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
 from twolane_local.faults.points import Points
-from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError
-from twolane_local.faults.ticks import FaultyTicks
+from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError, task_id_of, task_name_of
 from twolane_local.journal import Journal
-from twolane_local.mapping.mapping import Mapping
 from twolane_local.model import FunctionSpec, QueueMappingSpec
-from twolane_local.schedules.api import SchedulerApi
-from twolane_local.schedules.book import ScheduleBook
-from twolane_local.schedules.source import ScheduleSource
 from twolane_local.simulator import patches
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.functions import Functions
@@ -35,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Values
 
     from twolane.worker.lease import Lease
-    from twolane_local.queues.core import NewMessage
-    from twolane_local.queues.message import Message
+    from twolane_local.aws.sqs.message import Message
+    from twolane_local.aws.sqs.service import NewMessage
     from twolane_local.simulator.application import Application
     from twolane_local.virtual_clock import VirtualClock
 

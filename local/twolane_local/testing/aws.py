@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from twolane_local import guard
-from twolane_local.aws import polls, service_of
-from twolane_local.embedded_aws.conditions import one_request_at_a_time
+from twolane_local.aws import guard
+from twolane_local.aws.call import AwsRequest, AwsResponse
+from twolane_local.aws.endpoint import polls, service_of
+from twolane_local.aws.lambda_.functions import new_request_id
+from twolane_local.aws.moto.dynamodb import one_request_at_a_time
 from twolane_local.errors import LocalError
-from twolane_local.functions import new_request_id
 from twolane_local.template.values import REGION
 from twolane_local.testing import mocks
 from twolane_local.testing.creation import Creation
 from twolane_local.testing.threads import current
-from twolane_local.wire import AwsRequest, AwsResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
 
-    from twolane_local.lambda_api import LambdaApi
-    from twolane_local.wire import AwsService
+    from twolane_local.aws.call import AwsService
+    from twolane_local.aws.lambda_.api import LambdaApi
 
 #: Where the queues are: as on AWS, so that boto3, moto and kombu need no endpoint of ours.
 SQS_URL = f"https://sqs.{REGION}.amazonaws.com"

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from twolane_local.stack.names import NAME_PROPERTY
+from twolane_local.template.names import NAME_PROPERTY
 from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Creation:
         tables nor buckets.
         """
         if self._senders:
-            from twolane_local.embedded_aws.child import verify_senders
+            from twolane_local.aws.moto.child import verify_senders
 
             senders, self._senders = self._senders, []
             verify_senders(senders)
@@ -50,7 +50,7 @@ def _create(template: Mapping[str, Any]) -> None:
     """Have moto create what the template leaves to it."""
     from moto.kms import models
 
-    from twolane_local.embedded_aws import child
+    from twolane_local.aws.moto import child
 
     wanted = json.loads(json.dumps(template, default=str))
     # The queues are ours, here as in name.

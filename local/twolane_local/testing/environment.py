@@ -1,6 +1,6 @@
 """An execution environment of a test: the handler in this process, on virtual time.
 
-Implements ``twolane_local.environments.Environment``. Init, response first, work after it, timeout
+Implements ``twolane_local.aws.lambda_.environment.Environment``. Init, response first, work after it, timeout
 and kill are as on Lambda; how long code takes to compute is not counted.
 """
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.environments import report
-from twolane_local.environments.inprocess import Context, error_object, load_error
-from twolane_local.environments.report import KILLED
-from twolane_local.invoke import Invocation
+from twolane_local.aws.invocation import Invocation
+from twolane_local.aws.lambda_ import report
+from twolane_local.aws.lambda_.inprocess import Context, error_object, load_error
+from twolane_local.aws.lambda_.report import KILLED
 from twolane_local.testing.threads import Ended, Process
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Container, Mapping
 
-    from twolane_local.environments import Owner, Work
+    from twolane_local.aws.lambda_.environment import Owner, Work
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
     from twolane_local.testing.world import World

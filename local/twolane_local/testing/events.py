@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.cli.console import is_detail, mark_of, text_of
+from twolane_local.journal.lines import is_detail, mark_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

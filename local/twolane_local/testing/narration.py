@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane.environment.logs import correlation
-from twolane_local.environments import output
+from twolane_local.aws.lambda_ import output
 from twolane_local.testing.threads import current
 
 if TYPE_CHECKING:

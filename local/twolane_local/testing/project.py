@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import guard, stack, template
+from twolane_local import template
+from twolane_local.aws import guard
 from twolane_local.model import (
     FunctionSpec,
     QueueMappingSpec,
@@ -16,6 +17,7 @@ from twolane_local.model import (
     ScheduleSpec,
     Stack,
 )
+from twolane_local.template import stack
 from twolane_local.template.values import ACCOUNT, REGION
 from twolane_local.testing.aws import SQS_URL
 from twolane_local.testing.errors import TestingError

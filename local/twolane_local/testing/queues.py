@@ -6,19 +6,19 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twolane_local.inspect.decoding import decode
-from twolane_local.queues.core import NewMessage
-from twolane_local.queues.message import AttributeValue
-from twolane_local.queues.order import DELAYED, IN_FLIGHT, VISIBLE
+from twolane_local.aws.sqs.message import AttributeValue
+from twolane_local.aws.sqs.order import DELAYED, IN_FLIGHT, VISIBLE
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.journal.messages import decode
 from twolane_local.testing.errors import TestingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane_local.inspect.decoding import TaskMessage
-    from twolane_local.queues.core import QueueService
-    from twolane_local.queues.order import Entry
-    from twolane_local.queues.queue import Queue as CoreQueue
+    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.queue import Queue as CoreQueue
+    from twolane_local.aws.sqs.service import QueueService
+    from twolane_local.journal.messages import TaskMessage
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from twolane_local import functions
+from twolane_local.aws.lambda_ import functions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

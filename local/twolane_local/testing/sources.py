@@ -6,20 +6,19 @@ import asyncio
 import heapq
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.mapping.mapping import Mapping
-from twolane_local.mapping.registry import Mappings
-from twolane_local.schedules.source import ScheduleSource
+from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+from twolane_local.aws.scheduler.source import ScheduleSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from twolane_local.aws.invocation import Invoker
+    from twolane_local.aws.scheduler.schedule import Schedule
+    from twolane_local.aws.sqs.message import Received
+    from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock
-    from twolane_local.invoke import Invoker
     from twolane_local.journal import Journal
     from twolane_local.model import QueueMappingSpec
-    from twolane_local.queues.core import QueueService
-    from twolane_local.queues.message import Received
-    from twolane_local.schedules.schedule import Schedule
 
 
 class Schedules(ScheduleSource):

@@ -28,19 +28,18 @@ from unittest import mock
 
 from twolane.api.awake import Awake
 from twolane.api.handler import ApiHandler
-from twolane_local.async_invoke import AsyncInvocations
+from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.lambda_.api import LambdaApi
+from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.scheduler.api import SchedulerApi
+from twolane_local.aws.scheduler.schedule import ScheduleBook
+from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
 from twolane_local.faults.points import Points
 from twolane_local.faults.queues import FaultyQueues
-from twolane_local.faults.ticks import FaultyTicks
-from twolane_local.functions import Functions
-from twolane_local.gateway import Gateway
 from twolane_local.journal import Journal
-from twolane_local.lambda_api import LambdaApi
-from twolane_local.queues.api import SqsApi
-from twolane_local.schedules.api import SchedulerApi
-from twolane_local.schedules.book import ScheduleBook
 from twolane_local.testing import aws, code, inside, store
 from twolane_local.testing.clock import Clock
 from twolane_local.testing.deferred import Deferred
@@ -65,11 +64,11 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from twolane_local.aws.invocation import Invocation, Invoker
+    from twolane_local.aws.lambda_.environment import Owner
+    from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock as AnyClock
-    from twolane_local.environments import Owner
-    from twolane_local.invoke import Invocation, Invoker
     from twolane_local.model import FunctionSpec
-    from twolane_local.queues.core import QueueService
     from twolane_local.testing.project import Project
 
     MakeQueues = Callable[[AnyClock, Journal, random.Random], QueueService]
@@ -216,7 +215,7 @@ class Machinery:
     # Functions.
 
     def _warm(self) -> None:
-        from twolane_local.emulator import import_problem
+        from twolane_local.aws.lambda_.report import import_problem
         from twolane_local.errors import HandlerImportError
 
         failures = self.world.run(self.functions.warm())

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
-from twolane_local.embedded_aws.conditions import REQUESTS
-from twolane_local.embedded_aws.expiry import expire
+from twolane_local.aws.moto.dynamodb import REQUESTS, expire
 from twolane_local.faults.commands import on_loop
 from twolane_local.template.values import ACCOUNT, REGION
 from twolane_local.testing.threads import current

@@ -11,7 +11,7 @@ from celery.schedules import crontab, schedule, solar
 from twolane.beat.entries import read_entries
 from twolane.beat.export import as_template, expression
 from twolane.errors import ConfigurationError
-from twolane_local.schedules.expression import parse_expression
+from twolane_local.aws.scheduler.expressions import parse_expression
 
 
 def in_scheduler(bench: Any, when: Any, **conf: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 from twolane.worker.delay import MAX_INPUT_BYTES, Deferral, Schedules, entry, schedules
 from twolane.worker.records import Record
 from twolane.worker.scheduler import Scheduler
-from twolane_local.schedules.expression import parse_expression
+from twolane_local.aws.scheduler.expressions import parse_expression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

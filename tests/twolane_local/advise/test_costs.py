@@ -7,8 +7,8 @@ from datetime import date
 
 import pytest
 
-from twolane_local.advise import Lane, Rates, Work, bill, idle
-from twolane_local.advise.costs import compute, prices
+from twolane_local.checks.advise.costs import Rates, bill, compute, idle, prices
+from twolane_local.checks.advise.measure import Lane, Work
 
 MILLION = Rates(requests=1_000_000)
 #: One task for each request, 100 ms each, in batches of ten.

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 from itertools import chain
 
-from twolane_local.advise import Rates, judge, measure, output
+from twolane_local.checks.advise import measure
+from twolane_local.checks.advise import verdict as output
+from twolane_local.checks.advise.costs import Rates
+from twolane_local.checks.advise.verdict import judge
 
 from .conftest import deferred, inline
 

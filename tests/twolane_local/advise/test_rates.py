@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.advise import Lane, Work
-from twolane_local.advise.rates import of_template
-from twolane_local.lint.subject import read
+from twolane_local.checks.advise.costs import of_template
+from twolane_local.checks.advise.measure import Lane, Work
+from twolane_local.checks.lint.subject import read
 
 if TYPE_CHECKING:
     import pytest

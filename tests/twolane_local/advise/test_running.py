@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twolane_local.advise import running
+from twolane_local.remote import running
 
 
 class Pages:

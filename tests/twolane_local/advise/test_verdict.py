@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.advise import Limits, Verdict, judge, measure
+from twolane_local.checks.advise import measure
+from twolane_local.checks.advise.verdict import Limits, Verdict, judge
 
 from .conftest import deferred, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twolane_local.advise.verdict import Judgement
+    from twolane_local.checks.advise.verdict import Judgement
     from twolane_local.journal import Event
 
 

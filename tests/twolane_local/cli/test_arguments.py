@@ -4,9 +4,9 @@ import argparse
 
 import pytest
 
-from twolane_local.cli.arguments import arguments_flags, edit_of
+from twolane_local.cli.flags import arguments_flags, edit_of
 from twolane_local.errors import LocalError
-from twolane_local.inspect.source import Edit
+from twolane_local.remote.source import Edit
 
 
 def given(*arguments: str) -> argparse.Namespace:

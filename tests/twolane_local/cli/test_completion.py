@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.cli.commands import COMMANDS
 from twolane_local.cli.completion import SHELLS, script
+from twolane_local.cli.parser import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

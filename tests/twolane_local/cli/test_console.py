@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from twolane_local.cli.console import Console
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
+from twolane_local.journal.lines import Console
 
 
 def lines(*events: tuple[str, dict[str, Any]], **options: Any) -> list[str]:

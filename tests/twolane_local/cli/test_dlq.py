@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.cli import dlq, exits
-from twolane_local.cli.ask import UnconfirmedError
-from twolane_local.cli.top import parser
+from twolane_local.cli.options import UnconfirmedError
+from twolane_local.cli.parser import parser
 from twolane_local.errors import LocalError
-from twolane_local.inspect.source import Choice, Edit
+from twolane_local.remote.source import Choice, Edit
 
 if TYPE_CHECKING:
     import argparse

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local import doctor as examinations
+from twolane_local.checks import doctor as examinations
+from twolane_local.checks.doctor import Finding, ok
 from twolane_local.cli import doctor, exits
-from twolane_local.cli.top import parser
-from twolane_local.doctor.findings import Finding, ok
+from twolane_local.cli.parser import parser
 
 if TYPE_CHECKING:
     from pathlib import Path

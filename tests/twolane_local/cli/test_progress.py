@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import threading
 
-from twolane_local.cli.progress import progress
+from twolane_local.cli.text import progress
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from twolane_local.cli import exits
-from twolane_local.cli.commands import COMMANDS
+from twolane_local.cli.parser import COMMANDS
 from twolane_local.cli.reference import page, reference
 
 PAGE = Path(__file__).parents[3] / "docs" / "commands.md"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from twolane_local.cli import exits, replay
-from twolane_local.cli.ask import UnconfirmedError
-from twolane_local.cli.top import parser
-from twolane_local.inspect.source import Edit
+from twolane_local.cli.options import UnconfirmedError
+from twolane_local.cli.parser import parser
+from twolane_local.remote.source import Edit
 
 
 class Source:

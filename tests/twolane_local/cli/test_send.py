@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from twolane_local.cli import exits, send
-from twolane_local.cli.ask import UnconfirmedError
-from twolane_local.cli.top import parser
+from twolane_local.cli.options import UnconfirmedError
+from twolane_local.cli.parser import parser
 
 
 class Source:

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from twolane_local.cli.span import duration, since_flag, window
+from twolane_local.cli.flags import duration, since_flag, window
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits, tail
-from twolane_local.cli.top import parser
-from twolane_local.console.filters import Filter
+from twolane_local.cli.parser import parser
 from twolane_local.journal import Event
+from twolane_local.journal.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.cli.commands import COMMANDS, GROUPS
 from twolane_local.cli.options import emulator_options
-from twolane_local.cli.top import command_module, parser
+from twolane_local.cli.parser import COMMANDS, GROUPS, command_module, parser
 
 if TYPE_CHECKING:
     from pathlib import Path

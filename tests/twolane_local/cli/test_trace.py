@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from twolane_local.cli import exits, trace
-from twolane_local.cli.top import parser
+from twolane_local.cli.parser import parser
 from twolane_local.errors import LocalError
 
 SPAN = {"id": "a", "parent": None, "kind": "task", "title": "send", "start": 100.0, "end": None,

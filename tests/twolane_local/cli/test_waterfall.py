@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.cli.waterfall import bar, error_of, waterfall
+from twolane_local.cli.trace import bar, error_of, waterfall
 
 
 def span(identifier: str, parent: str | None, start: float, end: float | None, **more: Any) -> Any:

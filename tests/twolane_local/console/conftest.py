@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
+from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.console.application import Application
-from twolane_local.console.parts import Parts
+from twolane_local.console.attach import Parts
 from twolane_local.console.server import Console
-from twolane_local.console.stepped_clock import SteppedClock
-from twolane_local.environments.inprocess import InProcessEnvironment
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.queues import FaultyQueues
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
-from twolane_local.mapping.registry import Mappings
 from twolane_local.model import FunctionSpec
-from twolane_local.schedules.book import ScheduleBook
+from twolane_local.stepped_clock import SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -167,8 +167,8 @@ class Narrator:
         self, task: str, *, origin: str = "request-0", delay: int | None = None, **options: Any
     ) -> str:
         """A task's message is on its queue; its id."""
-        from twolane_local.inspect.envelope import task_message
-        from twolane_local.queues.core import NewMessage
+        from twolane_local.aws.sqs.service import NewMessage
+        from twolane_local.journal.messages import task_message
 
         _, body = task_message("app.send", ["a@example.com"], task_id=task, **options)
         message = self.queues.send("tasks", NewMessage(body, delay_s=delay))

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from twolane_local.console.canvas import Place, chords_of, parent_of, place_of
-from twolane_local.console.story import collect
-from twolane_local.inspect.envelope import task_message
+from twolane_local.journal.messages import task_message
+from twolane_local.journal.related_events import Place, chords_of, collect, parent_of, place_of
 
 CALLBACK = {"task": "app.report", "args": [], "kwargs": {}, "options": {"task_id": "task-cccc"}}
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 
-from twolane_local.console import feed
-from twolane_local.console.filters import Filter
+from twolane_local.console import journal_routes as feed
+from twolane_local.journal.filters import Filter
 
 
 def read(journal, wanted, after, count=1):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.console.filters import Filter, from_query, state_of
+from twolane_local.journal.filters import Filter, from_query, state_of
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import json
 import resource
 
 from twolane_local.clock import SystemClock
-from twolane_local.console import kept_journal
-from twolane_local.console.kept_journal import KeptJournal
 from twolane_local.journal import Journal
+from twolane_local.journal import files as kept_journal
+from twolane_local.journal.files import KeptJournal
 
 
 def session(folder, work, **more):

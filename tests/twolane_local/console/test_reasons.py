@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.console.reasons import Reason, seconds
+from twolane_local.journal.why import Reason, seconds
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from twolane_local.console import redact
-from twolane_local.inspect.envelope import task_message
+from twolane_local.journal import redact
+from twolane_local.journal.messages import task_message
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from twolane_local.aws.scheduler.schedule import from_properties
 from twolane_local.console.schedule_routes import upcoming
-from twolane_local.schedules.schedule import from_properties
 
 TICK = {
     "ScheduleExpression": "cron(* * * * ? *)",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from twolane_local.console.address import find
-from twolane_local.inspect.envelope import task_message
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.journal.messages import task_message
+from twolane_local.remote.address import find
 
 DEAD = '{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:dead", "maxReceiveCount": 1}'
 

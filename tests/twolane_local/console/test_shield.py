@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from twolane_local.console.shield import CSP, refusal
+from twolane_local.console.server import CSP, refusal
 
 TOKEN = b"secret"
 OWN = "127.0.0.1:5000"

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
-from twolane_local.console.state import messages_of, queue_states, snapshot
-from twolane_local.mapping.mapping import Mapping
-from twolane_local.mapping.registry import Mappings
+from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.journal.state import messages_of, queue_states, snapshot
 from twolane_local.model import QueueMappingSpec
-from twolane_local.queues.core import NewMessage
 
 
 def test_queues_with_their_counts_and_readers(tell, journal, clock):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.console.story import AmbiguousIdError, UnknownIdError, collect, resolve
+from twolane_local.journal.related_events import AmbiguousIdError, UnknownIdError, collect, resolve
 
 ROOT = "request-0"
 

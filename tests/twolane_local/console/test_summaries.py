@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from twolane_local.console.filters import Filter
-from twolane_local.console.summaries import summaries
+from twolane_local.journal.filters import Filter
+from twolane_local.journal.summaries import summaries
 
 
 def request(journal, name, status=200, *, tasks=(), path="/x"):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from twolane_local.console.throughput import STEP_S, STEPS, throughput
+from twolane_local.journal.task_counts import STEP_S, STEPS, throughput
 
 
 def test_each_step_counts_what_fell_into_it(journal, clock):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.console.story import UnknownIdError
-from twolane_local.console.trace import LIMIT, trace
+from twolane_local.journal.related_events import UnknownIdError
+from twolane_local.journal.trace import LIMIT, trace
 
 
 def told(journal, identity="request-0", now=None):
@@ -187,7 +187,7 @@ def test_leaps_and_faults_are_marks_on_the_time_line(tell, journal):
 
 
 def test_a_message_that_is_no_task_has_a_trace(tell, journal):
-    from twolane_local.queues.core import NewMessage
+    from twolane_local.aws.sqs.service import NewMessage
 
     message = tell.queues.send("tasks", NewMessage("plain"))
     assert lines(told(journal, message.id)) == ["message: on tasks [waiting]"]

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.console.state import MappingState, Snapshot, message_state, queue_states
-from twolane_local.console.why import why
-from twolane_local.environments import PoolState
-from twolane_local.mapping.registry import Mappings
+from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.lambda_.environment import PoolState
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.journal.state import MappingState, Snapshot, message_state, queue_states
+from twolane_local.journal.why import why
 from twolane_local.model import FunctionSpec
-from twolane_local.queues.core import NewMessage
 
 IDLE = PoolState(32, None, 0, 1, 0, 0)
 

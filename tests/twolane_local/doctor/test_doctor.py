@@ -1,11 +1,10 @@
-"""`twolane_local.doctor` as a whole, on a project of which nothing is right."""
+"""`twolane_local.checks.doctor` as a whole, on a project of which nothing is right."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.doctor import examine
-from twolane_local.doctor.findings import LEVELS, Finding, ok
+from twolane_local.checks.doctor import LEVELS, Finding, examine, ok
 
 if TYPE_CHECKING:
     from pathlib import Path

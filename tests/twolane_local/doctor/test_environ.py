@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.doctor import environ
+from twolane_local.checks import doctor as environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.doctor import machine
+from twolane_local.checks import doctor as machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twolane_local.doctor.findings import Finding
+    from twolane_local.checks.doctor import Finding
 
 
 def levels(findings: Iterable[Finding]) -> list[str]:
@@ -58,9 +58,9 @@ def test_ports() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        (finding,) = machine.ports([port])
+        (finding,) = machine.free_ports([port])
         assert finding.level == "warning"
         assert f"port {port} is in use" in finding.what
-        (ours,) = machine.ports([port], running=["http://127.0.0.1:1"])
+        (ours,) = machine.free_ports([port], running=["http://127.0.0.1:1"])
         assert ours.level == "ok"
-    assert levels(machine.ports([0])) == ["ok"]
+    assert levels(machine.free_ports([0])) == ["ok"]

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.doctor import project
-from twolane_local.doctor.project import Project, reads
+from twolane_local.checks import doctor as project
+from twolane_local.checks.doctor import Project, reads
 
 if TYPE_CHECKING:
     from pathlib import Path

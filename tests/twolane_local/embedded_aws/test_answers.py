@@ -9,8 +9,8 @@ import boto3
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.embedded_aws.answers import settled
-from twolane_local.options import Options
+from twolane_local.aws.moto.answers import settled
+from twolane_local.emulator.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.embedded_aws.expiry import Expiry
-from twolane_local.embedded_aws.tables import FILE, TableLog, send
+from twolane_local.aws.moto.dynamodb import FILE, Expiry, TableLog, send
 
 if TYPE_CHECKING:
     from pathlib import Path

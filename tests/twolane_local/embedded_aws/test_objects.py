@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.embedded_aws.objects import is_s3, target
+from twolane_local.aws.moto.objects import is_s3, target
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/s3/aws4_request, Signature=0"
 

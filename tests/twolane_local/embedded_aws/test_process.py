@@ -12,9 +12,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from twolane_local.embedded_aws.process import MotoProcess
+from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.errors import LocalError
-from twolane_local.servers import HttpServer, bind, url_of
+from twolane_local.http.servers import HttpServer, bind, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

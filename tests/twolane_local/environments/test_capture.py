@@ -4,8 +4,8 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from twolane_local.aws.lambda_ import inprocess as capture
 from twolane_local.clock import SystemClock
-from twolane_local.environments import capture
 from twolane_local.journal import Event, Journal
 
 if TYPE_CHECKING:

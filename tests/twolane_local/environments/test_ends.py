@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import guard
+from twolane_local.aws import guard
+from twolane_local.aws.invocation import Invocation, ThrottledError
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.process import SpawnLauncher
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.inprocess import InProcessEnvironment
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.process import SpawnLauncher
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
-from twolane_local.functions import Functions
-from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Event, Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from twolane_local.environments import Environment, Owner
-    from twolane_local.environments.process import Launcher
+    from twolane_local.aws.lambda_.environment import Environment, Owner
+    from twolane_local.aws.lambda_.process import Launcher
 
 HANDLER = """
 import os, signal, sys, threading, time

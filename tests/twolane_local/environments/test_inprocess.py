@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.clock import SystemClock
-from twolane_local.environments.inprocess import InProcessEnvironment
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
 
 HANDLER = """
 import os, time

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import guard
+from twolane_local.aws import guard
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.process import Launcher, SpawnLauncher
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.process import Launcher, SpawnLauncher
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
-    from twolane_local.environments import Environment, Owner
-    from twolane_local.environments.process import Hear, Launch, Process
-    from twolane_local.runtime_api import Reply
+    from twolane_local.aws.lambda_.environment import Environment, Owner
+    from twolane_local.aws.lambda_.process import Hear, Launch, Process
+    from twolane_local.aws.lambda_.runtime_api import Reply
 
 HANDLER = """
 import http.client, json, os, sys, threading, time

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 
+from twolane_local.aws.lambda_.output import Frames, Lines, record
 from twolane_local.clock import SystemClock
-from twolane_local.environments.output import Frames, Lines, record
 from twolane_local.journal import Event, Journal
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import guard
+from twolane_local.aws import guard
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.process import Launcher, SpawnLauncher
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.process import Launcher, SpawnLauncher
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
 
 #: Found in a layer's folder, before the handler: what macOS lacks, hidden.
 HIDE = "import sys; sys.modules['awslambdaric'] = None\n"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.environments import preload
+from twolane_local.aws.lambda_ import preload
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from twolane_local.environments import report
+from twolane_local.aws.lambda_ import report
 
 
 def test_a_report_line() -> None:

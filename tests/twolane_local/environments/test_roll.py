@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from twolane_local.aws.invocation import Invocation
+from twolane_local.aws.lambda_.environment import EnvironmentState
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.pool import Roll
 from twolane_local.clock import SystemClock
-from twolane_local.environments import EnvironmentState
-from twolane_local.environments.roll import Roll
-from twolane_local.functions import Functions
-from twolane_local.invoke import Invocation
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 

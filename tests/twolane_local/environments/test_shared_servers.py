@@ -6,11 +6,11 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import guard
+from twolane_local.aws import guard
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
 
 #: Stands for an installed one: it is not in the function's folder.
 LIBRARY = "import os\nLEVEL = os.environ.get('LIBRARY_LEVEL')\n"

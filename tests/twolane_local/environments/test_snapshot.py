@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import guard
+from twolane_local.aws import guard
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.snapshot_launcher import can_be_played
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
 
 pytestmark = pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only")
 

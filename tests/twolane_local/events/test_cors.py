@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.events.cors import decorate, preflight
-from twolane_local.events.http import HttpRequest, HttpResponse
+from twolane_local.aws.events.http import HttpRequest, HttpResponse, decorate, preflight
 
 CORS: dict[str, Any] = {
     "allowOrigins": ["https://a.example", "https://*.b.example"],

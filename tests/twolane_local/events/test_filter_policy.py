@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.events.filter_policy import BODY, compile_policy
-from twolane_local.mapping.patterns import PatternError
+from twolane_local.aws.events.patterns import BODY, PatternError, compile_policy
 
 ATTRIBUTES = {
     "team": {"Type": "String", "Value": "red"},

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.events import http_v1
-from twolane_local.events.http import HttpRequest, Match
+from twolane_local.aws.events import http_v1
+from twolane_local.aws.events.http import HttpRequest, Match
 
 REQUEST = HttpRequest(
     method="POST",

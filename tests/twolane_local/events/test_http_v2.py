@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.events import http_v2
-from twolane_local.events.http import HttpRequest, Match
+from twolane_local.aws.events import http_v2
+from twolane_local.aws.events.http import HttpRequest, Match
 
 REQUEST = HttpRequest(
     method="POST",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 
-from twolane_local.faults import bodies
-from twolane_local.inspect.envelope import task_message
+from twolane_local.faults import queues as bodies
+from twolane_local.journal.messages import task_message
 
 IDENTITY, BODY = task_message("app.tasks.work", [1], {"a": 2})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.faults import CATALOGUE, Fault, FaultError, Faults, fault_of
+from twolane_local.faults.injection import CATALOGUE, Fault, FaultError, Faults, fault_of
 
 if TYPE_CHECKING:
     from twolane_local.journal import Journal

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from twolane_local.aws.event_source_mapping.batch import batch_item_failures
+from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.clock import SystemClock
-from twolane_local.faults import Faults
+from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker
-from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Journal
-from twolane_local.mapping.response import batch_item_failures
 
 BATCH = json.dumps({"Records": [{"messageId": "m1"}, {"messageId": "m2"}]}).encode()
 

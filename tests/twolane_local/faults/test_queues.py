@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.faults import Faults
-from twolane_local.faults.queues import (
-    FaultyQueues,
-    RequestTimeoutError,
-    ServiceUnavailableError,
-)
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.errors import ServiceUnavailableError
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError
 
 if TYPE_CHECKING:
     from twolane_local.journal import Journal

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.clock import SystemClock
-from twolane_local.faults import Faults
-from twolane_local.faults.ticks import FaultyTicks
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.invoker import FaultyTicks
 from twolane_local.journal import Journal
 
 if TYPE_CHECKING:

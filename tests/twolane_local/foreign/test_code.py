@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.service import NewMessage
 
 from . import projects
 

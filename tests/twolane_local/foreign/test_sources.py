@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.schedules.events import Firing
-from twolane_local.schedules.targets import deliver
+from twolane_local.aws.scheduler.targets import Firing, deliver
 
 from .seen import run
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.events.http import HttpResponse
-from twolane_local.gateway.answer import head_of
-from twolane_local.gateway.request import Received
+from twolane_local.aws.events.http import HttpResponse
+from twolane_local.aws.http_api.answers import head_of
+from twolane_local.aws.http_api.requests import Received
 
 
 def head(response: HttpResponse, **fields: object) -> tuple[str, bytes]:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.events.http import HttpResponse
-from twolane_local.gateway import asgi
+from twolane_local.aws.events.http import HttpResponse
+from twolane_local.aws.http_api import asgi
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from twolane_local.gateway.request import Received
+    from twolane_local.aws.http_api.requests import Received
 
 GONE = {"type": "http.disconnect"}
 

@@ -12,11 +12,11 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
+from twolane_local.aws.events.http import HttpRequest, Match
+from twolane_local.aws.http_api.authorizers import Authorizers, Verdict, policy_decides
+from twolane_local.aws.invocation import Invocation
 from twolane_local.clock import SystemClock
 from twolane_local.errors import RealAwsError
-from twolane_local.events.http import HttpRequest, Match
-from twolane_local.gateway.authorizers import Authorizers, Verdict, policy_decides
-from twolane_local.invoke import Invocation
 from twolane_local.model import RouteSpec
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local import stack, template
+from twolane_local import template
+from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.clock import SystemClock
-from twolane_local.gateway import Gateway
-from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Journal
+from twolane_local.template import stack
 
 if TYPE_CHECKING:
     from pathlib import Path

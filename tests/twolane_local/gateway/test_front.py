@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from twolane_local.aws.events.http import HttpResponse
+from twolane_local.aws.http_api import front
+from twolane_local.aws.http_api.front import Front
+from twolane_local.aws.http_api.requests import Received
 from twolane_local.errors import LocalError
-from twolane_local.events.http import HttpResponse
-from twolane_local.gateway import front
-from twolane_local.gateway.front import Front
-from twolane_local.gateway.request import Received
-from twolane_local.servers import bind
+from twolane_local.http.servers import bind
 from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 Reply = Callable[[HttpResponse], Awaitable[None]]

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.clock import SystemClock
-from twolane_local.gateway import Gateway
-from twolane_local.invoke import Invocation, ThrottledError
 from twolane_local.journal import Journal
 from twolane_local.model import RouteSpec
 

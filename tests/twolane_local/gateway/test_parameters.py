@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.events.http import HttpRequest, HttpResponse, Match
-from twolane_local.gateway.parameters import Values, mapped_request, mapped_response
+from twolane_local.aws.events.http import HttpRequest, HttpResponse, Match
+from twolane_local.aws.http_api.integrations import Values, mapped_request, mapped_response
 
 BODY = {"a": {"b": [1, {"c": "deep"}]}, "dotted.name": True, "none": None}
 REQUEST = HttpRequest(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twolane_local.gateway.request import Received, request_of
+from twolane_local.aws.http_api.requests import Received, request_of
 
 
 class At:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.gateway.routes import Routes
+from twolane_local.aws.http_api.requests import Routes
 from twolane_local.model import RouteSpec
 
 ROUTES = Routes(

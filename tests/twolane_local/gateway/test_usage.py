@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from twolane_local.events.http import HttpResponse
-from twolane_local.gateway.usage import Usage
+from twolane_local.aws.events.http import HttpResponse
+from twolane_local.aws.http_api.answers import Usage
 from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from twolane_local.gateway.vigil import FOR_S, Vigil
+from twolane_local.aws.http_api.front import FOR_S, Vigil
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.console.address import Running
 from twolane_local.errors import LocalError
-from twolane_local.inspect.control import Control, ControlError
+from twolane_local.remote.address import Running
+from twolane_local.remote.emulator import Control, ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,7 @@ import pytest
 
 from twolane.publish.claimcheck import pointer_to
 from twolane_local.errors import LocalError
-from twolane_local.inspect.decoding import decode, edited
-from twolane_local.inspect.envelope import task_message
+from twolane_local.journal.messages import decode, edited, task_message
 
 
 def b64(text: str | bytes) -> str:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from twolane_local.console.address import Running
-from twolane_local.console.filters import Filter
-from twolane_local.inspect.control import ControlError
-from twolane_local.inspect.emulator import EmulatorSource, event_of
-from twolane_local.inspect.source import Choice, Edit
+from twolane_local.journal.filters import Filter
+from twolane_local.remote.address import Running
+from twolane_local.remote.emulator import ControlError, EmulatorSource, event_of
+from twolane_local.remote.source import Choice, Edit
 
 
 class Journal:

@@ -8,7 +8,7 @@ from celery import Celery
 
 from twolane.publish import install
 from twolane.publish import message as entry
-from twolane_local.inspect.envelope import task_message
+from twolane_local.journal.messages import task_message
 
 
 def published(monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:

@@ -12,14 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twolane_local.cli.text import say_json
-from twolane_local.console import redact
-from twolane_local.console.canvas import place_of
-from twolane_local.console.problems import Json
+from twolane_local.console.requests import Json
 from twolane_local.console.task_routes import real_arguments
 from twolane_local.errors import LocalError
-from twolane_local.faults.bodies import BODIES, has_consequences, task_id_of, task_name_of
-from twolane_local.inspect.decoding import decode, edited
-from twolane_local.inspect.envelope import task_message
+from twolane_local.faults.queues import BODIES, has_consequences, task_id_of, task_name_of
+from twolane_local.journal import redact
+from twolane_local.journal.messages import decode, edited, task_message
+from twolane_local.journal.related_events import place_of
 
 ENVELOPE: dict[str, Any] = json.loads(task_message("shop.add", (1,), {"k": 2}, task_id="t")[1])
 DEEP = "[" * 100_000 + "]" * 100_000

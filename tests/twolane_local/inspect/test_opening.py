@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.console.address import NotRunningError, Running, announced, folder
 from twolane_local.errors import LocalError
-from twolane_local.inspect.opening import open_source
+from twolane_local.remote import open_source
+from twolane_local.remote.address import NotRunningError, Running, announced, folder
 
 if TYPE_CHECKING:
     from pathlib import Path

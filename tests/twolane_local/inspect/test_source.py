@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.inspect.source import Choice, Edit
+from twolane_local.remote.source import Choice, Edit
 
 MESSAGE = {"id": "aaaaaaaa-1111", "task": {"id": "bbbbbbbb-2222", "name": "send"}}
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.inspect.tally import percentile, tally
 from twolane_local.journal import Event
+from twolane_local.journal.task_counts import percentile, tally
 
 
 def events(*steps: tuple[str, str, dict[str, Any]]) -> list[Event]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import template
+from twolane_local.checks.lint import findings
+from twolane_local.checks.lint.application import Application, Entry, Task
+from twolane_local.checks.lint.subject import read
 from twolane_local.journal import Event
-from twolane_local.lint import findings
-from twolane_local.lint.application import Application, Entry, Task
-from twolane_local.lint.subject import read
 
 if TYPE_CHECKING:
-    from twolane_local.lint import Finding
+    from twolane_local.checks.lint.findings import Finding
 
 #: A worker on a queue, and its beat. The rules' tests change a line or two of it.
 GOOD = """\

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from twolane_local.checks.lint import application, lint
+from twolane_local.checks.lint.application import Entry
+from twolane_local.checks.lint.subject import function_specs, read
 from twolane_local.errors import HandlerImportError
-from twolane_local.lint import application, lint
-from twolane_local.lint.application import Entry
-from twolane_local.lint.subject import function_specs, read
 
 from .conftest import QUEUE_URL
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twolane_local.lint.findings import Finding, Rule, Severity
+from twolane_local.checks.lint.findings import Finding, Rule, Severity
 
 RULE = Rule("TL999", "some-rule", Severity.WARNING, "It holds.", "https://example.com", iter)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.lint.iam_actions import IN_PRACTICE, NO_RESOURCE, takes_no_resource
+from twolane_local.checks.lint.rules.names import IN_PRACTICE, NO_RESOURCE, takes_no_resource
 
 
 @pytest.fixture(scope="module")

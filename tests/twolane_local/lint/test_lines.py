@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.lint.lines import Lines
+from twolane_local.checks.lint.findings import Lines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from twolane_local.checks.lint import findings, lint
+from twolane_local.checks.lint.findings import Severity
+from twolane_local.checks.lint.rules import RULES
+from twolane_local.checks.lint.subject import read
 from twolane_local.errors import TemplateError
-from twolane_local.lint import RULES, Severity, findings, lint
-from twolane_local.lint.subject import read
 
 from ..test_foreign_templates import (  # noqa: TID252
     FIFO,
@@ -23,7 +25,7 @@ from ..test_foreign_templates import (  # noqa: TID252
 from .conftest import Project
 
 if TYPE_CHECKING:
-    from twolane_local.lint import Finding
+    from twolane_local.checks.lint.findings import Finding
 
 ROOT = Path(__file__).parents[3]
 POLICY = """\

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.lint import RULES, findings, output
-from twolane_local.lint.subject import read
+from twolane_local.checks.lint import findings, output
+from twolane_local.checks.lint.rules import RULES
+from twolane_local.checks.lint.subject import read
 
 if TYPE_CHECKING:
     from .conftest import Project

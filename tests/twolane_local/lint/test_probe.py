@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-from twolane_local.lint import probe
+from twolane_local.checks.lint import probe
 
 
 def recorder(name: str, app: Any) -> Any:

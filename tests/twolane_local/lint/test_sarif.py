@@ -6,8 +6,10 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from twolane_local.lint import RULES, findings, sarif
-from twolane_local.lint.subject import read
+from twolane_local.checks.lint import findings
+from twolane_local.checks.lint import output as sarif
+from twolane_local.checks.lint.rules import RULES
+from twolane_local.checks.lint.subject import read
 
 if TYPE_CHECKING:
     import pytest

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.lint.subject import (
-    UNKNOWN,
-    function_specs,
-    listed,
-    mapping,
-    number,
-    read,
-)
+from twolane_local.checks.lint.subject import UNKNOWN, function_specs, listed, mapping, number, read
 
 if TYPE_CHECKING:
     from .conftest import Project

@@ -11,10 +11,10 @@ import pytest
 import redis
 from celery import Celery
 
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.live.watch import LiveWatch
-from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.simulator.invariants import Bounds
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.invoke import Invocation, RecursiveInvocationError, ThrottledError
+from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.invocation import Invocation, RecursiveInvocationError, ThrottledError
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
-from twolane_local.mapping import Mapping
 from twolane_local.model import QueueMappingSpec
-from twolane_local.queues.core import NewMessage, QueueService
 
 if TYPE_CHECKING:
     import asyncio

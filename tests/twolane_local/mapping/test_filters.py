@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.mapping.filters import compile_filters
-from twolane_local.mapping.patterns import PatternError
+from twolane_local.aws.events.patterns import PatternError, compile_filters
 
 
 def record(body, **more):

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from twolane_local.mapping.patterns import PatternError
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.events.patterns import PatternError
+from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.virtual_clock import run_virtual
 
 
@@ -281,7 +281,7 @@ def test_a_backlog_that_nobody_wants_leaves_others_their_turn(world):
 
 
 def test_a_mapping_outlives_the_limit_of_messages_in_flight(world, monkeypatch):
-    monkeypatch.setattr("twolane_local.queues.core.IN_FLIGHT_LIMIT", 5)
+    monkeypatch.setattr("twolane_local.aws.sqs.service.IN_FLIGHT_LIMIT", 5)
 
     async def scenario(here, mapping):
         async def function(event):
@@ -298,7 +298,7 @@ def test_a_mapping_outlives_the_limit_of_messages_in_flight(world, monkeypatch):
 
 
 def test_a_fifo_queue_at_that_limit_is_no_busy_loop(world, monkeypatch):
-    monkeypatch.setattr("twolane_local.queues.core.IN_FLIGHT_LIMIT", 2)
+    monkeypatch.setattr("twolane_local.aws.sqs.service.IN_FLIGHT_LIMIT", 2)
 
     async def scenario(here, mapping):
         async def function(event):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twolane_local.mapping.patterns import PatternError, compile_pattern
+from twolane_local.aws.events.patterns import PatternError, compile_pattern
 
 #: pattern, what it matches, what it does not.
 #: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html#filtering-syntax

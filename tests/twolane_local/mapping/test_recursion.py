@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.service import NewMessage
 
 from .test_mapping import REDRIVE, ok, run
 

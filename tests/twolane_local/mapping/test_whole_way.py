@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.guard import function_environment
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.sqs.message import AttributeValue
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
-from twolane_local.environments.fork_launcher import ForkLauncher
-from twolane_local.environments.inprocess import InProcessEnvironment
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.functions import Functions
-from twolane_local.guard import function_environment
 from twolane_local.journal import Journal
-from twolane_local.mapping import Mapping
 from twolane_local.model import FunctionSpec, QueueMappingSpec
-from twolane_local.queues.core import NewMessage, QueueService
-from twolane_local.queues.message import AttributeValue
 
 if TYPE_CHECKING:
     from pathlib import Path

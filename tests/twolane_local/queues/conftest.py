@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.queues.api import SqsApi
-from twolane_local.queues.core import QueueService
-from twolane_local.wire import AwsRequest
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.aws.sqs.service import QueueService
 
 if TYPE_CHECKING:
     from twolane_local.journal import Journal

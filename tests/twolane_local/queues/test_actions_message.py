@@ -7,11 +7,11 @@ import json
 
 import pytest
 
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
-from twolane_local.queues.api import SqsApi
-from twolane_local.queues.core import NewMessage, QueueService
 from twolane_local.virtual_clock import VirtualClock, run_virtual
-from twolane_local.wire import AwsRequest
 
 URL = "http://127.0.0.1:4566/123456789012/q"
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.service import NewMessage
 
 URL = "http://127.0.0.1:4566/123456789012/q"
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from twolane_local.queues.api import SqsApi
-from twolane_local.wire import AwsRequest
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs.api import SqsApi
 
 URL = "http://127.0.0.1:4566/123456789012/q"
 

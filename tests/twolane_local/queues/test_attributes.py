@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from twolane_local.queues.attributes import (
+from twolane_local.aws.sqs.attributes import (
     Settings,
     check,
     check_name,
@@ -14,7 +14,7 @@ from twolane_local.queues.attributes import (
     permits,
     settings_of,
 )
-from twolane_local.queues.errors import SqsError
+from twolane_local.aws.sqs.errors import SqsError
 
 ARN = "arn:aws:sqs:us-east-1:123456789012:dead"
 

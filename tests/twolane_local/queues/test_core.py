@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
-from twolane_local.clock import SystemClock
-from twolane_local.journal import Journal
-from twolane_local.queues.core import NewMessage, QueueService
-from twolane_local.queues.errors import (
+from twolane_local.aws.sqs.errors import (
     InvalidParameterValueError,
     OverLimitError,
     QueueDoesNotExistError,
     ReceiptHandleIsInvalidError,
 )
+from twolane_local.aws.sqs.service import NewMessage, QueueService
+from twolane_local.clock import SystemClock
+from twolane_local.journal import Journal
 from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 DLQ = "arn:aws:sqs:us-east-1:123456789012:dead"
@@ -218,7 +218,7 @@ def test_a_shorter_retention_period_applies_to_what_is_there(queues, clock):
 
 
 def test_in_flight_messages_are_limited(queues, monkeypatch):
-    monkeypatch.setattr("twolane_local.queues.core.IN_FLIGHT_LIMIT", 3)
+    monkeypatch.setattr("twolane_local.aws.sqs.service.IN_FLIGHT_LIMIT", 3)
     queues.create("q")
     for _ in range(5):
         queues.send("q", NewMessage("x"))

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.service import NewMessage
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from twolane_local.queues import errors
-from twolane_local.queues.errors import SqsError
+from twolane_local.aws.sqs import errors
+from twolane_local.aws.sqs.errors import SqsError
 
 
 def test_every_error_has_its_own_name_in_both_protocols_and_says_what_is_wrong():

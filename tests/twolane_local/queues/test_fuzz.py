@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
-from twolane_local.queues.api import SqsApi
-from twolane_local.queues.core import NewMessage, QueueService
-from twolane_local.wire import AwsRequest
 
 ACTIONS = [
     "AddPermission", "CancelMessageMoveTask", "ChangeMessageVisibility",

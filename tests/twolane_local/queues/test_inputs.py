@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.queues import inputs
-from twolane_local.queues.attributes import Settings
-from twolane_local.queues.errors import SqsError
+from twolane_local.aws.sqs import inputs
+from twolane_local.aws.sqs.attributes import Settings
+from twolane_local.aws.sqs.errors import SqsError
 
 TEXT = {"DataType": "String", "StringValue": "v"}
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from twolane_local.queues.message import (
+from twolane_local.aws.sqs.message import (
     SENDER_ID,
     AttributeValue,
     Message,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.queues.core import NewMessage
-from twolane_local.queues.errors import InvalidParameterValueError
+from twolane_local.aws.sqs.errors import InvalidParameterValueError
+from twolane_local.aws.sqs.service import NewMessage
 
 FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from twolane_local.durable import PersistenceError
+from twolane_local.aws.sqs.errors import ServiceUnavailableError
+from twolane_local.aws.sqs.message import AttributeValue
+from twolane_local.aws.sqs.persistence import FILE, QueueLog
+from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
-from twolane_local.queues.core import NewMessage, QueueService
-from twolane_local.queues.errors import ServiceUnavailableError
-from twolane_local.queues.message import AttributeValue
-from twolane_local.queues.persistence import FILE, QueueLog
+from twolane_local.journal.json_log import PersistenceError
 
 FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 
@@ -154,7 +154,7 @@ def test_any_history_comes_back(opened, clock):
 
 
 def test_the_log_is_written_anew_when_it_has_grown(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("twolane_local.durable.SMALLEST", 20_000)
+    monkeypatch.setattr("twolane_local.journal.json_log.SMALLEST", 20_000)
     queues = opened()
     queues.create("q")
     for _ in range(500):
@@ -195,9 +195,9 @@ import sys
 from pathlib import Path
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
-from twolane_local.queues.core import NewMessage, QueueService
-from twolane_local.queues.errors import ServiceUnavailableError
-from twolane_local.queues.persistence import QueueLog
+from twolane_local.aws.sqs.service import NewMessage, QueueService
+from twolane_local.aws.sqs.errors import ServiceUnavailableError
+from twolane_local.aws.sqs.persistence import QueueLog
 clock = SystemClock()
 queues = QueueService(clock, Journal(clock))
 QueueLog(Path(sys.argv[1])).attach(queues)

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from twolane_local.queues.api import SqsApi
-from twolane_local.queues.core import NewMessage
-from twolane_local.queues.query import parse
-from twolane_local.wire import AwsRequest
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs.api import SqsApi, parse
+from twolane_local.aws.sqs.service import NewMessage
 
 NS = 'xmlns="http://queue.amazonaws.com/doc/2012-11-05/"'
 META = "<ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>"

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.queues.core import NewMessage
-from twolane_local.queues.errors import (
+from twolane_local.aws.sqs.errors import (
     PurgeQueueInProgressError,
     QueueDeletedRecentlyError,
     QueueDoesNotExistError,
     QueueNameExistsError,
 )
+from twolane_local.aws.sqs.service import NewMessage
 
 
 def test_creating_a_queue_again_gives_it_back_unless_an_attribute_differs(queues):

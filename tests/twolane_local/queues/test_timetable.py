@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from twolane_local.queues.timetable import Timetable
+from twolane_local.aws.sqs.queue import Timetable
 
 
 class Item:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.requirements.interpreters import on_path
+from twolane_local.aws.lambda_.interpreters import on_path
 
 if TYPE_CHECKING:
     from pathlib import Path

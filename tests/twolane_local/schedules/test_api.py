@@ -12,10 +12,9 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from twolane_local.schedules.api import SchedulerApi
-from twolane_local.schedules.book import ScheduleBook
-from twolane_local.schedules.schedule import from_properties
-from twolane_local.wire import AwsRequest
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.scheduler.api import SchedulerApi
+from twolane_local.aws.scheduler.schedule import ScheduleBook, from_properties
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.schedules.book import ScheduleBook
-from twolane_local.schedules.errors import ConflictError, NotFoundError
-from twolane_local.schedules.schedule import from_properties
+from twolane_local.aws.scheduler.expressions import ConflictError, NotFoundError
+from twolane_local.aws.scheduler.schedule import ScheduleBook, from_properties
 
 
 def schedule(name: str = "s", **fields: Any) -> Any:

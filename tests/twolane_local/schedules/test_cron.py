@@ -11,8 +11,7 @@ from itertools import islice
 
 import pytest
 
-from twolane_local.schedules.cron import parse_cron
-from twolane_local.schedules.errors import ExpressionError
+from twolane_local.aws.scheduler.expressions import ExpressionError, parse_cron
 
 START = datetime.fromisoformat("2026-01-01")  # a Thursday; wall-clock time, of no zone
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from twolane_local.aws.scheduler.schedule import from_spec
+from twolane_local.aws.scheduler.targets import Firing, dead_letter, payload
 from twolane_local.model import ScheduleSpec
-from twolane_local.schedules.events import Firing, dead_letter, payload
-from twolane_local.schedules.schedule import from_spec
 
 AT = 1_767_250_800.0  # 2026-01-01T07:00:00Z
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:beat"

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from twolane_local.schedules.errors import ExpressionError
-from twolane_local.schedules.expression import parse_expression
+from twolane_local.aws.scheduler.expressions import ExpressionError, parse_expression
 
 
 def instant(text: str) -> float:

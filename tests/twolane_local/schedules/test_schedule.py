@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from twolane_local.aws.scheduler.expressions import ValidationError
+from twolane_local.aws.scheduler.schedule import from_properties, from_spec
 from twolane_local.model import ScheduleSpec
-from twolane_local.schedules.errors import ValidationError
-from twolane_local.schedules.schedule import from_properties, from_spec
 
 NOW = 1_767_225_600.0
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:beat"

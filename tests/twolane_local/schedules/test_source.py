@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane_local.aws.scheduler.expressions import ExpressionError
+from twolane_local.aws.scheduler.schedule import ScheduleBook, from_properties
+from twolane_local.aws.scheduler.source import ScheduleSource
+from twolane_local.aws.sqs.service import QueueService
 from twolane_local.journal import Journal
 from twolane_local.model import ScheduleSpec
-from twolane_local.queues.core import QueueService
-from twolane_local.schedules.book import ScheduleBook
-from twolane_local.schedules.errors import ExpressionError
-from twolane_local.schedules.schedule import from_properties
-from twolane_local.schedules.source import ScheduleSource
 from twolane_local.virtual_clock import NEW_YEAR, VirtualClock, run_virtual
 
 if TYPE_CHECKING:

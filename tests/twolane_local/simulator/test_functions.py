@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.invoke import ThrottledError
+from twolane_local.aws.invocation import ThrottledError
 from twolane_local.simulator.functions import Function
 from twolane_local.testing.threads import current
 
@@ -17,7 +17,7 @@ from .conftest import START, function
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twolane_local.invoke import Invocation
+    from twolane_local.aws.invocation import Invocation
     from twolane_local.simulator.world import World
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from twolane_local.faults import CATALOGUE, Fault
+from twolane_local.faults.injection import CATALOGUE, Fault
 from twolane_local.simulator.play import play
 from twolane_local.simulator.schedule import Armed, Schedule, Step
 

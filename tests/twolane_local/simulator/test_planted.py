@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.faults import Fault
+from twolane_local.faults.injection import Fault
 from twolane_local.simulator.play import play
 from twolane_local.simulator.schedule import Armed, Schedule, Step
 from twolane_local.simulator.shrink import shrink
@@ -83,7 +83,7 @@ def test_a_queue_that_loses_count(
     """B: a message that goes round for ever, and one that is changed as it is moved."""
     one = schedule("message.poison-body")
     assert found(application, one) == set()
-    monkeypatch.setattr("twolane_local.queues.core.QueueService._redrive", lambda *_: False)
+    monkeypatch.setattr("twolane_local.aws.sqs.service.QueueService._redrive", lambda *_: False)
     assert {"B", "V"} <= found(application, one)
 
 

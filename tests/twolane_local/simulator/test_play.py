@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.faults import Fault
-from twolane_local.queues.core import NewMessage
+from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.faults.injection import Fault
 from twolane_local.simulator.application import Slot
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.play import digest, play

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from twolane_local.faults import CATALOGUE
+from twolane_local.faults.injection import CATALOGUE
 from twolane_local.simulator.schedule import draw, schedule_of
 
 

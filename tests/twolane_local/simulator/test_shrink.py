@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.faults import Fault
+from twolane_local.faults.injection import Fault
 from twolane_local.simulator import shrink as shrinking
 from twolane_local.simulator.facts import History
 from twolane_local.simulator.invariants import Violation

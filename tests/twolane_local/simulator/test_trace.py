@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twolane_local.faults import Fault
+from twolane_local.faults.injection import Fault
 from twolane_local.simulator.facts import Fact, History
 from twolane_local.simulator.invariants import Violation
 from twolane_local.simulator.play import Outcome

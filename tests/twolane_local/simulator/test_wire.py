@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from twolane_local.clock import SystemClock
-from twolane_local.faults import Faults
+from twolane_local.faults.injection import Faults
 from twolane_local.faults.queues import FaultyQueues
 from twolane_local.journal import Journal
 from twolane_local.simulator.wire import LocalWire

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane_local.aws.sqs.errors import SqsError
+from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.model import ScheduleSpec
-from twolane_local.queues.core import NewMessage
-from twolane_local.queues.errors import SqsError
 from twolane_local.simulator.world import DEAD, QUEUE
 from twolane_local.testing.threads import current
 

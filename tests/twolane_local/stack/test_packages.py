@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.stack.packages import Packages, sweep
+from twolane_local.template.functions import Packages, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: Packag
 def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from twolane_local.stack.packages import Packages\n"
+        "from twolane_local.template.functions import Packages\n"
         "print(Packages().inline('Bell', 'x = 1').parent, flush=True)\n"
         "time.sleep(60)\n"
     )

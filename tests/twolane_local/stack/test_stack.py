@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import stack, template
+from twolane_local import template
 from twolane_local.errors import TemplateError
+from twolane_local.template import stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.stack import specification
-from twolane_local.stack.stand_ins import StandIn, by_name
+from twolane_local.template import stand_ins as specification
+from twolane_local.template.stand_ins import StandIn, by_name
 
 ACCOUNT = "us-east-1:123456789012"
 

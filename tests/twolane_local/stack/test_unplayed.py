@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local import stack, template
+from twolane_local import template
+from twolane_local.template import stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.twolane_local.template.bad_templates import BAD
 
-from twolane_local import stack, template
+from twolane_local import template
 from twolane_local.errors import LocalError
+from twolane_local.template import stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from twolane_local import stack, template
+from twolane_local import template
 from twolane_local.errors import LocalError
+from twolane_local.template import stack
 from twolane_local.template import yaml as template_yaml
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local import stack, template
+from twolane_local import template
 from twolane_local.errors import TemplateError
+from twolane_local.template import stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import artifacts, places
+from twolane_local.template import nested as artifacts
+from twolane_local.template import places
 from twolane_local.template import yaml as template_yaml
 
 SHAPES = Path(__file__).parents[2] / "templates"

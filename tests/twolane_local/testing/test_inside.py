@@ -8,7 +8,7 @@ import pytest
 from celery import Celery, Task
 
 from twolane import WorkerHandler
-from twolane_local.faults import CATALOGUE, FaultError
+from twolane_local.faults.injection import CATALOGUE, FaultError
 from twolane_local.testing.inside import UNMOUNTED
 from twolane_local.testing.project import of_handlers, queue_url
 from twolane_local.testing.store import URL

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from twolane_local.functions import new_request_id
+from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.testing.seed import seeded, seldom_collected
 
 

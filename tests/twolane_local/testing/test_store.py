@@ -8,7 +8,7 @@ import fakeredis
 import pytest
 import redis
 
-from twolane_local.faults import Faults
+from twolane_local.faults.injection import Faults
 from twolane_local.journal import Journal
 from twolane_local.testing import store
 

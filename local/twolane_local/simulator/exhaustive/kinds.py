@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.faults.kinds import Fault
+from twolane_local.faults.injection import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

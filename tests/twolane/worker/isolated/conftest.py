@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local import guard
+from twolane_local.aws import guard
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.process import SpawnLauncher
 from twolane_local.clock import SystemClock
-from twolane_local.environments.isolated import IsolatedEnvironment
-from twolane_local.environments.process import SpawnLauncher
-from twolane_local.functions import Functions
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from twolane_local.environments import Environment, Owner
+    from twolane_local.aws.lambda_.environment import Environment, Owner
 
 HERE = Path(__file__).parent
 

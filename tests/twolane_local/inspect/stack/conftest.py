@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvicorn
 
+from twolane_local.aws.call import AwsRequest
+from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.aws.sqs.service import QueueService
 from twolane_local.clock import SystemClock
-from twolane_local.inspect.stack.account import Account
 from twolane_local.journal import Journal
-from twolane_local.queues.api import SqsApi
-from twolane_local.queues.core import QueueService
-from twolane_local.wire import AwsRequest
+from twolane_local.remote.account import Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.stack.account import Account, asked
+from twolane_local.remote.account import Account, asked
 
 if TYPE_CHECKING:
     from .conftest import Sqs

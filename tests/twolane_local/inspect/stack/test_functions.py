@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.stack import resources
-from twolane_local.inspect.stack.functions import StackFunctions
+from twolane_local.remote import account as resources
+from twolane_local.remote.resources import StackFunctions
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
 
 @pytest.fixture

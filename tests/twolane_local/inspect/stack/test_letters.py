@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.decoding import decode
-from twolane_local.inspect.envelope import task_message
-from twolane_local.inspect.source import Choice, Edit
-from twolane_local.inspect.stack.letters import Letters, again, shape
+from twolane_local.journal.messages import decode, task_message
+from twolane_local.remote.dead_letters import Letters, again, shape
+from twolane_local.remote.source import Choice, Edit
 
 from .conftest import DEAD, TASKS
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
     from .conftest import Sqs
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from twolane_local.inspect.stack.lines import Line, events
+from twolane_local.remote.logs import Line, events
 
 REPORT = (
     "REPORT RequestId: r-1\tDuration: 12.34 ms\tBilled Duration: 313 ms\tMemory Size: 512 MB\t"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.inspect.stack.logs import StackLogs, with_id
+from twolane_local.remote.logs import StackLogs, with_id
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
 NOW = float(int(time.time()))  # moto takes nothing from another age
 

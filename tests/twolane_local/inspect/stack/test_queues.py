@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.stack import resources
-from twolane_local.inspect.stack.queues import Queues, dead_letter_queues
+from twolane_local.remote import account as resources
+from twolane_local.remote.resources import Queues, dead_letter_queues
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
     from .conftest import Sqs
 

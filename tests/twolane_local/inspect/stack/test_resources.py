@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.stack import resources
+from twolane_local.remote import account as resources
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
 
 def test_what_cloudformation_lists(account: Account, stack: str) -> None:

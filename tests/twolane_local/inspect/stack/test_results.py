@@ -7,11 +7,11 @@ import pytest
 from celery import Celery
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.stack import resources
-from twolane_local.inspect.stack.results import Call, call_of, stored_call
+from twolane_local.remote import account as resources
+from twolane_local.remote.resources import Call, call_of, stored_call
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
 
 def test_a_call_from_a_result_that_celery_stored(account: Account, stack: str) -> None:

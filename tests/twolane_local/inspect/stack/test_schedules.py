@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.inspect.stack import resources, schedules
-from twolane_local.inspect.stack.resources import Resource
+from twolane_local.remote import account as resources
+from twolane_local.remote import resources as schedules
+from twolane_local.remote.account import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
 WORKER = "arn:aws:lambda:us-east-1:123456789012:function:shop-Worker"
 

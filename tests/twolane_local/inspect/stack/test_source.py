@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.console.filters import Filter
 from twolane_local.errors import LocalError
-from twolane_local.inspect.decoding import decode
-from twolane_local.inspect.envelope import task_message
-from twolane_local.inspect.source import Choice, Edit
-from twolane_local.inspect.stack.source import StackSource
+from twolane_local.journal.filters import Filter
+from twolane_local.journal.messages import decode, task_message
+from twolane_local.remote.source import Choice, Edit
+from twolane_local.remote.stack import StackSource
 
 from .conftest import DEAD, TASKS
 
 if TYPE_CHECKING:
-    from twolane_local.inspect.stack.account import Account
+    from twolane_local.remote.account import Account
 
     from .conftest import Sqs
 

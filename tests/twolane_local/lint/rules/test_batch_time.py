@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.lint import Severity
+from twolane_local.checks.lint.findings import Severity
 
 from ..conftest import event, shop, task  # noqa: TID252
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.lint import Severity
+from twolane_local.checks.lint.findings import Severity
 
 if TYPE_CHECKING:
     from ..conftest import Project  # noqa: TID252

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.lint import lint
+from twolane_local.checks.lint import lint
 
 if TYPE_CHECKING:
     from ..conftest import Project  # noqa: TID252

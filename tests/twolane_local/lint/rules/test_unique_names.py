@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.lint import Severity
+from twolane_local.checks.lint.findings import Severity
 
 if TYPE_CHECKING:
     from ..conftest import Project  # noqa: TID252

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.lint import Severity, findings
-from twolane_local.lint.subject import read
+from twolane_local.checks.lint import findings
+from twolane_local.checks.lint.findings import Severity
+from twolane_local.checks.lint.subject import read
 
 if TYPE_CHECKING:
     from ..conftest import Project  # noqa: TID252

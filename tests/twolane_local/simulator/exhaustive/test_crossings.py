@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.faults import CATALOGUE
+from twolane_local.faults.injection import CATALOGUE
 from twolane_local.journal import Journal
 from twolane_local.simulator.exhaustive.crossings import Crossings
 from twolane_local.simulator.exhaustive.kinds import KINDS, OUTAGE, OUTAGE_S, kinds_at

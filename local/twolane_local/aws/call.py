@@ -1,0 +1,49 @@
+"""One AWS API call as the local services see it, without a web framework in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AwsRequest:
+    """``path`` as sent, still percent-encoded; ``headers`` by lower-case name; ``service`` and
+    ``region`` from the SigV4 credential scope, empty for an unsigned call.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    service: str = ""
+    region: str = "us-east-1"
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AwsResponse:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: What of the body comes after ``body``.
+    stream: AsyncIterator[bytes] | None = None
+
+
+def trace_header(headers: Mapping[str, str]) -> str | None:
+    """X-Ray's trace header of a request, which SDKs send from within a function.
+
+    botocore percent-encodes what a header may not hold (``add_recursion_detection_header``).
+    """
+    given = headers.get("x-amzn-trace-id")
+    return unquote(given) if given else None
+
+
+#: What ``twolane_local.aws.endpoint.AwsEndpoint`` mounts, by the service's name in the credential scope.
+AwsService = Callable[[AwsRequest], Coroutine[Any, Any, AwsResponse]]

@@ -1,0 +1,206 @@
+"""The AWS endpoint of this machine: each call goes to the service that it was signed for.
+
+SQS and the Lambda Invoke API are ours, further services can be mounted, everything else goes on
+to ``fallback`` (moto). Whom a call is for stands, in this order, in its SigV4 credential scope, in
+``X-Amz-Target``, in the Host header, or in the path:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from twolane_local.aws.call import AwsRequest, AwsResponse
+from twolane_local.aws.guard import DUMMY_CREDENTIALS
+from twolane_local.aws.lambda_.api import LambdaApi
+from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.http import body as request_body
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from twolane_local.aws.call import AwsService
+    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.invocation import Invoker
+    from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
+    from twolane_local.aws.sqs.service import QueueService
+    from twolane_local.model import FunctionSpec
+
+
+PATH = "/2021-04-23/credentials"
+_LASTS = timedelta(hours=6)
+
+
+class ContainerCredentials:
+    """Dummies for whoever has the token, which only functions have."""
+
+    def __init__(self) -> None:
+        self._token = secrets.token_urlsafe(24)
+
+    def variables(self, endpoint_url: str) -> dict[str, str]:
+        """What a function finds it by."""
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{endpoint_url}{PATH}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._token,
+        }
+
+    def answer(self, headers: Mapping[str, str]) -> AwsResponse:
+        """The credentials, or a refusal."""
+        given = headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, self._token.encode()):
+            body = {"code": "AccessDenied", "message": "the token is not this emulator's"}
+            return _json(403, body)
+        key, secret, token = DUMMY_CREDENTIALS.values()
+        until = (datetime.now(UTC) + _LASTS).strftime("%Y-%m-%dT%H:%M:%SZ")
+        found = {"AccessKeyId": key, "SecretAccessKey": secret, "Token": token}
+        return _json(200, {**found, "Expiration": until})
+
+
+def _json(status: int, body: Mapping[str, str]) -> AwsResponse:
+    return AwsResponse(status, json.dumps(body).encode(), {"content-type": "application/json"})
+
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Above every limit of the services answered here, so that each can refuse in its own words.
+BODY_LIMIT = 16 * 1024 * 1024
+
+_CREDENTIAL = re.compile(
+    r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
+)
+_SQS_HOST = re.compile(r"(?:[^.]+\.)?(?:sqs|queue)\.")
+_QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
+
+
+class AwsEndpoint:
+    """An ASGI app for uvicorn. ``mounts`` maps a service's name in the credential scope
+    (``scheduler``) to what answers its calls.
+    """
+
+    def __init__(
+        self,
+        queues: QueueService,
+        invoker: Invoker,
+        *,
+        fallback: Asgi,
+        functions: Mapping[str, FunctionSpec],
+        asynchronous: AsyncInvocations,
+        mappings: Mappings | None = None,
+        mounts: Mapping[str, AwsService] | None = None,
+        recursion: MutableMapping[str, str] | None = None,
+        credentials: ContainerCredentials | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._fallback = fallback
+        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, recursion)
+        self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        if path == PATH and self._credentials is not None:
+            await _respond(send, self._credentials.answer(headers))
+            return
+        service, region = service_of(headers, path, query)
+        answer = self._services.get(service)
+        if service in ("lambda", "") and self._lambda.answers(scope["method"], path):
+            answer = self._lambda
+        if answer is None:
+            await self._fallback(scope, receive, send)
+            return
+        try:
+            body = await request_body.read(receive, BODY_LIMIT)
+        except request_body.ClientGoneError:
+            return
+        except request_body.TooLargeError:
+            await _respond(send, AwsResponse(413, b"Request body too large"))
+            return
+        request = AwsRequest(
+            scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())
+        )
+        if polls(request):
+            response = await _unless_gone(answer(request), receive)
+        else:
+            response = await answer(request)
+        if response is not None:
+            await _respond(send, response)
+
+
+def polls(request: AwsRequest) -> bool:
+    """Whether a call may wait for messages."""
+    return request.headers.get("x-amz-target") == "AmazonSQS.ReceiveMessage" or (
+        b"Action=ReceiveMessage" in request.body or "Action=ReceiveMessage" in request.query
+    )
+
+
+async def _unless_gone(
+    answering: Coroutine[Any, Any, AwsResponse], receive: Receive
+) -> AwsResponse | None:
+    """The answer, ``None`` where the client went first.
+
+    A worker that is restarted leaves its long poll behind. Were that to go on, it would take the
+    next message for nobody, and hide it for a whole visibility timeout.
+    """
+    answer = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        return await answer if answer.done() else None
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, str]:
+    """The service and region that a call is for; an empty service where nothing says so."""
+    authorization = headers.get("authorization", "")
+    if "X-Amz-Credential=" in query:
+        authorization = f"Credential={parse_qs(query).get('X-Amz-Credential', [''])[0]}"
+    if (signed := _CREDENTIAL.search(authorization)) is not None:
+        return signed["service"].lower(), signed["region"]
+    form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    if (
+        headers.get("x-amz-target", "").startswith("AmazonSQS.")
+        or _SQS_HOST.match(headers.get("host", ""))
+        or (_QUEUE_PATH.fullmatch(path) and (form or "Action=" in query))
+    ):
+        return "sqs", "us-east-1"
+    return "", "us-east-1"
+
+
+async def _respond(send: Send, response: AwsResponse) -> None:
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers.items()
+    ]
+    if response.stream is None:
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if response.stream is not None:
+        async for piece in response.stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": response.body})

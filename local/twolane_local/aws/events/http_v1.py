@@ -1,0 +1,215 @@
+"""REST APIs, and HTTP APIs with payload format 1.0.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+
+A REST API passes header names on as the client wrote them; an HTTP API makes them lower case.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
+from twolane_local.aws.events.http_v2 import access_log_time
+from twolane_local.template.values import ACCOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.model import RestMethod
+
+_NO_IDENTITY = (
+    "accessKey", "accountId", "caller", "cognitoAuthenticationProvider",
+    "cognitoAuthenticationType", "cognitoIdentityId", "cognitoIdentityPoolId", "principalOrgId",
+    "user", "userArn",
+)  # fmt: skip
+
+
+def http_api_event(request: HttpRequest, match: Match) -> dict[str, Any]:
+    """Payload format 1.0 of an HTTP API."""
+    body, is_base64 = encode_body(request) if request.body else (None, False)
+    event = {
+        "version": "1.0",
+        **_event(request, match, body, request.headers, is_base64=is_base64),
+    }
+    context = event["requestContext"]
+    context["authorizer"] = dict(match.authorizer or {"claims": None, "scopes": None})
+    context["resourceId"] = None
+    return event
+
+
+def rest_event(
+    request: HttpRequest, match: Match, method: RestMethod | None = None
+) -> dict[str, Any]:
+    """A REST API's proxy event; bodies of the API's binary types come in base64."""
+    binary = method.api.binary if method is not None else ()
+    body: str | None = None
+    is_base64 = False
+    if request.body:
+        is_base64 = is_binary(request.header("content-type"), binary)
+        body = (
+            base64.b64encode(request.body).decode("ascii")
+            if is_base64
+            else request.body.decode("utf-8", "replace")
+        )
+    event = _event(request, match, body, request.cased_headers, is_base64=is_base64)
+    context = event["requestContext"]
+    context["resourceId"] = hashlib.sha256(match.path.encode()).hexdigest()[:6]
+    context["deploymentId"] = "local"
+    if method is not None and method.operation:
+        context["operationName"] = method.operation
+    if match.authorizer is not None:
+        context["authorizer"] = dict(match.authorizer)
+    return event
+
+
+def _event(
+    request: HttpRequest,
+    match: Match,
+    body: str | None,
+    headers: tuple[tuple[str, str], ...],
+    *,
+    is_base64: bool,
+) -> dict[str, Any]:
+    pairs = parse_qsl(request.query, keep_blank_values=True)
+    identity: dict[str, Any] = dict.fromkeys(_NO_IDENTITY)
+    identity |= {"sourceIp": request.source_ip, "userAgent": request.header("user-agent")}
+    resource = match.path
+    staged = request.path if match.stage == "$default" else f"/{match.stage}{request.path}"
+    return {
+        "resource": resource,
+        "path": request.path,
+        "httpMethod": request.method,
+        "headers": dict(headers),
+        "multiValueHeaders": _grouped(headers),
+        "queryStringParameters": dict(pairs) or None,
+        "multiValueQueryStringParameters": _grouped(pairs) or None,
+        "requestContext": {
+            "accountId": ACCOUNT,
+            "apiId": match.api_id,
+            "domainName": request.domain,
+            "domainPrefix": request.domain.partition(".")[0],
+            "extendedRequestId": request.request_id,
+            "httpMethod": request.method,
+            "identity": identity,
+            "path": staged,
+            "protocol": request.protocol,
+            "requestId": request.request_id,
+            "requestTime": access_log_time(request.time_ms),
+            "requestTimeEpoch": request.time_ms,
+            "resourcePath": resource,
+            "stage": match.stage,
+        },
+        "pathParameters": dict(match.parameters) or None,
+        "stageVariables": dict(match.stage_variables) or None,
+        "body": body,
+        "isBase64Encoded": is_base64,
+    }
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    result: dict[str, list[str]] = {}
+    for name, value in pairs:
+        result.setdefault(name, []).append(value)
+    return result
+
+
+def is_binary(content_type: str, binary: Sequence[str]) -> bool:
+    """Whether a REST API takes this type for binary; ``*/*`` and ``image/*`` are patterns."""
+    kind = content_type.partition(";")[0].strip().lower()
+    for pattern in binary:
+        if pattern in {"*/*", kind}:
+            return True
+        if pattern.endswith("/*") and kind.startswith(pattern[:-1]):
+            return True
+    return False
+
+
+def rest_response(payload: bytes, accept: str, binary: Sequence[str]) -> HttpResponse:
+    """What the client gets; a malformed result is a 502.
+
+    Base64 is decoded only for a client whose first accepted type is binary:
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-payload-encodings-workflow.html
+    """
+    decode = is_binary(accept.partition(",")[0], binary)
+    try:
+        payload = _judged(payload)
+    except ValueError as error:
+        return bad_gateway(f"the function's response is malformed: {error}")
+    return _response(payload, decode=decode, failed=bad_gateway)
+
+
+#: No other key may be in a REST API's proxy response, and none has to be:
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html#api-gateway-simple-proxy-for-lambda-output-format
+_KEYS = frozenset({"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"})
+
+
+def _judged(payload: bytes) -> bytes:
+    """A proxy response with a status; raises ``ValueError`` for what a REST API refuses."""
+    value = json.loads(payload)
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 (a malformed response, all of them)
+    unknown = sorted(value.keys() - _KEYS)
+    if unknown:
+        raise ValueError(f"it has the unknown key {unknown[0]!r}")
+    for name, items in (value.get("multiValueHeaders") or {}).items():
+        if not isinstance(items, list):
+            raise ValueError(f"{name} of its multiValueHeaders is no list")  # noqa: TRY004
+    if value.get("statusCode") is not None:
+        return payload
+    return json.dumps({**value, "statusCode": 200}).encode()
+
+
+def http_api_response(payload: bytes) -> HttpResponse:
+    """The same for an HTTP API, which decodes always and fails with a 500."""
+    return _response(payload, decode=True, failed=server_error)
+
+
+def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
+    try:
+        value = json.loads(payload)
+        status = int(value["statusCode"])
+        if not 100 <= status <= 599:
+            raise ValueError(f"statusCode {status}")
+        headers = _headers(value)
+        is_base64 = decode and value.get("isBase64Encoded") is True
+        body = decode_body(value.get("body"), is_base64=is_base64)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        response: HttpResponse = failed(f"the function's response is malformed: {error!r}")
+        return response
+    return HttpResponse(status, tuple(headers), body)
+
+
+def _headers(value: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a name in both maps, the one of several values counts, but no value comes twice."""
+    several = {
+        name.lower(): [_text(item) for item in items]
+        for name, items in (value.get("multiValueHeaders") or {}).items()
+    }
+    for name, item in (value.get("headers") or {}).items():
+        items = several.setdefault(name.lower(), [])
+        if _text(item) not in items:
+            items.append(_text(item))
+    several.setdefault("content-type", ["application/json"])
+    return [(name, item) for name, items in several.items() for item in items]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def bad_gateway(why: str) -> HttpResponse:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/handle-errors-in-lambda-integration.html"""
+    answer = json_response(502, {"message": "Internal server error"}, why)
+    return replace(answer, fault="DEFAULT_5XX")
+
+
+def server_error(why: str) -> HttpResponse:
+    return json_response(500, {"message": "Internal Server Error"}, why)

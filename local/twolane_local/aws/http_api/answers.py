@@ -1,0 +1,232 @@
+"""The head of a response, as HTTP/1.1 has it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from twolane_local.aws.events.http import HttpResponse, json_response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twolane_local.aws.events.http import HttpRequest, HttpResponse
+    from twolane_local.aws.http_api.requests import Received
+    from twolane_local.clock import Clock
+    from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
+
+
+#: The connection's own headers, which are not the function's to set.
+HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+def head_of(response: HttpResponse, received: Received, *, chunked: bool) -> tuple[bytes, bytes]:
+    """The bytes up to the empty line, and what of the body may follow them.
+
+    A HEAD request, 204 and 304 have no body: RFC 9112, 6.3.
+    """
+    status, body = response.status, response.body
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
+    lines += [f"{name}: {value}" for name, value in response.headers if name not in HOP]
+    if chunked:
+        lines.append("transfer-encoding: chunked")
+    elif response.stream is None and status not in {204, 304}:
+        lines.append(f"content-length: {len(body)}")
+    if not received.keep_alive:
+        lines.append("connection: close")
+    elif received.version == "1.0":
+        lines.append("connection: keep-alive")
+    lines.append("\r\n")
+    bare = received.method == "HEAD" or status in {204, 304}
+    return "\r\n".join(lines).encode("latin-1", "replace"), b"" if bare else body
+
+
+_TYPES: dict[str, tuple[int, str | None]] = {
+    "ACCESS_DENIED": (403, "User is not authorized to access this resource"),
+    "AUTHORIZER_CONFIGURATION_ERROR": (500, None),
+    "BAD_REQUEST_BODY": (400, "Invalid request body"),
+    "BAD_REQUEST_PARAMETERS": (400, None),
+    "DEFAULT_5XX": (500, "Internal server error"),
+    "INTEGRATION_TIMEOUT": (504, "Endpoint request timed out"),
+    "INVALID_API_KEY": (403, "Forbidden"),
+    "MISSING_AUTHENTICATION_TOKEN": (403, "Missing Authentication Token"),
+    "QUOTA_EXCEEDED": (429, "Limit Exceeded"),
+    "THROTTLED": (429, "Too Many Requests"),
+    "UNAUTHORIZED": (401, "Unauthorized"),
+}
+#: Velocity does not run here: variables are replaced, nothing else.
+_NAME = r"(context|stageVariables)\.([\w.-]*\w)"
+_VARIABLE = re.compile(rf"\$(?:{_NAME}|\{{{_NAME}\}})")
+_HEADER = "gatewayresponse.header."
+
+
+def fault(kind: str, why: str, message: str | None = None, *, key: str = "message") -> HttpResponse:
+    """The default answer of a type; ``why`` is for the log."""
+    status, usual = _TYPES[kind]
+    answer = json_response(status, {key: usual if message is None else message}, why)
+    return replace(answer, fault=kind)
+
+
+#: Real answers name the message so, with a capital letter, where an authorizer denies.
+DENIED = fault("ACCESS_DENIED", "denied by policy", key="Message")
+DENIED_EXPLICITLY = fault(
+    "ACCESS_DENIED",
+    "denied by policy",
+    "User is not authorized to access this resource with an explicit deny",
+    key="Message",
+)
+#: Above 10 MB the answer is no JSON, and gateway responses do not shape it. AWS's page has the
+#: limits, the words are those that callers report.
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
+TOO_LARGE = HttpResponse(
+    413,
+    (("content-type", "text; charset=utf-8"),),
+    b"HTTP content length exceeded 10485760 bytes.",
+    "the body is above 10 MB",
+)
+TOO_LONG = json_response(
+    413, {"message": "Request Too Long"}, "the event is above the 6 MB that Lambda takes"
+)
+
+
+def shaped(
+    response: HttpResponse, request: HttpRequest, api: RestApi, context: Mapping[str, Any]
+) -> HttpResponse:
+    """The answer as the API's gateway responses want it. A function's own is left alone."""
+    if not response.fault:
+        return response
+    general = f"DEFAULT_{response.status // 100}XX"
+    wanted = api.responses.get(response.fault) or api.responses.get(general)
+    if wanted is None:
+        return response
+    message = next(iter(json.loads(response.body).values()), None)
+    values: dict[str, Any] = {
+        "stageVariables": context.get("stageVariables") or {},
+        "context": {
+            **context,
+            "error": {
+                "message": "" if message is None else message,
+                "messageString": json.dumps(message),
+                "responseType": response.fault,
+                "validationErrorString": response.error or "",
+            },
+        },
+    }
+    headers = dict(response.headers)
+    for name, value in (wanted.get("responseParameters") or {}).items():
+        text = _mapped(str(value), request, values)
+        if name.startswith(_HEADER) and text:
+            headers[name.removeprefix(_HEADER).lower()] = text
+    body = response.body
+    templates: Mapping[str, Any] = wanted.get("responseTemplates") or {}
+    if templates:
+        kind = next((each for each in templates if each in request.header("accept")), None)
+        kind = kind or next((each for each in templates if each == "application/json"), None)
+        kind = kind or next(iter(templates))
+        headers["content-type"] = kind
+        body = _VARIABLE.sub(lambda match: _found(values, match), str(templates[kind])).encode()
+    status = int(wanted.get("statusCode") or response.status)
+    return replace(response, status=status, headers=tuple(headers.items()), body=body)
+
+
+def _mapped(value: str, request: HttpRequest, values: Mapping[str, Any]) -> str:
+    if value.startswith("'"):
+        return value.strip("'")
+    place, _, name = value.removeprefix("method.request.").partition(".")
+    if value.startswith("method.request.header."):
+        return request.header(name.lower())
+    match = _VARIABLE.fullmatch(f"${place}.{name}")
+    return _found(values, match) if match else ""
+
+
+def _found(values: Mapping[str, Any], match: re.Match[str]) -> str:
+    found: Any = values[match.group(1) or match.group(3)]
+    for part in (match.group(2) or match.group(4)).split("."):
+        found = found.get(part, "") if isinstance(found, dict) else ""
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+class Usage:
+    """Counts what each key has asked for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counts: dict[tuple[str, str], int] = {}
+        #: Tokens in a key's bucket, and when that was.
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def check(self, method: RestMethod, given: str) -> ApiKey | HttpResponse:
+        """The key of this value, or why it may not call. It is counted."""
+        keys = method.api.keys
+        key = next((each for each in keys if given and each.value == given), None)
+        if key is None:
+            known = f"it takes x-api-key: {keys[0].value}" if keys else "no usage plan has a key"
+            return fault("INVALID_API_KEY", f"{'an unknown' if given else 'no'} API key; {known}")
+        if not self._within_rate(key):
+            return fault("THROTTLED", f"{key.plan.name} allows {key.plan.rate:g} requests/s")
+        period = (key.id, _period(key.plan, self._clock.time()))
+        count = self._counts.get(period, 0)
+        if key.plan.limit is not None and count >= key.plan.limit:
+            why = f"{key.plan.name} allows {key.plan.limit} requests in a {key.plan.period.lower()}"
+            return fault("QUOTA_EXCEEDED", why)
+        self._counts[period] = count + 1
+        return key
+
+    def _within_rate(self, key: ApiKey) -> bool:
+        if key.plan.rate is None:
+            return True
+        now, most = self._clock.time(), max(float(key.plan.burst), 1.0)
+        tokens, since = self._buckets.get(key.id, (most, now))
+        tokens = min(most, tokens + (now - since) * key.plan.rate)
+        allowed = tokens >= 1.0
+        self._buckets[key.id] = (tokens - allowed, now)
+        return allowed
+
+
+def _period(plan: UsagePlan, now: float) -> str:
+    """Names the period of a quota: it begins anew at midnight UTC."""
+    form = {"WEEK": "%G-%V", "MONTH": "%Y-%m"}.get(plan.period.upper(), "%Y-%m-%d")
+    return time.strftime(form, time.gmtime(now))
+
+
+def refusal(method: RestMethod, request: HttpRequest) -> HttpResponse | None:
+    """The answer to a request that the method's validator refuses."""
+    missing = [name for name in method.required if not _has(request, name)]
+    if missing:
+        names = ", ".join(name.partition(".")[2] for name in missing)
+        message = f"Missing required request parameters: [{names}]"
+        return fault("BAD_REQUEST_PARAMETERS", message, message)
+    kind = request.header("content-type").partition(";")[0].strip().lower() or "application/json"
+    schema = method.models.get(kind, method.models.get("$default"))
+    why = _problem(schema, request.body) if schema is not None else None
+    return None if why is None else fault("BAD_REQUEST_BODY", f"[{why}]")
+
+
+def _has(request: HttpRequest, name: str) -> bool:
+    place, _, key = name.partition(".")
+    if place == "header":
+        return bool(request.header(key.lower()))
+    return key in parse_qs(request.query)
+
+
+def _problem(schema: Any, body: bytes) -> str | None:
+    # Imported here: few APIs have models.
+    from jsonschema import Draft4Validator
+    from jsonschema.exceptions import SchemaError, UnknownType
+    from referencing.exceptions import Unresolvable
+
+    try:
+        value = json.loads(body)
+        Draft4Validator.check_schema(schema)
+        error = next(Draft4Validator(schema).iter_errors(value), None)
+    except ValueError:
+        return "the body is no JSON"
+    except (Unresolvable, SchemaError, UnknownType, re.error) as problem:
+        return f"the model cannot be read: {problem}"
+    return None if error is None else error.message

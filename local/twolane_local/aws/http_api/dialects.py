@@ -1,0 +1,164 @@
+"""How the kinds of API differ: their events, their responses, their errors and limits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.aws.events import http_v1, http_v2
+from twolane_local.aws.events import http_v2 as function_url
+from twolane_local.aws.events.http import HttpResponse, json_response
+from twolane_local.aws.http_api import answers as rest_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.model import MockAnswer, RouteSpec
+
+_MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """``event(request, match, route)`` and ``response(payload, request, route)`` are pure.
+
+    ``timeout_s`` is the longest that the gateway waits, ``max_body`` the largest request body in
+    bytes; the others are its answers where the function gives none.
+    """
+
+    event: Callable[[HttpRequest, Match, RouteSpec], dict[str, Any]]
+    response: Callable[[bytes, HttpRequest, RouteSpec], HttpResponse]
+    failed: Callable[[str], HttpResponse]
+    throttled: HttpResponse
+    timed_out: HttpResponse
+    no_route: HttpResponse
+    unauthorized: HttpResponse
+    forbidden: HttpResponse
+    #: A policy that denies, not merely does not allow.
+    denied: HttpResponse
+    unsigned: HttpResponse
+    authorizer_failed: Callable[[str], HttpResponse]
+    too_large: HttpResponse
+    #: The event for the function is above Lambda's limit, though the body was not above ours.
+    too_long: HttpResponse
+    max_body: int
+    timeout_s: float
+
+
+def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> HttpResponse:
+    binary = route.rest.api.binary if route.rest is not None else ()
+    return http_v1.rest_response(payload, request.header("accept"), binary)
+
+
+def _authorizer_failed(why: str) -> HttpResponse:
+    return rest_answers.fault("AUTHORIZER_CONFIGURATION_ERROR", why)
+
+
+_MESSAGE = "message"
+_TOO_LARGE = json_response(413, {_MESSAGE: "Request Entity Too Large"}, "the body is too large")
+_FORBIDDEN = json_response(403, {_MESSAGE: "Forbidden"}, "forbidden by the authorizer")
+_URL_FORBIDDEN = json_response(403, {"Message": "Forbidden"}, "not signed")
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
+HTTP_API = Dialect(
+    event=lambda request, match, _: http_v2.event(request, match),
+    response=lambda payload, _, __: http_v2.response(payload),
+    failed=http_v2.internal_error,
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-troubleshooting-lambda.html
+    throttled=json_response(503, {_MESSAGE: "Service Unavailable"}, "the function throttles"),
+    timed_out=json_response(503, {_MESSAGE: "Service Unavailable"}, "no answer in 30 s"),
+    no_route=json_response(404, {_MESSAGE: "Not Found"}, "no route matches"),
+    unauthorized=json_response(401, {_MESSAGE: "Unauthorized"}, "not authorized"),
+    forbidden=_FORBIDDEN,
+    denied=_FORBIDDEN,
+    unsigned=_FORBIDDEN,
+    authorizer_failed=http_v2.internal_error,
+    too_large=_TOO_LARGE,
+    too_long=_TOO_LARGE,
+    max_body=10 * _MB,
+    timeout_s=30.0,
+)
+HTTP_API_V1 = Dialect(
+    event=lambda request, match, _: http_v1.http_api_event(request, match),
+    response=lambda payload, _, __: http_v1.http_api_response(payload),
+    failed=http_v1.server_error,
+    throttled=HTTP_API.throttled,
+    timed_out=HTTP_API.timed_out,
+    no_route=HTTP_API.no_route,
+    unauthorized=HTTP_API.unauthorized,
+    forbidden=HTTP_API.forbidden,
+    denied=HTTP_API.denied,
+    unsigned=HTTP_API.unsigned,
+    authorizer_failed=http_v1.server_error,
+    too_large=_TOO_LARGE,
+    too_long=_TOO_LARGE,
+    max_body=HTTP_API.max_body,
+    timeout_s=HTTP_API.timeout_s,
+)
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
+REST = Dialect(
+    event=lambda request, match, route: http_v1.rest_event(request, match, route.rest),
+    response=_rest_response,
+    failed=http_v1.bad_gateway,
+    # Not said by AWS's pages for a throttled proxy integration; not verified
+    # (`throttled-rest-api`).
+    throttled=rest_answers.fault("DEFAULT_5XX", "the function throttles"),
+    timed_out=rest_answers.fault("INTEGRATION_TIMEOUT", "no answer in 29 s"),
+    no_route=rest_answers.fault("MISSING_AUTHENTICATION_TOKEN", "no method matches"),
+    unauthorized=rest_answers.fault("UNAUTHORIZED", "not authorized"),
+    forbidden=rest_answers.DENIED,
+    denied=rest_answers.DENIED_EXPLICITLY,
+    unsigned=rest_answers.fault("MISSING_AUTHENTICATION_TOKEN", "the request is not signed"),
+    authorizer_failed=_authorizer_failed,
+    too_large=rest_answers.TOO_LARGE,
+    too_long=rest_answers.TOO_LONG,
+    max_body=10 * _MB,
+    timeout_s=29.0,
+)
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+FUNCTION_URL = Dialect(
+    event=lambda request, match, _: function_url.url_event(request, match),
+    response=lambda payload, _, __: function_url.url_response(payload),
+    failed=function_url.bad_gateway,
+    throttled=json_response(429, {"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"}),
+    timed_out=json_response(504, {"Message": "Gateway Timeout"}, "no answer"),
+    no_route=json_response(404, {"Message": None}, "no function"),
+    unauthorized=_URL_FORBIDDEN,
+    forbidden=_URL_FORBIDDEN,
+    denied=_URL_FORBIDDEN,
+    unsigned=_URL_FORBIDDEN,
+    authorizer_failed=function_url.bad_gateway,
+    too_large=_TOO_LARGE,
+    too_long=_TOO_LARGE,
+    max_body=6 * _MB,
+    timeout_s=900.0,
+)
+
+
+def dialect_of(route: RouteSpec) -> Dialect:
+    """The dialect that a route speaks."""
+    if route.kind == "rest":
+        return REST
+    if route.kind == "url":
+        return FUNCTION_URL
+    return HTTP_API_V1 if route.payload == "1.0" else HTTP_API
+
+
+def not_played(route: RouteSpec) -> HttpResponse:
+    """AWS would answer: 501 keeps it apart from what no API has, and from a function's failure."""
+    why = f"{route.method} {route.path} is not emulated: {route.unplayed}"
+    return json_response(501, {"message": f"twolane: {why}"}, why)
+
+
+def mock_response(mock: MockAnswer, request: HttpRequest) -> HttpResponse:
+    """What a REST method without a function answers: SAM, CDK and others write preflights so.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-mock-integration.html
+    """
+    headers = dict(mock.headers)
+    origin = request.header("origin")
+    if any(re.fullmatch(pattern, origin) for pattern in mock.origins):
+        headers["access-control-allow-origin"] = origin
+    headers.setdefault("content-type", "application/json")
+    return HttpResponse(mock.status, tuple(headers.items()), mock.body.encode())

@@ -1,0 +1,165 @@
+"""What came over HTTP, as a request with the headers that a gateway adds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from twolane_local.aws.events.http import HttpRequest
+from twolane_local.aws.lambda_.functions import new_request_id, trace_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from twolane_local.clock import Clock
+    from twolane_local.model import RouteSpec
+
+
+#: What the gateway says itself, whatever the client said.
+_ADDED = frozenset({"x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"})
+_ADDED_CASED = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+
+
+@dataclass(slots=True)
+class Received:
+    """One request as it stood on the wire, header names as the client wrote them.
+
+    ``body`` is ``None`` where it was too large to be kept. ``keep_alive``: the client may send
+    another on the same connection.
+    """
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes | None
+    client: str = "127.0.0.1"
+    port: int = 80
+    scheme: str = "http"
+    version: str = "1.1"
+    keep_alive: bool = True
+
+
+def request_of(received: Received, clock: Clock) -> HttpRequest:
+    """As the function's event will have it.
+
+    ``x-forwarded-proto`` is what the client really spoke, so that the redirects which an
+    application makes of it lead back here; on AWS it is always ``https``.
+    """
+    request_id = new_request_id()
+    headers: list[tuple[str, str]] = []
+    cased: list[str] = []
+    forwarded, domain = "", "localhost"
+    for raw_name, raw_value in received.headers:
+        as_sent, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        name = as_sent.lower()
+        if name in _ADDED:
+            if name == "x-forwarded-for":
+                forwarded += f"{value}, "
+            continue
+        if name == "host":
+            domain = value
+        headers.append((name, value))
+        cased.append(as_sent)
+    headers += (
+        ("x-amzn-trace-id", trace_root(request_id)),
+        ("x-forwarded-for", forwarded + received.client),
+        ("x-forwarded-port", str(received.port)),
+        ("x-forwarded-proto", received.scheme),
+    )
+    raw_path = received.raw_path.decode("latin-1")
+    return HttpRequest(
+        method=received.method,
+        path=unquote(raw_path) if "%" in raw_path else raw_path,
+        raw_path=raw_path,
+        query=received.query.decode("latin-1"),
+        headers=tuple(headers),
+        body=received.body or b"",
+        source_ip=received.client,
+        protocol=f"HTTP/{received.version}",
+        time_ms=int(clock.time() * 1000),
+        request_id=request_id,
+        domain=domain,
+        cased_names=(*cased, *_ADDED_CASED),
+    )
+
+
+_VARIABLE = re.compile(r"\{([^}+]+)(\+?)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route, ready to match."""
+
+    spec: RouteSpec
+    key: str
+    pattern: re.Pattern[str] | None
+    rank: tuple[int, ...]
+
+    def matches(self, method: str, path: str) -> dict[str, str] | None:
+        """The path's parameters, or ``None``."""
+        if self.spec.method not in {"ANY", method}:
+            return None
+        if self.pattern is None:
+            return {}
+        match = self.pattern.fullmatch(path)
+        if match is None:
+            return None
+        return dict(zip(_names(self.spec.path), match.groups(), strict=True))
+
+
+def _names(path: str) -> list[str]:
+    return [name for name, _ in _VARIABLE.findall(path)]
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    parts: list[str] = []
+    end = 0
+    for match in _VARIABLE.finditer(path):
+        parts += [re.escape(path[end : match.start()]), "(.+)" if match.group(2) else "([^/]+)"]
+        end = match.end()
+    return re.compile("".join([*parts, re.escape(path[end:])]), re.DOTALL)
+
+
+def _rank(spec: RouteSpec) -> tuple[int, ...]:
+    """Most specific first: segment by segment a literal beats a variable beats a greedy one;
+    then a named method beats ANY; ``$default`` comes last.
+    """
+    if spec.path == "$default":
+        return (9,)
+    kinds = [
+        (2 if "+}" in segment else 1) if "{" in segment else 0 for segment in spec.path.split("/")
+    ]
+    return (*kinds, 8 if spec.method == "ANY" else 7)
+
+
+class Routes:
+    """The routes of one API, most specific first."""
+
+    def __init__(self, specs: Iterable[RouteSpec]) -> None:
+        routes = [
+            Route(
+                spec,
+                "$default" if spec.path == "$default" else f"{spec.method} {spec.path}",
+                None if spec.path == "$default" else _compile(spec.path),
+                _rank(spec),
+            )
+            for spec in specs
+        ]
+        self._routes = sorted(routes, key=lambda route: route.rank)
+        self._rest = bool(routes) and routes[0].spec.kind == "rest"
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The route that the request takes, with its path parameters.
+
+        A REST API passes over a slash at the end.
+        """
+        if self._rest and len(path) > 1:
+            path = path.removesuffix("/")
+        for route in self._routes:
+            parameters = route.matches(method, path)
+            if parameters is not None:
+                return route, parameters
+        return None

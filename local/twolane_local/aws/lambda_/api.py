@@ -1,0 +1,339 @@
+"""The Lambda Invoke API, as boto3, the AWS CLI and `sam` users' scripts call it.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote
+
+from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
+from twolane_local.aws.invocation import (
+    LATEST,
+    RecursiveInvocationError,
+    ThrottledError,
+    executed_version,
+)
+from twolane_local.aws.lambda_.response_stream import StreamedCall
+from twolane_local.model import lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as MappingOf
+    from collections.abc import MutableMapping
+
+    from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+    from twolane_local.aws.invocation import Invoker
+    from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
+    from twolane_local.model import FunctionSpec
+
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+SYNC_LIMIT, ASYNC_LIMIT, CONTEXT_LIMIT = 6_291_456, 1_048_576, 3_583
+
+_INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
+_STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-invocations/?")
+_MAPPINGS = re.compile(r"/2015-03-31/event-source-mappings(?:/(?P<uuid>[0-9a-f-]{36}))?/?")
+_RECURSION = re.compile(r"/2024-08-31/functions/(?P<name>[^/]+)/recursion-config/?")
+_NAME = re.compile(
+    r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:(?P<account>\d{12}):)?(?:function:)?"
+    r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
+)
+
+
+class _RefusedError(Exception):
+    """An error of the Lambda API, before the function is reached."""
+
+    def __init__(self, status: int, kind: str, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message, self.reason = status, kind, message, reason
+
+
+class LambdaApi:
+    """Answers Lambda calls; an ``AwsService``."""
+
+    def __init__(
+        self,
+        invoker: Invoker,
+        functions: MappingOf[str, FunctionSpec],
+        asynchronous: AsyncInvocations,
+        mappings: Mappings | None = None,
+        recursion: MutableMapping[str, str] | None = None,
+    ) -> None:
+        """``functions`` is asked at each call, so it may change while we run; ``recursion`` keeps,
+        by function, what PutFunctionRecursionConfig says.
+        """
+        self._recursion: MutableMapping[str, str] = {} if recursion is None else recursion
+        self._invoker, self._functions = invoker, functions
+        self._asynchronous, self._mappings = asynchronous, mappings
+
+    @staticmethod
+    def answers(method: str, path: str) -> bool:
+        """Whether a call is one of ours; other Lambda calls are not."""
+        if _MAPPINGS.fullmatch(path) or _RECURSION.fullmatch(path):
+            return method in ("GET", "PUT")
+        return method == "POST" and bool(_INVOKE.fullmatch(path) or _STREAM.fullmatch(path))
+
+    async def __call__(self, request: AwsRequest) -> AwsResponse:
+        try:
+            if (match := _MAPPINGS.fullmatch(request.path)) is not None:
+                return self._event_source_mappings(match["uuid"], request)
+            if (recursion := _RECURSION.fullmatch(request.path)) is not None:
+                return self._recursion_config(recursion["name"], request)
+            if (streamed := _STREAM.fullmatch(request.path)) is not None:
+                return await self._streamed(streamed["name"], request)
+            return await self._invoke(request)
+        except _RefusedError as refused:
+            # The one error whose message is capitalised in the API's model.
+            key = "Message" if refused.kind == "ResourceNotFoundException" else "message"
+            body: dict[str, Any] = {"Type": "User", key: refused.message}
+            if refused.reason is not None:
+                body["Reason"] = refused.reason
+            headers = {
+                "content-type": "application/json",
+                "x-amzn-errortype": refused.kind,
+                "x-amzn-requestid": request.request_id,
+            }
+            return AwsResponse(refused.status, json.dumps(body).encode(), headers)
+
+    async def _invoke(self, request: AwsRequest) -> AwsResponse:
+        match = _INVOKE.fullmatch(request.path)
+        qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
+        name = self._resolve(unquote(match["name"]) if match else "", qualifier)
+        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
+        if kind not in ("RequestResponse", "Event", "DryRun"):
+            raise _RefusedError(
+                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
+            )
+        _check_payload(request.body, ASYNC_LIMIT if kind == "Event" else SYNC_LIMIT)
+        headers = {"x-amzn-requestid": request.request_id}
+        if kind == "DryRun":
+            return AwsResponse(204, b"", headers)
+        payload = request.body or b"{}"
+        context = _client_context(request.headers.get("x-amz-client-context", ""))
+        if kind == "Event":
+            headers["x-amzn-requestid"] = self._asynchronous.submit(
+                name, payload, client_context=context,
+                trace_header=trace_header(request.headers) or "",
+            )  # fmt: skip
+            return AwsResponse(202, b"", headers)
+        return await self._now(name, payload, context, request)
+
+    async def _streamed(self, given: str, request: AwsRequest) -> AwsResponse:
+        """https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html"""
+        qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
+        name = self._resolve(unquote(given), qualifier)
+        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
+        if kind not in ("RequestResponse", "DryRun"):
+            raise _RefusedError(
+                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
+            )
+        _check_payload(request.body, SYNC_LIMIT)
+        context = _client_context(request.headers.get("x-amz-client-context", ""))
+        headers = {
+            "content-type": "application/vnd.amazon.eventstream",
+            "x-amz-executed-version": _executed(name),
+            "x-amzn-requestid": request.request_id,
+        }
+        if kind == "DryRun":
+            return AwsResponse(204, b"", headers)
+        call = StreamedCall(
+            self._invoker, name, request.body or b"{}", request.request_id, context,
+            trace_headers=_trace_headers(request),
+        )  # fmt: skip
+        tail = request.headers.get("x-amz-log-type", "None") == "Tail"
+        try:
+            await call.begin()
+        except ThrottledError:
+            raise _throttled() from None
+        except RecursiveInvocationError as error:
+            raise _recursive(error) from None
+        return AwsResponse(200, b"", headers, call.events(with_log=tail))
+
+    async def _now(
+        self, name: str, payload: bytes, context: str, request: AwsRequest
+    ) -> AwsResponse:
+        try:
+            done = await self._invoker.invoke(
+                name, payload, request_id=request.request_id, client_context=context,
+                trace_headers=_trace_headers(request),
+            )  # fmt: skip
+        except ThrottledError:
+            raise _throttled() from None
+        except RecursiveInvocationError as error:
+            raise _recursive(error) from None
+        except KeyError:
+            raise _not_found(name) from None
+        headers = {
+            "content-type": "application/json",
+            "x-amz-executed-version": _executed(name),
+            "x-amzn-requestid": done.request_id,
+        }
+        if done.error is not None:
+            headers["x-amz-function-error"] = done.error
+        if request.headers.get("x-amz-log-type", "None") == "Tail":
+            # The last 4 KB of the execution log.
+            headers["x-amz-log-result"] = base64.b64encode(done.log_tail()[-4096:]).decode()
+        return AwsResponse(200, done.payload, headers)
+
+    def _recursion_config(self, given: str, request: AwsRequest) -> AwsResponse:
+        """https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionRecursionConfig.html"""
+        name = self._resolve(unquote(given), None).partition(":")[0]
+        if request.method == "PUT":
+            _check_payload(request.body, SYNC_LIMIT)
+            asked = json.loads(request.body or b"{}")
+            wanted = asked.get("RecursiveLoop") if isinstance(asked, dict) else None
+            if wanted not in (lineage.ALLOW, lineage.TERMINATE):
+                raise _RefusedError(
+                    400, "InvalidParameterValueException",
+                    f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.",
+                )  # fmt: skip
+            self._recursion[name] = str(wanted)
+        now = self._recursion.get(name, self._functions[name].recursive_loop)
+        return _json(200, {"RecursiveLoop": now}, request)
+
+    def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:
+        """List them, get one, or enable and disable it; the template says everything else.
+
+        https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
+        """
+        known = dict(self._mappings) if self._mappings is not None else {}
+        if identity is None:
+            query = {key: values[0] for key, values in parse_qs(request.query).items()}
+            shown = [described(one, mapping) for one, mapping in known.items()]
+            found = [one for one in shown if _asked_for(one, query)]
+            return _json(200, {"EventSourceMappings": found}, request)
+        mapping = known.get(identity)
+        if mapping is None:
+            raise _RefusedError(
+                404, "ResourceNotFoundException",
+                "The resource you requested does not exist.",
+            )  # fmt: skip
+        if request.method == "PUT":
+            _check_payload(request.body, SYNC_LIMIT)
+            changes = json.loads(request.body or b"{}")
+            if not isinstance(changes, dict) or set(changes) - {"Enabled", "FunctionName"}:
+                raise _RefusedError(
+                    400, "InvalidParameterValueException",
+                    "Here only Enabled can be changed; change the rest in the template.",
+                )  # fmt: skip
+            mapping.enabled = bool(changes.get("Enabled", mapping.enabled))
+        return _json(200 if request.method == "GET" else 202, described(identity, mapping), request)
+
+    def _resolve(self, given: str, qualifier: str | None) -> str:
+        """The function that a name, partial ARN or ARN means, with its version or alias."""
+        match = _NAME.fullmatch(given)
+        if match is None:
+            raise _RefusedError(
+                400, "InvalidParameterValueException",
+                f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
+                "constraint: it must be a function's name, partial ARN or ARN.",
+            )  # fmt: skip
+        name, version = match["name"], match["qualifier"] or qualifier or LATEST
+        known = self._functions.get(name)
+        if known is None or version not in (LATEST, *known.qualifiers):
+            raise _not_found(name if version == LATEST else f"{name}:{version}")
+        return name if version == LATEST else f"{name}:{version}"
+
+
+def _executed(target: str) -> str:
+    return executed_version(target.partition(":")[2])
+
+
+def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
+    header = trace_header(request.headers)
+    return (header,) if header else ()
+
+
+def _recursive(error: RecursiveInvocationError) -> _RefusedError:
+    return _RefusedError(400, "RecursiveInvocationException", str(error))
+
+
+def _throttled() -> _RefusedError:
+    return _RefusedError(
+        429, "TooManyRequestsException", "Rate Exceeded.",
+        "ReservedFunctionConcurrentInvocationLimitExceeded",
+    )  # fmt: skip
+
+
+def described(identity: str, mapping: Mapping) -> dict[str, Any]:
+    """A mapping as the API shows it.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+    """
+    spec = mapping.spec
+    shown: dict[str, Any] = {
+        "UUID": identity,
+        "EventSourceArn": spec.queue_arn,
+        "FunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{mapping.target}",
+        "BatchSize": spec.batch_size,
+        "MaximumBatchingWindowInSeconds": int(spec.batching_window_s),
+        "State": "Enabled" if mapping.enabled else "Disabled",
+        "StateTransitionReason": "USER_INITIATED",
+        "FunctionResponseTypes": (
+            ["ReportBatchItemFailures"] if spec.report_batch_item_failures else []
+        ),
+    }
+    if spec.maximum_concurrency is not None:
+        shown["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
+    if spec.minimum_pollers is not None or spec.maximum_pollers is not None:
+        pollers = {"MinimumPollers": spec.minimum_pollers, "MaximumPollers": spec.maximum_pollers}
+        shown["ProvisionedPollerConfig"] = {
+            name: number for name, number in pollers.items() if number is not None
+        }
+    if spec.filter_patterns:
+        filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
+        shown["FilterCriteria"] = {"Filters": filters}
+    return shown
+
+
+def _asked_for(shown: dict[str, Any], query: dict[str, str]) -> bool:
+    function = query.get("FunctionName", "")
+    source = query.get("EventSourceArn", shown["EventSourceArn"])
+    same_function = not function or shown["FunctionArn"].endswith(f":{function.rpartition(':')[2]}")
+    return same_function and bool(source == shown["EventSourceArn"])
+
+
+def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse:
+    headers = {"content-type": "application/json", "x-amzn-requestid": request.request_id}
+    return AwsResponse(status, json.dumps(body).encode(), headers)
+
+
+def _not_found(name: str) -> _RefusedError:
+    arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
+    return _RefusedError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+
+def _client_context(header: str) -> str:
+    """The caller's context as JSON text; at most 3,583 bytes of base64."""
+    if not header:
+        return ""
+    try:
+        text = base64.b64decode(header, validate=True).decode()
+        if len(header) > CONTEXT_LIMIT or not isinstance(json.loads(text), dict):
+            raise ValueError(header)
+    except (ValueError, RecursionError):
+        raise _RefusedError(
+            400, "InvalidRequestContentException",
+            "Client context must be a valid Base64-encoded JSON object.",
+        ) from None  # fmt: skip
+    return text
+
+
+def _check_payload(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise _RefusedError(
+            413, "RequestTooLargeException",
+            f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
+        )  # fmt: skip
+    if not body:
+        return
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(
+            400, "InvalidRequestContentException",
+            f"Could not parse request body into json: {error}",
+        ) from None  # fmt: skip

@@ -1,0 +1,61 @@
+"""Runs in an isolated environment's process: guards it, then hands over to the runtime client."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from twolane_local.aws import real_aws
+from twolane_local.aws.lambda_ import transport, whereabouts
+from twolane_local.aws.lambda_.parent_death import die_with_parent
+
+ALLOW_REAL_AWS = "TWOLANE_ALLOW_REAL_AWS"
+
+
+def guard() -> None:
+    """Keep real AWS out of reach, unless a flag of the command allowed it."""
+    if os.environ.pop(ALLOW_REAL_AWS, "") != "1":
+        real_aws.refuse()
+
+
+def run(handler: str, *, stock: bool = False) -> None:
+    """Hand over to the runtime client; returns only by an exception.
+
+    ``stock`` leaves it as AWS ships it, with its native transport and its thread for each poll.
+    """
+    whereabouts.answer_when_asked()
+    if not stock:
+        sys.modules["runtime_client"] = transport
+    try:
+        from awslambdaric import bootstrap
+    except ModuleNotFoundError as missing:
+        if stock or missing.name != "awslambdaric":
+            raise
+        from twolane_local.aws.lambda_ import plain_client
+
+        plain_client.run(handler)
+        return
+    from awslambdaric.lambda_config import LambdaConfigProvider
+    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
+
+    config = LambdaConfigProvider(["bootstrap", handler])
+    threads = stock and config.use_thread_polling
+    bootstrap.run(config.handler, LambdaRuntimeClient(config.api_address, threads))
+
+
+def main() -> None:
+    """``python -m twolane_local.aws.lambda_.child PARENT_PID HANDLER``, in the task root.
+
+    Behind them stands ``--channel=`` with the descriptor of a connection to the Runtime API, or
+    ``--stock``, which asks for the runtime client as it is.
+    """
+    die_with_parent(int(sys.argv[1]))
+    guard()
+    flag, _, channel = sys.argv[3].partition("=")
+    if flag == "--channel":
+        transport.adopt(int(channel))
+    run(sys.argv[2], stock=flag == "--stock")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+"""Installs requirements into folders of our own cache: one for each content and interpreter."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.aws.lambda_ import interpreters
+from twolane_local.aws.lambda_.requirements import beside, files
+from twolane_local.errors import LocalError
+from twolane_local.template.cache import directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from twolane_local.model import FunctionSpec
+
+
+#: Each is a process that takes a core, and mostly waits for the network.
+_AT_ONCE = 4
+
+
+class InstallError(LocalError):
+    """An installation that failed: which, of what, and the tool's last word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be installed: a requirements file, for an interpreter and its version."""
+
+    file: Path
+    python: str
+    version: str  # "3.13"
+
+
+class Installer:
+    """``say`` hears of the progress."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def folder(self, wanted: Wanted) -> Path:
+        """The folder with it, which is made where it is not there yet; raises ``InstallError``."""
+        target = directory() / "packages" / _key(wanted)
+        if target.is_dir():
+            return target
+        async with self._limit:
+            await self._install(wanted, target)
+        return target
+
+    async def _install(self, wanted: Wanted, target: Path) -> None:
+        tool, command = _tool(wanted.python)
+        self._say(f"installing {wanted.file} for Python {wanted.version} by {tool} …")
+        began = time.monotonic()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Aside and moved, so that what is there is whole.
+        aside = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+        try:
+            into = aside / "packages"
+            options = ["--target", str(into), "--requirement", str(wanted.file)]
+            status, last = await _run([*command, *options], wanted.file.parent)
+            if status:
+                raise InstallError(f"{wanted.file} cannot be installed: {tool}: {last}")
+            into.mkdir(exist_ok=True)  # a file that names nothing
+            with suppress(OSError):  # another emulator was first
+                into.replace(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        self._say(f"installed {wanted.file} in {time.monotonic() - began:.1f} s")
+
+
+def _tool(python: str) -> tuple[str, list[str]]:
+    """uv where there is one, else the interpreter's pip, else one that works for others."""
+    uv, pip = shutil.which("uv"), shutil.which("pip")
+    if uv:
+        return "uv", [uv, "pip", "install", "--python", python]
+    options = ["install", "--no-input", "--disable-pip-version-check"]
+    if pip and python == sys.executable and find_spec("pip") is None:
+        return "pip", [pip, "--python", python, *options]
+    return "pip", [python, "-m", "pip", *options]
+
+
+def _key(wanted: Wanted) -> str:
+    found = hashlib.sha256(
+        f"{wanted.version} {sys.platform} {platform.machine()} {sys.prefix}".encode()
+    )
+    for file in files(wanted.file):
+        found.update(b"\0" + file.read_bytes())
+    for file in beside(wanted.file):
+        about = file.stat()
+        found.update(f"\0{file} {about.st_mtime_ns} {about.st_size}".encode())
+    return f"python{wanted.version}-{found.hexdigest()[:24]}"
+
+
+async def _run(command: list[str], folder: Path) -> tuple[int, str]:
+    """Exit status and last line; ended with us."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return 1, str(error)
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line] or ["it says nothing"]
+    return process.returncode or 0, lines[-1]
+
+
+_MACHINES = {"x86_64": ("x86_64", "amd64"), "arm64": ("arm64", "aarch64")}
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """By folder of sources and version of Python, the folder with what it imports."""
+
+    folders: dict[tuple[Path, str], Path]
+    at: float = 0.0
+
+    def folder(self, sources: Path, version: str) -> Path | None:
+        """That of these sources, where it is newer than they are."""
+        found = self.folders.get((sources, version))
+        requirements = sources / "requirements.txt"
+        if found is None or (requirements.is_file() and requirements.stat().st_mtime > self.at):
+            return None
+        return found
+
+
+def read(root: Path) -> Built:
+    """Of a project; nothing where there is none, or of what this machine cannot run."""
+    folder = root / ".aws-sam" / "build"
+    file = root / ".aws-sam" / "build.toml"
+    try:
+        content = tomllib.loads(file.read_text())
+        at = file.stat().st_mtime
+    except (OSError, ValueError):
+        return Built({})
+    found: dict[tuple[Path, str], Path] = {}
+    for each in _maps(content, "function_build_definitions"):
+        names = each.get("functions") or []
+        if names and _fits(each):
+            version = str(each.get("runtime", "")).removeprefix("python")
+            _add(found, root, each, version, folder / str(names[0]))
+    for each in _maps(content, "layer_build_definitions"):
+        if _fits(each):
+            version = str(each.get("build_method", "")).removeprefix("python")
+            _add(found, root, each, version, folder / str(each.get("layer")) / "python")
+    return Built(found, at)
+
+
+def _maps(content: dict[str, Any], section: str) -> list[dict[str, Any]]:
+    value = content.get(section)
+    values = value.values() if isinstance(value, dict) else ()
+    return [each for each in values if isinstance(each, dict)]
+
+
+def _fits(definition: dict[str, Any]) -> bool:
+    """Whether what has been compiled runs here: `sam build` compiles for Linux."""
+    machines = _MACHINES.get(str(definition.get("architecture", "x86_64")), ())
+    return sys.platform == "linux" and platform.machine().lower() in machines
+
+
+def _add(
+    found: dict[tuple[Path, str], Path],
+    root: Path,
+    definition: dict[str, Any],
+    version: str,
+    folder: Path,
+) -> None:
+    if folder.is_dir():
+        found[(root / str(definition.get("codeuri", ""))).resolve(), version] = folder
+
+
+class Preparation:
+    """``build`` installs requirements; ``others`` are interpreters other than ours.
+
+    ``root`` is the template's folder, ``lent`` gives the one with what a runtime brings along, and
+    ``say`` hears of the progress.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        lent: Callable[[], Path],
+        say: Callable[[str], None],
+        *,
+        build: bool,
+        others: bool = True,
+    ) -> None:
+        self._root, self._lent, self._say = root, lent, say
+        self._build, self._others = build, others
+        #: A line for each thing that is not as on AWS, or that did not work.
+        self.remarks: list[str] = []
+
+    async def of(self, specs: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+        """The functions with their ``python`` and ``packages``."""
+        self.remarks = []
+        groups: dict[str, list[FunctionSpec]] = defaultdict(list)
+        order = [spec.name for spec in specs]
+        done: dict[str, FunctionSpec] = {}
+        for spec in specs:
+            if spec.runtime.startswith("python") and not spec.unrunnable:
+                groups[spec.runtime.removeprefix("python")].append(spec)
+            else:
+                done[spec.name] = spec
+        for version, group in groups.items():
+            done |= {spec.name: spec for spec in await self._group(version, group)}
+        return tuple(done[name] for name in order)
+
+    async def _group(self, version: str, group: list[FunctionSpec]) -> list[FunctionSpec]:
+        python = interpreters.on_path(version) if self._others else None
+        if python and self._build and await interpreters.lacks(python, version, [], None) is None:
+            python = None
+        if self._build:
+            group = await self._with_packages(
+                group, python or sys.executable, version if python else interpreters.OURS
+            )
+        if version == interpreters.OURS:
+            return group
+        lent = self._lent() if python else None
+        lacking = await interpreters.lacks(python, version, group, lent) if python else None
+        if python is None or lent is None or lacking is None:
+            why = f"there is no python{version} on the PATH" if self._others else (
+                "handlers that are called in this process have its Python"
+            )  # fmt: skip
+            self._remark(version, group, why)
+            return group
+        for need in sorted({", ".join(each) for each in lacking if each}):
+            whose = [
+                spec for spec, each in zip(group, lacking, strict=True) if ", ".join(each) == need
+            ]
+            offer = "" if self._build else "; `twolane up --build` installs what requirements name"
+            self._remark(version, whose, f"{python} has no {need}{offer}")
+        return [
+            spec if each else replace(spec, python=Path(python), packages=(*spec.packages, lent))
+            for spec, each in zip(group, lacking, strict=True)
+        ]
+
+    def _remark(self, version: str, group: list[FunctionSpec], why: str) -> None:
+        ids = ", ".join(spec.logical_id for spec in group)
+        verb = "asks" if len(group) == 1 else "ask"
+        self.remarks.append(
+            f"{group[0].where}: Python {interpreters.OURS} runs {ids}, which {verb} for "
+            f"{version}: {why}"
+        )
+
+    async def _with_packages(
+        self, group: list[FunctionSpec], python: str, version: str
+    ) -> list[FunctionSpec]:
+        """Those of ``sam build`` where they are newer than the sources, else installed ones."""
+        built = await asyncio.to_thread(read, self._root)
+        installer = Installer(self._say)
+        of_file: dict[Path, asyncio.Task[Path]] = {}
+        wanted: list[list[Path | asyncio.Task[Path]]] = []
+        for spec in group:
+            mine: list[Path | asyncio.Task[Path]] = []
+            for file in spec.requirements:
+                folder = built.folder(file.parent, version)
+                if folder is not None:
+                    mine.append(folder)
+                elif file.is_file() and ".aws-sam" not in file.parts:
+                    if file not in of_file:
+                        work = installer.folder(Wanted(file, python, version))
+                        of_file[file] = asyncio.create_task(work)
+                    mine.append(of_file[file])
+            wanted.append(mine)
+        try:
+            await asyncio.gather(*of_file.values(), return_exceptions=True)
+        except asyncio.CancelledError:
+            for task in of_file.values():
+                task.cancel()
+            await asyncio.gather(*of_file.values(), return_exceptions=True)
+            raise
+        self._say_failures(group, wanted)
+        return [
+            replace(spec, packages=tuple(_found(mine)))
+            for spec, mine in zip(group, wanted, strict=True)
+        ]
+
+    def _say_failures(
+        self, group: list[FunctionSpec], wanted: list[list[Path | asyncio.Task[Path]]]
+    ) -> None:
+        of_line: dict[str, list[FunctionSpec]] = defaultdict(list)
+        for spec, mine in zip(group, wanted, strict=True):
+            for each in mine:
+                if isinstance(each, asyncio.Task) and (error := each.exception()) is not None:
+                    if not isinstance(error, InstallError | OSError):
+                        raise error
+                    of_line[str(error)].append(spec)
+        for line, specs in of_line.items():
+            ids = ", ".join(spec.logical_id for spec in specs)
+            self.remarks.append(f"{specs[0].where}: {ids}: {line}")
+
+
+def _found(mine: list[Path | asyncio.Task[Path]]) -> list[Path]:
+    found = [
+        each if isinstance(each, Path) else each.result()
+        for each in mine
+        if isinstance(each, Path) or each.exception() is None
+    ]
+    return [Path(os.path.abspath(each)) for each in found]  # noqa: PTH100 (a link stays one)

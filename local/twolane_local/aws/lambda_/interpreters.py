@@ -1,0 +1,154 @@
+"""Other interpreters than ours: the ``pythonX.Y`` on the PATH that a template asks for.
+
+A function runs there only where what it imports is found there as well. What Lambda's runtime
+brings along is pure Python, and is lent from our own environment.
+https://docs.aws.amazon.com/lambda/latest/dg/lambda-python.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.aws.lambda_ import preload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twolane_local.model import FunctionSpec
+
+OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
+#: The runtime client with what it imports, and the AWS SDK.
+_LENT = (
+    "twolane_local", "awslambdaric", "simplejson", "snapshot_restore_py",
+    "boto3", "botocore", "jmespath", "s3transfer", "dateutil", "six", "urllib3",
+)  # fmt: skip
+#: As old as the runtime client can be.
+_OLDEST = (3, 10)
+_PATIENCE_S = 10.0
+_PROBE = """
+import json, sys
+from importlib.machinery import PathFinder
+asked = json.load(sys.stdin)
+known = {*sys.builtin_module_names, *sys.stdlib_module_names}
+def missing(names, path):
+    return [n for n in names if n not in known and not PathFinder.find_spec(n, path + sys.path)]
+print(json.dumps([sys.version_info[:2], [missing(*each) for each in asked]]))
+"""
+
+
+def lend(folder: Path) -> Path:
+    """Links to what a runtime brings along, in this folder."""
+    folder.mkdir(exist_ok=True)
+    for name in _LENT:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            continue
+        origin = Path(found.origin)
+        source = origin.parent if origin.name == "__init__.py" else origin
+        link = folder / source.name
+        if not link.exists():
+            link.symlink_to(source)
+    return folder
+
+
+def on_path(version: str) -> str | None:
+    """The interpreter of this version, if there is one beside ours."""
+    found = None if version == OURS else shutil.which(f"python{version}")
+    if found is None or Path(found).parent.name != "shims":
+        return found
+    root = Path(found).parent.parent
+    return _of_pyenv(root, version) if (root / "versions").is_dir() else found
+
+
+def _of_pyenv(root: Path, version: str) -> str | None:
+    """What pyenv's shim would run, which takes a tenth of a second to say that it runs nothing.
+
+    https://github.com/pyenv/pyenv#understanding-python-version-selection
+    """
+    for name in _selected(root):
+        if name == "system":
+            shims = str(root / "shims")
+            others = [each for each in os.get_exec_path() if os.path.normpath(each) != shims]
+            found = shutil.which(f"python{version}", path=os.pathsep.join(others))
+            if found:
+                return found
+        folders = [root / "versions" / name, *sorted(root.glob(f"versions/{name}.*"), reverse=True)]
+        for folder in folders:
+            python = folder / "bin" / f"python{version}"
+            if python.is_file():
+                return str(python)
+    return None
+
+
+def _selected(root: Path) -> list[str]:
+    """The versions that are active here, by name."""
+    named = os.environ.get("PYENV_VERSION")
+    if named:
+        return named.split(":")
+    here = Path.cwd()
+    for file in (
+        *(folder / ".python-version" for folder in (here, *here.parents)),
+        root / "version",
+    ):
+        with suppress(OSError):
+            lines = [line.partition("#")[0].strip() for line in file.read_text().splitlines()]
+            if any(lines):
+                return [name for line in lines for name in line.split()]
+    return ["system"]
+
+
+async def lacks(
+    python: str, version: str, specs: Sequence[FunctionSpec], lent: Path | None
+) -> list[list[str]] | None:
+    """For each function the modules that it would not find there; ``None`` where Python does not
+    run, or is too old for the runtime client.
+    """
+    asked = [
+        [sorted(_imports(spec)), [*map(str, spec.python_path), *([str(lent)] if lent else [])]]
+        for spec in specs
+    ]
+    answer = await _ask(python, asked)
+    if answer is None:
+        return None
+    found, missing = answer
+    if tuple(found) < _OLDEST or ".".join(map(str, found)) != version:
+        return None
+    result: list[list[str]] = missing
+    return result
+
+
+def _imports(spec: FunctionSpec) -> set[str]:
+    folders = [folder for folder in spec.python_path if folder not in spec.packages]
+    names = preload.modules(spec.handler, folders, never=frozenset())
+    return {name.partition(".")[0] for name in names} - {""}
+
+
+async def _ask(python: str, asked: Any) -> Any:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            python, "-c", _PROBE, stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError:
+        return None
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            output, _ = await process.communicate(json.dumps(asked).encode())
+    except (TimeoutError, asyncio.CancelledError) as error:
+        process.kill()
+        await process.wait()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return None
+    try:
+        return json.loads(output) if process.returncode == 0 else None
+    except ValueError:
+        return None

@@ -1,0 +1,137 @@
+"""What a function writes, line by line, into the journal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.journal import KINDS
+
+if TYPE_CHECKING:
+    from twolane_local.aws.lambda_.environment import Work
+    from twolane_local.journal import Journal
+
+#: Fields of the runtime's own log lines that the journal has a place for.
+_PLACES = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
+           "queue": "queue"}  # fmt: skip
+
+_RESERVED = frozenset({"kind", "function", "request_id", "message_id", "task_id", "queue"})
+
+
+#: The length of a frame's header, in bytes.
+_HEADER = 16
+
+
+class Lines:
+    """Cuts a stream of bytes into lines; keeps the unfinished last one."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes, without their ends."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return lines
+
+    def flush(self) -> list[bytes]:
+        """The unfinished line, if there is one."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+class Frames:
+    """Cuts the runtime client's framed log into records, each perhaps of several lines.
+
+    A frame is four bytes of type, four of length, eight of time, and the record
+    (``FramedTelemetryLogSink`` of awslambdaric); Lambda reads the log so as well.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The records that ``data`` completes."""
+        buffer = self._rest + data
+        records: list[bytes] = []
+        start = 0
+        while len(buffer) - start >= _HEADER:
+            end = start + _HEADER + int.from_bytes(buffer[start + 4 : start + 8], "big")
+            if end > len(buffer):
+                break
+            records.append(buffer[start + _HEADER : end])
+            start = end
+        self._rest = buffer[start:]
+        return records
+
+
+class Output:
+    """Everything that one environment writes, into the journal and the log of its invocation."""
+
+    def __init__(self, journal: Journal, function: str) -> None:
+        self._journal = journal
+        self._function = function
+        self._lines = Lines()
+        self._frames = Frames()
+        #: What it writes belongs to this one.
+        self.work: Work | None = None
+
+    def lines(self, data: bytes) -> None:
+        """Take a part of stdout or stderr."""
+        self._record(self._lines.feed(data))
+
+    def frames(self, data: bytes) -> None:
+        """Take a part of the framed log."""
+        self._record(self._frames.feed(data))
+
+    def flush(self) -> None:
+        """Nothing more comes."""
+        self._record(self._lines.flush())
+
+    def _record(self, lines: list[bytes]) -> None:
+        work = self.work
+        for line in lines:
+            if work is not None:
+                work.log.append(line if line.endswith(b"\n") else line + b"\n")
+            record(self._journal, self._function, work.request_id if work else None, line)
+
+
+def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
+    """Journal one line or record: as the event that it states, or as a ``log`` line."""
+    text = line.decode("utf-8", "replace").rstrip()
+    fields = _json_object(text)
+    if fields is None:
+        journal.record("log", function=function, request_id=request_id, line=text)
+        return
+    fields.pop("_aws", None)  # CloudWatch's embedded metric format: not for people
+    record_fields(journal, function, request_id, fields, text)
+
+
+def record_fields(
+    journal: Journal,
+    function: str | None,
+    request_id: str | None,
+    fields: dict[str, Any],
+    text: str = "",
+) -> None:
+    """Journal one line that is a JSON object, as the event that it states."""
+    kind = fields.pop("event", None)
+    known = kind if isinstance(kind, str) and kind in KINDS else "log"
+    named: dict[str, Any] = {"request_id": request_id}
+    named |= {
+        place: str(fields.pop(field)) for field, place in _PLACES.items() if fields.get(field)
+    }
+    if known == "log":
+        fields.setdefault("line", str(fields.get("message", text)))
+    # What a line calls `kind` or `function` must not get in the way of record's own parameters.
+    data = {name: value for name, value in fields.items() if name not in _RESERVED}
+    journal.record(known, function=function, **named, **data)
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,332 @@
+"""Lambda's own words about an invocation: log lines and error objects.
+
+https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
+https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.aws.lambda_.requirements import why_missing
+from twolane_local.journal import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+
+
+#: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+TAIL_BYTES = 4096
+#: Why an invocation ended that was under way when something ended its environment.
+STOPPED, KILLED = "the environment was stopped", "the environment was killed"
+#: How a message of Lambda's own begins where the id is yet to come.
+_NO_ID = "RequestId:  Error:"
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of a REPORT line; times in milliseconds, memory in MB."""
+
+    duration_ms: float
+    memory_mb: int
+    max_memory_mb: int
+    init_ms: float | None
+    restore_ms: float | None = None
+
+    def line(self, request_id: str) -> bytes:
+        """The line as CloudWatch shows it; init is billed as well, as it is since August 2025."""
+        init = "" if self.init_ms is None else f"Init Duration: {self.init_ms:.2f} ms\t"
+        if self.restore_ms is not None:
+            # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
+            init = (
+                f"Restore Duration: {self.restore_ms:.2f} ms\t"
+                f"Billed Restore Duration: {math.ceil(self.restore_ms)} ms\t"
+            )
+        return (
+            f"REPORT RequestId: {request_id}\tDuration: {self.duration_ms:.2f} ms\t"
+            f"Billed Duration: {self.billed_ms} ms\tMemory Size: {self.memory_mb} MB\t"
+            f"Max Memory Used: {self.max_memory_mb} MB\t{init}\n"
+        ).encode()
+
+    @property
+    def billed_ms(self) -> int:
+        return math.ceil(self.duration_ms + (self.init_ms or 0))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the journal."""
+        values: dict[str, Any] = {
+            "durationMs": round(self.duration_ms, 2),
+            "billedMs": self.billed_ms,
+            "memoryMb": self.memory_mb,
+            "maxMemoryMb": self.max_memory_mb,
+        }
+        if self.init_ms is not None:
+            values["initMs"] = round(self.init_ms, 2)
+        if self.restore_ms is not None:
+            values["restoreMs"] = round(self.restore_ms, 2)
+        return values
+
+
+class Memory:
+    """The peak resident memory of a process, read seldom enough to cost nothing."""
+
+    _EVERY_S = 1.0
+
+    def __init__(self) -> None:
+        self._peak = 0
+        self._read_at = float("-inf")
+
+    def peak_mb(self, pid: int) -> int:
+        """In MB; the last known value once the process is gone, 0 where /proc is missing."""
+        now = time.monotonic()
+        if now - self._read_at >= self._EVERY_S:
+            self._read_at = now
+            self._peak = max(self._peak, peak_memory_mb(pid))
+        return self._peak
+
+
+class Figures:
+    """Makes the reports of one environment."""
+
+    def __init__(self, memory_mb: int, *, restores: bool = False) -> None:
+        """``restores``: what comes before the first invocation is no init, but a restore."""
+        self._memory_mb = memory_mb
+        self._restores = restores
+        self._memory = Memory()
+        self.init_ms = 0.0
+        #: Until its first invocation has ended.
+        self.cold = True
+        #: Its init was within that invocation, and is part of its duration.
+        self.repeated = False
+
+    def began(self) -> dict[str, Any]:
+        """For the journal: how long it took to be there."""
+        return {"restoreMs" if self._restores else "initMs": round(self.init_ms, 2)}
+
+    def report(self, duration_ms: float, pid: int) -> Report:
+        """Of an invocation that took so long in this process."""
+        return Report(
+            duration_ms=duration_ms,
+            memory_mb=self._memory_mb,
+            max_memory_mb=self._memory.peak_mb(pid),
+            init_ms=(self.init_ms if self.cold and not (self._restores or self.repeated) else None),
+            restore_ms=self.init_ms if self.cold and self._restores else None,
+        )
+
+
+def peak_memory_mb(pid: int) -> int:
+    """``VmHWM`` of proc(5), in MB."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return 0
+    _, found, rest = status.partition(b"VmHWM:")
+    return int(rest.split(None, 1)[0]) // 1024 if found else 0
+
+
+def memory_mb(pid: int) -> int:
+    """The resident memory of a process now, in MB: the second figure of proc(5)'s statm, pages."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_bytes().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * _PAGE // (1024 * 1024)
+
+
+def start(request_id: str) -> bytes:
+    """The START line."""
+    return f"START RequestId: {request_id} Version: $LATEST\n".encode()
+
+
+def tail(log: Iterable[bytes], request_id: str, report: Report) -> bytes:
+    """The last 4 KB of an invocation's log, with END and REPORT."""
+    end = f"END RequestId: {request_id}\n".encode()
+    return (b"".join(log) + end + report.line(request_id))[-TAIL_BYTES:]
+
+
+def error(kind: str, message: str) -> bytes:
+    """An error object that Lambda itself makes."""
+    return json.dumps({"errorType": kind, "errorMessage": message}).encode()
+
+
+def import_failed(module: str, why: object) -> bytes:
+    """The runtime client's words for a module that does not import."""
+    return json.dumps(
+        {
+            "errorMessage": f"Unable to import module '{module}': {why}",
+            "errorType": "Runtime.ImportModuleError",
+            "requestId": "",
+            "stackTrace": [],
+        }
+    ).encode()
+
+
+def of_request(failure: bytes, request_id: str) -> bytes:
+    """The error object of an init as the answer of the invocation that caused it.
+
+    An init has no request id yet; the answer has one, as in
+    https://github.com/aws/aws-lambda-python-runtime-interface-client/issues/43
+    """
+    try:
+        value = json.loads(failure)
+    except ValueError:
+        return failure
+    if not isinstance(value, dict):
+        return failure
+    message = value.get("errorMessage")
+    if value.get("requestId") == "":
+        value["requestId"] = request_id
+    elif isinstance(message, str) and message.startswith(_NO_ID):
+        value["errorMessage"] = f"RequestId: {request_id} Error:{message[len(_NO_ID) :]}"
+    else:
+        return failure
+    return json.dumps(value).encode()
+
+
+def timed_out(request_id: str, timeout_s: float) -> bytes:
+    return error(
+        "Sandbox.Timedout",
+        f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds",
+    )
+
+
+def init_timed_out() -> bytes:
+    """Of the one that a snapshot is taken of."""
+    return error("Sandbox.Timedout", "Error: the init phase did not end in time")
+
+
+def restore_timed_out() -> bytes:
+    """https://docs.aws.amazon.com/lambda/latest/dg/snapstart-troubleshooting.html"""
+    return error(
+        "Lambda.SnapStartTimeoutException",
+        "Lambda couldn't restore the snapshot within the timeout limit.",
+    )
+
+
+def how_exited(status: int) -> str:
+    """What a process's exit status says, in Lambda's words; negative for a signal."""
+    return f"exit status {status}" if status >= 0 else f"signal: {_SIGNALS.get(-status, -status)}"
+
+
+def why_exited(status: int) -> str:
+    """Why an invocation ended whose process ended by itself, or by a signal from outside."""
+    return f"the environment exited ({how_exited(status)})"
+
+
+def exited(request_id: str, status: int) -> bytes:
+    return error(
+        "Runtime.ExitError",
+        f"RequestId: {request_id} Error: Runtime exited with error: {how_exited(status)}",
+    )
+
+
+def no_response(request_id: str) -> bytes:
+    return error(
+        "Runtime.ExitError",
+        f"RequestId: {request_id} Error: Runtime exited without providing a reason",
+    )
+
+
+def too_large(size: int, limit: int = 6_291_556) -> bytes:
+    """https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+    return error(
+        "Function.ResponseSizeTooLarge",
+        f"Response payload size ({size} bytes) exceeded maximum allowed payload size "
+        f"({limit} bytes).",
+    )
+
+
+_SIGNALS = {9: "killed", 11: "segmentation fault", 6: "aborted", 15: "terminated"}
+
+
+def import_problem(spec: FunctionSpec, failure: bytes) -> str:
+    """One line on a function whose init failed."""
+    try:
+        value: Mapping[str, Any] = json.loads(failure)
+    except ValueError:
+        value = {}
+    message = " ".join(str(value.get("errorMessage", "")).removeprefix(_NO_ID).split())
+    reason = f"{value.get('errorType', 'Error')}: {message}"
+    missing = [file for file in (spec.code_dir, spec.program) if file and not file.exists()]
+    if missing:
+        what = f"there is no {missing[0]}: {reason}"
+    else:
+        what = (
+            f"handler {spec.handler} in {spec.code_dir} does not load: {reason} "
+            "(its own output is above)"
+        )
+    where = f"{spec.where}: " if spec.where else ""
+    remedy = why_missing(spec, failure)
+    what += f"; {remedy}" if remedy else ""
+    return f"{where}{spec.logical_id}: {what}; its invocations fail until that is corrected"
+
+
+class InvocationRecord:
+    """Of one request to one function."""
+
+    __slots__ = ("_at", "_ended", "_function", "_journal", "_request_id", "_responded")
+
+    def __init__(self, journal: Journal, function: str, request_id: str) -> None:
+        self._journal, self._function, self._request_id = journal, function, request_id
+        self._at: float | None = None
+        self._responded = self._ended = False
+
+    def started(self, *, cold: bool, payload: bytes | None = None) -> None:
+        """An environment has it. ``payload`` is the event, for whoever looks at it later."""
+        if self._at is None:
+            content: dict[str, Any] = {} if payload is None else {"payload": cut(payload)}
+            self._at = self._journal.record(
+                "invocation.started",
+                function=self._function,
+                request_id=self._request_id,
+                cold=cold,
+                **content,
+            ).at
+
+    def responded(self, duration_ms: float, error: str | None, payload: bytes | None) -> None:
+        """Its caller has the outcome; ``payload`` is the error object where there is an error."""
+        if self._at is None or self._responded:
+            return
+        self._responded = True
+        content: dict[str, Any] = {} if payload is None else {"payload": cut(payload)}
+        self._journal.record(
+            "invocation.responded",
+            function=self._function,
+            request_id=self._request_id,
+            durationMs=round(duration_ms, 2),
+            error=error,
+            **content,
+        )
+
+    def ended(self, report: Report, reason: str = "") -> None:
+        """Nothing of it runs any more. ``reason`` says what ended it, if not the handler did."""
+        if self._at is None or self._ended:
+            return
+        self._ended = True
+        why = {"reason": reason} if reason else {}
+        self._journal.record(
+            "invocation.ended",
+            function=self._function,
+            request_id=self._request_id,
+            **report.as_dict(),
+            **why,
+        )
+
+    @property
+    def over(self) -> bool:
+        """Nothing is to be told of it any more."""
+        return self._ended
+
+    def age_ms(self) -> float:
+        """How long ago it began, on the journal's clock; 0 where it did not."""
+        return 0.0 if self._at is None else (self._journal.now() - self._at) * 1000

@@ -1,0 +1,263 @@
+"""``python -m twolane_local.aws.lambda_.snapshot PARENT_PID CONTROL_FD CHANNEL_FD HANDLER``
+
+A function with SnapStart, up to its snapshot: AWS's runtime client imports the handler and runs the
+hooks of before the snapshot. Then, where it waits to be restored, the process becomes a fork
+server: each environment is a fork from there, which runs the hooks of after the restore and goes on
+with its invocations. https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+
+What would be wrong in a snapshot of Lambda's is said in the function's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import hashlib
+import json
+import os
+import random
+import re
+import select
+import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twolane_local.aws.lambda_ import child, forkserver, transport
+from twolane_local.aws.lambda_.parent_death import die_with_parent
+
+_TABLE = Path("/proc/self/fd")
+_WATCHED = re.compile(r"^tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)", re.MULTILINE)
+_COUNT = re.compile(r"^eventfd-count:\s*([0-9a-f]+)", re.MULTILINE)
+
+
+def open_descriptors() -> dict[int, str]:
+    """Each file descriptor, and what it leads to: see proc(5)."""
+    found: dict[int, str] = {}
+    for one in _TABLE.iterdir():
+        with suppress(OSError):  # the one that lists them
+            found[int(one.name)] = str(one.readlink())
+    return found
+
+
+def connections() -> dict[str, list[int]]:
+    """By the address of the other side, what is connected."""
+    found: dict[str, list[int]] = {}
+    for fd, link in open_descriptors().items():
+        if link.startswith("socket:") and (peer := _peer(fd)):
+            found.setdefault(peer, []).append(fd)
+    return found
+
+
+def _peer(fd: int) -> str:
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        address: Any = copy.getpeername()
+        if isinstance(address, tuple):
+            host, port = address[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return os.fsdecode(address)  # of a Unix socket: empty for a pair's
+    return ""
+
+
+def cut_off(fd: int) -> None:
+    """Have a connection whose other side is gone in its place."""
+    near, far = socket.socketpair()
+    far.close()
+    _put(near.detach(), fd)
+
+
+class Unshared:
+    """Looks what there is before the fork; ``renew`` is for each new process."""
+
+    def __init__(self) -> None:
+        descriptors = open_descriptors()
+        self._epolls = {
+            fd: [(int(one), int(events, 16)) for one, events in _WATCHED.findall(_info(fd))]
+            for fd, link in descriptors.items()
+            if link == "anon_inode:[eventpoll]"
+        }
+        self._counters = {
+            fd: int(found[1], 16)
+            for fd, link in descriptors.items()
+            if link == "anon_inode:[eventfd]" and (found := _COUNT.search(_info(fd)))
+        }
+        pipes: dict[str, list[int]] = {}
+        for fd, link in descriptors.items():
+            if fd > 2 and link.startswith("pipe:"):
+                pipes.setdefault(link, []).append(fd)
+        # One end alone leads out of this process, and belongs to whoever is there.
+        self._pipes = [ends for ends in pipes.values() if len(ends) > 1]
+        gc.unfreeze()  # what is frozen is not listed
+        things = gc.get_objects()
+        self._wakers = [
+            (near.fileno(), far.fileno())
+            for one in things
+            if isinstance(one, asyncio.BaseEventLoop)
+            and (near := getattr(one, "_ssock", None)) is not None
+            and (far := getattr(one, "_csock", None)) is not None
+        ]
+        self._pools: list[Any] = [one for one in things if isinstance(one, ThreadPoolExecutor)]
+        del things
+        gc.collect()
+        gc.freeze()  # a collection in a child must not copy what is shared
+
+    @property
+    def threads(self) -> list[str]:
+        """The threads that a copy of the machine would have, and a fork has not."""
+        pooled = {thread for pool in self._pools for thread in pool._threads}  # noqa: SLF001
+        return [
+            thread.name
+            for thread in threading.enumerate()
+            if thread is not threading.main_thread()
+            and thread not in pooled
+            and not thread.name.startswith("twolane-")  # the runtime's own begin anew
+        ]
+
+    def renew(self) -> None:
+        """Make everything this process's own."""
+        for near, far in self._wakers:
+            for new, old in zip(socket.socketpair(), (near, far), strict=True):
+                new.setblocking(False)
+                _put(new.detach(), old)
+        for fd, count in self._counters.items():
+            _put(os.eventfd(count, os.EFD_NONBLOCK), fd)
+        for ends in self._pipes:
+            self._renew_pipe(ends)
+        for fd, watched in self._epolls.items():
+            epoll = select.epoll()
+            os.dup2(epoll.fileno(), fd, inheritable=False)
+            for one, events in watched:
+                with suppress(OSError):  # closed since
+                    epoll.register(one, events)
+            epoll.close()
+        for pool in self._pools:
+            pool._threads.clear()  # noqa: SLF001
+            pool._idle_semaphore = threading.Semaphore(0)  # noqa: SLF001
+
+    @staticmethod
+    def _renew_pipe(ends: list[int]) -> None:
+        new = os.pipe()
+        for old in ends:
+            flags = fcntl.fcntl(old, fcntl.F_GETFL)
+            one = new[0 if flags & os.O_ACCMODE == os.O_RDONLY else 1]
+            os.set_blocking(one, not flags & os.O_NONBLOCK)
+            os.dup2(one, old, inheritable=os.get_inheritable(old))
+        for one in new:
+            os.close(one)
+
+
+def _put(new: int, old: int) -> None:
+    os.dup2(new, old, inheritable=False)
+    os.close(new)
+
+
+def _info(fd: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/self/fdinfo/{fd}").read_text()
+    return ""
+
+
+_PAGE = "https://docs.aws.amazon.com/lambda/latest/dg/snapstart-best-practices.html"
+
+
+class Snapshot:
+    """This process before it is copied, and each copy until it takes its first event."""
+
+    def __init__(self, control: socket.socket, frames: int) -> None:
+        self._control = control
+        self._frames = frames
+        self._restored = False
+
+    def take(self) -> str:
+        """Let it be copied. Returns in each copy, with the address of the Runtime API."""
+        function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        unshared = Unshared()
+        peers = connections()
+        # An extension's, of the process that the snapshot is taken of.
+        own = peers.pop(os.environ["AWS_LAMBDA_RUNTIME_API"], [])
+        for line in (*_connected(function, peers), *_threads(function, unshared.threads)):
+            print(line, flush=True)  # noqa: T201 (the function's log)
+        state = random.getstate()
+        self._control.send(json.dumps({"ready": True}).encode())
+        fork = forkserver.serve(self._control)
+        if fork is None:
+            os._exit(0)
+        # Python seeds its generator anew in a fork, and nothing does it in a snapshot of Lambda's.
+        random.setstate(state)
+        unshared.renew()
+        for one in own:
+            cut_off(one)
+        for new, old in ((fork.output, 1), (fork.output, 2), (fork.frames, self._frames)):
+            os.dup2(new, old, inheritable=False)
+        os.close(fork.output)
+        os.close(fork.frames)
+        os.environ.update(fork.environ)
+        transport.adopt(fork.channel)
+        return os.environ["AWS_LAMBDA_RUNTIME_API"]
+
+    def restored(self) -> None:
+        """The hooks are done: say what is to be another in each environment."""
+        if not self._restored:
+            self._restored = True
+            digest = hashlib.sha256(repr(random.getstate()).encode()).hexdigest()
+            self._control.send(json.dumps({"random": digest}).encode())
+            self._control.close()
+
+
+def _connected(function: str, peers: dict[str, list[int]]) -> list[str]:
+    if not peers:
+        return []
+    named = ", ".join(
+        f"{one} ({len(all_)})" if len(all_) > 1 else one for one, all_ in peers.items()
+    )
+    line = (
+        f"! {function}: the snapshot holds open connections, to {named}: on AWS they are dead in "
+        "each environment that is restored from it. Close them in a hook before the snapshot, or "
+        f"open them on first use: {_PAGE}"
+    )
+    return [line]
+
+
+def _threads(function: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    line = (
+        f"! {function}: on AWS the snapshot holds threads ({', '.join(names)}), which run on after "
+        "the restore; here, where an environment is a fork, they are gone. Start them in a hook "
+        "after the restore, or on first use"
+    )
+    return [line]
+
+
+def main() -> None:
+    parent, control, channel = map(int, sys.argv[1:4])
+    die_with_parent(parent)
+    child.guard()
+    transport.adopt(channel)
+    os.set_inheritable(control, False)
+    frames = int(os.environ[forkserver.LOG_DESCRIPTOR])
+    os.set_inheritable(frames, False)
+    snapshot = Snapshot(socket.socket(fileno=control), frames)
+    sys.modules["runtime_client"] = transport
+    from awslambdaric import bootstrap
+    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
+
+    class Client(LambdaRuntimeClient):  # type: ignore[misc]
+        """AWS's, whose wait for the restore is the snapshot."""
+
+        def restore_next(self) -> None:
+            self.lambda_runtime_address = snapshot.take()
+
+        def wait_next_invocation(self) -> Any:
+            snapshot.restored()
+            return super().wait_next_invocation()
+
+    bootstrap.run(sys.argv[4], Client(os.environ["AWS_LAMBDA_RUNTIME_API"], False))
+
+
+if __name__ == "__main__":
+    main()

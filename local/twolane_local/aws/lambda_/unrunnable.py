@@ -1,0 +1,125 @@
+"""The environment of a function that cannot run on this machine: each init of it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from twolane_local.aws.lambda_ import report
+from twolane_local.aws.lambda_.report import import_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from twolane_local.aws.lambda_.environment import Owner, Work
+    from twolane_local.aws.lambda_.functions import Functions
+    from twolane_local.aws.lambda_.process import Launcher
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+
+
+def failure_of(spec: FunctionSpec) -> bytes | None:
+    """What each init ends in before anything is started; ``None`` where there is code to start.
+
+    Looked for at each init: what is missing may have been put there since.
+    """
+    if spec.unrunnable:
+        # What an image answers that is not of the machine's architecture:
+        # https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-images.html
+        return report.error("Runtime.InvalidEntrypoint", f"RequestId:  Error: {spec.unrunnable}")
+    if spec.program is not None:
+        # https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
+        return None if spec.program.is_file() else report.error(
+            "Runtime.InvalidEntrypoint",
+            "RequestId:  Error: Couldn't find valid bootstrap(s): "
+            "[/var/task/bootstrap /opt/bootstrap]",
+        )  # fmt: skip
+    if spec.code_dir.is_dir():
+        return None
+    module = spec.handler.rpartition(".")[0]
+    first = module.replace("/", ".").partition(".")[0]
+    return report.import_failed(module, f"No module named {first!r}")
+
+
+class UnrunnableEnvironment:
+    """Implements ``Environment``: an init that fails, and nothing else."""
+
+    responded = False
+
+    def __init__(self, failure: bytes, *, owner: Owner) -> None:
+        self._failure = failure
+        self._owner = owner
+        self._stopped = False
+
+    def start(self) -> None:
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        if not self._stopped:
+            self._owner.gone(self, self._failure)
+
+    def begin(self, work: Work) -> None:
+        raise RuntimeError(f"the environment is not free for {work.request_id}")
+
+    async def where(self) -> str:
+        return ""
+
+    async def stop(self) -> None:
+        self._stopped = True
+
+
+#: With more functions than these, ``twolane up`` does not wait for an environment of each.
+FEW = 8
+
+
+class FirstInits:
+    """One check at a time; each problem is a line in the journal.
+
+    ``failed`` hears of an error that ends a check.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        launcher: Launcher,
+        journal: Journal,
+        *,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._functions = functions
+        self._launcher = launcher
+        self._journal = journal
+        self._failed = failed
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self, specs: Iterable[FunctionSpec]) -> None:
+        """Check these, in place of what is still under way."""
+        await self.stop()
+        specs = [spec for spec in specs if not spec.unrunnable]  # else the template said it already
+        self._task = asyncio.create_task(self._check(specs))
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._failed(error)
+
+    async def _check(self, specs: list[FunctionSpec]) -> None:
+        folder = None
+        # Functions of one folder can share a fork server, which goes when it has served them.
+        for spec in sorted(specs, key=lambda spec: spec.code_dir):
+            if folder not in (None, spec.code_dir):
+                self._launcher.rest()
+            folder = spec.code_dir
+            failure = await self._functions.check(spec.name)
+            if failure is not None:
+                line = import_problem(spec, failure)
+                self._journal.record("log", line=line, level="ERROR")
+        self._launcher.rest()
+
+    async def stop(self) -> None:
+        """Check no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None

@@ -1,0 +1,449 @@
+"""DynamoDB tables that outlive the moto process: every write is in a file before it is answered.
+
+An append-only log of the requests that changed a table, replayed into the new tables at the next
+start and then written anew as the items that are left. Like the queues' log it survives the
+process being killed at any moment, not a power cut.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import os
+import threading
+import time
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twolane_local.journal.json_log import write_line
+from twolane_local.template.values import ACCOUNT, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+    from collections.abc import Callable, Iterable, Mapping
+
+
+#: Held by each request to DynamoDB, and by what else reads or changes its tables.
+REQUESTS = threading.RLock()
+
+#: What moto's CloudFormation calls, beside the requests.
+_FROM_A_TEMPLATE = ("create_table", "delete_table", "update_table", "update_time_to_live")
+
+
+@contextmanager
+def one_request_at_a_time() -> Iterator[None]:
+    """For as long as the block runs, in this process."""
+    from moto.dynamodb.models import DynamoDBBackend
+    from moto.dynamodb.responses import DynamoHandler
+
+    replaced: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (DynamoHandler, "call_action", _alone),
+        *((DynamoDBBackend, name, _alone) for name in _FROM_A_TEMPLATE),
+        (DynamoDBBackend, "transact_write_items", _transact),
+        (DynamoDBBackend, "execute_transaction", _execute),
+    ]
+    stock = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
+    for owner, name, ours in replaced:
+        setattr(owner, name, ours(getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for owner, name, former in stock:
+            setattr(owner, name, former)
+
+
+def _alone(answer: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(answer)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with REQUESTS:
+            return answer(*args, **kwargs)
+
+    return alone
+
+
+def _transact(stock: Callable[..., Any]) -> Callable[..., Any]:
+    def transact_write_items(self: Any, transact_items: list[dict[str, Any]]) -> None:
+        if len(transact_items) > 100 or any(
+            len(item) != 1 or not item.keys() <= _CONDITIONAL_WRITES.keys()
+            for item in transact_items
+        ):
+            stock(self, transact_items)  # refuses it
+            return
+        writes = [next(iter(item.items())) for item in transact_items]
+        keys = [_key(self, write) for _, write in writes]
+        targets = {
+            (write["TableName"], str(key)) for (_, write), key in zip(writes, keys, strict=True)
+        }
+        if len(targets) < len(writes):
+            stock(self, transact_items)  # refuses it, too
+            return
+        reasons = [_refusal(self, write, key) for (_, write), key in zip(writes, keys, strict=True)]
+        if any(code for code, _, _ in reasons):
+            raise _cancelled(reasons)
+        with _all_or_nothing(self.get_table(write["TableName"]) for _, write in writes):
+            for place, (kind, write) in enumerate(writes):
+                try:
+                    _CONDITIONAL_WRITES[kind](self, write, keys[place])
+                except Exception as error:
+                    reasons[place] = type(error).__name__, str(error), None
+                    if _is_invalid(error):
+                        raise
+                    raise _cancelled(reasons) from error
+
+    return transact_write_items
+
+
+def _execute(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """PartiQL's transaction, of which moto keeps what came before the statement that failed."""
+
+    def execute_transaction(self: Any, statements: list[dict[str, Any]]) -> Any:
+        with _all_or_nothing(self.tables.values()):
+            return stock(self, statements)
+
+    return execute_transaction
+
+
+@contextmanager
+def _all_or_nothing(tables: Iterable[Any]) -> Iterator[None]:
+    """Put the tables' items back where the block raises. What it writes must be new objects."""
+    before = []
+    for table in {id(each): each for each in tables}.values():
+        items = copy.copy(table.items)
+        if table.range_key_attr is not None:
+            for key, under in items.items():
+                items[key] = copy.copy(under)
+        shard = table.stream_shard
+        before.append((table, items, shard, len(shard.items) if shard is not None else 0))
+    try:
+        yield
+    except BaseException:
+        for table, items, shard, length in before:
+            table.items = items
+            if shard is not None:
+                del shard.items[length:]
+        raise
+
+
+def _put(backend: Any, write: dict[str, Any], _: dict[str, Any]) -> None:
+    backend.put_item(write["TableName"], write["Item"])
+
+
+def _delete(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
+    backend.delete_item(write["TableName"], key)
+
+
+def _update(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
+    table = backend.get_table(write["TableName"])
+    hash_key, range_key = backend.get_keys_value(table, key)
+    if (item := table.get_item(hash_key, range_key)) is not None:
+        # moto changes the item in its place.
+        if range_key:
+            table.items[hash_key][range_key] = copy.deepcopy(item)
+        else:
+            table.items[hash_key] = copy.deepcopy(item)
+    backend.update_item(
+        write["TableName"],
+        key,
+        update_expression=write["UpdateExpression"],
+        expression_attribute_names=write.get("ExpressionAttributeNames"),
+        expression_attribute_values=write.get("ExpressionAttributeValues"),
+    )
+
+
+def _check(*_: Any) -> None:
+    """Nothing is written for a condition alone."""
+
+
+_CONDITIONAL_WRITES: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
+    "Put": _put,
+    "Delete": _delete,
+    "Update": _update,
+    "ConditionCheck": _check,
+}
+
+
+def _key(backend: Any, write: dict[str, Any]) -> dict[str, Any]:
+    table = backend.get_table(write["TableName"])
+    names = [name for name in (table.hash_key_attr, table.range_key_attr) if name]
+    values: dict[str, Any] = write["Item"] if "Item" in write else write["Key"]
+    return {name: values[name] for name in names if name in values}
+
+
+def _refusal(
+    backend: Any, write: dict[str, Any], key: dict[str, Any]
+) -> tuple[str | None, str | None, Any]:
+    """A cancellation reason as moto has them: code, message, the item that is there."""
+    from moto.dynamodb.comparisons import get_filter_expression
+
+    condition = write.get("ConditionExpression")
+    if condition is None:
+        return None, None, None
+    current = backend.get_item(write["TableName"], key)
+    holds = get_filter_expression(
+        condition, write.get("ExpressionAttributeNames"), write.get("ExpressionAttributeValues")
+    )
+    if holds.expr(current):
+        return None, None, None
+    shown = current and write.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    item = current.to_json()["Attributes"] if shown else None
+    return "ConditionalCheckFailed", "The conditional request failed", item
+
+
+def _cancelled(reasons: list[tuple[str | None, str | None, Any]]) -> Exception:
+    from moto.dynamodb.exceptions import TransactionCanceledException
+
+    return TransactionCanceledException(reasons)
+
+
+def _is_invalid(error: Exception) -> bool:
+    from moto.dynamodb.exceptions import MockValidationException
+
+    return isinstance(error, MockValidationException)
+
+
+FILE = "tables.jsonl"
+_WRITES = frozenset(
+    {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems",
+     "ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"}
+)  # fmt: skip
+_VERSION = "DynamoDB_20120810."
+
+
+class TableLog:
+    """A WSGI app in front of moto's. ``replay`` comes after the tables are there, once."""
+
+    def __init__(self, app: Wsgi, directory: Path) -> None:
+        self._app = app
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / FILE
+        self._file = -1
+        self._items: Callable[[], Iterable[tuple[str, dict[str, Any]]]] = tuple
+        #: Whether moto has something that the disk did not take.
+        self._behind = False
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        service, _, action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+        if self._behind and service.startswith("DynamoDB_"):
+            with REQUESTS:
+                if not self._caught_up():
+                    return _refuse(start_response)
+        if action not in _WRITES:
+            return self._app(environ, start_response)
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = io.BytesIO(body)
+        started: list[Any] = []
+        # Held until the log has it, too: the log has moto's order, and nobody reads what a kill
+        # may still undo.
+        with REQUESTS:
+            answer = list(self._app(environ, lambda *how: started.extend(how)))
+            if str(started[0]).startswith("200"):
+                try:
+                    self._append({"action": action, "body": json.loads(body)})
+                except OSError:
+                    self._behind = True
+                    if not self._caught_up():
+                        return _refuse(start_response)
+        start_response(*started[:2])
+        return answer
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        """Raises ``OSError``, with the log as it was."""
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        write_line(self._file, entry)
+
+    def _caught_up(self) -> bool:
+        """Whether the disk has it all; until then nobody gets an answer, as a kill may undo it."""
+        if self._behind:
+            try:
+                self._rewrite()
+            except OSError:
+                return False
+            self._behind = False
+        return True
+
+    def close(self) -> None:
+        """Give the file back; what is written later opens it again."""
+        with REQUESTS:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def replay(self, items: Callable[[], Iterable[tuple[str, dict[str, Any]]]]) -> None:
+        """Do again what the log holds; ``items`` then gives (table, item) for all that is left."""
+        with REQUESTS:
+            for entry in self._entries():
+                # A write for a table that the template has no more is dropped by moto's own error.
+                send(self._app, entry["action"], entry["body"])
+            self._items = items
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Raises ``OSError``, with the log as it was."""
+        aside = self._path.with_suffix(".new")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            for table, item in self._items():
+                body = {"TableName": table, "Item": item}
+                write_line(descriptor, {"action": "PutItem", "body": body})
+        finally:
+            os.close(descriptor)
+        aside.replace(self._path)
+        self.close()
+
+    def _entries(self) -> Iterable[dict[str, Any]]:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):  # a half-written last one was never answered
+                    yield json.loads(line)
+
+
+def _refuse(start_response: Callable[..., Any]) -> list[bytes]:
+    """As DynamoDB does when it is in trouble; clients try again:
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+    """
+    answer = {
+        "__type": "com.amazonaws.dynamodb.v20120810#InternalServerError",
+        "message": "the directory of --persist takes no more; make room there",
+    }
+    content = json.dumps(answer).encode()
+    headers = [
+        ("Content-Type", "application/x-amz-json-1.0"),
+        ("Content-Length", str(len(content))),
+    ]
+    start_response("500 Internal Server Error", headers)
+    return [content]
+
+
+def send(app: Wsgi, action: str, body: dict[str, Any]) -> None:
+    """Make one of DynamoDB's calls; how it ends is moto's to say and nobody's to hear."""
+    content = json.dumps(body).encode()
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "dynamodb.us-east-1.amazonaws.com",
+        "HTTP_X_AMZ_TARGET": _VERSION + action,
+        "HTTP_AUTHORIZATION": (
+            "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, "
+            "SignedHeaders=host, Signature=0"
+        ),
+        "CONTENT_TYPE": "application/x-amz-json-1.0",
+        "CONTENT_LENGTH": str(len(content)),
+        "wsgi.input": io.BytesIO(content),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.url_scheme": "http",
+        "wsgi.version": (1, 0),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    list(app(environ, lambda *_: None))
+
+
+#: What expired longer ago than this stays: see the page above.
+_TOO_OLD_S = 5 * 365 * 86_400.0
+
+#: The emulator's time, which its clock may have moved, as a header of each request.
+NOW = "x-twolane-now"
+
+
+class Expired(NamedTuple):
+    """An item that is over, in DynamoDB's JSON: its key, and what says that it is."""
+
+    table: str
+    key: dict[str, Any]
+    attribute: str
+    until: dict[str, str]
+
+
+def expired(now: float) -> Iterator[Expired]:
+    """What is over at ``now``, in seconds since the epoch, in each table of moto's that says so."""
+    for name, table in _tables().items():
+        if table.ttl.get("TimeToLiveStatus") != "ENABLED":
+            continue
+        attribute = table.ttl["AttributeName"]
+        keys = [key for key in (table.hash_key_attr, table.range_key_attr) if key]
+        for item in table.all_items():
+            until = item.attrs.get(attribute)
+            if _is_over(until, now):
+                key = {each: item.attrs[each].to_json() for each in keys}
+                yield Expired(name, key, attribute, until.to_json())
+
+
+def expire(now: float) -> None:
+    """Take out what is over."""
+    with REQUESTS:
+        for gone in list(expired(now)):
+            table = _tables()[gone.table]
+            table.delete_item(*_backend().get_keys_value(table, gone.key))
+
+
+class Expiry:
+    """A WSGI app in front of another one of DynamoDB's, which hears of each item that it loses."""
+
+    def __init__(self, app: Wsgi, clock: Callable[[], float] = time.time) -> None:
+        self._app, self._clock = app, clock
+        self._lock = threading.Lock()
+        self._looked = -math.inf
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+            self._look(float(environ.get("HTTP_X_TWOLANE_NOW") or self._clock()))
+        return self._app(environ, start_response)
+
+    def _look(self, now: float) -> None:
+        # A time to live is in whole seconds.
+        with self._lock:
+            if math.floor(now) <= self._looked:
+                return
+            self._looked = math.floor(now)
+            with REQUESTS:
+                over = list(expired(now))
+            for gone in over:
+                # Unless it was written anew in between.
+                send(
+                    self._app,
+                    "DeleteItem",
+                    {
+                        "TableName": gone.table,
+                        "Key": gone.key,
+                        "ConditionExpression": "#ttl = :until",
+                        "ExpressionAttributeNames": {"#ttl": gone.attribute},
+                        "ExpressionAttributeValues": {":until": gone.until},
+                    },
+                )
+
+
+def _is_over(until: Any, now: float) -> bool:
+    """Only numbers count, in whole seconds since the epoch."""
+    if until is None or until.type != "N":
+        return False
+    return now - _TOO_OLD_S < float(until.value) <= now
+
+
+def _tables() -> Mapping[str, Any]:
+    tables: Mapping[str, Any] = _backend().tables
+    return tables
+
+
+def _backend() -> Any:
+    from moto.dynamodb.models import dynamodb_backends
+
+    return dynamodb_backends[ACCOUNT][REGION]

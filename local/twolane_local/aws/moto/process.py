@@ -1,0 +1,332 @@
+"""The emulator's side of the moto process: start it, give it the stack, pass requests on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from twolane_local.aws.moto.dynamodb import NOW
+from twolane_local.errors import LocalError
+from twolane_local.http import body as request_body
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from pathlib import Path
+
+    from twolane_local.journal import Journal
+
+    Message = MutableMapping[str, Any]
+
+_QUEUE = "AWS::SQS::Queue"
+#: Headers that belong to one connection (RFC 9110, 7.6.1); each side makes its own.
+_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer",
+                  b"upgrade", b"content-length", b"expect", b"proxy-connection"})  # fmt: skip
+
+
+def needs_moto(template: Mapping[str, Any]) -> bool:
+    """Whether anything in it works in moto: its queues are only names there."""
+    kinds = {resource["Type"] for resource in template["Resources"].values()}
+    rest = ("Identities", "Notifications", "Rules", "Secrets", "Subscriptions")
+    return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
+
+
+#: S3's, of one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+_LIMIT = 5 * 1024**3
+
+
+class MotoProcess:
+    """Moto in a child process. Also an ASGI app that passes each request on to it, from the
+    stack's creation on.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        persist: Path | None = None,
+        now: Callable[[], float] = time.time,
+        journal: Journal | None = None,
+    ) -> None:
+        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables, and
+        has the process started again if it ends by itself, which is said in ``journal``.
+
+        ``now``, in seconds since the epoch, is when items of tables expire.
+        """
+        self._now = now
+        self._journal = journal
+        self._keeps = persist is not None
+        self._arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
+        self._process: asyncio.subprocess.Process | None = None
+        self._port: asyncio.Task[int] | None = None
+        self._lock = asyncio.Lock()
+        self._stack: tuple[str, Mapping[str, Any]] | None = None
+        self._created = asyncio.Event()
+        self._last: tuple[str, Mapping[str, Any]] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        #: A line for each resource that moto cannot create, by a fault of its own.
+        self.notes: list[str] = []
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def ended(self) -> None:
+        """Raises ``LocalError`` if the process ends by itself and is not started again."""
+        await asyncio.shield(self._lost)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Once it serves, nothing but ``stop`` is to end it."""
+        status = await process.wait()
+        if not self._created.is_set() or self._last is None:
+            return  # whoever waits for its start or for the stack meets it
+        if not self._keeps:
+            self._lose(
+                f"the moto process ended ({status}); what its tables and buckets held is lost but "
+                "for --persist: start again"
+            )
+            return
+        if self._journal is not None:
+            line = f"the moto process ended ({status}); it is started again with what it kept"
+            self._journal.record("log", line=line, level="ERROR")
+        self._port = None
+        self._created.clear()
+        try:
+            await self._command(*self._last)
+        except LocalError as error:
+            self._lose(f"the moto process ended ({status}), and was started again in vain: {error}")
+        else:
+            self._created.set()
+
+    def _lose(self, text: str) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(LocalError(text))
+
+    async def _start(self) -> int:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "twolane_local.aws.moto.child", *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=1 << 24,
+        )  # fmt: skip
+        self._watching = asyncio.create_task(self._watch(self._process))
+        port: int = (await self._line())["port"]
+        return port
+
+    async def _running(self) -> int:
+        """The process's port; starts it if it does not run."""
+        if self._port is None:
+            self._port = asyncio.create_task(self._start())
+        return await asyncio.shield(self._port)
+
+    async def _line(self) -> dict[str, Any]:
+        line = await self._streams()[0].readline()
+        if not line:
+            raise LocalError("the moto process ended; its last words are above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._process is None or self._process.stdout is None or self._process.stdin is None:
+            raise LocalError("the moto process was not started")
+        return self._process.stdout, self._process.stdin
+
+    async def create(self, name: str, template: Mapping[str, Any]) -> None:
+        """Create or update the stack; raises ``LocalError``.
+
+        Where nothing in it needs moto, the process is left alone until something asks for it.
+        """
+        self._stack = self._last = (name, template)
+        self._created.clear()
+        if self._port is not None or needs_moto(template):
+            await self._create_now()
+
+    async def _create_now(self) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await self._command(*stack)
+            self._created.set()
+
+    async def values(
+        self,
+        name: str,
+        template: Mapping[str, Any],
+        wanted: Iterable[tuple[str, str | None]],
+    ) -> dict[tuple[str, str | None], Any]:
+        """Create the stack and ask it: (logical id, attribute, or ``None`` for ``Ref``).
+
+        What moto has no value for is left out.
+        """
+        keys = {f"Value{index}": key for index, key in enumerate(wanted)}
+        outputs = {
+            output: {"Value": {"Fn::GetAtt": [name, attribute]} if attribute else {"Ref": name}}
+            for output, (name, attribute) in keys.items()
+            if name in template["Resources"]
+        }
+        answers = await self._command(name, {**template, "Outputs": outputs})
+        return {key: answers[output] for output, key in keys.items() if output in answers}
+
+    def holds(self, template: Mapping[str, Any]) -> bool:
+        """Whether parameters or secrets may be in it, once the template's resources are."""
+        kinds = {resource["Type"] for resource in template["Resources"].values()}
+        declared = bool(template.get("Secrets")) or "AWS::SSM::Parameter" in kinds
+        return declared or self._port is not None
+
+    async def look_up(self, references: Iterable[str]) -> Mapping[str, str]:
+        """Values of the parameters and secrets in dynamic references; those that are there."""
+        answer = await self._ask_child({"look_up": list(references)})
+        if "error" in answer:
+            raise LocalError(f"moto does not look up {', '.join(references)}: {answer['error']}")
+        found: Mapping[str, str] = answer["found"]
+        return found
+
+    async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
+        answer = await self._ask_child({"name": name, "template": template})
+        if "error" in answer:
+            raise LocalError(f"moto does not create the stack: {answer['error']}")
+        self._note(answer["failed"], template.get("Where") or {})
+        outputs: Mapping[str, Any] = answer["outputs"]
+        return outputs
+
+    def _note(self, failed: Mapping[str, str], where: Mapping[str, str]) -> None:
+        for name, why in failed.items():
+            place = f"{where[name]}: " if name in where else ""
+            note = f"{place}{name} is not emulated: moto cannot create it ({why})"
+            if note not in self.notes:
+                self.notes.append(note)
+                if self._journal is not None and self._last is not None:
+                    self._journal.record("log", line=note, level="ERROR")
+
+    async def _ask_child(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
+        await self._running()
+        async with self._lock:
+            commands = self._streams()[1]
+            commands.write(json.dumps(command).encode() + b"\n")
+            await commands.drain()
+            return await self._line()
+
+    async def deliver(self, arn: str, body: str) -> None:
+        """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
+        await self._create_now()
+        answer = await self._ask_child({"deliver": arn, "body": body})
+        if "error" in answer:
+            raise LocalError(f"nothing is delivered to {arn}: {answer['error']}")
+
+    async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if self._lost.done():
+            self._lost.exception()  # seen: whoever waits for it has raised it
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        if self._port is not None:
+            self._port.cancel()
+            await asyncio.wait([self._port])
+            if not self._port.cancelled():
+                self._port.exception()  # seen: whoever needed the process has met it
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        try:
+            body = await request_body.read(receive, _LIMIT)
+        except request_body.ClientGoneError:
+            return
+        await self._create_now()
+        await self._created.wait()  # a function may call before its table is there
+        try:
+            answer = await self._ask(_head(scope, len(body), self._now()) + body, scope["method"])
+        except OSError:
+            # As a service that is in trouble: clients of AWS's try again.
+            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+            answer = _Answer(503, b"the moto process ended before it answered; try again")
+        await answer.pass_back(send)
+
+    async def _ask(self, request: bytes, method: str) -> _Answer:
+        """Raises ``OSError`` where the process ends before it has answered."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await _read(reader, bodiless=method == "HEAD")
+        finally:
+            writer.close()
+
+
+def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
+    target = scope.get("raw_path") or scope["path"].encode()
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    lines = [
+        b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _HOP
+    ]
+    return b"\r\n".join(
+        [
+            b"%s %s HTTP/1.1" % (scope["method"].encode(), target),
+            *lines,
+            b"content-length: %d" % length,
+            b"%s: %.6f" % (NOW.encode(), now),
+            b"connection: close",
+            b"",
+            b"",
+        ]
+    )
+
+
+class _Answer:
+    """One response; also callbacks of httptools for it."""
+
+    def __init__(self, status: int = 0, body: bytes = b"") -> None:
+        self.status = status
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.length: int | None = None
+        self.body = [body]
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() not in _HOP:
+            self.headers.append((name.lower(), value))
+        elif name.lower() == b"content-length":
+            self.length = int(value)
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+    async def pass_back(self, send: Callable[[Message], Awaitable[None]]) -> None:
+        body = b"".join(self.body)
+        length = (b"content-length", str(len(body)).encode())
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status,
+                "headers": [*self.headers, length],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:
+    """Raises ``ConnectionError`` where the connection ends in the middle."""
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    # The answer to HEAD has a length and no body: there the end of the connection is the end.
+    while not answer.complete and (data := await reader.read(1 << 16)):
+        parser.feed_data(data)
+    answer.status = parser.get_status_code()
+    whole = bodiless or answer.length in {None, sum(map(len, answer.body))}
+    if not answer.status or not whole:
+        raise ConnectionError("the connection ended in the middle of an answer")
+    if bodiless:
+        answer.body = []
+    return answer

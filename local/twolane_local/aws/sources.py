@@ -1,0 +1,113 @@
+"""What invokes the functions of a stack beside requests: queue mappings and schedules."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.scheduler.source import ScheduleSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.invocation import Invoker
+    from twolane_local.aws.scheduler.schedule import ScheduleBook
+    from twolane_local.aws.scheduler.targets import Invocations
+    from twolane_local.aws.sqs.service import QueueService
+    from twolane_local.clock import Clock
+    from twolane_local.journal import Journal
+    from twolane_local.model import QueueMappingSpec, ScheduleSpec, Stack
+
+
+class Sources:
+    """Runs them; ``failed`` hears of one that ends by an error."""
+
+    def __init__(
+        self,
+        queues: QueueService,
+        invoker: Invoker,
+        asynchronous: Invocations,
+        clock: Clock,
+        journal: Journal,
+        *,
+        mappings: Mappings,
+        book: ScheduleBook,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._queues = queues
+        self._invoker = invoker
+        self._asynchronous = asynchronous
+        self._clock = clock
+        self._journal = journal
+        self._mappings = mappings
+        self._book = book
+        self._failed = failed
+        self._running: dict[tuple[str, str], tuple[str, Mapping, asyncio.Task[Any]]] = {}
+        self._schedules: asyncio.Task[Any] | None = None
+        self._scheduled: tuple[ScheduleSpec, ...] | None = None
+
+    async def apply(self, stack: Stack) -> None:
+        """Run what the stack asks for; a changed mapping first ends the batches it has."""
+        wanted = {_key(spec): spec for spec in stack.mappings}
+        for key in self._running.keys() - wanted.keys():
+            identity, mapping, task = self._running.pop(key)
+            await mapping.drain()
+            await _cancel(task)
+            self._mappings.remove(identity)
+        for key, spec in wanted.items():
+            if key not in self._running:
+                mapping = Mapping(spec, self._queues, self._invoker, self._clock, self._journal)
+                identity = self._mappings.add(mapping)
+                self._running[key] = (identity, mapping, self._run(mapping.run()))
+        if self._schedules is None or stack.schedules != self._scheduled:
+            await self._reschedule(stack)
+
+    async def _reschedule(self, stack: Stack) -> None:
+        await _cancel(self._schedules)
+        # Those of the former template only: functions make schedules too, by the API.
+        former = {(spec.source, spec.name) for spec in self._scheduled or ()}
+        for schedule in list(self._book):
+            if (schedule.source, schedule.name) in former:
+                self._book.remove(schedule)
+        self._scheduled = stack.schedules
+        for group in stack.schedule_groups:
+            self._book.groups.setdefault(group, self._clock.time())
+        source = ScheduleSource(
+            stack.schedules,
+            self._asynchronous,
+            self._queues,
+            self._clock,
+            self._journal,
+            book=self._book,
+        )
+        self._schedules = self._run(source.run())
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
+
+        def done(finished: asyncio.Task[Any]) -> None:
+            error = None if finished.cancelled() else finished.exception()
+            if error is not None:
+                self._failed(error)
+
+        task.add_done_callback(done)
+        return task
+
+    async def stop(self) -> None:
+        """At once: what is under way comes again, as after a crash."""
+        for _, _, task in self._running.values():
+            await _cancel(task)
+        await _cancel(self._schedules)
+
+
+def _key(spec: QueueMappingSpec) -> tuple[str, str]:
+    """Mappings are compared by all that they say; their filters are no hashable values."""
+    return (spec.uuid, repr(spec))
+
+
+async def _cancel(task: asyncio.Task[Any] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,1 @@
+"""twolane_local.aws.sqs"""

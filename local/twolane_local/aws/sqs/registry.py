@@ -1,0 +1,305 @@
+"""The queues by name: creating, finding, configuring, tagging, purging and deleting them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twolane_local.aws.sqs import attributes as attrs
+from twolane_local.aws.sqs.errors import (
+    PurgeQueueInProgressError,
+    QueueDeletedRecentlyError,
+    QueueDoesNotExistError,
+    QueueNameExistsError,
+)
+from twolane_local.aws.sqs.queue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.queue import Queue
+    from twolane_local.clock import Clock
+    from twolane_local.journal import Journal
+
+
+class Waiters:
+    """Events to set when something changes. ``wake`` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Event]:
+        """An event of the running loop, set at the next ``wake``."""
+        event = asyncio.Event()
+        self._waiting[event] = asyncio.get_running_loop()
+        try:
+            yield event
+        finally:
+            self._waiting.pop(event, None)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wake(self) -> None:
+        if not self._waiting:
+            return
+        try:
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for event, loop in list(self._waiting.items()):
+            if loop is here:
+                event.set()
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+
+#: How long a deleted queue's name is taken, and how long one purge lasts.
+QUIET_S = 60.0
+
+
+class QueueRegistry:
+    """All queues, by name. Every method may be called from any thread."""
+
+    def __init__(
+        self, clock: Clock, journal: Journal, *, record: Record, account: str, region: str
+    ) -> None:
+        self.clock, self._journal, self._record = clock, journal, record
+        self.account, self.region = account, region
+        self._lock = threading.RLock()
+        self._queues: dict[str, Queue] = {}
+        self._deleted: dict[str, float] = {}
+        self._waiters: dict[str, Waiters] = {}
+
+    def arn(self, name: str) -> str:
+        return f"arn:aws:sqs:{self.region}:{self.account}:{name}"
+
+    def create(
+        self,
+        name: str,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Queue:
+        """Create a queue, or give the one that exists with the same attributes."""
+        given = attributes or {}
+        fifo = str(given.get("FifoQueue", "")).lower() == "true"
+        attrs.check_name(name, fifo=fifo)
+        checked = attrs.check(given, fifo=fifo)
+        with self._lock:
+            now = self.clock.time()
+            if (queue := self._queues.get(name)) is not None:
+                self._check_same(queue, checked)
+                return queue
+            if self._deleted.get(name, -QUIET_S) > now - QUIET_S:
+                raise QueueDeletedRecentlyError
+            queue = Queue(name, self.arn(name), checked, tags or {}, now)
+            self._queues[name] = queue
+            self._record.queue(queue)
+            self._wake(name)
+            return queue
+
+    def ensure(
+        self,
+        name: str,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Queue:
+        """Have a queue with exactly these attributes, as a template that is applied again asks."""
+        with self._lock:
+            queue = self._queues.get(name)
+            if queue is None:
+                self._deleted.pop(name, None)
+                return self.create(name, attributes, tags)
+            blank = dict.fromkeys(attrs.DOCUMENTS, "")
+            checked = attrs.check(attributes or {}, fifo=queue.fifo)
+            queue.tags = dict(tags or {})
+            self.configure(name, {**attrs.defaults(fifo=queue.fifo), **blank, **checked})
+            return queue
+
+    def adopt(self, queue: Queue) -> None:
+        """Take in a queue with its messages, as persistence restores it."""
+        with self._lock:
+            self._queues[queue.name] = queue
+            self._wake(queue.name)
+
+    def record_in(self, record: Record) -> None:
+        """Tell ``record`` of every change from now on."""
+        self._record = record
+
+    @staticmethod
+    def _check_same(queue: Queue, checked: Mapping[str, str]) -> None:
+        for key, value in checked.items():
+            if queue.attributes.get(key, "") != value:
+                raise QueueNameExistsError(
+                    "A queue already exists with the same name and a different value for "
+                    f"attribute {key}"
+                )
+
+    def get(self, name: str) -> Queue:
+        """The queue of that name; raises ``QueueDoesNotExistError``."""
+        try:
+            return self._queues[name]
+        except KeyError:
+            raise QueueDoesNotExistError from None
+
+    def get_by_arn(self, arn: str) -> Queue:
+        queue = self._queues.get(arn.rpartition(":")[2])
+        if queue is None or queue.arn != arn:
+            raise QueueDoesNotExistError(f"The specified queue {arn} does not exist.")
+        return queue
+
+    def names(self) -> list[str]:
+        return sorted(self._queues)
+
+    def settled(self, name: str) -> Queue:
+        """The queue as of now, for reading its counts."""
+        with self._lock:
+            queue = self.get(name)
+            self._settle(queue, self.clock.time())
+            return queue
+
+    def configure(self, name: str, attributes: Mapping[str, str]) -> None:
+        with self._lock:
+            queue = self.get(name)
+            queue.configure(attrs.check(attributes, fifo=queue.fifo), self.clock.time())
+            self._record.queue(queue)
+            self._wake(name)
+
+    def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
+        """Set tags; ``None`` removes one."""
+        with self._lock:
+            queue = self.get(name)
+            merged = {**queue.tags, **tags}
+            queue.tags = {key: value for key, value in merged.items() if value is not None}
+            self._record.queue(queue)
+
+    def delete_queue(self, name: str, *, name_is_free: bool = False) -> None:
+        """Delete a queue with its messages. Its name is taken for 60 seconds, unless a re-applied
+        template needs it at once.
+        """
+        with self._lock:
+            self.get(name)
+            del self._queues[name]
+            if not name_is_free:
+                self._deleted[name] = self.clock.time()
+            self._record.queue_deleted(name)
+            self._wake(name)
+
+    def purge(self, name: str) -> int:
+        """Remove every message; once in 60 seconds."""
+        with self._lock:
+            queue, now = self.get(name), self.clock.time()
+            if queue.purged_at is not None and queue.purged_at > now - QUIET_S:
+                raise PurgeQueueInProgressError(
+                    f"Only one PurgeQueue operation on {name} is allowed every 60 seconds."
+                )
+            queue.purged_at = now
+            gone = queue.clear()
+            self._record.purged(name)
+            self._journal.record("queue.purged", queue=name, messages=gone)
+            return gone
+
+    async def wait(self, name: str, timeout_s: float | None) -> bool:
+        """Return once a message can be received, or after ``timeout_s``; tells which."""
+        deadline = None if timeout_s is None else self.clock.time() + timeout_s
+        while not await self.pause(name, deadline):
+            if deadline is not None and self.clock.time() >= deadline:
+                return False
+        return True
+
+    async def pause(self, name: str, deadline: float | None) -> bool:
+        """Return at once if a message can be received, else at the next change of the queue or at
+        ``deadline`` on the clock; tells whether there was a message.
+        """
+        with self._waiters.setdefault(name, Waiters()).watch() as changed:
+            with self._lock:
+                queue, now = self.get(name), self.clock.time()
+                self._settle(queue, now)
+                if queue.ready():
+                    return True
+                due = queue.next_due()
+            if deadline is not None and deadline <= now:
+                return False
+            ends = [at for at in (due, deadline) if at is not None]
+            await self.clock.wait(changed, max(0.0, min(ends) - now) if ends else None)
+        return False
+
+    async def exists(self, name: str) -> None:
+        """Return once there is a queue of that name."""
+        while name not in self._queues:
+            with self._waiters.setdefault(name, Waiters()).watch() as changed:
+                await self.clock.wait(changed, None)
+
+    def waiting(self, name: str) -> int:
+        """How many wait for messages of the queue: long polls and mappings."""
+        waiters = self._waiters.get(name)
+        return 0 if waiters is None else len(waiters)
+
+    def wake(self, name: str) -> None:
+        """Have whoever waits for the queue look again."""
+        self._wake(name)
+
+    def _settle(self, queue: Queue, now: float) -> None:
+        returned, expired = queue.settle(now)
+        for entry in returned:
+            self._tell("message.returned", queue, entry)
+        for entry in expired:
+            self._record.gone(queue.name, entry.message.id)
+            self._tell("message.expired", queue, entry)
+
+    def _tell(self, kind: str, queue: Queue, entry: Entry, **data: Any) -> None:
+        self._journal.record(
+            kind, queue=queue.name, message_id=entry.message.id,
+            receiveCount=entry.receive_count, **data,
+        )  # fmt: skip
+
+    def _wake(self, name: str) -> None:
+        if (waiters := self._waiters.get(name)) is not None:
+            waiters.wake()
+
+
+class Record(Protocol):
+    """Takes changes, in order, under the queues' lock."""
+
+    def queue(self, queue: Queue) -> None:
+        """A queue was created, configured or tagged."""
+
+    def queue_deleted(self, name: str) -> None: ...
+
+    def purged(self, name: str) -> None: ...
+
+    def put(self, name: str, entry: Entry) -> None:
+        """A message is on the queue."""
+
+    def received(self, name: str, entry: Entry) -> None:
+        """A message's receive count or visibility timeout changed."""
+
+    def gone(self, name: str, message_id: str) -> None:
+        """A message was deleted or its retention period is over."""
+
+    def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None:
+        """A message changed queues, in one step."""
+
+
+class NoRecord:
+    """Keeps nothing: the queues are gone with the process."""
+
+    def queue(self, queue: Queue) -> None: ...
+
+    def queue_deleted(self, name: str) -> None: ...
+
+    def purged(self, name: str) -> None: ...
+
+    def put(self, name: str, entry: Entry) -> None: ...
+
+    def received(self, name: str, entry: Entry) -> None: ...
+
+    def gone(self, name: str, message_id: str) -> None: ...
+
+    def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None: ...

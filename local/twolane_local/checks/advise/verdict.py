@@ -1,0 +1,222 @@
+"""Stay, defer, or run inline: with the numbers that say so.
+
+The inline lane is for quick work that may be lost; it never retries. The deferred lane costs a
+message and an invocation, and its work comes later. So slow or failing inline work belongs on a
+queue, and deferred work that is trivial and never needed a second attempt may do without one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.checks.advise.costs import bill, idle, prices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from twolane_local.checks.advise.costs import Rates
+    from twolane_local.checks.advise.measure import Lane, Work
+
+
+class Verdict(StrEnum):
+    """What to do with a piece of work."""
+
+    DEFER = "defer"
+    INLINE = "inline"
+    STAY = "stay"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where advice begins. Times in milliseconds, of the slowest run in twenty."""
+
+    slow_inline_ms: float = 2_000.0
+    trivial_ms: float = 100.0
+    #: A share of inline runs; none of them comes again.
+    failing: float = 0.01
+    #: Fewer runs than this prove nothing about work that always went well.
+    enough_runs: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``lane`` is where the work is now; ``reasons`` are whole sentences with numbers in them."""
+
+    verdict: Verdict
+    lane: str  # inline | deferred | both | none
+    reasons: tuple[str, ...]
+
+
+def judge(work: Work, limits: Limits | None = None) -> Judgement:
+    """What the journal says of one piece of work. Pure."""
+    limits = limits or Limits()
+    lane = _lane_of(work)
+    if work.inline.runs and (reasons := _against_inline(work.inline, limits)):
+        return Judgement(Verdict.DEFER, lane, tuple(reasons))
+    runs = max(work.inline.runs, work.deferred.runs)
+    if runs < limits.enough_runs:
+        few = f"{runs} runs are too few to tell; {limits.enough_runs} are enough"
+        return Judgement(Verdict.UNKNOWN, lane, (few,))
+    if work.inline.runs:
+        quick = f"{_quick(work.inline)}, and none failed or was lost"
+        return Judgement(Verdict.STAY, lane, (quick,))
+    against = _for_the_queue(work, limits)
+    if against:
+        return Judgement(Verdict.STAY, lane, tuple(against))
+    trivial = f"{_quick(work.deferred)}, and none of them failed or was retried"
+    would_do = (
+        "a request sends each of them, at once: a background task would do, if one may be lost "
+        "when its environment dies"
+    )
+    return Judgement(Verdict.INLINE, lane, (trivial, would_do))
+
+
+def _lane_of(work: Work) -> str:
+    lanes = [name for name, lane in (("inline", work.inline), ("deferred", work.deferred))
+             if lane.runs]  # fmt: skip
+    return "both" if len(lanes) == 2 else (lanes or ["none"])[0]
+
+
+def _against_inline(lane: Lane, limits: Limits) -> list[str]:
+    reasons = []
+    if lane.p95_ms is not None and lane.p95_ms > limits.slow_inline_ms:
+        reasons.append(
+            f"slow: one inline run in twenty takes {_time(lane.p95_ms)} or more, and the inline "
+            f"lane is for {_time(limits.slow_inline_ms)}"
+        )
+    if lane.failed and lane.failed >= limits.failing * lane.runs:
+        reasons.append(f"fails: {lane.failed} of {lane.runs} inline runs, and none comes again")
+    if lane.lost or lane.deferred:
+        reasons.append(
+            f"does not fit: of {lane.runs} inline runs {lane.lost} were lost and {lane.deferred} "
+            "put on a queue shortly before the timeout"
+        )
+    return reasons
+
+
+def _for_the_queue(work: Work, limits: Limits) -> list[str]:
+    lane = work.deferred
+    reasons = []
+    if lane.p95_ms is not None and lane.p95_ms > limits.trivial_ms:
+        reasons.append(f"not trivial: one run in twenty takes {_time(lane.p95_ms)} or more")
+    if lane.failed or lane.retried:
+        reasons.append(
+            f"needs its second chances: {lane.retried} retries and {lane.failed} failures in "
+            f"{lane.runs} runs"
+        )
+    if work.delayed:
+        reasons.append(f"waits: {work.delayed} of {work.published} messages have a delay")
+    if work.by_requests < work.published or not work.published:
+        others = work.published - work.by_requests
+        reasons.append(
+            f"no request sends it: {others} of {work.published} messages come from a schedule, "
+            "another task or elsewhere"
+        )
+    return reasons
+
+
+def _quick(lane: Lane) -> str:
+    p95 = _time(lane.p95_ms) if lane.p95_ms is not None else "an unknown time"
+    return f"quick: 19 of 20 runs take at most {p95} ({lane.runs} runs)"
+
+
+def _time(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.1f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"
+
+
+_WORDS = {"defer": "DEFER", "inline": "INLINE", "stay": "stay", "unknown": "too few runs"}
+
+
+def as_text(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> Iterator[str]:
+    """A paragraph for each piece of work: what it is, what to do, why, and what it costs."""
+    for work, judgement in judged:
+        yield f"{work.name}  ({judgement.lane})  →  {_WORDS[judgement.verdict]}"
+        for name, lane in (("inline", work.inline), ("deferred", work.deferred)):
+            if lane.runs:
+                yield f"    {name:<9} {_numbers(lane)}"
+        yield from (f"    · {reason}" for reason in judgement.reasons)
+        cost = bill(work, rates)
+        if cost.inline is not None and cost.deferred is not None:
+            yield (
+                f"    a month, {cost.runs:,.0f} runs: ${cost.inline:,.2f} inline, "
+                f"${cost.deferred:,.2f} deferred"
+                + (f"; its metrics ${cost.metrics:,.2f}" if cost.metrics else "")
+            )
+    if not judged:
+        yield "the journal names no work of either lane; send some requests first"
+        return
+    known = prices()
+    checked = "" if known["verified"] else ", to be checked"
+    yield (
+        f"Prices: {known['region']}, {known['date']}{checked}; without free tier. The deferred "
+        f"lane costs ${idle(rates):,.2f} a month at rest (polling)."
+    )
+
+
+def _numbers(lane: Lane) -> str:
+    parts = [f"{lane.runs} runs"]
+    if lane.p50_ms is not None and lane.p95_ms is not None:
+        parts.append(f"p50 {lane.p50_ms:.0f} ms, p95 {lane.p95_ms:.0f} ms")
+    parts += [
+        f"{count} {name}"
+        for name, count in (
+            ("failed", lane.failed), ("retried", lane.retried), ("lost", lane.lost),
+            ("deferred", lane.deferred),
+        )
+        if count
+    ]  # fmt: skip
+    return ", ".join(parts)
+
+
+def as_json(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> dict[str, Any]:
+    """``{"prices", "idle", "work": [{"name", "lane", "advice", "reasons", "inline", …}]}``."""
+    known = prices()
+    return {
+        "prices": {
+            "region": known["region"],
+            "date": str(known["date"]),
+            "verified": known["verified"],
+            "sources": [part["source"] for part in known.values() if isinstance(part, dict)
+                        and "source" in part],
+        },
+        "requestsPerMonth": rates.requests,
+        "idle": round(idle(rates), 4),
+        "work": [_work(work, judgement, rates) for work, judgement in judged],
+    }  # fmt: skip
+
+
+def _work(work: Work, judgement: Judgement, rates: Rates) -> dict[str, Any]:
+    cost = bill(work, rates)
+    return {
+        "name": work.name,
+        "lane": judgement.lane,
+        "advice": str(judgement.verdict),
+        "reasons": list(judgement.reasons),
+        "inline": _lane(work.inline),
+        "deferred": _lane(work.deferred),
+        "monthly": {
+            "runs": cost.runs,
+            "inline": cost.inline,
+            "deferred": cost.deferred,
+            "metrics": cost.metrics,
+        },
+    }
+
+
+def _lane(lane: Lane) -> dict[str, Any] | None:
+    if not lane.runs:
+        return None
+    return {
+        "function": lane.function,
+        "runs": lane.runs,
+        "p50Ms": lane.p50_ms,
+        "p95Ms": lane.p95_ms,
+        "succeeded": lane.succeeded,
+        "failed": lane.failed,
+        "retried": lane.retried,
+        "lost": lane.lost,
+        "deferred": lane.deferred,
+    }

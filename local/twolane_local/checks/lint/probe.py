@@ -1,0 +1,122 @@
+"""``python -m twolane_local.checks.lint.probe app.worker.handler …``: a line of JSON on the Celery apps.
+
+The adapters are replaced by one that only remembers its application: no lifespan starts, no store
+is asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+
+
+class _Recorder:
+    def __init__(self, app: Any, *_: Any, **__: Any) -> None:
+        self.app = app
+
+
+def recorders() -> None:
+    """Put one in the place of each adapter, wherever it may be imported from."""
+    import twolane
+    import twolane.beat
+    import twolane.worker
+
+    homes: dict[str, list[Any]] = {
+        "WorkerHandler": [twolane, twolane.worker],
+        "BeatHandler": [twolane, twolane.beat],
+        "ApiHandler": [twolane],
+    }
+    for name, modules in homes.items():
+        recorder = type(name, (_Recorder,), {})
+        for module in modules:
+            setattr(module, name, recorder)
+
+
+def describe(handler: Any) -> dict[str, Any]:
+    """``{"adapter", "app", "broker", "store_limits", "tasks", "entries"}``, or the first alone: no
+    Celery app.
+    """
+    adapter = type(handler).__name__
+    if not isinstance(handler, _Recorder) or adapter == "ApiHandler":
+        return {"adapter": adapter}
+    app: Celery = handler.app
+    app.loader.import_default_modules()
+    app.finalize()
+    return {
+        "adapter": adapter,
+        "app": app.main or "",
+        "broker": str(app.conf.broker_write_url or app.conf.broker_url or ""),
+        "store_limits": _store_limits(app),
+        "tasks": [
+            _task(app, task)
+            for name, task in sorted(app.tasks.items())
+            if not name.startswith("celery.")
+        ],
+        "entries": [
+            {"name": str(name), "task": str(entry["task"])}
+            for name, entry in (app.conf.beat_schedule or {}).items()
+            if entry.get("enabled", True)
+        ],
+    }
+
+
+def _store_limits(app: Celery) -> dict[str, float]:
+    """How long the application itself lets Redis take; what it has not set is not its own."""
+    url = str(app.conf.result_backend or "")
+    if not url.startswith(("redis", "sentinel")):
+        return {}
+    names = ("redis_socket_timeout", "redis_socket_connect_timeout")
+    # Celery's settings know which are defaults, but celery-types does not know that they do.
+    settings: Any = app.conf
+    found = {name: app.conf.get(name) for name in names if settings.value_set_for(name)}
+    query = dict(parse_qsl(urlsplit(url).query))
+    found |= {name: query[name] for name in ("socket_timeout", "socket_connect_timeout")
+              if name in query}  # fmt: skip
+    return {name: float(value) for name, value in found.items() if value}
+
+
+def _task(app: Celery, task: Any) -> dict[str, Any]:
+    queue = _queue(app, task)
+    options = app.conf.broker_transport_options or {}
+    predefined = (options.get("predefined_queues") or {}).get(queue) or {}
+    code = getattr(getattr(task.run, "__func__", task.run), "__code__", None)
+    return {
+        "name": task.name,
+        "queue": queue,
+        "queue_url": predefined.get("url"),
+        "hard_limit_s": task.time_limit or app.conf.task_time_limit,
+        "soft_limit_s": task.soft_time_limit or app.conf.task_soft_time_limit,
+        "file": code.co_filename if code else None,
+        "line": code.co_firstlineno if code else 1,
+    }
+
+
+def _queue(app: Celery, task: Any) -> str:
+    """Where ``task.delay()`` would put it."""
+    route = app.amqp.router.route({"queue": task.queue} if getattr(task, "queue", None) else {},
+                                  task.name)  # fmt: skip
+    queue = route.get("queue") or app.conf.task_default_queue
+    return str(getattr(queue, "name", queue))
+
+
+def main(names: Sequence[str]) -> None:
+    """Write what there is to say of each handler, as one list."""
+    recorders()
+    described = []
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        handler = getattr(importlib.import_module(module.replace("/", ".")), attribute)
+        described.append(describe(handler))
+    sys.stdout.write(f"\n{json.dumps(described)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,295 @@
+"""A mapping asks for no more environments than its function may have."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.checks.lint.findings import Found, Rule, Severity
+from twolane_local.checks.lint.subject import UNKNOWN, listed, mapping, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from twolane_local.checks.lint.subject import Resource, Source, Subject
+
+
+def check_concurrency(subject: Subject) -> Iterator[Found]:
+    readers: dict[str, list[Source]] = defaultdict(list)
+    for source in subject.sources():
+        if source.function is not None:
+            readers[source.function.id].append(source)
+    for function, sources in readers.items():
+        properties = subject.resources[function].properties
+        reserved = number(properties.get("ReservedConcurrentExecutions"))
+        wanted = [_maximum(source) for source in sources]
+        if reserved is None or None in wanted:
+            continue
+        total = sum(each or 0 for each in wanted)
+        if total <= reserved:
+            continue
+        of = "its mapping drives" if len(sources) == 1 else f"its {len(sources)} mappings drive"
+        yield Found(
+            function,
+            f"{function} may have {reserved:g} environments, and {of} {total:g}: what is refused "
+            "was received for nothing, and is dead-lettered in the end",
+            f"set ReservedConcurrentExecutions: {total:g}, or lower MaximumConcurrency",
+            ("ReservedConcurrentExecutions",),
+        )
+
+
+def _maximum(source: Source) -> float | None:
+    scaling = mapping(source.mapping.properties.get("ScalingConfig"))
+    return number(scaling.get("MaximumConcurrency"))
+
+
+CONCURRENCY = Rule(
+    "TL109",
+    "concurrency",
+    Severity.WARNING,
+    "The mappings of a function with reserved concurrency drive no more environments than that.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html",
+    check_concurrency,
+)
+
+
+#: What may be sent where: the services through which Lambda follows a chain of requests.
+_SENDS = frozenset(
+    {"sqs:SendMessage", "sqs:*", "sns:Publish", "sns:*", "lambda:InvokeFunction", "lambda:*", "*"}
+)
+
+
+def check_recursive_loop(subject: Subject) -> Iterator[Found]:
+    reached = _reached(subject)
+    by_celery = _celery_workers(subject)
+    for function in subject.of_kind("AWS::Lambda::Function"):
+        if function.properties.get("RecursiveLoop") in ("Allow", UNKNOWN):
+            continue
+        way = _way_back(function.id, reached)
+        if way is None and function.id not in by_celery:
+            continue
+        if function.id in by_celery:
+            what = "Celery's retries and chains come back to it by its queue"
+        else:
+            others = [subject.resources[each].id for each in way or ()]
+            what = f"what it sends comes back to it by {', '.join(others)}"
+        yield Found(
+            function.id,
+            f"{function.id}: {what}. Lambda stops a chain of requests that has invoked a function "
+            "16 times, and its message ends on the dead-letter queue without a line in the log",
+            "set RecursiveLoop: Allow where the loop is meant",
+            severity=None if function.id in by_celery else Severity.NOTE,
+        )
+
+
+def _celery_workers(subject: Subject) -> frozenset[str]:
+    """The functions with a ``WorkerHandler`` that read a queue which their tasks are sent to."""
+    found = set()
+    for source in subject.sources():
+        if source.function is None or source.queue is None:
+            continue
+        application = subject.applications.get(source.function.id)
+        if application is None or application.adapter != "WorkerHandler":
+            continue
+        for task in application.tasks:
+            if subject.queue(task.queue_url or task.queue) is source.queue:
+                found.add(source.function.id)
+    return frozenset(found)
+
+
+def _reached(subject: Subject) -> dict[str, set[str]]:
+    """By logical id, where what it gets or sends goes next: functions, queues, topics."""
+    edges: dict[str, set[str]] = {}
+    for source in subject.sources():
+        if source.function is not None and source.queue is not None:
+            edges.setdefault(source.queue.id, set()).add(source.function.id)
+    for subscription in subject.of_kind("AWS::SNS::Subscription"):
+        properties = subscription.properties
+        topic = _target(subject, properties.get("TopicArn"))
+        end = _target(subject, properties.get("Endpoint"))
+        if topic is not None and end is not None:
+            edges.setdefault(topic, set()).add(end)
+    for function in subject.of_kind("AWS::Lambda::Function"):
+        for arn in _may_send_to(subject, function):
+            target = _target(subject, arn)
+            if target is not None:
+                edges.setdefault(function.id, set()).add(target)
+    return edges
+
+
+def _way_back(start: str, edges: dict[str, set[str]]) -> list[str] | None:
+    """What lies between the function and itself, on the shortest way; ``None`` if there is none."""
+    ways: list[list[str]] = [[each] for each in sorted(edges.get(start, ()))]
+    seen = {way[0] for way in ways}
+    for way in ways:
+        if way[-1] == start:
+            return way[:-1] or [start]
+        for following in sorted(edges.get(way[-1], ())):
+            if following == start:
+                return way
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
+    return None
+
+
+def _target(subject: Subject, arn: Any) -> str | None:
+    """The logical id of a queue, function or topic of the template."""
+    if not isinstance(arn, str):
+        return None
+    if ":sqs:" in arn:
+        queue = subject.queue(arn)
+        return queue.id if queue is not None else None
+    if ":lambda:" in arn:
+        function = subject.function_called(arn.removesuffix(":*"))
+        return function.id if function is not None else None
+    name = arn.rpartition(":")[2]
+    for topic in subject.of_kind("AWS::SNS::Topic"):
+        if name == topic.properties.get("TopicName") or name.endswith(f"-{topic.id}"):
+            return topic.id
+    return None
+
+
+def _may_send_to(subject: Subject, function: Resource) -> Iterator[str]:
+    """The ARNs that the policies of the function's role let it send to."""
+    role = str(function.properties.get("Role", "")).rpartition("/")[2]
+    for resource in subject.of_kind("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::RolePolicy"):
+        properties = resource.properties
+        if resource.kind == "AWS::IAM::Role":
+            own = role == properties.get("RoleName") or role.endswith(f"-{resource.id}")
+            documents = [mapping(each) for each in listed(properties.get("Policies"))]
+        else:
+            roles = [*listed(properties.get("Roles")), properties.get("RoleName")]
+            own = role in roles
+            documents = [properties]
+        for document in documents if own and role else ():
+            for statement in listed(mapping(document.get("PolicyDocument")).get("Statement")):
+                if _allows_sending(mapping(statement)):
+                    yield from (str(each) for each in listed(statement.get("Resource")))
+
+
+def _allows_sending(statement: Any) -> bool:
+    actions = {str(action) for action in listed(statement.get("Action"))}
+    return statement.get("Effect") == "Allow" and not _SENDS.isdisjoint(actions)
+
+
+RECURSIVE_LOOP = Rule(
+    "TL240",
+    "recursive-loop",
+    Severity.WARNING,
+    "A function whose messages come back to it has RecursiveLoop: Allow.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html",
+    check_recursive_loop,
+)
+
+
+def check_store_limits(subject: Subject) -> Iterator[Found]:
+    for name, application in sorted(subject.applications.items()):
+        function = subject.resources[name]
+        timeout = function.number("Timeout", 3)
+        for setting, limit in application.store_limits.items():
+            if timeout is None or limit < timeout:
+                continue
+            yield Found(
+                name,
+                f"{setting} lets Redis take {limit:g} s for an answer, but {name} is killed after "
+                f"{timeout:g} s: inside an invocation twolane waits for half of what is left at "
+                "most, but the application's own calls elsewhere wait for all of it",
+                f"set {setting} below {timeout:g}, or leave it out",
+            )
+
+
+STORE_LIMITS = Rule(
+    "TL220",
+    "store-limit-beyond-timeout",
+    Severity.WARNING,
+    "The application's own time-outs for its result store are shorter than its function's.",
+    "https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-socket-timeout",
+    check_store_limits,
+    needs="application",
+)
+
+
+def check_beat_entries(subject: Subject) -> Iterator[Found]:
+    ticked, sent = _driven(subject)
+    told: set[tuple[str, str]] = set()
+    # The beat function's word first: that is where the schedule belongs.
+    ordered = sorted(
+        subject.applications.items(), key=lambda item: item[1].adapter != "BeatHandler"
+    )
+    for function, application in ordered:
+        if application.app in ticked or _beats_in_a_container(subject):
+            continue
+        for entry in application.entries:
+            key = (application.app, entry.name)
+            if key in told or entry.name in sent:
+                continue
+            told.add(key)
+            yield Found(
+                function,
+                f"no schedule sends the beat_schedule entry {entry.name!r} ({entry.task})",
+                "give the BeatHandler's function an event of type ScheduleV2 with "
+                "ScheduleExpression: cron(* * * * ? *)"
+                if application.adapter == "BeatHandler"
+                else "add a function with BeatHandler(celery), woken once a minute",
+            )
+
+
+def _driven(subject: Subject) -> tuple[set[str], set[str]]:
+    """The applications that are woken by a tick, and the entries with a schedule of their own."""
+    ticked: set[str] = set()
+    sent: set[str] = set()
+    for target in _targets(subject):
+        function = subject.function_called(target.get("Arn"))
+        application = subject.applications.get(function.id) if function else None
+        if application is None or application.adapter != "BeatHandler":
+            continue
+        entry = _entry(target.get("Input"))
+        if entry is None:
+            ticked.add(application.app)
+        else:
+            sent.add(entry)
+    return ticked, sent
+
+
+def _targets(subject: Subject) -> Iterator[Mapping[str, Any]]:
+    for schedule in subject.of_kind("AWS::Scheduler::Schedule", "AWS::Events::Rule"):
+        if schedule.properties.get("State", "ENABLED") != "ENABLED":
+            continue
+        if "ScheduleExpression" not in schedule.properties:
+            continue
+        for name in ("Target", "Targets"):
+            yield from map(mapping, listed(schedule.properties.get(name)))
+
+
+def _entry(text: Any) -> str | None:
+    """The one entry that a schedule's input names, as `twolane schedules` writes it."""
+    try:
+        asked = json.loads(text)["twolane"]["entry"]
+    except (TypeError, ValueError, KeyError):
+        return None
+    return str(asked)
+
+
+def _beats_in_a_container(subject: Subject) -> bool:
+    """Whether a container of the template runs `celery beat`."""
+    return any(_runs_beat(item) for item in subject.of_kind("AWS::ECS::TaskDefinition"))
+
+
+def _runs_beat(definition: Resource) -> bool:
+    containers = map(mapping, listed(definition.properties.get("ContainerDefinitions")))
+    commands = [listed(container.get("Command")) for container in containers]
+    return any({"beat", "-B", "--beat"} & set(map(str, command)) for command in commands)
+
+
+BEAT_ENTRIES = Rule(
+    "TL201",
+    "beat-entry-without-schedule",
+    Severity.WARNING,
+    "Every entry of `beat_schedule` is sent: by the tick of a BeatHandler's function, or by a "
+    "schedule of its own.",
+    "https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html",
+    check_beat_entries,
+    needs="application",
+)

@@ -1,0 +1,248 @@
+"""What the rules look at: a template's resources with their values, its application, its journal.
+
+A value that only a deployment knows (an import, a parameter without a default) is ``UNKNOWN``: what
+is unknown breaks no rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twolane_local import template
+from twolane_local.checks.lint.physical_names import GivenName, given_names
+from twolane_local.errors import TemplateError
+from twolane_local.model import FunctionSpec
+from twolane_local.model.openapi import function_name
+from twolane_local.template import parameters as samconfig
+from twolane_local.template import yaml as template_yaml
+from twolane_local.template.names import Names
+from twolane_local.template.nested import LOCAL_BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from twolane_local.checks.lint.application import Application
+    from twolane_local.journal import Event
+
+#: A queue's address as AWS makes them, so that the application finds nothing odd about it.
+_SQS = "https://sqs.us-east-1.amazonaws.com"
+_STAND_IN = "twolane-unknown-"
+
+
+class _Unknown:
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Any = _Unknown()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of the expanded template, its intrinsics resolved as far as they can be."""
+
+    id: str
+    kind: str
+    properties: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, name: str, default: float) -> float | None:
+        """A property in numbers; ``None`` where nobody knows."""
+        return number(self.properties.get(name, default))
+
+    def flag(self, name: str) -> bool:
+        return str(self.properties.get(name, False)).lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One event source mapping with its queue and function, where the template has them."""
+
+    mapping: Resource
+    queue: Resource | None
+    function: Resource | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Everything that a rule may look at."""
+
+    path: Path
+    resources: Mapping[str, Resource]
+    names: Mapping[str, str]  # a function's or queue's name to its logical id
+    text: Mapping[str, Any] = field(default_factory=dict)  # the template as written, all sections
+    given_names: Mapping[str, GivenName] = field(default_factory=dict)  # by logical id
+    stack_name: str | None = None  # of `samconfig.toml`
+    applications: Mapping[str, Application] = field(default_factory=dict)  # by function
+    journal: Sequence[Event] = ()
+    inline_budget_s: float = 2.0
+
+    def of_kind(self, *kinds: str) -> Iterator[Resource]:
+        return (item for item in self.resources.values() if item.kind in kinds)
+
+    def sources(self) -> Iterator[Source]:
+        """Every event source mapping that reads a queue."""
+        for mapping in self.of_kind("AWS::Lambda::EventSourceMapping"):
+            arn = str(mapping.properties.get("EventSourceArn", ""))
+            if ":sqs:" in arn and str(mapping.properties.get("Enabled", True)).lower() != "false":
+                yield Source(mapping, self.queue(arn), self.function(mapping))
+
+    def queue(self, address: str) -> Resource | None:
+        """The queue of that ARN, URL or name."""
+        name = address.rpartition(":")[2].rpartition("/")[2]
+        found = self.resources.get(self.names.get(name, ""))
+        return found if found is not None and found.kind == "AWS::SQS::Queue" else None
+
+    def function(self, mapping: Resource) -> Resource | None:
+        return self.function_called(mapping.properties.get("FunctionName", ""))
+
+    def function_called(self, address: Any) -> Resource | None:
+        """The function of that name or ARN, an alias's too."""
+        name = function_name(address) or ""
+        found = self.resources.get(self.names.get(name, ""))
+        return found if found is not None and found.kind == "AWS::Lambda::Function" else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: absent, unknown, or something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, of the one value where it is none; empty where it is absent or unknown."""
+    if value is None or value is UNKNOWN:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def number(value: Any) -> float | None:
+    """``"30"`` and ``30`` are 30; what is no number yet is ``None``."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def read(path: Path, parameters: Mapping[str, str]) -> Subject:
+    """The template's resources, raw or expanded. Raises ``TemplateError`` for what SAM refuses."""
+    _check_types(template_yaml.read(path))
+    loaded = template.load(path, {**_stand_ins(path, parameters), **parameters}, stack_name="local")
+    names = Names(
+        loaded,
+        aws_url=_SQS,
+        base_url=lambda api: f"https://{api}.execute-api.us-east-1.amazonaws.com",
+        elsewhere=lambda name, attribute: f"{name}.{attribute}" if attribute else name,
+    )
+    resources = {
+        logical_id: Resource(
+            logical_id,
+            str(item["Type"]),
+            _resolved(names, item.get("Properties") or {}),
+            _metadata(loaded, logical_id, item),
+        )
+        for logical_id, item in loaded.resources.items()
+    }
+    named = {
+        _name(names, logical_id): logical_id
+        for logical_id, item in resources.items()
+        if item.kind in {"AWS::Lambda::Function", "AWS::SQS::Queue"}
+    }
+    return Subject(
+        path,
+        resources,
+        named,
+        text=loaded.source.content,
+        given_names=dict(given_names(loaded)),
+        stack_name=samconfig.read_samconfig(path).stack_name,
+    )
+
+
+def _name(names: Names, logical_id: str) -> str:
+    """What a resource is called; its logical id where only a deployment knows."""
+    try:
+        return names.name(logical_id)
+    except TemplateError:
+        return logical_id
+
+
+def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
+    """The Python functions whose code is on this machine."""
+    root = subject.path.resolve().parent
+    by_id = {logical_id: name for name, logical_id in subject.names.items()}
+    for item in subject.of_kind("AWS::Lambda::Function"):
+        properties = item.properties
+        code = mapping(properties.get("Code"))
+        handler = properties.get("Handler")
+        if code.get("S3Bucket") != LOCAL_BUCKET:
+            continue
+        code_dir = root / str(code["S3Key"])
+        if not isinstance(handler, str) or not code_dir.is_dir():
+            continue
+        variables = mapping(mapping(properties.get("Environment")).get("Variables"))
+        yield FunctionSpec(
+            name=by_id[item.id],
+            logical_id=item.id,
+            handler=handler,
+            code_dir=code_dir,
+            runtime=str(properties.get("Runtime", "")),
+            timeout_s=item.number("Timeout", 3) or 3,
+            environment={
+                name: str(value) for name, value in variables.items() if value is not UNKNOWN
+            },
+        )
+
+
+def _check_types(source: template_yaml.Source) -> None:
+    for logical_id, item in source.content["Resources"].items():
+        if logical_id.startswith("Fn::ForEach::"):
+            continue  # a loop of resources, which the transform expands
+        if not isinstance(item, dict) or not isinstance(item.get("Type"), str):
+            raise TemplateError(
+                f"{source.where(logical_id)}: {logical_id} is no resource with a Type; cfn-lint "
+                "says more about it"
+            )
+
+
+def _metadata(loaded: template.Template, logical_id: str, item: Mapping[str, Any]) -> Any:
+    """Its ``Metadata``; that of the function which SAM made it of, where it has none itself."""
+    written = loaded.source.content["Resources"]
+    owner = max((name for name in written if logical_id.startswith(name)), key=len, default="")
+    own = item.get("Metadata") or {}
+    raw = written.get(owner) or {}
+    return {**(raw.get("Metadata") or {}), **own}
+
+
+def _resolved(names: Names, value: Any) -> Any:
+    """The value with every intrinsic resolved, or ``UNKNOWN`` where one cannot be."""
+    try:
+        whole = names.resolve(value)
+    except (TemplateError, KeyError, TypeError, IndexError, ValueError):
+        if isinstance(value, dict) and not _is_intrinsic(value):
+            return {key: _resolved(names, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [_resolved(names, item) for item in value]
+        return UNKNOWN
+    return _without_stand_ins(whole)
+
+
+def _is_intrinsic(value: Mapping[str, Any]) -> bool:
+    return len(value) == 1 and (next(iter(value)).startswith("Fn::") or "Ref" in value)
+
+
+def _without_stand_ins(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_stand_ins(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_stand_ins(item) for item in value]
+    return UNKNOWN if isinstance(value, str) and _STAND_IN in value else value
+
+
+def _stand_ins(path: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """A value for each parameter that has no default and was not given."""
+    return {
+        name: str((declared.get("AllowedValues") or [f"{_STAND_IN}{name}"])[0])
+        for name, declared in template.parameters_of(path).items()
+        if "Default" not in declared and name not in given
+    }

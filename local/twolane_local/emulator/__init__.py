@@ -1,0 +1,478 @@
+"""The emulator: everything that a template asks for, composed on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twolane_local import template
+from twolane_local.aws import guard
+from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
+from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.http_api.gateways import Gateways
+from twolane_local.aws.http_api.integrations import over
+from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
+from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
+from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
+from twolane_local.aws.lambda_.installation import Preparation
+from twolane_local.aws.lambda_.interpreters import lend
+from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
+from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS
+from twolane_local.aws.lambda_.report import import_problem
+from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.unrunnable import FirstInits, UnrunnableEnvironment, failure_of
+from twolane_local.aws.moto.answers import Answers
+from twolane_local.aws.moto.process import MotoProcess
+from twolane_local.aws.redis import open_store
+from twolane_local.aws.scheduler.api import SchedulerApi
+from twolane_local.aws.scheduler.schedule import ScheduleBook
+from twolane_local.aws.sources import Sources
+from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.aws.sqs.persistence import QueueLog
+from twolane_local.clock import SystemClock
+from twolane_local.emulator.options import Addresses, Options
+from twolane_local.emulator.reload import stamps, watch
+from twolane_local.emulator.waiting import Waiting
+from twolane_local.errors import LocalError
+from twolane_local.faults.injection import Faults
+from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
+from twolane_local.faults.queues import FaultyQueues
+from twolane_local.http.access import LocalOnly
+from twolane_local.http.servers import HttpServer, bind, url_of
+from twolane_local.journal import Journal
+from twolane_local.template import stack
+from twolane_local.template.functions import Packages, sweep
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Iterable
+    from pathlib import Path
+
+    from twolane_local.aws.call import AwsService
+    from twolane_local.aws.lambda_.environment import Environment, Owner
+    from twolane_local.clock import Clock
+    from twolane_local.console.server import Console
+    from twolane_local.model import FunctionSpec, Stack
+
+__all__ = ["STORE_PARAMETER", "Addresses", "Emulator", "Options", "import_problem"]
+
+#: The template parameter that gets the local store's address when nobody sets it.
+STORE_PARAMETER = "RedisUrl"
+
+
+class Emulator:
+    """Starts and stops all of it. One for each process: it gives the process dummy credentials."""
+
+    stack: Stack
+    functions: Functions
+    #: A line for each function that does not load.
+    problems: list[str]
+
+    def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
+        self.options = options
+        self.clock: Clock = clock or SystemClock()
+        self.journal = Journal(self.clock)
+        self.faults = Faults(self.journal, self.clock)
+        self.queues = FaultyQueues(self.clock, self.journal)
+        self.queues.faults = self.faults
+        self.console: Console | None = None
+        self.mappings, self.book = Mappings(), ScheduleBook()
+        self._gateways = Gateways(options.port, enabled=options.http)
+        self._launcher = launcher(fresh=options.real_cold_starts)
+        self._credentials = ContainerCredentials()
+        self._packages = Packages()
+        self.problems, self._unplayed = [], list[str]()
+        self._waiting = Waiting(self._say)
+        self._preparation = Preparation(
+            options.template.resolve().parent,
+            lambda: lend(self._packages.folder("runtime")),
+            self._say,
+            build=options.build,
+            others=not options.in_process,
+        )
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._stopping = contextlib.AsyncExitStack()
+        #: Gets the exception of whatever ends that the rest needs.
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> Addresses:
+        """Everything up but for what ``notes`` name; raises ``LocalError``, with all stopped."""
+        try:
+            async with self._waiting.told():
+                await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self.addresses
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each thing that is not played, and for each function that does not load."""
+        return [*self._unplayed, *self.problems]
+
+    def _say(self, line: str) -> None:
+        self.journal.record("log", line=line, level="INFO")
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each interpreter or package that is another one than on AWS."""
+        return self._preparation.remarks
+
+    async def _start(self) -> None:
+        allowed = self.options.allow_real_aws
+        self._stopping.enter_context(guard.protected(allow_real_aws=allowed))
+        if self.options.in_process:
+            loop = asyncio.get_running_loop()
+            self._stopping.enter_context(captured(self.journal, loop))
+        self._stopping.callback(self._packages.close)
+        self._watch(asyncio.to_thread(sweep), "sweep")
+        listener = bind(self.options.aws_port, "--aws-port")
+        self._stopping.callback(listener.close)
+        self.aws_url = url_of(listener)
+        self._stopping.push_async_callback(self._gateways.stop)
+        self._keep_queues()
+        persist, now = self.options.persist, self.clock.time
+        self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
+        self._stopping.push_async_callback(self._moto.stop)
+        self._waiting.on("redis-server")
+        redis = self.options.persist / "redis" if self.options.persist else None
+        self._store = await open_store(self.options.redis_url, directory=redis)
+        self._stopping.push_async_callback(self._store.stop)
+        self._waiting.on("the template, its code and what moto says of it")
+        self.stack, self._unplayed = await self._build()
+        before = stamps(self._watched()) if self.options.reload else {}
+        self._ensure_queues()
+        # In one process there is one copy of a handler, which sees one invocation at a time.
+        most = 1 if self.options.in_process else MAX_ENVIRONMENTS
+        self.functions = Functions(
+            self.stack.functions, self._environment, self.journal, maximum=most
+        )
+        self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
+        self._stopping.push_async_callback(self._launcher.close)
+        self._stopping.push_async_callback(self.functions.close)
+        self.first_inits = FirstInits(
+            self.functions, self._launcher, self.journal, failed=self._fail
+        )
+        self._stopping.push_async_callback(self.first_inits.stop)
+        await self._serve_aws(listener)
+        self._watch(self._create(), "stack")
+        self._watch(self._moto.ended(), "moto")
+        self._watch(self._lose_store(), "store")
+        if self.options.warm and not self._many:
+            # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+            limit = f"the init of functions, each {INIT_LIMIT_S:g} s at most"
+            self._waiting.on(limit, self.functions.starting)
+            self.problems = await self._problems()
+        self._waiting.on("servers and sources")
+        await self._apply()
+        self.invocations.resume()
+        if self.options.console:
+            await self._serve_console()
+        if self.options.reload:
+            self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
+        if self.options.warm and self._many:
+            await self.first_inits.begin(self.stack.functions)
+
+    def _event_log(self) -> EventLog | None:
+        if self.options.persist is None:
+            return None
+        log = EventLog(self.options.persist)
+        self._stopping.callback(log.close)
+        return log
+
+    def _keep_queues(self) -> None:
+        if self.options.persist is not None:
+            log = QueueLog(self.options.persist)
+            self._stopping.callback(log.close)
+            log.attach(self.queues)
+
+    # The template.
+
+    async def _build(self) -> tuple[Stack, list[str]]:
+        """Read the template; what only moto knows is asked of it, and the rest waits for that."""
+        expanded = await asyncio.to_thread(self._load)
+        self._gateways.reserve(expanded)
+        answers = Answers(self._moto)
+        facts = stack.Facts(
+            self.aws_url,
+            self._gateways.base_url,
+            answers.elsewhere,
+            self._packages,
+            self.options.imports,
+            answers.look_up,
+        )
+        # On a thread: to unzip an archive, or to hash it, takes a while.
+        built, notes = await asyncio.to_thread(stack.build, expanded, facts)
+        while await answers.ask(built.name, built.moto_template):
+            built, notes = await asyncio.to_thread(stack.build, expanded, facts)
+        notes += self._moto.notes
+        restored = [spec.name for spec in built.functions if spec.snap_start]
+        if restored and not self._plays_snapshots:
+            notes.append(
+                f"SnapStart of {', '.join(restored)} is not played: each environment has an init "
+                "of its own. Snapshots need Linux, and neither --in-process nor "
+                "--real-cold-starts"
+            )
+        return replace(built, functions=await self._preparation.of(built.functions)), notes
+
+    @property
+    def _plays_snapshots(self) -> bool:
+        forks = isinstance(self._launcher, ForkLauncher) and not self.options.in_process
+        return forks and can_be_played()
+
+    def _load(self) -> template.Template:
+        declared = template.parameters_of(self.options.template)
+        given = self.options.parameters
+        # Its port is another one on each start.
+        wanted = STORE_PARAMETER in declared and STORE_PARAMETER not in given
+        return template.load(
+            self.options.template,
+            given,
+            stack_name=self.options.stack_name,
+            volatile={STORE_PARAMETER: self._store.url} if wanted else None,
+        )
+
+    def _ensure_queues(self) -> None:
+        # Those that others name as their dead-letter queue must be there first.
+        for queue in sorted(self.stack.queues, key=lambda spec: "RedrivePolicy" in spec.attributes):
+            self.queues.ensure(queue.name, dict(queue.attributes))
+
+    async def _create(self) -> None:
+        await self._moto.create(self.stack.name, self.stack.moto_template)
+
+    async def _lose_store(self) -> None:
+        await self._store.ended()
+        raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
+
+    async def _apply(self) -> None:
+        self._packages.keep(
+            {each for spec in self.stack.functions for each in (spec.code_dir, *spec.layer_dirs)}
+        )
+        services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": over(self._moto)}
+        await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
+        if self.options.sources:
+            await self._sources.apply(self.stack)
+
+    # Functions.
+
+    def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
+        environ = guard.function_environment(
+            spec,
+            endpoint_url=self.aws_url,
+            allow_real_aws=self.options.allow_real_aws,
+            snapshot=(
+                self._credentials.variables(self.aws_url)
+                if spec.snap_start and self._plays_snapshots
+                else None
+            ),
+        )
+        failure = failure_of(spec)
+        if failure is not None:
+            return UnrunnableEnvironment(failure, owner=owner)
+        if self.options.in_process and spec.program is None:
+            return InProcessEnvironment(
+                spec,
+                environ,
+                owner=owner,
+                journal=self.journal,
+                enforce_timeout=not self.options.debug,
+            )
+        return IsolatedEnvironment(
+            spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
+        )
+
+    @property
+    def _many(self) -> bool:
+        """Whether functions are so many that each starts with its first invocation."""
+        few = self.options.few
+        return few is not None and len(self.stack.functions) > few and not self.options.in_process
+
+    async def _problems(self) -> list[str]:
+        """A handler that does not import is said now, not at the first request."""
+        failures = await self.functions.warm()
+        return [
+            import_problem(spec, failures[spec.name])
+            for spec in self.stack.functions
+            if spec.name in failures and not spec.unrunnable  # else the template said it already
+        ]
+
+    # Servers and sources.
+
+    async def _serve_aws(self, listener: socket.socket) -> None:
+        asynchronous = self.invocations = AsyncInvocations(
+            self._invoker,
+            self.functions.specs,
+            self.queues,
+            self.clock,
+            self.journal,
+            deliver=self._moto.deliver,
+            log=self._event_log(),
+        )
+        self._stopping.push_async_callback(asynchronous.close)
+        endpoint = AwsEndpoint(
+            self.queues,
+            self.functions,
+            fallback=self._moto,
+            functions=self.functions.specs,
+            asynchronous=asynchronous,
+            mappings=self.mappings,
+            mounts={"scheduler": SchedulerApi(self.book, self.clock)},
+            recursion=self.functions.recursion,
+            credentials=self._credentials,
+        )
+        server = HttpServer(LocalOnly(endpoint), listener)
+        await server.start()
+        self._stopping.push_async_callback(server.stop)
+        self._sources = Sources(
+            self.queues,
+            self._invoker,
+            FaultyTicks(asynchronous, self.faults, asyncio.get_running_loop().call_later),
+            self.clock,
+            self.journal,
+            mappings=self.mappings,
+            book=self.book,
+            failed=self._fail,
+        )
+        self._stopping.push_async_callback(self._sources.stop)
+
+    async def _serve_console(self) -> None:
+        from twolane_local.console.attach import attach
+
+        self.console = attach(self)
+        self._stopping.push_async_callback(self.console.stop)
+        await self.console.start()
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything is, once it is started."""
+        account = f"{self.aws_url}/123456789012"
+        return Addresses(
+            apis=self._gateways.urls(),
+            aws=self.aws_url,
+            store=self._store.url,
+            store_kind=self._store.kind,
+            queues={spec.name: f"{account}/{spec.name}" for spec in self.stack.queues},
+            console=self.console.url if self.console is not None else None,
+        )
+
+    # Changes while it runs.
+
+    def _watched(self) -> Iterable[Path]:
+        runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
+        folders = {spec.made_of or spec.code_dir for spec in runnable}
+        folders |= {
+            folder for spec in runnable for folder in (*spec.layer_dirs, *spec.layer_sources)
+        }
+        return [*self._made_of(), *sorted(folders)]
+
+    def _made_of(self) -> set[Path]:
+        """The files of which each change may be one of the whole stack."""
+        found = {self.options.template, *self.stack.files}
+        for spec in self.stack.functions:
+            found |= {*spec.archives, *([spec.made_of] if spec.made_of else [])}
+            found |= {*spec.requirements} if self.options.build else set()
+        return found
+
+    async def _changed(self, paths: set[str]) -> None:
+        """Take up what changed: work under way ends on the old code, new work gets the new."""
+        names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
+        self.journal.record("log", line=f"↻ {names} changed", level="INFO")
+        known = [*self.remarks, *self._unplayed]
+        if isinstance(self._launcher, ForkLauncher):
+            self._launcher.forget()
+        if self.console is not None:
+            await self.console.parts.application.forget()
+
+        def stale(spec: FunctionSpec) -> bool:
+            folders = (spec.code_dir, *spec.layer_dirs, *spec.layer_sources)
+            return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
+
+        former = dict(self.functions.specs)
+        template_changed = bool(paths & set(map(str, self._made_of())))
+        await self._take_up(stale, template_changed=template_changed)
+        if self._many:
+            self.problems = []
+            await self.first_inits.begin(
+                spec
+                for spec in self.stack.functions
+                if stale(spec) or former.get(spec.name) != spec
+            )
+        else:
+            self.problems = await self._problems()
+        said = (note for note in [*self.remarks, *self._unplayed] if note not in known)
+        for line in [*said, *self.problems]:
+            self.journal.record("log", line=line, level="ERROR")
+
+    async def _take_up(
+        self, stale: Callable[[FunctionSpec], bool], *, template_changed: bool
+    ) -> None:
+        """All of it, or the former: whatever is wrong with a new template, what runs goes on."""
+        former = self.stack, self._unplayed
+        try:
+            if template_changed:
+                self.stack, self._unplayed = await self._build()
+                self._ensure_queues()
+                await self._create()
+            self.functions.apply(self.stack.functions, renew=stale)
+            await self._apply()
+        except Exception as error:  # noqa: BLE001 (a fault of ours must not end it either)
+            self.journal.record("log", line=f"{_said(error)} (the former stays)", level="ERROR")
+        else:
+            return
+        begun = self.stack is not former[0]
+        self.stack, self._unplayed = former
+        try:
+            if begun:
+                self._ensure_queues()
+            await self._create()  # a template may fail after moto was asked for its values
+            self.functions.apply(self.stack.functions, renew=stale)
+            if begun:
+                await self._apply()
+        except Exception as error:  # noqa: BLE001 (as above)
+            line = f"the former stack is not whole again: {_said(error)}; start again"
+            self.journal.record("log", line=line, level="ERROR")
+
+    # Ends.
+
+    def _watch(self, work: Coroutine[Any, Any, Any], what: str) -> None:
+        """Run it beside the rest; if it fails, the emulator fails."""
+        task = asyncio.ensure_future(work)
+        task.set_name(what)
+        self._tasks.append(task)
+
+        def done(finished: asyncio.Task[Any]) -> None:
+            error = None if finished.cancelled() else finished.exception()
+            if error is not None:
+                self._fail(error)
+
+        task.add_done_callback(done)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def run_until(self, stopped: asyncio.Task[Any]) -> None:
+        """Wait for ``stopped``; raises what made the emulator fail, if it does so before."""
+        waiting: list[asyncio.Future[Any]] = [stopped, self.failed]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            self.failed.result()
+
+    async def stop(self) -> None:
+        """Nothing of it is left when this returns."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stopping.aclose()
+        if self.failed.done():
+            self.failed.exception()  # seen: whoever runs the emulator has raised it
+        else:
+            self.failed.cancel()
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, LocalError) else repr(error)

@@ -1,1 +1,0 @@
-"""The shapes of AWS's events and responses, as pure functions."""

@@ -1,1 +1,0 @@
-"""A deployed stack, read through boto3."""

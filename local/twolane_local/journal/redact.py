@@ -1,0 +1,138 @@
+"""What must not be shown: values by the name of their field, and what an application hides.
+
+Celery lets a publisher hide arguments by giving ``argsrepr`` and ``kwargsrepr`` of its own; of such
+a message only those two are shown:
+https://docs.celeryq.dev/en/stable/userguide/tasks.html#hiding-sensitive-information-in-arguments
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from twolane_local.journal.messages import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from twolane_local.journal import Event
+
+HIDDEN = "•••"
+#: How many levels of lists and objects are looked through.
+_DEEPEST = 100
+_SECRET = re.compile(
+    r"authorization|cookie|api[-_]?key|passw(or)?d|secret|token|credential|signature",
+    re.IGNORECASE,
+)
+#: Fields that hold text which is JSON again: an HTTP event's body, an SQS record's.
+_NESTED = frozenset({"body", "payload"})
+_QUERIES = frozenset({"query", "rawQueryString"})
+
+
+def is_secret(name: str) -> bool:
+    """Whether the values of a field, header or parameter of that name are not shown."""
+    return _SECRET.search(name) is not None
+
+
+def headers(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Headers as pairs, with secret values left out."""
+    return [[name, HIDDEN if is_secret(name) else value] for name, value in pairs]
+
+
+def query(text: str) -> str:
+    """A query string with secret values left out."""
+    pairs = parse_qsl(text, keep_blank_values=True)
+    if not any(is_secret(name) for name, _ in pairs):
+        return text
+    shown = [(name, HIDDEN if is_secret(name) else value) for name, value in pairs]
+    return urlencode(shown, errors="replace")
+
+
+def text(content: str) -> str:
+    """A body: JSON is looked through, and so is a form; all else stays as it is."""
+    stripped = content.lstrip()
+    if stripped.startswith(("{", "[")):
+        try:
+            value = json.loads(content)
+            shown = values(value)
+            return content if shown == value else json.dumps(shown, ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return _torn(content)
+    if hidden_task(content):
+        return HIDDEN
+    if "=" in content and "\n" not in content and " " not in content:
+        return query(content)
+    return content
+
+
+def _torn(content: str) -> str:
+    """JSON that was cut: nobody can look through it, so that a secret's name hides all of it."""
+    return HIDDEN if _SECRET.search(content) or "argsrepr" in content else content
+
+
+def values(value: Any, name: str = "", depth: int = 0) -> Any:
+    """JSON values with secret ones left out; what is nested too deep to be looked at, too."""
+    if depth > _DEEPEST:
+        return HIDDEN
+    if isinstance(value, dict):
+        if hidden_envelope(value):
+            value = {**value, "body": HIDDEN}
+        return {
+            key: HIDDEN
+            if is_secret(str(key)) and inner not in (None, "")
+            else values(inner, key, depth + 1)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [values(inner, name, depth + 1) for inner in value]
+    if isinstance(value, str):
+        if name in _NESTED:
+            return text(value)
+        if name in _QUERIES:
+            return query(value)
+    return value
+
+
+def hidden_envelope(value: Mapping[str, Any]) -> bool:
+    """Whether this is a Celery message whose own body must not be shown."""
+    if not isinstance(value.get("headers"), dict) or "properties" not in value:
+        return False
+    try:
+        return hidden_task(json.dumps(value))
+    except RecursionError:
+        return True
+
+
+def hidden_task(body: str) -> bool:
+    """Whether an SQS body is a task whose publisher hides its arguments, or with secrets in them.
+
+    The arguments may be in base64, in which nothing can be left out.
+    """
+    task = decode(body)
+    kwargs = dict(task.kwargs or {})
+    args = list(task.args or ())
+    return task.hidden or values(kwargs) != kwargs or values(args) != args
+
+
+def event(step: Event, *, content: bool = False) -> dict[str, Any]:
+    """An event of the journal for the world; bodies, payloads and headers only with ``content``."""
+    names = {"request_id": "requestId", "message_id": "messageId", "task_id": "taskId"}
+    shown = {names.get(name, name): value for name, value in step.as_dict().items()}
+    data = shown.pop("data", {})
+    shown["data"] = {name: _field(name, value) for name, value in data.items() if content
+                     or name not in ("body", "payload", "headers")}  # fmt: skip
+    return shown
+
+
+def _field(name: str, value: Any) -> Any:
+    if is_secret(name) and value not in (None, ""):
+        return HIDDEN
+    if name == "headers":
+        return headers(value)
+    if isinstance(value, str):
+        if name in _NESTED:
+            return text(value)
+        return query(value) if name in _QUERIES else value
+    return values(value, name)

@@ -1,0 +1,237 @@
+"""What became of tasks, counted from journal events; a pure function of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from twolane_local.journal import Event
+
+
+#: What each kind leaves a task in, and under which name it counts.
+_STATES = {
+    "task.published": ("waiting", "published"),
+    "task.started": ("running", "started"),
+    "task.succeeded": ("ok", "succeeded"),
+    "task.failed": ("failed", "failed"),
+    "task.rejected": ("failed", "failed"),
+    "task.retried": ("retried", "retried"),
+    "task.deferred": ("waiting", None),
+    "task.returned": ("waiting", None),
+    "task.revoked": ("revoked", None),
+    "task.expired": ("expired", None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One task, by its id; ``at`` is when it was first heard of, in seconds since the epoch.
+
+    ``state`` is ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again),
+    ``revoked`` or ``expired``.
+    """
+
+    task_id: str
+    name: str
+    at: float
+    state: str
+    attempts: int = 0
+    duration_ms: float | None = None
+    request_id: str | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "taskId": self.task_id,
+            "name": self.name,
+            "at": self.at,
+            "state": self.state,
+            "attempts": self.attempts,
+            "durationMs": self.duration_ms,
+            "requestId": self.request_id,
+            "error": self.error,
+        }
+
+
+@dataclass(slots=True)
+class Counts:
+    """One task's name; ``p50_ms`` and ``p95_ms`` over the attempts that ended."""
+
+    name: str
+    published: int = 0
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    running: int = 0
+    durations_ms: list[float] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """In the control API's shape: ``{name, counts: {…}, p50Ms, p95Ms}``."""
+        return {
+            "name": self.name,
+            "counts": {
+                "published": self.published,
+                "started": self.started,
+                "succeeded": self.succeeded,
+                "failed": self.failed,
+                "retried": self.retried,
+                "running": self.running,
+            },
+            "p50Ms": percentile(self.durations_ms, 50),
+            "p95Ms": percentile(self.durations_ms, 95),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """``counts`` by the task's name, ``runs`` by its id, the first heard of first."""
+
+    counts: dict[str, Counts]
+    runs: dict[str, Run]
+
+
+_OPEN = frozenset({"waiting", "running"})
+#: Of the kinds that say that a task failed.
+_FAILED = frozenset(kind for kind, (state, _) in _STATES.items() if state == "failed")
+
+
+class Repeats:
+    """Says of each event, in order, whether it tells once more that a task failed.
+
+    A message that is refused comes back as often as its queue allows, and is refused again.
+    """
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+
+    def __call__(self, event: Event) -> bool:
+        identity = event.task_id or event.message_id
+        return event.kind in _FAILED and identity is not None and self.failed(identity)
+
+    def failed(self, identity: str) -> bool:
+        """A task or a message did; whether that was known."""
+        repeated = identity in self._failed
+        self._failed.add(identity)
+        return repeated
+
+
+def tally(events: Iterable[Event]) -> Tally:
+    """Count ``task.*`` events, which must be in the order in which they happened.
+
+    ``invocation.ended`` among them says what runs no more though nothing tells how it ended, and
+    ``message.dead_lettered`` what does not run again.
+    """
+    counting = _Counting()
+    for event in events:
+        counting.hear(event)
+    for run in counting.runs.values():
+        counting.counts[run.name].running += run.state == "running"
+    return Tally(counting.counts, counting.runs)
+
+
+class _Counting:
+    """What is known so far."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counts] = {}
+        self.runs: dict[str, Run] = {}
+        self._repeats = Repeats()
+        self._invoked: dict[str | None, set[str]] = {}
+        self._carried: dict[str | None, str] = {}
+
+    def hear(self, event: Event) -> None:
+        if event.kind in _STATES:
+            self._count(event, *_STATES[event.kind])
+        elif event.kind == "invocation.ended":
+            for task_id in self._invoked.pop(event.request_id, ()):
+                if self.runs[task_id].state == "running":  # its environment is gone: it comes again
+                    self.runs[task_id] = replace(self.runs[task_id], state="waiting")
+        elif event.kind == "message.dead_lettered" and event.message_id in self._carried:
+            self._bury(self._carried[event.message_id])
+
+    def _count(self, event: Event, state: str, counted: str | None) -> None:
+        known = self.runs.get(event.task_id) if event.task_id else None
+        name = str(event.data.get("taskName") or (known.name if known else "unknown"))
+        here = self.counts.setdefault(name, Counts(name))
+        if counted is not None and not self._repeats(event):
+            setattr(here, counted, getattr(here, counted) + 1)
+        duration = event.data.get("durationMs")
+        if isinstance(duration, int | float):
+            here.durations_ms.append(float(duration))
+        if event.task_id:
+            self.runs[event.task_id] = _next(known, event, name, state)
+            if event.kind == "task.started":
+                self._invoked.setdefault(event.request_id, set()).add(event.task_id)
+                self._carried[event.message_id] = event.task_id
+
+    def _bury(self, task_id: str) -> None:
+        """Its message is a dead letter. Most failed before, and were counted then."""
+        run = self.runs[task_id]
+        if run.state in _OPEN and not self._repeats.failed(task_id):
+            self.counts[run.name].failed += 1
+            self.runs[task_id] = replace(run, state="failed", error="dead letter")
+
+
+def _next(known: Run | None, event: Event, name: str, state: str) -> Run:
+    run = known or Run(str(event.task_id), name, event.at, state)
+    data = event.data
+    error = data.get("error") or data.get("errorType")
+    duration = data.get("durationMs")
+    if event.kind == "task.published" and known is not None:
+        # A retry publishes the task again before its attempt is told to have ended.
+        state = known.state
+    return replace(
+        run,
+        name=name,
+        state=state,
+        attempts=run.attempts + (event.kind == "task.started"),
+        duration_ms=float(duration) if isinstance(duration, int | float) else run.duration_ms,
+        request_id=run.request_id or data.get("originRequestId") or event.request_id,
+        error=str(error) if error else (None if state == "ok" else run.error),
+    )
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile, or ``None`` of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+_COUNTED = {"message.sent": "sent", "message.received": "received", "message.deleted": "deleted"}
+#: The plots' steps.
+STEP_S, STEPS = 5.0, 36
+#: How many events are read: beyond that a plot begins later.
+LOOK = 20_000
+
+
+def throughput(events: Iterable[Event], now: float) -> dict[str, dict[str, Any]]:
+    """By queue: ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}``, oldest first.
+
+    ``events`` come latest first, and are read as far back as the plots go.
+    """
+    # Whole steps, so that a bar does not change its height as time goes by.
+    end = (now // STEP_S + 1) * STEP_S
+    begin = end - STEP_S * STEPS
+    found: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.at < begin:
+            break
+        name = _COUNTED.get(event.kind)
+        if name is None or event.queue is None or event.at >= end:
+            continue
+        counts = found.setdefault(event.queue, empty(begin))
+        counts[name][int((event.at - begin) // STEP_S)] += 1
+    return found
+
+
+def empty(begin: float) -> dict[str, Any]:
+    """A queue on which nothing happened."""
+    series = {name: [0] * STEPS for name in _COUNTED.values()}
+    return {"stepSeconds": STEP_S, "from": begin, **series}

@@ -1,1 +1,0 @@
-"""Amazon SQS on this machine: a queue core that stays fast when deep, and the SQS API on it."""

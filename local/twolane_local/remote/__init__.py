@@ -1,0 +1,36 @@
+"""Which source the command line means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from twolane_local.remote.emulator import EmulatorSource
+    from twolane_local.remote.source import Source
+
+
+def open_source(options: argparse.Namespace, *, back_s: float | None = None) -> Source:
+    """The stack that ``--stack`` names, else the running emulator of this project.
+
+    ``back_s`` is how far back a stack's logs are read, in seconds. Raises ``LocalError``, with what
+    to do, where there is neither.
+    """
+    if options.stack is not None:
+        from twolane_local.remote.account import Account
+        from twolane_local.remote.stack import BACK_S, StackSource
+
+        account = Account(region=options.region, profile=options.profile)
+        return StackSource(options.stack, account, back_s=back_s or BACK_S)
+    return emulator(options.template)
+
+
+def emulator(template: Path | None) -> EmulatorSource:
+    """The running emulator of a template, of the current directory's one, or the only one."""
+    from twolane_local.remote.address import choose, find
+    from twolane_local.remote.emulator import EmulatorSource
+
+    here = Path("template.yaml")
+    return EmulatorSource(choose(find(), template or (here if here.exists() else None)))

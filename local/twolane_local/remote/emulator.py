@@ -1,0 +1,257 @@
+"""A running emulator as a ``Source``, through its control API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from twolane_local.errors import LocalError
+from twolane_local.journal import Event
+from twolane_local.remote.source import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from twolane_local.journal.filters import Filter
+    from twolane_local.remote.address import Running
+    from twolane_local.remote.source import Edit, Json
+
+
+class ControlError(LocalError):
+    """The emulator refused; ``status`` is the HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Control:
+    """One kept-alive connection to one emulator. Proxies of the environment are never asked."""
+
+    def __init__(self, running: Running, *, timeout_s: float = 30.0) -> None:
+        self._running = running
+        parts = urlsplit(running.url)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def get(self, *path: str, **query: Any) -> Any:
+        """JSON of a route; a ``None`` in the query is left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", _route(path) + (f"?{urlencode(given)}" if given else ""))
+
+    def post(self, *path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self._ask("POST", _route(path), json.dumps(body or {}).encode())
+
+    def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
+        headers = {"accept": "application/json"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+            headers["x-twolane-token"] = self._running.token
+        try:
+            self._connection.request(method, target, body, headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise LocalError(
+                f"the emulator at {self._running.url} does not answer ({error!r}); "
+                "is `twolane up` still running?"
+            ) from error
+        return _answer(response.status, content)
+
+
+def _route(path: tuple[str, ...]) -> str:
+    return "/api/" + "/".join(quote(part, safe="") for part in path)
+
+
+def _answer(status: int, content: bytes) -> Any:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise ControlError(
+            f"the emulator answered {status} with what is no JSON; is it of another version?",
+            status,
+        ) from error
+    if status >= 400:
+        said = value.get("detail") or value.get("title") if isinstance(value, dict) else value
+        raise ControlError(str(said), status)
+    return value
+
+
+#: How often a follower looks, in seconds, and how much it takes at once: it misses nothing that
+#: the journal still has, however fast it comes.
+LOOK_S = 0.25
+_PAGE = 2000
+
+
+class EmulatorSource:
+    """``wait`` is what passes the time between two looks."""
+
+    real = False
+
+    def __init__(self, running: Running, *, wait: Callable[[float], None] = time.sleep) -> None:
+        self.where = f"the emulator of {running.template}"
+        self._control = Control(running)
+        self._wait = wait
+
+    def status(self) -> Json:
+        found: Json = self._control.get("status")
+        return found
+
+    def queues(self) -> list[Json]:
+        found: list[Json] = self._control.get("queues")["queues"]
+        return found
+
+    def messages(self, queue: str, *, limit: int) -> list[Json]:
+        found: list[Json] = []
+        after = None
+        while len(found) < limit:
+            page = self._control.get(
+                "queues", queue, "messages", limit=min(limit - len(found), 100), after=after
+            )
+            found += page["messages"]
+            if not page["more"] or not page["messages"]:
+                break
+            after = page["messages"][-1]["position"]
+        return found
+
+    def message(self, queue: str, identifier: str) -> Json | None:
+        choice = Choice((identifier,))
+        for message in self.messages(queue, limit=10_000):
+            if choice.takes(message):
+                whole: Json = self._control.get("queues", queue, "messages", message["id"])
+                return whole
+        return None
+
+    def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
+        ids = self._ids(queue, choice)
+        if not ids:
+            return {"redriven": [], "failed": []}
+        body: Json = {"messageIds": ids}
+        if to is not None:
+            body["to"] = to
+        if edit:
+            body["edits"] = dict.fromkeys(ids, edit.as_dict())
+        done: Json = self._control.post("queues", queue, "redrive", body=body)
+        return done
+
+    def purge(self, queue: str, choice: Choice) -> int:
+        if choice.everything:
+            return int(self._control.post("queues", queue, "purge")["purged"])
+        ids = self._ids(queue, choice)
+        if not ids:
+            return 0
+        done = self._control.post("queues", queue, "delete", body={"messageIds": ids})
+        return len(done["deleted"])
+
+    def _ids(self, queue: str, choice: Choice) -> list[str]:
+        found = self.messages(queue, limit=100_000)
+        return [message["id"] for message in found if choice.takes(message)]
+
+    def functions(self) -> list[Json]:
+        found: list[Json] = self._control.get("functions")["functions"]
+        return found
+
+    def tasks(self) -> list[Json]:
+        found: list[Json] = self._control.get("tasks")["tasks"]
+        return found
+
+    def runs(self, name: str, *, limit: int) -> list[Json]:
+        task = self._known("tasks", name, limit=limit)
+        found: list[Json] = [] if task is None else task["history"]
+        return found
+
+    def send(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        countdown: float | None,
+        queue: str | None,
+    ) -> Json:
+        body: Json = {"args": list(args), "kwargs": dict(kwargs)}
+        body |= {name: value for name, value in
+                 (("countdown", countdown), ("queue", queue)) if value is not None}  # fmt: skip
+        sent: Json = self._control.post("tasks", name, "run", body=body)
+        return sent
+
+    def replay(self, identifier: str, edit: Edit) -> Json:
+        done: Json = self._control.post("replay", body={"id": identifier, **edit.as_dict()})
+        return done
+
+    def schedules(self) -> list[Json]:
+        found: list[Json] = self._control.get("schedules")["schedules"]
+        return found
+
+    def trace(self, identifier: str) -> Json | None:
+        found: Json | None = self._known("trace", identifier)
+        return found
+
+    def why(self, identifier: str, /) -> list[str]:
+        found = self._known("why", identifier)
+        if found is None or found["state"] == "over":
+            return []
+        return [str(reason["text"]) for reason in found["reasons"]]
+
+    def _known(self, *path: str, **query: Any) -> Any:
+        """What a route answers, or ``None`` where it knows nothing of the name or id."""
+        try:
+            return self._control.get(*path, **query)
+        except ControlError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def events(self, wanted: Filter, *, since: float | None, limit: int) -> list[Event]:
+        found: list[Event] = []
+        before = None
+        while len(found) < limit:
+            page = self._journal(wanted, before=before, limit=min(limit - len(found), _PAGE))
+            found = [event_of(each) for each in page["events"]] + found
+            if not page["more"] or not found or (since is not None and found[0].at < since):
+                break
+            before = found[0].seq
+        return [event for event in found if since is None or event.at >= since]
+
+    def follow(self, wanted: Filter) -> Iterator[Event]:
+        return self._from(self._control.get("status")["journal"]["last"], wanted)
+
+    def _from(self, after: int, wanted: Filter) -> Iterator[Event]:
+        while True:
+            page = self._journal(wanted, after=after, limit=_PAGE)
+            fresh = [event_of(each) for each in page["events"]]
+            yield from fresh
+            if page["more"] and fresh:
+                after = fresh[-1].seq
+            else:
+                after = page["last"]
+                self._wait(LOOK_S)
+
+    def _journal(self, wanted: Filter, **more: Any) -> Json:
+        filters = {name: value for name, value in asdict(wanted).items() if value}
+        page: Json = self._control.get("journal", **filters, **more)
+        return page
+
+
+def event_of(value: Mapping[str, Any]) -> Event:
+    """An ``Event`` of the API as the journal's own."""
+    return Event(
+        value["seq"],
+        value["at"],
+        value["kind"],
+        value.get("function"),
+        value.get("queue"),
+        value.get("requestId"),
+        value.get("messageId"),
+        value.get("taskId"),
+        value.get("data") or {},
+    )

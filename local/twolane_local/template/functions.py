@@ -1,0 +1,392 @@
+"""The Lambda functions of an expanded template.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-function.html
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from twolane_local.aws.invocation import LATEST, target_of
+from twolane_local.errors import TemplateError
+from twolane_local.model import FunctionSpec
+from twolane_local.template import code_of
+from twolane_local.template.limits import check_function
+from twolane_local.template.nested import LOCAL_BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from twolane_local.template import Template
+    from twolane_local.template.names import Names
+
+
+_TYPE = "AWS::Lambda::LayerVersion"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Either ``folder`` plays ``/opt``, or ``sources`` is what a build puts into ``/opt/python``.
+
+    ``archive`` is the file that the folder was made of.
+    """
+
+    folder: Path | None = None
+    sources: Path | None = None
+    archive: Path | None = None
+
+
+class Layers:
+    """By ARN; ``remark(logical_id, what)`` hears once of each that is not here."""
+
+    def __init__(
+        self,
+        template: Template,
+        names: Names,
+        packages: Packages,
+        remark: Callable[[str, str], None],
+    ) -> None:
+        self._template = template
+        self._packages = packages
+        self._remark = remark
+        self._root = template.source.path.resolve().parent
+        self._found: dict[str, Layer] = {}
+        self._elsewhere: set[str] = set()
+        for logical_id, resource in template.resources.items():
+            if resource["Type"] == _TYPE:
+                layer = self._read(logical_id, resource, names)
+                if layer is not None:
+                    self._found[str(names.ref(logical_id))] = layer
+
+    def of(self, logical_id: str, arns: Sequence[Any]) -> list[Layer]:
+        """Those of a function that are here, in the template's order."""
+        found: list[Layer] = []
+        for arn in map(str, arns):
+            if arn in self._found:
+                found.append(self._found[arn])
+            elif arn not in self._elsewhere:
+                self._elsewhere.add(arn)
+                self._remark(
+                    logical_id, f"its layer {arn} is not there: what it holds is found only where "
+                    "it is installed beside twolane",
+                )  # fmt: skip
+        return found
+
+    def _read(self, logical_id: str, resource: Mapping[str, Any], names: Names) -> Layer | None:
+        content = code_of(names.resolve((resource.get("Properties") or {}).get("Content") or {}))
+        if content.get("S3Bucket") != LOCAL_BUCKET:
+            return None  # said where a function uses it
+        path = (self._root / str(content["S3Key"])).resolve()
+        where = self._template.source.where(logical_id)
+        if path.is_file():
+            try:
+                return Layer(folder=self._packages.unpacked(logical_id, path), archive=path)
+            except TemplateError as error:
+                raise TemplateError(f"{where}: {logical_id}'s content {path} {error}") from error
+        if not path.exists():
+            self._remark(logical_id, f"there is no {path}")
+        # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-layers.html
+        method = (resource.get("Metadata") or {}).get("BuildMethod")
+        method = str(content.get("S3ObjectVersion") or method or "")
+        if not method:
+            return Layer(folder=path)
+        if not method.startswith("python"):
+            self._remark(logical_id, f"its BuildMethod {method!r} is not run; its folder is used")
+            return Layer(folder=path)
+        return Layer(sources=path)
+
+
+def functions(
+    template: Template,
+    names: Names,
+    packages: Packages,
+    cannot_run: Callable[[str, str], None],
+    remark: Callable[[str, str], None],
+) -> Iterator[FunctionSpec]:
+    """Every function; ``cannot_run(logical_id, why)`` hears of those that fail on this machine,
+    ``remark`` of layers that are not here.
+    """
+    root = template.source.path.resolve().parent
+    invoke_configs = _event_invoke_configs(template, names)
+    layers = Layers(template, names, packages, remark)
+    qualifiers = _qualifiers(template, names)
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] != "AWS::Lambda::Function":
+            continue
+        properties = names.resolve(resource.get("Properties") or {})
+        code = code_of(properties.get("Code") or {})
+        check_function({**properties, "Code": code})
+        why = _unrunnable(properties, code)
+        if why:
+            cannot_run(logical_id, why)
+            code_dir, made_of = root, None
+        else:
+            code_dir, made_of = _code_dir(template, logical_id, code, root, packages)
+        name = names.name(logical_id)
+        above = layers.of(logical_id, properties.get("Layers") or ())
+        yield FunctionSpec(
+            name=name,
+            logical_id=logical_id,
+            handler=str(properties.get("Handler", "bootstrap")),
+            code_dir=code_dir,
+            made_of=made_of,
+            unrunnable=why or "",
+            where=template.source.where(logical_id),
+            runtime=str(properties.get("Runtime", "")),
+            timeout_s=float(properties.get("Timeout", 3)),
+            memory_mb=int(properties.get("MemorySize", 128)),
+            environment={
+                key: _text(value)
+                for key, value in (
+                    (properties.get("Environment") or {}).get("Variables") or {}
+                ).items()
+            },
+            layer_dirs=tuple(each.folder for each in above if each.folder),
+            layer_sources=tuple(each.sources for each in above if each.sources),
+            archives=tuple(each.archive for each in above if each.archive),
+            reserved_concurrency=(
+                int(properties["ReservedConcurrentExecutions"])
+                if "ReservedConcurrentExecutions" in properties
+                else None
+            ),
+            event_invoke=invoke_configs.get((name, LATEST), {}),
+            qualified_invoke={
+                each: config
+                for (of, each), config in invoke_configs.items()
+                if of == name and each != LATEST
+            },
+            log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
+            recursive_loop=str(properties.get("RecursiveLoop", "Terminate")),
+            qualifiers=qualifiers.get(name, ()),
+            snap_start=bool(
+                qualifiers.get(name)
+                and (properties.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions"
+            ),
+            dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),
+        )
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unrunnable(properties: Mapping[str, Any], code: Mapping[str, Any]) -> str | None:
+    if properties.get("PackageType") == "Image" or "ImageUri" in code:
+        return "it is a container image, and those are not run"
+    runtime = str(properties.get("Runtime", ""))
+    if not runtime.startswith(("python", "provided")):
+        return f"runtime {runtime or 'missing'!r} is neither Python nor OS-only"
+    if "ZipFile" not in code and code.get("S3Bucket") != LOCAL_BUCKET:
+        return "its code is not a path on this machine"
+    return None
+
+
+def _code_dir(
+    template: Template, logical_id: str, code: Mapping[str, Any], root: Path, packages: Packages
+) -> tuple[Path, Path | None]:
+    """The folder with the code, and the file that it is made of."""
+    where = template.source.where(logical_id)
+    if "ZipFile" in code:
+        try:
+            return packages.inline(logical_id, str(code["ZipFile"])), template.source.path
+        except OSError as error:
+            raise TemplateError(f"{where}: {logical_id}'s code cannot be kept: {error}") from error
+    path = (root / str(code["S3Key"])).resolve()
+    if path.is_file():
+        try:
+            return packages.unpacked(logical_id, path), path
+        except TemplateError as error:
+            raise TemplateError(f"{where}: {logical_id}'s code {path} {error}") from error
+    return path, None if path.is_dir() else path
+
+
+def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:
+    """By function, its aliases and versions: its version 1 is what there is now.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-alias.html
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}:
+            function, _, qualifier = str(names.ref(logical_id)).rpartition(":")
+            name = function.rpartition(":")[2]
+            found[name] = (*found.get(name, ()), qualifier)
+    return found
+
+
+def _event_invoke_configs(template: Template, names: Names) -> dict[tuple[str, str], Any]:
+    """By function and qualifier."""
+    found: dict[tuple[str, str], Any] = {}
+    for resource in template.resources.values():
+        if resource["Type"] == "AWS::Lambda::EventInvokeConfig":
+            properties = names.resolve(resource.get("Properties") or {})
+            name, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
+            found[name, str(properties.get("Qualifier") or qualifier or LATEST)] = properties
+    return found
+
+
+#: Lambda's quota for a package that is unzipped, and a bound for what it may be made of.
+#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_BYTES, MAX_FILES = 262_144_000, 100_000
+_PREFIX = "twolane-code-"
+#: So long a folder may be there without its lock.
+_FRESH_S = 60.0
+#: All that ``zipfile`` raises for what is no good archive, or of a kind that it cannot read.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError, OSError,
+    LookupError,
+)  # fmt: skip
+
+
+class Packages:
+    """The folders, below one that is removed in the end. The same code has the same folder."""
+
+    def __init__(self, *, max_files: int = MAX_FILES) -> None:
+        self._max_files = max_files
+        self._root: Path | None = None
+        self._lock = -1
+        self._made: set[Path] = set()
+        self._used: set[Path] = set()
+
+    def inline(self, owner: str, text: str) -> Path:
+        """A folder with the text as ``index.py``, as CloudFormation makes it of ``ZipFile``."""
+        code = text.encode("utf-8", "surrogatepass")  # what is no text fails when it is imported
+        folder, is_new = self._folder(owner, hashlib.sha256(code))
+        if is_new:
+            (folder / "index.py").write_bytes(code)
+        return folder
+
+    def unpacked(self, owner: str, file: Path) -> Path:
+        """A folder with the archive's content; with the file itself where it is a module.
+
+        SAM packs such a file before it uploads it. Raises ``TemplateError``, which says what is
+        wrong with the archive but not whose it is.
+        """
+        try:
+            with file.open("rb") as opened:
+                folder, is_new = self._folder(owner, hashlib.file_digest(opened, "sha256"))
+        except OSError as error:
+            raise TemplateError(f"cannot be read: {error}") from error
+        if not is_new:
+            return folder
+        try:
+            if file.suffix == ".py":
+                shutil.copy(file, folder)
+            else:
+                _unpack(file, folder, self._max_files)
+        except BaseException:
+            self._made.remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return folder
+
+    def folder(self, name: str) -> Path:
+        """Where one of our own may be made, for something else."""
+        return self._own_root() / name
+
+    def _own_root(self) -> Path:
+        if self._root is None:
+            self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self._lock = os.open(self._root, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self._root
+
+    def _folder(self, owner: str, digest: hashlib._Hash) -> tuple[Path, bool]:
+        folder = self._own_root() / f"{owner[:64]}-{digest.hexdigest()[:16]}"
+        is_new = folder not in self._made
+        if is_new:
+            folder.mkdir()
+            self._made.add(folder)
+        return folder, is_new
+
+    def keep(self, used: set[Path]) -> None:
+        """Remove what is not used any more, and was not at the last call: work under way then may
+        still run.
+        """
+        for folder in self._made - used - self._used:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._made.remove(folder)
+        self._used = used
+
+    def close(self) -> None:
+        """Remove all of it."""
+        if self._root is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+            os.close(self._lock)
+        self._root = None
+        self._made.clear()
+
+
+def sweep(folder: Path | None = None, *, now: float | None = None) -> list[Path]:
+    """Remove what processes left that were killed: their locks ended with them."""
+    removed = []
+    for root in (folder or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or locked: it is in use
+            if (now or time.time()) - root.stat().st_mtime < _FRESH_S:
+                continue
+            lock = os.open(root, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(root, ignore_errors=True)
+                removed.append(root)
+            finally:
+                os.close(lock)
+    return removed
+
+
+@lru_cache(maxsize=1)
+def for_process() -> Packages:
+    """Those of a command that reads a template and runs no emulator; they end with the process."""
+    packages = Packages()
+    atexit.register(packages.close)
+    return packages
+
+
+def _unpack(file: Path, folder: Path, max_files: int) -> None:
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise TemplateError(_too_large(file.stat().st_size))
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            _check(members, max_files)
+            for member in members:
+                target = Path(archive.extract(member, folder))
+                mode = member.external_attr >> 16
+                if stat.S_ISREG(mode) and mode & 0o111:
+                    target.chmod(0o755)  # a bootstrap, or what a layer brings along
+    except _UNREADABLE as error:
+        # AWS: "Could not unzip uploaded file. Please check your file, then try to upload again."
+        raise TemplateError(f"cannot be unzipped: {error}") from error
+
+
+def _check(members: list[zipfile.ZipInfo], max_files: int) -> None:
+    """Before anything is written. Of a member no more is read than the size that it states."""
+    size = sum(member.file_size for member in members)
+    if size > MAX_BYTES:
+        raise TemplateError(_too_large(size))
+    if len(members) > max_files:
+        raise TemplateError(f"holds {len(members)} files; more than {max_files} are not unzipped")
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise TemplateError(f"holds {member.filename!r}, which leads out of its folder")
+
+
+def _too_large(size: int) -> str:
+    return f"has {size} bytes unzipped; Lambda takes no more than {MAX_BYTES}"
