@@ -23,10 +23,10 @@ import redis
 
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
 from twolane_local.journal.messages import task_message
 from twolane_local.live.proxy import Proxy
 from twolane_local.live.watch import LiveWatch
+from twolane_local.model.options import Options
 from twolane_local.simulator.invariants import Bounds, Violation
 
 if TYPE_CHECKING:

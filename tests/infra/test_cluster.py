@@ -23,7 +23,7 @@ from twolane.errors import StoreUnavailableError
 from twolane.state import open_store
 from twolane.state.redis import key_prefix
 from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
+from twolane_local.model.options import Options
 
 from .conftest import ROOT
 

@@ -18,7 +18,7 @@ import pytest
 
 from twolane_local.aws import guard
 from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
+from twolane_local.model.options import Options
 
 from .conftest import ROOT, Call, Statement, expanded
 

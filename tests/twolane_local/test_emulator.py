@@ -15,10 +15,9 @@ import httpx
 import pytest
 
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
 from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http.servers import bind
+from twolane_local.model.options import Options
 
 from .running import run
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from twolane_local.emulator import Emulator
     from twolane_local.journal import Journal
 
 TEMPLATE = """

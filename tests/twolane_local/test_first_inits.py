@@ -6,13 +6,14 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
+from twolane_local.model.options import Options
 
 from .running import run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from twolane_local.emulator import Emulator
 
 HEAD = """
 Transform: AWS::Serverless-2016-10-31

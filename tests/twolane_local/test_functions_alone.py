@@ -17,8 +17,8 @@ import pytest
 
 from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.emulator.options import Options
 from twolane_local.errors import TemplateError
+from twolane_local.model.options import Options
 
 from . import running
 

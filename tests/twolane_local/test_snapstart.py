@@ -12,7 +12,7 @@ import pytest
 
 from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
 from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
+from twolane_local.model.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -45,5 +45,5 @@ def trace_header(headers: Mapping[str, str]) -> str | None:
     return unquote(given) if given else None
 
 
-#: What ``twolane_local.aws.endpoint.AwsEndpoint`` mounts, by the service's name in the credential scope.
+#: ``AwsEndpoint`` finds one by the service's name in the credential scope.
 AwsService = Callable[[AwsRequest], Coroutine[Any, Any, AwsResponse]]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.real_aws import is_aws_host, refused
-from twolane_local.template.values import REGION
+from twolane_local.model import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping

@@ -27,7 +27,6 @@ from twolane_local.template import stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from twolane_local.model import FunctionSpec, Stack
 

@@ -10,7 +10,8 @@ from twolane.errors import TwolaneError
 from twolane_local.cli import exits
 from twolane_local.cli.options import UnconfirmedError, choose_template
 from twolane_local.cli.parser import COMMANDS, command_module, flags, parser
-from twolane_local.cli.text import printable, red
+from twolane_local.cli.text import red
+from twolane_local.journal.lines import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,17 +11,9 @@ from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, edit_of, source_flags, yes_flag
 from twolane_local.cli.messages import call_of
 from twolane_local.cli.options import confirm
-from twolane_local.cli.text import (
-    error_text,
-    one_line,
-    printable,
-    progress,
-    say,
-    say_json,
-    seconds,
-    table,
-)
+from twolane_local.cli.text import error_text, one_line, progress, say, say_json, seconds, table
 from twolane_local.errors import LocalError
+from twolane_local.journal.lines import printable
 from twolane_local.remote import open_source
 from twolane_local.remote.source import Choice
 

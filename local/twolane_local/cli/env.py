@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
-from twolane_local.template.values import REGION
+from twolane_local.model import REGION
 
 if TYPE_CHECKING:
     import argparse

@@ -7,14 +7,10 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twolane_local.errors import LocalError
 from twolane_local.remote.source import Edit
-
-if TYPE_CHECKING:
-    import argparse
-
 
 #: This very object where no template is named: the project's own is looked for.
 UNNAMED = Path("template.yaml")

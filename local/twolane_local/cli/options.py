@@ -17,9 +17,8 @@ from twolane_local.template.parameters import missing
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Coroutine, Iterable
-    from pathlib import Path
 
-    from twolane_local.emulator.options import Options
+    from twolane_local.model.options import Options
 
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's, and from ``samconfig.toml``."""
-    from twolane_local.emulator.options import Options
+    from twolane_local.model.options import Options
     from twolane_local.template import parameters as samconfig
 
     config = samconfig.read_samconfig(options.template, options.config_env)

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from twolane_local.aws.scheduler.targets import Invocations
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock
-    from twolane_local.console.application import Application
-    from twolane_local.emulator.options import Addresses, Options
     from twolane_local.faults.injection import Faults
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec, Stack
+    from twolane_local.model.options import Addresses, Options
 
 
 class Describe(Protocol):

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.aws.lambda_.environment import EnvironmentState
     from twolane_local.console.attach import Parts
     from twolane_local.journal import Event
+    from twolane_local.model.states import EnvironmentState
 
 LOOK = 50_000
 

@@ -12,12 +12,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from twolane_local.console.requests import Json, ProblemError, number
-from twolane_local.console.shown import shown_trace
+from twolane_local.console.state import snapshot
 from twolane_local.http.quick_json import utf8
 from twolane_local.journal import redact
 from twolane_local.journal.filters import from_query
 from twolane_local.journal.related_events import collect, resolve
-from twolane_local.journal.state import snapshot
+from twolane_local.journal.shown import shown_trace
 from twolane_local.journal.summaries import summaries
 from twolane_local.journal.trace import trace
 from twolane_local.journal.why import why

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from twolane_local.aws.sqs.errors import SqsError
-from twolane_local.aws.sqs.message import AttributeValue
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.requests import Json, ProblemError, body_of, field, needed, number, texts
-from twolane_local.console.shown import shown_message
-from twolane_local.journal.state import message_state, messages_of, queue_states
+from twolane_local.console.state import message_state, messages_of, queue_states
+from twolane_local.journal.shown import shown_message
 from twolane_local.journal.task_counts import LOOK, STEP_S, STEPS, empty, throughput
 from twolane_local.journal.trace import error_of
+from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,7 +20,6 @@ from twolane_local.remote import address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
-    from typing import Any
 
     from starlette.applications import Starlette
     from starlette.requests import Request

@@ -34,7 +34,6 @@ from twolane_local.aws.sources import Sources
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.aws.sqs.persistence import QueueLog
 from twolane_local.clock import SystemClock
-from twolane_local.emulator.options import Addresses, Options
 from twolane_local.emulator.reload import stamps, watch
 from twolane_local.emulator.waiting import Waiting
 from twolane_local.errors import LocalError
@@ -44,8 +43,10 @@ from twolane_local.faults.queues import FaultyQueues
 from twolane_local.http.access import LocalOnly
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
+from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
 from twolane_local.template.functions import Packages, sweep
+from twolane_local.template.routes import served_apis
 
 if TYPE_CHECKING:
     import socket
@@ -195,7 +196,7 @@ class Emulator:
     async def _build(self) -> tuple[Stack, list[str]]:
         """Read the template; what only moto knows is asked of it, and the rest waits for that."""
         expanded = await asyncio.to_thread(self._load)
-        self._gateways.reserve(expanded)
+        self._gateways.reserve(served_apis(expanded))
         answers = Answers(self._moto)
         facts = stack.Facts(
             self.aws_url,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
-    from twolane_local.emulator.options import Addresses
     from twolane_local.model import FunctionSpec
+    from twolane_local.model.options import Addresses
 
 #: What containers call this machine, given ``--add-host host.docker.internal:host-gateway``.
 HOST = "host.docker.internal"

@@ -13,9 +13,9 @@ from twolane_local.aws.sqs.service import QueueService
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane_local.aws.sqs.message import Message, Received
     from twolane_local.aws.sqs.service import NewMessage
     from twolane_local.faults.injection import Faults
+    from twolane_local.model.message import Message, Received
 
 
 #: What SQS takes, in bytes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from twolane_local.journal import Event, Journal
+    from twolane_local.journal import Journal
 
 
 def read(path: Path) -> list[Event]:

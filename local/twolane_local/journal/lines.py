@@ -8,11 +8,10 @@ which the steps of one request or task are found again.
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
-
-from twolane_local.cli.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,3 +163,15 @@ _TEXTS: dict[str, Callable[[Event], str]] = {
 def text_of(event: Event) -> str:
     """What happened, in a short phrase."""
     return _TEXTS.get(event.kind, _step)(event)
+
+
+#: Control characters, but for tab and newline: a message's text must not move a cursor, retitle a
+#: window or answer for the user. C1 (0x80-0x9f) holds an escape's one-character forms; the next
+#: ranges are those that turn the direction of writing, and so what a reader believes to see; and
+#: a lone surrogate cannot be written at all.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as ``\\x1b`` and the like."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from twolane_local.journal import Event
 
-    pass
-
 
 #: As much of an id as it takes to be looked for.
 SHORTEST = 8

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.sqs.order import DELAYED, IN_FLIGHT
 from twolane_local.journal.outcome import failure
 from twolane_local.journal.related_events import chords_of, collect, resolve
 from twolane_local.journal.trace import name_of
 from twolane_local.model.lineage import LIMIT
+from twolane_local.model.states import DELAYED, IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from twolane_local.journal import Event
     from twolane_local.journal.related_events import Story
-    from twolane_local.journal.state import MappingState, MessageState, QueueState, Snapshot
+    from twolane_local.model.states import MappingState, MessageState, QueueState, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

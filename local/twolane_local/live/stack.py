@@ -22,10 +22,10 @@ import redis
 
 from twolane_local.aws.redis import open_store
 from twolane_local.emulator import Emulator
-from twolane_local.emulator.options import Options
 from twolane_local.errors import HandlerImportError, LocalError
 from twolane_local.live.proxy import Proxy
 from twolane_local.live.watch import LiveWatch
+from twolane_local.model.options import Options
 from twolane_local.simulator.invariants import Bounds
 from twolane_local.testing.events import JournalView
 from twolane_local.testing.tasks import Tasks

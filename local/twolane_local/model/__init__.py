@@ -227,3 +227,9 @@ class Stack:
     moto_template: Mapping[str, Any] = field(default_factory=dict)
     #: What the template takes in from beside it.
     files: tuple[Path, ...] = ()
+
+
+ACCOUNT = "123456789012"
+
+
+REGION = "us-east-1"

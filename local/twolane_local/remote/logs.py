@@ -11,8 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.lambda_ import output
-from twolane_local.journal import Journal
+from twolane_local.journal import Journal, log_lines
 from twolane_local.remote.account import asked
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def _record(journal: Journal, line: Line) -> None:
             "invocation.ended", function=line.function, request_id=found["id"], **figures
         )
     elif not _SILENT.match(text):
-        output.record(journal, line.function, None, text.encode())
+        log_lines.record(journal, line.function, None, text.encode())
 
 
 def _platform(text: str) -> tuple[str, dict[str, Any]] | None:

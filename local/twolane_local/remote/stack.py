@@ -178,7 +178,7 @@ class StackSource:
     # The journal, as far as logs make one.
 
     def trace(self, identifier: str) -> Json | None:
-        from twolane_local.console.shown import shown_trace
+        from twolane_local.journal.shown import shown_trace
         from twolane_local.journal.trace import trace
 
         if '"' in identifier:  # it would end the pattern; no id has one

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.model import ACCOUNT, REGION
 from twolane_local.simulator.store import RESULT
-from twolane_local.template.values import ACCOUNT, REGION
 from twolane_local.testing.tables import Tables
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Values
 
     from twolane.worker.lease import Lease
-    from twolane_local.aws.sqs.message import Message
     from twolane_local.aws.sqs.service import NewMessage
+    from twolane_local.model.message import Message
     from twolane_local.simulator.application import Application
     from twolane_local.virtual_clock import VirtualClock
 

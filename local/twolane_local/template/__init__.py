@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.model import REGION
 from twolane_local.template import cache as template_cache
 from twolane_local.template import include, language_extensions, shape
 from twolane_local.template import nested as artifacts
@@ -22,7 +23,7 @@ from twolane_local.template import parameters as template_parameters
 from twolane_local.template import values as circles
 from twolane_local.template import yaml as template_yaml
 from twolane_local.template.nested import LOCAL_BUCKET, flatten
-from twolane_local.template.values import REGION, Resolver, pseudo_parameters
+from twolane_local.template.values import Resolver, pseudo_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

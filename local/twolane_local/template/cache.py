@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.lambda_.installation import directory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def directory() -> Path:
-    """``$XDG_CACHE_HOME/twolane``, by default ``~/.cache/twolane``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "twolane"
 
 
 def through(key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from twolane_local.template.nested import LOCAL_BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names

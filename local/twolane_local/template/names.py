@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twolane_local.errors import TemplateError
+from twolane_local.model import ACCOUNT, REGION
 from twolane_local.template import stand_ins as specification
 from twolane_local.template.stand_ins import StandIn
-from twolane_local.template.values import ACCOUNT, REGION, Resolver
+from twolane_local.template.values import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

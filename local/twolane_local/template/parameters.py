@@ -18,7 +18,6 @@ from twolane_local.template.nested import is_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
-    from pathlib import Path
 
     from twolane_local.template.yaml import Source
 

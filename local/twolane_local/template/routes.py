@@ -25,6 +25,7 @@ from twolane_local.template.limits import number
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from twolane_local.template import Template
     from twolane_local.template.names import Names
 
 
@@ -91,6 +92,16 @@ def routes(
         elif spec.qualifier not in ("", *(qualifiers or {}).get(spec.function, ())):
             found[index] = replace(spec, qualifier="")
     return tuple(found)
+
+
+_SERVED = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi", "AWS::Lambda::Url"})
+
+
+def served_apis(template: Template) -> Iterator[str]:
+    """The ids of the APIs and function URLs that have an address, in the template's order."""
+    for name, resource in template.resources.items():
+        if resource["Type"] in _SERVED and not is_websocket(resource):
+            yield name.lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,9 @@ from twolane_local.aws.invocation import service_of, target_of
 from twolane_local.aws.scheduler.schedule import from_spec
 from twolane_local.aws.scheduler.targets import plays
 from twolane_local.errors import TemplateError
-from twolane_local.model import QueueMappingSpec, ScheduleSpec
+from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec, ScheduleSpec
 from twolane_local.model.openapi import is_true
 from twolane_local.template.limits import number
-from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,6 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,9 +80,6 @@ def _named(function: str, argument: Any) -> Iterator[str]:
             if name.strip() not in own:
                 yield name.split(".")[0].strip()
 
-
-ACCOUNT = "123456789012"
-REGION = "us-east-1"
 
 #: Stands for ``AWS::NoValue``: whoever holds it in a map or list drops the entry.
 NO_VALUE = object()

@@ -19,7 +19,7 @@ from twolane_local.aws.endpoint import polls, service_of
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.moto.dynamodb import one_request_at_a_time
 from twolane_local.errors import LocalError
-from twolane_local.template.values import REGION
+from twolane_local.model import REGION
 from twolane_local.testing import mocks
 from twolane_local.testing.creation import Creation
 from twolane_local.testing.threads import current

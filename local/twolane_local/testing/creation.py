@@ -8,8 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from twolane_local.model import ACCOUNT, REGION
 from twolane_local.template.names import NAME_PROPERTY
-from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane.environment.logs import correlation
-from twolane_local.aws.lambda_ import output
+from twolane_local.journal import log_lines
 from twolane_local.testing.threads import current
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Narrator(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             fields.setdefault("error", repr(record.exc_info[1]))
         function, request_id = process.about if process is not None else (None, None)
-        output.record_fields(self._journal, function, request_id, fields)
+        log_lines.record_fields(self._journal, function, request_id, fields)
 
 
 @contextmanager

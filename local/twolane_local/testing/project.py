@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import template
 from twolane_local.aws import guard
 from twolane_local.model import (
+    ACCOUNT,
+    REGION,
     FunctionSpec,
     QueueMappingSpec,
     QueueSpec,
@@ -18,7 +20,6 @@ from twolane_local.model import (
     Stack,
 )
 from twolane_local.template import stack
-from twolane_local.template.values import ACCOUNT, REGION
 from twolane_local.testing.aws import SQS_URL
 from twolane_local.testing.errors import TestingError
 from twolane_local.testing.store import URL as STORE_URL

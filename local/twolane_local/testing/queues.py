@@ -6,10 +6,10 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.sqs.message import AttributeValue
-from twolane_local.aws.sqs.order import DELAYED, IN_FLIGHT, VISIBLE
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.journal.messages import decode
+from twolane_local.model.message import AttributeValue
+from twolane_local.model.states import DELAYED, IN_FLIGHT, VISIBLE
 from twolane_local.testing.errors import TestingError
 
 if TYPE_CHECKING:

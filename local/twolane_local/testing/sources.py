@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.scheduler.schedule import Schedule
-    from twolane_local.aws.sqs.message import Received
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.model import QueueMappingSpec
+    from twolane_local.model.message import Received
 
 
 class Schedules(ScheduleSource):

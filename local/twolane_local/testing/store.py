@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from twolane_local.aws.redis_scripts import compile_once
+from twolane_local.aws.lua import compile_once
 from twolane_local.testing.threads import current
 
 if TYPE_CHECKING:

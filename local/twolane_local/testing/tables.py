@@ -11,7 +11,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from twolane_local.aws.moto.dynamodb import REQUESTS, expire
 from twolane_local.faults.commands import on_loop
-from twolane_local.template.values import ACCOUNT, REGION
+from twolane_local.model import ACCOUNT, REGION
 from twolane_local.testing.threads import current
 
 if TYPE_CHECKING:

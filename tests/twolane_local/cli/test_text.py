@@ -11,12 +11,12 @@ from twolane_local.cli.text import (
     error_text,
     milliseconds,
     one_line,
-    printable,
     red,
     say_json,
     seconds,
     table,
 )
+from twolane_local.journal.lines import printable
 
 
 class Terminal(io.StringIO):

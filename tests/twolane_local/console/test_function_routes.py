@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.lambda_.environment import EnvironmentState
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.function_routes import environment_of, figures_of, memory_of
+from twolane_local.model.states import EnvironmentState
 
 
 def ended(journal, request_id, memory_mb):

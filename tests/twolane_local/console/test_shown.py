@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 
-from twolane_local.aws.sqs.message import AttributeValue
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.console.shown import shown_message, shown_trace
+from twolane_local.console.state import messages_of
 from twolane_local.journal.messages import task_message
-from twolane_local.journal.state import messages_of
+from twolane_local.journal.shown import shown_message, shown_trace
 from twolane_local.journal.trace import trace
+from twolane_local.model.message import AttributeValue
 
 
 def test_a_trace_is_json_without_secrets(tell, journal):

@@ -4,7 +4,7 @@ import asyncio
 
 from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.journal.state import messages_of, queue_states, snapshot
+from twolane_local.console.state import messages_of, queue_states, snapshot
 from twolane_local.model import QueueMappingSpec
 
 

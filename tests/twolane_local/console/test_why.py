@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from twolane_local.aws.event_source_mapping.mapping import Mappings
-from twolane_local.aws.lambda_.environment import PoolState
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.journal.state import MappingState, Snapshot, message_state, queue_states
+from twolane_local.console.state import message_state, queue_states
 from twolane_local.journal.why import why
 from twolane_local.model import FunctionSpec
+from twolane_local.model.states import MappingState, PoolState, Snapshot
 
 IDLE = PoolState(32, None, 0, 1, 0, 0)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.twolane_local import running
 
 from twolane_local.aws.moto.answers import settled
-from twolane_local.emulator.options import Options
+from twolane_local.model.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 
-from twolane_local.aws.lambda_.output import Frames, Lines, record
+from twolane_local.aws.lambda_.output import Frames, Lines
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Event, Journal
+from twolane_local.journal.log_lines import record
 
 
 def frame(message: bytes) -> bytes:

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from twolane_local.aws.invocation import Invocation
-from twolane_local.aws.lambda_.environment import EnvironmentState
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.pool import Roll
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
+from twolane_local.model.states import EnvironmentState
 
 
 def test_each_environment_has_its_state_since_when_and_its_invocations():

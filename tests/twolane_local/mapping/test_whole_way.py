@@ -15,11 +15,11 @@ from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
-from twolane_local.aws.sqs.message import AttributeValue
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec, QueueMappingSpec
+from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from twolane_local.aws.sqs.message import (
+from twolane_local.model.message import (
     SENDER_ID,
     AttributeValue,
     Message,

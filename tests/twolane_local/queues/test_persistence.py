@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from twolane_local.aws.sqs.errors import ServiceUnavailableError
-from twolane_local.aws.sqs.message import AttributeValue
 from twolane_local.aws.sqs.persistence import FILE, QueueLog
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
 from twolane_local.journal.json_log import PersistenceError
+from twolane_local.model.message import AttributeValue
 
 FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 

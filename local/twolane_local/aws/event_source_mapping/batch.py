@@ -17,9 +17,9 @@ from twolane_local.aws.sqs.errors import OverLimitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from twolane_local.aws.sqs.message import AttributeValue, Received
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.model import QueueMappingSpec
+    from twolane_local.model.message import AttributeValue, Received
 
 
 def record_of(received: Received, queue_arn: str) -> dict[str, Any]:

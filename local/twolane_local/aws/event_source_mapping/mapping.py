@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twolane_local.aws.invocation import Invocation, Invoker
-    from twolane_local.aws.sqs.message import Received
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.model import QueueMappingSpec
+    from twolane_local.model.message import Received
 
 
 #: Waits between tries of a throttled batch, in seconds; AWS documents that they grow, not how.

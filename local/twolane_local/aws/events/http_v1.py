@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
 from twolane_local.aws.events.http_v2 import access_log_time
-from twolane_local.template.values import ACCOUNT
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
 from twolane_local.http import quick_json
-from twolane_local.template.values import ACCOUNT
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

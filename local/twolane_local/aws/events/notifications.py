@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
-from twolane_local.template.values import ACCOUNT
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

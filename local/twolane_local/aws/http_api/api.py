@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from twolane_local.aws.call import AwsService
-    from twolane_local.aws.events.http import HttpResponse
     from twolane_local.aws.http_api.asgi import Receive, Scope, Send
     from twolane_local.aws.http_api.authorizers import Verdict
     from twolane_local.aws.http_api.dialects import Dialect
     from twolane_local.aws.http_api.requests import Received, Route
-    from twolane_local.aws.invocation import Invocation, Invoker, Streamer
+    from twolane_local.aws.invocation import Invocation, Invoker
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.model import RestMethod, RouteSpec

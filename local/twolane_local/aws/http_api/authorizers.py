@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 from twolane_local.aws.invocation import ThrottledError
 from twolane_local.aws.real_aws import is_aws_host
 from twolane_local.errors import RealAwsError
+from twolane_local.model import ACCOUNT, REGION
 from twolane_local.model.openapi import function_name
-from twolane_local.template.values import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,6 @@ from twolane_local.aws.http_api.requests import Received
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable, Callable
 

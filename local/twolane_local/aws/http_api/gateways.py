@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 from twolane_local.aws.http_api.api import Gateway
 from twolane_local.aws.http_api.front import Front
 from twolane_local.http.servers import bind, url_of
-from twolane_local.template.routes import is_websocket
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from twolane_local.aws.call import AwsService
     from twolane_local.aws.invocation import Invoker
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.model import RouteSpec, Stack
-    from twolane_local.template import Template
-
-_KINDS = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi", "AWS::Lambda::Url"})
 
 
 class Gateways:
@@ -35,16 +31,14 @@ class Gateways:
         self._listeners: dict[str, socket.socket] = {}
         self._servers: dict[str, tuple[Gateway, Front]] = {}
 
-    def reserve(self, template: Template) -> None:
-        """Bind a port for each API that has none yet; raises ``PortInUseError``."""
+    def reserve(self, apis: Iterable[str]) -> None:
+        """Bind a port for each API id that has none yet; raises ``PortInUseError``."""
         if not self._enabled:
             return
-        for name, resource in template.resources.items():
-            if resource["Type"] not in _KINDS or is_websocket(resource):
-                continue
-            if name.lower() not in self._listeners:
+        for api in apis:
+            if api not in self._listeners:
                 port = self._port + len(self._listeners) if self._port else 0
-                self._listeners[name.lower()] = bind(port, "--port")
+                self._listeners[api] = bind(port, "--port")
 
     def base_url(self, api: str) -> str:
         """Where an API is or, where none is served, where it would be."""

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.events.http_v2 import access_log_time, joined
-from twolane_local.template.values import ACCOUNT, REGION
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     ]
     from collections.abc import Callable, Iterable, Iterator
 
-    from twolane_local.aws.events.http import HttpRequest, HttpResponse, Match
+    from twolane_local.aws.events.http import HttpRequest, Match
 
     Pairs = tuple[tuple[str, str], ...]
 

@@ -29,10 +29,10 @@ from twolane_local.aws.invocation import (
     resolve,
     target_of,
 )
-from twolane_local.aws.sqs.message import AttributeValue
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
 from twolane_local.journal.json_log import Follower, JsonLog, PersistenceError
+from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,34 +37,6 @@ class Work:
     log: list[bytes] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentState:
-    """One environment now: ``cold`` in its init phase, ``busy``, or ``frozen`` until it has work.
-
-    ``for_s`` is for how many seconds it has been so; ``requests`` are the ids of its latest
-    invocation and of the one before.
-    """
-
-    id: str
-    state: str
-    for_s: float
-    invocations: int
-    requests: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolState:
-    """How many environments of a function there are now, and how much work waits for one."""
-
-    limit: int
-    reserved: int | None
-    busy: int
-    idle: int
-    starting: int
-    waiting: int
-    environments: tuple[EnvironmentState, ...] = ()
-
-
 class Owner(Protocol):
     """Whoever keeps environments is told of their changes, on the event loop.
 

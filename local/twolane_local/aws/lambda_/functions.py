@@ -13,7 +13,7 @@ from twolane_local.aws.invocation import (
     ThrottledError,
     resolve,
 )
-from twolane_local.aws.lambda_.environment import PoolState, Work
+from twolane_local.aws.lambda_.environment import Work
 from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS, PATIENCE_S, Pool
 from twolane_local.aws.lambda_.report import InvocationRecord
 from twolane_local.model import lineage
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twolane_local.aws.lambda_.pool import MakeEnvironment
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
+    from twolane_local.model.states import PoolState
 
 __all__ = ["MAX_ENVIRONMENTS", "PATIENCE_S", "Functions", "new_request_id", "trace_root"]
 

@@ -26,12 +26,11 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO
 
 from twolane_local.aws.invocation import Invocation
-from twolane_local.aws.lambda_ import output, report
+from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S
 from twolane_local.aws.lambda_.whereabouts import said
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator, Mapping
 
     from twolane_local.aws.lambda_.environment import Owner, Work
@@ -57,7 +56,7 @@ class Capture(io.TextIOBase):
             return self._stream.write(text)
         for line in text.splitlines():
             self._loop.call_soon_threadsafe(
-                output.record, self._journal, writer[0], writer[1], line.encode()
+                log_lines.record, self._journal, writer[0], writer[1], line.encode()
             )
         return len(text)
 

@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.lambda_ import interpreters
 from twolane_local.aws.lambda_.requirements import beside, files
 from twolane_local.errors import LocalError
-from twolane_local.template.cache import directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from twolane_local.model import FunctionSpec
 
@@ -322,3 +320,9 @@ def _found(mine: list[Path | asyncio.Task[Path]]) -> list[Path]:
         if isinstance(each, Path) or each.exception() is None
     ]
     return [Path(os.path.abspath(each)) for each in found]  # noqa: PTH100 (a link stays one)
+
+
+def directory() -> Path:
+    """``$XDG_CACHE_HOME/twolane``, by default ``~/.cache/twolane``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "twolane"

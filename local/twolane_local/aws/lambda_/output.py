@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twolane_local.journal import KINDS
+from twolane_local.journal.log_lines import record
 
 if TYPE_CHECKING:
     from twolane_local.aws.lambda_.environment import Work
     from twolane_local.journal import Journal
-
-#: Fields of the runtime's own log lines that the journal has a place for.
-_PLACES = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
-           "queue": "queue"}  # fmt: skip
-
-_RESERVED = frozenset({"kind", "function", "request_id", "message_id", "task_id", "queue"})
 
 
 #: The length of a frame's header, in bytes.
@@ -93,45 +86,3 @@ class Output:
             if work is not None:
                 work.log.append(line if line.endswith(b"\n") else line + b"\n")
             record(self._journal, self._function, work.request_id if work else None, line)
-
-
-def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
-    """Journal one line or record: as the event that it states, or as a ``log`` line."""
-    text = line.decode("utf-8", "replace").rstrip()
-    fields = _json_object(text)
-    if fields is None:
-        journal.record("log", function=function, request_id=request_id, line=text)
-        return
-    fields.pop("_aws", None)  # CloudWatch's embedded metric format: not for people
-    record_fields(journal, function, request_id, fields, text)
-
-
-def record_fields(
-    journal: Journal,
-    function: str | None,
-    request_id: str | None,
-    fields: dict[str, Any],
-    text: str = "",
-) -> None:
-    """Journal one line that is a JSON object, as the event that it states."""
-    kind = fields.pop("event", None)
-    known = kind if isinstance(kind, str) and kind in KINDS else "log"
-    named: dict[str, Any] = {"request_id": request_id}
-    named |= {
-        place: str(fields.pop(field)) for field, place in _PLACES.items() if fields.get(field)
-    }
-    if known == "log":
-        fields.setdefault("line", str(fields.get("message", text)))
-    # What a line calls `kind` or `function` must not get in the way of record's own parameters.
-    data = {name: value for name, value in fields.items() if name not in _RESERVED}
-    journal.record(known, function=function, **named, **data)
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

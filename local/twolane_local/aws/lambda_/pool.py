@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.aws.lambda_ import report
-from twolane_local.aws.lambda_.environment import EnvironmentState, PoolState
 from twolane_local.aws.lambda_.report import STOPPED
 from twolane_local.aws.lambda_.requirements import why_missing
+from twolane_local.model.states import EnvironmentState, PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

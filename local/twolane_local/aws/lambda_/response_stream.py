@@ -17,7 +17,6 @@ from twolane_local.aws.invocation import ResponseStream, Streamer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-    from typing import Any
 
     from twolane_local.aws.invocation import Invocation, Invoker
 

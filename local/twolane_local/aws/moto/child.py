@@ -24,7 +24,7 @@ from twolane_local.aws.moto.dynamodb import Expiry, TableLog, one_request_at_a_t
 from twolane_local.aws.moto.emulator import Emulator
 from twolane_local.aws.moto.notifications import FAULTS, Notifications, Rules, Subscriptions
 from twolane_local.aws.moto.objects import ObjectFiles, OneObjectRequest
-from twolane_local.template.values import ACCOUNT, REGION
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -19,7 +19,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane_local.journal.json_log import write_line
-from twolane_local.template.values import ACCOUNT, REGION
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -9,7 +9,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from twolane_local.template.values import ACCOUNT
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

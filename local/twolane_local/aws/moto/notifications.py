@@ -18,7 +18,7 @@ from twolane_local.aws.events import notifications as sns_events
 from twolane_local.aws.events.patterns import PatternError, compile_pattern, compile_policy
 from twolane_local.aws.invocation import service_of
 from twolane_local.aws.moto.emulator import say
-from twolane_local.template.values import ACCOUNT, REGION
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

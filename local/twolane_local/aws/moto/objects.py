@@ -11,7 +11,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.template.values import ACCOUNT
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

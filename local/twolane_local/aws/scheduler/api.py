@@ -19,7 +19,7 @@ from twolane_local.aws.scheduler.schedule import ACCOUNT, REGION, Schedule, from
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane_local.aws.scheduler.schedule import Schedule, ScheduleBook
+    from twolane_local.aws.scheduler.schedule import ScheduleBook
     from twolane_local.clock import Clock
 
 

@@ -15,9 +15,9 @@ from twolane_local.aws.events.eventbridge import Rule, target_input
 from twolane_local.aws.invocation import target_of
 from twolane_local.aws.scheduler.schedule import ACCOUNT, REGION, Schedule
 from twolane_local.aws.sqs.errors import SqsError
-from twolane_local.aws.sqs.message import AttributeValue
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
+from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -32,16 +32,16 @@ from twolane_local.aws.sqs.errors import (
     TooManyEntriesInBatchRequestError,
     UnsupportedOperationError,
 )
-from twolane_local.aws.sqs.message import AttributeValue, md5_of_attributes, message_size
-from twolane_local.aws.sqs.order import DELAYED, IN_FLIGHT, VISIBLE
+from twolane_local.model.message import AttributeValue, md5_of_attributes, message_size
+from twolane_local.model.states import DELAYED, IN_FLIGHT, VISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane_local.aws.sqs.inputs import Params
-    from twolane_local.aws.sqs.message import Message, Received
     from twolane_local.aws.sqs.queue import Queue
     from twolane_local.aws.sqs.service import NewMessage, QueueService
+    from twolane_local.model.message import Message, Received
 
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")

@@ -22,7 +22,6 @@ from twolane_local.aws.sqs.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from twolane_local.aws.sqs.errors import SqsError
     from twolane_local.aws.sqs.inputs import Params
     from twolane_local.aws.sqs.service import QueueService
 

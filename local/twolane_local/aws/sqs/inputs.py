@@ -16,8 +16,8 @@ from twolane_local.aws.sqs.errors import (
     InvalidParameterValueError,
     MissingParameterError,
 )
-from twolane_local.aws.sqs.message import AttributeValue, message_size
 from twolane_local.aws.sqs.service import NewMessage
+from twolane_local.model.message import AttributeValue, message_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
+from twolane_local.model.states import GONE, VISIBLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twolane_local.aws.sqs.message import Message
-
-DELAYED, VISIBLE, IN_FLIGHT, GONE = "delayed", "visible", "in flight", "gone"
+    from twolane_local.model.message import Message
 
 
 class Entry:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.sqs.message import AttributeValue, Message
-from twolane_local.aws.sqs.order import DELAYED, IN_FLIGHT
 from twolane_local.aws.sqs.queue import Place, Queue
 from twolane_local.journal.json_log import Follower, JsonLog
+from twolane_local.model.message import AttributeValue, Message
+from twolane_local.model.states import DELAYED, IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

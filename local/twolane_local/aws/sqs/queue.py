@@ -17,23 +17,14 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from twolane_local.aws.sqs.attributes import DOCUMENTS, Settings, defaults, settings_of
 from twolane_local.aws.sqs.errors import ReceiptHandleIsInvalidError
-from twolane_local.aws.sqs.message import Received
-from twolane_local.aws.sqs.order import (
-    DELAYED,
-    GONE,
-    IN_FLIGHT,
-    VISIBLE,
-    Entry,
-    FifoOrder,
-    Order,
-    Retention,
-    StandardOrder,
-)
+from twolane_local.aws.sqs.order import Entry, FifoOrder, Order, Retention, StandardOrder
+from twolane_local.model.message import Received
+from twolane_local.model.states import DELAYED, GONE, IN_FLIGHT, VISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from twolane_local.aws.sqs.message import Message, Received
+    from twolane_local.model.message import Message
 
 
 class Timed(Protocol):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from twolane_local.aws.sqs.order import Entry
-    from twolane_local.aws.sqs.queue import Queue
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
 

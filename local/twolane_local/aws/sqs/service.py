@@ -18,21 +18,22 @@ from twolane_local.aws.sqs.errors import (
     ServiceUnavailableError,
     UnknownSourceError,
 )
-from twolane_local.aws.sqs.message import AttributeValue, Message, md5_of, md5_of_attributes
-from twolane_local.aws.sqs.order import IN_FLIGHT, Entry
 from twolane_local.aws.sqs.queue import Attempt
 from twolane_local.aws.sqs.registry import ACCOUNT, REGION, NoRecord, QueueRegistry, Record
 from twolane_local.journal import cut
 from twolane_local.journal.json_log import PersistenceError
 from twolane_local.model import lineage
+from twolane_local.model.message import AttributeValue, Message, md5_of, md5_of_attributes
+from twolane_local.model.states import IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane_local.aws.sqs.message import Received
+    from twolane_local.aws.sqs.order import Entry
     from twolane_local.aws.sqs.queue import Queue
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
+    from twolane_local.model.message import Received
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 IN_FLIGHT_LIMIT = 120_000

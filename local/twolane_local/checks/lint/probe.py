@@ -1,4 +1,4 @@
-"""``python -m twolane_local.checks.lint.probe app.worker.handler …``: a line of JSON on the Celery apps.
+"""``python -m twolane_local.checks.lint.probe HANDLER …``: a line of JSON on the Celery apps.
 
 The adapters are replaced by one that only remembers its application: no lifespan starts, no store
 is asked.

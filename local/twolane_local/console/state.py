@@ -5,105 +5,26 @@ What the control API answers and what ``why`` reasons about.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twolane_local.aws.sqs.order import DELAYED, IN_FLIGHT, VISIBLE
+from twolane_local.model.states import (
+    DELAYED,
+    IN_FLIGHT,
+    VISIBLE,
+    MappingState,
+    MessageState,
+    QueueState,
+    Snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twolane_local.aws.event_source_mapping.mapping import Mappings
-    from twolane_local.aws.lambda_.environment import PoolState
     from twolane_local.aws.lambda_.functions import Functions
-    from twolane_local.aws.sqs.message import Message
     from twolane_local.aws.sqs.order import Entry
     from twolane_local.aws.sqs.queue import Queue
     from twolane_local.aws.sqs.service import QueueService
-    from twolane_local.model import FunctionSpec
-
-
-@dataclass(frozen=True, slots=True)
-class MessageState:
-    """A message on its queue; ``visible_at`` is when it can next be received."""
-
-    message: Message
-    queue: str
-    position: int
-    state: str
-    receive_count: int
-    visible_at: float
-    first_received_at: float
-
-    @property
-    def id(self) -> str:
-        return self.message.id
-
-
-@dataclass(frozen=True, slots=True)
-class MappingState:
-    """An event source mapping; ``allowed`` is how many batches it may have under way now."""
-
-    id: str
-    queue: str
-    function: str
-    enabled: bool
-    batch_size: int
-    maximum_concurrency: int | None
-    under_way: int
-    allowed: int
-    filtered: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id, "function": self.function, "enabled": self.enabled,
-            "batchSize": self.batch_size, "maximumConcurrency": self.maximum_concurrency,
-            "underWay": self.under_way, "allowed": self.allowed, "filtered": self.filtered,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """A queue and its counts. Times in seconds; ``oldest_s`` is the age of the oldest message."""
-
-    name: str
-    arn: str
-    fifo: bool
-    visible: int
-    in_flight: int
-    delayed: int
-    oldest_s: float | None
-    sent: int
-    visibility_s: float
-    delay_s: float
-    retention_s: float
-    dead_letter_queue: str | None
-    max_receives: int | None
-    dead_letter_of: tuple[str, ...] = ()
-    mappings: tuple[MappingState, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        found = {
-            "name": self.name, "arn": self.arn, "fifo": self.fifo, "visible": self.visible,
-            "inFlight": self.in_flight, "delayed": self.delayed,
-            "oldestAgeSeconds": self.oldest_s, "sent": self.sent,
-            "visibilityTimeout": self.visibility_s, "delaySeconds": self.delay_s,
-            "retentionSeconds": self.retention_s, "deadLetterQueue": self.dead_letter_queue,
-            "maxReceiveCount": self.max_receives, "deadLetterOf": list(self.dead_letter_of),
-            "mappings": [each.as_dict() for each in self.mappings],
-        }  # fmt: skip
-        return {name: value for name, value in found.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All of it. ``messages`` holds those that were asked for."""
-
-    now: float
-    queues: dict[str, QueueState]
-    messages: dict[str, MessageState]
-    functions: dict[str, tuple[FunctionSpec, PoolState]]
-    paused: bool = False
 
 
 def snapshot(

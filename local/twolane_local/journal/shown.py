@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.journal import redact
 
 if TYPE_CHECKING:
-    from twolane_local.journal.state import MessageState
     from twolane_local.journal.trace import Span, Trace
+    from twolane_local.model.states import MessageState
 
 _NAMES = {
     "request_id": "requestId", "task_id": "taskId", "message_id": "messageId",
@@ -88,7 +88,7 @@ def _name(arn: str | None) -> str | None:
 
 
 def _system(state: MessageState) -> dict[str, str]:
-    from twolane_local.aws.sqs.message import Received
+    from twolane_local.model.message import Received
 
     received = Received(state.message, "", state.receive_count, state.first_received_at)
     found = received.system_attributes()
