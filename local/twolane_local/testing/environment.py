@@ -1,6 +1,6 @@
 """An execution environment of a test: the handler in this process, on virtual time.
 
-Implements ``twolane_local.aws.lambda_.environment.Environment``. Init, response first, work after it, timeout
+Implements the Protocol ``Environment``. Init, response first, work after it, timeout
 and kill are as on Lambda; how long code takes to compute is not counted.
 """
 
