@@ -8,6 +8,8 @@ import pytest
 
 from twolane_local.journal import Journal
 
+from .narrator import Narrator
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -36,3 +38,8 @@ def clock() -> HandClock:
 @pytest.fixture
 def journal(clock: HandClock) -> Journal:
     return Journal(clock)
+
+
+@pytest.fixture
+def tell(clock: HandClock, journal: Journal) -> Narrator:
+    return Narrator(clock, journal)

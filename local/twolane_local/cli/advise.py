@@ -41,8 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0: advice is no error."""
-    from twolane_local.checks.advise import measure
-    from twolane_local.checks.advise import verdict as output
+    from twolane_local.checks.advise import measure, verdict
     from twolane_local.checks.advise.costs import of_template
     from twolane_local.checks.advise.verdict import Limits, judge
     from twolane_local.checks.lint.subject import read
@@ -53,17 +52,17 @@ def run(options: argparse.Namespace) -> int:
     limits = Limits(slow_inline_ms=options.inline_budget * 1000)
     judged = [(one, judge(one, limits)) for one in work]
     if options.json:
-        print(json.dumps(output.as_json(judged, rates), indent=2))
+        print(json.dumps(verdict.as_json(judged, rates), indent=2))
     else:
-        print("\n".join(output.as_text(judged, rates)))
+        print("\n".join(verdict.as_text(judged, rates)))
     return 0
 
 
 def _events(options: argparse.Namespace) -> list[Event]:
-    from twolane_local.journal import files as journal_file
+    from twolane_local.journal import files
     from twolane_local.remote import address, running
     from twolane_local.remote.emulator import Control
 
     if options.journal is not None:
-        return journal_file.read(options.journal)
+        return files.read(options.journal)
     return running.journal(Control(address.choose(address.find(), options.template)))

@@ -55,12 +55,12 @@ def run(options: argparse.Namespace) -> int:
     from twolane_local.checks.lint import output as sarif
     from twolane_local.checks.lint.findings import Severity
     from twolane_local.checks.lint.rules import RULES
-    from twolane_local.journal import files as journal_file
+    from twolane_local.journal import files
 
     if options.list:
         print("\n".join(output.listed(RULES)))
         return 0
-    journal = journal_file.read(options.journal) if options.journal else []
+    journal = files.read(options.journal) if options.journal else []
     found = []
     for path in options.files or [options.template]:
         values = argparse.Namespace(**{**vars(options), "template": path})

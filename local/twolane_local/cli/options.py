@@ -44,9 +44,9 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """The emulator's options from the command line's, and from ``samconfig.toml``."""
     from twolane_local.model.options import Options
-    from twolane_local.template import parameters as samconfig
+    from twolane_local.template import parameters
 
-    config = samconfig.read_samconfig(options.template, options.config_env)
+    config = parameters.read_samconfig(options.template, options.config_env)
     return Options(
         template=options.template,
         redis_url=options.redis_url,
@@ -64,14 +64,13 @@ def template_parameters(options: argparse.Namespace) -> dict[str, str]:
     ``samconfig.toml``, and by ``.env`` where there is no default.
     """
     from twolane_local import template
-    from twolane_local.template import parameters as parameter_files
-    from twolane_local.template import parameters as samconfig
+    from twolane_local.template import parameters
 
-    config = samconfig.read_samconfig(options.template, options.config_env)
+    config = parameters.read_samconfig(options.template, options.config_env)
     declared = template.parameters_of(options.template)
-    configured = {**parameter_files.beside(options.template, declared), **config.parameters}
+    configured = {**parameters.beside(options.template, declared), **config.parameters}
     for path in options.parameter_file:
-        configured |= parameter_files.read_values(path)
+        configured |= parameters.read_values(path)
     known = {name: value for name, value in configured.items() if name in declared}
     return {**known, **dict(options.parameter)}
 

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.lambda_ import parent_death as leash
+from twolane_local.aws.lambda_ import parent_death
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Application:
         paths = [environ.get("PYTHONPATH", ""), *(each for each in sys.path if each)]
         environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-I", leash.__file__, str(os.getpid()),
+            sys.executable, "-I", parent_death.__file__, str(os.getpid()),
             sys.executable, "-m", _CHILD, spec.handler,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL, env=environ, cwd=spec.code_dir, limit=_LINE,

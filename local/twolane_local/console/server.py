@@ -187,7 +187,7 @@ def application(parts: Parts, token: str, closing: asyncio.Event) -> Starlette:
     from starlette.routing import Mount, Route
 
     from twolane.errors import TwolaneError
-    from twolane_local.console import requests as problems
+    from twolane_local.console import requests
     from twolane_local.console.function_routes import FunctionRoutes
     from twolane_local.console.journal_routes import JournalRoutes
     from twolane_local.console.queue_routes import QueueRoutes
@@ -198,7 +198,7 @@ def application(parts: Parts, token: str, closing: asyncio.Event) -> Starlette:
     async def status(_: Request) -> Response:
         journal = parts.journal
         held = next(iter(journal), None)
-        return problems.Json(
+        return requests.Json(
             {
                 **parts.describe(),
                 "now": parts.clock.time(),
@@ -230,10 +230,10 @@ def application(parts: Parts, token: str, closing: asyncio.Event) -> Starlette:
             Route("/{page:path}", _page(token)),
         ],
         exception_handlers={
-            404: problems.not_found,
-            405: problems.wrong_method,
-            TwolaneError: problems.answered,
-            LookupError: problems.answered,
+            404: requests.not_found,
+            405: requests.wrong_method,
+            TwolaneError: requests.answered,
+            LookupError: requests.answered,
         },
     )
 

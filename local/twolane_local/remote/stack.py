@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.errors import LocalError
 from twolane_local.journal.task_counts import tally
 from twolane_local.remote import account as resources
-from twolane_local.remote import dead_letters as letters
+from twolane_local.remote import dead_letters
 from twolane_local.remote import resources as results
 from twolane_local.remote import resources as schedules
 from twolane_local.remote.dead_letters import Letters
@@ -45,7 +45,7 @@ class StackSource:
         back_s: float = BACK_S,
         now: Callable[[], float] = time.time,
         wait: Callable[[float], None] = time.sleep,
-        poll_s: int = letters.POLL_S,
+        poll_s: int = dead_letters.POLL_S,
     ) -> None:
         self._account, self.now, self._wait = account, now, wait
         self._back_s = back_s
@@ -71,7 +71,7 @@ class StackSource:
 
     def messages(self, queue: str, *, limit: int) -> list[Json]:
         name = self._harmless(queue)
-        return [letters.shape(name, each) for each in self._letters.look(name, limit=limit)]
+        return [dead_letters.shape(name, each) for each in self._letters.look(name, limit=limit)]
 
     def message(self, queue: str, identifier: str) -> Json | None:
         choice = Choice((identifier,))

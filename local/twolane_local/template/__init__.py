@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.model import REGION
-from twolane_local.template import cache as template_cache
-from twolane_local.template import include, language_extensions, shape
-from twolane_local.template import nested as artifacts
+from twolane_local.template import cache, include, language_extensions, nested, shape
 from twolane_local.template import parameters as template_parameters
 from twolane_local.template import values as circles
 from twolane_local.template import yaml as template_yaml
@@ -131,7 +129,7 @@ def load(
 def _read(path: Path) -> template_yaml.Source:
     source = template_yaml.read(path)
     shape.check(source)
-    return replace(source, content=artifacts.located(source))
+    return replace(source, content=nested.located(source))
 
 
 def _expand_child(path: Path, parameters: Mapping[str, str]) -> _Expanded:
@@ -164,7 +162,7 @@ def _cached(
         content = language_extensions.applied(whole, everything)
     except TemplateError as error:
         raise TemplateError(f"{source.path}: {error}") from error
-    expanded = template_cache.through(
+    expanded = cache.through(
         [content, values], lambda: _expand(source, content, values, stack_name)
     )
     expanded = include.with_bodies(expanded, source, LOCAL_BUCKET)

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import values as circles
+from twolane_local.template import values
 from twolane_local.template.names import NAME_PROPERTY
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def check_circles(template: Template, names: Names) -> None:
     for logical_id, resource in template.resources.items():
         before = resource.get("DependsOn") or []
         needs = [before] if isinstance(before, str) else list(before)
-        needs += circles.references(resource.get("Properties"), names.condition)
+        needs += values.references(resource.get("Properties"), names.condition)
         graph[logical_id] = needs
-    circle = circles.find(graph)
+    circle = values.find(graph)
     if circle:
         raise TemplateError(
             f"{template.source.where(circle[0])}: {' → '.join(circle)} is circular: none of them "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from twolane_local.errors import TemplateError
 from twolane_local.model import ACCOUNT, REGION
-from twolane_local.template import stand_ins as specification
+from twolane_local.template import stand_ins
 from twolane_local.template.stand_ins import StandIn
 from twolane_local.template.values import Resolver
 
@@ -232,7 +232,7 @@ class Names:
                 return self._elsewhere(logical_id, attribute)
             except KeyError:
                 pass  # moto has no value for it
-        if not specification.knows(kind, attribute):
+        if not stand_ins.knows(kind, attribute):
             self.doubtful[logical_id, attribute] = kind
         return self._stand_in(logical_id).attribute(attribute)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import parameters as samconfig
+from twolane_local.template import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def find(folder: Path, environment: str = "default") -> Found:
 
 
 def _written(folder: Path, environment: str) -> Found | None:
-    named = samconfig.read_samconfig(folder / _NAMES[0], environment).template_file
+    named = parameters.read_samconfig(folder / _NAMES[0], environment).template_file
     if named is not None:
         return Found(folder / named, "samconfig.toml names it")
     for number, name in enumerate(_NAMES):

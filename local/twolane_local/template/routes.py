@@ -17,9 +17,7 @@ from twolane_local.model.openapi import (
     qualifier_of,
     with_variables,
 )
-from twolane_local.template import http_apis as http_api
-from twolane_local.template import include
-from twolane_local.template import rest_apis as rest_api
+from twolane_local.template import http_apis, include, rest_apis
 from twolane_local.template.limits import number
 
 if TYPE_CHECKING:
@@ -127,15 +125,15 @@ def _http_api(
     properties: Mapping[str, Any],
     reading: Reading,
 ) -> Iterator[RouteSpec]:
-    body = http_api.document(logical_id, reading.resources, reading.names)
+    body = http_apis.document(logical_id, reading.resources, reading.names)
     cors = body.get("x-amazon-apigateway-cors")
     cors = cors or lower_keys(properties.get("CorsConfiguration") or {}) or None
-    stages = http_api.stages(logical_id, reading.resources, reading.names)
+    stages = http_apis.stages(logical_id, reading.resources, reading.names)
     if "BodyS3Location" in properties or "Fn::Transform" in body:
         unplayed = "its document is in S3"
         yield RouteSpec(function="", api_id=logical_id.lower(), unplayed=unplayed)
     for path, method, operation in operations(body):
-        integration = http_api.integration_of(body, operation)
+        integration = http_apis.integration_of(body, operation)
         if integration.get("timeoutInMillis") is not None:
             number(integration, "timeoutInMillis", 30_000, 50, 30_000)
         default = operation.get("isDefaultRoute") or path.removeprefix("/") == "$default"
@@ -145,9 +143,9 @@ def _http_api(
             uri = with_variables(str(integration.get("uri") or "arn:"), variables)
             proxy = str(integration.get("type", "")).lower() == "http_proxy"
             function = None if proxy else function_name(uri)
-            unplayed = http_api.unplayed(integration, function)
+            unplayed = http_apis.unplayed(integration, function)
             if unplayed and unplayed != said:
-                resource = str(operation.get(http_api.RESOURCE, logical_id))
+                resource = str(operation.get(http_apis.RESOURCE, logical_id))
                 reading.complain(resource, f"route {method} {path} answers 501: {unplayed}")
             said = unplayed
             yield RouteSpec(
@@ -190,7 +188,7 @@ def _function_url(
 
 _READERS = {
     "AWS::ApiGatewayV2::Api": _http_api,
-    "AWS::ApiGateway::RestApi": rest_api.routes,
+    "AWS::ApiGateway::RestApi": rest_apis.routes,
     "AWS::Lambda::Url": _function_url,
 }
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from twolane_local.console import journal_routes as feed
+from twolane_local.console import journal_routes
 from twolane_local.journal.filters import Filter
 
 
@@ -11,7 +11,7 @@ def read(journal, wanted, after, count=1):
     async def main():
         closing = asyncio.Event()
         found = []
-        async for chunk in feed.stream(journal, wanted, after, closing):
+        async for chunk in journal_routes.stream(journal, wanted, after, closing):
             if b"data: " in chunk:
                 found.append(json.loads(chunk.split(b"data: ")[1]))
                 if len(found) == count:
@@ -33,9 +33,9 @@ def test_only_the_newest_are_sent_and_the_rest_is_counted(journal):
     for number in range(5_000):
         journal.record("log", line=str(number))
     (news,) = read(journal, Filter(), 0)
-    assert len(news["events"]) == feed.CROWDED
+    assert len(news["events"]) == journal_routes.CROWDED
     assert news["events"][-1]["data"]["line"] == "4999"
-    assert news["skipped"] == 5_000 - feed.CROWDED
+    assert news["skipped"] == 5_000 - journal_routes.CROWDED
 
 
 def test_nothing_is_sent_of_what_does_not_match(journal):
@@ -48,7 +48,7 @@ def test_nothing_is_sent_of_what_does_not_match(journal):
 def test_it_ends_when_the_console_closes(journal):
     async def main():
         closing = asyncio.Event()
-        stream = feed.stream(journal, Filter(), 0, closing)
+        stream = journal_routes.stream(journal, Filter(), 0, closing)
         await anext(stream)
         closing.set()
         return [chunk async for chunk in stream]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks import doctor as project
+from twolane_local.checks import doctor
 from twolane_local.checks.doctor import Project, reads
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_nobody_reads(found: Project) -> None:
-    (finding,) = project.queues(found)
+    (finding,) = doctor.queues(found)
     assert finding.level == "warning"
     assert "local-Lonely" in finding.what
 
 
 def test_each_handler_is_imported_as_a_function_would(found: Project) -> None:
-    good, bad = project.handlers(found.stack.functions)
+    good, bad = doctor.handlers(found.stack.functions)
     assert (good.level, bad.level) == ("ok", "error")
     assert "No module named 'nothing_there'" in bad.what
 
@@ -74,21 +74,21 @@ def test_each_handler_is_imported_as_a_function_would(found: Project) -> None:
 def test_a_handler_that_never_comes_back_is_said(
     found: Project, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(project, "_IMPORT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(doctor, "_IMPORT_TIMEOUT_S", 0.5)
     (path.parent / "src" / "good.py").write_text("import time; time.sleep(60)\n")
-    good, _ = project.handlers(found.stack.functions)
+    good, _ = doctor.handlers(found.stack.functions)
     assert good.level == "error"
     assert "timed out" in good.what
 
 
 def test_code_without_requirements(found: Project, path: Path) -> None:
-    (finding,) = project.requirements(found.stack.functions)
+    (finding,) = doctor.requirements(found.stack.functions)
     assert finding.level == "warning"
     (path.parent / "src" / "requirements.txt").touch()
-    assert [each.level for each in project.requirements(found.stack.functions)] == ["ok"]
+    assert [each.level for each in doctor.requirements(found.stack.functions)] == ["ok"]
 
 
 def test_rules_that_do_not_hold_are_counted(path: Path) -> None:
-    (finding,) = project.rules(path, {})
+    (finding,) = doctor.rules(path, {})
     assert finding.level in {"warning", "error"}
     assert "TL" in finding.what

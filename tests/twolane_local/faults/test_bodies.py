@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import json
 
-from twolane_local.faults import queues as bodies
+from twolane_local.faults import queues
 from twolane_local.journal.messages import task_message
 
 IDENTITY, BODY = task_message("app.tasks.work", [1], {"a": 2})
 
 
 def test_another_task() -> None:
-    assert bodies.task_name_of(bodies.unknown_task(BODY)) == "gone.in.this.deploy"
-    assert bodies.task_id_of(bodies.unknown_task(BODY)) == IDENTITY
+    assert queues.task_name_of(queues.unknown_task(BODY)) == "gone.in.this.deploy"
+    assert queues.task_id_of(queues.unknown_task(BODY)) == IDENTITY
 
 
 def test_another_signature() -> None:
-    changed = json.loads(bodies.changed_signature(BODY))
+    changed = json.loads(queues.changed_signature(BODY))
     text = changed["body"]
     if changed["properties"].get("body_encoding") == "base64":
         text = base64.b64decode(text)
@@ -27,23 +27,23 @@ def test_another_signature() -> None:
 
 
 def test_what_is_no_task() -> None:
-    for spoil in (bodies.poison, bodies.truncated):
-        assert bodies.task_id_of(spoil(BODY)) is None
-        assert bodies.task_name_of(spoil(BODY)) is None
+    for spoil in (queues.poison, queues.truncated):
+        assert queues.task_id_of(spoil(BODY)) is None
+        assert queues.task_name_of(spoil(BODY)) is None
 
 
 def test_as_big_as_sqs_takes() -> None:
-    big = bodies.at_the_limit(BODY)
+    big = queues.at_the_limit(BODY)
     assert len(big.encode()) == 1_048_576
     assert json.loads(big) == json.loads(BODY)
 
 
 def test_whether_a_failure_has_consequences() -> None:
-    assert not bodies.has_consequences(BODY)
-    assert not bodies.has_consequences("no task")
+    assert not queues.has_consequences(BODY)
+    assert not queues.has_consequences("no task")
     envelope = json.loads(BODY)
     args, kwargs, embed = json.loads(base64.b64decode(envelope["body"]))
     embed["errbacks"] = [{"task": "told"}]
     envelope["body"] = base64.b64encode(json.dumps([args, kwargs, embed]).encode()).decode()
     envelope["properties"]["body_encoding"] = "base64"
-    assert bodies.has_consequences(json.dumps(envelope))
+    assert queues.has_consequences(json.dumps(envelope))

@@ -14,7 +14,7 @@ from twolane_local.checks.lint.rules import RULES
 from twolane_local.checks.lint.subject import read
 from twolane_local.errors import TemplateError
 
-from ..test_foreign_templates import (  # noqa: TID252
+from ..emulator.test_foreign_templates import (  # noqa: TID252
     FIFO,
     HTTP_AND_TABLE,
     MEDIA,

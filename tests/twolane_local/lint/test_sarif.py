@@ -6,8 +6,7 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint import findings
-from twolane_local.checks.lint import output as sarif
+from twolane_local.checks.lint import findings, output
 from twolane_local.checks.lint.rules import RULES
 from twolane_local.checks.lint.subject import read
 
@@ -21,7 +20,7 @@ def test_a_finding_in_sarif(project: Project, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(project.folder)
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
     found = findings(read(project.template, {}))
-    log = json.loads(json.dumps(sarif.as_sarif(found, RULES)))
+    log = json.loads(json.dumps(output.as_sarif(found, RULES)))
     assert set(log) == {"$schema", "version", "runs"}
     assert log["version"] == "2.1.0"
     assert log["$schema"].endswith("sarif-schema-2.1.0.json")
@@ -55,9 +54,9 @@ def test_a_finding_in_sarif(project: Project, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_fingerprint_outlives_a_line(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    before = sarif.as_sarif(findings(read(project.template, {})), RULES)
+    before = output.as_sarif(findings(read(project.template, {})), RULES)
     project.change("Resources:", "# moved\nResources:")
-    after = sarif.as_sarif(findings(read(project.template, {})), RULES)
+    after = output.as_sarif(findings(read(project.template, {})), RULES)
     one, other = (log["runs"][0]["results"][0] for log in (before, after))
     assert one["partialFingerprints"] == other["partialFingerprints"]
     assert one["locations"] != other["locations"]
@@ -65,13 +64,13 @@ def test_the_fingerprint_outlives_a_line(project: Project) -> None:
 
 def test_a_file_that_lies_elsewhere_is_absolute(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    log = sarif.as_sarif(findings(read(project.template, {})), RULES)
+    log = output.as_sarif(findings(read(project.template, {})), RULES)
     place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == project.template.as_uri()
 
 
 def test_nothing_found_is_a_run_with_no_results(project: Project) -> None:
-    (run,) = sarif.as_sarif([], RULES)["runs"]
+    (run,) = output.as_sarif([], RULES)["runs"]
     assert run["results"] == []
     levels = {rule["defaultConfiguration"]["level"] for rule in run["tool"]["driver"]["rules"]}
     assert levels <= {"none", "note", "warning", "error"}

@@ -8,8 +8,7 @@ import pytest
 from twolane_local.cli.flags import template_flags
 from twolane_local.cli.options import template_parameters
 from twolane_local.errors import TemplateError
-from twolane_local.template import parameters as parameter_files
-from twolane_local.template import parameters as samconfig
+from twolane_local.template import parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 def test_the_forms_of_a_file(tmp_path: Path, name: str, text: str) -> None:
     file = tmp_path / name
     file.write_text(text)
-    assert parameter_files.read_values(file) == {"A": "1", "B": "x,y"}
+    assert parameters.read_values(file) == {"A": "1", "B": "x,y"}
 
 
 @pytest.mark.parametrize(
@@ -53,12 +52,12 @@ def test_what_is_no_parameter_file_is_named(
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(TemplateError, match=said):
-        parameter_files.read_values(file)
+        parameters.read_values(file)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="cannot be read"):
-        parameter_files.read_values(tmp_path / "p.json")
+        parameters.read_values(tmp_path / "p.json")
 
 
 def test_which_value_wins(tmp_path: Path) -> None:
@@ -87,4 +86,4 @@ def test_samconfig_names_a_file(tmp_path: Path) -> None:
         '[default.deploy.parameters]\nparameter_overrides = "file://p.json"\n'
     )
     (tmp_path / "p.json").write_text('{"A": 1}')
-    assert samconfig.read_samconfig(tmp_path / "template.yaml").parameters == {"A": "1"}
+    assert parameters.read_samconfig(tmp_path / "template.yaml").parameters == {"A": "1"}

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import parameters as samconfig
+from twolane_local.template import parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_without_a_file_nothing_is_said(tmp_path: Path) -> None:
-    assert samconfig.read_samconfig(tmp_path / "template.yaml") == samconfig.SamConfig()
+    assert parameters.read_samconfig(tmp_path / "template.yaml") == parameters.SamConfig()
 
 
 def test_what_is_said_for_local_use_beats_a_deployment(tmp_path: Path) -> None:
@@ -29,9 +29,9 @@ parameter_overrides = ["Stage=dev"]
 stack_name = "other"
 """
     )
-    config = samconfig.read_samconfig(tmp_path / "template.yaml")
+    config = parameters.read_samconfig(tmp_path / "template.yaml")
     assert (config.stack_name, config.parameters) == ("shop", {"Stage": "dev", "Size": "a b"})
-    assert samconfig.read_samconfig(tmp_path / "template.yaml", "other").stack_name == "other"
+    assert parameters.read_samconfig(tmp_path / "template.yaml", "other").stack_name == "other"
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ stack_name = "other"
     ],
 )
 def test_overrides(value: Any, expected: dict[str, str]) -> None:
-    found = samconfig.overrides(value)
+    found = parameters.overrides(value)
     assert {name: found[name] for name in expected} == expected
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "samconfig.toml").write_text("[default")
     with pytest.raises(TemplateError, match=r"samconfig\.toml cannot be read"):
-        samconfig.read_samconfig(tmp_path / "template.yaml")
+        parameters.read_samconfig(tmp_path / "template.yaml")

@@ -8,11 +8,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.events import http_v2 as streamed
+from twolane_local.aws.events import http_v2
 from twolane_local.aws.events.http import HttpRequest, HttpResponse, Match, decorate, preflight
-from twolane_local.aws.http_api import answers as rest_answers
-from twolane_local.aws.http_api import answers as validation
-from twolane_local.aws.http_api import asgi, integrations
+from twolane_local.aws.http_api import answers, asgi, integrations
 from twolane_local.aws.http_api.answers import Usage
 from twolane_local.aws.http_api.authorizers import Authorizers
 from twolane_local.aws.http_api.dialects import HTTP_API, dialect_of, mock_response, not_played
@@ -62,7 +60,7 @@ class Streaming:
             opened.cancel()
         if not self._stream.opened.is_set():
             return await self._running
-        return await streamed.head(self._stream.content_type, self._pieces)
+        return await http_v2.head(self._stream.content_type, self._pieces)
 
     async def body(self) -> AsyncIterator[bytes]:
         """What follows; raises ``BrokenStreamError`` where it does not end as it should."""
@@ -169,7 +167,7 @@ class Gateway:
                 response = self._dialect.failed("a header of the function's response is malformed")
             if rest is not None and response.fault:
                 context = rest_context(inner, stage, found[0].spec if found else None)
-                response = rest_answers.shaped(response, inner, rest, context)
+                response = answers.shaped(response, inner, rest, context)
             if self._cors:
                 response = decorate(request, response, self._cors)
         return response, (found[0].spec.function or None) if found else None
@@ -231,7 +229,7 @@ class Gateway:
             if isinstance(key, HttpResponse):
                 return key
             event["requestContext"]["identity"] |= {"apiKey": key.value, "apiKeyId": key.id}
-        return validation.refusal(method, request)
+        return answers.refusal(method, request)
 
     async def _integrate(
         self,

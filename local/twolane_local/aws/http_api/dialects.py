@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.events import http_v1, http_v2
 from twolane_local.aws.events import http_v2 as function_url
 from twolane_local.aws.events.http import HttpResponse, json_response
-from twolane_local.aws.http_api import answers as rest_answers
+from twolane_local.aws.http_api import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> Ht
 
 
 def _authorizer_failed(why: str) -> HttpResponse:
-    return rest_answers.fault("AUTHORIZER_CONFIGURATION_ERROR", why)
+    return answers.fault("AUTHORIZER_CONFIGURATION_ERROR", why)
 
 
 _MESSAGE = "message"
@@ -103,16 +103,16 @@ REST = Dialect(
     failed=http_v1.bad_gateway,
     # Not said by AWS's pages for a throttled proxy integration; not verified
     # (`throttled-rest-api`).
-    throttled=rest_answers.fault("DEFAULT_5XX", "the function throttles"),
-    timed_out=rest_answers.fault("INTEGRATION_TIMEOUT", "no answer in 29 s"),
-    no_route=rest_answers.fault("MISSING_AUTHENTICATION_TOKEN", "no method matches"),
-    unauthorized=rest_answers.fault("UNAUTHORIZED", "not authorized"),
-    forbidden=rest_answers.DENIED,
-    denied=rest_answers.DENIED_EXPLICITLY,
-    unsigned=rest_answers.fault("MISSING_AUTHENTICATION_TOKEN", "the request is not signed"),
+    throttled=answers.fault("DEFAULT_5XX", "the function throttles"),
+    timed_out=answers.fault("INTEGRATION_TIMEOUT", "no answer in 29 s"),
+    no_route=answers.fault("MISSING_AUTHENTICATION_TOKEN", "no method matches"),
+    unauthorized=answers.fault("UNAUTHORIZED", "not authorized"),
+    forbidden=answers.DENIED,
+    denied=answers.DENIED_EXPLICITLY,
+    unsigned=answers.fault("MISSING_AUTHENTICATION_TOKEN", "the request is not signed"),
     authorizer_failed=_authorizer_failed,
-    too_large=rest_answers.TOO_LARGE,
-    too_long=rest_answers.TOO_LONG,
+    too_large=answers.TOO_LARGE,
+    too_long=answers.TOO_LONG,
     max_body=10 * _MB,
     timeout_s=29.0,
 )

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from twolane_local.aws.lambda_ import parent_death as leash
+from twolane_local.aws.lambda_ import parent_death
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -226,7 +226,7 @@ class SpawnLauncher:
     def _command(self, what: Launch) -> list[str]:
         parent = str(os.getpid())
         if what.program is not None:
-            return [sys.executable, "-I", "-S", leash.__file__, parent, str(what.program)]
+            return [sys.executable, "-I", "-S", parent_death.__file__, parent, str(what.program)]
         # The native transport is compiled for our version only.
         stock = self._stock and what.python is None
         how = "--stock" if stock else f"--channel={what.channel}"

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_ import report, runtime_api
-from twolane_local.aws.lambda_.fork_launcher import ForkServer
+from twolane_local.aws.lambda_.fork_control import ForkServer
 from twolane_local.aws.lambda_.process import LOG_DESCRIPTOR, InitFailedError, Launch, Pipe
 from twolane_local.aws.lambda_.runtime_api import Extensions, Reply, refuse
 from twolane_local.model import FunctionSpec

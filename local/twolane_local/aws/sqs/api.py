@@ -9,9 +9,7 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
-from twolane_local.aws.sqs import actions as message
-from twolane_local.aws.sqs import actions as moves
-from twolane_local.aws.sqs import actions as queue
+from twolane_local.aws.sqs import actions
 from twolane_local.aws.sqs.errors import (
     InvalidActionError,
     InvalidParameterValueError,
@@ -166,29 +164,29 @@ def _element(action: str, name: str, value: Any) -> str:
 
 
 _SENDING: dict[str, Callable[[QueueService, Params, str | None], dict[str, Any]]] = {
-    "SendMessage": message.send_message,
-    "SendMessageBatch": message.send_message_batch,
+    "SendMessage": actions.send_message,
+    "SendMessageBatch": actions.send_message_batch,
 }
 _ON_MESSAGES: dict[str, Callable[[QueueService, Params], dict[str, Any]]] = {
-    "DeleteMessage": message.delete_message,
-    "DeleteMessageBatch": message.delete_message_batch,
-    "ChangeMessageVisibility": message.change_message_visibility,
-    "ChangeMessageVisibilityBatch": message.change_message_visibility_batch,
+    "DeleteMessage": actions.delete_message,
+    "DeleteMessageBatch": actions.delete_message_batch,
+    "ChangeMessageVisibility": actions.change_message_visibility,
+    "ChangeMessageVisibilityBatch": actions.change_message_visibility_batch,
 }
 _ON_QUEUES: dict[str, Callable[[QueueService, Params, str], dict[str, Any]]] = {
-    "CreateQueue": queue.create_queue,
-    "GetQueueUrl": queue.get_queue_url,
-    "ListQueues": queue.list_queues,
-    "ListDeadLetterSourceQueues": queue.list_dead_letter_source_queues,
-    "GetQueueAttributes": queue.get_queue_attributes,
-    "SetQueueAttributes": queue.set_queue_attributes,
-    "DeleteQueue": queue.delete_queue,
-    "PurgeQueue": queue.purge_queue,
-    "ListQueueTags": queue.list_queue_tags,
-    "TagQueue": queue.tag_queue,
-    "UntagQueue": queue.untag_queue,
-    "AddPermission": queue.add_permission,
-    "RemovePermission": queue.remove_permission,
+    "CreateQueue": actions.create_queue,
+    "GetQueueUrl": actions.get_queue_url,
+    "ListQueues": actions.list_queues,
+    "ListDeadLetterSourceQueues": actions.list_dead_letter_source_queues,
+    "GetQueueAttributes": actions.get_queue_attributes,
+    "SetQueueAttributes": actions.set_queue_attributes,
+    "DeleteQueue": actions.delete_queue,
+    "PurgeQueue": actions.purge_queue,
+    "ListQueueTags": actions.list_queue_tags,
+    "TagQueue": actions.tag_queue,
+    "UntagQueue": actions.untag_queue,
+    "AddPermission": actions.add_permission,
+    "RemovePermission": actions.remove_permission,
 }
 #: In the JSON protocol an error that the service's model does not list has a common namespace.
 _COMMON = {"InvalidParameterValueException", "MissingRequiredParameterException"}
@@ -199,7 +197,7 @@ class SqsApi:
 
     def __init__(self, queues: QueueService) -> None:
         self._queues = queues
-        self._moves = moves.MoveTasks(queues)
+        self._moves = actions.MoveTasks(queues)
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         request_id = request.request_id or str(uuid.uuid4())
@@ -241,7 +239,7 @@ class SqsApi:
     async def _act(self, action: str, params: Params, request: AwsRequest) -> dict[str, Any]:
         try:
             if action == "ReceiveMessage":
-                return await message.receive_message(self._queues, params)
+                return await actions.receive_message(self._queues, params)
             if (sending := _SENDING.get(action)) is not None:
                 return sending(self._queues, params, trace_header(request.headers))
             if (on_messages := _ON_MESSAGES.get(action)) is not None:

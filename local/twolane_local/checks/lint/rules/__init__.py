@@ -1,51 +1,31 @@
-"""The rules, by id. Each is one module with one ``RULE``."""
+"""The rules, in the order in which they run. Each is a ``Rule`` with its check beside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint.rules import batches as batch_failures
-from twolane_local.checks.lint.rules import batches as batch_time
-from twolane_local.checks.lint.rules import batches as fifo_window
-from twolane_local.checks.lint.rules import batches as hard_limits
-from twolane_local.checks.lint.rules import batches as inline_budget
-from twolane_local.checks.lint.rules import functions as beat_entries
-from twolane_local.checks.lint.rules import functions as concurrency
-from twolane_local.checks.lint.rules import functions as recursive_loop
-from twolane_local.checks.lint.rules import functions as store_limits
-from twolane_local.checks.lint.rules import names as name_lengths
-from twolane_local.checks.lint.rules import names as section_functions
-from twolane_local.checks.lint.rules import names as unique_names
-from twolane_local.checks.lint.rules import names as wildcards
-from twolane_local.checks.lint.rules import queues as dead_letter_retention
-from twolane_local.checks.lint.rules import queues as dead_letters
-from twolane_local.checks.lint.rules import queues as queues_read
-from twolane_local.checks.lint.rules import queues as receive_count
-from twolane_local.checks.lint.rules import queues as visibility
+from twolane_local.checks.lint.rules import batches, functions, names, queues
 
 if TYPE_CHECKING:
     from twolane_local.checks.lint.findings import Rule
 
-RULES: tuple[Rule, ...] = tuple(
-    module.RULE
-    for module in (
-        visibility,
-        receive_count,
-        batch_failures,
-        batch_time,
-        dead_letters,
-        fifo_window,
-        wildcards,
-        dead_letter_retention,
-        concurrency,
-        section_functions,
-        name_lengths,
-        unique_names,
-        beat_entries,
-        queues_read,
-        hard_limits,
-        store_limits,
-        recursive_loop,
-        inline_budget,
-    )
+RULES: tuple[Rule, ...] = (
+    queues.VISIBILITY,
+    queues.RECEIVE_COUNT,
+    batches.BATCH_FAILURES,
+    batches.BATCH_TIME,
+    queues.DEAD_LETTERS,
+    batches.FIFO_WINDOW,
+    names.WILDCARDS,
+    queues.DEAD_LETTER_RETENTION,
+    functions.CONCURRENCY,
+    names.SECTION_FUNCTIONS,
+    names.NAME_LENGTHS,
+    names.UNIQUE_NAMES,
+    functions.BEAT_ENTRIES,
+    queues.QUEUES_READ,
+    batches.HARD_LIMITS,
+    functions.STORE_LIMITS,
+    functions.RECURSIVE_LOOP,
+    batches.INLINE_BUDGET,
 )

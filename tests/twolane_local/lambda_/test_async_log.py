@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from twolane_local.aws.lambda_.asynchronous import Asked, EventLog
-from twolane_local.journal import json_log as durable
+from twolane_local.journal import json_log
 from twolane_local.journal.json_log import PersistenceError
 
 EVENT = Asked("f", "r1", b'{"n":"\xc3\xbc"}', '{"custom":{}}', 1_767_225_600.5)
@@ -41,7 +41,7 @@ def test_one_emulator_at_a_time(tmp_path):
 
 
 def test_the_log_stays_as_small_as_what_is_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(durable, "SMALLEST", 5_000)
+    monkeypatch.setattr(json_log, "SMALLEST", 5_000)
     log = EventLog(tmp_path)
     for number in range(500):
         log.accepted(replace(EVENT, request_id=str(number)))

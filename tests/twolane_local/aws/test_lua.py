@@ -8,7 +8,7 @@ import fakeredis
 import pytest
 import redis
 
-from twolane_local.aws import redis_scripts as lua
+from twolane_local.aws import lua
 
 SCRIPTS: list[tuple[str, int, tuple[str, ...]]] = [
     ("return {KEYS[1], ARGV[1], ARGV[2]}", 1, ("key", "a", "b")),

@@ -19,7 +19,7 @@ from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http.servers import bind
 from twolane_local.model.options import Options
 
-from .running import run
+from ..running import run  # noqa: TID252
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from twolane_local.journal import json_log as durable
+from twolane_local.journal import json_log
 from twolane_local.journal.json_log import Follower, JsonLog, PersistenceError
 
 
@@ -65,7 +65,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_a_log_that_has_grown_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(durable, "SMALLEST", 100)
+    monkeypatch.setattr(json_log, "SMALLEST", 100)
     log = JsonLog(tmp_path, "x.jsonl")
     log.rewrite({"line": "x" * 20} for _ in range(10))
     began = (tmp_path / "x.jsonl").stat().st_size

@@ -8,8 +8,7 @@ import pytest
 
 from twolane_local.clock import SystemClock
 from twolane_local.errors import LocalError
-from twolane_local.journal import Journal
-from twolane_local.journal import files as journal_file
+from twolane_local.journal import Journal, files
 
 
 @pytest.fixture
@@ -22,12 +21,12 @@ def test_what_the_journal_wrote_is_read_again(file: Path) -> None:
     journal.record("task.published", function="Api", request_id="r", task_id="t", taskName="x")
     journal.record("task.succeeded", queue="q", message_id="m", durationMs=1.5)
     file.write_text("".join(f"{json.dumps(event.as_dict())}\n\n" for event in journal))
-    assert journal_file.read(file) == list(journal)
+    assert files.read(file) == list(journal)
 
 
 def test_stdin_is_a_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", StringIO('{"kind": "log", "at": 1}\n'))
-    assert [event.kind for event in journal_file.read(Path("-"))] == ["log"]
+    assert [event.kind for event in files.read(Path("-"))] == ["log"]
 
 
 @pytest.mark.parametrize("wrap", [list, lambda events: {"events": events, "more": False}])
@@ -35,7 +34,7 @@ def test_the_control_apis_answer_is_read(file: Path, wrap: object) -> None:
     assert callable(wrap)
     raw = {"seq": 7, "at": 1.0, "kind": "log", "requestId": "r", "taskId": "t", "messageId": "m"}
     file.write_text(json.dumps(wrap([raw])))
-    (event,) = journal_file.read(file)
+    (event,) = files.read(file)
     assert (event.request_id, event.task_id, event.message_id) == ("r", "t", "m")
 
 
@@ -50,9 +49,9 @@ def test_the_control_apis_answer_is_read(file: Path, wrap: object) -> None:
 def test_half_a_journal_is_an_error(file: Path, text: str, says: str) -> None:
     file.write_text(text)
     with pytest.raises(LocalError, match=says):
-        journal_file.read(file)
+        files.read(file)
 
 
 def test_a_file_that_is_not_there(file: Path) -> None:
     with pytest.raises(LocalError, match="cannot be read"):
-        journal_file.read(file)
+        files.read(file)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import httpx
 import pytest
+from tests.twolane_local import running
 
 from twolane_local.model.options import Options
-
-from . import running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

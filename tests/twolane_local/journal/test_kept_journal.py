@@ -5,8 +5,7 @@ import json
 import resource
 
 from twolane_local.clock import SystemClock
-from twolane_local.journal import Journal
-from twolane_local.journal import files as kept_journal
+from twolane_local.journal import Journal, files
 from twolane_local.journal.files import KeptJournal
 
 
@@ -69,7 +68,7 @@ def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path):
 
 
 def test_a_full_disk_is_said_and_ends_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_journal, "EVERY_S", 0.01)
+    monkeypatch.setattr(files, "EVERY_S", 0.01)
     journal = Journal(SystemClock())
     journal.record("log", line="one")
 

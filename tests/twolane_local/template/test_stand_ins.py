@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.template import stand_ins as specification
+from twolane_local.template import stand_ins
 from twolane_local.template.stand_ins import StandIn, by_name
 
 ACCOUNT = "us-east-1:123456789012"
@@ -92,14 +92,14 @@ def test_what_the_template_gives_is_the_value() -> None:
 
 
 def test_each_type_that_cloudformation_has_gives_a_value() -> None:
-    kinds = specification._read("data", "schemas", "providers", "us-east-1.json")
+    kinds = stand_ins._read("data", "schemas", "providers", "us-east-1.json")
     assert len(kinds) > 1000
     for kind in kinds:
         made = stand_in(kind)
         assert made.ref(), kind
-        assert specification.identifier(kind), kind
-        for pointer in specification.schema(kind).get("readOnlyProperties", ()):
-            attribute = specification._name(pointer)
+        assert stand_ins.identifier(kind), kind
+        for pointer in stand_ins.schema(kind).get("readOnlyProperties", ()):
+            attribute = stand_ins._name(pointer)
             value = made.attribute(attribute)
             assert value, (kind, attribute)
             if attribute.endswith("Arn") and isinstance(value, str):
@@ -109,11 +109,11 @@ def test_each_type_that_cloudformation_has_gives_a_value() -> None:
 
 
 def test_which_attributes_a_type_has() -> None:
-    assert specification.knows("AWS::RDS::DBInstance", "Endpoint.Address")
-    assert specification.knows("AWS::CloudFormation::Stack", "Outputs.Url")
-    assert specification.knows("Custom::Thing", "Anything")
-    assert specification.knows("AWS::CloudFormation::CustomResource", "Anything")
-    assert not specification.knows("AWS::EC2::VPC", "VpcIdd")
+    assert stand_ins.knows("AWS::RDS::DBInstance", "Endpoint.Address")
+    assert stand_ins.knows("AWS::CloudFormation::Stack", "Outputs.Url")
+    assert stand_ins.knows("Custom::Thing", "Anything")
+    assert stand_ins.knows("AWS::CloudFormation::CustomResource", "Anything")
+    assert not stand_ins.knows("AWS::EC2::VPC", "VpcIdd")
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import httpx
 import pytest
+from tests.twolane_local import running
 
 from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.errors import TemplateError
 from twolane_local.model.options import Options
-
-from . import running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

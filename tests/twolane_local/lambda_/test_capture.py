@@ -4,7 +4,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.lambda_ import inprocess as capture
+from twolane_local.aws.lambda_ import inprocess
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Event, Journal
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def captured(function: str | None, *texts: str) -> list[Event]:
     async def main() -> list[Event]:
         journal = Journal(SystemClock())
-        with capture.captured(journal, asyncio.get_running_loop()):
-            capture.current.set((function, "r-1") if function else None)
+        with inprocess.captured(journal, asyncio.get_running_loop()):
+            inprocess.current.set((function, "r-1") if function else None)
             for text in texts:
                 sys.stdout.write(text)
             await asyncio.sleep(0)

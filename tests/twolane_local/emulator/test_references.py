@@ -13,7 +13,7 @@ import pytest
 
 from twolane_local.model.options import Options
 
-from .running import run
+from ..running import run  # noqa: TID252
 
 if TYPE_CHECKING:
     from pathlib import Path

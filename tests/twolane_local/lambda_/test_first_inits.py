@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twolane_local.model.options import Options
 
-from .running import run
+from ..running import run  # noqa: TID252
 
 if TYPE_CHECKING:
     from pathlib import Path
