@@ -1,1 +1,1 @@
-"""twolane_local.checks"""
+"""What a project can be told before it is deployed: ``lint``, ``doctor`` and ``advise``."""

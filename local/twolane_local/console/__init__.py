@@ -1,1 +1,9 @@
-"""The web console and the control API: what the journal and the emulator's public parts tell."""
+"""The web console and the control API on one port.
+
+``server``       The server: pages, routes, and what is refused before a route is asked.
+``attach``       Gives the routes the emulator's public parts.
+``requests``     Reads a request's parameters; errors as ``application/problem+json``.
+``state``        Reads queues, mappings and functions as they are now.
+``*_routes``     The routes, a module for each part of the API.
+``application``  The application's tasks, asked in a child process (``application_child``).
+"""

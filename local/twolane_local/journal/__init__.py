@@ -1,6 +1,19 @@
 """The journal: every step as one immutable event, correlated by request, message and task id.
 
 Logs, commands, the web console and the pytest plugin all read it, so all say the same thing.
+
+``files``, ``json_log``  A journal on disk, and the append-only log that other parts use, too.
+``log_lines``            From a line that a function writes to an event.
+``lines``                From an event to a line on a terminal.
+``messages``             From an SQS message's body to the Celery task in it.
+``redact``               Leaves secrets out of what is shown.
+``filters``              Which events a reader wants.
+``outcome``              How an invocation ended.
+``related_events``       The events of one request, task or message.
+``trace``                A request as a waterfall of spans; ``shown`` is its JSON.
+``summaries``            The latest requests, a line each.
+``task_counts``          What became of tasks, counted.
+``why``                  Why something does not move, in a sentence.
 """
 
 from __future__ import annotations

@@ -2,6 +2,14 @@
 
 ``CodeUri``, ``ContentUri`` and ``DefinitionUri`` may name local paths, which the translator
 refuses: they travel through it as made-up S3 addresses and come back as paths.
+
+Before the translator: ``places`` finds the template, ``yaml`` reads it with its lines, ``shape``
+checks its form, ``include`` and ``language_extensions`` do their transforms, ``parameters`` has the
+values of its parameters, ``nested`` flattens nested stacks, ``cache`` keeps what was expanded.
+
+After it: ``stack`` builds the model, from ``functions``, ``routes`` (``http_apis``, ``rest_apis``),
+``sources`` and ``names``; ``values`` resolves intrinsic functions, ``stand_ins`` makes values of
+what is not played, ``limits`` refuses what AWS refuses, ``moto_part`` is what moto creates.
 """
 
 from __future__ import annotations
