@@ -1,4 +1,17 @@
-"""The ``twolane`` command."""
+"""The ``twolane`` command.
+
+Each command is a module of its own with ``configure(parser)`` and ``run(arguments)``: ``advise``,
+``completion``, ``dlq``, ``doctor``, ``env``, ``functions``, ``invoke``, ``lint``, ``messages``,
+``queues``, ``replay``, ``schedules``, ``send``, ``simulate``, ``tail``, ``tasks``, ``template``,
+``trace``, ``up``. To add one, add its module and its line in ``parser``.
+
+``parser``     All commands as one parser, and the help.
+``flags``      Flags that several commands have.
+``options``    What commands do with them: find the template, ask for parameters.
+``text``       Tables, times, progress and JSON on a terminal.
+``exits``      Exit codes.
+``reference``  Writes docs/commands.md.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@
 ``attach``       Gives the routes the emulator's public parts.
 ``requests``     Reads a request's parameters; errors as ``application/problem+json``.
 ``state``        Reads queues, mappings and functions as they are now.
-``*_routes``     The routes, a module for each part of the API.
 ``application``  The application's tasks, asked in a child process (``application_child``).
+
+The routes: ``function_routes``, ``journal_routes``, ``queue_routes``, ``schedule_routes``,
+``task_routes``, ``time_routes``.
 """

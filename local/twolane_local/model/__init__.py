@@ -1,6 +1,12 @@
 """What a template asks for, as the emulator understands it: plain frozen facts, no behaviour.
 
-``twolane_local.template`` makes them from the expanded template; everything else only reads them.
+``twolane_local.template`` makes them from the expanded template; other packages only read them.
+
+``states``   Where something is at one moment: environments, messages, mappings, queues.
+``message``  One message, and the digests that SQS returns.
+``lineage``  Lambda's recursive-loop detection.
+``openapi``  What each reader of an API's OpenAPI document needs.
+``options``  What the emulator can be told, and its addresses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,15 @@
-"""Which source the command line means."""
+"""What commands ask: a running emulator by its control API, or a deployed stack by boto3.
+
+``address``       Where a running emulator's console is.
+``source``        The Protocol ``Source`` that both implement.
+``emulator``      A running emulator as a ``Source``.
+``running``       The journal of a running emulator.
+``stack``         A deployed stack as a ``Source``.
+``account``       boto3's clients, and a stack's resources.
+``resources``     Functions, queues, results and schedules of a stack.
+``dead_letters``  Messages of a stack's queues: read, sent again, deleted.
+``logs``          A stack's log lines as journal events.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,13 @@
 
 They look for what CloudFormation accepts and a night's operation does not. What cfn-lint knows
 (schemas, types, references, a FIFO mapping's batch size) is left to it: run both.
+
+``rules``           The rules. To add one, add it to a module there and to ``rules.RULES``.
+``findings``        What a rule is, what it finds, and on which line.
+``subject``         What rules look at: resources, application, journal.
+``application``     The Celery application in a function; ``probe`` asks for it in a child process.
+``physical_names``  The names that a template gives its resources.
+``output``          Findings as text, JSON and SARIF.
 """
 
 from __future__ import annotations
