@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from twolane_local.aws.lambda_ import parent_death
 from twolane_local.aws.lambda_.process import when_gone
 from twolane_local.errors import LocalError
 
 _START_LIMIT_S = 10.0
-_LEASH = Path(__file__).with_name("leash.py")
 
 
 class Store(Protocol):
@@ -145,7 +145,7 @@ async def _redis_server(program: str, directory: Path | None) -> RedisServer:
     keep = ["--appendonly", "yes", "--appendfsync", "always"] if directory else ["--save", ""]
     for _ in range(3):  # another process may take the port first
         port = free_port()
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        leash = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())]
         server = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path)]
         process = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
             [*leash, *server, "--maxmemory-policy", "noeviction", *keep],

@@ -1,7 +1,7 @@
-"""``leash.py PARENT_PID PROGRAM ARGUMENT…``: run a program that dies with the emulator.
+"""``parent_death.py PARENT_PID PROGRAM ARGUMENT…``: run a program that dies with the emulator.
 
 A script of its own, run by an isolated interpreter: ``preexec_fn`` would fork a process that has
-threads. Both leashes hold across ``exec``: the kernel's (prctl(2), PR_SET_PDEATHSIG) on Linux, a
+threads. Both ways hold across ``exec``: the kernel's (prctl(2), PR_SET_PDEATHSIG) on Linux, a
 watchdog process elsewhere.
 """
 
