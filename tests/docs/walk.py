@@ -70,7 +70,7 @@ async def main() -> None:
                 walk.modules = None
     finally:
         await emulator.stop()
-    print(json.dumps(found, indent=1))
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
