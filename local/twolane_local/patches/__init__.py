@@ -49,7 +49,7 @@ ENTRIES = (
     Entry(
         "DynamoDB, one request at a time",
         "twolane_local.aws.moto.dynamodb",
-        "moto checks a condition and writes in two steps, and after a refusal restores whole tables",
+        "moto checks a condition and writes in two steps, and restores whole tables when one fails",
         (
             "moto.dynamodb.responses:DynamoHandler.call_action",
             "moto.dynamodb.models:DynamoDBBackend.create_table",
