@@ -1,5 +1,7 @@
 """Prints the modules of ours that one inline request and one deferred task enter, as JSON.
 
+``python tests/docs/walk.py --write`` puts them into docs/architecture.md.
+
 An emulator in one process, with the functions in it, serves each once to be warm, and then once
 more while each thread is profiled. A module counts when one of its functions is called.
 """
@@ -19,10 +21,12 @@ from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
 ROOT = Path(__file__).parents[2]
 TREES = {str(ROOT / "handlers"): "twolane", str(ROOT / "local"): "twolane_local"}
+PAGE = ROOT / "docs" / "architecture.md"
 BODY = {"email": "user@example.com", "message": "Hello"}
 
 
@@ -70,7 +74,26 @@ async def main() -> None:
                 walk.modules = None
     finally:
         await emulator.stop()
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    if "--write" in sys.argv:
+        PAGE.write_text(written(PAGE.read_text(), found))
+    else:
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+def written(page: str, found: Mapping[str, Sequence[str]]) -> str:
+    """The page with these walks in it: each module with the first sentence of its docstring."""
+    for kind, names in found.items():
+        mark = f"<!-- walk: {kind} -->\n"
+        head, _, rest = page.partition(mark)
+        tail = rest[rest.index("\n## ") :]
+        lines = [f"{number}. `{name}`: {_first(name)}" for number, name in enumerate(names, 1)]
+        page = head + mark + "\n" + "\n".join(lines) + "\n" + tail
+    return page
+
+
+def _first(name: str) -> str:
+    text = sys.modules[name].__doc__ or ""
+    return " ".join(text.strip().split("\n\n")[0].split()).rstrip(".")
 
 
 if __name__ == "__main__":
