@@ -66,4 +66,5 @@ def _events(options: argparse.Namespace) -> list[Event]:
 
     if options.journal is not None:
         return journal_file.read(options.journal)
-    return running.journal(Control(address.choose(address.find(), options.template)))
+    folder = None if options.template_named else Path()
+    return running.journal(Control(address.choose(address.find(), options.template, folder)))

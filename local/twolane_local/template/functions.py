@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from twolane_local.template import Template
+    from twolane_local.template.file_systems import FileSystems
     from twolane_local.template.names import Names
 
 
@@ -116,6 +117,8 @@ def functions(
     template: Template,
     names: Names,
     packages: Packages,
+    file_systems: FileSystems,
+    *,
     cannot_run: Callable[[str, str], None],
     remark: Callable[[str, str], None],
 ) -> Iterator[FunctionSpec]:
@@ -159,6 +162,7 @@ def functions(
             },
             layer_dirs=tuple(each.folder for each in above if each.folder),
             layer_sources=tuple(each.sources for each in above if each.sources),
+            file_systems=file_systems.of(properties.get("FileSystemConfigs") or ()),
             archives=tuple(each.archive for each in above if each.archive),
             reserved_concurrency=(
                 int(properties["ReservedConcurrentExecutions"])
