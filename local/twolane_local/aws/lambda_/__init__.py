@@ -14,6 +14,7 @@
 ``child``, ``transport``, ``plain_client``, ``preload``, ``whereabouts``, ``parent_death``  Run in
                    the function's process, so they import next to nothing.
 ``report``, ``output``  Lambda's own log lines and errors; what a function writes.
+``mounts``         File systems, as folders below ``/mnt`` of the function's process.
 ``unrunnable``     The environment of a function that cannot run on this machine.
 ``interpreters``, ``requirements``, ``installation``  Other Pythons; the packages of the code.
 """

@@ -24,7 +24,7 @@ from twolane_local.aws.lambda_.requirements import beside, files
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from twolane_local.model import FunctionSpec
 
@@ -128,6 +128,8 @@ async def _run(command: list[str], folder: Path) -> tuple[int, str]:
     return process.returncode or 0, lines[-1]
 
 
+#: What holds no source of the project's.
+_NO_SOURCE = frozenset({"node_modules", "__pycache__", "venv", "cdk.out", "build", "dist"})
 _MACHINES = {"x86_64": ("x86_64", "amd64"), "arm64": ("arm64", "aarch64")}
 
 
@@ -137,10 +139,18 @@ class Built:
 
     folders: dict[tuple[Path, str], Path]
     at: float = 0.0
+    #: Whether all code in it is that of the sources, but for what was edited since.
+    is_copy: bool = False
+    #: Whether nothing of the project was edited since.
+    is_newest: bool = False
 
-    def folder(self, sources: Path, version: str) -> Path | None:
-        """That of these sources, where it is newer than they are."""
-        found = self.folders.get((sources, version))
+    def folder(self, sources: Path, version: str | None) -> Path | None:
+        """That of these sources, where it is newer than they are; ``None`` is any version."""
+        found = (
+            self.folders.get((sources, version))
+            if version is not None
+            else next((each for (of, _), each in self.folders.items() if of == sources), None)
+        )
         requirements = sources / "requirements.txt"
         if found is None or (requirements.is_file() and requirements.stat().st_mtime > self.at):
             return None
@@ -157,16 +167,62 @@ def read(root: Path) -> Built:
     except (OSError, ValueError):
         return Built({})
     found: dict[tuple[Path, str], Path] = {}
-    for each in _maps(content, "function_build_definitions"):
-        names = each.get("functions") or []
-        if names and _fits(each):
-            version = str(each.get("runtime", "")).removeprefix("python")
-            _add(found, root, each, version, folder / str(names[0]))
-    for each in _maps(content, "layer_build_definitions"):
+    every = [
+        (each, str(each.get("runtime", "")), folder / str((each.get("functions") or ["?"])[0]))
+        for each in _maps(content, "function_build_definitions")
+    ]
+    every += [
+        (each, str(each.get("build_method", "")), folder / str(each.get("layer")) / "python")
+        for each in _maps(content, "layer_build_definitions")
+    ]
+    for each, runtime, made in every:
         if _fits(each):
-            version = str(each.get("build_method", "")).removeprefix("python")
-            _add(found, root, each, version, folder / str(each.get("layer")) / "python")
-    return Built(found, at)
+            _add(found, root, each, runtime.removeprefix("python"), made)
+    plain = all(
+        runtime.startswith("python") and "BuildMethod" not in (each.get("metadata") or {})
+        for each, runtime, _ in every
+    )
+    is_copy = (
+        plain
+        and len(found) == len(every) > 0
+        and all(_copied(sources, made, at) for (sources, _), made in found.items())
+    )
+    files = (*root.glob("template.*"), *code_below(root, (".py", ".txt", ".toml")))
+    return Built(found, at, is_copy, all(changed_at(file) <= at for file in files))
+
+
+def _copied(sources: Path, made: Path, at: float) -> bool:
+    """Whether what was not edited since is the same in both."""
+    try:
+        return all(
+            file.stat().st_mtime > at
+            or (made / file.relative_to(sources)).read_bytes() == file.read_bytes()
+            for file in code_below(sources)
+        )
+    except OSError:
+        return False
+
+
+def changed_at(file: Path) -> float:
+    """Of a file that is not there, long ago."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def code_below(folder: Path, suffixes: tuple[str, ...] = (".py",)) -> Iterator[Path]:
+    """The files of the project's own; not what tools keep or make there."""
+    for base, folders, names in os.walk(folder):
+        folders[:] = [
+            name for name in folders if name not in _NO_SOURCE and not name.startswith(".")
+        ]
+        yield from (
+            Path(base, name)
+            for name in names
+            # Editors keep a link to nowhere beside what they edit.
+            if name.endswith(suffixes) and not name.startswith(".")
+        )
 
 
 def _maps(content: dict[str, Any], section: str) -> list[dict[str, Any]]:
@@ -210,6 +266,7 @@ class Preparation:
     ) -> None:
         self._root, self._lent, self._say = root, lent, say
         self._build, self._others = build, others
+        self._built = Built({}) if build else read(root)
         #: A line for each thing that is not as on AWS, or that did not work.
         self.remarks: list[str] = []
 
@@ -236,6 +293,8 @@ class Preparation:
             group = await self._with_packages(
                 group, python or sys.executable, version if python else interpreters.OURS
             )
+        elif self._built.is_copy:
+            group = self._with_built(group, version if python else interpreters.OURS)
         if version == interpreters.OURS:
             return group
         lent = self._lent() if python else None
@@ -264,6 +323,25 @@ class Preparation:
             f"{group[0].where}: Python {interpreters.OURS} runs {ids}, which {verb} for "
             f"{version}: {why}"
         )
+
+    def _with_built(self, group: list[FunctionSpec], version: str) -> list[FunctionSpec]:
+        """The source runs, with what ``sam build`` has installed for this version of Python; for
+        another one where the build is the newest, since it would run itself.
+        """
+
+        def folder(sources: Path) -> Path | None:
+            any_version = None if self._built.is_newest else version
+            return self._built.folder(sources, version) or self._built.folder(sources, any_version)
+
+        return [
+            replace(
+                spec,
+                packages=tuple(
+                    found for file in spec.requirements if (found := folder(file.parent))
+                ),
+            )
+            for spec in group
+        ]
 
     async def _with_packages(
         self, group: list[FunctionSpec], python: str, version: str

@@ -94,7 +94,8 @@ def create(
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
     secrets.keep(template.pop("Secrets", []))
-    outputs = create_resources(name, template) if template["Resources"] else {}
+    patches.ELSEWHERE[name] = template.pop("Elsewhere", {})
+    outputs = create_resources(name, template)
     expire_items(template["Resources"].values())
     keep_versions(template["Resources"].values())
     if restore is not None:

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events import eventbridge
@@ -453,13 +454,35 @@ class Notifications:
 #: ``SQSBackend.send_message``'s parameters after the queue and the body.
 _SEND_PARAMETERS = ("message_attributes", "delay_seconds", "deduplication_id", "group_id")
 
+#: By stack, type and physical id of what moto does not create of it.
+ELSEWHERE: dict[str, dict[str, tuple[str, str]]] = {}
+
 
 def apply(emulator: Emulator) -> None:
     """Replace moto's methods; once, before it serves."""
     _queues(emulator)
+    _stack_resources()
     play_topics(emulator)
     play_buckets(emulator)
     play_rules(emulator)
+
+
+def _stack_resources() -> None:
+    """DescribeStackResources names the whole stack, of which moto creates a part."""
+    from moto.cloudformation import models as moto_models
+
+    models: Any = moto_models
+
+    def stack_resources(self: Any) -> list[Any]:
+        elsewhere = [
+            SimpleNamespace(
+                logical_resource_id=name, cf_resource_type=kind, physical_resource_id=id_
+            )
+            for name, (kind, id_) in ELSEWHERE.get(self.name, {}).items()
+        ]
+        return elsewhere + [each for each in self.resource_map.values() if each is not None]
+
+    models.Stack.stack_resources = property(stack_resources)
 
 
 def _queues(emulator: Emulator) -> None:
