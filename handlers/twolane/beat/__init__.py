@@ -1,4 +1,4 @@
-"""Celery beat with no beat process: a schedule's tick sends what is due of ``beat_schedule``.
+"""Celery beat with no beat process: a schedule's tick sends the due entries of ``beat_schedule``.
 
 The handler is imported on first use: an API that only lists the schedule has no need of it.
 """
