@@ -101,6 +101,7 @@ def commands(backend: Any) -> int:
     )
 
 
+@pytest.mark.usefixtures("real_redis")
 def test_a_success_and_the_end_of_its_lease_are_one_command(
     backend: Any, fence: LeaseFence
 ) -> None:
@@ -201,6 +202,7 @@ def failing(fence: LeaseFence, **options: Any) -> Context:
     return asking(fence, task="t.fails", **options)
 
 
+@pytest.mark.usefixtures("real_redis")
 @pytest.mark.parametrize(("acks", "state"), [(True, LeaseState.DONE), (False, LeaseState.REJECTED)])
 def test_a_failure_and_the_end_of_its_lease_are_one_command(
     backend: Any, fence: LeaseFence, acks: bool, state: LeaseState
@@ -220,6 +222,7 @@ def test_a_failure_and_the_end_of_its_lease_are_one_command(
     assert fence.ended is not None
 
 
+@pytest.mark.usefixtures("real_redis")
 def test_a_retry_and_the_end_of_its_lease_are_one_command(backend: Any, fence: LeaseFence) -> None:
     backend.store_result("t1", None, states.STARTED, request=asking(fence))
     before = commands(backend)

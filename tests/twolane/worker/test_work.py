@@ -89,6 +89,7 @@ def test_a_lease_is_taken_when_its_task_is_next_and_no_sooner(
     assert leases(client) == ["a done", "b done", "c done"]
 
 
+@pytest.mark.usefixtures("real_redis")
 def test_a_batch_of_ten_takes_twenty_one_round_trips(handler: WorkerHandler, client: Any) -> None:
     def requests() -> int:
         return int(client.info("stats")["total_reads_processed"])
