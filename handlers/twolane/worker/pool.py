@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
 
-    from twolane.worker.limits import Deadline
+    from twolane.worker.limits import Deadline, Limits
     from twolane.worker.revocation import Watch
 
 logger = logging.getLogger("twolane.worker")
@@ -86,6 +86,9 @@ class Pool(BasePool):
     #: Asked for once a batch, not for each task: it is a system call.
     _pid = os.getpid()
     _last_alarms: Alarms = []  # noqa: RUF012 - replaced with each batch, never changed
+    #: How time passes where the batch runs.
+    _monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    _limits: Callable[[Alarms], Limits] = staticmethod(limits)
 
     #: How the last run ended; ``None`` if nothing has run since it was taken.
     ran: Ran | None = None
@@ -93,6 +96,8 @@ class Pool(BasePool):
     def begin_batch(self, deadline: Deadline | None) -> None:
         """What holds for every task of a batch."""
         self.deadline = deadline
+        self._monotonic = time.monotonic if deadline is None else deadline.monotonic
+        self._limits = limits if deadline is None else deadline.limits
         self._last_alarms = (
             [(deadline.soft, SoftTimeLimitExceeded), (deadline.lost, DeadlineReached)]
             if deadline is not None
@@ -114,29 +119,29 @@ class Pool(BasePool):
         correlation_id: str = "",
         **_: Any,
     ) -> None:
-        started = time.monotonic()
+        started = self._monotonic()
         request: Any = getattr(accept_callback, "__self__", None)  # Celery's
         accept_callback(self._pid, started)
         try:
-            with limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
+            with self._limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
                 if self.watch is not None:
                     self.watch.begin(correlation_id, interrupter)
                 result = target(*_decoded(args, request), **(kwargs or {}))
         except HardLimitReached as error:
-            self.ran = Ran("failed", time.monotonic() - started, error)
+            self.ran = Ran("failed", self._monotonic() - started, error)
             settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
         except Exception as error:
-            self.ran = Ran("broken", time.monotonic() - started)
+            self.ran = Ran("broken", self._monotonic() - started)
             if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
                 raise
             self.ran = Ran("failed", self.ran.runtime_s, error)
             self._fail(request, error)
         except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
             ending = "terminated" if isinstance(error, TaskTerminated) else "lost"
-            self.ran = Ran(ending, time.monotonic() - started, error)
+            self.ran = Ran(ending, self._monotonic() - started, error)
             self._lose(request, error)
         else:
-            self.ran = _ran(result, time.monotonic() - started)
+            self.ran = _ran(result, self._monotonic() - started)
             if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
             if isinstance(self.ran.error, MemoryError):

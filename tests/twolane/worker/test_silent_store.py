@@ -23,7 +23,7 @@ from twolane import BeatHandler, WorkerHandler
 from twolane.environment.invocation import within
 from twolane.publish.errors import EnqueueError
 from twolane.state import open_store
-from twolane_local.live.proxy import Proxy
+from twolane_local.testing.processes.proxy import Proxy
 
 from .conftest import body, event, record
 
