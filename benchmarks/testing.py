@@ -70,7 +70,7 @@ class Ours:
         from twolane import ApiHandler, WorkerHandler
         from twolane_local.aws.guard import DUMMY_CREDENTIALS
         from twolane_local.testing.project import of_handlers, queue_url
-        from twolane_local.testing.store import URL
+        from twolane_local.testing.stores import URL
 
         queues = {"tasks": {"url": queue_url("tasks")}}
         app, self.celery = application(
@@ -224,7 +224,7 @@ def collection_ratio() -> float:
 
 
 def measure() -> Iterator[Row]:
-    from twolane_local.testing import code
+    from twolane_local.testing import application_code as code
 
     for name in ("celery", "werkzeug", "twolane"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from twolane_local.live.stack import Live
+    from twolane_local.testing.processes.live import Live
     from twolane_local.testing.project import Project
     from twolane_local.testing.stack import Twolane
 
@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if config.getini("twolane_template"):
-        from twolane_local.testing.early import prepare
+        from twolane_local.testing.project import prepare
 
         prepare(_of_configuration(config))
 
@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     import sys
 
-    if (code := sys.modules.get("twolane_local.testing.code")) is not None:
+    if (code := sys.modules.get("twolane_local.testing.application_code")) is not None:
         code.close()
 
 
@@ -87,9 +87,9 @@ def twolane(request: pytest.FixtureRequest, twolane_project: Project) -> Iterato
 
     A failing test shows its journal.
     """
-    from twolane_local.testing.clock import seconds_of
+    from twolane_local.clock.virtual import NEW_YEAR
     from twolane_local.testing.stack import Twolane
-    from twolane_local.virtual_clock import NEW_YEAR
+    from twolane_local.testing.world import seconds_of
 
     marker = _marked(request)
     with Twolane(
@@ -111,7 +111,7 @@ def twolane_live(request: pytest.FixtureRequest) -> Iterator[Live]:
 
     A failing test shows its journal.
     """
-    from twolane_local.live.stack import Live
+    from twolane_local.testing.processes.live import Live
 
     marker = _marked(request)
     path, parameters = _template(request.config, marker.get("template"), marker.get("parameters"))
@@ -139,7 +139,7 @@ def pytest_runtest_makereport(
 @contextmanager
 def _without_journaled_lines(config: pytest.Config) -> Iterator[None]:
     """What the journal tells needs not be told by "Captured log call" too."""
-    from twolane_local.testing.narration import is_journaled
+    from twolane_local.testing.virtual_environment import is_journaled
 
     handler = getattr(config.pluginmanager.get_plugin("logging-plugin"), "report_handler", None)
     if handler is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twolane_local.faults.injection import Fault
-from twolane_local.simulator.schedule import Step
+from twolane_local.testing.simulation.play import Step
 
 ANNA, FLAKY, DOWN = "anna@example.com", "flaky@simulator.example.com", "down@simulator.example.com"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from twolane_local.simulator.exhaustive.page import BEGIN, END
-from twolane_local.simulator.exhaustive.primitives import PRIMITIVES
-from twolane_local.simulator.exhaustive.runs import STORES
+from twolane_local.testing.simulation.campaign import BEGIN, END
+from twolane_local.testing.simulation.placements import STORES
+from twolane_local.testing.simulation.primitives import PRIMITIVES
 
 ROOT = Path(__file__).parents[2]
 

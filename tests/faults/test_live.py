@@ -24,10 +24,10 @@ import redis
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.emulator import Emulator
 from twolane_local.journal.messages import task_message
-from twolane_local.live.proxy import Proxy
-from twolane_local.live.watch import LiveWatch
 from twolane_local.model.options import Options
-from twolane_local.simulator.invariants import Bounds, Violation
+from twolane_local.testing.processes.live import LiveWatch
+from twolane_local.testing.processes.proxy import Proxy
+from twolane_local.testing.simulation.invariants import Bounds, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

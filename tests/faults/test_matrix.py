@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.faults.injection import CATALOGUE
-from twolane_local.simulator.play import play
-from twolane_local.simulator.schedule import Armed, Schedule
+from twolane_local.testing.simulation.play import Armed, Schedule, play
 
 sys.path.insert(0, str(Path(__file__).parent))
 from matrix import MATRIX, Row
 
 if TYPE_CHECKING:
-    from twolane_local.simulator.application import Application
-    from twolane_local.simulator.facts import History
+    from twolane_local.testing.simulation.invariants import History
+    from twolane_local.testing.simulation.simulator import Application
 
 # Celery warns of what its tracer could not store; Redis's Python client of a command of Celery's.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -31,6 +31,13 @@ RESERVE_S = 0.1
 LEAST_S = 0.05
 
 
+def sleep(seconds: float) -> None:
+    """As ``time.sleep``, whatever that is when this is called: a default argument would keep the
+    one that was there at import.
+    """
+    time.sleep(seconds)
+
+
 def left_s() -> float | None:
     """The time that is left for calls; ``None`` outside of an invocation."""
     ends = deadline.get()

@@ -11,7 +11,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twolane.environment.invocation import deadline
+from twolane.environment.invocation import deadline, sleep
 from twolane.publish.connection import Wire
 from twolane.publish.errors import EnqueueError
 from twolane.publish.sigv4 import signed_headers
@@ -72,7 +72,7 @@ class LightClient:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock

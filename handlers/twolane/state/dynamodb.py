@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from twolane.environment import snapshot
+from twolane.environment.invocation import sleep
 from twolane.errors import ConfigurationError, StoreUnavailableError
 from twolane.patches.clients import patient_boto
 from twolane.state.store import bounded
@@ -91,7 +92,7 @@ class DynamoDBStore:
         clock: Callable[[], float] = time.time,
         *,
         beside_results: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = sleep,
     ) -> None:
         self.beside_results = beside_results
         self._table = table

@@ -27,7 +27,7 @@ from twolane.worker.aws import QueueClient, Sqs
 from twolane.worker.delay import Deferral, postponing, schedules
 from twolane.worker.descent import Descent
 from twolane.worker.lease import Leases
-from twolane.worker.limits import deadline_of
+from twolane.worker.limits import Waits, deadline_of
 from twolane.worker.lookup import Lookup
 from twolane.worker.outcomes import Settled, response, visibility_s
 from twolane.worker.presence import WorkerPresence
@@ -137,7 +137,7 @@ class WorkerHandler:
             joining._set_task_join_will_block(True)  # noqa: SLF001 - Celery's pools do the same
         try:
             if self._watch is not None:
-                self._watch.wake()
+                self._watch.wake(context.each if isinstance(context, Waits) else None)
             if self._worker.consumer.event_dispatcher is not None:
                 _tell_alive(self._worker.consumer.event_dispatcher)
             announce = self._presence.begin_batch if self._presence is not None else _nothing

@@ -15,6 +15,7 @@ import ctypes
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -268,9 +269,27 @@ def _raise_in(thread_id: int, error: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
 
 
+class Waits(ABC):
+    """How an invocation waits. A context object of this class brings its environment's own way, as
+    one on virtual time must have it; with any other one it is real time.
+    """
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """As ``time.monotonic``."""
+
+    @abstractmethod
+    def limits(self, alarms: Alarms) -> Limits:
+        """As the function ``limits``."""
+
+    @abstractmethod
+    def each(self, interval_s: float, look: Callable[[], object]) -> Callable[[], object]:
+        """Call ``look`` after each interval, until what this returns is called."""
+
+
 @dataclass(frozen=True)
 class Deadline:
-    """Instants in monotonic seconds.
+    """Instants in monotonic seconds, and what raises in a task whose time is over.
 
     A task that still runs at ``soft`` gets ``SoftTimeLimitExceeded``; at ``lost`` its worker counts
     as lost, which leaves ``reserve_s`` to record that and to answer the event source mapping before
@@ -280,6 +299,7 @@ class Deadline:
     at: float
     reserve_s: float
     monotonic: Callable[[], float] = time.monotonic
+    limits: Callable[[Alarms], Limits] = limits
 
     @cached_property
     def soft(self) -> float:
@@ -307,4 +327,7 @@ def deadline_of(context: Any, monotonic: Callable[[], float] = time.monotonic) -
     if remaining is None:
         return None
     left_s = remaining() / 1000
-    return Deadline(monotonic() + left_s, min(max(0.05 * left_s, 0.25), 5.0), monotonic)
+    reserve_s = min(max(0.05 * left_s, 0.25), 5.0)
+    if isinstance(context, Waits):
+        return Deadline(context.monotonic() + left_s, reserve_s, context.monotonic, context.limits)
+    return Deadline(monotonic() + left_s, reserve_s, monotonic)

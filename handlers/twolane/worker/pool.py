@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
 
+    from twolane.worker.limits import Deadline, Limits
     from twolane.worker.revocation import Watch
 
 logger = logging.getLogger("twolane.worker")
@@ -94,30 +95,31 @@ class Pool(BasePool):
         request: Any = getattr(accept_callback, "__self__", None)
         message = request.message
         run = run_of(message)
-        started = time.monotonic()
+        monotonic, limits_of = _waits(run.deadline)
+        started = monotonic()
         accept_callback(forks.pid, started)
         watching = None
         try:
             alarms = _alarms(run.deadline, started, soft_timeout, timeout)
-            with limits(alarms) as interrupter:
+            with limits_of(alarms) as interrupter:
                 if self.watch is not None:
                     watching = self.watch.begin(correlation_id, interrupter)
                 result = target(*_decoded(args, message), **(kwargs or {}))
         except HardLimitReached as error:
-            run.end = TaskEnd("failed", time.monotonic() - started, error)
+            run.end = TaskEnd("failed", monotonic() - started, error)
             settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
         except Exception as error:
-            run.end = TaskEnd("broken", time.monotonic() - started)
+            run.end = TaskEnd("broken", monotonic() - started)
             if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
                 raise
             run.end = TaskEnd("failed", run.end.runtime_s, error)
             self._fail(request, error)
         except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
             how = "terminated" if isinstance(error, TaskTerminated) else "lost"
-            run.end = TaskEnd(how, time.monotonic() - started, error)
+            run.end = TaskEnd(how, monotonic() - started, error)
             self._lose(request, error)
         else:
-            run.end = _end_of(result, time.monotonic() - started)
+            run.end = _end_of(result, monotonic() - started)
             if soft_timeout and isinstance(run.end.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
             if isinstance(run.end.error, MemoryError):
@@ -164,6 +166,11 @@ class Pool(BasePool):
     @property
     def num_processes(self) -> int:
         return 1
+
+
+def _waits(deadline: Deadline | None) -> tuple[Callable[[], float], Callable[[Alarms], Limits]]:
+    """The clock and the limits of the invocation: on virtual time it brings its own."""
+    return (time.monotonic, limits) if deadline is None else (deadline.monotonic, deadline.limits)
 
 
 def _alarms(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from twolane.state.store import StateStore
     from twolane.worker.limits import Interrupter
 
+    Each = Callable[[float, Callable[[], object]], Callable[[], object]]
+
 PREFIX = "twolane:revoked:"
 STAMP_PREFIX = "twolane:revoked-stamp:"
 _LIST_KEY = "twolane:revoked-list"
@@ -95,7 +97,9 @@ class Running:
 
 
 class Watch:
-    """One thread for an execution environment; it rests while no batch is being run."""
+    """Looks at the store while a batch runs: on a thread of its own, the environment's only one,
+    which rests between batches; or as ``each`` has it, see ``twolane.worker.limits.Waits``.
+    """
 
     def __init__(
         self,
@@ -109,17 +113,24 @@ class Watch:
         self._awake = threading.Event()
         self._running: set[Running] = set()
         self._thread: threading.Thread | None = None
+        self._stop: Callable[[], object] | None = None
 
-    def wake(self) -> None:
+    def wake(self, each: Each | None = None) -> None:
         """A batch begins."""
+        if each is not None:
+            self._stop = each(self._interval_s, self.look)
+            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="twolane-watch", daemon=True)
             self._thread.start()
         self._awake.set()
 
     def rest(self) -> None:
-        """The batch has ended: the thread asks nothing until the next one."""
+        """The batch has ended: nothing is asked until the next one."""
         self._awake.clear()
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
 
     def begin(self, task_id: str, interrupter: Interrupter) -> Running:
         """A task begins; the answer is for ``end``."""

@@ -20,6 +20,7 @@ from celery.worker.request import Request
 from kombu.exceptions import SerializationError
 from kombu.serialization import prepare_accept_content
 
+from twolane.environment.invocation import sleep
 from twolane.environment.logs import correlation
 from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
 from twolane.patches.backends import FENCE
@@ -88,7 +89,7 @@ class Worker:
         descent: Descent,
         redeem: Callable[[str], str],
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] = sleep,
     ) -> None:
         self._lookup = lookup
         self._leases = leases

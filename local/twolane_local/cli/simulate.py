@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from twolane_local.simulator.exhaustive.campaign import Report
-    from twolane_local.simulator.many import Tally
+    from twolane_local.testing.simulation.campaign import Report
+    from twolane_local.testing.simulation.play import Tally
 
 
 FLAGS: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _many(options: argparse.Namespace, root: Path) -> int:
-    from twolane_local.simulator.many import run_many
+    from twolane_local.testing.simulation.play import run_many
 
     told: set[int] = set()
 
@@ -125,11 +125,9 @@ def _print(tally: Tally) -> None:
 
 
 def _one(options: argparse.Namespace, root: Path) -> int:
-    from twolane_local.simulator import trace
-    from twolane_local.simulator.demo import demo
-    from twolane_local.simulator.play import play
-    from twolane_local.simulator.schedule import draw
-    from twolane_local.simulator.shrink import shrink
+
+    from twolane_local.testing.simulation.demo import demo
+    from twolane_local.testing.simulation.play import draw, lines, play, shrink
 
     with demo(root) as application:
         schedule = draw(options.seed)
@@ -149,7 +147,7 @@ def _one(options: argparse.Namespace, root: Path) -> int:
                 )
             )
         else:
-            for line in trace.lines(outcome, application.start, everything=options.all):
+            for line in lines(outcome, application.start, everything=options.all):
                 print(line)
     return exits.NO if outcome.violations else exits.DONE
 
@@ -163,10 +161,9 @@ def run_exhaustive(options: argparse.Namespace) -> int:
 
 
 def _explore(options: argparse.Namespace) -> int:
-    from twolane_local.simulator.exhaustive import page
-    from twolane_local.simulator.exhaustive.campaign import Limits, explore
-    from twolane_local.simulator.exhaustive.primitives import PRIMITIVES
-    from twolane_local.simulator.exhaustive.runs import STORES
+    from twolane_local.testing.simulation.campaign import Limits, explore, write_table
+    from twolane_local.testing.simulation.placements import STORES
+    from twolane_local.testing.simulation.primitives import PRIMITIVES
 
     report = explore(
         _chosen("primitive", options.primitive, tuple(PRIMITIVES)),
@@ -179,7 +176,7 @@ def _explore(options: argparse.Namespace) -> int:
     )
     print(file=sys.stderr)
     if options.table:
-        page.write(_PAGE, report)
+        write_table(_PAGE, report)
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
@@ -230,8 +227,8 @@ def _print_exhaustive(report: Report) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from twolane_local.simulator import trace
-    from twolane_local.simulator.exhaustive.runs import START, exploring, placement_of
+    from twolane_local.testing.simulation.placements import START, exploring, placement_of
+    from twolane_local.testing.simulation.play import line
 
     placement = placement_of(options.replay)
     with exploring(placement.store) as explorer:
@@ -258,7 +255,7 @@ def _replay(options: argparse.Namespace) -> int:
         print(placement.name)
         for fact in ran.history:
             if options.all or fact.kind != "log":
-                print(trace.line(fact, START))
+                print(line(fact, START))
         for each in told:
             print(f"! {each}")
         if ran.missed:

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 async def _up(options: argparse.Namespace) -> int:
     if options.no_console or not (options.in_process or options.debug):
         return await _run(options, None)
-    from twolane_local.stepped_clock import ProcessTime
+    from twolane_local.clock.stepped import ProcessTime
 
     with contextlib.closing(ProcessTime()) as movable:
         return await _run(options, movable.clock)

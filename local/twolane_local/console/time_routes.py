@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
+from twolane_local.clock.stepped import SteppedClock
 from twolane_local.console.requests import Json, ProblemError, body_of, field, needed
-from twolane_local.stepped_clock import SteppedClock
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 
-from twolane_local.testing.threads import current
+from twolane_local.clock.threads import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twolane_local.clock.threads import Process
     from twolane_local.faults.injection import Faults
-    from twolane_local.testing.threads import Process
 
 #: Commands that change nothing; looking after them would cost more than they do.
 _READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE"})

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 #: Where a fault can be made: in virtual time (the plugin and the simulator), in a running emulator
-#: (by the control API), and with real processes, signals and sockets (``twolane_local.live``).
+#: (by the control API), and with real processes, signals and sockets
+#: (``twolane_local.testing.processes``).
 VIRTUAL, EMULATOR, LIVE = "virtual", "emulator", "live"
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twolane_local.testing.errors import EnvironmentKilled
-from twolane_local.testing.threads import current
+from twolane_local.clock.threads import EnvironmentKilled, current
 
 if TYPE_CHECKING:
     from twolane_local.clock import Clock
+    from twolane_local.clock.threads import Process
     from twolane_local.faults.injection import Faults
-    from twolane_local.testing.threads import Process
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,33 @@
-"""``twolane.deferred``: the deferred lane, which runs when the test says so."""
+"""``twolane.deferred``: the deferred lane, and whatever else invokes a stack's functions by itself.
+
+All of it runs only when the test lets it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.testing.errors import NotIdleError
+from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+from twolane_local.aws.scheduler.source import ScheduleSource
+from twolane_local.testing import NotIdleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
+    from twolane_local.aws.invocation import Invoker
+    from twolane_local.aws.scheduler.schedule import Schedule
+    from twolane_local.aws.sqs.service import QueueService
+    from twolane_local.clock import Clock
     from twolane_local.faults.points import Points
-    from twolane_local.testing.sources import Deliveries, Schedules
+    from twolane_local.journal import Journal
+    from twolane_local.model import QueueMappingSpec
+    from twolane_local.model.message import Received
     from twolane_local.testing.world import World
+
 
 #: The longest that SQS keeps a message: what is not done by then never will be.
 _LONGEST = timedelta(days=14)
@@ -117,3 +131,120 @@ class Deferred:
             yield
         finally:
             deliveries.let(False)
+
+
+class Schedules(ScheduleSource):
+    """Fires what recurs only while ``recurring``; one-time entries, long delays, at all times."""
+
+    recurring = False
+
+    def let(self, recurring: bool) -> None:
+        """From now on fire, or do not fire, what recurs; what fell due meanwhile is passed over."""
+        self.recurring = recurring
+        now = self._clock.time()
+        for schedule in self.book:
+            if schedule.expression.recurring:
+                self.book.note_fired(schedule, now)
+        self._known = {
+            name: schedule
+            for name, schedule in self._known.items()
+            if not schedule.expression.recurring
+        }
+        self._due = [due for due in self._due if not due[2].expression.recurring]
+        heapq.heapify(self._due)
+        self.book.changed.set()
+
+    def next_once(self) -> float | None:
+        """When the next one-time entry is due."""
+        return min((at for at, _, due in self._due if not due.expression.recurring), default=None)
+
+    def _plan(self, schedule: Schedule, after: float) -> bool:
+        if schedule.expression.recurring and not self.recurring:
+            return False
+        return super()._plan(schedule, after)
+
+
+class Allowance:
+    """How many more messages the deferred lane may take; ``None``: as many as there are."""
+
+    def __init__(self, queues: QueueService) -> None:
+        self._queues = queues
+        self.left: int | None = None
+        self.taken = 0
+        self.exhausted: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queues, name)
+
+    def receive(self, name: str, limit: int = 1, **options: Any) -> list[Received]:
+        """As the queues do, within the allowance."""
+        if self.left is not None:
+            limit = min(limit, self.left)
+        found = self._queues.receive(name, limit, **options) if limit else []
+        self.taken += len(found)
+        if self.left is not None:
+            self.left -= len(found)
+            if not self.left:
+                self.exhausted()
+        return found
+
+
+class Deliveries:
+    """The mappings of a stack: off, until the test lets them deliver."""
+
+    def __init__(
+        self,
+        specs: Iterable[QueueMappingSpec],
+        queues: QueueService,
+        invoker: Invoker,
+        clock: Clock,
+        journal: Journal,
+    ) -> None:
+        allowance: Any = Allowance(queues)
+        self.allowance: Allowance = allowance
+        self.allowance.exhausted = lambda: self.let(False)
+        self.registry = Mappings()
+        self._queues = queues
+        self._mappings = [Mapping(spec, allowance, invoker, clock, journal) for spec in specs]
+        for mapping in self._mappings:
+            mapping.enabled = False
+            self.registry.add(mapping)
+
+    def run(self) -> list[Coroutine[Any, Any, None]]:
+        """What is to run beside the rest."""
+        return [mapping.run() for mapping in self._mappings]
+
+    def let(self, deliver: bool) -> None:
+        """From now on take messages, or take no more. A mapping that the template, or the test,
+        has disabled stays so.
+        """
+        for mapping in self._mappings:
+            mapping.enabled = deliver and mapping.spec.enabled
+
+    @property
+    def under_way(self) -> int:
+        """How many batches are with their functions."""
+        return sum(mapping.under_way for mapping in self._mappings)
+
+    @property
+    def queues(self) -> list[str]:
+        """The names of the queues that they take from."""
+        return [mapping.spec.queue_arn.rpartition(":")[2] for mapping in self._mappings]
+
+    def ready(self) -> bool:
+        """Whether a message could be delivered now."""
+        return any(self._queues.settled(name).ready() for name in self.queues)
+
+    def next_due(self) -> float | None:
+        """When the next delayed message, or one in flight, becomes visible."""
+        dues = (self._queues.settled(name).next_due() for name in self.queues)
+        return min((due for due in dues if due is not None), default=None)
+
+
+async def settle(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel them, and wait for their ends."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,7 +1,12 @@
-"""What a test's stack is made from: a template, read once for the process, or bare handlers."""
+"""What a test's stack is made from: a template, read once for the process, or bare handlers.
+
+The application's environment can be put in place before the tests that import it are collected.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +25,15 @@ from twolane_local.model import (
     Stack,
 )
 from twolane_local.template import stack
-from twolane_local.testing.aws import SQS_URL
-from twolane_local.testing.errors import TestingError
-from twolane_local.testing.store import URL as STORE_URL
+from twolane_local.testing import TestingError
+from twolane_local.testing.mocked_aws import SQS_URL
+from twolane_local.testing.stores import URL as STORE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    Key = tuple[tuple[Path, ...], tuple[tuple[str, str], ...]]
+
 
 #: The template parameter that gets the embedded store's address, as the emulator gives it its own.
 STORE_PARAMETER = "RedisUrl"
@@ -168,3 +176,26 @@ def with_handlers(project: Project, handlers: Mapping[str, Any]) -> Project:
     if unknown:
         raise TestingError(f"the stack has no function {unknown[0]!r}")
     return replace(project, handlers={**project.handlers, **handlers})
+
+
+#: The environments that were put in place.
+prepared: list[Key] = []
+
+
+def key_of(project: Project) -> Key:
+    """What the application's modules are imported under; two that differ need two copies."""
+    return project.folders, tuple(sorted(project.variables.items()))
+
+
+def prepare(project: Project) -> None:
+    """Give the process the project's environment and import path."""
+    os.environ.update(project.variables)
+    extend_path(project.folders)
+    prepared.append(key_of(project))
+
+
+def extend_path(folders: tuple[Path, ...]) -> None:
+    """Have modules be found there, as in a function."""
+    for folder in folders:
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))

@@ -11,10 +11,9 @@ turns (``threads``), so that a run repeats exactly.
 
 All methods are synchronous and called from the test's thread, also where a loop runs there.
 
-Seams, for faults: ``make_invoker(functions)`` wraps the Invoker that gateway, mappings and
-asynchronous invocations use; ``make_queues(clock, journal, rng)`` makes the queue service;
 ``environments(function)`` gives the live ``VirtualEnvironment`` objects, each with ``kill()`` and
-``process`` (``interrupt``, ``sleep`` …).
+``process`` (``interrupt``, ``sleep`` …). The simulator drives the same ``Machinery``; what it has
+of its own, it gives as ``Seams``.
 """
 
 from __future__ import annotations
@@ -22,9 +21,12 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
+
+from celery.worker import state as worker_state
 
 from twolane.api.awake import Awake
 from twolane.api.handler import ApiHandler
@@ -35,31 +37,26 @@ from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.aws.sqs.api import SqsApi
+from twolane_local.clock.virtual import NEW_YEAR
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
 from twolane_local.faults.points import Points
 from twolane_local.faults.queues import FaultyQueues
 from twolane_local.journal import Journal
-from twolane_local.testing import aws, code, inside, store
-from twolane_local.testing.clock import Clock
-from twolane_local.testing.deferred import Deferred
-from twolane_local.testing.environment import VirtualEnvironment
-from twolane_local.testing.errors import TestingError
-from twolane_local.testing.events import JournalView
-from twolane_local.testing.narration import narrated
-from twolane_local.testing.patches import own_sleeps, virtual_waits
+from twolane_local.testing import TestingError, application_code, mocked_aws, stores, task_points
+from twolane_local.testing.chance import seeded
+from twolane_local.testing.deferred import Deferred, Deliveries, Schedules, settle
 from twolane_local.testing.project import api_url
-from twolane_local.testing.queues import Queue, find
-from twolane_local.testing.seed import seeded
-from twolane_local.testing.sources import Deliveries, Schedules, settle
-from twolane_local.testing.tables import Tables
-from twolane_local.testing.tasks import Tasks
-from twolane_local.testing.world import World
-from twolane_local.virtual_clock import NEW_YEAR
+from twolane_local.testing.stores import Tables
+from twolane_local.testing.views import JournalView, Queue, Tasks, find
+from twolane_local.testing.virtual_environment import VirtualEnvironment, narrated
+from twolane_local.testing.waits import own_sleeps, virtual_waits
+from twolane_local.testing.world import Clock, World
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Mapping
+    from contextlib import AbstractContextManager
     from types import ModuleType, TracebackType
 
     import httpx
@@ -68,10 +65,13 @@ if TYPE_CHECKING:
     from twolane_local.aws.lambda_.environment import Owner
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock as AnyClock
+    from twolane_local.journal import Event
     from twolane_local.model import FunctionSpec
     from twolane_local.testing.project import Project
 
+    MakeFaults = Callable[[Journal, AnyClock], Faults]
     MakeQueues = Callable[[AnyClock, Journal, random.Random], QueueService]
+    Handler = Callable[[Any, Any], Any]
 
 
 class _AlwaysThere:
@@ -82,6 +82,36 @@ class _AlwaysThere:
 
 def _plain_queues(clock: AnyClock, journal: Journal, rng: random.Random) -> QueueService:
     return FaultyQueues(clock, journal, rng=rng)
+
+
+def _plain_faults(journal: Journal, clock: AnyClock) -> Faults:
+    return Faults(journal, clock, task_points.UNMOUNTED)
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Where a stack's user may put something of its own.
+
+    ``heard`` is told of each event of the journal. While ``points`` is open, tasks stop at the
+    points inside of them. ``load`` gives a function's handler, on its environment's thread, instead
+    of the application's module; ``released`` is told when it is not used any more, and whether it
+    is intact. ``listener`` hears of each call to a store or to SQS. With ``entropy`` even
+    ``os.urandom`` repeats. With ``numbered``, the journal names environments, not functions; with
+    ``quiet``, it has the runtime's own lines only, and other loggers say nothing.
+    """
+
+    queues: MakeQueues = _plain_queues
+    faults: MakeFaults = _plain_faults
+    heard: Callable[[Event], None] | None = None
+    points: Callable[[Points], AbstractContextManager[None]] = task_points.mounted
+    load: Callable[[FunctionSpec], Handler] | None = None
+    released: Callable[[Handler, bool], None] = application_code.released
+    listener: stores.Listener | None = None
+    entropy: bool = False
+    numbered: bool = False
+    quiet: bool = False
+    #: Workers look for tasks that were revoked while they run.
+    looks: bool = True
 
 
 class Machinery:
@@ -97,9 +127,8 @@ class Machinery:
         seed: int = 0,
         start: float = NEW_YEAR,
         user: ModuleType | None = None,
-        make_invoker: Callable[[Invoker], Invoker] = lambda functions: functions,
-        make_queues: MakeQueues = _plain_queues,
         environments: int = 1,
+        seams: Seams | None = None,
     ) -> None:
         """``start`` is in seconds since the epoch; ``user`` the test module, which must not hold
         parts of the application that see another environment. ``environments`` is how many a
@@ -107,29 +136,32 @@ class Machinery:
         """
         self.project, self.seed = project, seed
         self.failed: list[BaseException] = []
-        self._make_invoker = make_invoker
+        self._seams = seams or Seams()
         self._live: list[VirtualEnvironment] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._awake = Awake()
         self._awake.keep(_AlwaysThere())
         self._undo = ExitStack()
         try:
-            self._enter(start, user, make_queues, environments)
+            self._enter(start, user, environments)
         except BaseException:
             self._undo.close()
             raise
 
-    def _enter(
-        self, start: float, user: ModuleType | None, make_queues: MakeQueues, environments: int
-    ) -> None:
-        undo = self._undo
-        self.chance = undo.enter_context(seeded(self.seed))
+    def _enter(self, start: float, user: ModuleType | None, environments: int) -> None:
+        undo, seams = self._undo, self._seams
+        for known in (worker_state.revoked, worker_state.active_requests,
+                      worker_state.reserved_requests):  # fmt: skip
+            known.clear()  # Celery's, of the process; a seed gives the next stack the same ids
+        self.chance = undo.enter_context(seeded(self.seed, entropy=seams.entropy))
         self.world = World(start)
         undo.callback(self.world.close)
         self.events = Journal(self.world.clock)
-        self.faults = Faults(self.events, self.world.clock, inside.UNMOUNTED)
+        if seams.heard is not None:
+            self.events.subscribe(seams.heard)
+        self.faults = seams.faults(self.events, self.world.clock)
         self.points = Points(self.faults, self.world.clock)
-        self.queues = make_queues(self.world.clock, self.events, self.chance.ids)
+        self.queues = seams.queues(self.world.clock, self.events, self.chance.ids)
         if isinstance(self.queues, FaultyQueues):
             self.queues.faults = self.faults
         undo.enter_context(mock.patch.dict(os.environ))
@@ -139,19 +171,22 @@ class Machinery:
             self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry,
             self.functions.recursion,
         )  # fmt: skip
-        local = aws.LocalAws(services, lambda_api, self.world.run)
-        tables, template = Tables(self.faults, self.world.clock), self.project.stack.moto_template
-        undo.enter_context(aws.mocked(local, template, tables))
-        undo.enter_context(store.embedded(self.faults))
-        undo.enter_context(narrated(self.events))
+        listener = seams.listener
+        local = mocked_aws.LocalAws(
+            services, lambda_api, self.world.run, self.faults, listener or stores.Listener()
+        )
+        tables = Tables(self.faults, self.world.clock, listener or stores.Listener())
+        undo.enter_context(mocked_aws.mocked(local, self.project.stack.moto_template, tables))
+        undo.enter_context(stores.embedded(self.faults, listener))
+        undo.enter_context(narrated(self.events, quiet=seams.quiet))
         os.environ.update(self.project.variables)
-        undo.enter_context(code.imported(self.project, user))
-        undo.enter_context(virtual_waits(self.world))
-        undo.enter_context(inside.mounted(self.points))
+        undo.enter_context(application_code.imported(self.project, user))
+        undo.enter_context(virtual_waits())
+        undo.enter_context(seams.points(self.points))
         undo.callback(lambda: self.world.run(self._end()))
         self._warm()
         self.chance.begin()
-        undo.enter_context(own_sleeps(code.loaded_from(self.project.folders).values()))
+        undo.enter_context(own_sleeps(application_code.loaded_from(self.project.folders).values()))
 
     async def _build(self, environments: int, services: dict[str, Any]) -> None:
         """All that belongs to the loop."""
@@ -162,8 +197,7 @@ class Machinery:
         self.functions = Functions(
             stack.functions, self._environment, journal, maximum=environments
         )
-        functions = self._make_invoker(self.functions)
-        self.invoker: Invoker = FaultyInvoker(functions, self.faults, clock)
+        self.invoker: Invoker = FaultyInvoker(self.functions, self.faults, clock)
         self.asynchronous = AsyncInvocations(
             self.invoker, self.functions.specs, self.queues, clock, journal
         )
@@ -225,17 +259,20 @@ class Machinery:
                 raise HandlerImportError(import_problem(spec, failure))
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> VirtualEnvironment:
+        load, name = self._seams.load or self._load, f"{spec.name}-{len(self._live) + 1}"
         environment = VirtualEnvironment(
             spec,
             self.project.environment(spec),
             owner=owner,
             world=self.world,
             journal=self.events,
-            load=lambda: self._load(spec),
+            load=lambda: load(spec),
             after=self._left_by,
-            killed=code.bury,
+            released=self._seams.released,
             turn=self.chance.turn,
             frozen=self.points.frozen,
+            name=name if self._seams.numbered else "",
+            looks=self._seams.looks,
         )
         self._live.append(environment)
         return environment
@@ -243,7 +280,7 @@ class Machinery:
     def _load(self, spec: FunctionSpec) -> Callable[[Any, Any], Any]:
         if spec.unrunnable and spec.name not in self.project.handlers:
             raise TestingError(f"{spec.name} cannot run here: {spec.unrunnable}")
-        handler = code.load(spec, self.project.handlers)
+        handler = application_code.load(spec, self.project.handlers)
         if isinstance(handler, ApiHandler):
             # As with the extension on Lambda: the response leaves first.
             engine: Any = handler._engine  # noqa: SLF001 - made before we know of it
@@ -262,6 +299,11 @@ class Machinery:
     def busy(self) -> bool:
         """Whether any handler is in the middle of something, or work after a response is."""
         return any(each.busy for each in self._live) or self.deliveries.under_way > 0
+
+    @property
+    def at_work(self) -> int:
+        """How many execution environments run anything, those that Lambda has given up included."""
+        return sum(each.busy or each.lingers for each in self._live)
 
     def invoke(self, function: str, event: bytes) -> Invocation:
         """Invoke a function as ``aws lambda invoke`` does, to the end of what it leaves."""

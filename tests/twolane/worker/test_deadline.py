@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 
-from twolane.worker.limits import deadline_of
+from twolane.worker.limits import Alarms, Waits, deadline_of, limits
 
 from .conftest import Context
 
@@ -30,3 +33,27 @@ def test_too_late_to_start() -> None:
 
 def test_without_a_context_there_is_no_end() -> None:
     assert deadline_of(None) is None
+
+
+class Own(Context, Waits):
+    """A context object of an environment that has its own way to wait."""
+
+    def monotonic(self) -> float:
+        return 100.0
+
+    def limits(self, alarms: Alarms) -> Any:
+        return nullcontext(alarms)
+
+    def each(self, interval_s: float, look: Any) -> Any:
+        raise AssertionError("nothing is looked at")
+
+
+def test_an_environment_may_bring_its_own_waits() -> None:
+    context = Own(60_000)
+    deadline = deadline_of(context)
+    assert deadline is not None
+    assert (deadline.at, deadline.remaining_s) == (160.0, 60.0)
+    assert deadline.limits == context.limits
+    usual = deadline_of(Context(60_000))
+    assert usual is not None
+    assert usual.limits is limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,9 @@ from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.worker.limits import TaskTerminated
 from twolane.worker.revocation import Revocation, Watch, revoked_key, write_revocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Interrupter:
@@ -121,3 +125,24 @@ def test_the_thread_looks_while_a_batch_runs(store: MemoryStore, interrupter: In
     watch.end(running)
     watch.rest()
     assert [thread.name for thread in threading.enumerate()].count("twolane-watch") >= 1
+
+
+def test_another_way_to_look_needs_no_thread(store: MemoryStore, interrupter: Interrupter) -> None:
+    asked: list[float] = []
+    looks: list[Callable[[], object]] = []
+
+    def each(interval_s: float, look: Callable[[], object]) -> Callable[[], object]:
+        asked.append(interval_s)
+        looks.append(look)
+        return looks.clear
+
+    watch = Watch(store, interval_s=0.5)
+    watch.wake(each)
+    revoke(store, terminate=True)
+    watch.begin("t1", interrupter)
+    for _ in range(2):
+        looks[0]()
+    assert [error.__name__ for error in interrupter.raised] == ["TaskTerminated"]
+    watch.rest()
+    assert (asked, looks) == ([0.5], [])
+    assert watch._thread is None

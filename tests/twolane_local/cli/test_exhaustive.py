@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.cli import main
-from twolane_local.simulator.exhaustive.campaign import Report, Row
+from twolane_local.testing.simulation.campaign import Report, Row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *rows: Row, missed: tuple[str, ...] = (
         progress(report)
         return report
 
-    monkeypatch.setattr("twolane_local.simulator.exhaustive.campaign.explore", explore)
+    monkeypatch.setattr("twolane_local.testing.simulation.campaign.explore", explore)
     return asked
 
 

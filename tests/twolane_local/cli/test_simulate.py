@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.cli import main
-from twolane_local.simulator.many import Tally
+from twolane_local.testing.simulation.play import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tally: Tally) -> list[tuple[int, int, i
         progress(tally)
         return tally
 
-    monkeypatch.setattr("twolane_local.simulator.many.run_many", run_many)
+    monkeypatch.setattr("twolane_local.testing.simulation.play.run_many", run_many)
     return asked
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from twolane_local.stepped_clock import SteppedClock
+from twolane_local.clock.stepped import SteppedClock
 
 
 def test_it_runs_with_real_time_until_it_is_moved():

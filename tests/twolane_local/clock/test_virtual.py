@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from twolane_local.virtual_clock import NEW_YEAR, StalledError, VirtualClock, run_virtual
+from twolane_local.clock.virtual import NEW_YEAR, StalledError, VirtualClock, run_virtual
 
 
 def test_a_year_passes_in_no_time() -> None:
@@ -69,7 +69,7 @@ def test_time_runs_as_it_does_outside_where_it_is_asked_to() -> None:
 
 
 def test_what_cannot_end_is_said_to_be_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twolane_local.virtual_clock._STALLED_S", 0.01)
+    monkeypatch.setattr("twolane_local.clock.virtual._STALLED_S", 0.01)
 
     async def main(clock: VirtualClock) -> None:
         await asyncio.Event().wait()

@@ -14,6 +14,7 @@ from twolane_local.aws.event_source_mapping.mapping import Mappings
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.scheduler.schedule import ScheduleBook
+from twolane_local.clock.stepped import SteppedClock
 from twolane_local.console.application import Application
 from twolane_local.console.attach import Parts
 from twolane_local.console.server import Console
@@ -21,7 +22,6 @@ from twolane_local.faults.injection import Faults
 from twolane_local.faults.queues import FaultyQueues
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
-from twolane_local.stepped_clock import SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

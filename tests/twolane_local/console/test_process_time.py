@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from twolane_local.stepped_clock import ProcessTime
+from twolane_local.clock.stepped import ProcessTime
 
 
 def test_the_whole_process_reads_the_moved_time_until_the_end():

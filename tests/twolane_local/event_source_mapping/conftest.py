@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Sequence
 
-    from twolane_local.virtual_clock import VirtualClock
+    from twolane_local.clock.virtual import VirtualClock
 
     Function = Callable[[dict[str, Any]], Awaitable[Any]]
 

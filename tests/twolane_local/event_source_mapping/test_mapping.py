@@ -9,7 +9,7 @@ import pytest
 
 from twolane_local.aws.events.patterns import PatternError
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.virtual_clock import run_virtual
+from twolane_local.clock.virtual import run_virtual
 
 
 async def ok(event):

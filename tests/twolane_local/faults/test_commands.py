@@ -45,7 +45,7 @@ class Store:
         return self.in_process(lambda: self.seam.call(packed("SET", key, value), send))
 
     def in_process(self, work: Callable[[], Any]) -> Any:
-        from twolane_local.testing.threads import Process
+        from twolane_local.clock.threads import Process
 
         process = Process(self.world.loop)
 
@@ -126,7 +126,7 @@ def test_without_anything_armed_there_is_nothing_to_do(store: Store) -> None:
 
 def test_a_finalizer_s_command_is_no_occasion(store: Store) -> None:
     """Not even in an environment that is gone: it would be raised where nobody can catch it."""
-    from twolane_local.testing.threads import current
+    from twolane_local.clock.threads import current
 
     store.faults.inject("store.down", count=0)
 

@@ -12,9 +12,9 @@ from twolane_local.aws.events.http import HttpResponse
 from twolane_local.aws.http_api import front
 from twolane_local.aws.http_api.front import Front
 from twolane_local.aws.http_api.requests import Received
+from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.errors import LocalError
 from twolane_local.http.servers import bind
-from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 Reply = Callable[[HttpResponse], Awaitable[None]]
 Serve = Callable[[Received, Reply], Awaitable[None]]

@@ -8,9 +8,9 @@ from pathlib import Path
 from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.sqs.service import QueueService
+from twolane_local.clock.virtual import run_virtual
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
-from twolane_local.virtual_clock import run_virtual
 
 FAILURE = b'{"errorMessage":"no","errorType":"Error"}'
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:failed"

@@ -10,9 +10,9 @@ from twolane_local.aws.lambda_ import pool
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.pool import PATIENCE_S
 from twolane_local.clock import SystemClock
+from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
-from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 
 from twolane_local.aws.invocation import RecursiveInvocationError
 from twolane_local.aws.lambda_.functions import Detection
+from twolane_local.clock.virtual import run_virtual
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec, lineage
-from twolane_local.virtual_clock import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

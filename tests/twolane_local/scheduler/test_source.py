@@ -14,9 +14,9 @@ from twolane_local.aws.scheduler.expressions import ExpressionError
 from twolane_local.aws.scheduler.schedule import ScheduleBook, from_properties
 from twolane_local.aws.scheduler.source import ScheduleSource
 from twolane_local.aws.sqs.service import QueueService
+from twolane_local.clock.virtual import NEW_YEAR, VirtualClock, run_virtual
 from twolane_local.journal import Journal
 from twolane_local.model import ScheduleSpec
-from twolane_local.virtual_clock import NEW_YEAR, VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

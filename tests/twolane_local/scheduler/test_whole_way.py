@@ -23,9 +23,9 @@ import time_machine
 from twolane.beat.export import as_template
 from twolane_local.aws.scheduler.schedule import from_properties
 from twolane_local.cli import schedules as commands
+from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
-from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

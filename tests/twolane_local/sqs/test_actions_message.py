@@ -10,8 +10,8 @@ import pytest
 from twolane_local.aws.call import AwsRequest
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.aws.sqs.service import NewMessage, QueueService
+from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.journal import Journal
-from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 URL = "http://127.0.0.1:4566/123456789012/q"
 

@@ -9,8 +9,8 @@ import pytest
 from twolane_local.aws.call import AwsRequest
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.aws.sqs.service import NewMessage, QueueService
+from twolane_local.clock.virtual import run_virtual
 from twolane_local.journal import Journal
-from twolane_local.virtual_clock import run_virtual
 
 ARN = "arn:aws:sqs:us-east-1:123456789012:"
 

@@ -14,8 +14,8 @@ from twolane_local.aws.sqs.errors import (
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
+from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.journal import Journal
-from twolane_local.virtual_clock import VirtualClock, run_virtual
 
 DLQ = "arn:aws:sqs:us-east-1:123456789012:dead"
 

@@ -11,10 +11,10 @@ from celery import Celery
 from fastapi import BackgroundTasks, FastAPI
 
 from twolane import ApiHandler, BeatHandler, WorkerHandler
-from twolane_local.testing import code
+from twolane_local.testing import application_code as code
 from twolane_local.testing.project import of_handlers, queue_url
 from twolane_local.testing.stack import Twolane
-from twolane_local.testing.store import URL
+from twolane_local.testing.stores import URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.testing.errors import NotIdleError
+from twolane_local.clock.virtual import NEW_YEAR
+from twolane_local.testing import NotIdleError
 from twolane_local.testing.project import of_handlers
-from twolane_local.virtual_clock import NEW_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,3 +111,52 @@ def test_no_mapping_is_no_work(make: Callable[..., Twolane]) -> None:
     stack = make(of_handlers(api=lambda event, context: None))
     stack.queue("tasks").send("a")
     assert stack.deferred.run_until_idle() == 0
+
+
+# What invokes functions only when the test lets it.
+
+
+@pytest.fixture
+def ticks() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def ticking(make: Callable[..., Twolane], ticks: list[float]) -> Twolane:
+    def beat(event: Any, context: Any) -> None:
+        ticks.append(ticking.clock.time - NEW_YEAR)
+
+    ticking = make(of_handlers(worker=lambda event, context: None, beat=beat))
+    return ticking
+
+
+def test_what_recurs_fires_while_time_passes(ticking: Twolane, ticks: list[float]) -> None:
+    ticking.clock.advance(150)
+    assert ticks == [60, 120]
+
+
+def test_what_recurs_stands_still_in_the_deferred_lane(
+    ticking: Twolane, ticks: list[float]
+) -> None:
+    ticking.queue("tasks").send("later", delay_s=600)
+    assert ticking.deferred.run_until_idle() == 1
+    assert (ticking.clock.time, ticks) == (NEW_YEAR + 600, [])
+    ticking.clock.advance(60)
+    assert ticks == [660]
+
+
+def test_nothing_is_delivered_unasked(ticking: Twolane) -> None:
+    ticking.queue("tasks").send("now")
+    ticking.invoke("Beat", b"{}")
+    assert len(ticking.queue("tasks").messages) == 1
+
+
+def test_what_recurs_does_not_fire_during_a_request(
+    ticking: Twolane, ticks: list[float], application: Any, make: Callable[..., Twolane]
+) -> None:
+    ticking.close()
+    other = make(of_handlers(api=application.api, beat=lambda event, context: ticks.append(0)))
+    other.client.post("/inline/55")
+    other.client.post("/inline/55")
+    assert other.clock.time > NEW_YEAR + 60
+    assert ticks == []

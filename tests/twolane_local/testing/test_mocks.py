@@ -12,7 +12,7 @@ from moto.core.base_backend import BaseBackend
 from moto.core.models import responses_mock
 from moto.core.utils import method_names_from_class
 
-from twolane_local.testing import mocks
+from twolane_local.testing.mocked_aws import moto_mocks
 
 
 def backend_of(service: Any) -> Any:
@@ -29,7 +29,7 @@ def test_each_service_keeps_its_own_patterns_and_names() -> None:
     expected = [backend.urls for backend in services]
     assert expected[0] != expected[1]
     looked_up: Any = responses
-    with mocks.moto():
+    with moto_mocks():
         for _ in range(2):
             assert [backend.urls for backend in services] == expected
             for kind in (EmailResponse, SESV2Response):
@@ -38,7 +38,7 @@ def test_each_service_keeps_its_own_patterns_and_names() -> None:
 
 def test_what_one_test_left_is_not_there_in_the_next() -> None:
     for _ in range(2):
-        with mocks.moto():
+        with moto_mocks():
             mail = boto3.client("sesv2", region_name="us-east-1")
             assert mail.list_email_identities()["EmailIdentities"] == []
             mail.create_email_identity(EmailIdentity="ann@example.com")
@@ -46,7 +46,7 @@ def test_what_one_test_left_is_not_there_in_the_next() -> None:
 
 def test_moto_is_itself_again_afterwards() -> None:
     stock = BaseBackend.urls
-    with mocks.moto():
+    with moto_mocks():
         assert BaseBackend.urls is not stock
     assert BaseBackend.urls is stock
     with moto.mock_aws():
@@ -66,7 +66,7 @@ def test_requests_are_answered_by_the_same_patterns_in_the_same_order() -> None:
     with moto.mock_aws():
         stock = registered()
     for _ in range(2):
-        with mocks.moto():
+        with moto_mocks():
             assert registered() == stock
             s3 = boto3.client("s3", region_name="us-east-1")
             s3.create_bucket(Bucket="files")
@@ -80,6 +80,6 @@ def test_within_the_user_s_own_mocks_nothing_is_added() -> None:
     with moto.mock_aws():
         before = registered()
         for _ in range(2):
-            with mocks.moto():
+            with moto_mocks():
                 assert registered() == before
         assert registered() == before

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.testing.errors import TestingError
+from twolane_local.model import FunctionSpec, Stack
+from twolane_local.testing import TestingError
+from twolane_local.testing import project as early
 from twolane_local.testing.project import (
+    Project,
     api_url,
     of_handlers,
     of_template,
     queue_url,
     with_handlers,
 )
-from twolane_local.testing.store import URL
+from twolane_local.testing.stores import URL
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -111,3 +116,21 @@ def test_handlers_in_place_of_a_template_s(template: Path) -> None:
 def test_addresses_are_as_on_aws() -> None:
     assert api_url("abc") == "https://abc.execute-api.us-east-1.amazonaws.com"
     assert queue_url("q") == "https://sqs.us-east-1.amazonaws.com/123456789012/q"
+
+
+# The environment before collection.
+
+
+def test_it_sets_variables_credentials_and_path(
+    tmp_path: Path, own_environ: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(early, "prepared", [])
+    spec = FunctionSpec("Api", "Api", "a.handler", tmp_path, environment={"SHOP": "open"})
+    project = Project(Stack("local", (spec,)))
+    early.prepare(project)
+    assert (os.environ["SHOP"], os.environ["AWS_ACCESS_KEY_ID"]) == ("open", "local")
+    assert sys.path[0] == str(tmp_path)
+    assert early.prepared == [early.key_of(project)]
+    # Lambda's own variables are those of an invocation.
+    assert "AWS_LAMBDA_FUNCTION_NAME" not in os.environ

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane_local.clock.virtual import NEW_YEAR
 from twolane_local.errors import HandlerImportError
-from twolane_local.testing.errors import TestingError
+from twolane_local.testing import TestingError
 from twolane_local.testing.project import of_handlers, of_template
-from twolane_local.virtual_clock import NEW_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +74,22 @@ def test_background_work_beyond_the_timeout_is_killed(
     assert "inline.succeeded" not in stack.journal.kinds
     # The next request meets a new environment.
     assert stack.client.get("/now").json() == {"now": NEW_YEAR + 60}
+
+
+def test_what_was_revoked_in_a_stack_is_not_in_the_next(
+    make: Callable[..., Twolane], application: Any
+) -> None:
+    """A seed gives both of them the same ids, and Celery remembers what it has discarded."""
+    first = make()
+    identity = application.celery.send_task("small.note", ("first",)).id
+    application.celery.control.revoke(identity)
+    first.deferred.run()
+    assert first.tasks[identity].state == "REVOKED"
+    first.close()
+    second = make()
+    assert application.celery.send_task("small.note", ("second",)).id == identity
+    second.deferred.run()
+    assert second.tasks[identity].state == "SUCCESS"
 
 
 def test_a_retry_chain_of_a_day(stack: Twolane, application: Any) -> None:

@@ -1,0 +1,262 @@
+"""The result stores of a test: an embedded Redis, and moto's DynamoDB.
+
+No socket; keys and items expire in virtual time, and the store's faults strike here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import queue
+import threading
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from twolane_local.aws.lua import compile_once
+from twolane_local.aws.moto.dynamodb import REQUESTS, expire
+from twolane_local.clock.threads import current
+from twolane_local.faults.commands import on_loop
+from twolane_local.model import ACCOUNT, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from twolane_local.clock import Clock
+    from twolane_local.faults.commands import FaultyCommands
+    from twolane_local.faults.injection import Faults
+
+
+#: A name that no resolver knows: what is not answered here is not answered at all.
+HOST = "store.twolane.invalid"
+URL = f"redis://{HOST}:6379/0"
+
+
+class Listener:
+    """Hears of the calls of execution environments, as soon as they were carried out and before
+    their answers are read. This one does nothing about them.
+    """
+
+    def called(self, call: str) -> None:
+        """A call to a result store, SQS or Scheduler."""
+
+    def key_changed(self, key: str) -> None:
+        """A lease or a result may have been written in Redis."""
+
+    def key_lost(self, key: str) -> None:
+        """Redis has lost a write."""
+
+    def items_changed(self) -> None:
+        """Items may have been written in DynamoDB."""
+
+
+#: The innermost stack's. Connections outlive the stack that they were made in.
+_seams: list[FaultyCommands] = []
+
+
+@cache
+def server() -> Any:
+    """One for the process: connections that an application keeps stay good for the next test."""
+    from fakeredis import FakeServer
+
+    made = FakeServer(version=(7, 4), server_type="redis")
+    # Garbage collection may end an AsyncResult in the middle of a command, which unsubscribes.
+    made.lock = threading.RLock()  # type: ignore[assignment]
+    return compile_once(made)
+
+
+@cache
+def _connection() -> type[Any]:
+    import redis
+    from fakeredis import FakeRedisConnection
+
+    from twolane_local.faults.commands import break_down
+
+    class Connection(FakeRedisConnection):
+        def _connect(self) -> Any:
+            made: Any = super()._connect()
+            made.responses = queue.SimpleQueue()  # as what it has, without its locks
+            return made
+
+        def send_command(self, *args: Any, **options: Any) -> None:
+            me: Any = self
+            seam = _armed()
+            made = me.get_socket()
+            known = made._server  # noqa: SLF001 - it tells by itself of a connection that has ended
+            if seam is not None or not known.connected or made._killed:  # noqa: SLF001 - likewise
+                stock: Any = super().send_command
+                stock(*args, **options)
+                return
+            # The server is at hand: it need not take apart what was packed for it.
+            encode = me.encoder.encode
+            fields = [*encode(args[0]).split(), *map(encode, args[1:])]
+            try:
+                made._process_command(fields)  # noqa: SLF001 - what its parser would call
+            except BaseException:
+                me.disconnect()  # nobody shall read what was not answered
+                raise
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
+            send: Any = super().send_packed_command
+            seam = _armed()
+            if seam is None:
+                return send(command, check_health)
+            packed = command if isinstance(command, bytes) else b"".join(command)
+            try:
+                return seam.call(packed, lambda: send(command, check_health))
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                break_down(self, lambda: send(command, False), error)
+            except BaseException:
+                me: Any = self
+                me.disconnect()  # nobody shall read what was not answered
+                raise
+
+    return Connection
+
+
+def _armed() -> FaultyCommands | None:
+    """What goes wrong with a handler's commands, if anything does."""
+    process = current.get()
+    if process is None:
+        return None
+    process.check()
+    return _seams[-1] if _seams and not _seams[-1].idle else None
+
+
+@contextmanager
+def embedded(faults: Faults, listener: Listener | None = None) -> Iterator[None]:
+    """redis-py's connections to ``HOST`` lead to an empty embedded server inside of the block, on
+    which things go wrong as armed.
+    """
+    hears = listener or Listener()
+    import redis
+    from fakeredis import FakeStrictRedis
+
+    from twolane_local.faults.commands import FaultyCommands
+
+    seam = FaultyCommands(
+        faults, FakeStrictRedis(server=server()), lost=hears.key_lost, done=hears.called,
+        changed=None if listener is None else listener.key_changed,
+    )  # fmt: skip
+
+    def instead(get: Callable[..., Any]) -> Callable[..., Any]:
+        def get_connection(pool: Any, *args: Any, **options: Any) -> Any:
+            ours = pool.connection_kwargs.get("host") == HOST
+            if ours and pool.connection_kwargs.get("server") is not server():
+                # A pool that was used before may hold connections of the other kind.
+                pool.connection_class = _connection()
+                pool.connection_kwargs["server"] = server()
+                pool.reset()
+            found = get(pool, *args, **options)
+            if ours and found.can_read():
+                # An answer that a killed environment has left: redis-py lets it pass where the
+                # server might notify it of maintenance.
+                found.disconnect()
+                found.connect()
+            return found
+
+        return get_connection
+
+    with ExitStack() as undo:
+        for pool in (redis.ConnectionPool, redis.BlockingConnectionPool):
+            get = instead(pool.get_connection)
+            undo.enter_context(mock.patch.object(pool, "get_connection", get))
+        clear()
+        _seams.append(seam)
+        undo.callback(_seams.remove, seam)
+        yield
+
+
+def clear() -> None:
+    """Forget everything."""
+    with server().lock:
+        for database in server().dbs.values():
+            database.clear()
+
+
+_SERVICE = "DynamoDB_"
+_WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"})
+
+
+class Tables:
+    """Stands before moto's answers to DynamoDB's calls."""
+
+    def __init__(
+        self,
+        faults: Faults,
+        clock: Clock,
+        listener: Listener,
+    ) -> None:
+        self._faults, self._clock, self._listener = faults, clock, listener
+
+    def __call__(self, request: Any, answer: Callable[[Any], Any]) -> Any:
+        """What ``answer(request)`` gives, if nothing goes wrong. Raises botocore's own errors,
+        after which botocore tries again as its client says.
+        """
+        action = action_of(request.headers)
+        if action is None:
+            return answer(request)
+        expire(self._clock.time())
+        process = current.get()
+        if process is None or on_loop(process.loop):
+            return answer(request)
+        process.check()
+        if not self._faults.any_at("store", "store.write", "store.done"):
+            return answer(request)
+        from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+
+        target = f"{action} {key_of(request.body)}"
+        for fault in self._faults.at("store", target):
+            match fault.fault.name:
+                case "store.down":
+                    raise EndpointConnectionError(endpoint_url=request.url)
+                case _:  # store.slow
+                    process.sleep(float(fault.value("seconds")))
+        lost = action in _WRITES and any(self._faults.at("store.write", target))
+        with REQUESTS, _undone() if lost else _kept():
+            answered = answer(request)
+        if action in _WRITES:
+            self._listener.items_changed()
+        self._listener.called(target)
+        if self._faults.at("store.done", target):
+            raise ReadTimeoutError(endpoint_url=request.url)
+        return answered
+
+
+def _tables() -> Mapping[str, Any]:
+    from moto.dynamodb.models import dynamodb_backends
+
+    tables: Mapping[str, Any] = dynamodb_backends[ACCOUNT][REGION].tables
+    return tables
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """What the block writes is lost."""
+    before = {name: copy.deepcopy(table.items) for name, table in _tables().items()}
+    yield
+    for name, items in before.items():
+        _tables()[name].items = items
+
+
+def action_of(headers: Mapping[str, Any]) -> str | None:
+    """The action of a call of DynamoDB's; ``None`` for another service's."""
+    value = headers.get("X-Amz-Target") or ""
+    service, _, action = (value.decode() if isinstance(value, bytes) else value).partition(".")
+    return action if service.startswith(_SERVICE) else None
+
+
+def key_of(body: Any) -> str:
+    """The value of the first attribute of a call's (first) key or item; empty where it has none."""
+    call = json.loads(body or b"{}")
+    if "TransactItems" in call:
+        (call,) = call["TransactItems"][0].values()
+    for attribute in (call.get("Key") or call.get("Item") or {}).values():
+        return str(next(iter(attribute.values())))
+    return ""
