@@ -1,7 +1,7 @@
 """The one clock. Everything in the local layer that waits, waits on it.
 
-Real time is here; ``stepped`` can be paused and moved by a person; ``virtual`` has an event loop whose clock leaps, and ``threads`` the threads of
-execution environments that wait on that loop.
+Real time is here. ``stepped`` is paused and moved by a person; ``virtual`` is an event loop whose
+clock leaps, and ``threads`` are the threads of execution environments that wait on that loop.
 """
 
 from __future__ import annotations
