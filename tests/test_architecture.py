@@ -22,7 +22,8 @@ ORDER = {
     ),
     "twolane_local": (
         "twolane_local", "pytest_plugin", "cli", "testing", "emulator", "console", "checks",
-        "remote", "faults", "template", "aws", "journal", "http", "model", "clock", "patches", "errors",
+        "remote", "faults", "template", "aws", "journal", "http", "model", "clock", "patches",
+        "errors",
     ),
     "twolane_local.aws": (
         "aws", "endpoint", "sources", "http_api", "moto", "redis", "lambda_", "scheduler",
