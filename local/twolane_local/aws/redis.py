@@ -1,4 +1,4 @@
-"""The Redis that functions use: a given one, a ``redis-server`` child, or an embedded server."""
+"""The Redis that functions use: a given server, a ``redis-server`` child, or an embedded one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from twolane_local.aws.lambda_ import parent_death
 from twolane_local.aws.lambda_.process import when_gone
 from twolane_local.errors import LocalError
 
 _START_LIMIT_S = 10.0
-_LEASH = Path(__file__).with_name("leash.py")
 
 
 class Store(Protocol):
-    """A running store: its address, and which of the three kinds it is."""
+    """A running store: its address and its kind (``given``, ``redis-server`` or ``embedded``)."""
 
     @property
     def url(self) -> str: ...
@@ -31,15 +31,15 @@ class Store(Protocol):
     def kind(self) -> str: ...
 
     async def ended(self) -> None:
-        """Return if it ends by itself, which a server in another's hands never tells."""
+        """Return if it ends by itself; never returns for a server that the user runs."""
 
     async def stop(self) -> None:
-        """End it; a store that was given stays."""
+        """End it; a given store stays."""
 
 
 @dataclass(frozen=True)
 class GivenStore:
-    """A Redis of someone else's."""
+    """A Redis that the user runs."""
 
     url: str
     kind: str = "given"
@@ -96,7 +96,7 @@ class EmbeddedServer:
 
 
 async def open_store(given: str | None, *, directory: Path | None = None) -> Store:
-    """The first that there is: ``given``, a ``redis-server`` on the PATH, the embedded one.
+    """Open the first that exists: ``given``, a ``redis-server`` on the PATH, the embedded one.
 
     ``directory`` keeps a child's data over restarts; without it nothing is kept.
     """
@@ -112,20 +112,20 @@ async def open_store(given: str | None, *, directory: Path | None = None) -> Sto
 async def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        raise LocalError(f"{_shown(url)} is no Redis URL; write redis://HOST:PORT/DATABASE")
+        shown = _without_password(url)
+        raise LocalError(f"{shown} is not a Redis URL; write redis://HOST:PORT/DATABASE")
     try:
         async with asyncio.timeout(3):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port or 6379)
         writer.close()
     except OSError as error:
         raise LocalError(
-            f"no Redis answers at {_shown(url)} ({error.strerror or error}); start it, or leave "
-            "--redis-url and REDIS_URL away and one is started for you"
+            f"no Redis answers at {_without_password(url)} ({error.strerror or error}); start it, "
+            "or leave --redis-url and REDIS_URL out and one is started for you"
         ) from error
 
 
-def _shown(url: str) -> str:
-    """The URL without what may be a password."""
+def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
 
@@ -145,10 +145,10 @@ async def _redis_server(program: str, directory: Path | None) -> RedisServer:
     keep = ["--appendonly", "yes", "--appendfsync", "always"] if directory else ["--save", ""]
     for _ in range(3):  # another process may take the port first
         port = free_port()
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())]
         server = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path)]
         process = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-            [*leash, *server, "--maxmemory-policy", "noeviction", *keep],
+            [*launcher, *server, "--maxmemory-policy", "noeviction", *keep],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from twolane_local.console.server import Console
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
     from twolane_local.aws.scheduler.schedule import ScheduleBook
     from twolane_local.aws.scheduler.targets import Invocations
@@ -38,7 +38,7 @@ class Parts:
     journal: Journal
     clock: Clock
     queues: QueueService
-    mappings: Mappings
+    mappings: EventSourceMappings
     functions: Functions
     book: ScheduleBook
     invocations: Invocations
@@ -75,7 +75,7 @@ class Running(Protocol):
     def queues(self) -> QueueService: ...
 
     @property
-    def mappings(self) -> Mappings: ...
+    def mappings(self) -> EventSourceMappings: ...
 
     @property
     def functions(self) -> Functions: ...

@@ -20,7 +20,7 @@ from twolane_local.model.states import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
     from twolane_local.aws.sqs.order import Entry
     from twolane_local.aws.sqs.queue import Queue
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def snapshot(
     queues: QueueService,
-    mappings: Mappings,
+    mappings: EventSourceMappings,
     functions: Functions,
     *,
     messages: Iterable[str] = (),
@@ -51,7 +51,7 @@ def snapshot(
     )  # fmt: skip
 
 
-def queue_states(queues: QueueService, mappings: Mappings) -> dict[str, QueueState]:
+def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[str, QueueState]:
     """Every queue by its name."""
     by_queue: dict[str, list[MappingState]] = {}
     for identity, mapping in mappings:

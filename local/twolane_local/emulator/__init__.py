@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import template
 from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
-from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.http_api.integrations import over
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
@@ -81,7 +81,7 @@ class Emulator:
         self.queues = FaultyQueues(self.clock, self.journal)
         self.queues.faults = self.faults
         self.console: Console | None = None
-        self.mappings, self.book = Mappings(), ScheduleBook()
+        self.mappings, self.book = EventSourceMappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()

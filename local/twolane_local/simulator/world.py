@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from twolane.environment.logs import correlation
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
@@ -29,8 +29,7 @@ from twolane_local.testing.world import World as VirtualWorld
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Coroutine
-    from collections.abc import Mapping as Values
+    from collections.abc import Callable, Coroutine, Mapping
 
     from twolane.worker.lease import Lease
     from twolane_local.aws.sqs.service import NewMessage
@@ -111,7 +110,7 @@ class World:
         self._make_queues()
         self.functions = Functions(self.application.functions, self)
         self.invoker = FaultyInvoker(self.functions, self.faults, self.clock)
-        mapping = Mapping(
+        mapping = EventSourceMapping(
             QueueMappingSpec(
                 "worker", self.queues.arn(QUEUE), report_batch_item_failures=True,
                 maximum_concurrency=4, uuid="simulated", batch_size=self.application.batch_size,
@@ -212,7 +211,7 @@ class World:
             environment.lease = (key, lease.delivery.holder)
             self.points.inside("task.begins", task_of(key))
 
-    def result_changed(self, task: str, stored: Values[str, Any] | None) -> None:
+    def result_changed(self, task: str, stored: Mapping[str, Any] | None) -> None:
         """The store has another state of a task; ``None``: it has none any more."""
         status = stored["status"] if stored else None
         result = stored.get("result") if stored else None

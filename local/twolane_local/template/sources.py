@@ -12,7 +12,7 @@ from twolane_local.aws.event_source_mapping.limits import check as check_mapping
 from twolane_local.aws.events.patterns import compile_filters, compile_pattern, compile_policy
 from twolane_local.aws.invocation import service_of, target_of
 from twolane_local.aws.scheduler.schedule import from_spec
-from twolane_local.aws.scheduler.targets import plays
+from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.errors import TemplateError
 from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec, ScheduleSpec
 from twolane_local.model.openapi import is_true
@@ -91,7 +91,7 @@ def schedules(template: Template, names: Names, complain: Complain) -> Iterator[
     """Those of EventBridge Scheduler, and rules on a schedule, one for each target."""
     for logical_id, spec in _read_schedules(template, names):
         from_spec(spec, now=0)  # refuses what AWS does
-        if plays(spec.target_arn):
+        if is_supported(spec.target_arn):
             yield spec
         else:
             complain(logical_id, f"nothing is sent to {spec.target_arn}")

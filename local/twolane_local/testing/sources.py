@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping, EventSourceMappings
 from twolane_local.aws.scheduler.source import ScheduleSource
 
 if TYPE_CHECKING:
@@ -91,9 +91,11 @@ class Deliveries:
         allowance: Any = Allowance(queues)
         self.allowance: Allowance = allowance
         self.allowance.exhausted = lambda: self.let(False)
-        self.registry = Mappings()
+        self.registry = EventSourceMappings()
         self._queues = queues
-        self._mappings = [Mapping(spec, allowance, invoker, clock, journal) for spec in specs]
+        self._mappings = [
+            EventSourceMapping(spec, allowance, invoker, clock, journal) for spec in specs
+        ]
         for mapping in self._mappings:
             mapping.enabled = False
             self.registry.add(mapping)

@@ -63,7 +63,7 @@ def test_the_emulators_process_is_protected_unless_a_flag_says_otherwise(
 
 def test_a_process_that_refuses_cannot_take_it_back() -> None:
     code = (
-        "import socket, sys; from twolane_local import real_aws; real_aws.refuse()\n"
+        "import socket, sys; from twolane_local.aws import real_aws; real_aws.refuse()\n"
         "try: socket.gethostbyname('sts.amazonaws.com')\n"
         "except ConnectionRefusedError as error: print(error)\n"
         "else: sys.exit(1)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.guard import function_environment
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
@@ -94,7 +94,7 @@ async def whole_way(spec: FunctionSpec, *, isolated: bool) -> None:
                   "bytes": AttributeValue("Binary", None, b"\x00\xff")}  # fmt: skip
     for body in BODIES:
         queues.send("q", NewMessage(body, attributes=attributes))
-    mapping = Mapping(
+    mapping = EventSourceMapping(
         QueueMappingSpec("worker", queues.arn("q"), report_batch_item_failures=True),
         queues, functions, clock, journal,
     )  # fmt: skip

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.state import message_state, queue_states
 from twolane_local.journal.why import why
@@ -23,7 +23,7 @@ def ask(tell, journal, tmp_path):
 
     def ask(identity, mappings=(), pools=(), paused=False):
         queues = {}
-        for name, state in queue_states(tell.queues, Mappings()).items():
+        for name, state in queue_states(tell.queues, EventSourceMappings()).items():
             own = tuple(each for each in mappings if each.queue == name)
             queues[name] = _replace(state, mappings=own)
         messages = {

@@ -22,10 +22,12 @@ from twolane_local.aws.lambda_.response_stream import StreamedCall
 from twolane_local.model import lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping as MappingOf
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
-    from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+    from twolane_local.aws.event_source_mapping.mapping import (
+        EventSourceMapping,
+        EventSourceMappings,
+    )
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.model import FunctionSpec
@@ -57,9 +59,9 @@ class LambdaApi:
     def __init__(
         self,
         invoker: Invoker,
-        functions: MappingOf[str, FunctionSpec],
+        functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
-        mappings: Mappings | None = None,
+        mappings: EventSourceMappings | None = None,
         recursion: MutableMapping[str, str] | None = None,
     ) -> None:
         """``functions`` is asked at each call, so it may change while we run; ``recursion`` keeps,
@@ -258,7 +260,7 @@ def _throttled() -> _RefusedError:
     )  # fmt: skip
 
 
-def described(identity: str, mapping: Mapping) -> dict[str, Any]:
+def described(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
     """A mapping as the API shows it.
 
     https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
