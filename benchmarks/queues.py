@@ -244,7 +244,7 @@ def http_rows() -> list[Row]:
 
 def fill(queues: QueueService, depth: int) -> None:
     new = NewMessage(BODY)
-    while queues.settled("q").count("visible") < depth:
+    while queues.refreshed("q").count("visible") < depth:
         queues.send("q", new)
 
 

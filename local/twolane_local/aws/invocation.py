@@ -40,7 +40,7 @@ def target_of(arn: str) -> str:
     return ":".join(parts[6:8]) if len(parts) > 6 else arn
 
 
-def service_of(arn: str) -> str:
+def service_in_arn(arn: str) -> str:
     """The service in an ARN; empty for other text, such as a value that is not resolved yet."""
     return (arn.split(":", 3) + [""] * 3)[2]
 

@@ -13,7 +13,7 @@ from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
-from twolane_local.aws.http_api.integrations import over
+from twolane_local.aws.http_api.integrations import service_from_asgi
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
 from twolane_local.aws.lambda_.functions import Functions
@@ -253,7 +253,10 @@ class Emulator:
         self._packages.keep(
             {each for spec in self.stack.functions for each in (spec.code_dir, *spec.layer_dirs)}
         )
-        services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": over(self._moto)}
+        services: dict[str, AwsService] = {
+            "sqs": SqsApi(self.queues),
+            "events": service_from_asgi(self._moto),
+        }
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
         if self.options.sources:
             await self._sources.apply(self.stack)

@@ -154,7 +154,7 @@ class FaultyQueues(QueueService):
             )
 
         with self._lock:
-            if self.faults is None or not self.settled(name).ready():
+            if self.faults is None or not self.refreshed(name).ready():
                 return take()  # a poll that finds nothing is no occasion
             happening = {fault.fault.name for fault in self._at("receive", name)}
             if "receive.failed" in happening:

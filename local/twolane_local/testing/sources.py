@@ -123,11 +123,11 @@ class Deliveries:
 
     def ready(self) -> bool:
         """Whether a message could be delivered now."""
-        return any(self._queues.settled(name).ready() for name in self.queues)
+        return any(self._queues.refreshed(name).ready() for name in self.queues)
 
     def next_due(self) -> float | None:
         """When the next delayed message, or one in flight, becomes visible."""
-        dues = (self._queues.settled(name).next_due() for name in self.queues)
+        dues = (self._queues.refreshed(name).next_due() for name in self.queues)
         return min((due for due in dues if due is not None), default=None)
 
 

@@ -218,7 +218,7 @@ def test_a_long_poll_of_a_client_that_went_takes_no_message(server):
         assert waiters == 1
     until(lambda: not server.queues.waiting("q"))
     server.queues.send("q", NewMessage("x"))
-    assert server.queues.settled("q").count("visible") == 1
+    assert server.queues.refreshed("q").count("visible") == 1
 
 
 def until(condition):
@@ -260,12 +260,12 @@ def test_kombu_sends_and_consumes(server):
     with Connection(f"sqs://test:test@{host}:{port}", transport_options=options) as connection:
         queue = connection.SimpleQueue("tasks")
         queue.put({"hello": "world"})
-        assert server.queues.settled("tasks").count("visible") == 1
+        assert server.queues.refreshed("tasks").count("visible") == 1
         message = queue.get(timeout=10)
         assert message.payload == {"hello": "world"}
         message.ack()
         queue.close()
-    assert len(server.queues.settled("tasks")) == 0
+    assert len(server.queues.refreshed("tasks")) == 0
 
 
 APP = """
@@ -305,7 +305,7 @@ def test_a_stock_celery_worker_consumes_what_a_stock_publisher_sends(server, tmp
         "done.apply_async((30,), countdown=1)"
     )
     subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=environ, check=True, timeout=60)
-    assert len(server.queues.settled("tasks")) == 31
+    assert len(server.queues.refreshed("tasks")) == 31
     command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-P", "solo", "-l", "WARNING"]
     worker = subprocess.Popen(
         command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -319,7 +319,7 @@ def test_a_stock_celery_worker_consumes_what_a_stock_publisher_sends(server, tmp
             seen.add(int(line.rpartition(b" ")[2]))
         if len(seen) == 31:
             break
-    until(lambda: not len(server.queues.settled("tasks")))
+    until(lambda: not len(server.queues.refreshed("tasks")))
     worker.kill()
     worker.communicate()
     watchdog.cancel()

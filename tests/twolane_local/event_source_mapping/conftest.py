@@ -65,7 +65,7 @@ class World:
             self.queues.send(self.name, NewMessage(body, **more))
 
     def left(self, name: str | None = None) -> list[str]:
-        return [entry.message.body for entry in self.queues.settled(name or self.name)]
+        return [entry.message.body for entry in self.queues.refreshed(name or self.name)]
 
     def bodies(self) -> list[list[str]]:
         return [bodies for _, bodies in self.events]

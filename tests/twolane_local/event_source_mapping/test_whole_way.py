@@ -103,7 +103,7 @@ async def whole_way(spec: FunctionSpec, *, isolated: bool) -> None:
     try:
         assert await queues.wait("dead", 30)
         assert [one.message.body for one in queues.receive("dead", 10)] == ["bad"]
-        assert len(queues.settled("q")) == 0
+        assert len(queues.refreshed("q")) == 0
     finally:
         polling.cancel()
         await asyncio.wait([polling])

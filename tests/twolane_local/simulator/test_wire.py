@@ -35,7 +35,7 @@ def send(body: str = "a") -> tuple[int, Any]:
 def test_a_message_is_sent(queues: FaultyQueues) -> None:
     status, answer = send()
     assert status == 200
-    assert answer["MessageId"] == next(iter(queues.settled("tasks"))).message.id
+    assert answer["MessageId"] == next(iter(queues.refreshed("tasks"))).message.id
 
 
 def test_a_refusal_is_sqs_s(queues: FaultyQueues) -> None:
@@ -51,7 +51,7 @@ def test_a_lost_answer_is_a_time_out(queues: FaultyQueues) -> None:
     queues.faults.inject("send.reply-lost")
     with pytest.raises(TimeoutError):
         send()
-    assert len(queues.settled("tasks")) == 1
+    assert len(queues.refreshed("tasks")) == 1
 
 
 def test_without_a_run_nobody_is_there() -> None:

@@ -132,11 +132,11 @@ class EventSourceMapping:
 
     async def _wait_for_room(self) -> None:
         scaling = self._scaling
-        ready = self._queues.settled(self._queue).ready()
+        ready = self._queues.refreshed(self._queue).ready()
         if not ready:
             scaling.idle(self._clock.time())
         while self._under_way >= scaling.allowed:
-            ready = self._queues.settled(self._queue).ready()
+            ready = self._queues.refreshed(self._queue).ready()
             if ready:
                 scaling.backlog(self._clock.time())
             self._changed.clear()

@@ -16,7 +16,7 @@ from twolane_local.aws.events import eventbridge
 from twolane_local.aws.events import notifications as s3_events
 from twolane_local.aws.events import notifications as sns_events
 from twolane_local.aws.events.patterns import PatternError, compile_pattern, compile_policy
-from twolane_local.aws.invocation import service_of
+from twolane_local.aws.invocation import service_in_arn
 from twolane_local.aws.moto.emulator import say
 from twolane_local.model import ACCOUNT, REGION
 
@@ -59,7 +59,7 @@ def play_topics(emulator: Emulator) -> None:
         if named.pop("message_structure", None) == "json":
             message = self._parse_message_structure(message, self.protocol)
         if self.protocol in {"lambda", "sqs"}:
-            facts = sns_events.Published(
+            facts = sns_events.TopicMessage(
                 topic_arn=self.topic.arn,
                 subscription_arn=self.arn,
                 message_id=message_id,
@@ -95,7 +95,7 @@ def _filter_policy(policy: str, scope: str | None) -> Callable[[str, Mapping[str
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    facts: sns_events.Published
+    facts: sns_events.TopicMessage
     text: str
     attributes: dict[str, Any]
     named: dict[str, Any]
@@ -225,10 +225,10 @@ def _dispatch(
     pattern = rule.event_pattern.dump()
     if rule.state == "DISABLED" or not pattern or not _event_pattern(pattern)(event):
         return
-    facts = eventbridge.Rule(rule.name, rule.arn, _iso(unix_time()))
+    facts = eventbridge.MatchedRule(rule.name, rule.arn, _iso(unix_time()))
     for target in list(rule.targets):
         arn = target["Arn"]
-        service = service_of(arn)
+        service = service_in_arn(arn)
         if service == "events" and ":event-bus/" in arn:
             # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-bus-to-bus.html
             bus = _backend().event_buses.get(arn.partition(":event-bus/")[2])
@@ -240,7 +240,9 @@ def _dispatch(
             _by_moto(rule, target, event, original)
 
 
-def _send(emulator: Emulator, rule: eventbridge.Rule, target: dict[str, Any], text: str) -> None:
+def _send(
+    emulator: Emulator, rule: eventbridge.MatchedRule, target: dict[str, Any], text: str
+) -> None:
     arn = target["Arn"]
     source = f"rule {rule.name}"
     if ":lambda:" in arn and not _is_json(text):
@@ -372,11 +374,11 @@ def play_buckets(emulator: Emulator) -> None:
     setattr(S3Backend, "delete_object", deleting)  # noqa: B010 (moto's own method)
 
 
-def _facts(name: str, bucket: Any, key: Any) -> s3_events.Stored:
+def _facts(name: str, bucket: Any, key: Any) -> s3_events.ObjectChange:
     from moto.core.utils import iso_8601_datetime_with_milliseconds
 
     version = getattr(key, "version_id", None)
-    return s3_events.Stored(
+    return s3_events.ObjectChange(
         str(getattr(name, "value", name)).removeprefix("s3:"),
         bucket=bucket.name,
         key=key.name,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.events.eventbridge import Rule, target_input
+from twolane_local.aws.events.eventbridge import MatchedRule, target_input
 from twolane_local.aws.invocation import target_of
 from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.aws.sqs.service import NewMessage, QueueService
@@ -41,7 +41,7 @@ def payload(firing: Firing) -> str:
     if firing.schedule.source == "rule":
         if target.input is not None:
             return target.input
-        facts = Rule(firing.schedule.name, firing.schedule.arn, iso(firing.at))
+        facts = MatchedRule(firing.schedule.name, firing.schedule.arn, iso(firing.at))
         return target_input(target.raw, rule_event(firing), facts)
     if target.input is None:
         return json.dumps(scheduler_event(firing))

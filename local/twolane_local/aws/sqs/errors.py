@@ -1,7 +1,7 @@
 """The errors of the SQS API, each with its name in both protocols.
 
-``code`` is the shape's name in the JSON protocol, ``query_code`` the one of the older query
-protocol, which SDKs still show:
+``code`` is the name in the JSON protocol, ``query_code`` that in the older query protocol, which
+SDKs still show:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
 """
 
@@ -17,7 +17,7 @@ class SqsError(LocalError):
 
     code: ClassVar[str] = "InternalError"
     query_code: ClassVar[str] = "InternalError"
-    #: The HTTP status of the query protocol; the JSON protocol has 400 for all of them.
+    #: The HTTP status of the query protocol; the JSON protocol always uses 400.
     query_status: ClassVar[int] = 400
 
     @property
