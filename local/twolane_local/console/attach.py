@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.aws import guard
-from twolane_local.aws.lambda_.unrunnable import failure_of
+from twolane_local.aws.lambda_.unrunnable import init_failure
 from twolane_local.console.application import Application
 from twolane_local.console.server import Console
 
@@ -118,7 +118,7 @@ def attach(emulator: Running) -> Console:
 def likeliest(emulator: Running) -> list[FunctionSpec]:
     """Functions in the order in which their modules may hold a Celery app: a queue's first."""
     readers = {mapping.function for mapping in emulator.stack.mappings}
-    found = [spec for spec in emulator.stack.functions if failure_of(spec) is None]
+    found = [spec for spec in emulator.stack.functions if init_failure(spec) is None]
     return sorted(found, key=lambda spec: spec.name not in readers)
 
 

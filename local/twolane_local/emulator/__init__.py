@@ -19,12 +19,12 @@ from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
 from twolane_local.aws.lambda_.installation import Preparation
-from twolane_local.aws.lambda_.interpreters import lend
+from twolane_local.aws.lambda_.interpreters import link_runtime_packages
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
 from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS
 from twolane_local.aws.lambda_.report import import_problem
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
-from twolane_local.aws.lambda_.unrunnable import FirstInits, UnrunnableEnvironment, failure_of
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
+from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.moto.answers import Answers
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.aws.redis import open_store
@@ -90,7 +90,7 @@ class Emulator:
         self._waiting = Waiting(self._say)
         self._preparation = Preparation(
             options.template.resolve().parent,
-            lambda: lend(self._packages.folder("runtime")),
+            lambda: link_runtime_packages(self._packages.folder("runtime")),
             self._say,
             build=options.build,
             others=not options.in_process,
@@ -155,10 +155,10 @@ class Emulator:
         self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
-        self.first_inits = FirstInits(
+        self.init_checks = InitChecks(
             self.functions, self._launcher, self.journal, failed=self._fail
         )
-        self._stopping.push_async_callback(self.first_inits.stop)
+        self._stopping.push_async_callback(self.init_checks.stop)
         await self._serve_aws(listener)
         self._watch(self._create(), "stack")
         self._watch(self._moto.ended(), "moto")
@@ -176,7 +176,7 @@ class Emulator:
         if self.options.reload:
             self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
         if self.options.warm and self._many:
-            await self.first_inits.begin(self.stack.functions)
+            await self.init_checks.begin(self.stack.functions)
 
     def _event_log(self) -> EventLog | None:
         if self.options.persist is None:
@@ -218,12 +218,12 @@ class Emulator:
                 "of its own. Snapshots need Linux, and neither --in-process nor "
                 "--real-cold-starts"
             )
-        return replace(built, functions=await self._preparation.of(built.functions)), notes
+        return replace(built, functions=await self._preparation.prepare(built.functions)), notes
 
     @property
     def _plays_snapshots(self) -> bool:
         forks = isinstance(self._launcher, ForkLauncher) and not self.options.in_process
-        return forks and can_be_played()
+        return forks and snapstart_available()
 
     def _load(self) -> template.Template:
         declared = template.parameters_of(self.options.template)
@@ -274,7 +274,7 @@ class Emulator:
                 else None
             ),
         )
-        failure = failure_of(spec)
+        failure = init_failure(spec)
         if failure is not None:
             return UnrunnableEnvironment(failure, owner=owner)
         if self.options.in_process and spec.program is None:
@@ -400,7 +400,7 @@ class Emulator:
         await self._take_up(stale, template_changed=template_changed)
         if self._many:
             self.problems = []
-            await self.first_inits.begin(
+            await self.init_checks.begin(
                 spec
                 for spec in self.stack.functions
                 if stale(spec) or former.get(spec.name) != spec

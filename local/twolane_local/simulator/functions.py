@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.aws.lambda_ import report
-from twolane_local.aws.lambda_.functions import Detection, trace_root
+from twolane_local.aws.lambda_.functions import RecursionDetection, trace_root
 from twolane_local.model import FunctionSpec
 from twolane_local.testing.errors import EnvironmentKilled
 from twolane_local.testing.threads import Ended, Process
@@ -94,7 +94,7 @@ class Functions:
     def __init__(self, functions: Mapping[str, Function], world: Host) -> None:
         self._functions = functions
         self._world = world
-        self._detection = Detection(world.journal)
+        self._detection = RecursionDetection(world.journal)
         self._specs = {
             name: FunctionSpec(name, name, name, Path(), recursive_loop=function.recursive_loop)
             for name, function in functions.items()
@@ -118,7 +118,7 @@ class Functions:
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
         spec, identity = self._functions[function], request_id or self._world.new_id()
-        line = self._detection.line(self._specs[function], trace_headers, identity)
+        line = self._detection.check(self._specs[function], trace_headers, identity)
         environment = self._environment(spec)
         now = self._world.clock.time
         context = Context(identity, function, now() + spec.timeout_s, now)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.errors import TemplateError
 from twolane_local.model.options import Options
@@ -201,7 +201,7 @@ def test_whatever_a_module_does_the_rest_runs(tmp_path: Path, code: str, error: 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only")
+@pytest.mark.skipif(not snapstart_available(), reason="snapshots are played on Linux only")
 def test_with_snap_start_too_one_fails_alone_and_works_once_mended(tmp_path: Path) -> None:
     snapped = "Timeout: 10, AutoPublishAlias: live, SnapStart: {ApplyOn: PublishedVersions}"
     files = {

@@ -16,7 +16,7 @@ from twolane_local.aws import guard
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.lambda_.environment import Environment, Owner
 
-pytestmark = pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only")
+pytestmark = pytest.mark.skipif(
+    not snapstart_available(), reason="snapshots are played on Linux only"
+)
 
 #: Whatever a module may have at its top level that a snapshot takes along.
 CODE = """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only"),
+    pytest.mark.skipif(not snapstart_available(), reason="snapshots are played on Linux only"),
 ]
 
 TEMPLATE = """

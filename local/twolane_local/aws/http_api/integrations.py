@@ -116,8 +116,9 @@ async def call_service(
         )
     )
     content_type = answer.headers.get("content-type", "application/x-amz-json-1.1")
-    why = None if answer.status < 400 else f"{subtype}: {answer.body.decode('utf-8', 'replace')}"
-    return HttpResponse(answer.status, (("content-type", content_type),), answer.body, why)
+    text = answer.body.decode("utf-8", "replace")
+    problem = f"{subtype}: {text}" if answer.status >= 400 else None
+    return HttpResponse(answer.status, (("content-type", content_type),), answer.body, problem)
 
 
 def service_from_asgi(app: Asgi) -> AwsService:

@@ -1,4 +1,4 @@
-"""The Lambda Invoke API, as boto3, the AWS CLI and `sam` users' scripts call it.
+"""The Lambda API: invocations, event source mappings and the recursion config of functions.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """
@@ -45,8 +45,8 @@ _NAME = re.compile(
 )
 
 
-class _RefusedError(Exception):
-    """An error of the Lambda API, before the function is reached."""
+class _ApiError(Exception):
+    """The Lambda API refuses a request, before the function runs."""
 
     def __init__(self, status: int, kind: str, message: str, reason: str | None = None) -> None:
         super().__init__(message)
@@ -64,8 +64,8 @@ class LambdaApi:
         mappings: EventSourceMappings | None = None,
         recursion: MutableMapping[str, str] | None = None,
     ) -> None:
-        """``functions`` is asked at each call, so it may change while we run; ``recursion`` keeps,
-        by function, what PutFunctionRecursionConfig says.
+        """``functions`` is read at each call, so it may change; ``recursion`` stores the settings
+        of PutFunctionRecursionConfig by function.
         """
         self._recursion: MutableMapping[str, str] = {} if recursion is None else recursion
         self._invoker, self._functions = invoker, functions
@@ -73,7 +73,7 @@ class LambdaApi:
 
     @staticmethod
     def answers(method: str, path: str) -> bool:
-        """Whether a call is one of ours; other Lambda calls are not."""
+        """True for the calls that this class implements."""
         if _MAPPINGS.fullmatch(path) or _RECURSION.fullmatch(path):
             return method in ("GET", "PUT")
         return method == "POST" and bool(_INVOKE.fullmatch(path) or _STREAM.fullmatch(path))
@@ -85,10 +85,10 @@ class LambdaApi:
             if (recursion := _RECURSION.fullmatch(request.path)) is not None:
                 return self._recursion_config(recursion["name"], request)
             if (streamed := _STREAM.fullmatch(request.path)) is not None:
-                return await self._streamed(streamed["name"], request)
+                return await self._invoke_streaming(streamed["name"], request)
             return await self._invoke(request)
-        except _RefusedError as refused:
-            # The one error whose message is capitalised in the API's model.
+        except _ApiError as refused:
+            # The API's model capitalises the key of this error only.
             key = "Message" if refused.kind == "ResourceNotFoundException" else "message"
             body: dict[str, Any] = {"Type": "User", key: refused.message}
             if refused.reason is not None:
@@ -106,7 +106,7 @@ class LambdaApi:
         name = self._resolve(unquote(match["name"]) if match else "", qualifier)
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind not in ("RequestResponse", "Event", "DryRun"):
-            raise _RefusedError(
+            raise _ApiError(
                 400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
             )
         _check_payload(request.body, ASYNC_LIMIT if kind == "Event" else SYNC_LIMIT)
@@ -121,15 +121,15 @@ class LambdaApi:
                 trace_header=trace_header(request.headers) or "",
             )  # fmt: skip
             return AwsResponse(202, b"", headers)
-        return await self._now(name, payload, context, request)
+        return await self._invoke_synchronously(name, payload, context, request)
 
-    async def _streamed(self, given: str, request: AwsRequest) -> AwsResponse:
+    async def _invoke_streaming(self, given: str, request: AwsRequest) -> AwsResponse:
         """https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html"""
         qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
         name = self._resolve(unquote(given), qualifier)
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind not in ("RequestResponse", "DryRun"):
-            raise _RefusedError(
+            raise _ApiError(
                 400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
             )
         _check_payload(request.body, SYNC_LIMIT)
@@ -154,7 +154,7 @@ class LambdaApi:
             raise _recursive(error) from None
         return AwsResponse(200, b"", headers, call.events(with_log=tail))
 
-    async def _now(
+    async def _invoke_synchronously(
         self, name: str, payload: bytes, context: str, request: AwsRequest
     ) -> AwsResponse:
         try:
@@ -185,31 +185,31 @@ class LambdaApi:
         name = self._resolve(unquote(given), None).partition(":")[0]
         if request.method == "PUT":
             _check_payload(request.body, SYNC_LIMIT)
-            asked = json.loads(request.body or b"{}")
-            wanted = asked.get("RecursiveLoop") if isinstance(asked, dict) else None
+            body = json.loads(request.body or b"{}")
+            wanted = body.get("RecursiveLoop") if isinstance(body, dict) else None
             if wanted not in (lineage.ALLOW, lineage.TERMINATE):
-                raise _RefusedError(
+                raise _ApiError(
                     400, "InvalidParameterValueException",
                     f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.",
                 )  # fmt: skip
             self._recursion[name] = str(wanted)
-        now = self._recursion.get(name, self._functions[name].recursive_loop)
-        return _json(200, {"RecursiveLoop": now}, request)
+        current = self._recursion.get(name, self._functions[name].recursive_loop)
+        return _json(200, {"RecursiveLoop": current}, request)
 
     def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:
-        """List them, get one, or enable and disable it; the template says everything else.
+        """List mappings, get one, or enable and disable it; all else is set in the template.
 
         https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
         """
         known = dict(self._mappings) if self._mappings is not None else {}
         if identity is None:
             query = {key: values[0] for key, values in parse_qs(request.query).items()}
-            shown = [described(one, mapping) for one, mapping in known.items()]
-            found = [one for one in shown if _asked_for(one, query)]
+            described = [describe_mapping(one, mapping) for one, mapping in known.items()]
+            found = [one for one in described if _matches_query(one, query)]
             return _json(200, {"EventSourceMappings": found}, request)
         mapping = known.get(identity)
         if mapping is None:
-            raise _RefusedError(
+            raise _ApiError(
                 404, "ResourceNotFoundException",
                 "The resource you requested does not exist.",
             )  # fmt: skip
@@ -217,18 +217,19 @@ class LambdaApi:
             _check_payload(request.body, SYNC_LIMIT)
             changes = json.loads(request.body or b"{}")
             if not isinstance(changes, dict) or set(changes) - {"Enabled", "FunctionName"}:
-                raise _RefusedError(
+                raise _ApiError(
                     400, "InvalidParameterValueException",
                     "Here only Enabled can be changed; change the rest in the template.",
                 )  # fmt: skip
             mapping.enabled = bool(changes.get("Enabled", mapping.enabled))
-        return _json(200 if request.method == "GET" else 202, described(identity, mapping), request)
+        status = 200 if request.method == "GET" else 202
+        return _json(status, describe_mapping(identity, mapping), request)
 
     def _resolve(self, given: str, qualifier: str | None) -> str:
-        """The function that a name, partial ARN or ARN means, with its version or alias."""
+        """``name`` or ``name:qualifier`` of a function, from a name, partial ARN or ARN."""
         match = _NAME.fullmatch(given)
         if match is None:
-            raise _RefusedError(
+            raise _ApiError(
                 400, "InvalidParameterValueException",
                 f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
                 "constraint: it must be a function's name, partial ARN or ARN.",
@@ -249,19 +250,19 @@ def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
     return (header,) if header else ()
 
 
-def _recursive(error: RecursiveInvocationError) -> _RefusedError:
-    return _RefusedError(400, "RecursiveInvocationException", str(error))
+def _recursive(error: RecursiveInvocationError) -> _ApiError:
+    return _ApiError(400, "RecursiveInvocationException", str(error))
 
 
-def _throttled() -> _RefusedError:
-    return _RefusedError(
+def _throttled() -> _ApiError:
+    return _ApiError(
         429, "TooManyRequestsException", "Rate Exceeded.",
         "ReservedFunctionConcurrentInvocationLimitExceeded",
     )  # fmt: skip
 
 
-def described(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
-    """A mapping as the API shows it.
+def describe_mapping(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
+    """A mapping as the API returns it.
 
     https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
     """
@@ -291,7 +292,7 @@ def described(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
     return shown
 
 
-def _asked_for(shown: dict[str, Any], query: dict[str, str]) -> bool:
+def _matches_query(shown: dict[str, Any], query: dict[str, str]) -> bool:
     function = query.get("FunctionName", "")
     source = query.get("EventSourceArn", shown["EventSourceArn"])
     same_function = not function or shown["FunctionArn"].endswith(f":{function.rpartition(':')[2]}")
@@ -303,13 +304,13 @@ def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse
     return AwsResponse(status, json.dumps(body).encode(), headers)
 
 
-def _not_found(name: str) -> _RefusedError:
+def _not_found(name: str) -> _ApiError:
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
-    return _RefusedError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+    return _ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
 
 def _client_context(header: str) -> str:
-    """The caller's context as JSON text; at most 3,583 bytes of base64."""
+    """The client context as JSON text; the header has at most 3,583 bytes of base64."""
     if not header:
         return ""
     try:
@@ -317,7 +318,7 @@ def _client_context(header: str) -> str:
         if len(header) > CONTEXT_LIMIT or not isinstance(json.loads(text), dict):
             raise ValueError(header)
     except (ValueError, RecursionError):
-        raise _RefusedError(
+        raise _ApiError(
             400, "InvalidRequestContentException",
             "Client context must be a valid Base64-encoded JSON object.",
         ) from None  # fmt: skip
@@ -326,7 +327,7 @@ def _client_context(header: str) -> str:
 
 def _check_payload(body: bytes, limit: int) -> None:
     if len(body) > limit:
-        raise _RefusedError(
+        raise _ApiError(
             413, "RequestTooLargeException",
             f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
         )  # fmt: skip
@@ -335,7 +336,7 @@ def _check_payload(body: bytes, limit: int) -> None:
     try:
         json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError(
+        raise _ApiError(
             400, "InvalidRequestContentException",
             f"Could not parse request body into json: {error}",
         ) from None  # fmt: skip

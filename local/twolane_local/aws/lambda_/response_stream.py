@@ -1,7 +1,8 @@
-"""One call of ``InvokeWithResponseStream``: a function's response as an event stream.
+"""A call of ``InvokeWithResponseStream``: a function's response as an event stream.
 
-A response that the runtime does not stream comes whole, as one chunk.
+A response that the runtime does not stream becomes one chunk.
 https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
+The encoding: https://smithy.io/2.0/aws/amazon-eventstream.html
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 
 _STRING = 7
-#: The most of one event's payload.
+#: The largest payload of one event.
 MAX_PAYLOAD = 16 * 1024 * 1024
 
 
 def message(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """One message: lengths, their checksum, string headers, payload, the checksum of it all."""
+    """Encode a message: lengths, their checksum, string headers, payload, checksum of it all."""
     head = b"".join(
         struct.pack("!B", len(name.encode()))
         + name.encode()
@@ -42,7 +43,7 @@ def message(headers: Mapping[str, str], payload: bytes) -> bytes:
 
 
 def payload_chunk(data: bytes) -> bytes:
-    """A piece of the response."""
+    """The event with a piece of the response."""
     return message(
         {
             ":message-type": "event",
@@ -54,7 +55,7 @@ def payload_chunk(data: bytes) -> bytes:
 
 
 def invoke_complete(error: bytes | None, log_result: str = "") -> bytes:
-    """The end; ``error`` is the error object of a function that failed, ``log_result`` base64."""
+    """The last event; ``error`` is the error object of a failed function, ``log_result`` base64."""
     value: dict[str, Any] = {}
     if error is not None:
         try:
@@ -75,7 +76,7 @@ def invoke_complete(error: bytes | None, log_result: str = "") -> bytes:
 
 
 class StreamedCall:
-    """``begin``, then read ``events``."""
+    """One call: ``begin`` it, then read its ``events``."""
 
     def __init__(
         self,
