@@ -25,8 +25,8 @@ from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS
 from twolane_local.aws.lambda_.report import import_problem
 from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
-from twolane_local.aws.moto.answers import Answers
 from twolane_local.aws.moto.process import MotoProcess
+from twolane_local.aws.moto.values import MotoValues
 from twolane_local.aws.redis import open_store
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
@@ -197,7 +197,7 @@ class Emulator:
         """Read the template; what only moto knows is asked of it, and the rest waits for that."""
         expanded = await asyncio.to_thread(self._load)
         self._gateways.reserve(served_apis(expanded))
-        answers = Answers(self._moto)
+        answers = MotoValues(self._moto)
         facts = stack.Facts(
             self.aws_url,
             self._gateways.base_url,

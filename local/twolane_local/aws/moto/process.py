@@ -1,4 +1,4 @@
-"""The emulator's side of the moto process: start it, give it the stack, pass requests on."""
+"""The emulator's side of the moto process: starts it, sends it the stack, passes requests on."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 _QUEUE = "AWS::SQS::Queue"
-#: Headers that belong to one connection (RFC 9110, 7.6.1); each side makes its own.
+#: Headers of one connection (RFC 9110, 7.6.1), which are not passed on.
 _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer",
                   b"upgrade", b"content-length", b"expect", b"proxy-connection"})  # fmt: skip
 
 
 def needs_moto(template: Mapping[str, Any]) -> bool:
-    """Whether anything in it works in moto: its queues are only names there."""
+    """True if a resource of the template works in moto; queues are only names there."""
     kinds = {resource["Type"] for resource in template["Resources"].values()}
     rest = ("Identities", "Notifications", "Rules", "Secrets", "Subscriptions")
     return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
 
 
-#: S3's, of one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+#: The limit of S3 for one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 _LIMIT = 5 * 1024**3
 
 
 class MotoProcess:
-    """Moto in a child process. Also an ASGI app that passes each request on to it, from the
-    stack's creation on.
-    """
+    """Moto in a child process, and an ASGI app that passes requests on once the stack exists."""
 
     def __init__(
         self,
@@ -53,10 +51,9 @@ class MotoProcess:
         now: Callable[[], float] = time.time,
         journal: Journal | None = None,
     ) -> None:
-        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables, and
-        has the process started again if it ends by itself, which is said in ``journal``.
-
-        ``now``, in seconds since the epoch, is when items of tables expire.
+        """``endpoint`` is the emulator's own, with the queues. ``persist`` is a folder that keeps
+        the tables; with it, the process is restarted if it ends by itself, and ``journal`` gets a
+        line. Items of tables expire by ``now``, in seconds since the epoch.
         """
         self._now = now
         self._journal = journal
@@ -69,34 +66,34 @@ class MotoProcess:
         self._created = asyncio.Event()
         self._last: tuple[str, Mapping[str, Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
-        #: A line for each resource that moto cannot create, by a fault of its own.
+        #: One line for each resource that moto cannot create because of its own fault.
         self.notes: list[str] = []
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> None:
-        """Raises ``LocalError`` if the process ends by itself and is not started again."""
+        """Raises ``LocalError`` if the process ends by itself and is not restarted."""
         await asyncio.shield(self._lost)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Once it serves, nothing but ``stop`` is to end it."""
+        """Restart the process if it ends by itself, or raise the error from ``ended``."""
         status = await process.wait()
         if not self._created.is_set() or self._last is None:
-            return  # whoever waits for its start or for the stack meets it
+            return  # ``_start`` or ``create`` raises
         if not self._keeps:
             self._lose(
-                f"the moto process ended ({status}); what its tables and buckets held is lost but "
-                "for --persist: start again"
+                f"the moto process ended ({status}); the content of its tables and buckets is lost "
+                "without --persist: start again"
             )
             return
         if self._journal is not None:
-            line = f"the moto process ended ({status}); it is started again with what it kept"
+            line = f"the moto process ended ({status}); it is restarted with the kept data"
             self._journal.record("log", line=line, level="ERROR")
         self._port = None
         self._created.clear()
         try:
             await self._command(*self._last)
         except LocalError as error:
-            self._lose(f"the moto process ended ({status}), and was started again in vain: {error}")
+            self._lose(f"the moto process ended ({status}), and its restart failed: {error}")
         else:
             self._created.set()
 
@@ -117,7 +114,7 @@ class MotoProcess:
         return port
 
     async def _running(self) -> int:
-        """The process's port; starts it if it does not run."""
+        """The port of the process; starts it if needed."""
         if self._port is None:
             self._port = asyncio.create_task(self._start())
         return await asyncio.shield(self._port)
@@ -125,7 +122,7 @@ class MotoProcess:
     async def _line(self) -> dict[str, Any]:
         line = await self._streams()[0].readline()
         if not line:
-            raise LocalError("the moto process ended; its last words are above")
+            raise LocalError("the moto process ended; its output is above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -137,7 +134,7 @@ class MotoProcess:
     async def create(self, name: str, template: Mapping[str, Any]) -> None:
         """Create or update the stack; raises ``LocalError``.
 
-        Where nothing in it needs moto, the process is left alone until something asks for it.
+        If no resource needs moto, that waits until a call does.
         """
         self._stack = self._last = (name, template)
         self._created.clear()
@@ -156,9 +153,9 @@ class MotoProcess:
         template: Mapping[str, Any],
         wanted: Iterable[tuple[str, str | None]],
     ) -> dict[tuple[str, str | None], Any]:
-        """Create the stack and ask it: (logical id, attribute, or ``None`` for ``Ref``).
+        """Create the stack; returns values by (logical id, attribute, or ``None`` for ``Ref``).
 
-        What moto has no value for is left out.
+        Values that moto does not have are left out.
         """
         keys = {f"Value{index}": key for index, key in enumerate(wanted)}
         outputs = {
@@ -169,24 +166,24 @@ class MotoProcess:
         answers = await self._command(name, {**template, "Outputs": outputs})
         return {key: answers[output] for output, key in keys.items() if output in answers}
 
-    def holds(self, template: Mapping[str, Any]) -> bool:
-        """Whether parameters or secrets may be in it, once the template's resources are."""
+    def may_hold_references(self, template: Mapping[str, Any]) -> bool:
+        """True if moto has parameters or secrets, or will have them with the template."""
         kinds = {resource["Type"] for resource in template["Resources"].values()}
         declared = bool(template.get("Secrets")) or "AWS::SSM::Parameter" in kinds
         return declared or self._port is not None
 
     async def look_up(self, references: Iterable[str]) -> Mapping[str, str]:
-        """Values of the parameters and secrets in dynamic references; those that are there."""
+        """The values of dynamic references to existing parameters and secrets."""
         answer = await self._ask_child({"look_up": list(references)})
         if "error" in answer:
-            raise LocalError(f"moto does not look up {', '.join(references)}: {answer['error']}")
+            raise LocalError(f"moto cannot look up {', '.join(references)}: {answer['error']}")
         found: Mapping[str, str] = answer["found"]
         return found
 
     async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = await self._ask_child({"name": name, "template": template})
         if "error" in answer:
-            raise LocalError(f"moto does not create the stack: {answer['error']}")
+            raise LocalError(f"moto cannot create the stack: {answer['error']}")
         self._note(answer["failed"], template.get("Where") or {})
         outputs: Mapping[str, Any] = answer["outputs"]
         return outputs
@@ -209,7 +206,7 @@ class MotoProcess:
             return await self._line()
 
     async def deliver(self, arn: str, body: str) -> None:
-        """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
+        """Publish to an SNS topic or put an event on a bus: an asynchronous destination."""
         await self._create_now()
         answer = await self._ask_child({"deliver": arn, "body": body})
         if "error" in answer:
@@ -220,7 +217,7 @@ class MotoProcess:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         if self._lost.done():
-            self._lost.exception()  # seen: whoever waits for it has raised it
+            self._lost.exception()  # mark it as retrieved; ``ended`` has raised it
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
@@ -228,7 +225,7 @@ class MotoProcess:
             self._port.cancel()
             await asyncio.wait([self._port])
             if not self._port.cancelled():
-                self._port.exception()  # seen: whoever needed the process has met it
+                self._port.exception()  # mark it as retrieved; ``_running`` has raised it
 
     async def __call__(
         self,
@@ -245,13 +242,13 @@ class MotoProcess:
         try:
             answer = await self._ask(_head(scope, len(body), self._now()) + body, scope["method"])
         except OSError:
-            # As a service that is in trouble: clients of AWS's try again.
+            # AWS's clients retry this status.
             # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
             answer = _Answer(503, b"the moto process ended before it answered; try again")
         await answer.pass_back(send)
 
     async def _ask(self, request: bytes, method: str) -> _Answer:
-        """Raises ``OSError`` where the process ends before it has answered."""
+        """Raises ``OSError`` if the process ends before it has answered."""
         reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
         try:
             writer.write(request)
@@ -282,7 +279,7 @@ def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
 
 
 class _Answer:
-    """One response; also callbacks of httptools for it."""
+    """A response, with the callbacks of httptools that fill it."""
 
     def __init__(self, status: int = 0, body: bytes = b"") -> None:
         self.status = status
@@ -317,10 +314,10 @@ class _Answer:
 
 
 async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:
-    """Raises ``ConnectionError`` where the connection ends in the middle."""
+    """Raises ``ConnectionError`` if the connection ends in the middle."""
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
-    # The answer to HEAD has a length and no body: there the end of the connection is the end.
+    # The response to HEAD has a length but no body: it ends with the connection.
     while not answer.complete and (data := await reader.read(1 << 16)):
         parser.feed_data(data)
     answer.status = parser.get_status_code()

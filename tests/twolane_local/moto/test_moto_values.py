@@ -9,7 +9,7 @@ import boto3
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.aws.moto.answers import settled
+from twolane_local.aws.moto.values import without_open_values
 from twolane_local.model.options import Options
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_what_needs_an_open_value_waits() -> None:
         "Resources": {"A": {"Type": "T"}, "B": {"Name": "of-twolane-not-yet-A-Arn"}},
         "Rules": [{"EventBusName": "twolane-not-yet-A-None"}, {"EventBusName": "default"}],
     }
-    assert settled(template) == {
+    assert without_open_values(template) == {
         "Resources": {"A": {"Type": "T"}},
         "Rules": [{"EventBusName": "default"}],
     }
