@@ -9,21 +9,13 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.real_aws import is_aws_host, refused
+from twolane_local.aws.real_aws import refused
 from twolane_local.model import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping
 
     from twolane_local.model import FunctionSpec
-
-__all__ = [
-    "DUMMY_CREDENTIALS",
-    "function_environment",
-    "is_aws_host",
-    "protect_own_process",
-    "protected",
-]
 
 #: Every SDK signs with them, and no reader takes them for real ones.
 DUMMY_CREDENTIALS = {

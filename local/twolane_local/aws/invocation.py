@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from twolane_local.model import FunctionSpec
 
@@ -188,3 +188,46 @@ class ResponseStream:
                 return
             self._changed.clear()
             await self._changed.wait()
+
+
+class StreamedInvocation:
+    """An invocation whose response is streamed if the runtime and the invoker can do so.
+
+    ``running`` resolves to the outcome; without a stream, that holds the whole response.
+    """
+
+    def __init__(
+        self,
+        invoker: Invoker,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str,
+        client_context: str = "",
+        trace_headers: Sequence[str] = (),
+    ) -> None:
+        self.stream = ResponseStream()
+        options: dict[str, Any] = {
+            "request_id": request_id, "client_context": client_context,
+            "trace_headers": trace_headers,
+        }  # fmt: skip
+        call: Coroutine[Any, Any, Invocation]
+        if isinstance(invoker, Streamer):
+            call = invoker.invoke_streaming(function, event, self.stream, **options)
+        else:
+            call = invoker.invoke(function, event, **options)
+        self.running = asyncio.ensure_future(call)
+
+    async def begin(self) -> bool:
+        """Wait for the beginning of the response; returns True if it is streamed.
+
+        Raises the errors of ``Invoker.invoke``.
+        """
+        opened = asyncio.ensure_future(self.stream.opened.wait())
+        try:
+            await asyncio.wait((opened, self.running), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+        if self.running.done():
+            self.running.result()
+        return self.stream.opened.is_set()

@@ -13,7 +13,6 @@ from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
-from twolane_local.aws.http_api.integrations import service_from_asgi
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
 from twolane_local.aws.lambda_.functions import Functions
@@ -255,7 +254,7 @@ class Emulator:
         )
         services: dict[str, AwsService] = {
             "sqs": SqsApi(self.queues),
-            "events": service_from_asgi(self._moto),
+            "events": self._moto.call,
         }
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
         if self.options.sources:

@@ -200,7 +200,7 @@ def test_a_stack_that_moto_refuses_is_an_error() -> None:
         try:
             short = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "a"}}
             broken = {"Resources": {"B": short}}
-            with pytest.raises(LocalError, match="moto does not create the stack"):
+            with pytest.raises(LocalError, match="moto cannot create the stack"):
                 await moto.create("stack", broken)
         finally:
             await moto.stop()

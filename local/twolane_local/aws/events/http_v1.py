@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
-from twolane_local.aws.events.http_v2 import access_log_time
+from twolane_local.aws.events.http_v2 import access_log_time, header_text, internal_error
 from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _checked(payload: bytes) -> bytes:
 
 def http_api_response(payload: bytes) -> HttpResponse:
     """The response of an HTTP API, which always decodes; a malformed result is a 500."""
-    return _response(payload, decode=True, failed=server_error)
+    return _response(payload, decode=True, failed=internal_error)
 
 
 def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
@@ -189,26 +189,18 @@ def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
 def _headers(value: dict[str, Any]) -> list[tuple[str, str]]:
     """The headers of both maps, without duplicate values; ``multiValueHeaders`` come first."""
     several = {
-        name.lower(): [_text(item) for item in items]
+        name.lower(): [header_text(item) for item in items]
         for name, items in (value.get("multiValueHeaders") or {}).items()
     }
     for name, item in (value.get("headers") or {}).items():
         items = several.setdefault(name.lower(), [])
-        if _text(item) not in items:
-            items.append(_text(item))
+        if header_text(item) not in items:
+            items.append(header_text(item))
     several.setdefault("content-type", ["application/json"])
     return [(name, item) for name, items in several.items() for item in items]
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def bad_gateway(why: str) -> HttpResponse:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/handle-errors-in-lambda-integration.html"""
     answer = json_response(502, {"message": "Internal server error"}, why)
     return replace(answer, fault="DEFAULT_5XX")
-
-
-def server_error(why: str) -> HttpResponse:
-    return json_response(500, {"message": "Internal Server Error"}, why)

@@ -122,7 +122,8 @@ def _shaped(value: dict[str, Any]) -> HttpResponse:
     if not 100 <= status <= 599:
         raise ValueError(f"statusCode {status}")
     headers = [
-        (str(name).lower(), _text(item)) for name, item in (value.get("headers") or {}).items()
+        (str(name).lower(), header_text(item))
+        for name, item in (value.get("headers") or {}).items()
     ]
     headers += [("set-cookie", str(cookie)) for cookie in value.get("cookies") or ()]
     if not any(name == "content-type" for name, _ in headers):
@@ -131,7 +132,8 @@ def _shaped(value: dict[str, Any]) -> HttpResponse:
     return HttpResponse(status, tuple(headers), body)
 
 
-def _text(value: Any) -> str:
+def header_text(value: Any) -> str:
+    """The value of a header: booleans are in lower case, as in JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

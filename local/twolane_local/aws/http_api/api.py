@@ -22,7 +22,7 @@ from twolane_local.aws.http_api.authorizers import Authorizers
 from twolane_local.aws.http_api.dialects import HTTP_API, dialect_of, mock_response, not_emulated
 from twolane_local.aws.http_api.integrations import ParameterValues, mapped_request, mapped_response
 from twolane_local.aws.http_api.requests import Routes, request_of
-from twolane_local.aws.invocation import ResponseStream, Streamer, ThrottledError
+from twolane_local.aws.invocation import StreamedInvocation, ThrottledError
 from twolane_local.errors import LocalError
 from twolane_local.http import quick_json
 from twolane_local.journal import cut
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from twolane_local.aws.http_api.authorizers import Verdict
     from twolane_local.aws.http_api.dialects import Dialect
     from twolane_local.aws.http_api.requests import Received, Route
-    from twolane_local.aws.invocation import Invocation, Invoker
+    from twolane_local.aws.invocation import Invocation, Invoker, ResponseStream
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.model import RestMethod, RouteSpec
@@ -47,33 +47,14 @@ class BrokenStreamError(LocalError):
     """The function failed after its response had begun; close the client's connection."""
 
 
-class Streaming:
-    """One streamed request to a function. Read ``head``, then ``body``."""
-
-    def __init__(self, streamer: Streamer, function: str, event: bytes, request_id: str) -> None:
-        self._stream = ResponseStream()
-        self._pieces = aiter(self._stream)
-        self._running = asyncio.ensure_future(
-            streamer.invoke_streaming(function, event, self._stream, request_id=request_id)
-        )
-
-    async def head(self) -> HttpResponse | Invocation:
-        """The beginning of the response, or all of it if the runtime does not stream."""
-        opened = asyncio.ensure_future(self._stream.opened.wait())
-        try:
-            await asyncio.wait((opened, self._running), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            opened.cancel()
-        if not self._stream.opened.is_set():
-            return await self._running
-        return await http_v2.streamed_response(self._stream.content_type, self._pieces)
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """The rest of the body; raises ``BrokenStreamError`` if the function fails."""
-        async for piece in self._pieces:
-            yield piece
-        if self._stream.error is not None:
-            raise BrokenStreamError("the function failed after its response had begun")
+async def _rest_of_body(
+    stream: ResponseStream, pieces: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The rest of a streamed body; raises ``BrokenStreamError`` if the function fails."""
+    async for piece in pieces:
+        yield piece
+    if stream.error is not None:
+        raise BrokenStreamError("the function failed after its response had begun")
 
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -294,16 +275,15 @@ class Gateway:
         self, request: HttpRequest, spec: RouteSpec, payload: bytes
     ) -> Invocation | HttpResponse:
         """The result of the function or, if it streams, the beginning of its response."""
-        invoker = self._invoker
-        if spec.options.get("invoke_mode") != "RESPONSE_STREAM" or not isinstance(
-            invoker, Streamer
-        ):
-            return await invoker.invoke(spec.target, payload, request_id=request.request_id)
-        streaming = Streaming(invoker, spec.target, payload, request.request_id)
-        head = await streaming.head()
-        if isinstance(head, HttpResponse) and head.error is None:
-            return replace(head, stream=streaming.body())
-        return head
+        identity = request.request_id
+        if spec.options.get("invoke_mode") != "RESPONSE_STREAM":
+            return await self._invoker.invoke(spec.target, payload, request_id=identity)
+        call = StreamedInvocation(self._invoker, spec.target, payload, request_id=identity)
+        if not await call.begin():
+            return await call.running
+        pieces = aiter(call.stream)
+        head = await http_v2.streamed_response(call.stream.content_type, pieces)
+        return replace(head, stream=_rest_of_body(call.stream, pieces)) if not head.error else head
 
 
 def stage_of(request: HttpRequest, stages: Iterable[str]) -> str:

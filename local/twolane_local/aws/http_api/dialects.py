@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -75,22 +75,10 @@ HTTP_API = Dialect(
     max_body=10 * _MB,
     timeout_s=30.0,
 )
-HTTP_API_V1 = Dialect(
+HTTP_API_V1 = replace(
+    HTTP_API,
     event=lambda request, match, _: http_v1.http_api_event(request, match),
     response=lambda payload, _, __: http_v1.http_api_response(payload),
-    failed=http_v1.server_error,
-    throttled=HTTP_API.throttled,
-    timed_out=HTTP_API.timed_out,
-    no_route=HTTP_API.no_route,
-    unauthorized=HTTP_API.unauthorized,
-    forbidden=HTTP_API.forbidden,
-    denied=HTTP_API.denied,
-    unsigned=HTTP_API.unsigned,
-    authorizer_failed=http_v1.server_error,
-    too_large=_TOO_LARGE,
-    too_long=_TOO_LARGE,
-    max_body=HTTP_API.max_body,
-    timeout_s=HTTP_API.timeout_s,
 )
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 REST = Dialect(

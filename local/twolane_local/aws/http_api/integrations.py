@@ -15,23 +15,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from twolane_local.aws.call import AwsRequest, AwsResponse
+from twolane_local.aws.call import AwsRequest
 from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.events.http_v2 import access_log_time, join_duplicates
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from twolane_local.aws.call import AwsService
-
-    Message = MutableMapping[str, Any]
-    Asgi = Callable[
-        [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-        Awaitable[None],
-    ]
-    from collections.abc import Callable, Iterable, Iterator
-
     from twolane_local.aws.events.http import HttpRequest, RouteMatch
 
     Pairs = tuple[tuple[str, str], ...]
@@ -119,38 +111,6 @@ async def call_service(
     text = answer.body.decode("utf-8", "replace")
     problem = f"{subtype}: {text}" if answer.status >= 400 else None
     return HttpResponse(answer.status, (("content-type", content_type),), answer.body, problem)
-
-
-def service_from_asgi(app: Asgi) -> AwsService:
-    """An ``AwsService`` that calls an ASGI application."""
-
-    async def call(request: AwsRequest) -> AwsResponse:
-        sent: list[Message] = []
-        pending: list[Message] = [{"type": "http.request", "body": request.body}]
-        scope = {
-            "type": "http",
-            "method": request.method,
-            "path": request.path,
-            "raw_path": request.path.encode(),
-            "query_string": request.query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in request.headers.items()],
-        }
-
-        async def receive() -> Message:
-            return pending.pop() if pending else {"type": "http.disconnect"}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        await app(scope, receive, send)
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]
-        }
-        return AwsResponse(
-            int(sent[0]["status"]), b"".join(each.get("body", b"") for each in sent[1:]), headers
-        )
-
-    return call
 
 
 _WHOLE = re.compile(r"\$((?:request|response|context|stageVariables)\.[^\s{}$]+)")

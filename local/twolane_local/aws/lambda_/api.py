@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -15,14 +16,15 @@ from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
 from twolane_local.aws.invocation import (
     LATEST,
     RecursiveInvocationError,
+    StreamedInvocation,
     ThrottledError,
     executed_version,
 )
-from twolane_local.aws.lambda_.response_stream import StreamedCall
+from twolane_local.aws.lambda_.response_stream import response_events
 from twolane_local.model import lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
     from twolane_local.aws.event_source_mapping.mapping import (
         EventSourceMapping,
@@ -141,33 +143,23 @@ class LambdaApi:
         }
         if kind == "DryRun":
             return AwsResponse(204, b"", headers)
-        call = StreamedCall(
-            self._invoker, name, request.body or b"{}", request.request_id, context,
-            trace_headers=_trace_headers(request),
+        call = StreamedInvocation(
+            self._invoker, name, request.body or b"{}", request_id=request.request_id,
+            client_context=context, trace_headers=_trace_headers(request),
         )  # fmt: skip
         tail = request.headers.get("x-amz-log-type", "None") == "Tail"
-        try:
+        with _api_errors(name):
             await call.begin()
-        except ThrottledError:
-            raise _throttled() from None
-        except RecursiveInvocationError as error:
-            raise _recursive(error) from None
-        return AwsResponse(200, b"", headers, call.events(with_log=tail))
+        return AwsResponse(200, b"", headers, response_events(call, with_log=tail))
 
     async def _invoke_synchronously(
         self, name: str, payload: bytes, context: str, request: AwsRequest
     ) -> AwsResponse:
-        try:
+        with _api_errors(name):
             done = await self._invoker.invoke(
                 name, payload, request_id=request.request_id, client_context=context,
                 trace_headers=_trace_headers(request),
             )  # fmt: skip
-        except ThrottledError:
-            raise _throttled() from None
-        except RecursiveInvocationError as error:
-            raise _recursive(error) from None
-        except KeyError:
-            raise _not_found(name) from None
         headers = {
             "content-type": "application/json",
             "x-amz-executed-version": _executed(name),
@@ -250,15 +242,20 @@ def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
     return (header,) if header else ()
 
 
-def _recursive(error: RecursiveInvocationError) -> _ApiError:
-    return _ApiError(400, "RecursiveInvocationException", str(error))
-
-
-def _throttled() -> _ApiError:
-    return _ApiError(
-        429, "TooManyRequestsException", "Rate Exceeded.",
-        "ReservedFunctionConcurrentInvocationLimitExceeded",
-    )  # fmt: skip
+@contextmanager
+def _api_errors(name: str) -> Iterator[None]:
+    """Raise the API's errors for those of ``Invoker``."""
+    try:
+        yield
+    except ThrottledError:
+        raise _ApiError(
+            429, "TooManyRequestsException", "Rate Exceeded.",
+            "ReservedFunctionConcurrentInvocationLimitExceeded",
+        ) from None  # fmt: skip
+    except RecursiveInvocationError as error:
+        raise _ApiError(400, "RecursiveInvocationException", str(error)) from None
+    except KeyError:
+        raise _not_found(name) from None
 
 
 def describe_mapping(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from twolane_local.aws.invocation import (
     resolve,
 )
 from twolane_local.aws.lambda_.environment import Work
-from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS, PATIENCE_S, EnvironmentPool
+from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS, EnvironmentPool
 from twolane_local.aws.lambda_.report import InvocationRecord
 from twolane_local.model import lineage
 
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
     from twolane_local.model.states import PoolState
-
-__all__ = ["MAX_ENVIRONMENTS", "PATIENCE_S", "Functions", "new_request_id", "trace_root"]
-
-
-def _no(_: FunctionSpec) -> bool:
-    return False
 
 
 class RecursionDetection:
@@ -90,7 +84,10 @@ class Functions:
         return self._detection.settings
 
     def apply(
-        self, specs: Iterable[FunctionSpec], *, renew: Callable[[FunctionSpec], bool] = _no
+        self,
+        specs: Iterable[FunctionSpec],
+        *,
+        renew: Callable[[FunctionSpec], bool] = lambda _: False,
     ) -> None:
         """Replace the functions; changed ones, and those that ``renew`` selects, start anew."""
         wanted = {spec.name: spec for spec in specs}

@@ -309,41 +309,23 @@ class IsolatedEnvironment:
         self._timer = self._loop.call_later(RESTORE_LIMIT_S, self._timed_out)
 
     def begin(self, work: Work) -> None:
-        if self._offered and not self._initialised:
-            self._begin_with_init(work)
-            return
-        runtime, self._runtime = self._runtime, None
-        if runtime is None or self._process is None:
-            raise RuntimeError("the environment is not free")
-        if self._freezer.busy():
+        with_init = self._offered and not self._initialised  # the function's timeout covers both
+        if not with_init and self._process is not None and self._freezer.busy():
             self._process.thaw()
         self._work = self._output.work = work
         self.responded = False
         self._began = time.perf_counter()
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
-        # Send the event first: the rest is done while the function runs.
-        runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
-        self._extensions.tell(work)
-        self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
-        self._limit.watch(self._process.pid)
-        work.log.append(report.start(work.request_id))
-        work.record.started(cold=self._figures.cold, payload=work.event)
-
-    def _begin_with_init(self, work: Work) -> None:
-        """The function's timeout covers both."""
-        self._work = self._output.work = work
-        self.responded = False
-        self._began = time.perf_counter()
-        work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        if not with_init:
+            self._send_event(work)  # first of all: the rest is done while the function runs
         self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
         work.log.append(report.start(work.request_id))
         work.record.started(cold=self._figures.cold, payload=work.event)
-        if self._starting is None or self._starting.done():
+        if with_init and (self._starting is None or self._starting.done()):
             self._gone.clear()
             self._starting = self._loop.create_task(self._start())
 
-    def _pass_on(self, work: Work) -> None:
-        """Send the event after an init within the invocation."""
+    def _send_event(self, work: Work) -> None:
         runtime, self._runtime = self._runtime, None
         if runtime is None or self._process is None:
             raise RuntimeError("the environment is not free")
@@ -439,10 +421,14 @@ class IsolatedEnvironment:
                 if self._work is None:
                     self._freezer.idle()
                 elif not self.responded:
-                    self._pass_on(self._work)
+                    self._send_event(self._work)
                 return
         elif self._work is not None:
-            self._invocation_ended(self._work)
+            if not self.responded:
+                # The runtime asked for the next invocation without answering this one.
+                no_response = report.no_response(self._work.request_id)
+                self._answer(self._work, no_response, "Unhandled")
+            self._finish(self._work)
         else:
             return
         self._owner.freed(self)
@@ -467,12 +453,6 @@ class IsolatedEnvironment:
             request_id=None,
             **self._figures.began(),
         )
-
-    def _invocation_ended(self, work: Work) -> None:
-        if not self.responded:
-            # The runtime asked for the next invocation without answering this one.
-            self._answer(work, report.no_response(work.request_id), "Unhandled")
-        self._finish(work)
 
     def _finish(self, work: Work, reason: str = "") -> None:
         self._cancel_timer()

@@ -140,8 +140,11 @@ class EnvironmentPool:
 
         Raises ``ThrottledError`` if reserved concurrency is used up.
         """
-        if self.spec.reserved_concurrency is not None:
-            self._check_reserved(self.spec.reserved_concurrency)
+        if (reserved := self.spec.reserved_concurrency) is not None:
+            # An environment that has answered is about to be free: it must not throttle the next.
+            executing = sum(1 for environment in self._busy if not environment.responded)
+            if executing + len(self._waiting) >= reserved:
+                raise ThrottledError
         if self._idle:
             self._begin(self._idle.pop(), work)
             return
@@ -153,12 +156,6 @@ class EnvironmentPool:
             self._grow()
         elif self._patience is None:
             self._patience = self._loop.call_later(PATIENCE_S, self._impatient)
-
-    def _check_reserved(self, reserved: int) -> None:
-        # An environment that has answered is about to be free: it must not throttle the next work.
-        executing = sum(1 for environment in self._busy if not environment.responded)
-        if executing + len(self._waiting) >= reserved:
-            raise ThrottledError
 
     def _begin(self, environment: Environment, work: Work) -> None:
         self._busy[environment] = work

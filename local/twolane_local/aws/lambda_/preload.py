@@ -34,7 +34,8 @@ def modules(handler: str, folders: list[Path], *, never: frozenset[str] = NEVER)
             top = name.partition(".")[0]
             # An attribute of an own module: importing it would run that module here, and all
             # environments would share its connections, seeds and ids.
-            if top not in never and not _is_own(top, folders):
+            own = any((each / top).is_dir() or (each / f"{top}.py").is_file() for each in folders)
+            if top not in never and not own:
                 found.setdefault(name)
             continue
         parent, _, _ = name.rpartition(".")
@@ -52,11 +53,6 @@ def _own_file(name: str, folders: list[Path]) -> Path | None:
             if file.is_file():
                 return file
     return None
-
-
-def _is_own(top: str, folders: list[Path]) -> bool:
-    # A folder without __init__.py is a package as well.
-    return any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in folders)
 
 
 def _imports(file: Path, package: str) -> Iterator[str]:

@@ -136,14 +136,6 @@ def _all_or_nothing(tables: Iterable[Any]) -> Iterator[None]:
         raise
 
 
-def _put(backend: Any, write: dict[str, Any], _: dict[str, Any]) -> None:
-    backend.put_item(write["TableName"], write["Item"])
-
-
-def _delete(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
-    backend.delete_item(write["TableName"], key)
-
-
 def _update(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
     table = backend.get_table(write["TableName"])
     hash_key, range_key = backend.get_keys_value(table, key)
@@ -163,8 +155,8 @@ def _update(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
 
 
 _CONDITIONAL_WRITES: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
-    "Put": _put,
-    "Delete": _delete,
+    "Put": lambda backend, write, _: backend.put_item(write["TableName"], write["Item"]),
+    "Delete": lambda backend, write, key: backend.delete_item(write["TableName"], key),
     "Update": _update,
     "ConditionCheck": lambda *_: None,
 }

@@ -363,11 +363,14 @@ def _patch_s3(emulator: Emulator) -> None:
         arn = f"arn:aws:sqs:{region_name}:{ACCOUNT}:{queue_name}"
         emulator.deliver("S3", arn, json.dumps(event_body))
 
+    def publish_to_topic(_: str, event_body: Any, topic_arn: str, __: str) -> None:
+        publish("S3", topic_arn, json.dumps(event_body), subject="Amazon S3 Notification")
+
     for name, ours in (
         ("_get_s3_event", s3_event),
         ("_invoke_awslambda", invoke),
         ("_send_sqs_message", send),
-        ("_send_sns_message", _publish_object_event),
+        ("_send_sns_message", publish_to_topic),
         ("_send_event_bridge_message", _put_object_event),
     ):
         setattr(notifications, name, ours)
@@ -390,10 +393,6 @@ def _object_change(name: str, bucket: Any, key: Any) -> ObjectChange:
         request_id=uuid.uuid4().hex[:16].upper(),
         sequencer=f"{next(_ORDER):018X}",
     )
-
-
-def _publish_object_event(_: str, event_body: Any, topic_arn: str, __: str) -> None:
-    publish("S3", topic_arn, json.dumps(event_body), subject="Amazon S3 Notification")
 
 
 def _put_object_event(_: str, bucket: Any, event_name: str, key: Any) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from twolane_local.aws.call import AwsResponse
 from twolane_local.aws.moto.dynamodb import NOW
 from twolane_local.errors import LocalError
 from twolane_local.http import body as request_body
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
     from pathlib import Path
 
+    from twolane_local.aws.call import AwsRequest
     from twolane_local.journal import Journal
 
     Message = MutableMapping[str, Any]
@@ -237,45 +239,54 @@ class MotoProcess:
             body = await request_body.read(receive, _LIMIT)
         except request_body.ClientGoneError:
             return
+        target = scope.get("raw_path") or scope["path"].encode()
+        if scope["query_string"]:
+            target += b"?" + scope["query_string"]
+        answer = await self._pass_on(scope["method"], target, scope["headers"], body)
+        body = b"".join(answer.body)
+        headers = [*answer.headers, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def call(self, request: AwsRequest) -> AwsResponse:
+        """Answer a call from within the emulator; an ``AwsService``."""
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        given = [(name.encode(), value.encode()) for name, value in request.headers.items()]
+        answer = await self._pass_on(request.method, target.encode(), given, request.body)
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers
+        }
+        return AwsResponse(answer.status, b"".join(answer.body), headers)
+
+    async def _pass_on(
+        self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> _Answer:
         await self._create_now()
-        await self._created.wait()  # a function may call before its table is there
+        await self._created.wait()  # a function may call before its table exists
+        lines = [b"%s: %s" % (name, value) for name, value in headers if name.lower() not in _HOP]
+        head = b"\r\n".join(
+            [
+                b"%s %s HTTP/1.1" % (method.encode(), target),
+                *lines,
+                b"content-length: %d" % len(body),
+                b"%s: %.6f" % (NOW.encode(), self._now()),
+                b"connection: close",
+                b"",
+                b"",
+            ]
+        )
         try:
-            answer = await self._ask(_head(scope, len(body), self._now()) + body, scope["method"])
+            reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
+            try:
+                writer.write(head + body)
+                await writer.drain()
+                return await _read(reader, bodiless=method == "HEAD")
+            finally:
+                writer.close()
         except OSError:
             # AWS's clients retry this status.
             # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
-            answer = _Answer(503, b"the moto process ended before it answered; try again")
-        await answer.pass_back(send)
-
-    async def _ask(self, request: bytes, method: str) -> _Answer:
-        """Raises ``OSError`` if the process ends before it has answered."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
-        try:
-            writer.write(request)
-            await writer.drain()
-            return await _read(reader, bodiless=method == "HEAD")
-        finally:
-            writer.close()
-
-
-def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
-    target = scope.get("raw_path") or scope["path"].encode()
-    if scope["query_string"]:
-        target += b"?" + scope["query_string"]
-    lines = [
-        b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _HOP
-    ]
-    return b"\r\n".join(
-        [
-            b"%s %s HTTP/1.1" % (scope["method"].encode(), target),
-            *lines,
-            b"content-length: %d" % length,
-            b"%s: %.6f" % (NOW.encode(), now),
-            b"connection: close",
-            b"",
-            b"",
-        ]
-    )
+            return _Answer(503, b"the moto process ended before it answered; try again")
 
 
 class _Answer:
@@ -299,18 +310,6 @@ class _Answer:
 
     def on_message_complete(self) -> None:
         self.complete = True
-
-    async def pass_back(self, send: Callable[[Message], Awaitable[None]]) -> None:
-        body = b"".join(self.body)
-        length = (b"content-length", str(len(body)).encode())
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status,
-                "headers": [*self.headers, length],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
 
 
 async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:

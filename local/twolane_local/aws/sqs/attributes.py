@@ -176,16 +176,12 @@ def _policy(name: str, value: str) -> str:
     return value
 
 
-def _key_id(_name: str, value: str) -> str:
-    return value
-
-
 #: Attributes that are absent until they are set, and again when they are set to an empty string.
 DOCUMENTS: dict[str, Callable[[str, str], str]] = {
     "RedrivePolicy": _redrive_policy,
     "RedriveAllowPolicy": _redrive_allow_policy,
     "Policy": _policy,
-    "KmsMasterKeyId": _key_id,
+    "KmsMasterKeyId": lambda _, value: value,
 }
 
 

@@ -145,7 +145,8 @@ class QueueService(QueueRegistry):
             visibility = queue.settings.visibility_s if visibility_s is None else visibility_s
             handed = queue.receive(
                 min(limit, room), visibility, now,
-                exhausted=lambda entry: self._redrive(queue, entry, now), nonce=self._nonce,
+                exhausted=lambda entry: self._redrive(queue, entry, now),
+                nonce=lambda: f"{self._rng.getrandbits(64):016x}",
             )  # fmt: skip
             for received in handed:
                 entry = queue.find(received.receipt_handle)
@@ -331,6 +332,3 @@ class QueueService(QueueRegistry):
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-
-    def _nonce(self) -> str:
-        return f"{self._rng.getrandbits(64):016x}"
