@@ -49,9 +49,9 @@ def service_in_arn(arn: str) -> str:
 class Invocation:
     """The outcome of one invocation.
 
-    ``payload`` is what the function returned, as JSON bytes, or, with ``error`` set, the error
-    object as Lambda shapes it (``errorMessage``, ``errorType``, ``stackTrace``). ``error`` is
-    ``Unhandled`` or ``Handled``, the value of ``X-Amz-Function-Error``:
+    ``payload`` is the function's result as JSON bytes or, with ``error`` set, Lambda's error object
+    (``errorMessage``, ``errorType``, ``stackTrace``). ``error`` is the value of
+    ``X-Amz-Function-Error``, ``Unhandled`` or ``Handled``:
     https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
     ``log_tail`` returns the last 4 KB of its log; a function, as few callers need it.

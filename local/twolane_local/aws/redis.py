@@ -10,9 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from twolane_local.aws.lambda_ import parent_death
@@ -22,42 +21,29 @@ from twolane_local.errors import LocalError
 _START_LIMIT_S = 10.0
 
 
-class Store(Protocol):
-    """A running store: its address and its kind (``given``, ``redis-server`` or ``embedded``)."""
+class Store:
+    """A running store, by its address. This class is for a Redis that the user runs."""
 
-    @property
-    def url(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
+    kind = "given"
 
-    async def ended(self) -> None:
-        """Return if it ends by itself; never returns for a server that the user runs."""
-
-    async def stop(self) -> None:
-        """End it; a given store stays."""
-
-
-@dataclass(frozen=True)
-class GivenStore:
-    """A Redis that the user runs."""
-
-    url: str
-    kind: str = "given"
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     async def ended(self) -> None:
+        """Return if the store ends by itself; never returns for a server that the user runs."""
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        return None
+        """End the store, unless the user runs it."""
 
 
-class RedisServer:
+class RedisServer(Store):
     """A ``redis-server`` child process on a free loopback port."""
 
     kind = "redis-server"
 
     def __init__(self, url: str, process: subprocess.Popen[bytes], folder: Any) -> None:
-        self.url = url
+        super().__init__(url)
         self._process = process
         self._folder = folder
         self._gone = asyncio.Event()
@@ -78,17 +64,14 @@ class RedisServer:
             self._folder.cleanup()
 
 
-class EmbeddedServer:
+class EmbeddedServer(Store):
     """A pure-Python Redis on a thread of this process, for machines without ``redis-server``."""
 
     kind = "embedded"
 
     def __init__(self, url: str, server: Any) -> None:
-        self.url = url
+        super().__init__(url)
         self._server = server
-
-    async def ended(self) -> None:
-        await asyncio.Event().wait()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._server.shutdown)
@@ -102,7 +85,7 @@ async def open_store(given: str | None, *, directory: Path | None = None) -> Sto
     """
     if given:
         await _check(given)
-        return GivenStore(given)
+        return Store(given)
     program = shutil.which("redis-server")
     if program is not None:
         return await _redis_server(program, directory)

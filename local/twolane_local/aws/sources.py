@@ -36,14 +36,9 @@ class Sources:
         book: ScheduleBook,
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._queues = queues
-        self._invoker = invoker
-        self._asynchronous = asynchronous
-        self._clock = clock
-        self._journal = journal
-        self._mappings = mappings
-        self._book = book
-        self._failed = failed
+        self._queues, self._invoker, self._asynchronous = queues, invoker, asynchronous
+        self._clock, self._journal, self._failed = clock, journal, failed
+        self._mappings, self._book = mappings, book
         self._running: dict[tuple[str, str], tuple[str, EventSourceMapping, asyncio.Task[Any]]] = {}
         self._schedules: asyncio.Task[Any] | None = None
         self._scheduled: tuple[ScheduleSpec, ...] | None = None

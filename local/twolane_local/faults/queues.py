@@ -110,11 +110,8 @@ def _header(body: str, name: str) -> str | None:
         return None
 
 
-class RequestTimeoutError(SqsError):
+class RequestTimeoutError(SqsError, code="RequestTimeout", query_status=503):
     """The request took too long; whether it was carried out is not known."""
-
-    code = query_code = "RequestTimeout"
-    query_status = 503
 
 
 class FaultyQueues(QueueService):

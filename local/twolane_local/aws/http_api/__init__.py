@@ -11,7 +11,7 @@ returns the response.
 ``requests``      A request, and the route that it matches.
 ``api``           The gateway: from a request to its response.
 ``authorizers``   Lambda, JWT and IAM authorizers.
-``dialects``      What differs between the kinds of API: events, responses, errors, limits.
+``dialects``      The differences between the kinds of API: events, responses, errors, limits.
 ``integrations``  Routes that call another service, and parameter mapping.
 ``answers``       Responses that a gateway makes itself: errors, usage plans, validators.
 """

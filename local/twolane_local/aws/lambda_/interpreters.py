@@ -36,11 +36,11 @@ _PATIENCE_S = 10.0
 _PROBE = """
 import json, sys
 from importlib.machinery import PathFinder
-asked = json.load(sys.stdin)
+functions = json.load(sys.stdin)
 known = {*sys.builtin_module_names, *sys.stdlib_module_names}
 def missing(names, path):
     return [n for n in names if n not in known and not PathFinder.find_spec(n, path + sys.path)]
-print(json.dumps([sys.version_info[:2], [missing(*each) for each in asked]]))
+print(json.dumps([sys.version_info[:2], [missing(*each) for each in functions]]))
 """
 
 

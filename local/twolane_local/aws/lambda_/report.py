@@ -283,13 +283,7 @@ class InvocationRecord:
         """An environment begins the invocation; ``payload`` is the event."""
         if self._at is None:
             content: dict[str, Any] = {} if payload is None else {"payload": cut(payload)}
-            self._at = self._journal.record(
-                "invocation.started",
-                function=self._function,
-                request_id=self._request_id,
-                cold=cold,
-                **content,
-            ).at
+            self._at = self._record("invocation.started", cold=cold, **content)
 
     def responded(self, duration_ms: float, error: str | None, payload: bytes | None) -> None:
         """The caller has the outcome; on an error, ``payload`` is the error object."""
@@ -297,13 +291,8 @@ class InvocationRecord:
             return
         self._responded = True
         content: dict[str, Any] = {} if payload is None else {"payload": cut(payload)}
-        self._journal.record(
-            "invocation.responded",
-            function=self._function,
-            request_id=self._request_id,
-            durationMs=round(duration_ms, 2),
-            error=error,
-            **content,
+        self._record(
+            "invocation.responded", durationMs=round(duration_ms, 2), error=error, **content
         )
 
     def ended(self, report: Report, reason: str = "") -> None:
@@ -312,13 +301,12 @@ class InvocationRecord:
             return
         self._ended = True
         why = {"reason": reason} if reason else {}
-        self._journal.record(
-            "invocation.ended",
-            function=self._function,
-            request_id=self._request_id,
-            **report.as_dict(),
-            **why,
-        )
+        self._record("invocation.ended", **report.as_dict(), **why)
+
+    def _record(self, kind: str, **data: Any) -> float:
+        return self._journal.record(
+            kind, function=self._function, request_id=self._request_id, **data
+        ).at
 
     @property
     def over(self) -> bool:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 _STRING = 7
-#: The largest payload of one event.
-MAX_PAYLOAD = 16 * 1024 * 1024
 
 
 def message(headers: Mapping[str, str], payload: bytes) -> bytes:

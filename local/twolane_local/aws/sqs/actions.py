@@ -62,7 +62,7 @@ def send_message(queues: QueueService, params: Params, trace: str | None = None)
 
 
 def _sent(message: Message, new: NewMessage, asked: Params) -> dict[str, Any]:
-    # A duplicate on a FIFO queue is answered with the digests of what the caller sent.
+    # For a duplicate on a FIFO queue, the digests are those of the content that the caller sent.
     result = {
         "MD5OfMessageBody": message.md5_of_body,
         "MD5OfMessageAttributes": md5_of_attributes(new.attributes),
