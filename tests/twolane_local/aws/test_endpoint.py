@@ -38,7 +38,7 @@ class Echo:
 
 
 async def fallback(scope, receive, send):
-    """Stands where moto is, and says what reached it."""
+    """Takes the place of moto, and answers with the request that reached it."""
     body = json.dumps({"fallback": scope["path"]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -112,7 +112,7 @@ def sqs(server):
 
 
 def test_boto3_sends_receives_and_deletes(sqs):
-    """boto3 checks the digests of what it sends and of what it receives."""
+    """boto3 checks the digests of the messages that it sends and receives."""
     url = sqs.create_queue(QueueName="q", tags={"a": "b"})["QueueUrl"]
     assert sqs.get_queue_url(QueueName="q")["QueueUrl"] == url
     assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"a": "b"}
@@ -137,7 +137,7 @@ def test_boto3_sends_receives_and_deletes(sqs):
 
 
 def test_the_trace_header_of_a_request_stays_on_its_messages(sqs, monkeypatch):
-    """As botocore sends it from within a function; a message's own goes before it.
+    """botocore sends it from within a function; the header of the message takes precedence.
 
     https://docs.aws.amazon.com/xray/latest/devguide/xray-services-sqs.html
     """
@@ -222,7 +222,7 @@ def test_a_long_poll_of_a_client_that_went_takes_no_message(server):
 
 
 def until(condition):
-    """What ``condition`` gives once it is true; the server runs on a thread of its own."""
+    """The result of ``condition`` once it is true; the server runs on its own thread."""
     deadline = time.monotonic() + 10
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"

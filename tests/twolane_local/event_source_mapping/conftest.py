@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FunctionError(Exception):
-    """What a function of a test raises to fail."""
+    """Raised by the function of a test to fail."""
 
 
 @dataclass

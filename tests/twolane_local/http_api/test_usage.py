@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StandingClock:
-    """Only what is asked of it here."""
+    """Only the parts that these tests use."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC, a Tuesday

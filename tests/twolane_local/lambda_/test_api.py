@@ -110,7 +110,7 @@ TRACE = "Root=1-5;Sampled=0;Lineage=00000000:3|11111111:4"
 def test_the_trace_header_of_a_call_leads_to_the_invocation(invoke, function, asynchronous):
     invoke("f")
     assert function.more == {"trace_headers": ()}
-    # As botocore encodes it.
+    # Encoded as by botocore.
     invoke("f", x_amzn_trace_id=TRACE.replace("|", "%7C"))
     assert function.more == {"trace_headers": (TRACE,)}
     invoke("f", x_amz_invocation_type="Event", x_amzn_trace_id=TRACE)

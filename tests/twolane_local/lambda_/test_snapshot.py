@@ -92,7 +92,7 @@ class Bench:
         return json.loads(outcome.payload), outcome.error
 
     async def two(self, **event: Any) -> list[Any]:
-        """What two environments say that are busy at once."""
+        """The answers of two environments that are busy at once."""
         both = await asyncio.gather(*(self(sleep=0.4, **event) for _ in range(2)))
         assert [error for _, error in both] == [None, None]
         return [payload for payload, _ in both]
@@ -129,7 +129,7 @@ def test_two_environments_are_copies_of_one_init(tmp_path: Path) -> None:
         restores = [e.data for e in bench.journal if e.kind == "environment.started"]
         assert len(restores) == 2
         assert all(data.keys() == {"restoreMs"} for data in restores)
-        # And each goes on as any other environment.
+        # Each continues as any other environment.
         again, _ = await bench()
         assert again["pid"] in {one["pid"], other["pid"]}
 

@@ -1,4 +1,4 @@
-"""Values that only moto has, and what it stumbles over."""
+"""Values that only moto has, and resources on which it fails."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_chain_of_values(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_rule_to_what_only_moto_knows(tmp_path: Path) -> None:
-    """Before moto has said the state machine's ARN, the rule's target has none."""
+    """Before moto has the ARN of the state machine, the rule's target has none."""
     path = tmp_path / "template.yaml"
     path.write_text(TO_WORKFLOW)
 

@@ -139,7 +139,7 @@ def test_items_are_kept_over_a_kill(tmp_path: Path) -> None:
         return client("dynamodb", endpoint).scan(TableName="kept")["Items"]
 
     with_moto(write, tmp_path)
-    for _ in range(2):  # the second start reads the log that the first wrote anew
+    for _ in range(2):  # the second start reads the log that the first has rewritten
         assert with_moto(read, tmp_path) == [{"id": {"S": "a"}, "n": {"N": "2"}}]
 
 
@@ -161,7 +161,7 @@ def test_moto_answers_through_the_proxy_and_knows_the_senders() -> None:
 
 
 def test_items_expire_at_the_emulator_s_time() -> None:
-    """Which may be ahead of the machine's, where it was moved."""
+    """It may be ahead of the machine's clock."""
     hands = [1_900_000_000.0]
 
     def script(endpoint: str) -> list[bool]:
@@ -364,7 +364,7 @@ def test_binary_values_are_kept_wherever_they_stand(tmp_path: Path) -> None:
             assert found == {"id": {"S": name}, **item}
 
     with_moto(write, tmp_path)
-    with_moto(read, tmp_path)  # from the log of what was written
+    with_moto(read, tmp_path)  # from the log of the writes
     with_moto(read, tmp_path)  # from the items that were left
 
 

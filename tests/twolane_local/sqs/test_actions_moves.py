@@ -42,7 +42,7 @@ class World:
 
 
 def scenario(main):
-    """A test whose body runs in virtual time in a world of two queues."""
+    """Run the body of a test in virtual time, with two queues."""
 
     def test():
         run_virtual(lambda clock: main(World(clock)))

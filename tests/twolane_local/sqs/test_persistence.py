@@ -24,7 +24,7 @@ FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 
 @pytest.fixture
 def opened(tmp_path, clock):
-    """Open the queues as a process would, as often as asked; the former process is gone by then."""
+    """Open the queues as a new process would; the former process has ended by then."""
     logs, rng = [], random.Random(1)
 
     def opened():

@@ -391,7 +391,7 @@ class Bustle:
                 tasks.create_task(self.work(one))
 
     async def work(self, one):
-        # Sometimes too long, and so done by whoever gets it next.
+        # Sometimes too long, so that the next consumer processes it.
         await self.clock.sleep(self.rng.choice([0, 1, 4, 11]))
         handle = one.receipt_handle
         try:
