@@ -14,7 +14,7 @@ ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow coverage fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,13 @@ test: $(STAMP) ## Run the tests
 
 test-slow: $(STAMP) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+COVERED ?= not slow
+coverage: $(STAMP) ## Run the tests and say how many lines and branches of both packages they reach (COVERED='slow or not slow')
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/coverage run -m pytest -n auto --dist loadfile -m '$(COVERED)'
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered --sort=cover
 
 fuzz: $(STAMP) ## Look for new examples that break a property
 	@$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fresh

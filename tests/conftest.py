@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -71,10 +72,18 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """A real Redis without persistence; its address without a database number."""
+    """A Redis without persistence; its address without a database number.
+
+    It is the one that ``twolane up`` would start: ``redis-server``, else the embedded server.
+    """
     binary = shutil.which("redis-server")
     if binary is None:
-        pytest.skip("redis-server is not on the PATH; install it (apt-get install redis-server)")
+        from twolane_local.aws.redis import open_store
+
+        store = asyncio.run(open_store(None))
+        yield store.url.rpartition("/")[0]
+        asyncio.run(store.stop())
+        return
     port = free_port()
     arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL)
@@ -94,8 +103,15 @@ def redis_server() -> Iterator[str]:
 
 
 @pytest.fixture
+def real_redis() -> None:
+    """For what the embedded server does not do: the test is skipped without ``redis-server``."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on the PATH; install it (apt-get install redis-server)")
+
+
+@pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """An empty database of a real Redis."""
+    """An empty database of a Redis."""
     import redis
 
     with redis.Redis.from_url(f"{redis_server}/0") as client:

@@ -317,6 +317,39 @@ def lineage(stack: Asked) -> Answer:
 
 
 @check(
+    "lineage-after-redrive",
+    "SQS's own redrive (`StartMessageMoveTask`) leaves the count of that chain on the message: it "
+    "is stopped again.",
+    _LAMBDA + "invocation-recursion.html",
+)
+def lineage_after_redrive(stack: Asked) -> Answer:
+    sqs, dead = stack.client("sqs"), stack.outputs["LoopDeadLettersUrl"]
+    if not stack.wait(lambda: _depth(stack, dead), 5):
+        stack.client("sqs").send_message(QueueUrl=stack.outputs["LoopQueueUrl"], MessageBody="1")
+        if not stack.wait(lambda: _depth(stack, dead), 120):
+            return Answer("no message was stopped, so none was redriven")
+    before = max((one["number"] for one in stack.notes("hop")), default=0)
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])
+    sqs.start_message_move_task(SourceArn=arn["Attributes"]["QueueArn"])
+    stack.wait(lambda: not _depth(stack, dead), 30)
+
+    def ended() -> bool:
+        return max(one["number"] for one in stack.notes("hop")) > before or bool(
+            _depth(stack, dead)
+        )
+
+    stack.wait(ended, 150)
+    after = max(one["number"] for one in stack.notes("hop"))
+    return Answer(
+        "it was stopped again"
+        if after == before
+        else f"the chain went on, from invocation {before} to {after} at least",
+        after == before and bool(_depth(stack, dead)),
+        {"before": before, "after": after},
+    )
+
+
+@check(
     "receive-count",
     "Visibility set to 0 brings a failed message back at once; the last receive is "
     "`maxReceiveCount`, and the count goes on on the dead-letter queue.",

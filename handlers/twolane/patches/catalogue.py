@@ -59,8 +59,12 @@ ENTRIES = (
     Entry(
         "result backends of our own",
         "twolane.patches.publishing",
-        "redis:// and dynamodb:// open backends that end a lease with the result",
-        ("celery.app.backends:BACKEND_ALIASES",),
+        "redis://, sentinel:// and dynamodb:// open backends that end a lease with the result",
+        (
+            "celery.app.backends:BACKEND_ALIASES",
+            "celery.backends.redis:SentinelBackend._get_sentinel_instance",
+            "celery.backends.redis:RedisBackend._create_client",
+        ),
     ),
     Entry(
         "app.control through the state store",
@@ -153,6 +157,16 @@ ENTRIES = (
             "botocore.httpsession:URLLib3Session.send",
             "botocore.httpsession:URLLib3Session._get_connection_manager",
             "botocore.httpsession:URLLib3Session()._proxy_config",
+        ),
+    ),
+    Entry(
+        "kombu's SQS channel with those limits",
+        "twolane.patches.clients",
+        "what the light publisher hands over would wait a minute for each attempt of boto3",
+        (
+            "kombu.transport.SQS:Channel.new_sqs_client",
+            "kombu.transport.SQS:Channel.generate_sts_session_token",
+            "kombu.transport.SQS:Transport.Channel",
         ),
     ),
     Entry(

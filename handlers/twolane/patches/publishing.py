@@ -73,6 +73,8 @@ def redirect_names() -> None:
     replace(backends.BACKEND_ALIASES, "dynamodb", "twolane.worker.dynamodb_backend:DynamoDBBackend")
     for scheme in ("redis", "rediss"):
         replace(backends.BACKEND_ALIASES, scheme, "twolane.worker.redis_backend:RedisBackend")
+    sentinel = "twolane.worker.redis_backend:SentinelBackend"
+    replace(backends.BACKEND_ALIASES, "sentinel", sentinel)
     # An application copies the class's control_cls when it is made, which is before us.
     if getattr(vars(Celery)["control"], "func", None) is not _control:
         control: Any = cached_property(_control)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.environment import snapshot
+from twolane.environment.invocation import deadline
 from twolane.errors import ConfigurationError, MalformedMessageError
 from twolane.patches.clients import patient_boto
 
@@ -185,6 +186,8 @@ class S3Objects:
     def __init__(self, largest: int = MAX_BODY_BYTES) -> None:
         self._client: Any = None
         self._largest = largest
+        #: The end of the invocation in which S3 said nothing.
+        self._silent: float | None = None
         snapshot.holds(self)
 
     def let_go(self) -> None:
@@ -197,6 +200,10 @@ class S3Objects:
         self._s3().put_object(Bucket=bucket, Key=key, Body=content)
 
     def get(self, bucket: str, key: str) -> bytes:
+        ends = deadline.get()
+        if ends is not None and ends == self._silent:
+            # Each would wait for half of the time that is left, and other messages have none then.
+            raise TimeoutError(f"s3://{bucket}/{key} was not read: S3 did not answer just before")
         client = self._s3()
         try:
             found = client.get_object(Bucket=bucket, Key=key)
@@ -206,6 +213,9 @@ class S3Objects:
             content: bytes = found["Body"].read()
         except client.exceptions.NoSuchKey as error:
             raise KeyError(key) from error
+        except TimeoutError:
+            self._silent = ends
+            raise
         return content
 
     def _s3(self) -> Any:

@@ -54,6 +54,7 @@ def botos_errors_translated(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        if type(exc).__module__.partition(".")[0] != "botocore":
+        # Those of our own clients are botocore's too.
+        if not any(kind.__module__.startswith("botocore.") for kind in type(exc).__mro__):
             raise
         raise EnqueueError(f"The message was not taken by {where}: {exc}") from exc

@@ -181,7 +181,10 @@ class Transport(virtual.Transport):
         if self._stock is None:
             from kombu.transport.SQS import Transport as Stock
 
+            from twolane.patches.clients import patient_channel
+
             self._stock = Stock(self._connection)
+            self._stock.Channel = patient_channel(Stock.Channel)
         return self._stock
 
     def target(self, queue: str) -> Target | None:

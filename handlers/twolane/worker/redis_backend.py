@@ -26,9 +26,9 @@ from celery.backends import redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.functional import retry_over_time
 
-from twolane.environment.invocation import LEAST_S, LONGEST_S, left_s
+from twolane.environment.invocation import LONGEST_S, left_s
 from twolane.patches.backends import is_outage
-from twolane.patches.clients import patient_redis
+from twolane.patches.clients import impatient_redis, patient_redis
 from twolane.state.redis import key_prefix, run
 from twolane.worker.lease import (
     LEAVES,
@@ -50,6 +50,9 @@ _CeleryBackend: Any = redis.RedisBackend
 
 #: What ``redis_socket_timeout`` is where an application has not set it.
 _CELERYS_TIMEOUT_S = 120.0
+
+#: What Celery's retries leave of the invocation's time, in seconds: leases are then given back.
+_LEFT_OVER_S = 0.5
 
 # KEYS: of the result, of the running task's lease, of the next record's.
 # ARGV: the result, its seconds to live (0: for ever), then the lease as held and as ended (empty:
@@ -116,7 +119,7 @@ class RedisBackend(EndsLeases, _CeleryBackend):  # type: ignore[misc]
         def wait_s(error: Exception, intervals: Any, retries: int) -> float:
             left = left_s()
             wait: float = self.on_connection_error(most, error, intervals, retries)
-            if left is not None and wait + LEAST_S >= left:
+            if left is not None and wait + _LEFT_OVER_S >= left:
                 raise error
             return wait
 
@@ -293,3 +296,13 @@ def _comes_again(request: Any) -> bool:
         task: Any = get_current_worker_task()
         info = task.request.delivery_info if task is not None else None
     return bool(info and info.get("redelivered"))
+
+
+class SentinelBackend(RedisBackend, _Stock.SentinelBackend):  # type: ignore[misc]
+    """What ``sentinel://`` opens: the same, at the primary that its sentinels name."""
+
+    def _get_sentinel_instance(self, **params: Any) -> Any:
+        found = super()._get_sentinel_instance(**params)
+        for sentinel in found.sentinels:
+            impatient_redis(sentinel)
+        return found

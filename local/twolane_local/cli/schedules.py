@@ -233,11 +233,11 @@ def _local(endpoint_url: str) -> Any:
 
 def _running_endpoint() -> str:
     """The running emulator's, where there is one to ask."""
-    from twolane_local.remote import emulator
+    from twolane_local.remote import open_emulator
     from twolane_local.remote.address import NotRunningError
 
     try:
-        return str(emulator(None).status()["addresses"]["aws"])
+        return str(open_emulator(None).status()["addresses"]["aws"])
     except NotRunningError:
         return "http://127.0.0.1:4566"
 

@@ -5,7 +5,8 @@ runtime, SDKs send it on with each request, SQS keeps it on the message, and the
 reads it there. A function is invoked 16 times in one chain of requests, and not once more:
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 
-AWS does not document the field. It was seen as a list of hashed resources with how often the chain
+AWS does not document the field, nor what SQS's own redrive does with it (unverified: `lineage`,
+`lineage-after-redrive`). It was seen as a list of hashed resources with how often the chain
 has come back to each, ``Lineage=061379e8:0|cbc84ad3:2``, which this module writes
 (https://github.com/aws/aws-xray-sdk-node/pull/651); newer ones hold one resource only, and not
 enough to count for each function. Which of a batch's chains an invocation belongs to is not

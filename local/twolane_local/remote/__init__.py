@@ -35,10 +35,10 @@ def open_source(options: argparse.Namespace, *, back_s: float | None = None) -> 
 
         account = Account(region=options.region, profile=options.profile)
         return StackSource(options.stack, account, back_s=back_s or BACK_S)
-    return emulator(options.template)
+    return open_emulator(options.template)
 
 
-def emulator(template: Path | None) -> EmulatorSource:
+def open_emulator(template: Path | None) -> EmulatorSource:
     """The running emulator of a template, of the current directory's one, or the only one."""
     from twolane_local.remote.address import choose, find
     from twolane_local.remote.emulator import EmulatorSource

@@ -98,7 +98,7 @@ def places():
     background, receiver = starlette.background, celery.events.receiver.EventReceiver
     return [
         *(transport.TRANSPORT_ALIASES[name] for name in ("sqs", "SQS")),
-        *(backends.BACKEND_ALIASES[name] for name in ("redis", "rediss", "dynamodb")),
+        *(backends.BACKEND_ALIASES[name] for name in ("redis", "rediss", "sentinel", "dynamodb")),
         vars(group)["_apply_tasks"], vars(Celery)["_get_backend"], vars(Celery)["control"],
         Events.dispatcher_cls, Events.receiver_cls, vars(receiver)["__init__"],
         trace.Context, trace.saferepr, vars(vars(einfo)["_Frame"])["Code"], einfo.traceback,

@@ -69,17 +69,22 @@ def describe(handler: Any) -> dict[str, Any]:
 
 
 def _store_limits(app: Celery) -> dict[str, float]:
-    """How long the application itself lets Redis take; what it has not set is not its own."""
+    """How long the application itself lets its result store and SQS take; what it has not set is
+    not its own.
+    """
+    options = app.conf.broker_transport_options or {}
+    client = options.get("client-config") or {}
+    found: dict[str, Any] = {
+        f"client-config's {name}": client.get(name) for name in ("connect_timeout", "read_timeout")
+    }
     url = str(app.conf.result_backend or "")
-    if not url.startswith(("redis", "sentinel")):
-        return {}
-    names = ("redis_socket_timeout", "redis_socket_connect_timeout")
-    # Celery's settings know which are defaults, but celery-types does not know that they do.
-    settings: Any = app.conf
-    found = {name: app.conf.get(name) for name in names if settings.value_set_for(name)}
-    query = dict(parse_qsl(urlsplit(url).query))
-    found |= {name: query[name] for name in ("socket_timeout", "socket_connect_timeout")
-              if name in query}  # fmt: skip
+    if url.startswith(("redis", "sentinel")):
+        names = ("redis_socket_timeout", "redis_socket_connect_timeout")
+        # Celery's settings know which are defaults; celery-types does not know that they do.
+        settings: Any = app.conf
+        found |= {name: app.conf.get(name) for name in names if settings.value_set_for(name)}
+        query = dict(parse_qsl(urlsplit(url).query))
+        found |= {name: query.get(name) for name in ("socket_timeout", "socket_connect_timeout")}
     return {name: float(value) for name, value in found.items() if value}
 
 

@@ -48,3 +48,12 @@ def test_a_limit_in_the_address(project: Project) -> None:
 
 def test_celerys_own_default_set_by_the_application(project: Project) -> None:
     assert len(found(project, "redis://r/0", "redis_socket_timeout=120.0,")) == 2
+
+
+def test_a_limit_for_sqs(project: Project) -> None:
+    options = 'broker_transport_options["client-config"] = {"read_timeout": 20}'
+    end = '"shop.tasks.sweep", "schedule": 60.0}},\n)\n'
+    project.write_code()
+    project.change(end, f"{end}celery.conf.{options}\n", file=TASKS)
+    (beat,) = [one.message for one in lint(project.template, {}) if one.rule.id == "TL220"]
+    assert "client-config's read_timeout lets SQS take 20 s for an answer, but Beat" in beat

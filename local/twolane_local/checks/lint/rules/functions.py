@@ -191,11 +191,12 @@ def check_store_limits(subject: Subject) -> Iterator[Found]:
         for setting, limit in application.store_limits.items():
             if timeout is None or limit < timeout:
                 continue
+            whose = "SQS" if setting.startswith("client-config") else "Redis"
             yield Found(
                 name,
-                f"{setting} lets Redis take {limit:g} s for an answer, but {name} is killed after "
-                f"{timeout:g} s: inside an invocation twolane waits for half of what is left at "
-                "most, but the application's own calls elsewhere wait for all of it",
+                f"{setting} lets {whose} take {limit:g} s for an answer, but {name} is killed "
+                f"after {timeout:g} s: inside an invocation twolane waits for half of what is left "
+                "at most, but the application's own calls elsewhere wait for all of it",
                 f"set {setting} below {timeout:g}, or leave it out",
             )
 
@@ -204,7 +205,7 @@ STORE_LIMITS = Rule(
     "TL220",
     "store-limit-beyond-timeout",
     Severity.WARNING,
-    "The application's own time-outs for its result store are shorter than its function's.",
+    "The application's own time-outs for its result store and SQS are shorter than its function's.",
     "https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-socket-timeout",
     check_store_limits,
     needs="application",
