@@ -88,7 +88,8 @@ class LambdaApi:
                 return self._recursion_config(recursion["name"], request)
             if (streamed := _STREAM.fullmatch(request.path)) is not None:
                 return await self._invoke_streaming(streamed["name"], request)
-            return await self._invoke(request)
+            match = _INVOKE.fullmatch(request.path)
+            return await self._invoke(match["name"] if match else "", request)
         except _ApiError as refused:
             # The API's model capitalises the key of this error only.
             key = "Message" if refused.kind == "ResourceNotFoundException" else "message"
@@ -102,15 +103,17 @@ class LambdaApi:
             }
             return AwsResponse(refused.status, json.dumps(body).encode(), headers)
 
-    async def _invoke(self, request: AwsRequest) -> AwsResponse:
-        match = _INVOKE.fullmatch(request.path)
+    def _target(self, given: str, request: AwsRequest, *kinds: str) -> tuple[str, str]:
+        """The function to invoke, and the type of the invocation."""
         qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
-        name = self._resolve(unquote(match["name"]) if match else "", qualifier)
+        name = self._resolve(unquote(given), qualifier)
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-        if kind not in ("RequestResponse", "Event", "DryRun"):
-            raise _ApiError(
-                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
-            )
+        if kind not in kinds:
+            raise _invalid(f"Unsupported invocation type {kind}.")
+        return name, kind
+
+    async def _invoke(self, given: str, request: AwsRequest) -> AwsResponse:
+        name, kind = self._target(given, request, "RequestResponse", "Event", "DryRun")
         _check_payload(request.body, ASYNC_LIMIT if kind == "Event" else SYNC_LIMIT)
         headers = {"x-amzn-requestid": request.request_id}
         if kind == "DryRun":
@@ -127,13 +130,7 @@ class LambdaApi:
 
     async def _invoke_streaming(self, given: str, request: AwsRequest) -> AwsResponse:
         """https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html"""
-        qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
-        name = self._resolve(unquote(given), qualifier)
-        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-        if kind not in ("RequestResponse", "DryRun"):
-            raise _ApiError(
-                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
-            )
+        name, kind = self._target(given, request, "RequestResponse", "DryRun")
         _check_payload(request.body, SYNC_LIMIT)
         context = _client_context(request.headers.get("x-amz-client-context", ""))
         headers = {
@@ -180,10 +177,7 @@ class LambdaApi:
             body = json.loads(request.body or b"{}")
             wanted = body.get("RecursiveLoop") if isinstance(body, dict) else None
             if wanted not in (lineage.ALLOW, lineage.TERMINATE):
-                raise _ApiError(
-                    400, "InvalidParameterValueException",
-                    f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.",
-                )  # fmt: skip
+                raise _invalid(f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.")
             self._recursion[name] = str(wanted)
         current = self._recursion.get(name, self._functions[name].recursive_loop)
         return _json(200, {"RecursiveLoop": current}, request)
@@ -209,10 +203,7 @@ class LambdaApi:
             _check_payload(request.body, SYNC_LIMIT)
             changes = json.loads(request.body or b"{}")
             if not isinstance(changes, dict) or set(changes) - {"Enabled", "FunctionName"}:
-                raise _ApiError(
-                    400, "InvalidParameterValueException",
-                    "Here only Enabled can be changed; change the rest in the template.",
-                )  # fmt: skip
+                raise _invalid("Here only Enabled can be changed; change the rest in the template.")
             mapping.enabled = bool(changes.get("Enabled", mapping.enabled))
         status = 200 if request.method == "GET" else 202
         return _json(status, describe_mapping(identity, mapping), request)
@@ -221,16 +212,19 @@ class LambdaApi:
         """``name`` or ``name:qualifier`` of a function, from a name, partial ARN or ARN."""
         match = _NAME.fullmatch(given)
         if match is None:
-            raise _ApiError(
-                400, "InvalidParameterValueException",
+            raise _invalid(
                 f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
-                "constraint: it must be a function's name, partial ARN or ARN.",
-            )  # fmt: skip
+                "constraint: it must be a function's name, partial ARN or ARN."
+            )
         name, version = match["name"], match["qualifier"] or qualifier or LATEST
         known = self._functions.get(name)
         if known is None or version not in (LATEST, *known.qualifiers):
             raise _not_found(name if version == LATEST else f"{name}:{version}")
         return name if version == LATEST else f"{name}:{version}"
+
+
+def _invalid(message: str, kind: str = "InvalidParameterValueException") -> _ApiError:
+    return _ApiError(400, kind, message)
 
 
 def _executed(target: str) -> str:
@@ -315,10 +309,8 @@ def _client_context(header: str) -> str:
         if len(header) > CONTEXT_LIMIT or not isinstance(json.loads(text), dict):
             raise ValueError(header)
     except (ValueError, RecursionError):
-        raise _ApiError(
-            400, "InvalidRequestContentException",
-            "Client context must be a valid Base64-encoded JSON object.",
-        ) from None  # fmt: skip
+        message = "Client context must be a valid Base64-encoded JSON object."
+        raise _invalid(message, "InvalidRequestContentException") from None
     return text
 
 
@@ -333,7 +325,5 @@ def _check_payload(body: bytes, limit: int) -> None:
     try:
         json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _ApiError(
-            400, "InvalidRequestContentException",
-            f"Could not parse request body into json: {error}",
-        ) from None  # fmt: skip
+        message = f"Could not parse request body into json: {error}"
+        raise _invalid(message, "InvalidRequestContentException") from None
