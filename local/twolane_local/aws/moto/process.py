@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
-
-import httptools
 
 from twolane_local.aws.call import AwsResponse
 from twolane_local.aws.moto.dynamodb import NOW
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from twolane_local.journal import Journal
 
     Message = MutableMapping[str, Any]
+    #: Status, headers and body.
+    _Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 _QUEUE = "AWS::SQS::Queue"
 #: Headers of one connection (RFC 9110, 7.6.1), which are not passed on.
@@ -40,6 +43,8 @@ def needs_moto(template: Mapping[str, Any]) -> bool:
 
 #: The limit of S3 for one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 _LIMIT = 5 * 1024**3
+#: The calls to moto at the same time, at most.
+_CALLS = 32
 
 
 class MotoProcess:
@@ -70,6 +75,8 @@ class MotoProcess:
         self._watching: asyncio.Task[None] | None = None
         #: One line for each resource that moto cannot create because of its own fault.
         self.notes: list[str] = []
+        #: Threads with the standard library's client: moto takes milliseconds for each call.
+        self._callers = ThreadPoolExecutor(_CALLS, "twolane-moto")
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> None:
@@ -223,6 +230,7 @@ class MotoProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+        self._callers.shutdown(wait=False)
         if self._port is not None:
             self._port.cancel()
             await asyncio.wait([self._port])
@@ -239,90 +247,64 @@ class MotoProcess:
             body = await request_body.read(receive, _LIMIT)
         except request_body.ClientGoneError:
             return
-        target = scope.get("raw_path") or scope["path"].encode()
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         if scope["query_string"]:
-            target += b"?" + scope["query_string"]
-        answer = await self._pass_on(scope["method"], target, scope["headers"], body)
-        body = b"".join(answer.body)
-        headers = [*answer.headers, (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            target += "?" + scope["query_string"].decode("latin-1")
+        status, headers, content = await self._pass_on(
+            scope["method"], target, scope["headers"], body
+        )
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
     async def call(self, request: AwsRequest) -> AwsResponse:
         """Answer a call from within the emulator; an ``AwsService``."""
         target = f"{request.path}?{request.query}" if request.query else request.path
         given = [(name.encode(), value.encode()) for name, value in request.headers.items()]
-        answer = await self._pass_on(request.method, target.encode(), given, request.body)
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers
-        }
-        return AwsResponse(answer.status, b"".join(answer.body), headers)
+        status, headers, body = await self._pass_on(request.method, target, given, request.body)
+        shown = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        return AwsResponse(status, body, shown)
 
     async def _pass_on(
-        self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
+        self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> _Answer:
         await self._create_now()
         await self._created.wait()  # a function may call before its table exists
-        lines = [b"%s: %s" % (name, value) for name, value in headers if name.lower() not in _HOP]
-        head = b"\r\n".join(
-            [
-                b"%s %s HTTP/1.1" % (method.encode(), target),
-                *lines,
-                b"content-length: %d" % len(body),
-                b"%s: %.6f" % (NOW.encode(), self._now()),
-                b"connection: close",
-                b"",
-                b"",
-            ]
-        )
+        port = await self._running()
+        headers = [*headers, (NOW.encode(), b"%.6f" % self._now())]
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
-            try:
-                writer.write(head + body)
-                await writer.drain()
-                return await _read(reader, bodiless=method == "HEAD")
-            finally:
-                writer.close()
-        except OSError:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._callers, _ask, port, method, target, headers, body
+            )
+        except (OSError, http.client.HTTPException):
             # AWS's clients retry this status.
             # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
-            return _Answer(503, b"the moto process ended before it answered; try again")
+            text = b"the moto process ended before it answered; try again"
+            return 503, [(b"content-length", b"%d" % len(text))], text
 
 
-class _Answer:
-    """A response, with the callbacks of httptools that fill it."""
+def _ask(
+    port: int, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> _Answer:
+    """Send one request to the process; blocks.
 
-    def __init__(self, status: int = 0, body: bytes = b"") -> None:
-        self.status = status
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.length: int | None = None
-        self.body = [body]
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() not in _HOP:
-            self.headers.append((name.lower(), value))
-        elif name.lower() == b"content-length":
-            self.length = int(value)
-
-    def on_body(self, body: bytes) -> None:
-        self.body.append(body)
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-
-async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:
-    """Raises ``ConnectionError`` if the connection ends in the middle."""
-    answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
-    # The response to HEAD has a length but no body: it ends with the connection.
-    while not answer.complete and (data := await reader.read(1 << 16)):
-        parser.feed_data(data)
-    answer.status = parser.get_status_code()
-    whole = bodiless or answer.length in {None, sum(map(len, answer.body))}
-    if not answer.status or not whole:
-        raise ConnectionError("the connection ended in the middle of an answer")
-    if bodiless:
-        answer.body = []
-    return answer
+    Raises ``OSError`` or ``HTTPException`` if the process ends before it has answered.
+    """
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers:
+            if name.lower() not in _HOP:
+                connection.putheader(name.decode("latin-1"), value)
+        connection.putheader("content-length", len(body))
+        connection.putheader("connection", "close")
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        # The response to HEAD has the length of the body that GET would return.
+        length = answer.getheader("content-length") if method == "HEAD" else None
+        given = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in answer.getheaders()
+        ]
+    kept = [(name, value) for name, value in given if name not in _HOP]
+    size = (length or str(len(content))).encode()
+    return answer.status, [*kept, (b"content-length", size)], content
