@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "twolane_template",
         "the SAM template of the fixture `twolane`; where it is set, the functions' environment "
-        "variables are there before tests are collected (default: template.yaml)",
+        "variables are there before tests are collected (default: the one that `twolane up` takes)",
         default="",
     )
     parser.addini(
@@ -188,12 +188,19 @@ def _of_configuration(
 def _template(
     config: pytest.Config, template: str | None, parameters: dict[str, str] | None
 ) -> tuple[Path, dict[str, str]]:
-    path: Path = config.rootpath / (template or config.getini("twolane_template") or _DEFAULT)
+    from twolane_local.template import parameters as samconfig
+    from twolane_local.template import parameters_of, places
+    from twolane_local.testing.project import STORE_PARAMETER
+
+    named = template or config.getini("twolane_template")
+    path = config.rootpath / named if named else places.find(config.rootpath).path
+    declared = parameters_of(path) if path.is_file() else {}
+    # A test has the defaults, and never the Redis of a deployment.
+    open_ones = {name: each for name, each in declared.items() if "Default" not in each}
+    projects = samconfig.parameters(path, open_ones)
+    projects.pop(STORE_PARAMETER, None)
     given = dict(_pair(line) for line in config.getini("twolane_parameters"))
-    return path, {**given, **(parameters or {})}
-
-
-_DEFAULT = "template.yaml"
+    return path, {**projects, **given, **(parameters or {})}
 
 
 def _pair(line: str) -> tuple[str, str]:

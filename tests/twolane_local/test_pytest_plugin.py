@@ -213,6 +213,22 @@ def test_first(twolane):
     run(project).assert_outcomes(passed=1)
 
 
+def test_the_project_says_where_its_template_is_and_what_it_is_given(
+    project: pytest.Pytester,
+) -> None:
+    """As `twolane up` finds it: nothing of it stands in pytest's configuration."""
+    folder = project.mkdir("infra")
+    text = TEMPLATE.replace("Greeting: {Type: String, Default: hello}", "Greeting: {Type: String}")
+    (folder / "shop.yml").write_text(text.replace("CodeUri: src/", "CodeUri: ../src/"))
+    (project.path / "template.yaml").unlink()
+    (project.path / "samconfig.toml").write_text(
+        '[default.global.parameters]\ntemplate_file = "infra/shop.yml"\n'
+        '[default.deploy.parameters]\nparameter_overrides = "Greeting=hello RedisUrl=redis://127.0.0.1:1/0"\n'
+    )
+    project.makepyfile(test_first=PASSES)
+    run(project).assert_outcomes(passed=1)
+
+
 @pytest.mark.slow
 def test_what_was_imported_too_early_is_said(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch

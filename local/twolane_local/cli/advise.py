@@ -65,4 +65,5 @@ def _events(options: argparse.Namespace) -> list[Event]:
 
     if options.journal is not None:
         return files.read(options.journal)
-    return running.journal(Control(address.choose(address.find(), options.template)))
+    folder = None if options.template_named else Path()
+    return running.journal(Control(address.choose(address.find(), options.template, folder)))

@@ -20,7 +20,7 @@ def template_flags() -> argparse.ArgumentParser:
     """For what reads the project: which template, and with which values."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("the project")
-    parser.set_defaults(template_why="")
+    parser.set_defaults(template_why="", template_named=True)
     group.add_argument(
         "--template",
         type=Path,

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from twolane_local.model import Stack
 
 
+#: A function's longest time-out, with an init before it.
+_LONGEST_S = 960.0
 EXAMPLES = (
     "twolane invoke BeatFunction --event events/beat-tick.json",
     "twolane invoke ApiFunction --event events/api-notify.json --in-process",
+    "twolane invoke WorkerFunction --event events/worker-send-notification.json --running",
 )
 
 
@@ -35,16 +38,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--event", default=None, metavar="FILE", help="the event's JSON; - is stdin ({})"
     )
+    parser.add_argument(
+        "--running",
+        action="store_true",
+        help="in the emulator that `twolane up` runs, with what its tables and queues hold",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """0 where the function returned, 1 where it failed."""
     event = _event(options.event)
+    if options.running:
+        return _in_running(options, event)
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # where in-process handlers print
         outcome = run_on_loop(_invoke(options, event))
     print(outcome.payload.decode("utf-8", "replace"), file=out)
     return 1 if outcome.error else 0
+
+
+def _in_running(options: argparse.Namespace, event: bytes) -> int:
+    from twolane_local.remote import address
+    from twolane_local.remote.emulator import Control
+
+    folder = None if options.template_named else Path()
+    running = address.choose(address.find(), options.template, folder)
+    control = Control(running, timeout_s=_LONGEST_S)
+    known = {each["logicalId"]: each["name"] for each in control.get("functions")["functions"]}
+    name = known.get(options.function, options.function)
+    done = control.post("functions", name, "invoke", body={"event": json.loads(event)})
+    print(done["log"], end="", file=sys.stderr)
+    print(done["payload"])
+    return 1 if done["error"] else 0
 
 
 def _event(source: str | None) -> bytes:

@@ -39,6 +39,7 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 
     found = places.find(Path(), options.config_env)
     options.template, options.template_why = found.path, found.why
+    options.template_named = False
 
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
@@ -66,13 +67,12 @@ def template_parameters(options: argparse.Namespace) -> dict[str, str]:
     from twolane_local import template
     from twolane_local.template import parameters
 
-    config = parameters.read_samconfig(options.template, options.config_env)
     declared = template.parameters_of(options.template)
-    configured = {**parameters.beside(options.template, declared), **config.parameters}
+    given = parameters.parameters(options.template, declared, options.config_env)
     for path in options.parameter_file:
-        configured |= parameters.read_values(path)
-    known = {name: value for name, value in configured.items() if name in declared}
-    return {**known, **dict(options.parameter)}
+        read = parameters.read_values(path)
+        given |= {name: value for name, value in read.items() if name in declared}
+    return {**given, **dict(options.parameter)}
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from zoneinfo import ZoneInfo
 
 from twolane_local.cli.flags import yes_flag
-from twolane_local.cli.options import confirm
+from twolane_local.cli.options import confirm, template_parameters
 from twolane_local.errors import HandlerImportError, LocalError, TemplateError
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
         return _list(options)
     if options.what == "run":
         return _run_now(options)
-    text = export(Path(options.what), dict(options.parameter), function=options.function)
+    options.template = Path(options.what)
+    text = export(options.template, template_parameters(options), function=options.function)
     if options.check:
         return _check(text, options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -196,13 +197,14 @@ def _invoke(options: argparse.Namespace) -> Invoke:
         return _of_stack(options)
     name = options.function
     if name is None:
-        name = beat_function(options.template, dict(options.parameter)).name
+        name = beat_function(options.template, template_parameters(options)).name
     if options.aws:
         from twolane_local.remote.account import Account
 
         client = Account(region=options.region, profile=options.profile).client("lambda")
         return Invoke(name, client, "check the credentials")
-    return Invoke(name, _local(options.endpoint_url or _running_endpoint()), _NOT_UP)
+    named = options.template if getattr(options, "template_named", False) else None
+    return Invoke(name, _local(options.endpoint_url or _running_endpoint(named)), _NOT_UP)
 
 
 _NOT_UP = "is `twolane up` running?"
@@ -231,13 +233,13 @@ def _local(endpoint_url: str) -> Any:
     )
 
 
-def _running_endpoint() -> str:
+def _running_endpoint(named: Path | None) -> str:
     """The running emulator's, where there is one to ask."""
     from twolane_local.remote import open_emulator
     from twolane_local.remote.address import NotRunningError
 
     try:
-        return str(open_emulator(None).status()["addresses"]["aws"])
+        return str(open_emulator(named).status()["addresses"]["aws"])
     except NotRunningError:
         return "http://127.0.0.1:4566"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
+from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
 from twolane_local.aws.lambda_.functions import Functions
@@ -44,6 +46,7 @@ from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
+from twolane_local.template.file_systems import mountable
 from twolane_local.template.functions import Packages, sweep
 from twolane_local.template.routes import served_apis
 
@@ -204,6 +207,7 @@ class Emulator:
             self._packages,
             self.options.imports,
             answers.look_up,
+            self.options.persist / "file-systems" if self.options.persist else None,
         )
         # On a thread: to unzip an archive, or to hash it, takes a while.
         built, notes = await asyncio.to_thread(stack.build, expanded, facts)
@@ -217,7 +221,9 @@ class Emulator:
                 "of its own. Snapshots need Linux, and neither --in-process nor "
                 "--real-cold-starts"
             )
-        return replace(built, functions=await self._preparation.prepare(built.functions)), notes
+        prevented = "functions run in one process" if self.options.in_process else None
+        specs, missing = await asyncio.to_thread(mountable, built.functions, prevented)
+        return replace(built, functions=await self._preparation.prepare(specs)), notes + missing
 
     @property
     def _plays_snapshots(self) -> bool:
@@ -276,6 +282,9 @@ class Emulator:
         failure = init_failure(spec)
         if failure is not None:
             return UnrunnableEnvironment(failure, owner=owner)
+        if spec.file_systems:
+            folders = {path: str(folder) for path, folder in spec.file_systems.items()}
+            environ[mounts.VARIABLE] = json.dumps(folders)
         if self.options.in_process and spec.program is None:
             return InProcessEnvironment(
                 spec,

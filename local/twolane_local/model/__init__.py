@@ -35,6 +35,8 @@ class FunctionSpec:
     layer_dirs: tuple[Path, ...] = ()
     #: What a build puts into ``/opt/python``.
     layer_sources: tuple[Path, ...] = ()
+    #: What stands below ``/mnt``, by its path.
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
     #: The .zip files that layers are made of.
     archives: tuple[Path, ...] = ()
     #: Where requirements are installed.

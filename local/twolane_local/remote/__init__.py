@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,18 @@ def open_source(options: argparse.Namespace, *, back_s: float | None = None) -> 
 
 
 def open_emulator(template: Path | None) -> EmulatorSource:
-    """The running emulator of a template, of the current directory's one, or the only one."""
+    """The running emulator of a template, of this folder's project where none is named, or the only
+    one.
+    """
     from twolane_local.remote.address import choose, find
     from twolane_local.remote.emulator import EmulatorSource
 
-    here = Path("template.yaml")
-    return EmulatorSource(choose(find(), template or (here if here.exists() else None)))
+    if template is not None:
+        return EmulatorSource(choose(find(), template))
+    from twolane_local.errors import TemplateError
+    from twolane_local.template import places
+
+    here = Path()
+    with suppress(TemplateError):  # whichever of several it is: it is below this folder
+        template = places.find(here).path
+    return EmulatorSource(choose(find(), template, here))

@@ -82,14 +82,23 @@ def find(where: Path | None = None) -> list[Running]:
     return sorted(found, key=lambda each: each.started_at, reverse=True)
 
 
-def choose(running: Sequence[Running], template: Path | None = None) -> Running:
-    """The one that runs ``template``, or the only one. Raises ``NotRunningError``."""
+def choose(
+    running: Sequence[Running], template: Path | None = None, folder: Path | None = None
+) -> Running:
+    """The one that runs ``template``, the only one below ``folder``, or the only one.
+
+    Raises ``NotRunningError``.
+    """
     if not running:
         raise NotRunningError("no emulator with a console runs; start one with `twolane up`")
     wanted = str(template.resolve()) if template is not None else None
     for each in running:
         if each.template == wanted:
             return each
+    if folder is not None:
+        below = [each for each in running if Path(each.template).is_relative_to(folder.resolve())]
+        if len(below) == 1:
+            return below[0]
     if len(running) == 1:
         return running[0]
     templates = ", ".join(each.template for each in running)

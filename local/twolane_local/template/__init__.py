@@ -8,8 +8,9 @@ checks its form, ``include`` and ``language_extensions`` do their transforms, ``
 values of its parameters, ``nested`` flattens nested stacks, ``cache`` keeps what was expanded.
 
 After it: ``stack`` builds the model, from ``functions``, ``routes`` (``http_apis``, ``rest_apis``),
-``sources`` and ``names``; ``values`` resolves intrinsic functions, ``stand_ins`` makes values of
-what is not played, ``limits`` refuses what AWS refuses, ``moto_part`` is what moto creates.
+``sources``, ``file_systems`` and ``names``; ``values`` resolves intrinsic functions, ``stand_ins``
+makes values of what is not played, ``limits`` refuses what AWS refuses, ``moto_part`` is what moto
+creates.
 """
 
 from __future__ import annotations

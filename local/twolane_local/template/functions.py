@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from twolane_local.template import Template
+    from twolane_local.template.file_systems import FileSystems
     from twolane_local.template.names import Names
 
 
@@ -115,6 +116,8 @@ def functions(
     template: Template,
     names: Names,
     packages: Packages,
+    file_systems: FileSystems,
+    *,
     cannot_run: Callable[[str, str], None],
     remark: Callable[[str, str], None],
 ) -> Iterator[FunctionSpec]:
@@ -158,6 +161,7 @@ def functions(
             },
             layer_dirs=tuple(each.folder for each in above if each.folder),
             layer_sources=tuple(each.sources for each in above if each.sources),
+            file_systems=file_systems.of(properties.get("FileSystemConfigs") or ()),
             archives=tuple(each.archive for each in above if each.archive),
             reserved_concurrency=(
                 int(properties["ReservedConcurrentExecutions"])

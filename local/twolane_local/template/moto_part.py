@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model.openapi import is_true
 from twolane_local.template import sources
+from twolane_local.template import stand_ins as specification
 from twolane_local.template.names import IN_MOTO, NAME_PROPERTY
 from twolane_local.template.sources import of_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names
@@ -98,6 +100,7 @@ def moto_template(
     names: Names,
     ours: tuple[str, ...],
     complain: Callable[[str, str], None],
+    outputs: Mapping[str, str],
 ) -> Mapping[str, Any]:
     """A CloudFormation template without references to anything outside of it."""
     kept: dict[str, Any] = {}
@@ -122,7 +125,10 @@ def moto_template(
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": kept,
-        # Not CloudFormation's: for what moto cannot create.
+        "Outputs": {name: {"Value": value} for name, value in outputs.items()},
+        # Not CloudFormation's: what DescribeStackResources is to name beside.
+        "Elsewhere": dict(_elsewhere(template, names)),
+        # Nor these: for what moto cannot create.
         "Where": {logical_id: template.source.where(logical_id) for logical_id in kept},
         # Nor these: moto's CloudFormation knows no senders, moto's SES does.
         "Identities": identities,
@@ -136,12 +142,27 @@ def moto_template(
     }
 
 
+def _elsewhere(template: Template, names: Names) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Type and physical id of what is not moto's."""
+    for logical_id, resource in template.resources.items():
+        kind = resource["Type"]
+        if kind == "AWS::CloudFormation::Stack" or kind in IN_MOTO:
+            continue
+        try:
+            yield logical_id, (kind, str(names.ref(logical_id)))
+        except (LocalError, TypeError, ValueError, LookupError, AttributeError, RecursionError):
+            continue  # nothing refers to it, or that would have been refused
+
+
 def _listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
 def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict[str, Any]:
     properties = names.resolve(resource.get("Properties") or {})
+    lacking = specification.missing(resource["Type"], properties)
+    if lacking:
+        raise TemplateError(f"{resource['Type']} needs {' and '.join(lacking)}")
     # Notifications are the emulator's: moto would refuse a function that it does not hold.
     properties.pop("NotificationConfiguration", None)
     if resource["Type"] == "AWS::SNS::Topic":

@@ -201,6 +201,16 @@ def read_samconfig(template: Path, environment: str = "default") -> SamConfig:
     return found or SamConfig()
 
 
+def parameters(
+    template: Path, declared: Mapping[str, Any], environment: str = "default"
+) -> dict[str, str]:
+    """What the project itself gives the template that declares these: by this file, and by ``.env``
+    where there is no default.
+    """
+    given = {**beside(template, declared), **read_samconfig(template, environment).parameters}
+    return {name: value for name, value in given.items() if name in declared}
+
+
 def _in(folder: Path, environment: str) -> SamConfig | None:
     path = folder / "samconfig.toml"
     try:

@@ -8,11 +8,11 @@ https://docs.aws.amazon.com/cdk/v2/guide/configure-synth.html
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.lambda_ import installation as sam_build
 from twolane_local.errors import TemplateError
 from twolane_local.template import parameters
 
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAMES = ("template.yaml", "template.yml", "template.json")
-_BUILT = Path(".aws-sam", "build", "template.yaml")
+BUILT = Path(".aws-sam", "build", "template.yaml")
 _SERVERLESS = Path(".serverless", "cloudformation-template-update-stack.json")
-#: What holds no source of the project's.
-_NO_SOURCE = frozenset({"node_modules", "__pycache__", "venv", "cdk.out", "build", "dist"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,11 @@ def find(folder: Path, environment: str = "default") -> Found:
     """
     written = _written(folder, environment)
     if written is not None:
-        built = folder / _BUILT
-        if _is_newer(built, written.path):
+        built = folder / BUILT
+        if is_newest(built, written.path):
+            if sam_build.read_sam_build(written.path.resolve().parent).is_copy:
+                # So that a change is seen: what was built has the packages.
+                return replace(written, why=f"with the packages in {built.parent}")
             return Found(
                 built,
                 f"it is newer than {written.path} and its source; after a change, run `sam build` "
@@ -66,26 +67,19 @@ def _written(folder: Path, environment: str) -> Found | None:
     return None
 
 
-def _is_newer(built: Path, template: Path) -> bool:
+def is_newest(built: Path, template: Path) -> bool:
     """Whether ``sam build`` was run after the last change."""
-    try:
-        made = built.stat().st_mtime
-    except OSError:
-        return False
-    return all(path.stat().st_mtime < made for path in _sources(template))
+    made = sam_build.changed_at(built)
+    return made > 0 and all(sam_build.changed_at(path) < made for path in _sources(template))
 
 
 def _sources(template: Path) -> Iterator[Path]:
     yield template
-    for base, folders, files in os.walk(template.parent):
-        folders[:] = [
-            name for name in folders if name not in _NO_SOURCE and not name.startswith(".")
-        ]
-        yield from (Path(base, name) for name in files if name.endswith((".py", ".txt", ".toml")))
+    yield from sam_build.code_below(template.parent, (".py", ".txt", ".toml"))
 
 
 def _only_built(folder: Path) -> Found | None:
-    built = folder / _BUILT
+    built = folder / BUILT
     return Found(built, "there is no other template") if built.is_file() else None
 
 

@@ -15,6 +15,7 @@ from twolane_local.aws.sqs import attributes as queue_attributes
 from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model import QueueSpec, Stack
 from twolane_local.template import functions, routes, sources
+from twolane_local.template.file_systems import FileSystems
 from twolane_local.template.functions import Packages, for_process
 from twolane_local.template.limits import check_circles, check_names
 from twolane_local.template.moto_part import moto_template
@@ -24,13 +25,15 @@ from twolane_local.template.stand_ins import Outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from twolane_local.template import Template
 
 #: Played by the emulator, or without meaning on one machine (roles, permissions, stages).
 OURS = (
     "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
-    "AWS::Events::Rule", "AWS::IAM::", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy",
+    "AWS::Events::Rule", "AWS::IAM::", "AWS::EFS::", "AWS::SQS::QueuePolicy",
+    "AWS::SNS::TopicPolicy",
     "AWS::SNS::Subscription", "AWS::Events::EventBusPolicy", "AWS::S3::BucketPolicy",
     "Custom::S3BucketNotifications", "AWS::Logs::", "AWS::CloudWatch::", "AWS::CDK::Metadata",
 )  # fmt: skip
@@ -47,6 +50,8 @@ class Facts:
     packages: Packages = field(default_factory=for_process)
     imports: Mapping[str, str] = field(default_factory=dict)
     look_up: Callable[[str], str | None] = lambda _: None
+    #: Where file systems are kept, if not beside that code.
+    file_systems: Path | None = None
 
 
 def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
@@ -103,7 +108,17 @@ def _read(
     cannot_run: Callable[[str, str], None],
     remark: Callable[[str, str], None],
 ) -> Stack:
-    specs = tuple(functions.functions(template, names, facts.packages, cannot_run, remark))
+    file_systems = FileSystems(
+        template, names, lambda: facts.file_systems or facts.packages.folder("file-systems")
+    )
+    specs = tuple(
+        functions.functions(
+            template, names, facts.packages, file_systems, cannot_run=cannot_run, remark=remark
+        )
+    )
+    outputs = {
+        name: local_address(names.resolve(value), facts) for name, value in template.outputs.items()
+    }
     return Stack(
         name=template.stack_name,
         functions=specs,
@@ -117,11 +132,8 @@ def _read(
             names.name(logical_id)
             for logical_id, _ in sources.of_type(template, "AWS::Scheduler::ScheduleGroup")
         ),
-        outputs={
-            name: local_address(names.resolve(value), facts)
-            for name, value in template.outputs.items()
-        },
-        moto_template=moto_template(template, names, OURS, complain),
+        outputs=outputs,
+        moto_template=moto_template(template, names, OURS, complain, outputs),
         files=template.files,
     )
 

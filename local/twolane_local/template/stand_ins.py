@@ -63,6 +63,11 @@ def is_read_only(kind: str, attribute: str) -> bool:
     return attribute in map(_name, schema(kind).get("readOnlyProperties") or ())
 
 
+def missing(kind: str, properties: Mapping[str, Any]) -> list[str]:
+    """What the type requires and these properties have not: CloudFormation refuses it."""
+    return [name for name in schema(kind).get("required") or () if properties.get(name) is None]
+
+
 def knows(kind: str, attribute: str) -> bool:
     """Whether the type has such an attribute; an unknown type has each."""
     known = schema(kind)

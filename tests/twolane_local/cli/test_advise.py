@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from twolane_local.cli import main
+from twolane_local.remote.address import Running, announced, folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +51,17 @@ def test_the_rate_and_the_templates_memory_make_the_price(
 def test_without_a_file_an_emulator_must_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["advise"]) == 2
     assert "start one with `twolane up`" in capsys.readouterr().err
+
+
+def test_of_two_emulators_that_of_this_project_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "template.yaml").rename(tmp_path / "template.yml")
+    built = str(tmp_path / ".aws-sam" / "build" / "template.yaml")
+    ours = Running(os.getpid(), "http://127.0.0.1:9", "t", "local", built, 1.0)
+    other = Running(os.getppid(), "http://127.0.0.1:9", "t", "local", "/other.yaml", 2.0)
+    with announced(ours, folder()), announced(other, folder()):
+        assert main(["advise"]) == 2
+        assert "2 emulators run" not in capsys.readouterr().err  # it does not answer
+        assert main(["advise", "--template", "template.yml"]) == 2
+        assert "2 emulators run" in capsys.readouterr().err

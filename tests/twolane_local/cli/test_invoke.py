@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -43,7 +44,11 @@ def invoke(project: Path, *arguments: str, stdin: str = "") -> subprocess.Comple
     return subprocess.run(
         [sys.executable, "-m", "twolane_local.cli", "invoke", *arguments],
         cwd=project, input=stdin, capture_output=True, text=True, timeout=30, check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(project / "cache")},
+        env={
+            **os.environ,
+            "XDG_CACHE_HOME": str(project / "cache"),
+            "XDG_RUNTIME_DIR": str(project / "run"),
+        },
     )  # fmt: skip
 
 
@@ -77,3 +82,35 @@ def test_mistakes_are_one_line_and_exit_code_two(
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr.splitlines()[-1]
     assert done.stderr.splitlines()[-1].startswith("! ")
+
+
+@pytest.mark.slow
+def test_in_the_emulator_that_runs(project: Path) -> None:
+    """The same environment answers each time: another start would know nothing of the former."""
+    (project / "src" / "echo.py").write_text(
+        "seen = []\ndef handler(event, context):\n    seen.append(event)\n    return seen\n"
+    )
+    done = invoke(project, "Echo", "--running")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "start one with `twolane up`" in done.stderr
+    command = [sys.executable, "-m", "twolane_local.cli", "up", "--port", "0", "--aws-port", "0"]
+    emulator = subprocess.Popen(
+        [*command, "--json"], cwd=project, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(project / "run")},
+    )  # fmt: skip
+    try:
+        assert emulator.stdout is not None
+        assert emulator.stdout.readline()
+        answers = [
+            invoke(project, name, "--running", "--event", "-", stdin=f'"{name}"')
+            for name in ("Echo", "the-echo", "Nobody")
+        ]
+    finally:
+        emulator.send_signal(signal.SIGINT)
+        emulator.communicate(timeout=30)
+    first, second, unknown = answers
+    assert (first.returncode, json.loads(first.stdout)) == (0, ["Echo"])
+    assert json.loads(second.stdout) == ["Echo", "the-echo"]
+    assert "REPORT RequestId" in second.stderr
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "there is no function named 'Nobody'; there are: the-echo" in unknown.stderr

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from twolane_local.cli import main
 from twolane_local.cli import schedules as commands
+from twolane_local.cli.flags import template_flags
 from twolane_local.errors import HandlerImportError, LocalError, TemplateError
 
 ROOT = Path(__file__).parents[3]
@@ -82,9 +84,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def options(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--template", type=Path, default=Path("template.yaml"))
-    parser.add_argument("--parameter", action="append", default=[])
+    parser = argparse.ArgumentParser(parents=[template_flags()])
     commands.configure(parser)
     return parser.parse_args(arguments)
 
@@ -101,6 +101,24 @@ def test_one_schedule_for_each_entry_is_written_and_checked(
     assert properties["ScheduleExpression"] == "cron(0 7 * * ? *)"
     assert properties["ScheduleExpressionTimezone"] == "Europe/Berlin"
     assert commands.run(options(str(template), "--check")) == 0
+
+
+def test_parameters_are_those_of_the_project(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template: Path = project("cli_beat_configured")
+    wanted = template.read_text().replace('CRON_HOUR: "7"', "CRON_HOUR: !Ref Hour")
+    template.rename("shop.yml").write_text(f"Parameters: {{Hour: {{Type: String}}}}\n{wanted}")
+    Path("samconfig.toml").write_text(
+        '[default.global.parameters]\ntemplate_file = "shop.yml"\n'
+        '[default.deploy.parameters]\nparameter_overrides = "Hour=9"\n'
+    )
+    assert main(["schedules", "shop.yml"]) == 0
+    made = yaml.safe_load(Path("infra/schedules.yaml").read_text())
+    cron = made["Resources"]["DigestSchedule"]["Properties"]["ScheduleExpression"]
+    assert cron == "cron(0 9 * * ? *)"
+    assert main(["schedules", "list", "--endpoint-url", "http://127.0.0.1:9"]) == 2
+    assert "Beat cannot be invoked (is `twolane up` running?)" in capsys.readouterr().err
 
 
 def test_a_handler_that_is_not_beats(project: Any) -> None:

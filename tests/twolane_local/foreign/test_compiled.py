@@ -116,6 +116,49 @@ def test_sam_build(tmp_path: Path) -> None:
     assert "template:" not in said.read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="`sam build` compiles for Linux")
+def test_a_build_that_is_a_copy(tmp_path: Path) -> None:
+    """The source is served, with what was installed, so that a change is seen: then and later."""
+    folder = copy("sam_build", tmp_path)
+    runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    template = folder / "template.yaml"
+    template.write_text(template.read_text().replace("python3.13", runtime))
+    built = folder / ".aws-sam" / "build"
+    (folder / "aws-sam").rename(folder / ".aws-sam")
+    source = folder / "src" / "hello.py"
+    shutil.copy(built / "Hello" / "hello.py", source)
+    machine = {"x86_64": "x86_64", "aarch64": "arm64"}[os.uname().machine]
+    (folder / ".aws-sam" / "build.toml").write_text(
+        f"""
+[function_build_definitions.0c5f]
+codeuri = "{folder}/src"
+runtime = "{runtime}"
+architecture = "{machine}"
+packagetype = "Zip"
+functions = ["Hello"]
+
+[function_build_definitions.0c5f.metadata]
+SamResourceId = "Hello"
+"""
+    )
+    now = time.time()
+    for path in (folder / ".aws-sam" / "build.toml", built / "template.yaml"):
+        os.utime(path, (now + 5, now + 5))
+    with up(folder) as (answer, said):
+        assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the build"
+        source.write_text(source.read_text().replace("greeting.TEXT", "greeting.TEXT + '!'"))
+        os.utime(source, (now + 9, now + 9))
+        eventually(said, "hello.py changed")
+        limit = time.monotonic() + 20
+        while httpx.get(answer["outputs"]["Url"], timeout=20).text != "from the build!":
+            assert time.monotonic() < limit, said.read_text()
+            time.sleep(0.05)
+    assert "template: template.yaml (with the packages in .aws-sam/build)" in said.read_text()
+    assert "!" not in (built / "Hello" / "hello.py").read_text()
+    with up(folder) as (answer, said):
+        assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the build!"
+
+
 def test_sam_package(tmp_path: Path) -> None:
     """Code that was uploaded is run from where the template beside it has it, or named."""
     with up(copy("sam_package", tmp_path), "--template", "packaged.yaml") as (answer, said):

@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from twolane_local.errors import LocalError
 from twolane_local.remote import open_source
 from twolane_local.remote.address import NotRunningError, Running, announced, folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -21,11 +18,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def running(template: Path) -> Running:
-    return Running(os.getpid(), "http://127.0.0.1:9", "t", "local", str(template), 1.0)
+def running(template: Path, pid: int | None = None) -> Running:
+    return Running(pid or os.getpid(), "http://127.0.0.1:9", "t", "local", str(template), 1.0)
 
 
-def given(**flags: str | None) -> argparse.Namespace:
+def given(**flags: str | Path | None) -> argparse.Namespace:
     return argparse.Namespace(**{"stack": None, "region": None, "profile": None,
                                  "template": None, **flags})  # fmt: skip
 
@@ -42,6 +39,37 @@ def test_the_emulator_of_this_directory(here: Path) -> None:
         source = open_source(given())
     assert source.where == f"the emulator of {template}"
     assert not source.real
+
+
+@pytest.mark.parametrize(
+    ("files", "runs"),
+    [
+        ({"template.yml": "{}"}, "template.yml"),
+        (
+            {
+                "samconfig.toml": "[default.global.parameters]\ntemplate_file = 'infra/shop.yml'",
+                "infra/shop.yml": "{}",
+            },
+            "infra/shop.yml",
+        ),
+        ({"cdk.json": "{}"}, "cdk.out/Shop.template.json"),  # one of several stacks, say
+        # It was the newest when it was started.
+        ({".aws-sam/build/template.yaml": "{}", "template.yaml": "{}"},
+         ".aws-sam/build/template.yaml"),
+    ],
+    ids=["yml", "samconfig", "cdk", "build"],
+)  # fmt: skip
+def test_the_emulator_of_this_project_among_others(
+    here: Path, files: dict[str, str], runs: str
+) -> None:
+    for name, text in files.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text)
+    other = running(Path("/elsewhere/template.yaml"), os.getppid())
+    with announced(other, folder()), announced(running(here / runs), folder()):
+        assert open_source(given()).where == f"the emulator of {here / runs}"
+        with pytest.raises(NotRunningError, match="2 emulators run"):
+            open_source(given(template=here / "third.yaml"))
 
 
 def test_a_stack_needs_a_region(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

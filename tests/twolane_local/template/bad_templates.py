@@ -86,6 +86,16 @@ BAD: dict[str, Bad] = {
     ),
     "deeper": Bad(HEAD + "  F: " + "[" * 100_000 + "\n", r":3: .*deep"),
     "two documents": Bad(FUNCTION % "Timeout: 3" + "---\nA: b\n", r":\d+ is not valid YAML"),
+    # What CloudFormation's schema of a type requires.
+    "a table without a key": resource(
+        "  T:\n    Type: AWS::DynamoDB::Table\n"
+        "    Properties:\n      BillingMode: PAY_PER_REQUEST\n",
+        r":5: T: AWS::DynamoDB::Table needs KeySchema$",
+    ),
+    "a parameter without its type": resource(
+        "  P: {Type: AWS::SSM::Parameter, Properties: {Value: a, Type: !Ref AWS::NoValue}}",
+        r":3: P: AWS::SSM::Parameter needs Type$",
+    ),
     # The form of a section.
     "type is a number": resource("  A:\n    Type: 5", r":4: A.*Type"),
     "no type": resource("  A:\n    Properties: {}", r":3: A.*Type"),

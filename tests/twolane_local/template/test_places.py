@@ -61,6 +61,8 @@ def test_what_is_not_compiled_yet(tmp_path: Path, name: str, remedy: str) -> Non
 def test_a_build_is_taken_until_the_source_changes(tmp_path: Path) -> None:
     write(tmp_path, "template.yaml", "src/handler.py", ".aws-sam/build/template.yaml")
     built = tmp_path / ".aws-sam/build/template.yaml"
+    (tmp_path / "src" / ".#handler.py").symlink_to("nobody@nowhere.1")  # of an editor
+    (tmp_path / "src" / "gone.py").symlink_to("nowhere.py")
     for path in (tmp_path / "template.yaml", tmp_path / "src/handler.py"):
         os.utime(path, (1_000, 1_000))
     assert places.find(tmp_path).path == built

@@ -14,6 +14,7 @@
 ``child``, ``transport``, ``plain_client``, ``preload``, ``stack_dump``, ``parent_death``  Run in
                    the function's process, so they import next to nothing.
 ``report``, ``output``  Lambda's own log lines and errors; the output of a function.
+``mounts``         File systems, as folders below ``/mnt`` of the function's process.
 ``unrunnable``     Functions that do not run: their environment, and the check that finds them.
 ``interpreters``, ``requirements``, ``installation``  Other Pythons; the packages of the code.
 """

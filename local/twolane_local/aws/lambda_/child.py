@@ -9,7 +9,7 @@ import os
 import sys
 
 from twolane_local.aws import real_aws
-from twolane_local.aws.lambda_ import stack_dump, transport
+from twolane_local.aws.lambda_ import mounts, stack_dump, transport
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 ALLOW_REAL_AWS = "TWOLANE_ALLOW_REAL_AWS"
@@ -54,6 +54,7 @@ def main() -> None:
     """
     die_with_parent(int(sys.argv[1]))
     guard()
+    mounts.play(os.environ.pop(mounts.VARIABLE, None))
     flag, _, channel = sys.argv[3].partition("=")
     if flag == "--channel":
         transport.adopt(int(channel))

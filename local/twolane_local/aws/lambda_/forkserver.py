@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twolane_local.aws.lambda_ import child, preload, transport
+from twolane_local.aws.lambda_ import child, mounts, preload, transport
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def become(fork: Fork) -> None:
     os.dup2(fork.output, 2)
     os.close(fork.output)
     fork.environ.pop(child.ALLOW_REAL_AWS, None)  # the guard is up, or not
+    mounts.play(fork.environ.pop(mounts.VARIABLE, None))
     os.environ.clear()
     os.environ.update(fork.environ)
     os.environ[LOG_DESCRIPTOR] = str(fork.frames)
@@ -172,6 +173,7 @@ def main() -> None:
     parent, control, handler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     die_with_parent(parent)
     child.guard()
+    os.environ.pop(mounts.VARIABLE, None)  # each fork's own
     modules = shared_by(handler)
     with reading() as read:
         share(modules)

@@ -28,7 +28,7 @@ from twolane_local.aws.lambda_.requirements import local_package_files, with_inc
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from twolane_local.model import FunctionSpec
 
@@ -132,6 +132,8 @@ async def _run(command: list[str], folder: Path) -> tuple[int, str]:
     return process.returncode or 0, lines[-1]
 
 
+#: Folders that hold no sources of the project.
+_NO_SOURCE = frozenset({"node_modules", "__pycache__", "venv", "cdk.out", "build", "dist"})
 _MACHINES = {"x86_64": ("x86_64", "amd64"), "arm64": ("arm64", "aarch64")}
 
 
@@ -141,10 +143,21 @@ class SamBuild:
 
     folders: dict[tuple[Path, str], Path]
     at: float = 0.0
+    #: True if its code is that of the sources, apart from files that were edited since.
+    is_copy: bool = False
+    #: True if no file of the project was edited since.
+    is_newest: bool = False
 
-    def folder(self, sources: Path, version: str) -> Path | None:
-        """The folder for these sources, ``None`` if it is older than their requirements."""
-        found = self.folders.get((sources, version))
+    def folder(self, sources: Path, version: str | None) -> Path | None:
+        """The folder for these sources, ``None`` if it is older than their requirements.
+
+        With ``None``, any version does.
+        """
+        found = (
+            self.folders.get((sources, version))
+            if version is not None
+            else next((each for (of, _), each in self.folders.items() if of == sources), None)
+        )
         requirements = sources / "requirements.txt"
         if found is None or (requirements.is_file() and requirements.stat().st_mtime > self.at):
             return None
@@ -161,16 +174,62 @@ def read_sam_build(root: Path) -> SamBuild:
     except (OSError, ValueError):
         return SamBuild({})
     found: dict[tuple[Path, str], Path] = {}
-    for each in _maps(content, "function_build_definitions"):
-        names = each.get("functions") or []
-        if names and _runs_here(each):
-            version = str(each.get("runtime", "")).removeprefix("python")
-            _add(found, root, each, version, folder / str(names[0]))
-    for each in _maps(content, "layer_build_definitions"):
+    every = [
+        (each, str(each.get("runtime", "")), folder / str((each.get("functions") or ["?"])[0]))
+        for each in _maps(content, "function_build_definitions")
+    ]
+    every += [
+        (each, str(each.get("build_method", "")), folder / str(each.get("layer")) / "python")
+        for each in _maps(content, "layer_build_definitions")
+    ]
+    for each, runtime, made in every:
         if _runs_here(each):
-            version = str(each.get("build_method", "")).removeprefix("python")
-            _add(found, root, each, version, folder / str(each.get("layer")) / "python")
-    return SamBuild(found, at)
+            _add(found, root, each, runtime.removeprefix("python"), made)
+    plain = all(
+        runtime.startswith("python") and "BuildMethod" not in (each.get("metadata") or {})
+        for each, runtime, _ in every
+    )
+    is_copy = (
+        plain
+        and len(found) == len(every) > 0
+        and all(_is_copy(sources, made, at) for (sources, _), made in found.items())
+    )
+    files = (*root.glob("template.*"), *code_below(root, (".py", ".txt", ".toml")))
+    return SamBuild(found, at, is_copy, all(changed_at(file) <= at for file in files))
+
+
+def _is_copy(sources: Path, made: Path, at: float) -> bool:
+    """True if all files that were not edited since are the same in both folders."""
+    try:
+        return all(
+            file.stat().st_mtime > at
+            or (made / file.relative_to(sources)).read_bytes() == file.read_bytes()
+            for file in code_below(sources)
+        )
+    except OSError:
+        return False
+
+
+def changed_at(file: Path) -> float:
+    """The time of a file's last change, 0 for a missing file."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def code_below(folder: Path, suffixes: tuple[str, ...] = (".py",)) -> Iterator[Path]:
+    """The project's own files, without those that tools keep or make there."""
+    for base, folders, names in os.walk(folder):
+        folders[:] = [
+            name for name in folders if name not in _NO_SOURCE and not name.startswith(".")
+        ]
+        yield from (
+            Path(base, name)
+            for name in names
+            # Editors keep a dangling link, with a dot, for each file that they edit.
+            if name.endswith(suffixes) and not name.startswith(".")
+        )
 
 
 def _maps(content: dict[str, Any], section: str) -> list[dict[str, Any]]:
@@ -215,6 +274,7 @@ class Preparation:
     ) -> None:
         self._root, self._runtime_packages, self._say = root, runtime_packages, say
         self._build, self._others = build, others
+        self._built = SamBuild({}) if build else read_sam_build(root)
         #: One line for each difference to AWS and each failure.
         self.remarks: list[str] = []
 
@@ -245,6 +305,8 @@ class Preparation:
             group = await self._with_packages(
                 group, python or sys.executable, version if python else interpreters.OURS
             )
+        elif self._built.is_copy:
+            group = self._with_built(group, version if python else interpreters.OURS)
         if version == interpreters.OURS:
             return group
         runtime = self._runtime_packages() if python else None
@@ -275,6 +337,27 @@ class Preparation:
             f"{group[0].where}: Python {interpreters.OURS} runs {ids}, which {verb} for "
             f"{version}: {why}"
         )
+
+    def _with_built(self, group: list[FunctionSpec], version: str) -> list[FunctionSpec]:
+        """The functions with the packages that ``sam build`` has installed for their sources.
+
+        Packages for another version of Python are used only if the build is the newest, as
+        ``sam local`` would run it.
+        """
+
+        def folder(sources: Path) -> Path | None:
+            any_version = None if self._built.is_newest else version
+            return self._built.folder(sources, version) or self._built.folder(sources, any_version)
+
+        return [
+            replace(
+                spec,
+                packages=tuple(
+                    found for file in spec.requirements if (found := folder(file.parent))
+                ),
+            )
+            for spec in group
+        ]
 
     async def _with_packages(
         self, group: list[FunctionSpec], python: str, version: str

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twolane_local.aws.lambda_ import child, forkserver, transport
+from twolane_local.aws.lambda_ import child, forkserver, mounts, transport
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 _TABLE = Path("/proc/self/fd")
@@ -240,6 +240,7 @@ def main() -> None:
     parent, control, channel = map(int, sys.argv[1:4])
     die_with_parent(parent)
     child.guard()
+    mounts.play(os.environ.pop(mounts.VARIABLE, None))
     transport.adopt(channel)
     os.set_inheritable(control, False)
     frames = int(os.environ[forkserver.LOG_DESCRIPTOR])

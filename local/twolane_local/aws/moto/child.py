@@ -91,7 +91,8 @@ def create(
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
     references.create_secrets(template.pop("Secrets", []))
-    outputs = create_resources(name, template) if template["Resources"] else {}
+    notifications.ELSEWHERE[name] = template.pop("Elsewhere", {})
+    outputs = create_resources(name, template)
     expire_items(template["Resources"].values())
     keep_versions(template["Resources"].values())
     if restore is not None:

@@ -14,6 +14,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events import eventbridge
@@ -456,13 +457,35 @@ class Notifications:
 #: The parameters of ``SQSBackend.send_message`` after the queue and the body.
 _SEND_PARAMETERS = ("message_attributes", "delay_seconds", "deduplication_id", "group_id")
 
+#: By stack, the type and physical id of the resources that moto does not create.
+ELSEWHERE: dict[str, dict[str, tuple[str, str]]] = {}
+
 
 def patch_moto(emulator: Emulator) -> None:
     """Replace moto's deliveries; call it once, before moto serves."""
     _patch_sqs(emulator)
+    _patch_stack_resources()
     _patch_sns(emulator)
     _patch_s3(emulator)
     _patch_eventbridge(emulator)
+
+
+def _patch_stack_resources() -> None:
+    """List all resources of a stack in DescribeStackResources: moto creates only some of them."""
+    from moto.cloudformation import models as moto_models
+
+    models: Any = moto_models
+
+    def stack_resources(self: Any) -> list[Any]:
+        elsewhere = [
+            SimpleNamespace(
+                logical_resource_id=name, cf_resource_type=kind, physical_resource_id=id_
+            )
+            for name, (kind, id_) in ELSEWHERE.get(self.name, {}).items()
+        ]
+        return elsewhere + [each for each in self.resource_map.values() if each is not None]
+
+    models.Stack.stack_resources = property(stack_resources)
 
 
 def _patch_sqs(emulator: Emulator) -> None:

@@ -89,14 +89,14 @@ def secret_value(rest: str) -> str | None:
     return str(found)
 
 
-def has_value(resources: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
-    """True if moto's CloudFormation has a value for this ``Ref`` or ``GetAtt``.
+def has_value(resources: Mapping[str, Any], value: Mapping[str, Any] | str) -> bool:
+    """True if moto's CloudFormation has a value for this ``Ref``, ``GetAtt`` or plain text.
 
     Otherwise it would refuse the whole stack.
     """
     from moto.cloudformation.parsing import resource_class_from_type
 
-    target = value.get("Fn::GetAtt")
+    target = value.get("Fn::GetAtt") if isinstance(value, dict) else None
     if target is None:
         return True
     resource = resource_class_from_type(resources[target[0]]["Type"])
