@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from tests.twolane_local import running
-from twolane_local.emulator.options import Options
 
 from twolane_local.aws.lambda_ import mounts
+from twolane_local.emulator import Options
 
 from . import projects
 from .calling import TEMPLATES, call
