@@ -218,3 +218,34 @@ def test_readme_points_to_files_that_are_there() -> None:
         for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", text):
             path = document.parent / (target[0] or target[1])
             assert path.exists(), f"{document.name} points to {path.name}"
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def docstrings(path: Path) -> list[tuple[str, str]]:
+    """The name and the docstring of the module, and of each class and function in it."""
+    tree = ast.parse(path.read_text())
+    return [
+        (f"{path.relative_to(ROOT)}:{getattr(node, 'name', '')}", ast.get_docstring(node) or "")
+        for node in ast.walk(tree)
+        if isinstance(node, DOCUMENTED)
+    ]
+
+
+def test_a_docstring_says_what_a_thing_is_or_does() -> None:
+    """One that begins with What, Where or Whether leaves that to the reader."""
+    found = [
+        name
+        for path in (HANDLERS / "twolane").rglob("*.py")
+        for name, text in docstrings(path)
+        if re.match(r"(what|where|whether)\b", text, re.IGNORECASE)
+    ]
+    assert found == []
+
+
+def test_the_map_of_the_worker_names_its_modules() -> None:
+    folder = HANDLERS / "twolane" / "worker"
+    (_, text), *_ = docstrings(folder / "__init__.py")
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules == set(re.findall(r"``([a-z_]+)``", text)) - {"inspect"}

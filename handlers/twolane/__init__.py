@@ -1,4 +1,4 @@
-"""FastAPI and Celery on AWS Lambda: three adapters, and what makes long work an HTTP resource.
+"""FastAPI and Celery on AWS Lambda: three adapters, and parts that make long work an HTTP resource.
 
 Each name is imported on first use: a worker function must not pay for FastAPI at its cold start,
 nor an API function for the worker.

@@ -114,7 +114,7 @@ def test_no_connection_is_open_in_the_snapshot(redis_url: str) -> None:
         f"""{WORKER}
     import redis
     from twolane.state import open_store
-    from twolane.worker.queues import Sqs
+    from twolane.worker.aws import Sqs
     own, store = redis.Redis.from_url(os.environ["STORE"]), open_store(app)
     count = lambda: own.info("clients")["connected_clients"] - 1 - others
     store.put("key", "value", ttl_s=60)

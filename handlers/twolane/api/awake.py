@@ -1,13 +1,11 @@
-"""What keeps the execution environment awake after a response: one for the process.
+"""The part that keeps the execution environment awake after a response: one for the process.
 
 Several handlers may live in one module, but an environment has one runtime to listen to and one
 extension of ours, which may register only once.
 
-Who may drive the event loop, and when the other one's turn begins.
-
-One loop serves an execution environment. The handler's thread drives it until the response is
-complete; what is left of the ASGI call is driven by the extension's thread, from the moment at
-which the runtime has posted that response. No hand-over costs anything while a client waits.
+One event loop serves the environment. The handler's thread drives it until the response is
+complete; the extension's thread drives the rest of the ASGI call, from the moment at which the
+runtime has posted that response. So no hand-over costs anything while a client waits.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ class Keeper(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether somebody will finish what a request leaves."""
+        """True if the work that a request leaves will be finished."""
 
 
 class Awake:
@@ -47,7 +45,7 @@ class Awake:
 
     @property
     def holds(self) -> bool:
-        """Whether work may be left to be done after the response."""
+        """True if work may be left for after the response."""
         return self._keeper is not None and self._keeper.alive
 
     def between_requests(self, call: Callable[[], None]) -> None:

@@ -49,7 +49,7 @@ class Cycle:
 
     @property
     def response(self) -> Response:
-        """What the application answered, once it has."""
+        """The application's answer, once it is there."""
         status = 500 if self._status is None else self._status
         return {"status": status, "headers": self._headers, "body": b"".join(self._parts)}
 

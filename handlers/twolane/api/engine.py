@@ -1,9 +1,8 @@
-"""What an execution environment keeps from one request to the next, and how it serves each.
+"""The part of an execution environment that outlives its requests, and serves each of them.
 
-One event loop, driven by the handler's thread until the response is complete and, where an
-extension keeps the environment awake, by the extension's thread after it; see ``awake``.
-
-Running the event loop until something has happened, in one thread at a time.
+One event loop, driven by one thread at a time: by the handler's thread until the response is
+complete and, if an extension keeps the environment awake, by the extension's thread after it; see
+``awake``.
 """
 
 from __future__ import annotations
@@ -227,7 +226,7 @@ class Turn:
 
     @property
     def mine(self) -> bool:
-        """Whether this very thread has the turn, further up its stack."""
+        """True if this very thread has the turn, further up its stack."""
         return self._owner == threading.get_ident()
 
 
@@ -289,7 +288,7 @@ class Drive:
 
 
 def in_a_loop() -> bool:
-    """Whether this thread runs an event loop, so that no other can be run in it."""
+    """True if this thread runs an event loop, so that no other can be run in it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

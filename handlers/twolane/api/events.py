@@ -1,9 +1,10 @@
-"""Mangum's event classes, with what they get wrong set right.
+"""Mangum's event classes, with their errors set right.
 
-Each fix says what goes wrong, and names the issue where Mangum's tracker has one. Fixes that cost
-something look at the event first, so that the usual event pays for none of them.
+Each fix names the error, and the issue where Mangum's tracker has one. Fixes that cost something
+look at the event first, so that the usual event pays for none of them.
 
-Whom a request was sent to: the ``Host`` header and ``X-Forwarded-Port``, in all their forms.
+The host of a request is read here, too: the ``Host`` header and ``X-Forwarded-Port``, in all their
+forms.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TEXT_MIME_TYPES = [*DEFAULT_TEXT_MIME_TYPES, "+json", "+xml", "application/x-ndj
 
 
 class _Fixes:
-    """What all event classes share. ``scope`` is built once: Mangum builds it again to answer."""
+    """The base of all event classes. ``scope`` is built once: Mangum builds it again to answer."""
 
     event: LambdaEvent
     config: LambdaConfig

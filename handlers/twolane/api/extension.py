@@ -140,7 +140,7 @@ class Extension:
 
     @property
     def alive(self) -> bool:
-        """Whether somebody will finish what a request leaves."""
+        """True if the work that a request leaves will be finished."""
         return self._thread.is_alive()
 
     def _run(self) -> None:

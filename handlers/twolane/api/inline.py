@@ -1,16 +1,13 @@
-"""The inline lane of one request: its background tasks, and what is done with those left over.
+"""The inline lane of one request: its background tasks, and the end of those that are left over.
 
 A task that has started runs to its end. One that has not started when the invocation's reserve is
 reached never will: it goes onto its queue if its callable is a Celery task, else it is logged as
 lost, by name. The lane decides that under a lock, for each task exactly once, because the loop's
 thread starts tasks while the watchdog's thread gives up on them.
 
-What a background task's callable is called, and whether a queue can take it.
-
-The thread that keeps an eye on the invocation's remaining time while work goes on.
-
-A thread and not a timer on the loop, because work that blocks the loop is what most needs to be
-watched. It wakes twice in an invocation: when the reserve is reached, and shortly before the kill.
+The watchdog is a thread and not a timer on the loop, because work that blocks the loop most needs
+to be watched. It wakes twice in an invocation: when the reserve is reached, and shortly before the
+kill.
 """
 
 from __future__ import annotations
@@ -256,7 +253,7 @@ def name_of(func: Any) -> str:
 
 
 def publisher_of(work: Work) -> Callable[[], str] | None:
-    """What puts ``work`` on its queue and returns the task's id; ``None`` if no queue takes it.
+    """A call that puts ``work`` on its queue and returns the task's id; ``None`` without a queue.
 
     A Celery task goes with its arguments. So does a call of ``task.delay`` or ``apply_async``,
     which was only ever going to publish.

@@ -1,12 +1,10 @@
-"""The application's lifespan: started once for an execution environment, in its init.
+"""The application's lifespan: started once for an execution environment, ended on SIGTERM.
 
 Mangum runs startup and shutdown on every invocation (https://github.com/Kludex/mangum/issues/342),
 so a pool of connections is built and thrown away for each request.
 
-SIGTERM: the execution environment ends, and the application's lifespan with it.
-
-Lambda sends SIGTERM to the runtime of an environment that it ends if an extension is registered,
-an internal one included, and gives it 500 ms then:
+Lambda sends SIGTERM to the runtime of an environment that it ends if an extension is registered, an
+internal one included, and gives it 500 ms then:
 https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 Python runs the handler only while the main thread runs Python code: ``awslambdaric`` polls from a
 second thread for that reason, from Python 3.12 on.
@@ -51,7 +49,7 @@ class Lifespan:
 
     @property
     def active(self) -> bool:
-        """Whether there is a state for requests to share."""
+        """True if there is a state for requests to share."""
         return self._cycle is not None
 
     def start(self) -> None:

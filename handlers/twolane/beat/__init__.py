@@ -1,4 +1,4 @@
-"""Celery beat with no beat process: a schedule's tick sends what is due of ``beat_schedule``.
+"""Celery beat with no beat process: a schedule's tick sends the due entries of ``beat_schedule``.
 
 ``handler`` is the adapter; ``events`` reads the event of a tick. ``entries`` has the application's
 schedule; ``ledger`` claims a slot of an entry in the state store, so that a tick that comes twice

@@ -1,11 +1,9 @@
-"""The app's ``beat_schedule`` as it stands, read once for each execution environment.
+"""The app's ``beat_schedule``, read once for each execution environment, and its entries' slots.
 
-When an entry is due: instants computed by Celery's own schedule classes, never by us.
-
-A *slot* is one instant at which an entry is due, in seconds since the epoch. Slots form a chain:
-each is what the schedule answers when asked from the one before, exactly as ``celery beat`` asks.
-The chain matters where clocks change: a ``crontab`` asked from a time of day that happens twice
-answers otherwise than when asked from its own last run.
+A *slot* is one instant at which an entry is due, in seconds since the epoch. Celery's own schedule
+classes compute it. Slots form a chain: each is the schedule's answer when it is asked from the one
+before, exactly as ``celery beat`` asks. The chain matters where clocks change: a ``crontab`` asked
+from a time of day that happens twice answers otherwise than when asked from its own last run.
 https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html
 """
 
@@ -283,7 +281,7 @@ def _plain_interval(source: Any) -> float | None:
 
 
 def _answers_by_estimate(source: BaseSchedule) -> bool:
-    """Whether ``remaining_estimate`` is the whole truth: Celery's classes, ``is_due`` untouched."""
+    """True if ``remaining_estimate`` is all that counts: Celery's classes, ``is_due`` untouched."""
     return any(
         isinstance(source, known) and type(source).is_due is known.is_due
         for known in (schedule, crontab, solar)

@@ -47,7 +47,7 @@ class Request:
 
 
 def read_event(event: Any, now: float) -> Tick | Slot | Request:
-    """What an event asks for; ``now`` stands in where it has no time of its own.
+    """The ticks that an event asks for; ``now`` stands in if it has no time of its own.
 
     Raises ``ConfigurationError`` for an event that no schedule sends.
     """

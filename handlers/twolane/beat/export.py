@@ -101,7 +101,7 @@ def _schedule(entry: Entry, timezone: str) -> dict[str, Any]:
 
 
 def _role() -> dict[str, Any]:
-    """What Scheduler may do: invoke this one function, for schedules of this account."""
+    """Scheduler's rights: invoke this one function, for schedules of this account."""
     return {
         "Type": "AWS::IAM::Role",
         "Properties": {

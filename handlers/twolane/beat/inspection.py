@@ -1,10 +1,8 @@
-"""What a person wants to know of ``beat_schedule``: what comes next, and what ran last.
+"""``beat_schedule`` as a person wants to see it: the next slots, and the last ones.
 
-What a beat function answers besides its schedule: for the ``twolane schedules`` command.
-
-``{"twolane": {"list": 3}}`` lists the entries with their next three times, and ``{"twolane":
-{"run": "digest"}}`` sends one now. Whoever may invoke the function may do so: on AWS that is
-``lambda:InvokeFunction``.
+The command ``twolane schedules`` asks a beat function for it: ``{"twolane": {"list": 3}}`` lists
+the entries with their next three times, and ``{"twolane": {"run": "digest"}}`` sends one now. Any
+caller that may invoke the function may do so: on AWS that is ``lambda:InvokeFunction``.
 """
 
 from __future__ import annotations
@@ -133,7 +131,7 @@ _MOST = 100
 
 
 class Beat(Protocol):
-    """What of a ``BeatHandler`` is asked here."""
+    """The part of a ``BeatHandler`` that is used here."""
 
     app: Celery
     missed: Missed

@@ -1,12 +1,12 @@
-"""What beat remembers between two ticks: one small JSON text in the state store.
+"""Beat's memory between two ticks: one small JSON text in the state store.
 
-For each entry the last slot that is dealt with; and an *outbox* of slots that are claimed but not
-yet known to be sent. A tick writes its claims before it sends anything, on the condition that
-nobody wrote meanwhile, and takes them out of the outbox when they are sent. So of two ticks at once
-one claims a slot, and the other sees that it is claimed; and where a tick dies half-way, the next
-one finds the rest in the outbox.
+It holds the last slot of each entry that is dealt with, and an *outbox* of slots that are claimed
+but not yet known to be sent. A tick writes its claims before it sends anything, on the condition
+that no other tick wrote meanwhile, and takes them out of the outbox when they are sent. So of two
+ticks at once one claims a slot, and the other sees that it is claimed; and if a tick dies half-way,
+the next one finds the rest in the outbox.
 
-What one tick has to do: a pure function of the ledger, the entries and the tick's time.
+The work of one tick is a pure function of the ledger, the entries and the tick's time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Record(NamedTuple):
-    """Where an entry stands; times in seconds since the epoch."""
+    """The progress of an entry; times in seconds since the epoch."""
 
     fingerprint: str
     last: float  # every slot up to here is dealt with
@@ -256,7 +256,7 @@ def plan_tick(
 
 
 def _waits(entry: Entry, upcoming: float, tick: float) -> bool:
-    """Whether the next slot is left to a later tick."""
+    """True if the next slot is left to a later tick."""
     return upcoming > tick and not _goes_ahead(entry, upcoming, tick)
 
 
@@ -280,7 +280,7 @@ def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[flo
 def _missed(
     record: Record | None, entry: Entry, sent: list[float], tick: float
 ) -> Iterator[Missed]:
-    """What the log must say: a slot that was due longer ago than the tick before."""
+    """The missed slots, which the log must name: due longer ago than the tick before."""
     if record is None or record.fingerprint != entry.fingerprint or record.next is None:
         return
     if record.next <= tick - TICK_S:
@@ -294,7 +294,7 @@ def _still_wanted(entry: Entry, late_s: float) -> bool:
 
 
 def _goes_ahead(entry: Entry, slot: float, tick: float) -> bool:
-    """Whether a coming slot is sent now: no tick will fall on it, so its tick would be late."""
+    """True if a coming slot is sent now: no tick will fall on it, so its tick would be late."""
     if slot >= tick + LOOKAHEAD_S:
         return False
     return (slot - tick) % TICK_S != 0 or (entry.slots.interval_s or TICK_S) < TICK_S

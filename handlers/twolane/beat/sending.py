@@ -1,9 +1,7 @@
 """A claimed slot becomes a message: ``apply_async`` as ``celery beat`` does it, with a fixed id.
 
-The claim on one slot, for schedules that send one event for each entry and slot.
-
-Each has a key of its own in the state store: a thousand entries that are due at midnight must not
-fight over one ledger.
+With schedules that send one event for each entry and slot, the claim on a slot is a key of its own
+in the state store: a thousand entries that are due at midnight must not fight over one ledger.
 """
 
 from __future__ import annotations
@@ -156,7 +154,7 @@ def claim_slot(store: StateStore, task_id: str, *, now: float, until: float) -> 
 
 
 def claim_key(task_id: str) -> str:
-    """Where the claim is kept."""
+    """The key of the claim."""
     return f"twolane:tick:slot:{task_id}"
 
 

@@ -1,6 +1,6 @@
 """A forked process that comes back: it must not do its parent's work a second time.
 
-Whatever the application forks has a copy of all that this process holds: the message at hand, the
+A process that the application forks has a copy of everything in this one: the message at hand, the
 connections to the state store, the conversation with the Runtime API. A child that the application
 ends by itself (``os._exit``, ``multiprocessing``) never comes here.
 """
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How many forks lie between this process and the first one that had this module. Counted, as
-#: asking for the process's number is a system call.
+#: How many forks lie between this process and the first one that had this module.
 count = 0
+#: This process's number, which costs a system call.
+pid = os.getpid()
 
 
 def _forked() -> None:
-    global count  # noqa: PLW0603 - it is the process's
+    global count, pid  # noqa: PLW0603 - they are the process's
     count += 1
+    pid = os.getpid()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -1,12 +1,12 @@
 """The garbage collector in Lambda's Init phase.
 
-What imports make stays. Meanwhile the collector looks through all of it, again and again, and finds
-next to nothing: some 8 % of the cold start of a FastAPI application with Celery. So it waits from
-twolane's import until the handler stands, and never looks at that again: what is collected later
-is what invocations leave.
+The objects that imports make stay. Meanwhile the collector looks through all of them, again and
+again, and finds next to nothing: some 8 % of the cold start of a FastAPI application with Celery.
+So it waits from twolane's import until the handler stands, and never looks at these objects again;
+later it collects the garbage of invocations.
 
-It still collects should no handler ever end the phase, only seldom; and it is left alone outside an
-execution environment, or where the application has its own thresholds.
+If no handler ever ends the phase, it still collects, only seldom. It is left alone outside an
+execution environment, or if the application has its own thresholds.
 
 https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 https://docs.python.org/3/library/gc.html#gc.freeze
@@ -34,7 +34,7 @@ def begin(environ: Mapping[str, str]) -> None:
 
 
 def end() -> None:
-    """Collect as before, but not what is there now. Only the first call after ``begin`` does it."""
+    """Collect as before, but no object that is there now; only at the first call."""
     while _before:
         thresholds = _before.pop()
         if gc.get_threshold()[0] == _SELDOM:

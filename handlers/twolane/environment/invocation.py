@@ -1,12 +1,10 @@
-"""What is known of the invocation at hand, for whatever is called in it.
+"""The time that a call to a store may take: never longer than the invocation still has.
 
-How long a call to a store may take: never longer than the invocation still has time.
-
-A store that is gone without a word (a dropped connection, a route that is no more) answers neither
-yes nor no, and the clients wait for it: Celery's for Redis 120 s, boto3 a minute for each of its
-attempts. Inside an invocation, and in init, each call gets half of the time that is left and five
-seconds at most, so that there is always time for the next one and for the answer. Elsewhere, in a
-process that nobody waits for, the clients keep their own limits.
+A store that has vanished (a dropped connection, a broken route) does not answer at all, and the
+clients wait for it: Celery's for Redis 120 s, boto3 a minute for each of its attempts. Inside an
+invocation, and in init, each call gets half of the time that is left and five seconds at most, so
+that there is always time for the next one and for the answer. Elsewhere the clients keep their own
+limits.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: When it must have answered, on ``time.monotonic()``'s clock; ``None`` where nobody knows. Its
-#: adapter sets it.
+#: The time at which the invocation must have answered, on ``time.monotonic()``'s clock; ``None``
+#: outside of one. Its adapter sets it.
 deadline: ContextVar[float | None] = ContextVar("twolane_deadline", default=None)
 
 
@@ -34,13 +32,13 @@ LEAST_S = 0.05
 
 
 def left_s() -> float | None:
-    """What is left of the time for calls; ``None`` where nobody says."""
+    """The time that is left for calls; ``None`` outside of an invocation."""
     ends = deadline.get()
     return None if ends is None else max(0.0, ends - RESERVE_S - time.monotonic())
 
 
 def limit_s(longest: float = LONGEST_S) -> float | None:
-    """The limit of the call at hand; ``None`` where nobody says."""
+    """The limit of the next call; ``None`` outside of an invocation."""
     left = left_s()
     return None if left is None else max(LEAST_S, min(longest, left / 2))
 

@@ -9,11 +9,10 @@ fields beside it. ``emit`` is the only way that the runtime writes one. The line
 Field names are camelCase, as in AWS's own JSON log format:
 https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
 
-Counts and durations for CloudWatch, embedded in the log lines that are written anyway.
-
-CloudWatch makes metrics of any JSON line that says which of its members are some (the embedded
-metric format). The runtime's events already hold them, so a metric costs no call, no agent and no
-line of its own: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+An event is also a metric. CloudWatch makes metrics of any JSON line that names the members that are
+metrics (the embedded metric format). The runtime's events already hold counts and durations, so a
+metric costs no call, no agent and no line of its own:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
 Each metric comes twice: for the function, and for the function and task. CloudWatch asks for each
 by the month, so that tasks of many names cost: ``TWOLANE_METRICS_PER_TASK=false`` leaves the second
@@ -34,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What every line of the current invocation carries: requestId, traceId, taskId.
+#: The members of every line of the current invocation: requestId, traceId, taskId.
 correlation: ContextVar[dict[str, str] | None] = ContextVar("twolane_correlation", default=None)
 
 
@@ -62,9 +61,9 @@ def emit(
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what cannot be serialised is shown by its ``repr``.
+    """A record as one line of JSON; a value that is not JSON is shown by its ``repr``.
 
-    ``end`` is what a handler needs that, unlike the standard library's, ends no line by itself.
+    ``end`` is for a handler that, unlike the standard library's, does not end a line by itself.
     """
 
     def __init__(self, end: str = "") -> None:
@@ -99,7 +98,7 @@ def _encoded(line: dict[str, Any]) -> str:
     try:
         text = json.dumps(line, default=repr, ensure_ascii=False)
     except (RecursionError, TypeError, ValueError):
-        # A value that is no JSON, or nested too deep; each member is shown by itself.
+        # A value that is not JSON, or nested too deep; each member is shown by itself.
         text = json.dumps({str(key): _plain(value) for key, value in line.items()})
     # A lone surrogate, which a message may hold, has no UTF-8; written so, it is JSON's own escape.
     return text.encode("utf-8", "backslashreplace").decode()
@@ -134,7 +133,7 @@ def configure(environ: dict[str, str] | None = None) -> None:
             ends_lines = isinstance(handler, logging.StreamHandler)
             handler.setFormatter(JsonFormatter("" if ends_lines else "\n"))
     root.setLevel(env.get("AWS_LAMBDA_LOG_LEVEL", "INFO"))
-    # botocore tells at INFO where it found credentials and endpoints, at every cold start.
+    # botocore logs at INFO where it found credentials and endpoints, at every cold start.
     logging.getLogger("botocore").setLevel(max(root.level, logging.WARNING))
     if fresh:
         kind = env.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
@@ -142,7 +141,7 @@ def configure(environ: dict[str, str] | None = None) -> None:
         emit(logging.getLogger("twolane"), "environment.cold", message, initialization=kind)
 
 
-#: The counter of each event. What is not here is a log line and nothing more.
+#: The counter of each event. Any other event is a log line only.
 COUNTERS = {
     "inline.started": "InlineStarted",
     "inline.succeeded": "InlineSucceeded",
@@ -171,7 +170,7 @@ DURATIONS = {
 
 
 def embedded(line: Mapping[str, Any], environ: Mapping[str, str], *, now_ms: int) -> dict[str, Any]:
-    """The members that make metrics of a log line; none for a line that is no counted event.
+    """The members that make metrics of a log line; none for a line that is not a counted event.
 
     ``now_ms``: milliseconds since the epoch, as the format wants it.
     """
@@ -193,5 +192,5 @@ def embedded(line: Mapping[str, Any], environ: Mapping[str, str], *, now_ms: int
 
 
 def is_per_task(environ: Mapping[str, str]) -> bool:
-    """Whether each task has metrics of its own."""
+    """True if each task has metrics of its own."""
     return environ.get("TWOLANE_METRICS_PER_TASK", "true").lower() not in {"false", "0", "no"}

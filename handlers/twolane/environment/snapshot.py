@@ -1,11 +1,11 @@
 """SnapStart: Lambda runs the init phase once, and starts each environment from a copy of it.
 
-What is unique after init is then the same in all of them, and a connection that was open leads
+A unique value from init is then the same in all of them, and a connection that was open leads
 nowhere: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
 
 Each handler calls ``begin``, which registers one hook before the snapshot and one after each
-restore. What holds a connection says so with ``holds``; what has to be done anew in each
-environment says so with ``after_restore``. Without SnapStart nothing is registered or imported.
+restore. An object with a connection registers with ``holds``; work that is to be done anew in each
+environment, with ``after_restore``. Without SnapStart nothing is registered or imported.
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 """
 
@@ -37,7 +37,7 @@ def begin(environ: Mapping[str, str]) -> None:
         return
     try:
         import snapshot_restore_py as hooks
-    except ModuleNotFoundError:  # no runtime of Lambda's own: nobody would call them
+    except ModuleNotFoundError:  # not Lambda's own runtime: it would not call them
         return
     _begun.append(True)
     # At the head: hooks of before the snapshot run in reverse, so ours is their last, and the first
@@ -47,12 +47,12 @@ def begin(environ: Mapping[str, str]) -> None:
 
 
 def pending() -> bool:
-    """Whether the environment that runs now is one to be copied."""
+    """True in the environment that Lambda will take the snapshot of."""
     return bool(_begun)
 
 
 def holds(holder: Holder) -> None:
-    """``holder`` is told to let go before the snapshot, if it is still there."""
+    """Have ``holder`` let go before the snapshot, if it is still there."""
     _holders.add(holder)
 
 

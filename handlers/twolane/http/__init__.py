@@ -1,1 +1,1 @@
-"""What an API of long work needs beside FastAPI: problem documents, tasks as resources."""
+"""Parts that an API of long work needs beside FastAPI: problem documents, tasks as resources."""

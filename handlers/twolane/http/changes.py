@@ -1,13 +1,12 @@
-"""Waiting for a task on behalf of a client: ``Prefer: wait=N``, and events.
+"""Waiting for a task on behalf of a client: ``Prefer: wait=N``, and server-sent events.
 
 Both look at the result backend again and again, as a polling client does, only nearer to it.
 
-A task's changes as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
-
-Where the platform streams (uvicorn, a container), the connection stays open until the task is
-finished. Lambda behind API Gateway answers in one piece: there the stream holds what is known now
-and ends, and the browser's ``EventSource`` comes again by itself after ``retry``: polling, with no
-change to the client.
+If the platform streams (uvicorn, a container), the connection of a client of events stays open
+until the task is finished. Lambda behind API Gateway answers in one piece: there the stream holds
+the changes that are known now and ends, and the browser's ``EventSource`` comes again by itself
+after ``retry``: polling, with no change to the client.
+https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ HEADERS = {
 
 
 def streams(scope: MutableMapping[str, Any]) -> bool:
-    """Whether what is sent leaves at once. Mangum's scope carries Lambda's event, and buffers."""
+    """True if a body leaves as it is sent. Mangum's scope carries Lambda's event, and buffers."""
     return "aws.event" not in scope
 
 

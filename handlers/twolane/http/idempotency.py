@@ -159,7 +159,7 @@ async def _once(
 
 
 def _answer(ticket: Ticket, stood: str) -> Response:
-    """What a request gets whose key was there before it."""
+    """The answer to a request whose key was there before it."""
     record: dict[str, Any] = json.loads(stood) if stood else {"fingerprint": ticket.fingerprint}
     if record["fingerprint"] != ticket.fingerprint:
         raise Problem(422, "This Idempotency-Key was used for another request.")

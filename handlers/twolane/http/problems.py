@@ -166,7 +166,7 @@ def _methods(request: Request) -> set[str]:
 
 
 async def _validation(_: Request, exc: Exception) -> ProblemResponse:
-    """Where and why, never what was sent: the input may hold a secret."""
+    """The place and the reason, never the input, which may hold a secret."""
     assert isinstance(exc, RequestValidationError)  # noqa: S101
     errors = [
         {"loc": list(error["loc"]), "msg": error["msg"], "type": error["type"]}

@@ -1,7 +1,4 @@
-"""A task as an HTTP resource: what Celery's result backend knows, in one shape.
-
-Find a task for a request: in the result backend, if the request may know of it.
-"""
+"""A task as an HTTP resource: Celery's result, in one shape, if the request may see it."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ class TaskStatus(BaseModel):
 
     @property
     def finished(self) -> bool:
-        """Whether no later state will follow."""
+        """True if no later state will follow."""
         return self.state in states.READY_STATES
 
 
@@ -148,7 +145,7 @@ class Tasks:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether ``text`` is a UUID in the one form in which Celery writes it."""
+    """True for a UUID in the one form in which Celery writes it."""
     try:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
@@ -156,7 +153,7 @@ def is_uuid(text: str) -> bool:
 
 
 def _is_outage(exc: Exception, backend: Any) -> bool:
-    """Whether the backend was out of reach, in the words of whichever client library it uses."""
+    """True if the backend was out of reach, in the words of the client library that it uses."""
     connection_errors = tuple(getattr(backend, "connection_errors", ()))
     if isinstance(exc, (OSError, *connection_errors)):
         return True

@@ -1,4 +1,4 @@
-"""Whether an error is the result store's: it is down, and will be up again.
+"""Tells an error of the result store, which will be up again, from an error of the task.
 
 Celery's tracer takes an error of its own (the result cannot be stored) for a failure of the task,
 and records that as soon as the store answers again. The task has not failed, it may not even have
@@ -48,9 +48,12 @@ _TROUBLE = "_twolane_store_trouble"
 #: state and many none, so it becomes text only when a state is stored.
 STARTED = "_twolane_started"
 
+#: Where a running task's request has the fence of its lease, see ``twolane.worker.lease``.
+FENCE = "_twolane_fence"
+
 
 class Trouble(StrEnum):
-    """What an error says about the store that it came from."""
+    """The trouble of a store, by the error that it raised."""
 
     DOWN = "down"  # it did not answer, or asks to come later
     REFUSES = "refuses"  # it is full, read-only, or not for us: nothing can be stored in it
@@ -96,7 +99,7 @@ def stores_more(backend: Any, more: Callable[[Any], dict[str, str]]) -> Any:
 
 
 def is_outage(error: BaseException, backend: Any = None) -> bool:
-    """Whether the store did not answer, where ``guard`` stands between.
+    """True if the store did not answer, where ``guard`` stands between.
 
     With the backend: where its error has not come to the guard yet.
     """
@@ -106,7 +109,7 @@ def is_outage(error: BaseException, backend: Any = None) -> bool:
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """What the error says about the store; nothing, if it came from anywhere else.
+    """The trouble of the store that the error came from; none, if it came from anywhere else.
 
     Celery warns of an error outside of the body before it goes on; where the application has made
     errors of warnings, that is what comes out.

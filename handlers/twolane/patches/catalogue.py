@@ -1,4 +1,4 @@
-"""What of other libraries is replaced, or used by a private name: where, and why.
+"""The parts of other libraries that are replaced, or used by a private name: where, and why.
 
 Nothing at run time reads this. A test looks each place up in the installed versions and compares
 its shape with the one that was tested; another one fails for a private name that is not listed.
@@ -102,6 +102,29 @@ ENTRIES = (
             "celery.app.trace:Context",
             "celery.app.trace:saferepr",
             "celery.app.task:Context._get_custom_headers",
+        ),
+    ),
+    Entry(
+        "the fence of a lease on a task's request",
+        "twolane.patches.tracing",
+        "store_result has no other argument that Celery fills in with each state of a task",
+        (
+            "celery.app.task:Context.__init__",
+            "celery.app.task:Task.update_state",
+            "celery.worker.request:Request.__init__",
+            "celery.worker.request:Request.request_dict",
+            "celery.worker.request:Request._context",
+        ),
+    ),
+    Entry(
+        "the run of a record as its message's channel",
+        "twolane.worker.run",
+        "Celery gives us requests and messages, and kombu acknowledges a message on its channel",
+        (
+            "celery.worker.request:Request.message",
+            "kombu.message:Message.__init__",
+            "kombu.message:Message.ack",
+            "kombu.message:Message.reject",
         ),
     ),
     Entry(

@@ -1,21 +1,16 @@
-"""What Celery looks up by name and finds here instead of its own; nothing is imported for it.
+"""Parts of kombu and Celery that publishers use, replaced by name and imported on first use.
 
-A result backend that is not there until somebody wants a result.
+**Result backends.** ``send_task`` touches ``app.backend`` on each publish: to subscribe to a result
+that may never be read (Redis; 19 s of retries if it is down), and to put the backend into the
+``AsyncResult`` that it returns. Merely making the backend imports redis (60 ms), or boto3 for
+DynamoDB (150 ms), and scans the metadata of every installed package for plug-ins. A publisher needs
+none of it: ``LazyBackend`` answers those touches, and becomes the stock backend at any other.
 
-``send_task`` touches ``app.backend`` on each publish: to subscribe to the result that nobody may
-ever read (Redis; 19 s of retries where it is down), and to put the backend into the ``AsyncResult``
-that it returns. Merely making the backend imports redis (60 ms), or boto3 for DynamoDB (150 ms),
-and scans the metadata of every installed package for plug-ins. A publisher needs none of it: what
-stands in its place answers those touches, and becomes the stock backend at any other.
-
-Celery's groups, published through kombu's batch.
-
-Celery publishes a group's tasks one by one, over one producer, in ``group._apply_tasks``; it has no
-setting that makes them a batch (celery 5.7). That one method is wrapped: all it does runs inside
-``Producer.batch()``. Groups in groups share the outermost batch. Of a group that is a generator the
-first task leaves at once, as with a stock publisher: the next may take long to be drawn.
-
-Which broker an application has, without asking kombu.
+**Groups.** Celery publishes a group's tasks one by one, over one producer, in
+``group._apply_tasks``; it has no setting that makes them a batch (celery 5.7). That one method is
+wrapped: all it does runs inside ``Producer.batch()``. Groups in groups share the outermost batch.
+Of a group that is a generator the first task leaves at once, as with a stock publisher: the next
+may take long to be drawn.
 """
 
 from __future__ import annotations
@@ -243,7 +238,7 @@ def batch_groups() -> None:
 
 
 def _is_drawn(tasks: Any) -> bool:
-    """Whether tasks come from a generator that may have more.
+    """True if tasks come from a generator that may have more.
 
     Celery keeps one in a list of its own (``celery.utils.functional.regen``, celery 5.7), which
     tells nobody how far it is.

@@ -1,17 +1,15 @@
-"""Where Starlette's and FastAPI's background tasks enter the inline lane.
+"""Two patches of a server's side: Starlette's background tasks, and the post of a response.
 
 Starlette awaits ``response.background()`` inside of the ASGI call and offers no hook around it, so
-the two ``__call__`` methods are wrapped, once. Outside of a request of ours, under uvicorn in the
-same process for one, there is no lane and they behave as before.
-https://github.com/Kludex/starlette/blob/main/starlette/background.py
+the two ``__call__`` methods are wrapped, once: background tasks enter the inline lane. Outside of a
+request of ours, under uvicorn in the same process for example, there is no lane and they behave as
+before. https://github.com/Kludex/starlette/blob/main/starlette/background.py
 
-The moment at which a response has left: ``awslambdaric`` has posted it to the Runtime API.
-
-The handler's own ``return`` is too early: the runtime still has to serialise and post what was
-returned, for which a response of some megabytes takes tens of milliseconds, and work that starts
-meanwhile competes with it for the one vCPU. ``post_invocation_result`` and
-``post_invocation_error`` of the runtime client return when the Runtime API has taken the whole
-body, so that is where we listen.
+A response has left when ``awslambdaric`` has posted it to the Runtime API. The handler's own
+``return`` is too early: the runtime still has to serialise and post the response, which takes tens
+of milliseconds for some megabytes, and work that starts meanwhile competes with it for the one
+vCPU. ``post_invocation_result`` and ``post_invocation_error`` of the runtime client return when the
+Runtime API has taken the whole body, so these are wrapped.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response
 """
 

@@ -25,7 +25,7 @@ SLOW_S = 0.05
 
 
 class Channel(Protocol):
-    """What of the transport's channel a batch needs."""
+    """The part of the transport's channel that a batch needs."""
 
     @property
     def sqs(self) -> SqsClient: ...

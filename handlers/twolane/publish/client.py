@@ -180,7 +180,7 @@ class SqsClient(LightClient):
 
 
 def is_passing(code: str) -> bool:
-    """Whether an error code is worth another attempt."""
+    """True if an error code is worth another attempt."""
     return code in _PASSING
 
 
@@ -195,7 +195,7 @@ def _unreachable(call: Call, exc: Exception) -> EnqueueError:
 
 
 def _answer(response: Response) -> dict[str, Any] | None:
-    """What SQS says to a request that it took; ``None`` for anything else.
+    """SQS's answer to a request that it took; ``None`` for anything else.
 
     Only a message id, or the list of a batch, is a promise: a 200 can come from whatever stands in
     between.

@@ -1,9 +1,7 @@
-"""One kept-alive HTTP/1.1 connection to one endpoint.
+"""One kept-alive HTTP/1.1 connection to one endpoint, and its responses.
 
-Read one HTTP/1.1 response off a kept-alive connection.
-
-``http.client`` does it through the e-mail parser, which is a third of what an enqueue costs beside
-Celery itself; SQS answers with a dozen plain header lines and a length.
+``http.client`` reads a response through the e-mail parser, which is a third of the cost of an
+enqueue beside Celery itself; SQS answers with a dozen plain header lines and a length.
 https://www.rfc-editor.org/rfc/rfc9112
 """
 

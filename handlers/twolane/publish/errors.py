@@ -1,4 +1,4 @@
-"""What a caller of ``task.delay()`` sees when SQS did not take the message.
+"""The errors of ``task.delay()`` when SQS did not take the message.
 
 Both are kombu's ``OperationalError`` too: that is what Celery documents for a publish that failed,
 so code that catches it needs no change.

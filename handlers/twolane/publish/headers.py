@@ -1,37 +1,34 @@
-"""The request that a task comes from, carried on its message.
+"""The headers that twolane puts on every message that Celery publishes.
 
-Three headers stand on every message that is published while something is known:
-``twolane_request_id``, the id of the invocation that started it all, ``twolane_trace_id``, X-Ray's
-trace header, and ``twolane_published_at``. A task that publishes others hands on the two ids that
-it was given, so a whole chain, retries included, is found by the one request. Log lines of the
-worker carry the first as ``originRequestId``.
+**The request that a task comes from**: ``twolane_request_id``, the id of the invocation that
+started it all, ``twolane_trace_id``, X-Ray's trace header, and ``twolane_published_at``. A task
+that publishes others hands on the two ids that it was given, so a whole chain, retries included, is
+found by the one request. Log lines of the worker carry the first as ``originRequestId``.
 
-How far a task is from the one that began it all, carried on its message.
+**The descent of a task**, of any that another task publishes, be it a retry, the next of a chain, a
+chord's body or itself once more: ``twolane_depth``, the number of tasks between it and the first,
+and ``twolane_depth_since``, when the present window of generations began (epoch seconds). A message
+that is published outside of a task has none: it is a first one.
 
-A task that another one publishes, be it a retry, the next of a chain, a chord's body or itself once
-more, has two headers: ``twolane_depth``, how many tasks lie between it and the first, and
-``twolane_depth_since``, when the present window of generations began (epoch seconds). What is
-published outside of a task has none: it is a first one.
-
-When a task was published and last started, beside its result.
-
-Celery stores when a task was done, and nothing before. Both times ride where Celery leaves room:
-the first as a header of the message, the second on the running task's request; and whichever state
-is stored then carries them, for ``GET /tasks/{id}`` to show. Other readers of results ignore them.
+**Times.** Celery stores when a task was done, and nothing before. The time of the publish is a
+header of the message, the time of the start is on the running task's request; each state is stored
+with both, for ``GET /tasks/{id}`` to show. Other readers of results ignore them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
 from twolane.environment.logs import correlation
 from twolane.patches.backends import STARTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 REQUEST_ID = "twolane_request_id"
 TRACE_ID = "twolane_trace_id"
@@ -45,7 +42,7 @@ def outgoing(known: Mapping[str, str]) -> dict[str, str]:
 
 
 def incoming(headers: Mapping[str, Any]) -> dict[str, str]:
-    """What ``logs.correlation`` is to know while the task with these headers runs."""
+    """The part of these headers that goes to ``logs.correlation`` while their task runs."""
     found = {"originRequestId": headers.get(REQUEST_ID), "traceId": headers.get(TRACE_ID)}
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
@@ -53,10 +50,8 @@ def incoming(headers: Mapping[str, Any]) -> dict[str, str]:
 def _before_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
     if headers is None:
         return
-    if (task := running.get()) is not None:
-        # A retry brings its own along, which are those of the try before it.
-        line, own = task
-        headers.update(line(own))
+    if (mark := running.get()) is not None:
+        mark(headers)
     known = correlation.get()
     if known:
         for name, value in outgoing(known).items():
@@ -75,14 +70,11 @@ def install() -> None:
 DEPTH = "twolane_depth"
 SINCE = "twolane_depth_since"
 
-Line = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-
-#: While a task runs, its own headers, and what makes those of a task that it publishes of them.
-#: Few tasks publish any, so nothing is worked out before one does.
-running: ContextVar[tuple[Line, Mapping[str, Any]] | None] = ContextVar(
-    "twolane_descent", default=None
+#: While a task runs: marks the headers of a task that it publishes. Application code publishes
+#: wherever it likes, so that no argument can carry this there.
+running: ContextVar[Callable[[dict[str, Any]], None] | None] = ContextVar(
+    "twolane_running", default=None
 )
-
 
 _UID = "twolane.times"
 
@@ -96,13 +88,13 @@ def stamp(now: float) -> str:
 
 
 def times_of(meta: Mapping[str, Any]) -> dict[str, str]:
-    """What a stored result knows of its times: ``published_at``, ``started_at``."""
+    """The times in a stored result: ``published_at``, ``started_at``."""
     found = {"published_at": meta.get(PUBLISHED_AT), "started_at": meta.get(_STARTED_AT)}
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def stored_times(request: Any) -> dict[str, str]:
-    """What is stored with a task's state: when it was published, and when it last started."""
+    """The times that are stored with a task's state: of its publish, and of its last start."""
     published, started = getattr(request, PUBLISHED_AT, None), getattr(request, STARTED, None)
     found: dict[str, str] = {}
     if isinstance(published, str):

@@ -1,11 +1,10 @@
 """One message as SQS takes it: a kombu envelope in, the fields of SendMessage out.
 
-The envelope is byte for byte what kombu's own SQS transport writes, so a stock ``celery worker``
-reads it: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+The envelope is byte for byte the one that kombu's own SQS transport writes, so a stock ``celery
+worker`` reads it:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 
-An ETA as SQS knows it: a message that stays hidden for up to fifteen minutes.
-
-What is told of a publish.
+An ETA becomes SQS's delay, which hides a message for up to fifteen minutes.
 """
 
 from __future__ import annotations
@@ -114,8 +113,8 @@ def _attributes_size(attributes: Mapping[str, Any] | None) -> int:
 MAX_DELAY_S = 900
 
 
-#: Where a worker runs a batch: has a body sent to a queue at a time (epoch seconds), which is later
-#: than SQS can delay it; where that need not be exact, up to a minute later. Says whether it could.
+#: While a worker runs a batch: has a body sent to a queue at a time (epoch seconds), which is later
+#: than SQS can delay it; if that need not be exact, up to a minute later. False if it cannot.
 later: ContextVar[Later | None] = ContextVar("twolane_later", default=None)
 
 
@@ -149,7 +148,7 @@ logger = logging.getLogger("twolane.publish")
 
 
 def published(entry: Entry, target: Target, message_id: str | None) -> None:
-    """Tell that SQS has the message, or, where that has no id yet, a schedule that will send it."""
+    """Log that SQS has the message or, without an id of one, that a schedule will send it."""
     if not logger.isEnabledFor(logging.INFO):
         return
     fields: dict[str, Any] = {"messageId": message_id} if message_id else {}

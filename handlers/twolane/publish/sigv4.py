@@ -19,7 +19,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Credentials(NamedTuple):
-    """What a request is signed with; only the key's id may ever be shown.
+    """The credentials that sign a request; only the key's id may ever be shown.
 
     A named tuple like all small values on the light path: a frozen dataclass takes ten times as
     long to define, and cold starts define every class once.

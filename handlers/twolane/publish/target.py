@@ -1,9 +1,8 @@
-"""Where a queue's messages go, and whether the light path covers that.
+"""The target of a queue's messages, if the light path covers it.
 
-Everything is read from what the Celery application already says: ``broker_url``,
-``broker_transport_options`` and the environment as Lambda (or the AWS SDKs' users) set it.
-
-Where a region's services answer, and which networks only boto3 knows the way through.
+Everything is read from the Celery application's own settings: ``broker_url``,
+``broker_transport_options``, and the environment as Lambda (or a user of the AWS SDKs) sets it. The
+addresses of a region's services are here, too, and the list of networks that only boto3 knows.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Target(NamedTuple):
 
 
 class Broker(NamedTuple):
-    """What kombu's connection says: the parts of ``broker_url`` and the transport's options."""
+    """The parts of ``broker_url`` and the transport's options, as kombu's connection has them."""
 
     options: Mapping[str, Any]
     hostname: str | None = None
@@ -101,7 +100,7 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
 
 
 def _is_plain(name: str) -> bool:
-    """Whether kombu sends to the name as it is; it rewrites others first."""
+    """True if kombu sends to the name as it is; it rewrites others first."""
     return name.isascii() and name.replace("-", "").replace("_", "").isalnum()
 
 
@@ -193,7 +192,7 @@ def region_of(host: str) -> str | None:
 
 
 def needs_boto(host: str, *, secure: bool, environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for a way that only boto3 takes: FIPS, dual stack, a proxy.
+    """True if the environment asks for a way that only boto3 takes: FIPS, dual stack, a proxy.
 
     Asked once for each connection and its credentials, as boto3 asks once for each client.
     """

@@ -45,7 +45,7 @@ _BESIDE = frozenset({"MessageBody", "DelaySeconds", "MessageSystemAttributes"})
 
 
 def _sent_later(target: Target, entry: messages.Entry, message: Mapping[str, Any]) -> bool:
-    """Whether what is due beyond SQS's longest delay was put where it waits as a whole."""
+    """True if a message beyond SQS's longest delay was put where it waits as a whole."""
     headers = message.get("headers") or {}
     send, due = later.get(), due_at(headers.get("eta"))
     if send is None or due is None or not entry.fields.keys() <= _BESIDE:
@@ -188,7 +188,7 @@ class Transport(virtual.Transport):
         return self._stock
 
     def target(self, queue: str) -> Target | None:
-        """Where ``queue`` goes by the light path; decided anew when the environment changes."""
+        """The target of ``queue`` by the light path; decided anew when the environment changes."""
         said = (queue, *map(os.environ.get, READ_FROM_ENVIRONMENT))
         if said not in self._targets:
             url = self._connection

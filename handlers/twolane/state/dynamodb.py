@@ -36,7 +36,7 @@ _KEYS_A_READ = 100
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where the table is. ``endpoint_url`` is set for DynamoDB on this machine only."""
+    """The table and its region. ``endpoint_url`` is set for DynamoDB on this machine only."""
 
     table: str
     region: str | None

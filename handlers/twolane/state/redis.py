@@ -3,12 +3,11 @@
 Everything that needs a condition is one command or one script, so it is atomic on a single primary:
 https://redis.io/docs/latest/develop/programmability/eval-intro/
 
-One Redis connection, kept for as long as a batch of tasks runs.
-
-redis-py takes a connection from its pool for each command, looks whether it is stale, wraps retries
-and telemetry around it and gives it back: three times the cost of the command itself on a server
-near by. A worker sends its few commands one after the other from one thread; it takes the
-connection once a batch. Whatever goes wrong on it is done again by the client, in the client's way.
+``kept_connection`` keeps one connection for as long as a batch runs. redis-py takes a connection
+from its pool for each command, checks that it is not stale, wraps retries and telemetry around it
+and gives it back: three times the cost of the command itself on a server near by. A worker sends
+its few commands one after the other from one thread, and takes the connection once a batch. A
+command that fails on it is repeated by the client, in the client's way.
 """
 
 from __future__ import annotations
@@ -143,7 +142,7 @@ class RedisStore:
 
 
 def key_prefix(app: Celery) -> str:
-    """What the application wants before each key of its result backend; mostly nothing.
+    """The prefix of each key in the application's result backend; mostly empty.
 
     With a hash tag in it, ``{shop}:``, all keys are in one slot of a Redis cluster, which else
     refuses commands that name two: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
@@ -163,7 +162,7 @@ def _milliseconds(ttl_s: float) -> int:
 
 
 class _Kept(threading.local):
-    """This thread's line: no other thread may come between a command and its reply."""
+    """This thread's connection: no other thread may come between a command and its reply."""
 
     client: Any = None
     connection: Any = None
@@ -173,7 +172,7 @@ _kept = _Kept()
 
 
 def _forget() -> None:
-    """In a forked process: the conversation is its parent's."""
+    """Forget the connection in a forked process: it is the parent's."""
     _kept.client = _kept.connection = None
 
 
@@ -235,7 +234,7 @@ def run(script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
 
     try:
         return call(script.registered_client, "EVALSHA", script.sha, len(keys), *keys, *args)
-    except NoScriptError:  # a server that is new, or was told to forget
+    except NoScriptError:  # a server that is new, or whose scripts were flushed
         return script(keys=keys, args=args)
 
 

@@ -1,13 +1,12 @@
-"""What twolane remembers between invocations, as the four operations that it needs.
+"""The state store: twolane's memory between invocations.
 
 A store holds small JSON texts under string keys, each with a time to live. Two backends are
 shipped: Redis (``twolane.state.redis``) and DynamoDB (``twolane.state.dynamodb``); both live beside
 Celery's own results, in the same database or table. Serverless Redis and Valkey may lose an
 acknowledged write on failover: a lease that guards money belongs in DynamoDB.
 
-Keys of a bounded size, from text that comes from outside.
-
-Find the state store that belongs to a Celery application.
+``StateStore`` has the four operations that are needed, ``open_store`` opens the store of a Celery
+application, and ``bounded`` makes keys of a bounded size from any text.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class StateStore(Protocol):
         Returns ``None`` when written, otherwise the live value that stood in the way (the empty
         string where it vanished meanwhile). Atomic across execution environments.
 
-        ``head`` is for long values: as many leading characters tell any two values of this key
-        apart, so that only they are compared, and the expected value need not travel.
+        ``head`` is for long values: any two values of this key differ in as many leading
+        characters, so that only these are compared, and the rest need not travel.
         """
 
     def delete(self, key: str, *, expected: str | None = None) -> bool:

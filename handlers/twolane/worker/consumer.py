@@ -2,14 +2,11 @@
 
 ``Consumer.create_task_handler()`` is the code that a ``celery worker`` runs for each message:
 strategy, request, tracer, acknowledgement rules, expiry, revocation, events and signals are
-Celery's. What is ours is around it: a channel, a timer, a pool and a controller.
+Celery's. The pool (``twolane.worker.pool``), the timer and the controller are ours; a message is
+acknowledged on its run (``twolane.worker.run``).
 
-The channel that Celery acknowledges on: it records what became of each message.
-
-The timer that Celery's consumer hands its ETAs to. It starts nothing by itself.
-
-Celery passes an ETA in *monotonic* time. The handler empties the timer after each message: what is
-due runs, what is not is deferred to SQS.
+The timer starts nothing by itself. Celery passes an ETA in *monotonic* time. The worker empties the
+timer after each message: an entry that is due runs, any other is deferred to SQS.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from celery.worker.consumer import Consumer
 from twolane.patches.backends import guard
 from twolane.worker.outcomes import Outcome
 from twolane.worker.pool import guard_body
+from twolane.worker.run import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +124,6 @@ class TaskConsumer(Consumer):
         app: Celery,
         *,
         hostname: str,
-        channel: Channel,
         pool: Pool,
         timer: Timer,
         on_task_request: Callable[[Any], object],
@@ -141,7 +138,6 @@ class TaskConsumer(Consumer):
             controller=Controller(app, hostname, pool),
             disable_rate_limits=app.conf.worker_disable_rate_limits,
         )
-        self.channel = channel
         self.qos = NoPrefetch()
         self.strategies = LazyStrategies(self)
         at_once: Any = _at_once
@@ -154,20 +150,20 @@ class TaskConsumer(Consumer):
         self.strategies.clear()
 
     def on_unknown_message(self, body: Any, message: Message) -> None:
-        self.channel.mark(_tag(message), Outcome.MALFORMED)
+        run_of(message).outcome = Outcome.MALFORMED
         super().on_unknown_message(body, message)
 
     def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:
-        self.channel.mark(_tag(message), Outcome.MALFORMED)
+        run_of(message).outcome = Outcome.MALFORMED
         super().on_unknown_task(body, message, exc)
 
     def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:
-        self.channel.mark(_tag(message), Outcome.MALFORMED)
+        run_of(message).outcome = Outcome.MALFORMED
         super().on_invalid_task(body, message, exc)
 
     def on_decode_error(self, message: Message, exc: Exception) -> None:
         # Celery acknowledges what it cannot decode; here it stays for the dead-letter queue.
-        self.channel.mark(_tag(message), Outcome.MALFORMED)
+        run_of(message).outcome = Outcome.MALFORMED
         super().on_decode_error(message, exc)
 
 
@@ -178,37 +174,6 @@ def _at_once(_: object, args: tuple[Any], **__: Any) -> Any:
     lost; here there is neither, and two of them a message cost as much as the no-op task itself.
     """
     return args[0]
-
-
-def _tag(message: Message) -> str:
-    return str(message.delivery_tag)
-
-
-class Channel:
-    """The part of kombu's channel that a received message uses."""
-
-    #: kombu asks for the consumers that need no acknowledgement; there are none.
-    no_ack_consumers = None
-
-    def __init__(self) -> None:
-        self._outcomes: dict[str, Outcome] = {}
-
-    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        if multiple:
-            raise NotImplementedError("Celery acknowledges task messages one by one")
-        self._outcomes.setdefault(delivery_tag, Outcome.ACKNOWLEDGED)
-
-    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        outcome = Outcome.REQUEUED if requeue else Outcome.REJECTED
-        self._outcomes.setdefault(delivery_tag, outcome)
-
-    def mark(self, delivery_tag: str, outcome: Outcome) -> None:
-        """Decide an outcome that acknowledging cannot express; it stands."""
-        self._outcomes[delivery_tag] = outcome
-
-    def take(self, delivery_tag: str) -> Outcome:
-        """The outcome, forgotten here. A message that nobody settled is not safe."""
-        return self._outcomes.pop(delivery_tag, Outcome.BROKEN)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,9 +1,9 @@
 """``app.control`` for an application whose broker is SQS: through the state store.
 
 Celery broadcasts a command and live workers answer. Between invocations no worker is alive, and SQS
-has no broadcast; so a revoke is written where each worker looks before it runs a task, and what
-``inspect`` asks is answered from what the workers told. With any other broker this is Celery's own
-``Control``. Commands that only make sense for a process that polls (``pool_grow``,
+has no broadcast; so a revoke is written where each worker looks before it runs a task, and
+``inspect`` is answered from the workers' facts in the store. With any other broker this is Celery's
+own ``Control``. Commands that only make sense for a process that polls (``pool_grow``,
 ``add_consumer`` …) answer with an error instead of silence.
 
 ``twolane.patches.publishing`` puts it in the place of Celery's own class.
@@ -153,8 +153,8 @@ class Answers:
     def _registered(self, taskinfoitems: Iterable[str] = (), **_: Any) -> dict[str, Any]:
         return {
             facts.hostname: [
-                _registration(name, told, tuple(taskinfoitems or ()))
-                for name, told in facts.registered.items()
+                _registration(name, options, tuple(taskinfoitems or ()))
+                for name, options in facts.registered.items()
             ]
             for facts in self._presence.everyone()
         }
@@ -166,7 +166,7 @@ class Answers:
         return self._tasks_in("reserved")
 
     def _scheduled(self, **_: Any) -> dict[str, Any]:
-        # What is not due waits on SQS or in a schedule, which no worker holds.
+        # A task that is not due waits on SQS or in a schedule, which no worker holds.
         return {facts.hostname: [] for facts in self._presence.everyone()}
 
     def _query_task(self, ids: Iterable[str]) -> dict[str, Any]:
@@ -206,12 +206,12 @@ class Answers:
         return {facts.hostname: reply for facts in self._presence.everyone()}
 
     def _running(self, ids: Iterable[str]) -> set[str]:
-        """Those that are known to run, though their result may not say so: it is theirs to store.
+        """The ids of tasks that run, though their result may not say so: the tasks store it.
 
         A lease's key holds more than the task's id. It is found by the names of the tasks that this
         application knows, for a task without a parent on its first attempt; and for any task by
-        what the workers told, which they do of batches that last. One that is not found is revoked
-        all the same, and says itself how it ended.
+        its worker's facts, which are written of batches that last. One that is not found is revoked
+        all the same, and stores itself how it ended.
         """
         wanted = list(ids)
         names = [name for name in self._app.tasks if not name.startswith("celery.")]
@@ -281,11 +281,11 @@ class Answers:
         return json.loads(json.dumps(reply, default=repr))
 
 
-def _registration(name: str, told: Mapping[str, str], items: tuple[str, ...]) -> str:
+def _registration(name: str, options: Mapping[str, str], items: tuple[str, ...]) -> str:
     found = [
-        f"{item}={told[item]}"
+        f"{item}={options[item]}"
         for item in items or ("exchange", "routing_key", "rate_limit")
-        if item in told
+        if item in options
     ]
     return f"{name} [{' '.join(found)}]" if found else name
 
@@ -298,7 +298,7 @@ class _Node:
 
 
 def _info(info: dict[str, Any], state: str) -> dict[str, Any]:
-    """``Request.info()`` of a task, from what was told when its batch began."""
+    """``Request.info()`` of a task, from the facts of its worker when its batch began."""
     active = state == "active"
     return {
         **{key: value for key, value in info.items() if key != "told"},

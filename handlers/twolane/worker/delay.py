@@ -1,13 +1,11 @@
 """Messages that are not due yet: sent again with a delay, never held in memory.
 
-What a task publishes with an ETA beyond SQS's longest delay, a retry above all.
+Up to fifteen minutes SQS itself delays a message. Beyond that a one-shot entry of EventBridge
+Scheduler sends it, and deletes itself; without schedules the message comes back every fifteen
+minutes and is put off again. A message that a task publishes with an ETA that far away, a retry
+above all, goes to Scheduler at once: a message and an invocation less.
 
-Sent to the queue, it would come back after fifteen minutes only to be put off once more; where
-schedules are configured it goes to one at once: a message and an invocation less.
-
-Delays beyond fifteen minutes: a one-shot EventBridge Scheduler entry that deletes itself.
-
-The entry's target is the task queue itself (a templated SendMessage), so nothing of ours runs in
+The entry's target is the task queue itself (a templated SendMessage), so no function runs in
 between: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
 
 Configured by the environment: ``TWOLANE_SCHEDULER_ROLE_ARN``, the role that Scheduler assumes to
@@ -23,19 +21,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.publish.errors import EnqueueError
 from twolane.publish.message import later
+from twolane.worker.aws import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from twolane.publish.target import Target
-    from twolane.worker.queues import QueueClient
+    from twolane.worker.aws import QueueClient
     from twolane.worker.records import Record
 
 logger = logging.getLogger("twolane.worker")
@@ -46,13 +45,13 @@ LONGEST_DELAY_S = 900
 
 
 class LongDelays(Protocol):
-    """Who sends a message that is due later than SQS can delay it."""
+    """Sends messages that are due later than SQS can delay them."""
 
     def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
         """Have the body sent to the queue at ``due`` (epoch seconds), or, where it need not be
         ``exact``, up to a minute later.
 
-        ``False`` where that is not possible for this body; whatever goes wrong is raised.
+        Returns ``False`` if that is not possible for this body. Raises ``EnqueueError``.
         """
 
 
@@ -77,7 +76,7 @@ class Deferral:
             return False
         if delay_s > LONGEST_DELAY_S and self._scheduled(record, now + delay_s):
             return True
-        # Beyond the longest delay this is one hop: whoever receives it then puts it off again.
+        # Beyond the longest delay this is one hop: its receiver puts it off again.
         self.queues.send(
             record.queue_arn,
             record.body,
@@ -108,19 +107,13 @@ def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict
     }
 
 
-def postponing(
-    long_delays: LongDelays | None, records: Iterable[Record]
-) -> AbstractContextManager[None]:
-    """Inside, what is published to the records' own queues and due late enough is scheduled.
-
-    To their queues only: the role that schedules send with need not reach another one, which a
-    schedule would find out too late to tell anybody.
-    """
-    return nullcontext() if long_delays is None else _postponing(long_delays, records)
-
-
 @contextmanager
-def _postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
+def postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
+    """Inside, a message to one of the records' own queues that is due late enough is scheduled.
+
+    To their queues only: the role that schedules send with need not reach another one, and a
+    schedule would find that out too late to be noticed.
+    """
     arns = {_address(record.queue_arn): record.queue_arn for record in records if record.queue_arn}
 
     def send(target: Target, body: str, due: float, exact: bool) -> bool:
@@ -148,7 +141,7 @@ def _address(queue_arn: str) -> tuple[str, str, str]:
 
 
 #: Scheduler calls its target within the minute after the time that an entry names. An exact one
-#: names a minute early; the worker then puts off what is left with SQS's delay, exact to a second.
+#: names a minute early; the worker then puts off the rest with SQS's delay, exact to a second.
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 LEAD_S = 60.0
 
@@ -161,10 +154,10 @@ MAX_INPUT_BYTES = 262_144
 
 
 class Creator(Protocol):
-    """EventBridge Scheduler, as far as it is needed: ``twolane.worker.scheduler.Scheduler``."""
+    """EventBridge Scheduler, as far as it is needed: ``twolane.worker.aws.Scheduler``."""
 
     def create(self, region: str, entry: Mapping[str, Any]) -> None:
-        """Create an entry, unless there is one of its name; whatever goes wrong is raised."""
+        """Create an entry, unless there is one of its name. Raises ``EnqueueError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +206,12 @@ def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) ->
 
 
 def schedules(environ: Mapping[str, str]) -> Schedules | None:
-    """What the environment configures; ``None`` where it does not, and delays go in hops."""
+    """The schedules that the environment configures; without them long delays go in hops."""
     role_arn, group = (
         environ.get("TWOLANE_SCHEDULER_ROLE_ARN"),
         environ.get("TWOLANE_SCHEDULER_GROUP"),
     )
     if not role_arn or not group:
         return None
-    from twolane.worker.scheduler import Scheduler
-
     dead_letter_arn = environ.get("TWOLANE_SCHEDULER_DEAD_LETTER_ARN") or None
     return Schedules(role_arn, group, Scheduler(environ), dead_letter_arn)

@@ -1,11 +1,11 @@
 """The guard against tasks that publish themselves without end.
 
 With ``RecursiveLoop: Allow`` Lambda's own is off, and it knows nothing but a number. Here a message
-is refused where one task has led to another ``twolane_max_depth`` times (1,000) at more than
+is refused if one task has led to another ``twolane_max_depth`` times (1,000) at more than
 ``twolane_max_depth_rate`` generations a minute (600). Either setting at 0 turns it off.
 
-Depth alone is no fault: a task that sends itself once a minute for ever is a pattern, and so are a
-thousand retries over days. The time is therefore that of the latest ``twolane_max_depth``
+Depth alone is not an error: a task may send itself once a minute for ever, or be retried a thousand
+times over days. The time is therefore that of the latest ``twolane_max_depth``
 generations; and it ends when the message was sent, so that the deliveries on which it is refused
 change nothing, while a redrive, which sends it anew, lets it go on.
 """
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from twolane.worker.lookup import Opened
     from twolane.worker.message import TaskFacts
+    from twolane.worker.run import Run
 
 MAX_DEPTH, MAX_DEPTH_RATE = 1000, 600
 
-#: No time from here on is one of this world; and so no infinite one, no NaN.
+#: A time from here on is not a real one; neither is an infinite one, nor NaN.
 _NO_TIME = 1e12
 
 
 class Descent:
-    """What an application allows."""
+    """The depth and the rate that an application allows."""
 
     def __init__(self, app: Celery, clock: Callable[[], float]) -> None:
-        """Raises ``ConfigurationError`` for settings that are no numbers from 0 on."""
+        """Raises ``ConfigurationError`` for a setting that is not a number from 0 on."""
         self._app, self._clock = app, clock
         self._most = int(_setting(app, "twolane_max_depth", MAX_DEPTH))
         self._rate = _setting(app, "twolane_max_depth_rate", MAX_DEPTH_RATE)
@@ -43,22 +43,25 @@ class Descent:
         self._window_s = self._most / self._rate * 60 if self._watches else 0.0
 
     def following(self, headers: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The headers of what a task with these headers publishes."""
+        """The headers of a message that a task with these headers publishes.
+
+        A retry has the headers of the attempt before it, which these replace.
+        """
         if not self._watches:
             return {}
         depth, since = _found(headers)
         begins = since is None or not depth % self._most
         return {DEPTH: depth + 1, SINCE: round(self._clock(), 3) if begins else since}
 
-    def check(self, one: Opened) -> None:
-        """Raises ``RunawayError`` for a task that is to be refused; its result then says so."""
-        facts = one.facts
+    def check(self, run: Run) -> None:
+        """Raises ``RunawayError`` for a task that is refused; its result then says so."""
+        facts = run.facts
         if facts is None or DEPTH not in facts.headers:
             return
         depth, since = _found(facts.headers)
         if not depth or not self._watches or depth % self._most or since is None:
             return
-        took_s = one.record.sent_s - since
+        took_s = run.record.sent_s - since
         if took_s >= self._window_s:
             return
         error = RunawayError(
@@ -72,7 +75,7 @@ class Descent:
         raise error
 
     def _say(self, facts: TaskFacts, error: RunawayError) -> None:
-        """Store the failure, for whoever waits for the result, as Celery does for unknown tasks."""
+        """Store the failure, as Celery does for unknown tasks: a caller may wait for the result."""
         from celery.utils.objects import Bunch
 
         app: Any = self._app
@@ -93,7 +96,7 @@ def _setting(app: Celery, name: str, default: float) -> float:
 
 
 def _found(headers: Mapping[str, Any]) -> tuple[int, float | None]:
-    """Depth and window as the headers say; those of a first task where they are none of ours."""
+    """Depth and window as the headers say; those of a first task if the headers are not ours."""
     depth, since = headers.get(DEPTH), headers.get(SINCE)
     if type(depth) is not int or depth < 1:
         return 0, None

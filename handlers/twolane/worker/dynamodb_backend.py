@@ -1,9 +1,9 @@
-"""Celery's DynamoDB results, each written on the condition that nothing has happened since.
+"""Celery's DynamoDB result backend, with results behind the lease's fence, and safe chords.
 
-Celery reads what is stored (a success is never overwritten) and then writes, whatever came in
-between; an environment that is frozen there overwrites, once it thaws, what its successor has said.
-Here a result replaces exactly what was seen, and how a running task ended is written together with
-the end of its lease, on the condition that the lease is still its own:
+**Results.** Celery reads what is stored (a success is never overwritten) and then writes, whatever
+came in between; an environment that is frozen there overwrites its successor's result once it
+thaws. Here a result replaces exactly the one that was seen, and the last result of a running task
+is written together with the end of its lease, on the condition that the lease is still its own:
 
 - https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.ConditionExpressions.html
 - https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html
@@ -12,32 +12,28 @@ The transaction of two writes takes twice their capacity, and saves two round tr
 ``dynamodb:PutItem`` and nothing else:
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
 
-Celery's DynamoDB result backend, with chords that no redelivery misleads and no size slows down.
-
-Celery adds one to a number for each header task that ends. A header that is delivered twice is
-counted twice, and the body then starts too early; one that comes back after the body has started
-finds the group gone, and turns the finished chord into a failure. (Celery's Redis backend keeps the
-parts by their task and is safe.) Here each part is an item of its own, written together with the
-count, on the condition that it was not there; so the count is exact, and what a part costs does not
-grow with the chord: a transaction of two items of less than 1 KB takes four write units, and the
-count that is read after it one read unit.
+**Chords.** Celery adds one to a number for each header task that ends. A header that is delivered
+twice is counted twice, and the body then starts too early; one that comes back after the body has
+started finds the group gone, and turns the finished chord into a failure. (Celery's Redis backend
+keeps the parts by their task and is safe.) Here each part is an item of its own, written together
+with the count, on the condition that it was not there; so the count is exact, and the cost of a
+part does not grow with the chord: a transaction of two items of less than 1 KB takes four write
+units, and the count that is read after it one read unit.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/capacity-mode-on-demand.html
 
 One header task completes the chord, the first that sees the last part counted: it writes its name
-into the counter, and whenever its message comes again, it completes the chord again. What it has
-published by then is one piece of work, see ``twolane.worker.lease``. A finished chord leaves a mark
-behind in the place of nothing; that and the parts go with the table's time to live, for which
-DynamoDB takes no write units: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
+into the counter, and whenever its message comes again, it completes the chord again. The body that
+it has published by then is one piece of work, see ``twolane.worker.lease``. A finished chord leaves
+a mark behind; that and the parts go with the table's time to live, for which DynamoDB takes no
+write units: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 
-``twolane.patches.publishing`` puts it behind ``dynamodb://``.
-
-A result that is too big for an item of DynamoDB, made to fit or refused for good.
-
-``result_extended`` stores a task's arguments with each of its states: a task whose arguments came
-by claim check could then not store that it has started, and would be delivered until it is dead
-lettered. Its arguments go in short form. A return value that is too big by itself is the task's own
-failure, which is told at once, not retried.
+**Size.** An item holds 400 KB. ``result_extended`` stores a task's arguments with each of its
+states: a task whose arguments came by claim check could then not store that it has started, and
+would be delivered until it is dead lettered. Its arguments go in short form. A return value that is
+too big by itself is the task's own failure, which is stored at once, not retried.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html#limits-items
+
+``twolane.patches.publishing`` puts the backend behind ``dynamodb://``.
 """
 
 from __future__ import annotations
@@ -61,27 +57,15 @@ from twolane.patches.backends import is_outage
 from twolane.patches.clients import patient_boto
 from twolane.state.dynamodb import TRIES, item_of, read_all, wait_s
 from twolane.state.store import LIMIT, digested
-from twolane.worker.lease import (
-    EndsLeases,
-    LeaseState,
-    has_passed,
-    read_lease,
-    running,
-    sent_s,
-    stays,
-    with_marked_body,
-)
+from twolane.worker.lease import Change, FencedResults, Stored, read_lease, with_marked_body
 from twolane.worker.limits import is_late, struck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twolane.worker.lease import Ending, Lease
+    from twolane.worker.lease import Lease, LeaseFence, LeaseState
 
 _Stock: Any = CeleryBackend
-
-#: Each loss means that somebody else has written: so many in a row are no accident.
-_TRIES = 10
 
 _CONFLICTS = frozenset(
     {"ConditionalCheckFailed", "ConditionalCheckFailedException", "TransactionConflict",
@@ -89,12 +73,31 @@ _CONFLICTS = frozenset(
 )  # fmt: skip
 
 
-class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
-    """Results in Celery's own table and format, and the leases beside them."""
+logger = logging.getLogger("twolane.worker")
 
-    #: The key and the value that were written last, of a task that goes on: mostly what the next
-    #: write finds.
-    _wrote: tuple[str, str | bytes] | None = None
+#: What DynamoDB does not do now, and may do at once:
+#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+_PASSING = frozenset(
+    {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+)  # fmt: skip
+_NONE = {"N": "0"}
+_LOST = "ConditionalCheckFailed"
+
+#: Of a group that is more than an item holds: four of them come in one answer of 1 MB.
+_PIECE = 250 * 1024
+
+
+class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
+    """``dynamodb://``, in Celery's own table and format.
+
+    The exceptions are the parts of a chord, and values that are too big for an item.
+    """
+
+    #: ``mget`` reads many at once here, which Celery's does one by one.
+    supports_native_join = True
+
+    def get_key_for_task(self, task_id: Any, key: Any = "") -> str:
+        return str(super().get_key_for_task(task_id, key))  # as Celery itself stores it
 
     def _get_key_for(self, prefix: Any, id: str, key: str = "") -> Any:  # noqa: A002
         found = super()._get_key_for(prefix, id, key)
@@ -116,6 +119,8 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         state: str,
         traceback: Any = None,
         request: Any = None,
+        *,
+        ends: LeaseState | None = None,
         **_: Any,
     ) -> Any:
         meta = self._get_result_meta(
@@ -123,151 +128,56 @@ class TableResults(EndsLeases, _Stock):  # type: ignore[misc]
         )
         meta["task_id"] = bytes_to_str(task_id)
         value = fitted(self.encode(meta), self.decode, self.encode)
-        self._store(task_id, value, state)
+        self._store_fenced(task_id, value, state, request, ends)
         return result
 
-    def _store(self, task_id: str, value: str | bytes, state: str) -> None:
-        """Write until nobody came in between, or until what is there forbids it."""
-        key = str(self.get_key_for_task(task_id))
-        one = running(task_id)
-        if one is not None and one.ended is not None:
-            one = None
-        seen = self._wrote[1] if self._wrote and self._wrote[0] == key else None
-        late = one is not None and time.time() >= one.held.until - 1
-        for attempt in range(_TRIES):
-            if attempt or late:
-                # The result first: had it changed after the lease was read, the write would fail.
-                seen, lease = self._seen(key), self._lease(one)
-                if self._stands(seen, state, one, lease):
-                    return
-                if one is not None and lease is not None and lease.text != one.held.text:
-                    one = None  # a success while the other delivery runs: its lease is left alone
-            last = state in states.READY_STATES or one is self._riding
-            if self._write(key, value, seen, one if last else None):
-                self._wrote = None if state in states.READY_STATES else (key, value)
-                return
-        raise StoreUnavailableError(
-            f"the result of {task_id} changed {_TRIES} times while it was to be stored in the "
-            f"DynamoDB table {self.table_name}; the message will be delivered again"
-        )
+    def _look(self, key: Any, fence: LeaseFence | None) -> Stored:
+        # The result first: had it changed after the lease was read, the write would fail.
+        value = self._item(key).get(self._value_field.name)
+        result = None if value is None else bytes(value[self._value_field.data_type])
+        lease = self._item(fence.key) if fence is not None else None
+        return Stored(result, read_lease(lease["state"]["S"]) if lease else None)
 
-    def _stands(
-        self, seen: bytes | None, state: str, one: Ending | None, lease: Lease | None
-    ) -> bool:
-        """Whether what is stored stays."""
-        stored = self.decode_result(seen)["status"] if seen is not None else None
-        if one is not None and lease is not None and _is_own_end(one, lease):
-            one.ended = lease  # it was written before, and the answer was lost
-            return True
-        if one is not None and has_passed(one, lease, state, stored, time.time()):
-            one.drop(state, one.task_id)
-            return True
-        return stays(stored, state)
-
-    def _write(
-        self, key: str, value: str | bytes, seen: str | bytes | None, one: Ending | None
-    ) -> bool:
-        """Put the result in the place of what was seen; ``False`` where that has changed.
-
-        With ``one``, the running task's: on the condition, too, that nobody else has its lease.
-        """
-        result = self._prepare_put_request(key, value)
-        if seen is None:
+    def _write(self, change: Change) -> Stored | None:
+        result = self._prepare_put_request(change.key, change.value)
+        if change.seen is None:
             result["ConditionExpression"] = "attribute_not_exists(id)"
         else:
+            field = self._value_field
             result["ConditionExpression"] = "#result = :seen"
-            result["ExpressionAttributeNames"] = {"#result": self._value_field.name}
-            result["ExpressionAttributeValues"] = {":seen": {self._value_field.data_type: seen}}
-        lease = None
-        if one is not None:
-            lease = one.last(self._ends_in) if one is self._riding else one.held
+            result["ExpressionAttributeNames"] = {"#result": field.name}
+            result["ExpressionAttributeValues"] = {":seen": {field.data_type: change.seen}}
+        fence, expected, ended = change.fence, change.expected, change.ended
+        # A state of a task that goes on is not worth a transaction.
+        last = change.state in states.READY_STATES or ended is not None
         try:
-            if one is None or lease is None:
+            if fence is None or expected is None or not last:
                 self.client.put_item(**result)
-                return True
-            self.client.transact_write_items(
-                TransactItems=[{"Put": result}, {"Put": self._own_lease(one, lease)}]
-            )
+            else:
+                lease = self._put_lease(fence.key, expected, ended or expected)
+                self.client.transact_write_items(TransactItems=[{"Put": result}, {"Put": lease}])
         except self.client.exceptions.ClientError as error:
             if not _lost_a_race(error.response):
                 raise
-            return False
-        if lease is not one.held:
-            one.ended = lease
-        return True
+            return self._look(change.key, fence)
+        return None
 
-    def _own_lease(self, one: Ending, lease: Lease) -> dict[str, Any]:
+    def _put_lease(self, key: str, expected: Lease, lease: Lease) -> dict[str, Any]:
         """The lease's write. One that does not end is written as it was: no other right is needed
         for that, where a bare condition is a right of its own.
         """
         return {
             "TableName": self.table_name,
-            "Item": item_of(one.key, lease.text, lease.until),
+            "Item": item_of(key, lease.text, lease.until),
             "ConditionExpression": "attribute_not_exists(id) OR #state = :held",
             "ExpressionAttributeNames": {"#state": "state"},
-            "ExpressionAttributeValues": {":held": {"S": one.held.text}},
+            "ExpressionAttributeValues": {":held": {"S": expected.text}},
         }
-
-    def _stored_state(self, task_id: str) -> str | None:
-        seen = self._seen(str(self.get_key_for_task(task_id)))
-        return str(self.decode_result(seen)["status"]) if seen is not None else None
-
-    def _stored_lease(self, one: Ending) -> Lease | None:
-        return self._lease(one)
-
-    def _seen(self, key: str) -> bytes | None:
-        item = self._item(key)
-        value = item.get(self._value_field.name)
-        return None if value is None else bytes(value[self._value_field.data_type])
-
-    def _lease(self, one: Ending | None) -> Lease | None:
-        if one is None:
-            return None
-        item = self._item(one.key)
-        return read_lease(item["state"]["S"]) if item else None
 
     def _item(self, key: str) -> dict[str, Any]:
         request = self._prepare_get_request(key)
         item: dict[str, Any] = self.client.get_item(**request, ConsistentRead=True).get("Item", {})
         return item
-
-
-def _is_own_end(one: Ending, lease: Lease) -> bool:
-    same = lease.delivery.holder == one.held.delivery.holder
-    return same and lease.state is not LeaseState.RUNNING
-
-
-def _lost_a_race(response: dict[str, Any]) -> bool:
-    """Whether a condition did not hold, or another write was at the same item.
-
-    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors
-    """
-    codes = {reason.get("Code") for reason in response.get("CancellationReasons", ())}
-    codes = codes - {None, "None"} or {response.get("Error", {}).get("Code")}
-    return codes <= _CONFLICTS
-
-
-logger = logging.getLogger("twolane.worker")
-
-#: What DynamoDB does not do now, and may do at once:
-#: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
-_PASSING = frozenset(
-    {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-)  # fmt: skip
-_NONE = {"N": "0"}
-_LOST = "ConditionalCheckFailed"
-
-#: Of a group that is more than an item holds: four of them come in one answer of 1 MB.
-_PIECE = 250 * 1024
-
-
-class DynamoDBBackend(TableResults):
-    """``dynamodb://``, in Celery's own table and format but for the parts of a chord, and for what
-    no item can hold.
-    """
-
-    #: ``mget`` reads many at once here, which Celery's does one by one.
-    supports_native_join = True
 
     def _set_with_state(self, key: Any, value: Any, state: Any) -> Any:
         return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)
@@ -276,7 +186,7 @@ class DynamoDBBackend(TableResults):
         """Count a part; start the body if it was the last one."""
         if not request.group or not request.id:
             return
-        self._struck = struck()
+        since = struck()
         key = str(self.get_key_for_chord(request.group))
         part = _digest(f"{request.id}:{getattr(request, 'group_index', None)}")
         counter = self._count(key, part)
@@ -292,7 +202,7 @@ class DynamoDBBackend(TableResults):
         if parts > size:
             logger.warning("chord %s has counted %s parts of %s", request.group, parts, size)
         elif self._claim(key, part):
-            self._complete(with_marked_body(request, sent_s()))
+            self._complete(with_marked_body(request), since)
             self._finish(key, request.group)
 
     def set_chord_size(self, group_id: Any, chord_size: int) -> None:
@@ -366,7 +276,7 @@ class DynamoDBBackend(TableResults):
         )
 
     def _claim(self, key: str, part: str) -> bool:
-        """Whether it is this part's to complete the chord: the first one's that asks."""
+        """True if this part completes the chord, which is the first one that asks."""
         client = self.client
         try:
             client.update_item(
@@ -381,8 +291,10 @@ class DynamoDBBackend(TableResults):
             return False
         return True
 
-    def _complete(self, request: Any) -> None:
+    def _complete(self, request: Any, since: int) -> None:
         """Publish the body, or fail it, as Celery's own backend does.
+
+        ``since``: which alarms had struck before.
 
         Raises the store's error where it is down: nothing is given up, the message comes again.
         """
@@ -401,7 +313,7 @@ class DynamoDBBackend(TableResults):
             reason = "Callback error: {!r}".format
             app.amqp._retry_publish(callback.delay, results)  # noqa: SLF001 - as Celery's backend
         except Exception as error:
-            if is_outage(error) or is_late(error, self._struck):
+            if is_outage(error) or is_late(error, since):
                 raise
             logger.exception("chord %s could not start its body", request.group)
             chord_error = ChordError(reason(error))
@@ -457,6 +369,16 @@ class DynamoDBBackend(TableResults):
         return str(int(time.time() + (chord_expires or 86_400)))
 
 
+def _lost_a_race(response: dict[str, Any]) -> bool:
+    """True if a condition did not hold, or another write was at the same item.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors
+    """
+    codes = {reason.get("Code") for reason in response.get("CancellationReasons", ())}
+    codes = codes - {None, "None"} or {response.get("Error", {}).get("Code")}
+    return codes <= _CONFLICTS
+
+
 def _reason_of(header: Any) -> Callable[[Exception], str]:
     def reason(error: Exception) -> str:
         culprit = next(header._failed_join_report(), None)  # noqa: SLF001 - as Celery's backend
@@ -491,7 +413,7 @@ def fitted(
         return value
     raise EncodeError(
         f"the result takes {_size(value):,} bytes, an item of DynamoDB {ITEM_LIMIT:,}: return the "
-        "place of what is big, in S3 for one, or keep results in Redis"
+        "address of the big part, in S3 for example, or keep results in Redis"
     )
 
 

@@ -1,15 +1,15 @@
 """Task events for monitors such as Flower, over Redis.
 
-Celery publishes its events on the broker, as a broadcast, which SQS has not. Where the results are
-in Redis they go there instead, in kombu's own form, and monitors that know this application read
-them there::
+Celery publishes its events on the broker, as a broadcast; SQS has none. If the results are in
+Redis, the events go there instead, in kombu's own form, and monitors that load this application
+read them there::
 
     celery -A app.worker flower
 
-One that does not know it is told where they are: ``celery --broker=redis://… flower``.
+A monitor that does not load it needs the address: ``celery --broker=redis://… flower``.
 
-Off by default, on by Celery's own settings: ``worker_send_task_events`` for what the worker tells,
-``task_send_sent_event`` for what publishers do. ``twolane_events_url`` names another Redis. No task
+Off by default, on by Celery's own settings: ``worker_send_task_events`` for a worker's events,
+``task_send_sent_event`` for a publisher's. ``twolane_events_url`` names another Redis. No task
 fails because of an event that cannot be sent. Publishers import this module too: it stays light.
 https://docs.celeryq.dev/en/stable/userguide/monitoring.html#events
 """
@@ -41,8 +41,8 @@ _WAITING = 1000
 #: taken longer than ``_SOON_S``: each event of a batch would wait as long again.
 _ANSWER_S, _SOON_S, _QUIET_S = 1, 0.5, 30.0
 
-#: How often a worker is told to be alive, in seconds; Flower takes it for offline after twice that.
-#: An environment tells it with each batch, and has none to tell it while it is frozen.
+#: How often a worker says that it is alive, in seconds. To Flower it is offline after twice that.
+#: An environment says so with each batch, and cannot while it is frozen.
 _HEARTBEAT_S = 900.0
 
 
@@ -53,7 +53,7 @@ def events_url(app: Celery) -> str | None:
 
 
 class Dispatcher(EventDispatcher):
-    """Celery's dispatcher; with SQS as the broker, what publishers tell goes to Redis as well."""
+    """Celery's dispatcher; with SQS as the broker, publishers' events go to Redis as well."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -116,13 +116,13 @@ class Receiver(EventReceiver):
 
 
 def listening_to(app: Any, channel: Any) -> Any:
-    """Where a monitor of this application finds its events: on ``channel``, or in Redis."""
+    """The connection on which a monitor finds this application's events: Redis, or ``channel``."""
     url = events_url(app) if app is not None and on_sqs(app) else None
     return Connection(url) if url else channel
 
 
 def worker_dispatcher(app: Celery, hostname: str) -> Dispatcher | None:
-    """What the worker's consumer sends its events with; ``None`` unless events are on."""
+    """The dispatcher of the worker's consumer; ``None`` unless events are on."""
     url = events_url(app)
     if not app.conf.worker_send_task_events or url is None:
         return None
@@ -130,7 +130,7 @@ def worker_dispatcher(app: Celery, hostname: str) -> Dispatcher | None:
 
 
 def redis_at(url: str) -> Connection:
-    """A connection that nobody waits for: an event is worth less than the task that it names."""
+    """A connection with short limits: an event is worth less than the task that it names."""
     options = {"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S}
     return Connection(url, connect_timeout=_ANSWER_S, transport_options=options)
 

@@ -1,7 +1,4 @@
-"""``WorkerHandler``: SQS events in, partial batch responses out, Celery in between.
-
-The name that an execution environment has as a Celery node.
-"""
+"""``WorkerHandler``: SQS events in, partial batch responses out, Celery in between."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, signals
@@ -25,14 +23,14 @@ from twolane.publish import headers
 from twolane.publish.claimcheck import claim_check
 from twolane.publish.installation import install
 from twolane.state import find_store
+from twolane.worker.aws import QueueClient, Sqs
 from twolane.worker.delay import Deferral, postponing, schedules
 from twolane.worker.descent import Descent
-from twolane.worker.lease import Leases, mark_origins
+from twolane.worker.lease import Leases
 from twolane.worker.limits import deadline_of
 from twolane.worker.lookup import Lookup
 from twolane.worker.outcomes import Settled, response, visibility_s
-from twolane.worker.presence import Teller
-from twolane.worker.queues import QueueClient, Sqs
+from twolane.worker.presence import WorkerPresence
 from twolane.worker.records import parse_event
 from twolane.worker.revocation import Watch
 from twolane.worker.work import Worker
@@ -75,7 +73,6 @@ class WorkerHandler:
         install()
         patches.install("worker")
         headers.leave_starts()
-        mark_origins()
         vars(app).pop("control", None)  # one that was made before us is Celery's own
         self._app = app
         self._queues = queues or Sqs(environ)
@@ -96,9 +93,9 @@ class WorkerHandler:
             redeem=claim.redeem if (claim := claim_check(app)) else _itself,
             clock=clock,
         )
-        self._teller = Teller(app, store, self._worker.consumer, clock) if store else None
+        self._presence = WorkerPresence(app, store, self._worker.consumer, clock) if store else None
         self._watch = self._worker.pool.watch = (
-            Watch(store, each_time=self._teller.catch_up) if store and self._teller else None
+            Watch(store, each_time=self._presence.catch_up) if store and self._presence else None
         )
         _announce(app, hostname, self._worker)
         if snapshot.pending():
@@ -108,15 +105,15 @@ class WorkerHandler:
         init_phase.end()
 
     def _begin(self) -> None:
-        """What a process of a pool does once it is there: with SnapStart, each restored one."""
+        """Do what a pool's new process does; with SnapStart, in each restored environment."""
         app, worker = self._app, self._worker
         if app.conf.worker_send_task_events:
             _send_events(app, worker)
         signals.worker_process_init.send(sender=worker.consumer.hostname)
         signals.worker_ready.send(sender=worker.consumer)
-        if self._teller is not None:
+        if self._presence is not None:
             with within(_INIT_S):
-                self._teller.enlist()
+                self._presence.enlist()
 
     def _restored(self) -> None:
         consumer = self._worker.consumer
@@ -143,15 +140,16 @@ class WorkerHandler:
                 self._watch.wake()
             if self._worker.consumer.event_dispatcher is not None:
                 _tell_alive(self._worker.consumer.event_dispatcher)
-            tell = self._teller.tell if self._teller is not None else _nothing
-            with postponing(self._long_delays, records):
-                settled = self._worker.run(records, deadline, tell)
+            announce = self._presence.begin_batch if self._presence is not None else _nothing
+            delays = self._long_delays
+            with postponing(delays, records) if delays is not None else nullcontext():
+                settled = self._worker.run(records, deadline, announce)
             self._delay(settled)
             return response(settled)
         finally:
-            if self._watch is not None and self._teller is not None:
+            if self._watch is not None and self._presence is not None:
                 self._watch.rest()
-                self._teller.rest()
+                self._presence.end_batch()
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
             invocation_end.reset(ends)
             logs.correlation.reset(token)
@@ -186,7 +184,7 @@ def _tell_alive(dispatcher: Any) -> None:
 
 
 def _prepare(app: Celery, hostname: str) -> None:
-    """What ``celery worker`` does to the application before it consumes."""
+    """Prepare the application as ``celery worker`` does before it consumes."""
     # Nothing is read from a broker here; with the real one set, Celery's consumer would import
     # boto3 and kombu's SQS transport to learn their exceptions (a hundred milliseconds).
     app.conf.update(broker_read_url="memory://")
@@ -237,7 +235,7 @@ def _itself(body: str) -> str:
 
 
 def _nothing(_: object) -> None:
-    """Without a store nobody can be told."""
+    """Without a store nothing is announced."""
 
 
 def node_name(environ: Mapping[str, str]) -> str:

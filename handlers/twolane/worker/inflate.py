@@ -127,7 +127,7 @@ def _streams(
                 part = stream.decompress(b"", max_length=most)
         except error:
             if any_read:
-                return  # what follows the last stream is no stream: it is ignored
+                return  # bytes after the last stream that are not a stream are ignored
             raise
         if not stream.eof:
             raise ValueError("incomplete or truncated stream")

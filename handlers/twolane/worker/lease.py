@@ -1,58 +1,47 @@
-"""A lease for each piece of work: never lost, never twice.
+"""The lease of a piece of work, and how it ends together with the task's result.
 
 SQS and the event source mapping deliver *at least* once. Before a task runs, its environment takes
-the lease of the task's id; whoever comes second finds it:
+the lease of the task's id. A second delivery finds the lease in one of three states:
 
 ===========  ========================================================================
-``running``  another environment is at it; the message goes back until the lease ends
+``running``  another environment runs the task; the message goes back until the lease ends
 ``done``     the work was finished; the message is acknowledged, not run
 ``rejected`` the task refused the message for good; it goes back untouched, so that
              SQS moves it to the dead-letter queue
 ===========  ========================================================================
 
-A lease names the delivery that holds it (by a digest of the receipt handle, which is new for each
-receive), and each change states the value it expects. So an environment that was frozen, or whose
-lease ran out while it worked on, cannot end the lease of the one that took over.
+**Holder.** A lease names the delivery that holds it (by a digest of the receipt handle, which is
+new for each receive), and each change states the value that it expects. So an environment that was
+frozen, or whose lease ran out while it worked, cannot end the lease of its successor.
 
-Celery gives one id to more than one piece of work: a retry and a replacement keep their task's id,
-a callback that was frozen before it was linked has one id for all that it is linked to. Counts and
-parent are part of the key, and so is the task's name: whoever can guess an id and send a task of
-another name under it keeps nobody's work from running. And an application may use an id again. So
-finished work is in the way of *its own message* for as long as results are kept, but of another
-message with the same id only where that came within five minutes: long enough for a publisher that
-tried again, or a schedule's second tick; it is the interval in which SQS's FIFO queues know a
-message again.
+**Key.** Celery gives one id to more than one piece of work: a retry and a replacement keep their
+task's id, and a callback that was frozen before it was linked has one id for all the tasks that it
+is linked to. So the number of retries and of replacements and the parent are part of the key. The
+task's name is, too: a message that uses another task's id does not keep that task from running.
 
-A chord's body has no parent in its key: any task of the header may complete the chord, and two of
-them may, each in its own delivery. Such a copy can come hours later (the header's message came
-back after its visibility timeout), so it counts as sent when that header task was. The worker that
-completes a chord writes this into the body's message, see ``BODY_OF``. A stock worker does not;
-there, a body that is a single task is recognised by its place: it carries its chord's id, and no
-index in it.
+**Copies.** An application may use an id again. Finished work therefore stops *its own message* for
+as long as results are kept, but another message with the same id only within five minutes: long
+enough for a publisher that tried again, or for a schedule's second tick, and the interval in which
+SQS's FIFO queues recognise a message. Two kinds of copies come later than that. They count as sent
+when the task was sent that published them:
 
-The same holds for whatever a task publishes under an id that it had before it ran: the next step of
-a chain, a retry. The task may be killed after it has published, and comes back when its visibility
-timeout is over, which may be longer than five minutes: what it then publishes again has the same id
-and the same parent, and counts as sent when the task was, see ``ORIGIN``.
+- A chord's body. Two header tasks can complete one chord: one is killed after it has published the
+  body, and another one that comes again finds the chord complete. The bodies have different
+  parents, so a body has no parent in its key. The worker that completes a chord marks the body's
+  message, see ``BODY_OF``. A stock worker does not; a body that is a single task is then recognised
+  by its place: it carries its chord's id, and no index in it.
+- The next step of a chain, or a retry. A task that is killed after it has published comes back when
+  its visibility timeout is over, and publishes again, with the same id and the same parent. Each
+  published message says when its task was sent, see ``ORIGIN``.
 
-How a task's result and the end of its lease come to be stored together.
-
-Redis does both in one script, DynamoDB in one transaction: an environment that dies in between
-leaves either no result and a lease that runs out, or both. And an environment that stood still for
-so long that its lease ran out and its work passed to another delivery must not say how that work
-ended: what it would store is dropped, but for a success while the other one still runs.
-
-What the worker that completes a chord writes into the message of the chord's body.
-
-Two header tasks can complete one chord: one is killed after it has published the body, and another
-one that comes again finds the chord complete. Their bodies have different parents, as Celery makes
-the running task the parent of what it publishes; the header says that they are one piece of work,
-see ``twolane.worker.lease``.
-
-What a task publishes says when that task was sent.
-
-A task that is killed after it has published the next step of its chain publishes it again when it
-comes back: ``twolane.worker.lease`` says what that is for.
+**Result.** ``LeaseFence`` is the lease of a running task. It travels with the task's request: the
+worker puts it there under ``FENCE``, and Celery passes the request to the result backend with every
+state of the task. (``store_result`` has no other argument that Celery fills in.) ``FencedResults``
+writes a result only while the fence stands, and the last result and the end of the lease as one
+write: a script on Redis, a transaction on DynamoDB. An environment that dies in between leaves
+either no result and a lease that runs out, or both. An environment that stood still until its work
+had passed to another delivery does not overwrite that delivery's result, except with a success
+while the other one still runs.
 """
 
 from __future__ import annotations
@@ -62,21 +51,24 @@ import hashlib
 import json
 import logging
 import math
-import time
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery import signals, states
+from celery import states
+from celery._state import get_current_worker_task
+from kombu.exceptions import KombuError
 
-from twolane.patches.backends import guard
+from twolane.errors import StoreUnavailableError
+from twolane.patches.backends import FENCE, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
     from twolane.state.store import StateStore
+
+logger = logging.getLogger("twolane.worker")
 
 PREFIX = "twolane:lease:"
 
@@ -109,8 +101,8 @@ class LeaseState(StrEnum):
 class Delivery:
     """One receive of one message. ``publish`` stays the same for every copy of the message.
 
-    ``sent_s``: when it was sent, in epoch seconds; for ever where SQS does not say; ``first_s``:
-    when it was received for the first time, likewise.
+    ``sent_s``: when it was sent, in epoch seconds; infinite if SQS does not say. ``first_s``: when
+    it was received for the first time, likewise.
     """
 
     holder: str
@@ -138,7 +130,8 @@ class Lease:
 def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
     """The key of the lease of one run of a task.
 
-    The name is there as a digest of one length: ids and names are other people's, keys are bounded.
+    The name is in it as a digest of one length: the length of a key is bounded, and that of a name
+    is not.
     """
     retries = headers.get("retries") or 0
     replaced = headers.get("replaced_task_nesting") or 0
@@ -154,8 +147,8 @@ def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
 def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
     """The key of the attempt that published this retry; ``None`` for a first attempt.
 
-    The retry of a task without a parent has the task itself for a parent: Celery fills in whatever
-    task publishes.
+    The retry of a task without a parent has the task itself for a parent: Celery fills in the task
+    that publishes.
     """
     retries = headers.get("retries") or 0
     if not retries:
@@ -186,9 +179,10 @@ def delivery_of(
     *,
     origins: Iterable[object] = (),
 ) -> Delivery:
-    """kombu gives each publish a delivery tag, which copies and redeliveries share.
+    """The delivery that a record is.
 
-    ``origins``: what the message has under ``BODY_OF`` and ``ORIGIN``.
+    ``publish``: kombu's delivery tag, which copies and redeliveries share. ``origins``: the
+    message's headers ``BODY_OF`` and ``ORIGIN``.
     """
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
     for sent in origins:
@@ -208,7 +202,7 @@ def read_lease(text: str | None) -> Lease | None:
 def write_lease(
     state: LeaseState, delivery: Delivery, *, since: float, until: float, **about: Any
 ) -> Lease:
-    """``about`` is for whoever looks at the store: the worker's name …"""
+    """``about`` is for people who look at the store: the worker's name, for one."""
     value = {
         "state": state,
         "holder": delivery.holder,
@@ -222,26 +216,29 @@ def write_lease(
 
 
 class Leases:
-    """Takes and ends leases. Every method raises ``StoreUnavailableError`` with the store down."""
+    """Takes and ends leases. Every method raises ``StoreUnavailableError`` with the store down.
+
+    ``keep_s`` is how long finished work is remembered.
+    """
 
     def __init__(self, store: StateStore, clock: Callable[[], float], keep_s: float) -> None:
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self.keep_s = keep_s
 
     @property
     def beside_results(self) -> bool:
-        """Whether one command can store a result and end a lease."""
+        """True if one command can store a result and end a lease."""
         return getattr(self._store, "beside_results", False)
 
     def obstacle(
         self, seen: Lease | None, delivery: Delivery, *, only_running: bool = False
     ) -> Lease | None:
-        """The lease, if it stands in this delivery's way.
+        """The lease, if it keeps this delivery from running.
 
-        A refused message that was redriven from its dead-letter queue is to run again. SQS makes a
-        new message of it, with a new id, sent when it is redriven; a copy that a publisher sent for
-        want of an answer was sent before anything was refused:
+        A refused message that was redriven from its dead-letter queue runs again. SQS makes a new
+        message of it, with a new id, sent when it is redriven; a copy that a publisher sent because
+        it got no answer was sent before anything was refused:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
         """
         if seen is None or (only_running and seen.state is not LeaseState.RUNNING):
@@ -250,49 +247,61 @@ class Leases:
             same = seen.delivery.message == delivery.message
             stands = same or delivery.sent_s <= seen.since
         elif seen.state is LeaseState.RUNNING:
-            stands = seen.delivery.holder != delivery.holder and seen.until > self._clock()
+            stands = seen.delivery.holder != delivery.holder and seen.until > self.clock()
         else:
             same = seen.delivery.publish == delivery.publish
-            # What was a copy when it came first is one whenever it comes again.
-            came = min(self._clock(), delivery.first_s)
+            # A message that was a copy when it came first is one whenever it comes again.
+            came = min(self.clock(), delivery.first_s)
             stands = same or seen.since > came - DEDUPLICATION_S
         return seen if stands else None
 
     def take(self, key: str, seen: Lease | None, wanted: Lease) -> Lease | None:
-        """Put ``wanted`` in the place of ``seen``; ``None`` on success, else what stands there."""
-        ttl_s = max(1.0, wanted.until - self._clock())
+        """Put ``wanted`` in the place of ``seen``; ``None`` on success, else the lease there."""
+        ttl_s = max(1.0, wanted.until - self.clock())
         stood = self._store.swap(key, seen.text if seen else None, wanted.text, ttl_s=ttl_s)
         if stood is None:
             return None
         found = read_lease(stood)
         if found is None or self.obstacle(found, wanted.delivery) is None:
-            # What was seen is gone, or has run out since: one more try, on what is there now.
+            # The one that was seen is gone, or has run out since: one more try, on this one.
             stood = self._store.swap(key, found.text if found else None, wanted.text, ttl_s=ttl_s)
             return None if stood is None else read_lease(stood) or wanted
         return found
 
+    def hold(
+        self, task_id: str, key: str, seen: Lease | None, delivery: Delivery, *, for_s: float,
+        worker: str,
+    ) -> LeaseFence | Lease:  # fmt: skip
+        """Take the lease of a task that is to run; the answer is its fence, or the obstacle."""
+        now = self.clock()
+        wanted = write_lease(
+            LeaseState.RUNNING, delivery, since=now, until=now + for_s, worker=worker
+        )
+        stood = self.take(key, seen, wanted)
+        return LeaseFence(task_id, key, wanted, self) if stood is None else stood
+
     def end_unheld(self, key: str, delivery: Delivery) -> None:
-        """Record that work is done that nobody holds; one that is held by now stays as it is."""
-        now = self._clock()
+        """Record that work is done, unless a delivery holds its lease by now."""
+        now = self.clock()
         done = write_lease(LeaseState.DONE, delivery, since=now, until=now + self.keep_s)
         self._store.swap(key, None, done.text, ttl_s=self.keep_s)
 
     def end(self, key: str, held: Lease, state: LeaseState) -> bool:
         """Record how the work ended; ``False`` where the lease has passed to another delivery."""
-        now = self._clock()
+        now = self.clock()
         ended = self.ended(held, state)
         if now < held.until - _MARGIN_S:
-            # Nobody else can have taken it before its end: no condition is needed.
+            # No other delivery can have taken it before its end: no condition is needed.
             self._store.put(key, ended.text, ttl_s=self.keep_s)
             return True
         stood = self._store.swap(key, held.text, ended.text, ttl_s=self.keep_s)
-        if stood == "":  # it ran out, and nobody took it: what was done shall not be done again
+        if stood == "":  # it ran out, and nobody took it: the work shall not be done again
             stood = self._store.swap(key, None, ended.text, ttl_s=self.keep_s)
         return stood is None
 
     def ended(self, held: Lease, state: LeaseState) -> Lease:
         """The lease as it is stored once the work has ended."""
-        now = self._clock()
+        now = self.clock()
         return write_lease(state, held.delivery, since=now, until=now + self.keep_s)
 
     def release(self, key: str, held: Lease) -> None:
@@ -300,66 +309,140 @@ class Leases:
         self._store.delete(key, expected=held.text)
 
 
-logger = logging.getLogger("twolane.worker")
-
-_Mixin: Any = object
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """A lease for the record that starts as soon as the running task has ended."""
-
-    key: str
-    wanted: Lease
-    ttl_s: float
-
-
 @dataclass(eq=False, slots=True)
-class Ending:
-    """How the lease of the running task is to end if its success or failure is stored."""
+class LeaseFence:
+    """The lease of a task from the start of its run to the end of its message.
+
+    ``ended``: the lease as it was stored together with a result. ``passed``: another delivery has
+    the work, and its lease with it. ``written``: the state that was stored last for a task that
+    goes on, encoded; the next write mostly finds it.
+    """
 
     task_id: str
     key: str
     held: Lease
-    finish: Callable[[], Lease]
-    keep_s: float
+    leases: Leases
     ended: Lease | None = None
-    #: Asked as the result is stored: the lease that is to be taken with it, if any; and the answer.
-    following: Callable[[], Ahead | None] = lambda: None
-    taken: Ahead | None = None
-    #: How it ended is not to be said: another delivery has the work, which may have more to do.
     passed: bool = False
+    written: str | bytes | None = None
 
-    def drop(self, state: str, what: str) -> None:
-        """Another delivery has the work: say that this state was not stored."""
+    def __repr__(self) -> str:
+        return f"<lease of {self.task_id}>"
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        # An application may copy or pickle a task's request; the lease is not part of it.
+        return _nothing, ()
+
+    def may_have_run_out(self) -> bool:
+        """True if another delivery can have taken the lease by now."""
+        return self.leases.clock() >= self.held.until - _MARGIN_S
+
+    def is_mine(self, there: Lease | None) -> bool:
+        """True if the stored lease is this delivery's, in whatever state."""
+        return there is not None and there.delivery.holder == self.held.delivery.holder
+
+    def is_my_end(self, there: Lease | None) -> bool:
+        """True if the stored lease is this delivery's, and has ended."""
+        return self.is_mine(there) and getattr(there, "state", None) is not LeaseState.RUNNING
+
+    def has_passed(self, there: Lease | None, state: str, stored: str | None) -> bool:
+        """True if another delivery has the work now, so that this state is not to be stored.
+
+        ``there``: the lease as it stands; ``stored``: the state that the stored result gives.
+        """
+        if there is None:
+            # Nobody holds it, but the other delivery may have been revoked, which needs no lease.
+            return self.may_have_run_out() and stored in states.READY_STATES
+        if there.text == self.held.text:
+            return False
+        return state != states.SUCCESS or there.state is not LeaseState.RUNNING
+
+    def drop(self, state: str) -> None:
+        """Log that this state is not stored, as another delivery has the work."""
+        # A header whose chord is still to count it would be taken for done.
         self.passed = state in states.READY_STATES
-        tell_dropped(what)
+        logger.warning(
+            "the lease ran out while the task was held up, and its work has passed to another "
+            "delivery, which says how it ended; the result for %s is dropped", self.task_id,
+        )  # fmt: skip
 
-    def last(self, state: LeaseState) -> Lease:
-        """The lease as it is to be stored, ended in this state."""
-        lease = self.finish()
-        if lease.state is state:
-            return lease
-        return write_lease(state, lease.delivery, since=lease.since, until=lease.until)
+    def mark(self, headers: MutableMapping[str, Any]) -> None:
+        """Write into the headers of a published message when this task was sent."""
+        sent = self.held.delivery.sent_s
+        if math.isfinite(sent):
+            headers.setdefault(ORIGIN, sent)
+
+    def end(self, state: LeaseState | None) -> None:
+        """End the lease with its message; ``None`` gives it back, so that the work runs again.
+
+        Raises ``StoreUnavailableError``.
+        """
+        lease = self.ended or self.held
+        if self.passed:
+            return  # it is the other delivery's to end
+        if state is None:
+            self.leases.release(self.key, lease)
+        elif state is LeaseState.REJECTED or lease.state is LeaseState.RUNNING:
+            self.leases.end(self.key, lease, state)
 
 
-#: What a state leaves as it is, beside a success: a revoked chord's body does not fail as well when
-#: its header does, and who revokes a task as it fails does not take the failure back.
-LEAVES = {states.FAILURE: states.REVOKED, states.REVOKED: states.FAILURE}
-
-#: The running task's, where its lease and its result are in the same database.
-ending: ContextVar[Ending | None] = ContextVar("twolane_ending", default=None)
+def _nothing() -> None:
+    """Return what a fence is in a copy of its task's request."""
 
 
-class EndsLeases(_Mixin):  # type: ignore[misc]
-    """Before one of Celery's backends: says which result ends a lease, and in which state."""
+def fence_of(request: Any, task_id: str) -> LeaseFence | None:
+    """The fence of a task's request, if the request is this task's.
 
-    #: What ends as the result at hand is stored.
-    _riding: Ending | None = None
-    _ends_in = LeaseState.DONE
-    _counts_again = False
-    #: Of the chord that is counted: which alarms had struck before.
-    _struck = 0
+    An application may store a state of its running task without a request, or with one of its own.
+    As Celery does, this then looks at the current task.
+    """
+    fence: LeaseFence | None = getattr(request, FENCE, None)
+    if fence is None and (task := get_current_worker_task()) is not None:
+        fence = getattr(task.request, FENCE, None)
+    return fence if fence is not None and fence.task_id == task_id else None
+
+
+#: The state that another one leaves as it is, beside a success: a revoked body of a chord does not
+#: fail when its header does, and a revoke that comes as a task fails does not take that back.
+_LEAVES = {states.FAILURE: states.REVOKED, states.REVOKED: states.FAILURE}
+
+
+def stays(stored: str | None, state: str) -> bool:
+    """True if the stored state stays when this one is to be stored."""
+    return stored in {states.SUCCESS, _LEAVES.get(state, states.SUCCESS)}
+
+
+#: Each loss means that another process has written: so many in a row are not an accident.
+_TRIES = 10
+
+_Mixin: Any = object
+
+
+class Stored(NamedTuple):
+    """A result as it is stored, encoded, and the lease beside it."""
+
+    result: str | bytes | None
+    lease: Lease | None
+
+
+class Change(NamedTuple):
+    """One write of a result: in the place of the one that was seen, and no other.
+
+    ``fence``: write only while its lease is ``expected``, or gone. ``ended``: write this lease with
+    the result.
+    """
+
+    key: Any
+    value: str | bytes
+    state: str
+    seen: str | bytes | None
+    fence: LeaseFence | None = None
+    expected: Lease | None = None
+    ended: Lease | None = None
+
+
+class FencedResults(_Mixin):  # type: ignore[misc]
+    """Stands before one of Celery's backends and writes each state behind the task's fence."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -374,147 +457,164 @@ class EndsLeases(_Mixin):  # type: ignore[misc]
         state: str = states.SUCCESS,
     ) -> None:
         # A header's work has ended only when its chord has counted it, which comes after.
-        self._riding = None if request and request.chord else running(task_id)
-        try:
-            super().mark_as_done(task_id, result, request, store_result, state)
-        finally:
-            self._riding = None
+        ends = None if request and request.chord else LeaseState.DONE
+        if store_result and not (request and request.ignore_result):
+            self.store_result(task_id, result, state, request=request, ends=ends)
+        super().mark_as_done(task_id, result, request, False, state)
 
-    def mark_as_retry(self, task_id: str, *args: Any, **options: Any) -> None:
+    def mark_as_retry(  # noqa: PLR0917 - Celery's own order
+        self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
+        store_result: bool = True, state: str = states.RETRY,  # noqa: ARG002 - as Celery's
+    ) -> Any:  # fmt: skip
         # Nothing comes after it: Celery has published the retry before it says so.
-        self._riding = running(task_id)
-        try:
-            super().mark_as_retry(task_id, *args, **options)
-        finally:
-            self._riding = None
+        return self.store_result(
+            task_id, exc, state, traceback=traceback, request=request, ends=LeaseState.DONE
+        )
 
     def mark_as_failure(  # noqa: PLR0917 - Celery's own order
         self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None,
         store_result: bool = True, call_errbacks: bool = True, state: str = states.FAILURE,
     ) -> None:  # fmt: skip
-        if self._passed_on(task_id, state):
-            return  # nor are errbacks called, nor is a chord told
+        if self._has_passed_on(task_id, state, request):
+            return  # nor are errbacks called, nor is a chord counted
         # What comes of a failure comes after it is stored, and must not be lost with a crash.
-        # The request of a task that nobody knows is a bunch of a few fields.
+        # The request of an unknown task is a bunch of a few fields.
         alone = request and not any(
             getattr(request, after, None) for after in ("chord", "chain", "errbacks")
         )
-        one = running(task_id)
-        # A retry's handler that fails makes a failure of it, after its lease has ended.
-        self._riding = one if alone and one is not None and one.ended is None else None
-        self._ends_in = self._after_failure(request) if alone else LeaseState.DONE
-        try:
-            super().mark_as_failure(
-                task_id, exc, traceback, request, store_result, call_errbacks, state
-            )
-        finally:
-            self._riding, self._ends_in = None, LeaseState.DONE
+        if alone and store_result:
+            ends = self._end_after_failure(request)
+            self.store_result(task_id, exc, state, traceback=traceback, request=request, ends=ends)
+            store_result = False
+        super().mark_as_failure(
+            task_id, exc, traceback, request, store_result, call_errbacks, state
+        )
 
-    def _passed_on(self, task_id: str, state: str) -> bool:
-        """Whether another delivery has the running task's work now, and this is not to be said."""
-        one = running(task_id)
-        if one is None or one.ended is not None or time.time() < one.held.until - 1:
-            return False  # nobody else can have taken it
-        lease = self._stored_lease(one)
-        if lease is not None and lease.delivery.holder == one.held.delivery.holder:
+    def _end_after_failure(self, request: Any) -> LeaseState:
+        """``DONE`` if Celery acknowledges the failed message, ``REJECTED`` if it refuses it."""
+        task = self.app.tasks.get(getattr(request, "task", None))
+        rejects = task is not None and task.acks_late and not task.acks_on_failure
+        return LeaseState.REJECTED if rejects else LeaseState.DONE
+
+    def _has_passed_on(self, task_id: str, state: str, request: Any) -> bool:
+        """True if another delivery has the running task's work; a dropped state is logged."""
+        fence = self._open_fence(fence_of(request, task_id))
+        if fence is None or not fence.may_have_run_out():
             return False
-        stored = self._stored_state(task_id) if lease is None else None
-        passed = has_passed(one, lease, state, stored, time.time())
+        there = self._look(self.get_key_for_task(task_id), fence)
+        if fence.is_mine(there.lease):
+            return False
+        passed = fence.has_passed(there.lease, state, self._state_of(there.result))
         if passed:
-            one.drop(state, task_id)
+            fence.drop(state)
         return passed
 
-    def _stored_state(self, task_id: str) -> str | None:
-        """The state that is stored of a task."""
+    def _open_fence(self, fence: LeaseFence | None) -> LeaseFence | None:
+        """The fence, if its lease is beside the results and has not ended yet."""
+        stands = fence is not None and fence.ended is None and fence.leases.beside_results
+        return fence if stands else None
+
+    def _store_fenced(
+        self, task_id: str, value: str | bytes, state: str, request: Any, ends: LeaseState | None
+    ) -> None:
+        """Write until no other write came in between, or until the stored state forbids it.
+
+        ``ends``: the lease ends with this write, in this state. Raises ``StoreUnavailableError``.
+        """
+        key = self.get_key_for_task(task_id)
+        mine = fence_of(request, task_id)
+        fence = self._open_fence(mine)
+        there = self._look(key, fence) if fence is not None and fence.may_have_run_out() else None
+        seen = mine.written if mine is not None else None
+        for _ in range(_TRIES):
+            expected = fence.held if fence is not None else None
+            if there is not None:
+                if self._stands(there, state, fence):
+                    return
+                seen = there.result
+                if fence is not None and there.lease is not None:
+                    expected = there.lease
+            ended = None
+            # A success is stored while another delivery runs; that one's lease is left alone.
+            holds = fence is not None and expected is not None and expected.text == fence.held.text
+            if fence is not None and holds and ends is not None:
+                ended = fence.leases.ended(fence.held, ends)
+            there = self._write(Change(key, value, state, seen, fence, expected, ended))
+            if there is None:
+                if mine is not None:
+                    mine.written = None if state in states.READY_STATES else value
+                    mine.ended = mine.ended or ended
+                return
+        raise StoreUnavailableError(
+            f"the result of {task_id} changed {_TRIES} times while it was to be stored; the "
+            "message will be delivered again"
+        )
+
+    def _stands(self, there: Stored, state: str, fence: LeaseFence | None) -> bool:
+        """True if the stored result stays."""
+        stored = self._state_of(there.result)
+        if fence is not None and fence.is_my_end(there.lease):
+            fence.ended = there.lease  # it was written before, and the answer was lost
+            return True
+        if fence is not None and fence.has_passed(there.lease, state, stored):
+            fence.drop(state)
+            return True
+        return stays(stored, state)
+
+    def _state_of(self, result: str | bytes | None) -> str | None:
+        """The state in a stored result; ``None`` for a text that this backend cannot decode."""
+        try:
+            meta = self.decode(result) if result else None
+        except KombuError:
+            return None
+        return meta.get("status") if isinstance(meta, dict) else None
+
+    def _look(self, key: Any, fence: LeaseFence) -> Stored:
+        """Read a result and the lease of the fence."""
         raise NotImplementedError
 
-    def _stored_lease(self, one: Ending) -> Lease | None:
-        """A running task's lease as it is stored."""
+    def _write(self, change: Change) -> Stored | None:
+        """Make a change; ``None``, or the stored result and lease if they are not as expected."""
         raise NotImplementedError
 
     def _fail_chain(self, *args: Any, **options: Any) -> None:
         # Celery takes a failed member of a chord for one that was counted. It may have been killed
         # in between; counting it twice counts it once.
-        self._counts_again = True
-        try:
-            super()._fail_chain(*args, **options)
-        finally:
-            self._counts_again = False
-
-    def get_state(self, task_id: str) -> Any:
-        return states.PENDING if self._counts_again else super().get_state(task_id)
-
-    def _after_failure(self, request: Any) -> LeaseState:
-        """Whether Celery acknowledges the failed message, or rejects it for good."""
-        task = self.app.tasks.get(getattr(request, "task", None))
-        rejects = task is not None and task.acks_late and not task.acks_on_failure
-        return LeaseState.REJECTED if rejects else LeaseState.DONE
+        stock: Any = super()._fail_chain
+        stock.__func__(_Uncounted(self), *args, **options)
 
 
-def running(task_id: str) -> Ending | None:
-    """The running task's, if it is this one."""
-    one = ending.get()
-    return one if one is not None and one.task_id == task_id else None
+class _Uncounted:
+    """A backend that knows no state, so that Celery counts each failed member of a chord."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def get_state(self, task_id: str) -> str:  # noqa: ARG002 - Celery's signature
+        return states.PENDING
 
 
-def sent_s() -> float | None:
-    """When the running task's message was sent, if that is known."""
-    one = ending.get()
-    return one.held.delivery.sent_s if one is not None else None
+def with_marked_body(request: Any) -> Any:
+    """A copy of a header task's request that marks the chord's body as the body of its chord.
 
-
-def has_passed(
-    one: Ending, there: Lease | None, state: str, stored: str | None, now: float
-) -> bool:
-    """Whether another delivery has the work now, and this state is not to be said.
-
-    ``there``: the lease as it stands; ``stored``: the state that the stored result gives.
-    """
-    if there is None:
-        # Nobody holds it, but the other delivery may have been revoked, which needs no lease.
-        return now >= one.held.until - 1 and stored in states.READY_STATES
-    if there.text == one.held.text:
-        return False
-    return state != states.SUCCESS or there.state is not LeaseState.RUNNING
-
-
-def stays(stored: str | None, state: str) -> bool:
-    """Whether what is stored stays as it is when this state is to be stored."""
-    return stored in {states.SUCCESS, LEAVES.get(state, states.SUCCESS)}
-
-
-def tell_dropped(what: str) -> None:
-    logger.warning(
-        "the lease ran out while the task was held up, and its work has passed to another "
-        "delivery, which says how it ended; the result for %s is dropped", what,
-    )  # fmt: skip
-
-
-def with_marked_body(request: Any, sent_s: float | None) -> Any:
-    """The header task's request as it was, but for the body that it is to publish.
-
-    ``sent_s``: when the header task was sent. Of a body that is a group, a chain or a chord, Celery
-    gives the header to whatever is published at once; the rest has ids and parents of its own.
+    The mark says when the header task was sent. Of a body that is a group, a chain or a chord,
+    Celery gives the headers to the tasks that it publishes at once; the rest has ids and parents of
+    its own.
     """
     chord = getattr(request, "chord", None)
     if not isinstance(chord, dict):
         return request
+    fence: LeaseFence | None = getattr(request, FENCE, None)
+    sent_s = fence.held.delivery.sent_s if fence is not None else math.inf
     options = dict(chord.get("options") or {})
-    sent = sent_s if sent_s is not None and math.isfinite(sent_s) else True
     options["headers"] = {
-        **(options.get("headers") or {}), BODY_OF: sent, CHORD_ID: request.group,
-    }  # fmt: skip
+        **(options.get("headers") or {}),
+        BODY_OF: sent_s if math.isfinite(sent_s) else True,
+        CHORD_ID: request.group,
+    }
     marked = copy.copy(request)
     marked.chord = {**chord, "options": options}
     return marked
-
-
-def mark_origins() -> None:
-    """Idempotent."""
-    signals.before_task_publish.connect(_mark, weak=False, dispatch_uid="twolane.origins")
-
-
-def _mark(headers: MutableMapping[str, Any] | None = None, **_: Any) -> None:
-    sent = sent_s()
-    if headers is not None and sent is not None and math.isfinite(sent):
-        headers.setdefault(ORIGIN, sent)

@@ -6,7 +6,7 @@ interpreter; Lambda's own timeout is then the only stop. In another thread (the 
 in-process environments) the exception is raised between two bytecodes, so a task that sleeps is
 stopped once it wakes.
 
-The end of the invocation, and the time that is kept back before it.
+``Deadline`` is the end of the invocation, with the time that is kept back before it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,7 +34,7 @@ _LATE_S = 0.05
 Alarms = list[tuple[float, type[BaseException]]]
 
 
-#: A longer limit than a timer takes is none: no invocation lasts a day.
+#: A timer takes no longer limit than this, and no invocation lasts a day.
 _LONGEST_S = 86_400.0
 
 
@@ -56,7 +57,7 @@ def struck() -> int:
 
 
 def is_late(error: BaseException, since: int) -> bool:
-    """Whether a time limit struck since ``struck()`` was asked, while Celery counted a chord.
+    """True if a time limit has struck since ``struck()`` was asked, while Celery counted a chord.
 
     The store has taken too long, or the environment has stood still. The error's class does not
     tell: the limit's may have been wrapped on its way, and a header's result may raise the same.
@@ -68,7 +69,7 @@ def is_late(error: BaseException, since: int) -> bool:
 
 
 class HardLimitReached(BaseException):
-    """The task's hard time limit has passed. No Exception: the task shall not catch it."""
+    """The task's hard time limit has passed. Not an ``Exception``: the task shall not catch it."""
 
 
 class DeadlineReached(BaseException):
@@ -118,7 +119,7 @@ def alarms_at_hand() -> Iterator[None]:
 
 
 class Limits(Protocol):
-    """What ``limits`` returns."""
+    """A context in whose block the limits hold."""
 
     def __enter__(self) -> Interrupter: ...
 
@@ -165,7 +166,7 @@ class _Signalled:
             signal.signal(signal.SIGALRM, self._before)
 
     def _is_armed(self) -> bool:
-        """Whether the timer goes off in time for this block.
+        """True if the timer goes off in time for this block.
 
         A process has one such timer and one handler, and the block before may have used them.
         """
@@ -267,7 +268,7 @@ def _raise_in(thread_id: int, error: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Deadline:
     """Instants in monotonic seconds.
 
@@ -280,11 +281,11 @@ class Deadline:
     reserve_s: float
     monotonic: Callable[[], float] = time.monotonic
 
-    @property
+    @cached_property
     def soft(self) -> float:
         return self.at - 2 * self.reserve_s
 
-    @property
+    @cached_property
     def lost(self) -> float:
         return self.at - self.reserve_s
 

@@ -1,21 +1,19 @@
-"""From an SQS body to a kombu message: every form that kombu's SQS transport writes.
+"""A record's body, read into a kombu message and into the facts of its task.
 
-kombu writes an object ``{"body", "headers", "properties", "content-type", "content-encoding"}``.
-The whole of it is base64 unless ``sqs_base64_encoding`` is off, and its ``body`` is base64 where
-``properties.body_encoding`` says so; both are on by default, so a plain task is encoded twice:
+kombu's SQS transport writes an object ``{"body", "headers", "properties", "content-type",
+"content-encoding"}``. The whole of it is base64 unless ``sqs_base64_encoding`` is off, and its
+``body`` is base64 if ``properties.body_encoding`` says so; both are on by default, so a plain task
+is encoded twice. ``open_envelope`` reads every form of it:
 https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.SQS.html
 
-What a message says of its task, read once and by one reader, as typed facts.
+``read_facts`` reads the facts of the task, once, while a record is opened, and everything that runs
+before Celery's own code uses these only. For any sender to the queue can put any JSON value into
+any header, property or part of a body; an error in a message is then that message's problem alone.
 
-Any header, property or part of a body may hold any JSON value: a message comes from whoever can
-write to the queue. All that is looked at before Celery's own code runs is read here, while a record
-is opened, so that what is wrong with a message is that message's problem. What comes after looks at
-these facts only.
-
-Celery runs a message whose ``retries`` is a word, or whose parent is a number, and so is it here:
-such a field counts as absent. Refused is what Celery's ``Request`` cannot be made of, and a task
-without a usable id: nothing can be stored, leased or revoked under it, and a stock worker, too,
-fails to store its result.
+Celery runs a message whose ``retries`` is a word, or whose parent is a number, and so does
+``WorkerHandler``: such a field counts as absent. Two kinds of messages are refused: those that
+Celery's ``Request`` cannot be made of, and a task without a usable id. Nothing could be stored,
+leased or revoked under such an id; a stock worker, too, fails to store its result.
 """
 
 from __future__ import annotations
@@ -38,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from twolane.worker.consumer import Channel
     from twolane.worker.records import Record
+    from twolane.worker.run import Run
 
 
 _JSON = "application/json"
@@ -51,8 +49,8 @@ _read_kombus_json = json.JSONDecoder(object_hook=kombu_json.object_hook).raw_dec
 class SqsMessage(Message):
     """A kombu message that decodes plain JSON with a decoder made once.
 
-    kombu makes one for each message. Whatever is not plain, goes wrong or was registered by the
-    application (a serializer of its own under JSON's name) is kombu's to decode or to refuse.
+    kombu makes one for each message. A message that is not plain or cannot be decoded, and any with
+    a serializer that the application has registered under JSON's name, is left to kombu.
     """
 
     def _decode(self) -> Any:
@@ -80,7 +78,7 @@ class Envelope(NamedTuple):
 
 
 def open_envelope(text: str) -> Envelope:
-    """Read an SQS body. Raises ``MalformedMessageError`` for what kombu never writes."""
+    """Read an SQS body. Raises ``MalformedMessageError`` for a body that kombu never writes."""
     payload = _payload(text)
     properties = payload.get("properties")
     headers = payload.get("headers") or {}
@@ -105,14 +103,14 @@ def open_envelope(text: str) -> Envelope:
 
 
 def decoded(envelope: Envelope, accept: AbstractSet[str], limit: int = MAX_BODY_BYTES) -> Any:
-    """The message's own body, as Celery decodes it; whatever goes wrong is raised."""
+    """The message's own body, as Celery decodes it; kombu's errors are raised."""
     return _message(envelope, limit, accept=accept).decode()
 
 
 def to_message(
     envelope: Envelope,
     record: Record,
-    channel: Channel,
+    channel: Run,
     accept: AbstractSet[str],
     limit: int = MAX_BODY_BYTES,
 ) -> Message:
@@ -148,7 +146,7 @@ def _message(envelope: Envelope, limit: int, **options: Any) -> Message:
     try:
         raw = body if isinstance(body, bytes) else body.encode()
     except UnicodeEncodeError as error:
-        raise MalformedMessageError(f"the message's own body is no text: {error}") from error
+        raise MalformedMessageError(f"the message's own body is not text: {error}") from error
     message = SqsMessage(
         body=raw,  # type: ignore[arg-type]
         content_type=envelope.content_type,
@@ -188,10 +186,10 @@ def _from_base64(text: str) -> bytes:
 #: Stamps are looked up one by one, so there is a limit to how many a message may have.
 MOST_STAMPS = 1000
 
-#: A retry counts up from zero: what is beyond this was not counted.
+#: A retry counts up from zero: a number beyond this was not counted.
 _MOST_RETRIES = 1_000_000_000
 
-#: What protocol 1 has in its body, of what is read here; a header of the same name goes before.
+#: The fields that are read from the body of protocol 1; a header of the same name goes before.
 _IN_BODY = ("task", "id", "parent_id", "shadow", "eta", "expires", "retries", "timelimit")
 
 _NOTHING: Mapping[str, str] = {}
@@ -202,9 +200,9 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 class TaskFacts(NamedTuple):
     """A message's task.
 
-    ``headers``: the message's own, each one that is a fact in its type. ``stamps``: header and
-    value of each. ``publish``: what kombu gives each publish, which copies and redeliveries share.
-    ``origin``: what ``logs.correlation`` is to know while the task runs. ``waits``: has an ETA.
+    ``headers``: the message's own, with each fact in its type. ``stamps``: the header and the value
+    of each. ``publish``: kombu's tag of the publish, which copies and redeliveries share.
+    ``origin``: goes to ``logs.correlation`` while the task runs.
     """
 
     task_id: str
@@ -217,7 +215,6 @@ class TaskFacts(NamedTuple):
     stamps: tuple[tuple[str, Any], ...] = ()
     origin: Mapping[str, str] = _NOTHING
     expires: str | None = None
-    waits: bool = False
 
 
 def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFacts:
@@ -240,7 +237,7 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
     if not isinstance(name, str):
         raise MalformedMessageError(f"its task is {_kind(name)}, and not the name of one")
     if (shadow := headers.get("shadow")) and isinstance(shadow, list | dict):
-        raise MalformedMessageError("its shadow, the task's other name, is no text")
+        raise MalformedMessageError("its shadow, the task's other name, is not text")
     if (limits := headers.get("timelimit")) and limits != _NO_LIMITS:
         _check_time_limit(limits)
     parent, expires = headers.get("parent_id"), headers.get("expires")
@@ -267,12 +264,11 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
         tuple(_stamps(headers)) if stamped else (),
         incoming(headers) if traced else _NOTHING,
         expires if isinstance(expires, str) else None,
-        headers.get("eta") is not None,
     )
 
 
 def _protocol_2(envelope: Envelope, decode: Callable[[Envelope], Any]) -> Mapping[str, Any]:
-    """The headers as Celery's strategy sees them: in protocol 1 the body has what is missing.
+    """The headers as Celery's strategy sees them: in protocol 1 the rest is in the body.
 
     https://docs.celeryq.dev/en/stable/internals/protocol.html#version-1
     """
@@ -318,14 +314,14 @@ def _stamps(headers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         )
     if not isinstance(stamps, dict):
         # They are stored with the result, after the task has run.
-        raise MalformedMessageError(f"its stamps is {_kind(stamps)}, and no object")
+        raise MalformedMessageError(f"its stamps is {_kind(stamps)}, and not an object")
     found = 0
     for name in names:
         for value in _many(stamps.get(name)):
             found += 1
             if found > MOST_STAMPS:
                 raise MalformedMessageError(f"its stamps are more than {MOST_STAMPS:,}")
-            # What is no plain value is nothing that a revoke could name.
+            # A revoke can name plain values only.
             if isinstance(name, str) and _is_plain(value):
                 yield name, value
 
@@ -365,7 +361,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it has no lone surrogate, which JSON can write and UTF-8 cannot."""
+    """True if it has no lone surrogate, which JSON can write and UTF-8 cannot."""
     if text.isascii():
         return True
     try:
@@ -376,7 +372,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What a field holds instead, in a few words."""
+    """The kind of a value, in a few words, for an error."""
     if isinstance(value, str):
         return "a text with a lone surrogate" if not _is_unicode(value) else "a text"
     return _KINDS.get(type(value), "null")

@@ -1,10 +1,10 @@
-"""What SQS sees of each outcome, as pure functions.
+"""The outcome of a message: what SQS sees of it, as pure functions, and what the log says.
 
 A message that is not named in ``batchItemFailures`` is deleted; one that is named comes back once
 its visibility timeout has passed, which is the queue's own unless it is changed:
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 
-What the worker tells: one event when a task starts, one when its message is settled.
+The worker logs one event when a task starts, and one when its message is settled.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
     from twolane.errors import MalformedMessageError
     from twolane.worker.message import TaskFacts
-    from twolane.worker.pool import Ran
     from twolane.worker.records import Record
 
 
 class Outcome(StrEnum):
-    """What became of a message. ``response`` and ``visibility_s`` say what SQS sees of it."""
+    """The end of a message. ``response`` and ``visibility_s`` say what SQS sees of it."""
 
     ACKNOWLEDGED = "acknowledged"  # done with: succeeded, failed and recorded, ignored, revoked …
     DUPLICATE = "duplicate"  # the same work was finished on an earlier delivery
@@ -44,10 +43,10 @@ class Outcome(StrEnum):
 
 DELETED = frozenset({Outcome.ACKNOWLEDGED, Outcome.DUPLICATE, Outcome.DEFERRED})
 
-#: What no further delivery changes.
+#: Outcomes that no further delivery changes.
 _REFUSED = frozenset({Outcome.REJECTED, Outcome.RUNAWAY})
 
-#: The first wait in seconds where what is wrong is under the message and not in it. Five
+#: The first wait in seconds if the error is under the message and not in it. Five
 #: receives of 1, 2, 4 and 8 s would be over in an outage of a quarter of a minute, with every
 #: message in the dead-letter queue; so they last for seven and a half minutes.
 OUTAGE_S = 30
@@ -57,8 +56,19 @@ LONGEST_BACKOFF_S = 900
 LONGEST_VISIBILITY_S = 43_200
 
 
+class TaskEnd(NamedTuple):
+    """How a task that has run ended.
+
+    ``how``: succeeded, failed, retried, rejected, ignored, lost, terminated or broken.
+    """
+
+    how: str
+    runtime_s: float
+    error: BaseException | None = None
+
+
 class Settled(NamedTuple):
-    """One record and what became of it; ``wait_s`` is how long it should stay away, if known."""
+    """One record and its outcome; ``wait_s`` is how long it should stay away, if known."""
 
     record: Record
     outcome: Outcome
@@ -68,8 +78,8 @@ class Settled(NamedTuple):
 def response(settled: Iterable[Settled]) -> dict[str, Any]:
     """The function's answer to the event source mapping.
 
-    A record without a message id is none of SQS's, and has nothing to come back as; an empty id
-    would return the whole batch:
+    A record without a message id is not from SQS, and cannot come back; an empty id would return
+    the whole batch:
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
     """
     return {
@@ -108,7 +118,7 @@ def _backoff_s(attempt: int, first_s: int = 1) -> int:
 
 
 def is_stopper(outcome: Outcome) -> bool:
-    """Whether the rest of a FIFO message group must wait behind a message with this outcome.
+    """True if the rest of a FIFO message group must wait behind a message with this outcome.
 
     A function with partial batch responses on a FIFO queue returns everything behind the first
     failure, or the group's order is lost (the page above).
@@ -167,26 +177,26 @@ def log_malformed(record: Record, error: MalformedMessageError) -> None:
     emit(
         logger,
         "task.rejected",
-        f"! message {record.message_id} is no Celery message: {error}",
+        f"! message {record.message_id} is not a Celery message: {error}",
         level=logging.ERROR,
         **_where(record),
     )
 
 
-def log_settled(settled: Settled, facts: TaskFacts | None, ran: Ran | None) -> None:
-    """Tell how a record ended; what has run is told by how it ran."""
+def log_settled(settled: Settled, facts: TaskFacts | None, end: TaskEnd | None) -> None:
+    """Log how a record ended; a task that has run, by how it ended."""
     if facts is None:
         return
     name = facts.name
-    event, text, level = _kind(settled.outcome, facts, ran)
+    event, text, level = _kind(settled.outcome, facts, end)
     if not logger.isEnabledFor(level):
         return
     fields: dict[str, Any] = {"taskName": name, **_where(settled.record)}
     fields["taskId"] = facts.task_id
-    if ran is not None:
-        fields["durationMs"] = round(ran.runtime_s * 1000, 3)
-        if ran.error is not None:
-            fields["errorType"] = type(ran.error).__name__
+    if end is not None:
+        fields["durationMs"] = round(end.runtime_s * 1000, 3)
+        if end.error is not None:
+            fields["errorType"] = type(end.error).__name__
     if settled.wait_s is not None:
         fields["waitSeconds"] = round(settled.wait_s, 3)
     emit(logger, event, f"{_SIGNS.get(event, '!')} {name} {text}", level=level, **fields)
@@ -195,12 +205,12 @@ def log_settled(settled: Settled, facts: TaskFacts | None, ran: Ran | None) -> N
 _SIGNS = {"task.succeeded": "←", "task.retried": "↻", "task.deferred": "↻", "task.duplicate": "="}
 
 
-def _kind(outcome: Outcome, facts: TaskFacts, ran: Ran | None) -> tuple[str, str, int]:
-    if ran is not None and ran.ending in _RAN and outcome is Outcome.ACKNOWLEDGED:
-        return _RAN[ran.ending]
+def _kind(outcome: Outcome, facts: TaskFacts, end: TaskEnd | None) -> tuple[str, str, int]:
+    if end is not None and end.how in _RAN and outcome is Outcome.ACKNOWLEDGED:
+        return _RAN[end.how]
     if outcome in _NOT_RUN:
         event, text = _NOT_RUN[outcome]
-        if ran is not None and ran.ending == "failed":
+        if end is not None and end.how == "failed":
             return "task.failed", f"failed; {text}", logging.ERROR
         return event, text, logging.INFO if outcome in _QUIET else logging.WARNING
     if _is_expired(facts.expires):

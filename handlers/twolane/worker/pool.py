@@ -1,21 +1,21 @@
-"""A pool of one: it runs the task at once, in this thread, within its time limits.
+"""The pool that runs a task: at once, in this thread, within its time limits.
 
-What comes after a task's body: it may fail in any way, the body does not run again for it.
+The task's body may fail in any way; after it has ended, errbacks, callbacks, a chord's count,
+``on_failure`` and its like, signals and the encoding of the result follow. The body does not run
+again because one of them fails: a stock worker has acknowledged the message by then, or does so
+whatever they raise. Only a store that is down brings a message back.
 
-Errbacks, callbacks, a chord's count, ``on_failure`` and its kin, signals, the encoding of a result:
-Celery runs them all once the body has ended. A stock worker has acknowledged the message by then,
-or does so whatever they raise. Here, too; only a store that is down brings a message back.
+A body may also change the process. ``guard_body`` looks after two changes that would reach other
+tasks, before Celery learns how the body ended, and so before anything is stored, published or
+answered:
 
-A task's body, and what it may have done to the process by the time that it ends.
+- It may fork. The child comes back with a copy of all that the worker holds, and must not settle
+  the message, or answer the Runtime API, a second time.
+- It may close descriptors that are not its own. The number of a closed descriptor is given to the
+  next one that is opened, so that bytes for the state store could reach something else.
 
-A body may fork: the child comes back with a copy of all that the worker holds, and must not settle
-the message, or answer the Runtime API, a second time. It may close descriptors that are not its
-own: the number of one that was closed is given to the next that is opened, so what is written to
-the state store might then reach something else. Both are looked at before Celery learns how the
-body ended, which is before anything is stored, published or answered.
-
-What else a task changes for its whole process (working directory, environment variables, umask,
-signal handlers, logging …) stays changed, as under ``celery worker``; see docs/semantics.md.
+Other changes (working directory, environment variables, umask, signal handlers, logging …) stay, as
+under ``celery worker``; see docs/semantics.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import sys
 import time
 from fcntl import F_GETFL, F_SETFL, fcntl
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import Terminated, WorkerLostError
@@ -40,31 +40,25 @@ from twolane.environment import forks
 from twolane.patches.backends import Trouble, trouble_of
 from twolane.worker.limits import (
     Alarms,
+    Deadline,
     DeadlineReached,
     HardLimitReached,
     TaskTerminated,
     limits,
 )
+from twolane.worker.outcomes import TaskEnd
+from twolane.worker.run import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
 
-    from twolane.worker.limits import Deadline
     from twolane.worker.revocation import Watch
 
 logger = logging.getLogger("twolane.worker")
 
 
-class Ran(NamedTuple):
-    """How one run ended: succeeded, failed, retried, rejected, ignored, lost or terminated."""
-
-    ending: str
-    runtime_s: float
-    error: BaseException | None = None
-
-
-_ENDINGS: tuple[tuple[type[BaseException], str], ...] = (
+_ENDS: tuple[tuple[type[BaseException], str], ...] = (
     (Retry, "retried"),
     (Reject, "rejected"),
     (Ignore, "ignored"),
@@ -72,33 +66,15 @@ _ENDINGS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Pool(BasePool):
-    """What Celery's requests are executed on.
+    """The pool on which Celery's requests are executed, at once and in the caller's thread.
 
     An error *under* the task (a result store that is down, say) is not a result: it is raised to
-    the caller, who returns the message. What else goes wrong once the body has ended is the end of
-    the task: see ``twolane.worker.pool``.
+    the caller, who returns the message. Any other error after the body has ended is the end of the
+    task.
     """
 
     body_can_be_buffer = True
     watch: Watch | None = None
-    deadline: Deadline | None = None
-
-    #: Asked for once a batch, not for each task: it is a system call.
-    _pid = os.getpid()
-    _last_alarms: Alarms = []  # noqa: RUF012 - replaced with each batch, never changed
-
-    #: How the last run ended; ``None`` if nothing has run since it was taken.
-    ran: Ran | None = None
-
-    def begin_batch(self, deadline: Deadline | None) -> None:
-        """What holds for every task of a batch."""
-        self.deadline = deadline
-        self._last_alarms = (
-            [(deadline.soft, SoftTimeLimitExceeded), (deadline.lost, DeadlineReached)]
-            if deadline is not None
-            else []
-        )
-        self._pid = os.getpid()
 
     def apply_async(  # type: ignore[override]
         self,
@@ -114,41 +90,46 @@ class Pool(BasePool):
         correlation_id: str = "",
         **_: Any,
     ) -> None:
+        # Celery passes methods of the request, and not the request itself.
+        request: Any = getattr(accept_callback, "__self__", None)
+        message = request.message
+        run = run_of(message)
         started = time.monotonic()
-        request: Any = getattr(accept_callback, "__self__", None)  # Celery's
-        accept_callback(self._pid, started)
+        accept_callback(forks.pid, started)
+        watching = None
         try:
-            with limits(self._alarms(started, soft_timeout, timeout)) as interrupter:
+            alarms = _alarms(run.deadline, started, soft_timeout, timeout)
+            with limits(alarms) as interrupter:
                 if self.watch is not None:
-                    self.watch.begin(correlation_id, interrupter)
-                result = target(*_decoded(args, request), **(kwargs or {}))
+                    watching = self.watch.begin(correlation_id, interrupter)
+                result = target(*_decoded(args, message), **(kwargs or {}))
         except HardLimitReached as error:
-            self.ran = Ran("failed", time.monotonic() - started, error)
+            run.end = TaskEnd("failed", time.monotonic() - started, error)
             settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
         except Exception as error:
-            self.ran = Ran("broken", time.monotonic() - started)
+            run.end = TaskEnd("broken", time.monotonic() - started)
             if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
                 raise
-            self.ran = Ran("failed", self.ran.runtime_s, error)
+            run.end = TaskEnd("failed", run.end.runtime_s, error)
             self._fail(request, error)
         except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
-            ending = "terminated" if isinstance(error, TaskTerminated) else "lost"
-            self.ran = Ran(ending, time.monotonic() - started, error)
+            how = "terminated" if isinstance(error, TaskTerminated) else "lost"
+            run.end = TaskEnd(how, time.monotonic() - started, error)
             self._lose(request, error)
         else:
-            self.ran = _ran(result, time.monotonic() - started)
-            if soft_timeout and isinstance(self.ran.error, SoftTimeLimitExceeded):
+            run.end = _end_of(result, time.monotonic() - started)
+            if soft_timeout and isinstance(run.end.error, SoftTimeLimitExceeded):
                 timeout_callback(True, soft_timeout)
-            if isinstance(self.ran.error, MemoryError):
+            if isinstance(run.end.error, MemoryError):
                 # Celery ends its worker here. The failure is recorded; the batch can go on.
                 result[1].exception = RuntimeError("the task ran out of memory")
             settle(request, callback, result)
         finally:
-            if self.watch is not None:
-                self.watch.end()
+            if self.watch is not None and watching is not None:
+                self.watch.end(watching)
 
     def _fail(self, request: Any, error: BaseException) -> None:
-        """An error that comes after the task's body, and that Celery could not record."""
+        """End a task with an error from after its body, which Celery could not record."""
         if isinstance(error, Reject):  # a hook's: Celery does as it says
             settle(request, request.on_failure, _einfo(error))
             return
@@ -162,25 +143,13 @@ class Pool(BasePool):
         settle(request, partial(request.on_failure, return_ok=True), _einfo(plain))
 
     def _lose(self, request: Any, error: BaseException) -> None:
-        """What a stock worker would not have survived."""
+        """End a task with an error that would have ended a stock worker's process."""
         loss = _as_worker_loss(error)
         ours = isinstance(error, TaskTerminated | DeadlineReached)
         if not ours and request.task.reject_on_worker_lost and body_has_ended(error):
             self._fail(request, loss)  # Celery would return the message
         else:
             settle(request, request.on_failure, _einfo(loss))
-
-    def take_ran(self) -> Ran | None:
-        ran, self.ran = self.ran, None
-        return ran
-
-    def _alarms(self, started: float, soft: float | None, hard: float | None) -> Alarms:
-        alarms = self._last_alarms.copy()
-        if soft:
-            alarms.append((started + soft, SoftTimeLimitExceeded))
-        if hard:
-            alarms.append((started + hard, HardLimitReached))
-        return alarms
 
     def _get_info(self) -> dict[str, Any]:
         return {
@@ -197,33 +166,47 @@ class Pool(BasePool):
         return 1
 
 
-def _decoded(args: Sequence[Any], request: Any) -> Sequence[Any]:
+def _alarms(
+    deadline: Deadline | None, started: float, soft: float | None, hard: float | None
+) -> Alarms:
+    """The invocation's limits and the task's own, as ``limits`` takes them."""
+    alarms: Alarms = []
+    if deadline is not None:
+        alarms = [(deadline.soft, SoftTimeLimitExceeded), (deadline.lost, DeadlineReached)]
+    if soft:
+        alarms.append((started + soft, SoftTimeLimitExceeded))
+    if hard:
+        alarms.append((started + hard, HardLimitReached))
+    return alarms
+
+
+def _decoded(args: Sequence[Any], message: Any) -> Sequence[Any]:
     """The tracer's arguments with the body as Celery's request has decoded it.
 
-    Celery decodes each message twice, as its tracer runs in another process; with no content type
+    Celery decodes each message twice, as its tracer runs in another process. Without a content type
     the tracer takes the body as it is.
     """
-    message = getattr(request, "message", None)
-    if message is None or len(args) != 6 or args[4] is None:
+    if len(args) != 6 or args[4] is None:
         return args
     return (*args[:3], message.payload, None, None)
 
 
-def _ran(result: tuple[int, Any, float | None], elapsed_s: float) -> Ran:
+def _end_of(result: tuple[int, Any, float | None], elapsed_s: float) -> TaskEnd:
+    """How a task ended, by what Celery's tracer returned."""
     failed, value, runtime = result
     if not failed:
-        return Ran("succeeded", elapsed_s if runtime is None else runtime)
+        return TaskEnd("succeeded", elapsed_s if runtime is None else runtime)
     error = value.exception
     if isinstance(error, ExceptionWithTraceback):
         error = error.exc
-    for kind, ending in _ENDINGS:
+    for kind, how in _ENDS:
         if isinstance(error, kind):
-            return Ran(ending, elapsed_s, error)
-    return Ran("failed", elapsed_s, error)
+            return TaskEnd(how, elapsed_s, error)
+    return TaskEnd("failed", elapsed_s, error)
 
 
 def _as_worker_loss(error: BaseException) -> BaseException:
-    """What Celery would have seen, had the task brought a worker process down."""
+    """The error that Celery sees when a task has brought a worker process down."""
     if isinstance(error, TaskTerminated):
         return Terminated(str(error) or "SIGTERM")
     if isinstance(error, DeadlineReached):
@@ -264,7 +247,7 @@ def record_failure(request: Any, error: BaseException) -> None:
 
     Raises what the store raised, if it cannot take it.
     """
-    # An error that cannot be encoded may be told of, at least.
+    # Of an error that cannot be encoded, at least the class is stored.
     for tried in (error, RuntimeError(f"{type(error).__name__}, which could not be stored")):
         try:
             request.task.backend.mark_as_failure(
@@ -296,12 +279,12 @@ def acknowledge(request: Any) -> None:
 
 
 def is_traced(error: BaseException) -> bool:
-    """Whether it was raised in Celery's tracer: under it, the message was not even understood."""
+    """True if it was raised in Celery's tracer; else the message was not even understood."""
     return _trace_frame(error.__traceback__) is not None
 
 
 def body_has_ended(error: BaseException) -> bool:
-    """Whether the task's body had ended when this was raised out of Celery's tracer.
+    """True if the task's body had ended when this was raised out of Celery's tracer.
 
     The tracer sets ``state`` as the body returns. Of a body that raised, it says so only at the end
     of ``on_error``, which stores the failure and calls hooks and errbacks (celery 5.7).
@@ -333,9 +316,10 @@ _UNSOUND = 70
 
 @functools.cache
 def _witness() -> Callable[[], bool]:
-    """Whether a pipe is there that nobody uses: then nobody has closed what is not theirs.
+    """Make a check for descriptors that were closed by a task that had not opened them.
 
-    Its flags are such as no other descriptor has: the number alone may be another one's by now.
+    The check looks for a pipe that nothing uses. Its flags are such as no other descriptor has: the
+    number alone may be another one's by now.
     """
     end, _ = os.pipe()
     fcntl(end, F_SETFL, os.O_NONBLOCK | os.O_APPEND)
@@ -351,7 +335,7 @@ def _witness() -> Callable[[], bool]:
 
 
 def guard_body(task: Any) -> None:
-    """Look after each run of a task's body. Idempotent."""
+    """Check the process after each run of a task's body. Idempotent."""
     if not hasattr(task.run, _MARK):
         task.run = _guarded(task.run, str(task.name))
 
@@ -400,7 +384,7 @@ def _end_process(name: str) -> NoReturn:
 
 
 def _put_back() -> None:
-    """A stream that nothing can be written to any more would take each line of the log with it."""
+    """Put closed streams back: a closed one would take each line of the log with it."""
     for name, original in (("stdout", sys.__stdout__), ("stderr", sys.__stderr__)):
         stream = getattr(sys, name)
         if stream is None or getattr(stream, "closed", False):

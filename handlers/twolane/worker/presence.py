@@ -1,11 +1,11 @@
-"""Which workers there are and what they do, as they last told the state store.
+"""The workers that are there and their tasks, as each has last written them to the state store.
 
 A stock worker answers a broadcast while it runs. An execution environment is frozen between two
-invocations and cannot; so each tells the store at its start and at the start of each batch, and
-``app.control.inspect()`` reads what was told. A list names the workers, a key for each holds its
-own facts; both fade away with an environment that is no longer used.
+invocations and cannot; so each writes its own facts to the store, at its start and at the start of
+a batch, and ``app.control.inspect()`` reads them. A list names the workers, a key for each holds
+its facts; both fade away with an environment that is no longer used.
 
-The worker's side of ``presence``: what it tells about itself and its batch.
+``Presence`` writes and reads the facts; ``WorkerPresence`` decides when a worker writes its own.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
     from twolane.state.store import StateStore
     from twolane.worker.consumer import TaskConsumer
-    from twolane.worker.lookup import Opened
     from twolane.worker.message import Envelope, TaskFacts
+    from twolane.worker.run import Run
 
 INDEX_KEY = "twolane:workers"
 #: How many environments are listed: more than most accounts may have at once.
 _MOST = 4096
 PREFIX = "twolane:worker:"
 
-#: How long a worker counts as present after it last told something, in seconds. Lambda keeps an
+#: How long a worker counts as present after it has written its facts, in seconds. Lambda keeps an
 #: idle environment for minutes; it does not say how many.
 KEEP_S = 900.0
 
-#: The longest text that is told of a task, in characters.
+#: The longest text that is shown of a task, in characters.
 _SHOWN = 1024
 
-#: What one worker tells at most, in bytes: an item of DynamoDB holds 400 KB.
+#: The most bytes that one worker writes: an item of DynamoDB holds 400 KB.
 _MOST_BYTES = 300_000
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What one worker told.
+class WorkerFacts:
+    """The facts of one worker.
 
     ``tasks``: lease key → what Celery's ``Request.info()`` says of it; ``registered``: task → its
     options, as ``inspect registered`` shows them.
@@ -63,15 +63,15 @@ class Facts:
 
 
 class Presence:
-    """Tells and reads. Every method raises ``StoreUnavailableError`` with the store down."""
+    """The facts of all workers. Every method raises ``StoreUnavailableError``."""
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
         self._list = NameList(store, INDEX_KEY, most=_MOST, ttl_s=7 * 24 * 3600)
 
-    def tell(self, facts: Facts) -> None:
-        # Not by ``asdict``, which copies all that is in them.
-        fields = {name: getattr(facts, name) for name in Facts.__slots__}
+    def write(self, facts: WorkerFacts) -> None:
+        # Not by ``asdict``, which copies everything.
+        fields = {name: getattr(facts, name) for name in WorkerFacts.__slots__}
         text = json.dumps(fields)
         for left_out in ("tasks", "registered"):
             if len(text) > _MOST_BYTES:
@@ -83,20 +83,20 @@ class Presence:
         """Put the worker on the list."""
         self._list.add([hostname], now, keep_s=24 * 3600)
 
-    def everyone(self) -> list[Facts]:
-        """The facts of each worker that told something lately."""
+    def everyone(self) -> list[WorkerFacts]:
+        """The facts of each worker that has written some lately."""
         names = self._list.names()
-        told = self._store.get_many(PREFIX + name for name in names) if names else {}
-        return [read_facts(value) for value in told.values()]
+        found = self._store.get_many(PREFIX + name for name in names) if names else {}
+        return [WorkerFacts(**json.loads(text)) for text in found.values()]
 
-    def states(self, everyone: Iterable[Facts]) -> dict[str, str]:
-        """Lease key → ``reserved``, ``active`` or ``ready``, for every task that was told of."""
+    def states(self, everyone: Iterable[WorkerFacts]) -> dict[str, str]:
+        """Lease key → ``reserved``, ``active`` or ``ready``, for every task of these workers."""
         keys = [key for facts in everyone for key in facts.tasks]
         leases = self._store.get_many(keys) if keys else {}
         return {key: _state(leases, key) for key in keys}
 
 
-def task_facts(
+def task_info(
     envelope: Envelope,
     facts: TaskFacts,
     *,
@@ -107,8 +107,8 @@ def task_facts(
 ) -> dict[str, Any]:
     """A task as ``Request.info()`` has it, from its message alone.
 
-    Arguments are told only where the result backend stores them too (``result_extended``), and
-    only small ones.
+    It has the arguments only if the result backend stores them too (``result_extended``), and only
+    small ones.
     """
     headers, properties = facts.headers, envelope.properties
     info = properties.get("delivery_info")
@@ -148,26 +148,22 @@ def _arguments(envelope: Envelope) -> tuple[Any, Any]:
 
 
 def _short(value: Any) -> Any:
-    """A plain value for showing; nothing of what is none."""
+    """A plain value as it is shown; ``None`` for any other value."""
     if isinstance(value, str):
         return value[:_SHOWN]
     return value if isinstance(value, int | float) and abs(value) < 1e15 else None
 
 
-def _fewer(told: Mapping[str, Any]) -> dict[str, Any]:
+def _fewer(facts: Mapping[str, Any]) -> dict[str, Any]:
     """As many of the first as leave room for the rest of a worker's facts."""
     kept: dict[str, Any] = {}
     size = 0
-    for key, value in told.items():
+    for key, value in facts.items():
         size += len(json.dumps({key: value}))
         if size > _MOST_BYTES // 2:
             break
         kept[key] = value
     return kept
-
-
-def read_facts(text: str) -> Facts:
-    return Facts(**json.loads(text))
 
 
 def _state(leases: Mapping[str, str], key: str) -> str:
@@ -177,11 +173,11 @@ def _state(leases: Mapping[str, str], key: str) -> str:
     return "active" if lease.state is LeaseState.RUNNING else "ready"
 
 
-#: A worker tells of its batches this often at most, in seconds, unless one lasts: each telling is
-#: a write of some kilobytes.
+#: A worker writes the facts of a batch this often at most, in seconds, unless one lasts: it is a
+#: write of some kilobytes.
 _RARELY_S = 60.0
 
-#: What ``inspect registered`` can be asked for of each task.
+#: The options of a task that ``inspect registered`` can be asked for.
 _OPTIONS = (
     "name", "exchange", "routing_key", "rate_limit", "serializer", "max_retries", "acks_late",
     "ignore_result", "track_started", "time_limit", "soft_time_limit", "priority", "expires",
@@ -190,8 +186,8 @@ _OPTIONS = (
 logger = logging.getLogger("twolane.worker")
 
 
-class Teller:
-    """Tells the store at cold start and at the start of each batch."""
+class WorkerPresence:
+    """Writes a worker's own facts, at cold start and at the start of a batch."""
 
     def __init__(
         self,
@@ -204,47 +200,47 @@ class Teller:
         self._presence = Presence(store)
         self._consumer = consumer
         self._clock = clock
-        self._told = 0.0
-        self._untold: Sequence[Opened] | None = None
+        self._written = 0.0
+        self._postponed: Sequence[Run] | None = None
         self._known: tuple[list[str], dict[str, dict[str, str]]] | None = None
 
     def enlist(self) -> None:
-        """Become known. A store that is down now costs only ``inspect``, not the cold start."""
+        """Put the worker on the list. A store that is down now costs only ``inspect``."""
         try:
             self._presence.enlist(self._consumer.hostname, self._clock())
-            self._presence.tell(self._facts({}))
+            self._presence.write(self._facts({}))
         except StoreUnavailableError as error:
             logger.warning("this worker is not listed for inspect: %s", error)
 
-    def tell(self, batch: Sequence[Opened]) -> None:
-        """Tell at once, or, right after the last time, only if the batch takes longer.
+    def begin_batch(self, runs: Sequence[Run]) -> None:
+        """Write at once, or, soon after the last time, only if the batch lasts.
 
-        Batches that are over in no time need not be known; telling of each would cost more than
-        running it.
+        A batch that is over in no time need not be known; to write its facts costs more than to run
+        it.
         """
         # A clock that was set back says nothing about the last time.
-        if 0 <= self._clock() - self._told < _RARELY_S:
-            self._untold = batch
+        if 0 <= self._clock() - self._written < _RARELY_S:
+            self._postponed = runs
         else:
-            self._tell(batch)
+            self._write(runs)
 
     def catch_up(self) -> None:
-        """Tell what ``tell`` has put off: the watching thread calls it in a batch that lasts."""
-        batch, self._untold = self._untold, None
-        if batch is not None:
-            self._tell(batch)
+        """Write the facts of a batch that lasts: the watching thread calls this twice a second."""
+        runs, self._postponed = self._postponed, None
+        if runs is not None:
+            self._write(runs)
 
-    def rest(self) -> None:
-        """The batch has ended."""
-        self._untold = None
+    def end_batch(self) -> None:
+        """Forget the batch, which has ended."""
+        self._postponed = None
 
-    def _tell(self, batch: Sequence[Opened]) -> None:
-        now = self._told = self._clock()
+    def _write(self, runs: Sequence[Run]) -> None:
+        now = self._written = self._clock()
         with_args = bool(self._app.conf.result_extended)
-        self._presence.tell(
+        self._presence.write(
             self._facts(
                 {
-                    one.lease_key: task_facts(
+                    one.lease_key: task_info(
                         one.envelope,
                         one.facts,
                         hostname=self._consumer.hostname,
@@ -252,14 +248,14 @@ class Teller:
                         with_args=with_args,
                         redelivered=one.record.receive_count > 1,
                     )
-                    for one in batch
+                    for one in runs
                     if one.envelope and one.facts and one.lease_key
                 }
             )
         )
 
-    def _facts(self, tasks: dict[str, dict[str, Any]]) -> Facts:
-        return Facts(
+    def _facts(self, tasks: dict[str, dict[str, Any]]) -> WorkerFacts:
+        return WorkerFacts(
             hostname=self._consumer.hostname,
             seen=self._clock(),
             stats=self._consumer.controller.stats(),

@@ -24,8 +24,8 @@ _FOREVER = float("inf")
 class Record(NamedTuple):
     """One message of an event.
 
-    ``problem`` says what keeps it from being a message at all. Every attribute may be absent, and
-    one that is not of its kind counts as absent.
+    ``problem`` says why it is not a message at all. Every attribute may be absent, and one of the
+    wrong type counts as absent.
     """
 
     message_id: str
@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
     @property
     def sent_s(self) -> float:
-        """When the message was sent, in epoch seconds; for ever where SQS does not say."""
+        """When the message was sent, in epoch seconds; infinite if SQS does not say."""
         return _number(self.attributes.get("SentTimestamp")) / 1000
 
     @property
@@ -107,7 +107,7 @@ def _parse(record: Any) -> Record:
 
 def _parse_with_care(record: Any) -> Record:
     if not isinstance(record, dict):
-        return Record("", "", "", "", problem="the record is no object")
+        return Record("", "", "", "", problem="the record is not an object")
     attributes, own = record.get("attributes"), record.get("messageAttributes")
     problem = None if record.get("eventSource") == "aws:sqs" else "the record is not from SQS"
     texts: list[Any] = [record.get(name) for name in _TEXTS]
@@ -126,7 +126,7 @@ def _parse_with_care(record: Any) -> Record:
 
 
 def _lacking(texts: list[Any]) -> tuple[str, list[str]]:
-    """What a record has not, and what it has; without its queue it can be neither sent nor left."""
+    """The problem of a record with texts missing, and its texts, empty if they are missing."""
     lacking = [not _is_text(text) for text in texts]
     lacking[-1] = lacking[-1] or texts[-1].count(":") != _COLONS
     names = [name for name, missing in zip(_TEXTS, lacking, strict=True) if missing]
@@ -151,6 +151,6 @@ def _is_text(value: Any) -> bool:
 
 
 def _number(text: Any) -> float:
-    """A number as SQS writes it, in digits; for ever for anything else."""
+    """A number as SQS writes it, in digits; infinite for anything else."""
     digits = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 20
     return float(text) if digits else _FOREVER

@@ -1,13 +1,11 @@
-"""Revoked tasks: written to the store by ``app.control.revoke``, read here before a task runs.
+"""Revoked tasks: ``app.control.revoke`` writes them to the store, a worker reads them there.
 
-Celery broadcasts a revoke to live workers, which keep it in memory. Between invocations nothing is
-alive to hear it, so the store keeps it, for as long as Celery's workers would (three hours), or the
-longest time a message stays on a queue where that is what counts.
+Celery broadcasts a revoke to live workers, which keep it in memory. Between invocations no worker
+is alive to hear it, so the store keeps it, for as long as Celery's workers would (three hours), or
+the longest time a message stays on a queue if that is longer.
 
-Stops a running task that is revoked with ``terminate=True``.
-
-A stock worker hears the broadcast and kills the pool's process. Here one thread asks the store
-twice a second while a task runs, once it has run for half a second, and interrupts the task.
+With ``terminate=True`` a stock worker kills the pool's process. Here ``Watch`` is one thread that
+asks the store twice a second about each task that has run for half a second, and interrupts it.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ KEEP_S = 14 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What is known of a revoke. ``terminate`` asks to stop the task even while it runs."""
+    """A revoke as it is stored. ``terminate`` asks to stop the task even while it runs."""
 
     terminate: bool = False
     signal: str = "SIGTERM"
@@ -109,7 +107,7 @@ class Watch:
         self._each_time = each_time
         self._interval_s = interval_s
         self._awake = threading.Event()
-        self._running: Running | None = None
+        self._running: set[Running] = set()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
@@ -123,11 +121,14 @@ class Watch:
         """The batch has ended: the thread asks nothing until the next one."""
         self._awake.clear()
 
-    def begin(self, task_id: str, interrupter: Interrupter) -> None:
-        self._running = Running(task_id, interrupter)
+    def begin(self, task_id: str, interrupter: Interrupter) -> Running:
+        """A task begins; the answer is for ``end``."""
+        running = Running(task_id, interrupter)
+        self._running.add(running)
+        return running
 
-    def end(self) -> None:
-        self._running = None
+    def end(self, running: Running) -> None:
+        self._running.discard(running)
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -142,22 +143,24 @@ class Watch:
                 logger.exception("a look for revoked tasks failed; the next one is due at once")
 
     def look(self) -> None:
-        """One look. A task is asked about once it is there for the second time."""
+        """One look. The store is asked about a task that runs at the second look already."""
         try:
             self._each_time()
         except StoreUnavailableError as error:
             logger.warning("%s", error)
-        running = self._running
-        if running is None:
-            return
-        if not running.seen:
+        lasting: list[Running] = []
+        for running in list(self._running):
+            if running.seen:
+                lasting.append(running)
             running.seen = True
+        if not lasting:
             return
-        key = revoked_key(running.task_id)
         try:
-            text = self._store.get_many([key]).get(key)
+            found = self._store.get_many([revoked_key(one.task_id) for one in lasting])
         except StoreUnavailableError as error:
             logger.warning("%s", error)
             return
-        if text and read_revocation(text).terminate and self._running is running:
-            running.interrupter.interrupt(TaskTerminated)
+        for one in lasting:
+            text = found.get(revoked_key(one.task_id))
+            if text and read_revocation(text).terminate and one in self._running:
+                one.interrupter.interrupt(TaskTerminated)

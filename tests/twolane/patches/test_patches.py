@@ -90,6 +90,7 @@ from billiard import einfo
 from celery import Celery
 from celery.app import backends, trace
 from celery.app.events import Events
+from celery.app.task import Context
 from celery.canvas import group
 from contextvars import ContextVar
 from kombu import transport
@@ -101,7 +102,8 @@ def places():
         *(backends.BACKEND_ALIASES[name] for name in ("redis", "rediss", "sentinel", "dynamodb")),
         vars(group)["_apply_tasks"], vars(Celery)["_get_backend"], vars(Celery)["control"],
         Events.dispatcher_cls, Events.receiver_cls, vars(receiver)["__init__"],
-        trace.Context, trace.saferepr, vars(vars(einfo)["_Frame"])["Code"], einfo.traceback,
+        trace.Context, vars(Context).get("_twolane_fence", "absent"),
+        trace.saferepr, vars(vars(einfo)["_Frame"])["Code"], einfo.traceback,
         vars(background.BackgroundTask)["__call__"], vars(background.BackgroundTasks)["__call__"],
     ]
 

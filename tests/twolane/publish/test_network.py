@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane.publish.target import domain_of, needs_boto, region_of
-from twolane.worker.queues import Sqs, queue_url
+from twolane.worker.aws import Sqs, queue_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

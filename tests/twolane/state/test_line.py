@@ -54,6 +54,7 @@ def test_a_refusal_is_raised_and_the_connection_stays(client: Any) -> None:
         assert connection_id(client) == kept
 
 
+@pytest.mark.usefixtures("real_redis")
 def test_a_connection_that_was_lost_is_made_again(client: Any, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as other, kept_connection(client):
         other.client_kill_filter(_id=str(connection_id(client)))

@@ -9,18 +9,18 @@ from celery import Celery
 
 from twolane.errors import ConfigurationError, RunawayError
 from twolane.worker.descent import Descent
-from twolane.worker.lookup import Opened, open_record
 from twolane.worker.records import Record
+from twolane.worker.run import Run, open_run
 
 from .conftest import QUEUE_ARN, body
 
 NOW = 1_800_000_000.0
 
 
-def opened(sent: float | None = NOW, **headers: Any) -> Opened:
+def opened(sent: float | None = NOW, **headers: Any) -> Run:
     attributes = {} if sent is None else {"SentTimestamp": str(round(sent * 1000))}
     text = body("shop.add", task_id="t", ignore_result=True, **headers)
-    return open_record(Record("m", "r", text, QUEUE_ARN, attributes), lambda text: text)
+    return open_run(Record("m", "r", text, QUEUE_ARN, attributes), lambda text: text)
 
 
 def descent(**settings: Any) -> Descent:

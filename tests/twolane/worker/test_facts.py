@@ -29,7 +29,7 @@ def in_body(**content: Any) -> str:
 def test_a_first_attempt() -> None:
     found = of()
     assert (found.task_id, found.name, found.retries, found.replaced) == ("1", "t", 0, 0)
-    assert (found.parent_id, found.publish, found.stamps, found.waits) == (None, "d1", (), False)
+    assert (found.parent_id, found.publish, found.stamps) == (None, "d1", ())
 
 
 def test_a_retry_with_stamps() -> None:
@@ -38,7 +38,7 @@ def test_a_retry_with_stamps() -> None:
         stamped_headers=["a", "b", "c"], stamps={"a": ["1", 2], "b": "x", "other": "y"},
         twolane_request_id="r", expires="2026-01-02T00:00:00Z",
     )  # fmt: skip
-    assert (found.retries, found.replaced, found.parent_id, found.waits) == (2, 1, "p", True)
+    assert (found.retries, found.replaced, found.parent_id) == (2, 1, "p")
     assert found.stamps == (("a", "1"), ("a", 2), ("b", "x"))
     assert found.origin == {"originRequestId": "r"}
     assert found.expires == "2026-01-02T00:00:00Z"
@@ -66,7 +66,7 @@ def test_a_parent_of_another_kind_is_still_one_parent(value: Any) -> None:
 def test_protocol_1_has_it_in_the_body() -> None:
     found = facts(in_body(task="t", id="2", args=[], kwargs={}, retries=3, eta="x", expires="e"))
     assert (found.task_id, found.name, found.retries) == ("2", "t", 3)
-    assert (found.waits, found.expires) == (True, "e")
+    assert found.expires == "e"
 
 
 def test_headers_go_before_a_body_of_protocol_1() -> None:

@@ -11,9 +11,10 @@ from celery.worker import state as worker_state
 from twolane.errors import MalformedMessageError
 from twolane.state.memory import MemoryStore
 from twolane.worker.lease import Delivery, LeaseState, lease_key, write_lease
-from twolane.worker.lookup import Lookup, Opened, open_record
+from twolane.worker.lookup import Lookup
 from twolane.worker.records import parse_event
 from twolane.worker.revocation import Revocation, revoked_key, stamp_key, write_revocation
+from twolane.worker.run import Run, open_run
 
 from .conftest import body, event, record
 
@@ -39,9 +40,9 @@ class Hands:
         return self.now
 
 
-def opened(*bodies: str) -> list[Opened]:
+def opened(*bodies: str) -> list[Run]:
     records = parse_event(event(*(record(text) for text in bodies)))
-    return [open_record(one, lambda text: text) for one in records]
+    return [open_run(one, lambda text: text) for one in records]
 
 
 def lease(state: LeaseState = LeaseState.DONE) -> str:
@@ -122,7 +123,7 @@ def test_a_claim_that_cannot_be_redeemed_is_that_records_problem(problem: Except
         raise problem
 
     (one,) = parse_event(event(record("{}")))
-    found = open_record(one, redeem)
+    found = open_run(one, redeem)
     assert found.problem is problem
     assert (found.envelope, found.task_id, found.lease_key) == (None, None, None)
 

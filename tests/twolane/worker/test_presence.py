@@ -1,4 +1,4 @@
-"""What environments tell of themselves, on a real Redis."""
+"""The facts that workers write of themselves, on a real Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import redis
 from twolane.state.redis import RedisStore
 from twolane.worker.lease import Delivery, LeaseState, write_lease
 from twolane.worker.message import decoded, open_envelope, read_facts
-from twolane.worker.presence import INDEX_KEY, PREFIX, Facts, Presence, task_facts
+from twolane.worker.presence import INDEX_KEY, PREFIX, Presence, WorkerFacts, task_info
 
 from .conftest import body
 
@@ -34,23 +34,23 @@ def presence(client: Any) -> Presence:
     return Presence(RedisStore(lambda: client))
 
 
-def test_everyone_who_told_something_is_read_back(presence: Presence) -> None:
+def test_every_worker_s_facts_are_read_back(presence: Presence) -> None:
     assert presence.everyone() == []
     facts = [
-        Facts(
+        WorkerFacts(
             "a@h", 1.0, {"pid": 7}, {"t": {"rate_limit": "1/s"}}, {"twolane:lease:1": {"id": "1"}}
         ),
-        Facts("b@h", 2.0),
+        WorkerFacts("b@h", 2.0),
     ]
     for one in facts:
         presence.enlist(one.hostname, one.seen)
-        presence.tell(one)
+        presence.write(one)
     assert sorted(presence.everyone(), key=lambda one: one.hostname) == facts
 
 
-def test_an_environment_that_tells_nothing_any_more_fades(presence: Presence, client: Any) -> None:
+def test_an_environment_that_writes_no_more_fades(presence: Presence, client: Any) -> None:
     presence.enlist("a@h", 1.0)
-    presence.tell(Facts("a@h", 1.0))
+    presence.write(WorkerFacts("a@h", 1.0))
     assert 890 < client.ttl(PREFIX + "a@h") <= 900
     client.delete(PREFIX + "a@h")
     assert presence.everyone() == []
@@ -103,7 +103,7 @@ def test_a_tasks_state_is_its_leases(presence: Presence, client: Any) -> None:
 
     client.set("lease:runs", lease(LeaseState.RUNNING))
     client.set("lease:done", lease(LeaseState.DONE))
-    told = Facts("a@h", 1.0, tasks={"lease:runs": {}, "lease:done": {}, "lease:waits": {}})
+    told = WorkerFacts("a@h", 1.0, tasks={"lease:runs": {}, "lease:done": {}, "lease:waits": {}})
     assert presence.states([told]) == {
         "lease:runs": "active",
         "lease:done": "ready",
@@ -114,13 +114,13 @@ def test_a_tasks_state_is_its_leases(presence: Presence, client: Any) -> None:
 
 def told(text: str, *, with_args: bool = True) -> dict[str, Any]:
     envelope = open_envelope(text)
-    return task_facts(
+    return task_info(
         envelope, read_facts(envelope, lambda one: decoded(one, {"application/json"})),
         hostname="a@h", now=5.0, with_args=with_args, redelivered=True,
     )  # fmt: skip
 
 
-def test_what_is_told_of_a_task_is_what_celerys_request_tells() -> None:
+def test_a_task_is_shown_as_celerys_request_shows_it() -> None:
     facts = told(body("shop.add", 1, 2, task_id="t1", kwargs={"k": 3}))
     assert (facts["id"], facts["name"], facts["type"]) == ("t1", "shop.add", "shop.add")
     assert (facts["args"], facts["kwargs"]) == ([1, 2], {"k": 3})
@@ -128,28 +128,28 @@ def test_what_is_told_of_a_task_is_what_celerys_request_tells() -> None:
     assert facts["delivery_info"]["routing_key"] == "tasks"
 
 
-def test_of_protocol_1_the_same_is_told() -> None:
+def test_a_task_of_protocol_1_is_shown_the_same() -> None:
     text = json.loads(body("shop.add", task_id="t1"))
     content = {"task": "shop.add", "id": "t1", "args": [1], "kwargs": {}}
     facts = told(json.dumps({**text, "headers": {}, "body": json.dumps(content)}))
     assert (facts["id"], facts["type"], facts["args"]) == ("t1", "shop.add", [1])
 
 
-def test_arguments_are_told_only_where_results_tell_them() -> None:
+def test_arguments_are_shown_only_if_results_show_them() -> None:
     facts = told(body("shop.add", "secret", task_id="t1"), with_args=False)
     assert "secret" not in json.dumps(facts)
 
 
-def test_big_arguments_are_told_as_their_text() -> None:
+def test_big_arguments_are_shown_as_their_text() -> None:
     facts = told(body("shop.add", "x" * 5000, task_id="t1", argsrepr="('xxx...',)"))
     assert facts["args"] == "('xxx...',)"
 
 
-def test_a_worker_tells_no_more_than_an_item_holds(presence: Presence, client: Any) -> None:
+def test_a_worker_writes_no_more_than_an_item_holds(presence: Presence, client: Any) -> None:
     tasks = {f"lease:{number}": {"args": "x" * 1000} for number in range(1000)}
     registered = {f"t{number}": {"name": "x" * 1000} for number in range(1000)}
     presence.enlist("a@h", 1.0)
-    presence.tell(Facts("a@h", 1.0, {"pid": 7}, registered, tasks))
+    presence.write(WorkerFacts("a@h", 1.0, {"pid": 7}, registered, tasks))
     (facts,) = presence.everyone()
     assert client.strlen(PREFIX + "a@h") < 400_000
     assert 50 < len(facts.tasks) < 1000

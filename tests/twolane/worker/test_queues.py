@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane.publish.errors import EnqueueError
-from twolane.worker.queues import Sqs, queue_url
+from twolane.worker.aws import Sqs, queue_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

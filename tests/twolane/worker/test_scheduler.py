@@ -10,8 +10,8 @@ import pytest
 
 from twolane.publish.connection import Response, Wire
 from twolane.publish.errors import EnqueueError
+from twolane.worker.aws import Scheduler
 from twolane.worker.delay import entry
-from twolane.worker.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane.worker.aws import Scheduler
 from twolane.worker.delay import MAX_INPUT_BYTES, Deferral, Schedules, entry, schedules
 from twolane.worker.records import Record
-from twolane.worker.scheduler import Scheduler
 from twolane_local.aws.scheduler.expressions import parse_expression
 
 if TYPE_CHECKING:

@@ -290,8 +290,7 @@ def test_beat_gives_up_before_its_deadline(store: str) -> None:
 @pytest.mark.parametrize("server", [silent_server, full_server])
 @pytest.mark.usefixtures("_account")
 def test_queue_and_scheduler_that_never_answer(server: Callable[[], Any]) -> None:
-    from twolane.worker.queues import Sqs
-    from twolane.worker.scheduler import Scheduler
+    from twolane.worker.aws import Scheduler, Sqs
 
     arn = "arn:aws:sqs:us-east-1:123456789012:tasks"
     with server() as port:

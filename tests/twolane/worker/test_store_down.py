@@ -92,7 +92,7 @@ def test_finished_work_is_deleted_though_its_end_cannot_be_noted(
     handler: WorkerHandler, brittle: Brittle, ran: list[int]
 ) -> None:
     brittle.down = frozenset({"put"})
-    handler._teller = None
+    handler._presence = None
     assert handler(both()) == {"batchItemFailures": []}
     assert ran == [1, 2]
 

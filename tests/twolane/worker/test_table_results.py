@@ -11,16 +11,16 @@ from celery import Celery, states
 from celery.app.task import Context
 
 from twolane.errors import StoreUnavailableError
+from twolane.patches.backends import FENCE
 from twolane.state.dynamodb import DynamoDBStore
 from twolane.worker.dynamodb_backend import DynamoDBBackend
 from twolane.worker.handler import WorkerHandler
 from twolane.worker.lease import (
     Delivery,
-    Ending,
     Lease,
+    LeaseFence,
     Leases,
     LeaseState,
-    ending,
     read_lease,
     write_lease,
 )
@@ -29,7 +29,7 @@ from .conftest import HELD_UP, RecordedQueues, body, event, record
 from .conftest import Context as LambdaContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 KEEP_S = 86_400.0
 KEY = "twolane:lease:t1"
@@ -64,27 +64,22 @@ def lease_of(holder: str, state: LeaseState = LeaseState.RUNNING, *, left_s: flo
     return write_lease(state, Delivery(holder, "m", "p"), since=now - 99, until=now + left_s)
 
 
-def run_with(store: DynamoDBStore, held: Lease) -> Ending:
-    leases = Leases(store, time.time, KEEP_S)
-    return Ending("t1", KEY, held, lambda: leases.ended(held, LeaseState.DONE), KEEP_S)
+def fence_with(store: DynamoDBStore, held: Lease) -> LeaseFence:
+    return LeaseFence("t1", KEY, held, Leases(store, time.time, KEEP_S))
 
 
 @pytest.fixture
-def riding(store: DynamoDBStore) -> Iterator[Ending]:
+def fence(store: DynamoDBStore) -> LeaseFence:
     """The running task's lease, taken."""
     held = lease_of("h")
     assert Leases(store, time.time, KEEP_S).take(KEY, None, held) is None
-    token = ending.set(one := run_with(store, held))
-    yield one
-    ending.reset(token)
+    return fence_with(store, held)
 
 
 @pytest.fixture
-def held_up(store: DynamoDBStore) -> Iterator[Ending]:
+def held_up(store: DynamoDBStore) -> LeaseFence:
     """The task was held up for longer than its lease."""
-    token = ending.set(one := run_with(store, lease_of("h", left_s=-9)))
-    yield one
-    ending.reset(token)
+    return fence_with(store, lease_of("h", left_s=-9))
 
 
 def lease_state(store: DynamoDBStore) -> LeaseState:
@@ -101,40 +96,48 @@ def calls(backend: Any) -> list[str]:
     return made
 
 
-def failing(**options: Any) -> Context:
-    return Context(id="t1", task="t.fails", **options)
+def asking(fence: LeaseFence | None, **options: Any) -> Context:
+    """The running task's request."""
+    request = Context(id="t1", **options)
+    if fence is not None:
+        setattr(request, FENCE, fence)
+    return request
 
 
-def say(backend: Any, state: str) -> None:
+def failing(fence: LeaseFence | None, **options: Any) -> Context:
+    return asking(fence, task="t.fails", **options)
+
+
+def say(backend: Any, state: str, fence: LeaseFence | None = None) -> None:
     """What Celery's tracer calls for the task as it runs or ends."""
     if state == states.SUCCESS:
-        backend.mark_as_done("t1", 1, Context(id="t1"))
+        backend.mark_as_done("t1", 1, asking(fence))
     elif state == states.FAILURE:
-        backend.mark_as_failure("t1", ValueError("late"), request=failing())
+        backend.mark_as_failure("t1", ValueError("late"), request=failing(fence))
     elif state == states.RETRY:
-        backend.mark_as_retry("t1", ValueError("late"))
+        backend.mark_as_retry("t1", ValueError("late"), request=asking(fence))
     else:
-        backend.store_result("t1", None, state)
+        backend.store_result("t1", None, state, request=asking(fence))
 
 
 def test_a_success_and_the_end_of_its_lease_are_one_call(
-    backend: Any, riding: Ending, store: DynamoDBStore
+    backend: Any, fence: LeaseFence, store: DynamoDBStore
 ) -> None:
     made = calls(backend)
-    say(backend, states.SUCCESS)
+    say(backend, states.SUCCESS, fence)
     assert made == ["TransactWriteItems"]
     assert backend.get_result("t1") == 1
     assert lease_state(store) is LeaseState.DONE
-    assert riding.ended is not None
-    assert store.get_many([KEY])[KEY] == riding.ended.text
+    assert fence.ended is not None
+    assert store.get_many([KEY])[KEY] == fence.ended.text
 
 
 def test_a_success_over_started_is_one_call_as_well(
-    backend: Any, riding: Ending, store: DynamoDBStore
+    backend: Any, fence: LeaseFence, store: DynamoDBStore
 ) -> None:
-    say(backend, states.STARTED)
+    say(backend, states.STARTED, fence)
     made = calls(backend)
-    say(backend, states.SUCCESS)
+    say(backend, states.SUCCESS, fence)
     assert made == ["TransactWriteItems"]
     assert lease_state(store) is LeaseState.DONE
 
@@ -173,13 +176,13 @@ def test_what_has_failed_is_not_revoked_as_well(backend: Any) -> None:
 
 @pytest.mark.parametrize(("acks", "state"), [(True, LeaseState.DONE), (False, LeaseState.REJECTED)])
 def test_a_failure_ends_its_lease_as_its_message_ends(
-    backend: Any, riding: Ending, store: DynamoDBStore, acks: bool, state: LeaseState
+    backend: Any, fence: LeaseFence, store: DynamoDBStore, acks: bool, state: LeaseState
 ) -> None:
     def fails() -> None: ...
 
     options = {"acks_late": True, "acks_on_failure_or_timeout": acks, "shared": False}
     backend.app.task(fails, name="t.fails", **options)
-    say(backend, states.FAILURE)
+    say(backend, states.FAILURE, fence)
     assert backend.get_state("t1") == "FAILURE"
     assert lease_state(store) is state
 
@@ -187,44 +190,50 @@ def test_a_failure_ends_its_lease_as_its_message_ends(
 @pytest.mark.parametrize("what", ["chord", "chain", "errbacks"])
 def test_a_failure_with_consequences_ends_its_lease_after_them(
     backend: Any,
-    riding: Ending,
+    fence: LeaseFence,
     store: DynamoDBStore,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
 ) -> None:
     for name in ("on_chord_part_return", "_fail_chain", "_call_task_errbacks"):
         monkeypatch.setattr(backend, name, lambda *_, **__: None)
-    backend.mark_as_failure("t1", ValueError("no"), request=failing(**{what: [{"task": "x"}]}))
+    backend.mark_as_failure(
+        "t1", ValueError("no"), request=failing(fence, **{what: [{"task": "x"}]})
+    )
     assert backend.get_state("t1") == "FAILURE"
-    assert store.get_many([KEY])[KEY] == riding.held.text
-    assert riding.ended is None
+    assert store.get_many([KEY])[KEY] == fence.held.text
+    assert fence.ended is None
 
 
-@pytest.mark.usefixtures("held_up")
 @pytest.mark.parametrize(("theirs", "state", "stored"), HELD_UP)
 def test_whoever_was_held_up_does_not_say_how_another_s_work_ended(
     backend: Any,
+    held_up: LeaseFence,
     store: DynamoDBStore,
+    *,
     theirs: LeaseState,
     state: str,
     stored: bool,
 ) -> None:
     other = lease_of("x", theirs)
     store.put(KEY, other.text, ttl_s=60)
-    say(backend, state)
+    say(backend, state, held_up)
     assert (backend.get_state("t1") == state) is stored
     assert store.get_many([KEY])[KEY] == other.text
 
 
-@pytest.mark.usefixtures("held_up")
 @pytest.mark.parametrize(("there", "stored"), [("STARTED", True), ("REVOKED", False)])
 def test_without_another_holder_only_what_has_ended_stands(
-    app: Celery, backend: Any, store: DynamoDBStore, there: str, stored: bool
+    app: Celery,
+    backend: Any,
+    held_up: LeaseFence,
+    store: DynamoDBStore,
+    *,
+    there: str,
+    stored: bool,
 ) -> None:
-    token = ending.set(None)
     open_backend(app).store_result("t1", None, there)
-    ending.reset(token)
-    say(backend, states.FAILURE)
+    say(backend, states.FAILURE, held_up)
     assert (backend.get_state("t1") == "FAILURE") is stored
     if stored:
         assert lease_state(store) is LeaseState.DONE
@@ -245,7 +254,7 @@ def frozen_before_its_write(backend: Any, meanwhile: Callable[[], None]) -> None
 @pytest.mark.parametrize("successor", [states.SUCCESS, states.FAILURE])
 def test_an_environment_thawed_after_its_successor_ended_changes_nothing(
     backend: Any,
-    riding: Ending,
+    fence: LeaseFence,
     store: DynamoDBStore,
     says: str,
     successor: str,
@@ -255,52 +264,54 @@ def test_an_environment_thawed_after_its_successor_ended_changes_nothing(
     def take_over() -> None:
         other = lease_of("x")
         store.put(KEY, other.text, ttl_s=60)
-        token = ending.set(run_with(store, other))
+        theirs = fence_with(store, other)
         if successor == states.SUCCESS:
-            open_backend(backend.app).mark_as_done("t1", "theirs", Context(id="t1"))
+            open_backend(backend.app).mark_as_done("t1", "theirs", asking(theirs))
         else:
-            open_backend(backend.app).mark_as_failure("t1", ValueError("theirs"), request=failing())
-        ending.reset(token)
+            error = ValueError("theirs")
+            open_backend(backend.app).mark_as_failure("t1", error, request=failing(theirs))
 
     frozen_before_its_write(backend, take_over)
-    say(backend, says)
+    say(backend, says, fence)
     assert backend.get_state("t1") == successor
     assert "theirs" in str(backend.get_result("t1"))
     assert lease_state(store) is LeaseState.DONE
-    assert riding.ended is None
+    assert fence.ended is None
 
 
 def test_an_environment_thawed_while_its_successor_runs_cannot_fail_the_task(
-    backend: Any, riding: Ending, store: DynamoDBStore
+    backend: Any, fence: LeaseFence, store: DynamoDBStore
 ) -> None:
     """Nothing is stored yet that its write could run against, but the lease."""
     other = lease_of("x")
     frozen_before_its_write(backend, lambda: store.put(KEY, other.text, ttl_s=60))
-    say(backend, states.FAILURE)
+    say(backend, states.FAILURE, fence)
     assert backend.get_state("t1") == "PENDING"
     assert store.get_many([KEY])[KEY] == other.text
 
 
 def test_a_header_s_failure_is_dropped_with_its_lease_too(
-    backend: Any, riding: Ending, store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
+    backend: Any, fence: LeaseFence, store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lease ends after the chord has counted it, but is looked at all the same."""
     monkeypatch.setattr(backend, "on_chord_part_return", lambda *_, **__: None)
     other = lease_of("x")
     frozen_before_its_write(backend, lambda: store.put(KEY, other.text, ttl_s=60))
-    backend.mark_as_failure("t1", ValueError("late"), request=failing(chord={"task": "body"}))
+    backend.mark_as_failure(
+        "t1", ValueError("late"), request=failing(fence, chord={"task": "body"})
+    )
     assert backend.get_state("t1") == "PENDING"
     assert store.get_many([KEY])[KEY] == other.text
 
 
 def test_a_write_whose_answer_was_lost_is_known_again(
-    app: Celery, backend: Any, riding: Ending, store: DynamoDBStore, caplog: Any
+    app: Celery, backend: Any, fence: LeaseFence, store: DynamoDBStore, caplog: Any
 ) -> None:
     """botocore sends it once more, with a token by which AWS knows it; moto does not."""
-    frozen_before_its_write(backend, lambda: say(open_backend(app), states.FAILURE))
-    say(backend, states.FAILURE)
+    frozen_before_its_write(backend, lambda: say(open_backend(app), states.FAILURE, fence))
+    say(backend, states.FAILURE, fence)
     assert backend.get_state("t1") == "FAILURE"
-    assert riding.ended is not None
+    assert fence.ended is not None
     assert "dropped" not in caplog.text
 
 
@@ -317,11 +328,11 @@ def test_an_item_that_changes_without_end_is_the_store_s_trouble(app: Celery, ba
         backend.store_result("t1", None, states.STARTED)
 
 
-def test_any_other_refusal_is_raised(backend: Any, riding: Ending) -> None:
+def test_any_other_refusal_is_raised(backend: Any, fence: LeaseFence) -> None:
     backend.table_name = "gone"
     with pytest.raises(ClientError, match="not found"):
-        say(backend, states.SUCCESS)
-    assert riding.ended is None
+        say(backend, states.SUCCESS, fence)
+    assert fence.ended is None
 
 
 def test_what_could_not_be_stored_is_no_failure_of_the_task(backend: Any) -> None:

@@ -57,21 +57,35 @@ def test_a_revoke_without_terminate_lets_it_run(
 def test_a_task_that_has_ended_is_left_alone(store: MemoryStore, interrupter: Interrupter) -> None:
     watch = Watch(store)
     revoke(store, terminate=True)
-    watch.begin("t1", interrupter)
+    running = watch.begin("t1", interrupter)
     watch.look()
-    watch.end()
+    watch.end(running)
     watch.look()
     assert interrupter.raised == []
+
+
+def test_of_several_tasks_the_revoked_one_is_stopped(
+    store: MemoryStore, interrupter: Interrupter
+) -> None:
+    watch, other = Watch(store), Interrupter()
+    revoke(store, terminate=True)
+    ended = watch.begin("t0", other)
+    watch.begin("t1", interrupter)
+    watch.begin("t2", other)
+    watch.end(ended)
+    watch.look()
+    watch.look()
+    assert (interrupter.raised, other.raised) == ([TaskTerminated], [])
 
 
 def test_one_that_ends_while_the_store_is_asked_is_left_alone(interrupter: Interrupter) -> None:
     class Slow(MemoryStore):
         def get_many(self, keys: object) -> dict[str, str]:
-            watch.end()
+            watch.end(running)
             return {revoked_key("t1"): write_revocation(Revocation(terminate=True))}
 
     watch = Watch(Slow())
-    watch.begin("t1", interrupter)
+    running = watch.begin("t1", interrupter)
     watch.look()
     watch.look()
     assert interrupter.raised == []
@@ -102,8 +116,8 @@ def test_the_thread_looks_while_a_batch_runs(store: MemoryStore, interrupter: In
     watch.wake()
     assert looked.acquire(timeout=10)
     revoke(store, terminate=True)
-    watch.begin("t1", interrupter)
+    running = watch.begin("t1", interrupter)
     assert interrupter.happened.wait(10)
-    watch.end()
+    watch.end(running)
     watch.rest()
     assert [thread.name for thread in threading.enumerate()].count("twolane-watch") >= 1

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twolane.errors import MalformedMessageError
-from twolane.worker.consumer import Channel
 from twolane.worker.message import open_envelope, to_message
 from twolane.worker.records import Record
+from twolane.worker.run import Run
 
 ARGS = [["ü", 1], {"k": None}, {"callbacks": None}]
 
@@ -38,11 +38,15 @@ def record(received: int = 1) -> Record:
     return Record("m1", "r1", "", arn, {"ApproximateReceiveCount": str(received)})
 
 
+def run() -> Run:
+    return Run(record())
+
+
 @pytest.mark.parametrize("outer", [True, False])
 @pytest.mark.parametrize("inner", ["base64", "utf-8", None])
 def test_every_form_is_read(outer: bool, inner: str | None) -> None:
     envelope = open_envelope(published(outer=outer, inner=inner))
-    message = to_message(envelope, record(), Channel(), {"application/json"})
+    message = to_message(envelope, record(), run(), {"application/json"})
     assert message.payload == ARGS
     assert message.headers == {"task": "t", "id": "1"}
     assert message.delivery_tag == "m1"
@@ -51,14 +55,14 @@ def test_every_form_is_read(outer: bool, inner: str | None) -> None:
 def test_redelivered_comes_from_the_receive_count() -> None:
     envelope = open_envelope(published(outer=False, inner=None))
     for received, redelivered in ((1, False), (2, True)):
-        message = to_message(envelope, record(received), Channel(), set())
+        message = to_message(envelope, record(received), run(), set())
         assert message.delivery_info == {"redelivered": redelivered}
 
 
 def test_a_compressed_body() -> None:
     text = json.loads(published(outer=False, inner="base64", compression="application/x-gzip"))
     text["body"] = base64.b64encode(zlib.compress(json.dumps(ARGS).encode())).decode()
-    message = to_message(open_envelope(json.dumps(text)), record(), Channel(), {"application/json"})
+    message = to_message(open_envelope(json.dumps(text)), record(), run(), {"application/json"})
     assert message.payload == ARGS
 
 
@@ -83,7 +87,7 @@ def test_anything_else_is_malformed(text: str, why: str) -> None:
 def test_a_body_that_does_not_decompress() -> None:
     envelope = open_envelope(published(outer=False, inner=None, compression="zlib"))
     with pytest.raises(MalformedMessageError, match="does not decompress"):
-        to_message(envelope, record(), Channel(), set())
+        to_message(envelope, record(), run(), set())
 
 
 @given(

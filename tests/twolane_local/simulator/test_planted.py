@@ -65,7 +65,8 @@ def test_an_environment_that_speaks_for_another(
     """M: it thaws, and overwrites how the work has ended elsewhere."""
     one = schedule("environment.frozen-after-effect", parameters={"freeze_s": 700.0})
     assert found(application, one) == set()
-    monkeypatch.setattr("twolane.worker.redis_backend.RedisBackend._passed_on", lambda *_: False)
+    monkeypatch.setattr("twolane.worker.lease.LeaseFence.has_passed", lambda *_: False)
+    monkeypatch.setattr("twolane.worker.lease.FencedResults._stands", lambda *_: False)
     monkeypatch.setattr("twolane.worker.redis_backend._STORE", OVERWRITES)
     assert "M" in found(application, one)
 
@@ -73,7 +74,7 @@ def test_an_environment_that_speaks_for_another(
 #: A store that takes whatever comes last.
 OVERWRITES = """
 redis.call('SET', KEYS[1], ARGV[1])
-return {false, 0, 0}
+return false
 """
 
 

@@ -178,7 +178,7 @@ def test_work_that_is_acknowledged_before_it_is_done(
 
 
 def test_a_hop_that_is_not_sent(redis: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twolane.worker.queues.Sqs.send", lambda *_, **__: None)
+    monkeypatch.setattr("twolane.worker.aws.Sqs.send", lambda *_, **__: None)
     run = redis.run(Placement("eta", "redis"))
     assert {"L", "C"} <= invariants([run])
 

@@ -1,22 +1,61 @@
-"""The few calls to SQS that the event source mapping does not make for the function."""
+"""The calls to AWS that neither the event source mapping nor a publish makes for the worker.
+
+To SQS: send a message that is not due, and change a message's visibility. To EventBridge Scheduler:
+create an entry. Both by the light client. boto3, whose import and client take longer than most
+tasks, makes them only if the credentials are not in the environment or the network is not a plain
+one.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.environment import snapshot
 from twolane.patches.clients import patient_boto
-from twolane.publish.client import SqsClient
+from twolane.publish.client import Call, LightClient, SqsClient
 from twolane.publish.errors import EnqueueError
-from twolane.publish.target import Broker, domain_of, resolve
+from twolane.publish.target import (
+    Broker,
+    Endpoint,
+    configured,
+    credentials_in,
+    domain_of,
+    needs_boto,
+    resolve,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from twolane.publish.connection import Response
+
 logger = logging.getLogger("twolane.worker")
+
+
+class BotoClients:
+    """boto3's clients of one service, one for each region, made on first use."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._made: dict[str, Any] = {}
+        snapshot.holds(self)
+
+    def let_go(self) -> None:
+        """Close the clients; the next call makes another."""
+        while self._made:
+            self._made.popitem()[1].close()
+
+    def __call__(self, region: str) -> Any:
+        if region not in self._made:
+            import boto3
+
+            make: Any = boto3.client  # the stubs know each service by its name
+            self._made[region] = patient_boto(make(self._service, region_name=region))
+        return self._made[region]
 
 
 class QueueClient(Protocol):
@@ -25,7 +64,7 @@ class QueueClient(Protocol):
     def send(
         self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
     ) -> None:
-        """Send one message; whatever goes wrong is raised.
+        """Send one message. Raises ``EnqueueError``.
 
         ``attributes`` are as an event has them, in SendMessage's names; binary values in base64.
         """
@@ -53,13 +92,7 @@ class Sqs:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
         self._light = SqsClient()
-        self._boto: dict[str, Any] = {}
-        snapshot.holds(self)
-
-    def let_go(self) -> None:
-        """Close boto3's clients; the next call makes another."""
-        while self._boto:
-            self._boto.popitem()[1].close()
+        self._boto = BotoClients("sqs")
 
     def send(
         self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
@@ -106,11 +139,7 @@ class Sqs:
     ) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if region not in self._boto:
-            import boto3
-
-            self._boto[region] = patient_boto(boto3.client("sqs", region_name=region))
-        client = self._boto[region]
+        client = self._boto(region)
         attributes = fields.get("MessageAttributes")
         if attributes:
             fields = {**fields, "MessageAttributes": _for_boto(attributes)}
@@ -134,3 +163,78 @@ def _for_boto(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
         }
         for name, attribute in attributes.items()
     }
+
+
+class Scheduler:
+    """EventBridge Scheduler in any region; an entry that is there already is as good as a new one.
+
+    https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self._light = LightClient()
+        self._boto = BotoClients("scheduler")
+
+    def create(self, region: str, entry: Mapping[str, Any]) -> None:
+        """``entry`` has CreateSchedule's arguments; its name needs no encoding.
+
+        Raises ``EnqueueError``.
+        """
+        credentials = credentials_in(self._environ)
+        endpoint = _scheduler_endpoint(region, self._environ)
+        if credentials is None or needs_boto(
+            endpoint.name, secure=endpoint.secure, environ=self._environ
+        ):
+            self._create_by_boto(region, entry)
+            return
+        fields = {key: value for key, value in entry.items() if key != "Name"}
+        self._light.make(
+            Call(
+                endpoint,
+                region,
+                "scheduler",
+                credentials,
+                {"content-type": "application/json"},
+                json.dumps(fields).encode(),
+                name="EventBridge Scheduler",
+                action="CreateSchedule",
+                about=f"{entry['GroupName']}/{entry['Name']}",
+                taken="if the entry was made after all, a second one of its name is not",
+                path=f"/schedules/{entry['Name']}",
+            ),
+            _created,
+        )
+
+    def _create_by_boto(self, region: str, entry: Mapping[str, Any]) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = self._boto(region)
+        try:
+            client.create_schedule(**entry)
+        except client.exceptions.ConflictException:
+            return
+        except (BotoCoreError, ClientError) as error:
+            raise EnqueueError(
+                f"EventBridge Scheduler refused CreateSchedule on {entry['GroupName']}/"
+                f"{entry['Name']}: {error}"
+            ) from error
+
+
+def _scheduler_endpoint(region: str, environ: Mapping[str, str]) -> Endpoint:
+    usual = f"https://scheduler.{region}.{domain_of(region)}"
+    return Endpoint.of(configured("SCHEDULER", environ) or usual)
+
+
+def _created(response: Response) -> dict[str, Any] | None:
+    """An answer which shows that the entry is there: its ARN, or a conflict with one of its name.
+
+    A conflict is AWS's only 409; its code is then in a header. moto has it in the body.
+    """
+    try:
+        said = json.loads(response.body)
+    except ValueError:
+        said = None
+    answer: dict[str, Any] = said if isinstance(said, dict) else {}
+    conflict = response.status == 409 or answer.get("__type") == "ConflictException"
+    return answer if conflict or (response.status == 200 and "ScheduleArn" in answer) else None

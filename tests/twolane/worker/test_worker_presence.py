@@ -1,4 +1,4 @@
-"""When an environment tells of itself: at once, rarely, and of a batch that lasts."""
+"""When a worker writes its facts: at once, rarely, and of a batch that lasts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from twolane import WorkerHandler
 from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
-from twolane.worker.lookup import open_record
-from twolane.worker.presence import Facts, Presence, Teller
+from twolane.worker.presence import Presence, WorkerFacts, WorkerPresence
 from twolane.worker.records import parse_event
+from twolane.worker.run import open_run
 
 from .conftest import RecordedQueues, body, event, make_app, record
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from twolane.worker.lookup import Opened
+    from twolane.worker.run import Run
 
 
 class Hands:
@@ -47,56 +47,56 @@ def app() -> Celery:
 
 
 @pytest.fixture
-def teller(app: Celery, store: MemoryStore, queues: RecordedQueues, clock: Hands) -> Teller:
+def worker(app: Celery, store: MemoryStore, queues: RecordedQueues, clock: Hands) -> WorkerPresence:
     handler = WorkerHandler(app, store=MemoryStore(), queues=queues, hostname="w@h")
-    return Teller(app, store, handler._worker.consumer, clock)
+    return WorkerPresence(app, store, handler._worker.consumer, clock)
 
 
-def batch(*task_ids: str) -> Sequence[Opened]:
+def batch(*task_ids: str) -> Sequence[Run]:
     records = (record(body("shop.add", 1, task_id=task_id)) for task_id in task_ids)
-    return [open_record(one, lambda text: text) for one in parse_event(event(*records))]
+    return [open_run(one, lambda text: text) for one in parse_event(event(*records))]
 
 
-def told(store: MemoryStore) -> list[str]:
+def written(store: MemoryStore) -> list[str]:
     (facts,) = Presence(store).everyone()
     return [task["id"] for task in facts.tasks.values()]
 
 
-def test_a_cold_start_is_listed_with_its_tasks(teller: Teller, store: MemoryStore) -> None:
-    teller.enlist()
+def test_a_cold_start_is_listed_with_its_tasks(worker: WorkerPresence, store: MemoryStore) -> None:
+    worker.enlist()
     (facts,) = Presence(store).everyone()
-    assert isinstance(facts, Facts)
+    assert isinstance(facts, WorkerFacts)
     assert (facts.hostname, facts.seen, facts.tasks) == ("w@h", 1_000.0, {})
     assert facts.registered["shop.add"]["rate_limit"] == "5/m"
     assert not any(name.startswith("celery.") for name in facts.registered)
     assert facts.stats["prefetch_count"] == 0
 
 
-def test_quick_batches_are_told_once_a_minute(
-    teller: Teller, store: MemoryStore, clock: Hands
+def test_quick_batches_are_written_once_a_minute(
+    worker: WorkerPresence, store: MemoryStore, clock: Hands
 ) -> None:
-    teller.enlist()
-    teller.tell(batch("a"))
+    worker.enlist()
+    worker.begin_batch(batch("a"))
     clock.now += 59.5
-    teller.tell(batch("b"))
-    teller.rest()
-    teller.catch_up()
-    assert told(store) == ["a"]
+    worker.begin_batch(batch("b"))
+    worker.end_batch()
+    worker.catch_up()
+    assert written(store) == ["a"]
     clock.now += 0.6
-    teller.tell(batch("c", "d"))
-    assert told(store) == ["c", "d"]
+    worker.begin_batch(batch("c", "d"))
+    assert written(store) == ["c", "d"]
 
 
-def test_a_batch_that_lasts_is_told_after_all(
-    teller: Teller, store: MemoryStore, clock: Hands
+def test_a_batch_that_lasts_is_written_after_all(
+    worker: WorkerPresence, store: MemoryStore, clock: Hands
 ) -> None:
-    teller.enlist()
-    teller.tell(batch("a"))
+    worker.enlist()
+    worker.begin_batch(batch("a"))
     clock.now += 0.1
-    teller.tell(batch("b"))
-    assert told(store) == ["a"]
-    teller.catch_up()  # as the watching thread does
-    assert told(store) == ["b"]
+    worker.begin_batch(batch("b"))
+    assert written(store) == ["a"]
+    worker.catch_up()  # as the watching thread does
+    assert written(store) == ["b"]
 
 
 def test_a_store_that_is_down_costs_only_inspect(
@@ -107,29 +107,29 @@ def test_a_store_that_is_down_costs_only_inspect(
             raise StoreUnavailableError("down")
 
     handler = WorkerHandler(app, store=MemoryStore(), queues=queues)
-    Teller(app, Down(), handler._worker.consumer, clock).enlist()
+    WorkerPresence(app, Down(), handler._worker.consumer, clock).enlist()
     assert "not listed for inspect: down" in caplog.text
 
 
 def test_a_clock_that_was_set_back_hides_no_batch(
-    teller: Teller, store: MemoryStore, clock: Hands
+    worker: WorkerPresence, store: MemoryStore, clock: Hands
 ) -> None:
-    teller.enlist()
-    teller.tell(batch("a"))
+    worker.enlist()
+    worker.begin_batch(batch("a"))
     clock.now -= 500.0
-    teller.tell(batch("b"))
-    assert told(store) == ["b"]
+    worker.begin_batch(batch("b"))
+    assert written(store) == ["b"]
 
 
-def test_a_task_that_is_defined_later_is_told_of(
-    app: Celery, teller: Teller, store: MemoryStore, clock: Hands
+def test_a_task_that_is_defined_later_is_known(
+    app: Celery, worker: WorkerPresence, store: MemoryStore, clock: Hands
 ) -> None:
-    teller.enlist()
+    worker.enlist()
 
     @app.task(shared=False, name="shop.later")
     def later() -> None:
         """Nothing to do."""
 
-    teller.tell(batch("a"))
+    worker.begin_batch(batch("a"))
     (facts,) = Presence(store).everyone()
     assert set(facts.registered) == {"shop.add", "shop.later"}
