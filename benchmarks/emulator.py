@@ -28,7 +28,7 @@ from _peers import ministack, rie_alone, rie_binary, serverless_offline, uvicorn
 from _table import Row, absent, parser, report, row
 
 from twolane_local.aws import guard
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
@@ -330,7 +330,7 @@ class Inside:
         gone = Counter[str]()
         journal.subscribe(lambda event: gone.update([event.kind]))
         began = time.perf_counter()
-        mapping = Mapping(spec, queues, functions, self.clock, journal)
+        mapping = EventSourceMapping(spec, queues, functions, self.clock, journal)
         running = asyncio.create_task(mapping.run())
         await until(lambda: gone["message.deleted"] >= 900)
         rate = gone["message.deleted"] / (time.perf_counter() - began)

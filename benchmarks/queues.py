@@ -24,7 +24,7 @@ import uvicorn
 from _table import Row, absent, parser, report, row
 
 from twolane_local.aws.endpoint import AwsEndpoint
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.guard import function_environment
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
@@ -97,7 +97,7 @@ async def through_a_mapping(invoker: Functions, journal: Journal, queues: QueueS
 
     forget = journal.subscribe(count)
     spec = QueueMappingSpec("worker", queues.arn("q"), 10, report_batch_item_failures=True)
-    mapping = Mapping(spec, queues, invoker, queues.clock, journal)
+    mapping = EventSourceMapping(spec, queues, invoker, queues.clock, journal)
     started = time.perf_counter()
     polling = asyncio.create_task(mapping.run())
     await done.wait()
@@ -244,7 +244,7 @@ def http_rows() -> list[Row]:
 
 def fill(queues: QueueService, depth: int) -> None:
     new = NewMessage(BODY)
-    while queues.settled("q").count("visible") < depth:
+    while queues.refreshed("q").count("visible") < depth:
         queues.send("q", new)
 
 

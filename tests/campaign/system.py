@@ -227,7 +227,7 @@ class System:
     def moto(self) -> int | None:
         for child in processes().values():
             if child.parent == self.emulator.pid and any(
-                part.endswith("embedded_aws.child") for part in child.command
+                part.endswith("aws.moto.child") for part in child.command
             ):
                 return child.pid if child.state != "Z" else None
         return None

@@ -142,7 +142,7 @@ def test_without_the_allowance_they_are_stopped_and_said(tmp_path: Path) -> None
         for words in (
             "RecursiveInvocationsDropped",
             "give the function RecursiveLoop: Allow",
-            f"until {dead.rpartition('/')[2]} gets what was received 5 times",
+            f"until they go to {dead.rpartition('/')[2]} after 5 receives",
         ):
             assert words in text
         for letter in letters:

@@ -132,8 +132,8 @@ class Run:
         await self._answer_lost()
         await self._down()
         self.watch.faults_ended()
-        await self._until(lambda: not len(self.emulator.queues.settled(QUEUE)), 40)
-        dead = self.emulator.queues.settled(DEAD)
+        await self._until(lambda: not len(self.emulator.queues.refreshed(QUEUE)), 40)
+        dead = self.emulator.queues.refreshed(DEAD)
         self.told.dead = {entry.message.id: entry.message.body for entry in dead}
         self.told.violations = self.watch.violations(Bounds(5, 60.0), (QUEUE,), DEAD)
 

@@ -1,4 +1,4 @@
-"""One AWS API call as the local services see it, without a web framework in between."""
+"""An AWS API call and its response as the local services see them, without a web framework."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class AwsResponse:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: What of the body comes after ``body``.
+    #: The rest of the body, after ``body``.
     stream: AsyncIterator[bytes] | None = None
 
 
 def trace_header(headers: Mapping[str, str]) -> str | None:
-    """X-Ray's trace header of a request, which SDKs send from within a function.
+    """The X-Ray trace header of a request; SDKs send one from within a function.
 
-    botocore percent-encodes what a header may not hold (``add_recursion_detection_header``).
+    botocore percent-encodes it (``add_recursion_detection_header``).
     """
     given = headers.get("x-amzn-trace-id")
     return unquote(given) if given else None
 
 
-#: ``AwsEndpoint`` finds one by the service's name in the credential scope.
+#: ``AwsEndpoint`` selects one by the service's name in the credential scope.
 AwsService = Callable[[AwsRequest], Coroutine[Any, Any, AwsResponse]]

@@ -1,9 +1,12 @@
-"""The AWS endpoint of this machine: each call goes to the service that it was signed for.
+"""The AWS endpoint of this machine: passes each call to the service that it was signed for.
 
-SQS and the Lambda Invoke API are ours, further services can be mounted, everything else goes on
-to ``fallback`` (moto). Whom a call is for stands, in this order, in its SigV4 credential scope, in
-``X-Amz-Target``, in the Host header, or in the path:
+SQS and Lambda are answered here, other services can be mounted, and everything else goes to
+``fallback`` (moto). The service is read from the SigV4 credential scope, else from
+``X-Amz-Target``, the Host header or the path:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+
+The endpoint also serves container credentials:
+https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from twolane_local.aws.call import AwsService
-    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.aws.sqs.service import QueueService
@@ -41,32 +44,31 @@ _LASTS = timedelta(hours=6)
 
 
 class ContainerCredentials:
-    """Dummies for whoever has the token, which only functions have."""
+    """Serves dummy credentials to callers with the token, which only functions have."""
 
     def __init__(self) -> None:
         self._token = secrets.token_urlsafe(24)
 
     def variables(self, endpoint_url: str) -> dict[str, str]:
-        """What a function finds it by."""
+        """The environment variables that lead a function's SDK here."""
         return {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{endpoint_url}{PATH}",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._token,
         }
 
     def answer(self, headers: Mapping[str, str]) -> AwsResponse:
-        """The credentials, or a refusal."""
+        """The credentials, or a 403."""
         given = headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, self._token.encode()):
-            body = {"code": "AccessDenied", "message": "the token is not this emulator's"}
-            return _json(403, body)
-        key, secret, token = DUMMY_CREDENTIALS.values()
-        until = (datetime.now(UTC) + _LASTS).strftime("%Y-%m-%dT%H:%M:%SZ")
-        found = {"AccessKeyId": key, "SecretAccessKey": secret, "Token": token}
-        return _json(200, {**found, "Expiration": until})
-
-
-def _json(status: int, body: Mapping[str, str]) -> AwsResponse:
-    return AwsResponse(status, json.dumps(body).encode(), {"content-type": "application/json"})
+        if hmac.compare_digest(given, self._token.encode()):
+            key, secret, token = DUMMY_CREDENTIALS.values()
+            until = (datetime.now(UTC) + _LASTS).strftime("%Y-%m-%dT%H:%M:%SZ")
+            status, body = 200, {
+                "AccessKeyId": key, "SecretAccessKey": secret, "Token": token, "Expiration": until,
+            }  # fmt: skip
+        else:
+            message = "the token is not the one of this emulator"
+            status, body = 403, {"code": "AccessDenied", "message": message}
+        return AwsResponse(status, json.dumps(body).encode(), {"content-type": "application/json"})
 
 
 Scope = MutableMapping[str, Any]
@@ -74,7 +76,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Above every limit of the services answered here, so that each can refuse in its own words.
+#: Higher than the limits of all services answered here, so that each refuses with its own error.
 BODY_LIMIT = 16 * 1024 * 1024
 
 _CREDENTIAL = re.compile(
@@ -85,8 +87,9 @@ _QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
 
 
 class AwsEndpoint:
-    """An ASGI app for uvicorn. ``mounts`` maps a service's name in the credential scope
-    (``scheduler``) to what answers its calls.
+    """The endpoint as an ASGI application.
+
+    ``mounts`` maps a service's name in the credential scope (``scheduler``) to its implementation.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class AwsEndpoint:
         fallback: Asgi,
         functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
-        mappings: Mappings | None = None,
+        mappings: EventSourceMappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
         recursion: MutableMapping[str, str] | None = None,
         credentials: ContainerCredentials | None = None,
@@ -146,7 +149,7 @@ class AwsEndpoint:
 
 
 def polls(request: AwsRequest) -> bool:
-    """Whether a call may wait for messages."""
+    """True for a call that may wait for messages."""
     return request.headers.get("x-amz-target") == "AmazonSQS.ReceiveMessage" or (
         b"Action=ReceiveMessage" in request.body or "Action=ReceiveMessage" in request.query
     )
@@ -155,10 +158,10 @@ def polls(request: AwsRequest) -> bool:
 async def _unless_gone(
     answering: Coroutine[Any, Any, AwsResponse], receive: Receive
 ) -> AwsResponse | None:
-    """The answer, ``None`` where the client went first.
+    """The response, or ``None`` if the client disconnects first.
 
-    A worker that is restarted leaves its long poll behind. Were that to go on, it would take the
-    next message for nobody, and hide it for a whole visibility timeout.
+    A worker that is restarted leaves its long poll behind. If the poll went on, it would receive
+    the next message for nobody and hide it for a whole visibility timeout.
     """
     answer = asyncio.ensure_future(answering)
     gone = asyncio.ensure_future(_disconnect(receive))
@@ -176,7 +179,7 @@ async def _disconnect(receive: Receive) -> None:
 
 
 def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, str]:
-    """The service and region that a call is for; an empty service where nothing says so."""
+    """The service and region that a call is for; the service is empty if the call names none."""
     authorization = headers.get("authorization", "")
     if "X-Amz-Credential=" in query:
         authorization = f"Credential={parse_qs(query).get('X-Amz-Credential', [''])[0]}"

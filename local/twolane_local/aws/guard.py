@@ -1,4 +1,4 @@
-"""What keeps functions away from real AWS: their environment variables, and our own.
+"""Environment variables that keep functions, and the emulator itself, away from real AWS.
 
 The other half is ``real_aws``, which refuses AWS hosts by name.
 """
@@ -9,7 +9,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.real_aws import is_aws_host, refused
+from twolane_local.aws.real_aws import refused
 from twolane_local.model import REGION
 
 if TYPE_CHECKING:
@@ -17,23 +17,15 @@ if TYPE_CHECKING:
 
     from twolane_local.model import FunctionSpec
 
-__all__ = [
-    "DUMMY_CREDENTIALS",
-    "function_environment",
-    "is_aws_host",
-    "protect_own_process",
-    "protected",
-]
-
-#: Obviously not credentials, yet of a shape that every SDK signs with.
+#: Every SDK signs with them, and no reader takes them for real ones.
 DUMMY_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "local",
     "AWS_SECRET_ACCESS_KEY": "local",
     "AWS_SESSION_TOKEN": "local",
 }
-#: What an environment from a snapshot has not.
+#: Not set in an environment that is restored from a snapshot.
 _NOT_RESTORED = ("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME")
-#: Taken over from the shell that starts the emulator; nothing else is.
+#: The only variables that are taken over from the shell that starts the emulator.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
 
@@ -47,8 +39,8 @@ def function_environment(
 ) -> dict[str, str]:
     """The variables of one function, reserved ones as Lambda sets them.
 
-    ``snapshot`` are those of a container's credentials, for a function that is to be restored from
-    a snapshot: it has neither keys nor log stream.
+    ``snapshot`` holds the variables of container credentials, for a function that is restored from
+    a snapshot: it has neither keys nor a log stream.
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
 
@@ -101,7 +93,7 @@ def function_environment(
 
 
 def protect_own_process(environ: MutableMapping[str, str] | None = None) -> None:
-    """Give the emulator's own process dummy credentials, so that no call of ours can be real."""
+    """Give this process dummy credentials, so that none of its calls reaches a real account."""
     own = os.environ if environ is None else environ
     for name in [name for name in own if name.startswith("AWS_")]:
         del own[name]
@@ -117,9 +109,9 @@ def protect_own_process(environ: MutableMapping[str, str] | None = None) -> None
 
 @contextmanager
 def protected(*, allow_real_aws: bool) -> Iterator[None]:
-    """The emulator's own process, with whatever functions run in it, cannot reach real AWS.
+    """Keep this process, and the functions that run in it, from reaching real AWS.
 
-    With ``allow_real_aws`` names resolve; the credentials are dummies all the same.
+    With ``allow_real_aws`` names resolve, but the credentials are still dummies.
     """
     protect_own_process()
     if allow_real_aws:

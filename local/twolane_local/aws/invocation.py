@@ -1,26 +1,26 @@
-"""The one seam of the emulator: every source of events ends in ``invoke(function, event)``."""
+"""The interface between sources of events and functions: ``invoke(function, event)``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from twolane_local.model import FunctionSpec
 
 
-#: What has no qualifier is this.
+#: The version that an unqualified name invokes.
 LATEST = "$LATEST"
 
 
 def resolve(functions: Mapping[str, FunctionSpec], target: str) -> tuple[FunctionSpec, str]:
-    """The function of ``name`` or ``name:qualifier``, and its version or alias, else ``LATEST``.
+    """The function of ``name`` or ``name:qualifier``, and its qualifier or ``LATEST``.
 
-    Raises ``KeyError`` where there is no such function, version or alias.
+    Raises ``KeyError`` if there is no such function, version or alias.
     """
     name, _, qualifier = target.partition(":")
     spec = functions[name]
@@ -30,31 +30,31 @@ def resolve(functions: Mapping[str, FunctionSpec], target: str) -> tuple[Functio
 
 
 def executed_version(qualifier: str) -> str:
-    """What runs for a version or alias: there is one version, of what the function is now."""
+    """The version that runs for a qualifier: all aliases lead to version 1, the current code."""
     return LATEST if qualifier in {"", LATEST} else "1"
 
 
 def target_of(arn: str) -> str:
-    """The function that an ARN names, with its version or alias; a bare name is its own."""
+    """``name`` or ``name:qualifier`` from a function's ARN; a bare name is returned as it is."""
     parts = arn.split(":")
     return ":".join(parts[6:8]) if len(parts) > 6 else arn
 
 
-def service_of(arn: str) -> str:
-    """The service in an ARN; nothing where it is none, as while its value is still open."""
+def service_in_arn(arn: str) -> str:
+    """The service in an ARN; empty for other text, such as a value that is not resolved yet."""
     return (arn.split(":", 3) + [""] * 3)[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How one invocation ended.
+    """The outcome of one invocation.
 
-    ``payload`` is what the function returned, as JSON bytes, or, with ``error`` set, the error
-    object as Lambda shapes it (``errorMessage``, ``errorType``, ``stackTrace``). ``error`` is
-    ``Unhandled`` or ``Handled``, the value of ``X-Amz-Function-Error``:
+    ``payload`` is the function's result as JSON bytes or, with ``error`` set, Lambda's error object
+    (``errorMessage``, ``errorType``, ``stackTrace``). ``error`` is the value of
+    ``X-Amz-Function-Error``, ``Unhandled`` or ``Handled``:
     https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
-    ``log_tail`` makes the last 4 KB of its log, which few callers ask for.
+    ``log_tail`` returns the last 4 KB of its log; a function, as few callers need it.
     """
 
     request_id: str
@@ -70,10 +70,10 @@ class ThrottledError(Exception):
 
 
 class RecursiveInvocationError(Exception):
-    """Lambda stops a chain of requests that has invoked the function too often
+    """A chain of requests has invoked the function too often, and Lambda stops it
     (``RecursiveInvocationException``, 400 on AWS).
 
-    ``headers`` are the trace headers of the chains that are stopped.
+    ``headers`` are the trace headers of the stopped chains.
     """
 
     def __init__(self, function: str, headers: frozenset[str]) -> None:
@@ -86,7 +86,7 @@ class RecursiveInvocationError(Exception):
 
 @runtime_checkable
 class Streamer(Protocol):
-    """Runs functions by name, and hands their responses over in pieces where they come so."""
+    """Runs functions by name and passes on streamed responses piece by piece."""
 
     async def invoke_streaming(
         self,
@@ -98,11 +98,11 @@ class Streamer(Protocol):
         client_context: str = "",
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
-        """As ``Invoker.invoke``; a response that was streamed is not in the result."""
+        """Like ``Invoker.invoke``; a streamed response is not in the result."""
 
 
 class Invoker(Protocol):
-    """Runs functions by name, or by ``name:qualifier`` with a version or alias."""
+    """Runs functions by ``name`` or ``name:qualifier``."""
 
     async def invoke(
         self,
@@ -113,39 +113,36 @@ class Invoker(Protocol):
         client_context: str = "",
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
-        """Run one invocation to its response, on a free or new execution environment.
+        """Run one invocation to its response, in a free or new execution environment.
 
-        ``client_context`` is the caller's, as JSON text; ``trace_headers`` are X-Ray's, of the
-        request or of each message that leads to it.
+        ``client_context`` is the caller's, as JSON text; ``trace_headers`` are the X-Ray headers
+        of the request or of each message that causes the invocation.
 
-        Raises ``ThrottledError`` where reserved concurrency leaves none, ``KeyError`` for an
-        unknown function, ``RecursiveInvocationError`` where a trace header has been there too
+        Raises ``ThrottledError`` if reserved concurrency is used up, ``KeyError`` for an unknown
+        function, ``RecursiveInvocationError`` if a chain of requests has invoked the function too
         often. A function's own error is a result, not an exception.
         """
 
 
 #: The most of a streamed response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_STREAM = 200 * 1024 * 1024
-#: Above so many bytes that wait for a slow caller, the function has to wait.
+#: The sender pauses when more than ``_HIGH`` bytes wait for a slow caller, until ``_LOW`` are left.
 _HIGH, _LOW = 1 << 20, 1 << 18
 
 
 class Flow(Protocol):
-    """What slows a sender down: a transport."""
+    """Slows a sender down; an asyncio transport is one."""
 
-    def pause_reading(self) -> None:
-        """Take nothing for now."""
-
-    def resume_reading(self) -> None:
-        """Go on."""
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class ResponseStream:
-    """Between one environment, which writes, and one caller, who iterates."""
+    """A response on its way from an environment, which writes, to a caller, which iterates."""
 
     def __init__(self) -> None:
         self.content_type = ""
-        #: The error object of a response that broke off.
+        #: The error object of an incomplete response.
         self.error: bytes | None = None
         self._flow: Flow | None = None
         self._pieces: deque[bytes] = deque()
@@ -156,7 +153,7 @@ class ResponseStream:
         self.opened = asyncio.Event()
 
     def open(self, content_type: str, flow: Flow) -> None:
-        """The response begins; ``flow`` is paused while the caller is slow."""
+        """Begin the response; ``flow`` is paused while the caller is slow."""
         self.content_type = content_type
         self._flow = flow
         self.opened.set()
@@ -170,7 +167,7 @@ class ResponseStream:
         self._changed.set()
 
     def end(self, error: bytes | None) -> None:
-        """Nothing more comes; with an error the response is not whole."""
+        """End the response; with an error it is incomplete."""
         if not self._ended:
             self._ended = True
             self.error = error
@@ -191,3 +188,46 @@ class ResponseStream:
                 return
             self._changed.clear()
             await self._changed.wait()
+
+
+class StreamedInvocation:
+    """An invocation whose response is streamed if the runtime and the invoker can do so.
+
+    ``running`` resolves to the outcome; without a stream, that holds the whole response.
+    """
+
+    def __init__(
+        self,
+        invoker: Invoker,
+        function: str,
+        event: bytes,
+        *,
+        request_id: str,
+        client_context: str = "",
+        trace_headers: Sequence[str] = (),
+    ) -> None:
+        self.stream = ResponseStream()
+        options: dict[str, Any] = {
+            "request_id": request_id, "client_context": client_context,
+            "trace_headers": trace_headers,
+        }  # fmt: skip
+        call: Coroutine[Any, Any, Invocation]
+        if isinstance(invoker, Streamer):
+            call = invoker.invoke_streaming(function, event, self.stream, **options)
+        else:
+            call = invoker.invoke(function, event, **options)
+        self.running = asyncio.ensure_future(call)
+
+    async def begin(self) -> bool:
+        """Wait for the beginning of the response; returns True if it is streamed.
+
+        Raises the errors of ``Invoker.invoke``.
+        """
+        opened = asyncio.ensure_future(self.stream.opened.wait())
+        try:
+            await asyncio.wait((opened, self.running), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+        if self.running.done():
+            self.running.result()
+        return self.stream.opened.is_set()

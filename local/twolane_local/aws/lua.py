@@ -1,7 +1,7 @@
-"""Lua in the embedded store as Redis has it: a script is compiled once, and makes no global.
+"""Lua scripts in the embedded store run as in Redis: compiled once, without new global names.
 
-fakeredis compiles a script each time that it runs, then collects all garbage, and goes through all
-names before each command in it, to find a new one: half of what a script takes.
+fakeredis compiles a script on each run, collects all garbage after it, and compares all global
+names before each command in it: that is half of a script's time.
 https://redis.io/docs/latest/develop/programmability/lua-api/#sandbox-context
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fakeredis import FakeServer
 
 _COLLECT = "collectgarbage()"
-#: Lua collects by itself; what it cannot weigh is what Python's objects hold.
+#: Lua collects by itself, but it cannot see the memory that Python objects hold.
 _SCRIPTS_A_COLLECTION = 100
 _SCRIPTS_KEPT = 200
 _NO_GLOBALS = """
@@ -22,13 +22,6 @@ setmetatable(_G, {__newindex = function(_, name)
   error('Script attempted to create global variable ' .. tostring(name), 2)
 end})
 """
-
-
-class _NoNewNames:
-    """The global names that were not there at first."""
-
-    def keys(self) -> tuple[()]:
-        return ()
 
 
 @cache
@@ -58,15 +51,15 @@ def _runtime() -> type[Any]:
             return self._names or super().globals()
 
         def seal(self) -> None:
-            """Refuse global variables that scripts make from now on."""
+            """Refuse new global variables from now on, so that there are none to look for."""
             self.execute(_NO_GLOBALS)
-            self._names = _NoNewNames()
+            self._names = {}
 
     return Runtime
 
 
 def compile_once(server: FakeServer) -> FakeServer:
-    """The same server, which has its lock and has run nothing yet, with such a runtime."""
+    """Give a server that has run nothing yet a runtime that compiles each script once."""
     from fakeredis import FakeStrictRedis
     from fakeredis.commands_mixins import scripting_mixin
 
@@ -76,6 +69,6 @@ def compile_once(server: FakeServer) -> FakeServer:
         FakeStrictRedis(server=server).eval("return 1", 0)
     finally:
         module.LuaRuntime = stock
-    made: Any = server
-    made._lua_runtime.seal()  # noqa: SLF001 - fakeredis keeps it there, and offers no way to give one
+    sealed: Any = server
+    sealed._lua_runtime.seal()  # noqa: SLF001 - fakeredis keeps it there and takes none from outside
     return server

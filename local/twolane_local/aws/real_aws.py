@@ -1,8 +1,8 @@
-"""Real AWS is refused by name, to functions and to the emulator itself.
+"""Refuses connections to real AWS by name, for functions and for the emulator itself.
 
-An audit hook sees every caller of the socket module, whatever library made the call:
-https://docs.python.org/3/library/audit_events.html. It does not see resolvers written in C that go
-round that module (uvloop's, c-ares), nor programs that are not Python: those find no credentials.
+An audit hook sees every call of the socket module, from any library:
+https://docs.python.org/3/library/audit_events.html. It does not see resolvers in C that bypass
+that module (uvloop's, c-ares), nor programs that are not Python: those find no credentials.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Those of ``twolane.publish.target``, which must not be imported here: this runs in every
-#: function's process, before its own code.
+#: The domains of ``twolane.publish.target``, which must not be imported here: this module runs in
+#: every function's process, before the function's code.
 _DOMAINS = (
     "amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "c2s.ic.gov", "sc2s.sgov.gov",
     "cloud.adc-e.uk", "csp.hci.ic.gov", "api.aws", "api.amazonwebservices.com.cn",
@@ -31,13 +31,13 @@ _refusing = 0
 
 
 def is_aws_host(host: str) -> bool:
-    """Whether a host is real AWS, or its metadata service."""
+    """True for a host of real AWS and for its metadata service."""
     name = host.rstrip(".").lower()
     return name.endswith(_SUFFIXES) or name.startswith(_METADATA)
 
 
 def refuse() -> None:
-    """Refuse from now on, to the end of this process."""
+    """Refuse real AWS from now until this process ends."""
     global _hooked, _refusing  # noqa: PLW0603 (one for the process)
     _refusing += 1
     if not _hooked:
@@ -47,7 +47,7 @@ def refuse() -> None:
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Refuse within the block; blocks may overlap."""
+    """Refuse real AWS within the block; blocks may overlap."""
     global _refusing  # noqa: PLW0603 (one for the process)
     refuse()
     try:

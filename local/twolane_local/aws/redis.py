@@ -1,4 +1,4 @@
-"""The Redis that functions use: a given one, a ``redis-server`` child, or an embedded server."""
+"""The Redis that functions use: a given server, a ``redis-server`` child, or an embedded one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from twolane_local.aws.lambda_ import parent_death
@@ -22,42 +21,29 @@ from twolane_local.errors import LocalError
 _START_LIMIT_S = 10.0
 
 
-class Store(Protocol):
-    """A running store: its address, and which of the three kinds it is."""
+class Store:
+    """A running store, by its address. This class is for a Redis that the user runs."""
 
-    @property
-    def url(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
+    kind = "given"
 
-    async def ended(self) -> None:
-        """Return if it ends by itself, which a server in another's hands never tells."""
-
-    async def stop(self) -> None:
-        """End it; a store that was given stays."""
-
-
-@dataclass(frozen=True)
-class GivenStore:
-    """A Redis of someone else's."""
-
-    url: str
-    kind: str = "given"
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     async def ended(self) -> None:
+        """Return if the store ends by itself; never returns for a server that the user runs."""
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        return None
+        """End the store, unless the user runs it."""
 
 
-class RedisServer:
+class RedisServer(Store):
     """A ``redis-server`` child process on a free loopback port."""
 
     kind = "redis-server"
 
     def __init__(self, url: str, process: subprocess.Popen[bytes], folder: Any) -> None:
-        self.url = url
+        super().__init__(url)
         self._process = process
         self._folder = folder
         self._gone = asyncio.Event()
@@ -78,17 +64,14 @@ class RedisServer:
             self._folder.cleanup()
 
 
-class EmbeddedServer:
+class EmbeddedServer(Store):
     """A pure-Python Redis on a thread of this process, for machines without ``redis-server``."""
 
     kind = "embedded"
 
     def __init__(self, url: str, server: Any) -> None:
-        self.url = url
+        super().__init__(url)
         self._server = server
-
-    async def ended(self) -> None:
-        await asyncio.Event().wait()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._server.shutdown)
@@ -96,13 +79,13 @@ class EmbeddedServer:
 
 
 async def open_store(given: str | None, *, directory: Path | None = None) -> Store:
-    """The first that there is: ``given``, a ``redis-server`` on the PATH, the embedded one.
+    """Open the first that exists: ``given``, a ``redis-server`` on the PATH, the embedded one.
 
     ``directory`` keeps a child's data over restarts; without it nothing is kept.
     """
     if given:
         await _check(given)
-        return GivenStore(given)
+        return Store(given)
     program = shutil.which("redis-server")
     if program is not None:
         return await _redis_server(program, directory)
@@ -112,20 +95,20 @@ async def open_store(given: str | None, *, directory: Path | None = None) -> Sto
 async def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        raise LocalError(f"{_shown(url)} is no Redis URL; write redis://HOST:PORT/DATABASE")
+        shown = _without_password(url)
+        raise LocalError(f"{shown} is not a Redis URL; write redis://HOST:PORT/DATABASE")
     try:
         async with asyncio.timeout(3):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port or 6379)
         writer.close()
     except OSError as error:
         raise LocalError(
-            f"no Redis answers at {_shown(url)} ({error.strerror or error}); start it, or leave "
-            "--redis-url and REDIS_URL away and one is started for you"
+            f"no Redis answers at {_without_password(url)} ({error.strerror or error}); start it, "
+            "or leave --redis-url and REDIS_URL out and one is started for you"
         ) from error
 
 
-def _shown(url: str) -> str:
-    """The URL without what may be a password."""
+def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
 
@@ -145,10 +128,10 @@ async def _redis_server(program: str, directory: Path | None) -> RedisServer:
     keep = ["--appendonly", "yes", "--appendfsync", "always"] if directory else ["--save", ""]
     for _ in range(3):  # another process may take the port first
         port = free_port()
-        leash = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())]
         server = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path)]
         process = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-            [*leash, *server, "--maxmemory-policy", "noeviction", *keep],
+            [*launcher, *server, "--maxmemory-policy", "noeviction", *keep],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

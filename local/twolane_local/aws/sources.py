@@ -1,17 +1,17 @@
-"""What invokes the functions of a stack beside requests: queue mappings and schedules."""
+"""Starts and stops the event source mappings and schedules of a stack."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.scheduler.source import ScheduleSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.scheduler.schedule import ScheduleBook
     from twolane_local.aws.scheduler.targets import Invocations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Sources:
-    """Runs them; ``failed`` hears of one that ends by an error."""
+    """Runs the event sources of a stack; calls ``failed`` with the error that ends one."""
 
     def __init__(
         self,
@@ -32,24 +32,19 @@ class Sources:
         clock: Clock,
         journal: Journal,
         *,
-        mappings: Mappings,
+        mappings: EventSourceMappings,
         book: ScheduleBook,
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._queues = queues
-        self._invoker = invoker
-        self._asynchronous = asynchronous
-        self._clock = clock
-        self._journal = journal
-        self._mappings = mappings
-        self._book = book
-        self._failed = failed
-        self._running: dict[tuple[str, str], tuple[str, Mapping, asyncio.Task[Any]]] = {}
+        self._queues, self._invoker, self._asynchronous = queues, invoker, asynchronous
+        self._clock, self._journal, self._failed = clock, journal, failed
+        self._mappings, self._book = mappings, book
+        self._running: dict[tuple[str, str], tuple[str, EventSourceMapping, asyncio.Task[Any]]] = {}
         self._schedules: asyncio.Task[Any] | None = None
         self._scheduled: tuple[ScheduleSpec, ...] | None = None
 
     async def apply(self, stack: Stack) -> None:
-        """Run what the stack asks for; a changed mapping first ends the batches it has."""
+        """Run the sources that the stack declares; a changed mapping first ends its batches."""
         wanted = {_key(spec): spec for spec in stack.mappings}
         for key in self._running.keys() - wanted.keys():
             identity, mapping, task = self._running.pop(key)
@@ -58,7 +53,9 @@ class Sources:
             self._mappings.remove(identity)
         for key, spec in wanted.items():
             if key not in self._running:
-                mapping = Mapping(spec, self._queues, self._invoker, self._clock, self._journal)
+                mapping = EventSourceMapping(
+                    spec, self._queues, self._invoker, self._clock, self._journal
+                )
                 identity = self._mappings.add(mapping)
                 self._running[key] = (identity, mapping, self._run(mapping.run()))
         if self._schedules is None or stack.schedules != self._scheduled:
@@ -66,7 +63,7 @@ class Sources:
 
     async def _reschedule(self, stack: Stack) -> None:
         await _cancel(self._schedules)
-        # Those of the former template only: functions make schedules too, by the API.
+        # Only those of the former template: functions create schedules too, by the API.
         former = {(spec.source, spec.name) for spec in self._scheduled or ()}
         for schedule in list(self._book):
             if (schedule.source, schedule.name) in former:
@@ -96,14 +93,14 @@ class Sources:
         return task
 
     async def stop(self) -> None:
-        """At once: what is under way comes again, as after a crash."""
+        """Stop at once; batches under way are received again, as after a crash."""
         for _, _, task in self._running.values():
             await _cancel(task)
         await _cancel(self._schedules)
 
 
 def _key(spec: QueueMappingSpec) -> tuple[str, str]:
-    """Mappings are compared by all that they say; their filters are no hashable values."""
+    # All of the specification counts; its filters are not hashable.
     return (spec.uuid, repr(spec))
 
 

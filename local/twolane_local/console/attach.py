@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.aws import guard
-from twolane_local.aws.lambda_.unrunnable import failure_of
+from twolane_local.aws.lambda_.unrunnable import init_failure
 from twolane_local.console.application import Application
 from twolane_local.console.server import Console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
     from twolane_local.aws.scheduler.schedule import ScheduleBook
     from twolane_local.aws.scheduler.targets import Invocations
@@ -38,7 +38,7 @@ class Parts:
     journal: Journal
     clock: Clock
     queues: QueueService
-    mappings: Mappings
+    mappings: EventSourceMappings
     functions: Functions
     book: ScheduleBook
     invocations: Invocations
@@ -75,7 +75,7 @@ class Running(Protocol):
     def queues(self) -> QueueService: ...
 
     @property
-    def mappings(self) -> Mappings: ...
+    def mappings(self) -> EventSourceMappings: ...
 
     @property
     def functions(self) -> Functions: ...
@@ -118,7 +118,7 @@ def attach(emulator: Running) -> Console:
 def likeliest(emulator: Running) -> list[FunctionSpec]:
     """Functions in the order in which their modules may hold a Celery app: a queue's first."""
     readers = {mapping.function for mapping in emulator.stack.mappings}
-    found = [spec for spec in emulator.stack.functions if failure_of(spec) is None]
+    found = [spec for spec in emulator.stack.functions if init_failure(spec) is None]
     return sorted(found, key=lambda spec: spec.name not in readers)
 
 

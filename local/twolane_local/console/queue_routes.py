@@ -72,7 +72,7 @@ class QueueRoutes:
         if name not in queues.names():
             names = ", ".join(queues.names()) or "none"
             raise ProblemError(404, f"there is no queue named {name!r}; there are: {names}")
-        return queues.settled(name)
+        return queues.refreshed(name)
 
     async def messages(self, request: Request) -> Response:
         """Messages in the order of sending."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.invocation import ThrottledError, target_of
 from twolane_local.aws.lambda_.functions import new_request_id
-from twolane_local.aws.scheduler.targets import DeliveryError, Firing, deliver, function_name, iso
+from twolane_local.aws.scheduler.targets import DeliveryError, Firing, deliver, iso
 from twolane_local.console.requests import Json, ProblemError, body_of, field
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ScheduleRoutes:
         }  # fmt: skip
 
     async def _entries_of(self, schedule: Schedule) -> tuple[list[Any], str | None]:
-        name = function_name(schedule.target.arn)
+        name = target_of(schedule.target.arn).partition(":")[0]
         spec = self._parts.functions.specs.get(name)
         if spec is None or ":lambda:" not in schedule.target.arn or schedule.target.input:
             return [], None
@@ -116,7 +116,7 @@ class ScheduleRoutes:
         return found[0]
 
     async def _run_entry(self, schedule: Schedule, entry: str) -> dict[str, Any]:
-        name = function_name(schedule.target.arn)
+        name = target_of(schedule.target.arn).partition(":")[0]
         try:
             done = await self._parts.functions.invoke(
                 name, json.dumps({"twolane": {"run": entry}}).encode()

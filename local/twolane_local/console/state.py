@@ -20,16 +20,16 @@ from twolane_local.model.states import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twolane_local.aws.event_source_mapping.mapping import Mappings
+    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
-    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.order import QueueEntry
     from twolane_local.aws.sqs.queue import Queue
     from twolane_local.aws.sqs.service import QueueService
 
 
 def snapshot(
     queues: QueueService,
-    mappings: Mappings,
+    mappings: EventSourceMappings,
     functions: Functions,
     *,
     messages: Iterable[str] = (),
@@ -39,7 +39,7 @@ def snapshot(
     wanted = set(messages)
     found: dict[str, MessageState] = {}
     for name in queues.names():
-        queue = queues.settled(name)
+        queue = queues.refreshed(name)
         for identity in wanted:
             entry = queue.entry(identity)
             if entry is not None:
@@ -51,7 +51,7 @@ def snapshot(
     )  # fmt: skip
 
 
-def queue_states(queues: QueueService, mappings: Mappings) -> dict[str, QueueState]:
+def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[str, QueueState]:
     """Every queue by its name."""
     by_queue: dict[str, list[MappingState]] = {}
     for identity, mapping in mappings:
@@ -75,7 +75,7 @@ def queue_states(queues: QueueService, mappings: Mappings) -> dict[str, QueueSta
     now = queues.clock.time()
     return {
         name: _queue_state(
-            queues.settled(name), now,
+            queues.refreshed(name), now,
             tuple(source for source in names if dead[source] == name),
             tuple(by_queue.get(name, ())),
         )
@@ -105,7 +105,7 @@ def _queue_state(
     )  # fmt: skip
 
 
-def message_state(queue: Queue, entry: Entry) -> MessageState:
+def message_state(queue: Queue, entry: QueueEntry) -> MessageState:
     """A message of a settled queue."""
     return MessageState(
         entry.message, queue.name, entry.position, entry.state, entry.receive_count,
@@ -118,7 +118,7 @@ def messages_of(
     queues: QueueService, name: str, *, state: str = "", after: int = 0, limit: int = 100
 ) -> tuple[list[MessageState], bool]:
     """Messages in the order of sending, and whether there are more."""
-    queue = queues.settled(name)
+    queue = queues.refreshed(name)
     found: list[MessageState] = []
     for entry in queue:
         if entry.position > after and (not state or entry.state == state):

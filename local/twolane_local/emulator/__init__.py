@@ -12,23 +12,22 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import template
 from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
-from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
-from twolane_local.aws.http_api.integrations import over
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
 from twolane_local.aws.lambda_.installation import Preparation
-from twolane_local.aws.lambda_.interpreters import lend
+from twolane_local.aws.lambda_.interpreters import link_runtime_packages
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
 from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS
 from twolane_local.aws.lambda_.report import import_problem
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
-from twolane_local.aws.lambda_.unrunnable import FirstInits, UnrunnableEnvironment, failure_of
-from twolane_local.aws.moto.answers import Answers
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
+from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.moto.process import MotoProcess
+from twolane_local.aws.moto.values import MotoValues
 from twolane_local.aws.redis import open_store
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
@@ -84,7 +83,7 @@ class Emulator:
         self.queues = FaultyQueues(self.clock, self.journal)
         self.queues.faults = self.faults
         self.console: Console | None = None
-        self.mappings, self.book = Mappings(), ScheduleBook()
+        self.mappings, self.book = EventSourceMappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
@@ -93,7 +92,7 @@ class Emulator:
         self._waiting = Waiting(self._say)
         self._preparation = Preparation(
             options.template.resolve().parent,
-            lambda: lend(self._packages.folder("runtime")),
+            lambda: link_runtime_packages(self._packages.folder("runtime")),
             self._say,
             build=options.build,
             others=not options.in_process,
@@ -158,10 +157,10 @@ class Emulator:
         self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
         self._stopping.push_async_callback(self._launcher.close)
         self._stopping.push_async_callback(self.functions.close)
-        self.first_inits = FirstInits(
+        self.init_checks = InitChecks(
             self.functions, self._launcher, self.journal, failed=self._fail
         )
-        self._stopping.push_async_callback(self.first_inits.stop)
+        self._stopping.push_async_callback(self.init_checks.stop)
         await self._serve_aws(listener)
         self._watch(self._create(), "stack")
         self._watch(self._moto.ended(), "moto")
@@ -179,7 +178,7 @@ class Emulator:
         if self.options.reload:
             self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
         if self.options.warm and self._many:
-            await self.first_inits.begin(self.stack.functions)
+            await self.init_checks.begin(self.stack.functions)
 
     def _event_log(self) -> EventLog | None:
         if self.options.persist is None:
@@ -200,7 +199,7 @@ class Emulator:
         """Read the template; what only moto knows is asked of it, and the rest waits for that."""
         expanded = await asyncio.to_thread(self._load)
         self._gateways.reserve(served_apis(expanded))
-        answers = Answers(self._moto)
+        answers = MotoValues(self._moto)
         facts = stack.Facts(
             self.aws_url,
             self._gateways.base_url,
@@ -224,12 +223,12 @@ class Emulator:
             )
         prevented = "functions run in one process" if self.options.in_process else None
         specs, missing = await asyncio.to_thread(mountable, built.functions, prevented)
-        return replace(built, functions=await self._preparation.of(specs)), notes + missing
+        return replace(built, functions=await self._preparation.prepare(specs)), notes + missing
 
     @property
     def _plays_snapshots(self) -> bool:
         forks = isinstance(self._launcher, ForkLauncher) and not self.options.in_process
-        return forks and can_be_played()
+        return forks and snapstart_available()
 
     def _load(self) -> template.Template:
         declared = template.parameters_of(self.options.template)
@@ -259,7 +258,10 @@ class Emulator:
         self._packages.keep(
             {each for spec in self.stack.functions for each in (spec.code_dir, *spec.layer_dirs)}
         )
-        services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": over(self._moto)}
+        services: dict[str, AwsService] = {
+            "sqs": SqsApi(self.queues),
+            "events": self._moto.call,
+        }
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
         if self.options.sources:
             await self._sources.apply(self.stack)
@@ -277,7 +279,7 @@ class Emulator:
                 else None
             ),
         )
-        failure = failure_of(spec)
+        failure = init_failure(spec)
         if failure is not None:
             return UnrunnableEnvironment(failure, owner=owner)
         if spec.file_systems:
@@ -406,7 +408,7 @@ class Emulator:
         await self._take_up(stale, template_changed=template_changed)
         if self._many:
             self.problems = []
-            await self.first_inits.begin(
+            await self.init_checks.begin(
                 spec
                 for spec in self.stack.functions
                 if stale(spec) or former.get(spec.name) != spec

@@ -110,11 +110,8 @@ def _header(body: str, name: str) -> str | None:
         return None
 
 
-class RequestTimeoutError(SqsError):
+class RequestTimeoutError(SqsError, code="RequestTimeout", query_status=503):
     """The request took too long; whether it was carried out is not known."""
-
-    code = query_code = "RequestTimeout"
-    query_status = 503
 
 
 class FaultyQueues(QueueService):
@@ -154,7 +151,7 @@ class FaultyQueues(QueueService):
             )
 
         with self._lock:
-            if self.faults is None or not self.settled(name).ready():
+            if self.faults is None or not self.refreshed(name).ready():
                 return take()  # a poll that finds nothing is no occasion
             happening = {fault.fault.name for fault in self._at("receive", name)}
             if "receive.failed" in happening:

@@ -40,7 +40,7 @@ def find(folder: Path, environment: str = "default") -> Found:
     if written is not None:
         built = folder / BUILT
         if is_newest(built, written.path):
-            if sam_build.read(written.path.resolve().parent).is_copy:
+            if sam_build.read_sam_build(written.path.resolve().parent).is_copy:
                 # So that a change is seen: what was built has the packages.
                 return replace(written, why=f"with the packages in {built.parent}")
             return Found(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.event_source_mapping.limits import check as check_mapping
 from twolane_local.aws.events.patterns import compile_filters, compile_pattern, compile_policy
-from twolane_local.aws.invocation import service_of, target_of
+from twolane_local.aws.invocation import service_in_arn, target_of
 from twolane_local.aws.scheduler.schedule import from_spec
-from twolane_local.aws.scheduler.targets import plays
+from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.errors import TemplateError
 from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec, ScheduleSpec
 from twolane_local.model.openapi import is_true
@@ -53,7 +53,7 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
         arn = str(properties.get("EventSourceArn", ""))
         function, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
         if ":sqs:" not in arn:
-            stream = _STREAMS.get(service_of(arn), "a self-managed Kafka cluster")
+            stream = _STREAMS.get(service_in_arn(arn), "a self-managed Kafka cluster")
             complain(logical_id, f"{function} gets nothing from {stream}: only queues are read")
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
@@ -91,7 +91,7 @@ def schedules(template: Template, names: Names, complain: Complain) -> Iterator[
     """Those of EventBridge Scheduler, and rules on a schedule, one for each target."""
     for logical_id, spec in _read_schedules(template, names):
         from_spec(spec, now=0)  # refuses what AWS does
-        if plays(spec.target_arn):
+        if is_supported(spec.target_arn):
             yield spec
         else:
             complain(logical_id, f"nothing is sent to {spec.target_arn}")
@@ -144,7 +144,7 @@ def rules(template: Template, names: Names, complain: Complain) -> Iterator[dict
         compile_pattern(pattern)  # refuses what AWS does
         targets = properties.get("Targets") or []
         for target in targets:
-            if service_of(str(target["Arn"])) not in _RULE_TARGETS:
+            if service_in_arn(str(target["Arn"])) not in _RULE_TARGETS:
                 complain(logical_id, f"nothing is sent to {target['Arn']}")
         yield {**properties, "Name": names.name(logical_id), "EventPattern": pattern}
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping, EventSourceMappings
 from twolane_local.aws.scheduler.source import ScheduleSource
 from twolane_local.testing import NotIdleError
 
@@ -203,9 +203,11 @@ class Deliveries:
         allowance: Any = Allowance(queues)
         self.allowance: Allowance = allowance
         self.allowance.exhausted = lambda: self.let(False)
-        self.registry = Mappings()
+        self.registry = EventSourceMappings()
         self._queues = queues
-        self._mappings = [Mapping(spec, allowance, invoker, clock, journal) for spec in specs]
+        self._mappings = [
+            EventSourceMapping(spec, allowance, invoker, clock, journal) for spec in specs
+        ]
         for mapping in self._mappings:
             mapping.enabled = False
             self.registry.add(mapping)
@@ -233,11 +235,11 @@ class Deliveries:
 
     def ready(self) -> bool:
         """Whether a message could be delivered now."""
-        return any(self._queues.settled(name).ready() for name in self.queues)
+        return any(self._queues.refreshed(name).ready() for name in self.queues)
 
     def next_due(self) -> float | None:
         """When the next delayed message, or one in flight, becomes visible."""
-        dues = (self._queues.settled(name).next_due() for name in self.queues)
+        dues = (self._queues.refreshed(name).next_due() for name in self.queues)
         return min((due for due in dues if due is not None), default=None)
 
 

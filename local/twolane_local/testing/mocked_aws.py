@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from twolane_local.aws import guard
+from twolane_local.aws import guard, real_aws
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.endpoint import polls, service_of
 from twolane_local.aws.lambda_.functions import new_request_id
@@ -192,7 +192,7 @@ def _refused() -> Any:
 
     def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
-        if isinstance(name, str) and guard.is_aws_host(name):
+        if isinstance(name, str) and real_aws.is_aws_host(name):
             raise RealAwsError(f"{name} is real AWS")
         return real(host, *args, **options)
 

@@ -16,7 +16,7 @@ from twolane_local.testing import TestingError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.order import QueueEntry
     from twolane_local.aws.sqs.queue import Queue as CoreQueue
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.journal import Event, Journal
@@ -335,7 +335,7 @@ class Queue:
 
     @property
     def _core(self) -> CoreQueue:
-        return self._queues.settled(self.name)
+        return self._queues.refreshed(self.name)
 
 
 def find(name: str, queues: QueueService, stack_name: str) -> Queue:
@@ -350,7 +350,7 @@ def find(name: str, queues: QueueService, stack_name: str) -> Queue:
     raise TestingError(f"the stack has no queue {name!r}; it has: {', '.join(sorted(known))}")
 
 
-def _shown(entry: Entry) -> QueuedMessage:
+def _shown(entry: QueueEntry) -> QueuedMessage:
     message = entry.message
     return QueuedMessage(
         id=message.id,

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from twolane_local.aws.events.http import HttpRequest, HttpResponse, decorate, preflight
+from twolane_local.aws.events.http import (
+    HttpRequest,
+    HttpResponse,
+    preflight_response,
+    with_cors_headers,
+)
 
 CORS: dict[str, Any] = {
     "allowOrigins": ["https://a.example", "https://*.b.example"],
@@ -24,7 +29,7 @@ def request(method: str = "GET", **headers: str) -> HttpRequest:
 
 def test_a_preflight_is_answered_without_the_function() -> None:
     asked = request("OPTIONS", origin="https://a.example", access_control_request_method="POST")
-    response = preflight(asked, CORS)
+    response = preflight_response(asked, CORS)
     assert response is not None
     assert response.status == 204
     assert dict(response.headers) == {
@@ -37,12 +42,12 @@ def test_a_preflight_is_answered_without_the_function() -> None:
 
 def test_a_preflight_of_a_stranger_gets_no_headers() -> None:
     asked = request("OPTIONS", origin="https://evil.example", access_control_request_method="GET")
-    assert preflight(asked, CORS) == HttpResponse(204)
+    assert preflight_response(asked, CORS) == HttpResponse(204)
 
 
 def test_other_requests_are_no_preflight() -> None:
-    assert preflight(request("OPTIONS", origin="https://a.example"), CORS) is None
-    assert preflight(request("GET", access_control_request_method="GET"), CORS) is None
+    assert preflight_response(request("OPTIONS", origin="https://a.example"), CORS) is None
+    assert preflight_response(request("GET", access_control_request_method="GET"), CORS) is None
 
 
 @pytest.mark.parametrize(
@@ -56,13 +61,13 @@ def test_other_requests_are_no_preflight() -> None:
     ],
 )
 def test_origins(origin: str, allowed: bool) -> None:
-    response = decorate(request(origin=origin), HttpResponse(200), CORS)
+    response = with_cors_headers(request(origin=origin), HttpResponse(200), CORS)
     assert (("access-control-allow-origin", origin) in response.headers) is allowed
 
 
 def test_the_headers_of_the_function_are_ignored() -> None:
     own = HttpResponse(200, (("access-control-allow-origin", "*"), ("x-own", "1")))
-    response = decorate(request(origin="https://a.example"), own, CORS)
+    response = with_cors_headers(request(origin="https://a.example"), own, CORS)
     assert response.headers == (
         ("x-own", "1"),
         ("access-control-allow-origin", "https://a.example"),
@@ -73,9 +78,9 @@ def test_the_headers_of_the_function_are_ignored() -> None:
 def test_a_star_with_credentials_names_the_origin() -> None:
     everyone = {"allowOrigins": ["*"]}
     asked = request(origin="https://a.example")
-    plain = decorate(asked, HttpResponse(200), everyone)
+    plain = with_cors_headers(asked, HttpResponse(200), everyone)
     assert plain.headers == (("access-control-allow-origin", "*"),)
-    trusted = decorate(asked, HttpResponse(200), {**everyone, "allowCredentials": True})
+    trusted = with_cors_headers(asked, HttpResponse(200), {**everyone, "allowCredentials": True})
     assert dict(trusted.headers) == {
         "access-control-allow-origin": "https://a.example",
         "access-control-allow-credentials": "true",

@@ -38,7 +38,7 @@ class Echo:
 
 
 async def fallback(scope, receive, send):
-    """Stands where moto is, and says what reached it."""
+    """Takes the place of moto, and answers with the request that reached it."""
     body = json.dumps({"fallback": scope["path"]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -112,7 +112,7 @@ def sqs(server):
 
 
 def test_boto3_sends_receives_and_deletes(sqs):
-    """boto3 checks the digests of what it sends and of what it receives."""
+    """boto3 checks the digests of the messages that it sends and receives."""
     url = sqs.create_queue(QueueName="q", tags={"a": "b"})["QueueUrl"]
     assert sqs.get_queue_url(QueueName="q")["QueueUrl"] == url
     assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"a": "b"}
@@ -137,7 +137,7 @@ def test_boto3_sends_receives_and_deletes(sqs):
 
 
 def test_the_trace_header_of_a_request_stays_on_its_messages(sqs, monkeypatch):
-    """As botocore sends it from within a function; a message's own goes before it.
+    """botocore sends it from within a function; the header of the message takes precedence.
 
     https://docs.aws.amazon.com/xray/latest/devguide/xray-services-sqs.html
     """
@@ -218,11 +218,11 @@ def test_a_long_poll_of_a_client_that_went_takes_no_message(server):
         assert waiters == 1
     until(lambda: not server.queues.waiting("q"))
     server.queues.send("q", NewMessage("x"))
-    assert server.queues.settled("q").count("visible") == 1
+    assert server.queues.refreshed("q").count("visible") == 1
 
 
 def until(condition):
-    """What ``condition`` gives once it is true; the server runs on a thread of its own."""
+    """The result of ``condition`` once it is true; the server runs on its own thread."""
     deadline = time.monotonic() + 10
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"
@@ -260,12 +260,12 @@ def test_kombu_sends_and_consumes(server):
     with Connection(f"sqs://test:test@{host}:{port}", transport_options=options) as connection:
         queue = connection.SimpleQueue("tasks")
         queue.put({"hello": "world"})
-        assert server.queues.settled("tasks").count("visible") == 1
+        assert server.queues.refreshed("tasks").count("visible") == 1
         message = queue.get(timeout=10)
         assert message.payload == {"hello": "world"}
         message.ack()
         queue.close()
-    assert len(server.queues.settled("tasks")) == 0
+    assert len(server.queues.refreshed("tasks")) == 0
 
 
 APP = """
@@ -305,7 +305,7 @@ def test_a_stock_celery_worker_consumes_what_a_stock_publisher_sends(server, tmp
         "done.apply_async((30,), countdown=1)"
     )
     subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=environ, check=True, timeout=60)
-    assert len(server.queues.settled("tasks")) == 31
+    assert len(server.queues.refreshed("tasks")) == 31
     command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-P", "solo", "-l", "WARNING"]
     worker = subprocess.Popen(
         command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -319,7 +319,7 @@ def test_a_stock_celery_worker_consumes_what_a_stock_publisher_sends(server, tmp
             seen.add(int(line.rpartition(b" ")[2]))
         if len(seen) == 31:
             break
-    until(lambda: not len(server.queues.settled("tasks")))
+    until(lambda: not len(server.queues.refreshed("tasks")))
     worker.kill()
     worker.communicate()
     watchdog.cancel()

@@ -34,7 +34,7 @@ def test_nothing_of_the_shell_reaches_a_function_but_what_is_needed() -> None:
 
 
 def test_reserved_variables_cannot_be_overridden() -> None:
-    """As on Lambda, where setting one is an error."""
+    """On Lambda it is an error to set one."""
     values = environment()
     assert values["MINE"] == "1"
     assert values["AWS_ACCESS_KEY_ID"] == "local"

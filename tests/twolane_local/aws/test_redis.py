@@ -37,7 +37,7 @@ def test_a_given_redis_is_used_and_left_alone(redis_url: str) -> None:
     ("url", "words"),
     [
         ("redis://127.0.0.1:1/0", "no Redis answers at redis://127.0.0.1:1/0"),
-        ("http://localhost", "is no Redis URL"),
+        ("http://localhost", "is not a Redis URL"),
     ],
 )
 def test_a_given_redis_that_does_not_answer(url: str, words: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.scheduler.schedule import ScheduleBook
@@ -98,7 +98,7 @@ async def asked(folder: Path, *, steppable: bool = True) -> AsyncIterator[Asked]
             return "request"
 
     parts = Parts(
-        journal, clock, queues, Mappings(), functions, ScheduleBook(), Invocations(),
+        journal, clock, queues, EventSourceMappings(), functions, ScheduleBook(), Invocations(),
         Application(lambda: [worker], lambda _: {"PYTHONPATH": str(folder)}),
         lambda: {"stack": "test", "template": "/t.yaml", "mode": "in-process",
                  "addresses": {"queues": {}}, "notes": []},

@@ -117,7 +117,7 @@ def test_over_http_nothing_foreign_gets_an_answer(run):
                 b'{"body": "no"}',
             )  # fmt: skip
             assert answer.status in (401, 403, 415)
-        assert len(up.parts.queues.settled("q")) == 0
+        assert len(up.parts.queues.refreshed("q")) == 0
 
     run(body)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping, EventSourceMappings
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.state import messages_of, queue_states, snapshot
 from twolane_local.model import QueueMappingSpec
@@ -10,11 +10,11 @@ from twolane_local.model import QueueMappingSpec
 
 def test_queues_with_their_counts_and_readers(tell, journal, clock):
     async def main():
-        mappings = Mappings()
+        mappings = EventSourceMappings()
         spec = QueueMappingSpec(
             "Worker", "arn:aws:sqs:us-east-1:123456789012:tasks", maximum_concurrency=3
         )
-        mappings.add(Mapping(spec, tell.queues, None, clock, journal))
+        mappings.add(EventSourceMapping(spec, tell.queues, None, clock, journal))
         return queue_states(tell.queues, mappings)
 
     tell.queues.send("tasks", NewMessage("a"))
@@ -53,5 +53,5 @@ class NoFunctions:
 
 def test_a_snapshot_holds_the_messages_that_are_asked_for(tell):
     sent = [tell.queues.send("tasks", NewMessage(str(number))).id for number in range(2)]
-    found = snapshot(tell.queues, Mappings(), NoFunctions(), messages=[sent[0], "gone"])
+    found = snapshot(tell.queues, EventSourceMappings(), NoFunctions(), messages=[sent[0], "gone"])
     assert set(found.messages) == {sent[0]}

@@ -226,8 +226,8 @@ def test_a_pipeline_with_a_fifo_queue_behind_a_topic(tmp_path: Path) -> None:
         await asyncio.to_thread(publish)
         async with asyncio.timeout(30):
             while (
-                emulator.queues.settled("local-Failed.fifo").count("visible") < 1
-                or emulator.queues.settled("local-Done").count("visible") < 3
+                emulator.queues.refreshed("local-Failed.fifo").count("visible") < 1
+                or emulator.queues.refreshed("local-Done").count("visible") < 3
             ):
                 await asyncio.sleep(0.05)
         done = [item.message.body for item in emulator.queues.receive("local-Done", 10)]

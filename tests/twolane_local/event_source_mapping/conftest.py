@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.invocation import Invocation, RecursiveInvocationError, ThrottledError
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FunctionError(Exception):
-    """What a function of a test raises to fail."""
+    """Raised by the function of a test to fail."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class World:
     def elapsed(self) -> float:
         return round(self.clock.time() - self.start, 3)
 
-    def mapping(self, queue: str | None = None, **spec: Any) -> Mapping:
+    def mapping(self, queue: str | None = None, **spec: Any) -> EventSourceMapping:
         arn = self.queues.arn(queue or self.name)
-        return Mapping(
+        return EventSourceMapping(
             QueueMappingSpec("worker", arn, **spec), self.queues, self, self.clock, self.journal
         )
 
@@ -65,7 +65,7 @@ class World:
             self.queues.send(self.name, NewMessage(body, **more))
 
     def left(self, name: str | None = None) -> list[str]:
-        return [entry.message.body for entry in self.queues.settled(name or self.name)]
+        return [entry.message.body for entry in self.queues.refreshed(name or self.name)]
 
     def bodies(self) -> list[list[str]]:
         return [bodies for _, bodies in self.events]

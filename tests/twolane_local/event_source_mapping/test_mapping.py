@@ -32,7 +32,7 @@ def failing(*bodies):
 
 
 def run(world, scenario, *, function=ok, attributes=None, reserved=None, name="q", **spec):
-    """Run ``scenario(world, mapping)`` beside a mapping in virtual time."""
+    """Run ``scenario(world, mapping)`` together with a mapping, in virtual time."""
 
     async def main(clock):
         here = world(clock, function, attributes or {}, name, reserved)
@@ -489,7 +489,7 @@ def test_a_failed_fifo_message_holds_its_group_until_it_is_done(world, function_
 
 
 def test_a_fifo_batch_reports_from_its_first_failure_on(world):
-    """Stopping is the function's part, as the page says; what it reports keeps its order."""
+    """The function has to stop, as the page says; the messages that it reports keep their order."""
 
     async def scenario(here, mapping):
         async def function(event):
@@ -626,7 +626,7 @@ def test_what_was_left_over_too_long_is_received_again(world):
 
     async def scenario(here, mapping):
         async def function(event):
-            queue = here.queues.settled("q")
+            queue = here.queues.refreshed("q")
             for one in event["Records"]:
                 assert queue.find(one["receiptHandle"]).receipt == one["receiptHandle"]
             await here.clock.sleep(100 if len(here.events) <= 2 else 0)

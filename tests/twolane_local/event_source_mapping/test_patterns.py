@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from twolane_local.aws.events.patterns import PatternError, compile_pattern
 
-#: pattern, what it matches, what it does not.
+#: pattern, a match, no match.
 #: https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html#filtering-syntax
 CASES = {
     "null": ({"UserID": [None]}, [{"UserID": None}], [{"UserID": ""}, {"UserID": 0}, {}]),

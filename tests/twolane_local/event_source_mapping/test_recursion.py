@@ -28,7 +28,7 @@ def test_each_receive_is_refused_until_the_dead_letter_queue_has_it(world: type[
         assert len(here.kinds("batch.invoked")) == 3
         assert texts(here)[0] == (
             "mapping of q: 1 messages are part of a recursive loop: worker was not invoked; they "
-            "are received and refused again every 30 s, until dead gets what was received 3 times"
+            "are received and refused again every 30 s, until they go to dead after 3 receives"
         )
 
     run(world, scenario, attributes={**REDRIVE, "VisibilityTimeout": "30"})
@@ -41,7 +41,7 @@ def test_without_a_dead_letter_queue_they_come_back_until_they_expire(world: typ
         await here.clock.sleep(299)
         assert len(here.kinds("batch.invoked")) == 10
         assert here.left() == ["looped"]
-        assert "until they expire, for the queue has no dead-letter queue" in texts(here)[0]
+        assert "until they expire, as the queue has no dead-letter queue" in texts(here)[0]
         await here.clock.sleep(100)
         assert here.left() == []
 

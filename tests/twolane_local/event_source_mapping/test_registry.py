@@ -3,7 +3,7 @@ from __future__ import annotations
 import uuid
 from types import SimpleNamespace
 
-from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.model import QueueMappingSpec
 
 
@@ -12,11 +12,15 @@ def mapping(function, name):
 
 
 def test_a_mapping_has_a_uuid_that_stays_the_same():
-    mappings, one, other = Mappings(), mapping("f", "FirstSource"), mapping("f", "SecondSource")
+    mappings, one, other = (
+        EventSourceMappings(),
+        mapping("f", "FirstSource"),
+        mapping("f", "SecondSource"),
+    )
     first, second = mappings.add(one), mappings.add(other)
     assert first != second
     assert str(uuid.UUID(first)) == first
-    assert Mappings().add(mapping("f", "FirstSource")) == first
+    assert EventSourceMappings().add(mapping("f", "FirstSource")) == first
     assert dict(mappings) == {first: one, second: other}
     assert mappings.get(first) is one
     mappings.remove(first)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import Mapping
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
 from twolane_local.aws.guard import function_environment
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
@@ -94,7 +94,7 @@ async def whole_way(spec: FunctionSpec, *, isolated: bool) -> None:
                   "bytes": AttributeValue("Binary", None, b"\x00\xff")}  # fmt: skip
     for body in BODIES:
         queues.send("q", NewMessage(body, attributes=attributes))
-    mapping = Mapping(
+    mapping = EventSourceMapping(
         QueueMappingSpec("worker", queues.arn("q"), report_batch_item_failures=True),
         queues, functions, clock, journal,
     )  # fmt: skip
@@ -103,7 +103,7 @@ async def whole_way(spec: FunctionSpec, *, isolated: bool) -> None:
     try:
         assert await queues.wait("dead", 30)
         assert [one.message.body for one in queues.receive("dead", 10)] == ["bad"]
-        assert len(queues.settled("q")) == 0
+        assert len(queues.refreshed("q")) == 0
     finally:
         polling.cancel()
         await asyncio.wait([polling])

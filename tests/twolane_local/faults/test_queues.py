@@ -77,11 +77,11 @@ def test_a_delete_that_fails_and_one_whose_answer_is_lost(
     faults.inject("delete.failed")
     with pytest.raises(ServiceUnavailableError):
         queues.delete("tasks", received.receipt_handle)
-    assert len(queues.settled("tasks")) == 1
+    assert len(queues.refreshed("tasks")) == 1
     faults.inject("delete.reply-lost")
     with pytest.raises(RequestTimeoutError):
         queues.delete("tasks", received.receipt_handle)
-    assert len(queues.settled("tasks")) == 0
+    assert len(queues.refreshed("tasks")) == 0
 
 
 def test_a_deleted_message_comes_again(
@@ -96,7 +96,7 @@ def test_a_deleted_message_comes_again(
     (again,) = queues.receive("tasks")
     assert again.message.id == received.message.id
     assert queues.delete("tasks", again.receipt_handle)
-    assert len(queues.settled("tasks")) == 0
+    assert len(queues.refreshed("tasks")) == 0
 
 
 def test_a_message_is_delivered_twice_at_once(queues: FaultyQueues, faults: Faults) -> None:

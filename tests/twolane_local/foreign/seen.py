@@ -55,7 +55,7 @@ class Project:
     async def messages(self, queue: str, count: int = 1) -> list[str]:
         """The bodies on a queue, once there are so many."""
         async with asyncio.timeout(30):
-            while self.emulator.queues.settled(queue).count("visible") < count:
+            while self.emulator.queues.refreshed(queue).count("visible") < count:
                 await asyncio.sleep(0.02)
         found = self.emulator.queues.receive(queue, 10)
         for item in found:

@@ -119,7 +119,7 @@ def test_api_keys_with_a_usage_plan() -> None:
         assert (refused.status_code, refused.json()) == (403, {"message": "Forbidden"})
         # The refusal says in the log which key it takes.
         said = [event.data["error"] for event in emulator.journal if "error" in event.data]
-        key = re.findall(r"it takes x-api-key: (\w+)", " ".join(filter(None, said)))[0]
+        key = re.findall(r"send x-api-key: (\w+)", " ".join(filter(None, said)))[0]
         assert (await client.get("/", headers={"x-api-key": f"{key}x"})).status_code == 403
         assert (await client.options("/")).status_code == 200
         assert (await client.get("/free")).status_code == 200

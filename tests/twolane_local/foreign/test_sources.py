@@ -160,7 +160,7 @@ async def filtered_by_body(project: Project, publish: Any) -> None:
     wanted = json.dumps({"order": [{"total": 1}, {"total": 10}], "urgent": True})
     await publish(wanted, data={"DataType": "Binary", "BinaryValue": b"\x00\xff"}, name=text("é"))
     async with asyncio.timeout(20):
-        while not project.emulator.queues.settled("local-Raw").count("visible"):
+        while not project.emulator.queues.refreshed("local-Raw").count("visible"):
             await asyncio.sleep(0.02)
     url = project.emulator.addresses.queues["local-Raw"]
     (message,) = (
@@ -253,7 +253,7 @@ def test_aliases_and_versions() -> None:
                 assert answer.status_code == 200
                 assert (await project.seen("F"))[0]["arn"] == f"{FUNCTION}F:live"
         await asyncio.sleep(0.2)
-        assert project.emulator.queues.settled("local-Done").count("visible") == 0
+        assert project.emulator.queues.refreshed("local-Done").count("visible") == 0
 
     run("aliases", script)
 

@@ -12,8 +12,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
-from twolane_local.aws.events.http import HttpRequest, Match
-from twolane_local.aws.http_api.authorizers import Authorizers, Verdict, policy_decides
+from twolane_local.aws.events.http import HttpRequest, RouteMatch
+from twolane_local.aws.http_api.authorizers import Authorizers, Verdict, evaluate_policy
 from twolane_local.aws.invocation import Invocation
 from twolane_local.clock import SystemClock
 from twolane_local.errors import RealAwsError
@@ -22,7 +22,7 @@ from twolane_local.model import RouteSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MATCH = Match("GET /x", "/x", "fn", api_id="api", stage="Prod")
+MATCH = RouteMatch("GET /x", "/x", "fn", api_id="api", stage="Prod")
 ARN = "arn:aws:execute-api:us-east-1:123456789012:api/Prod/GET/x"
 URI = (
     "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/"
@@ -156,7 +156,7 @@ def test_policies(statements: list[tuple[str, str]], allowed: bool) -> None:
             for effect, resource in statements
         ]
     }
-    assert bool(policy_decides(document, ARN)) is allowed
+    assert bool(evaluate_policy(document, ARN)) is allowed
 
 
 KEY = RSAKey.generate_key(2048, {"kid": "1"})

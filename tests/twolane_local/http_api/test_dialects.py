@@ -50,7 +50,7 @@ Resources:
 
 
 class Echo:
-    """Answers with the event; or as the test says."""
+    """Answers with the event, or with the response that the test sets."""
 
     def __init__(self, answer: Any = None, error: str | None = None) -> None:
         self.answer = answer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from twolane_local.aws.events import http_v1
-from twolane_local.aws.events.http import HttpRequest, Match
+from twolane_local.aws.events.http import HttpRequest, RouteMatch
 
 REQUEST = HttpRequest(
     method="POST",
@@ -22,7 +22,7 @@ REQUEST = HttpRequest(
     request_id="id=",
     domain="h.example",
 )
-MATCH = Match("POST /my/{id}", "/my/{id}", "f", {"id": "7"}, api_id="api", stage="Prod")
+MATCH = RouteMatch("POST /my/{id}", "/my/{id}", "f", {"id": "7"}, api_id="api", stage="Prod")
 IDENTITY = {
     "accessKey": None, "accountId": None, "caller": None, "cognitoAuthenticationProvider": None,
     "cognitoAuthenticationType": None, "cognitoIdentityId": None, "cognitoIdentityPoolId": None,
@@ -83,7 +83,7 @@ def test_the_event_of_payload_format_1() -> None:
 
 def test_what_there_is_none_of_is_null() -> None:
     bare = HttpRequest("GET", "/", "/", "", ())
-    event = http_v1.rest_event(bare, Match("GET /", "/", "f"))
+    event = http_v1.rest_event(bare, RouteMatch("GET /", "/", "f"))
     names = ("queryStringParameters", "multiValueQueryStringParameters", "pathParameters", "body")
     assert [event[name] for name in names] == [None] * 4
 

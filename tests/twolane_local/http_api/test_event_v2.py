@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from twolane_local.aws.events import http_v2
-from twolane_local.aws.events.http import HttpRequest, Match
+from twolane_local.aws.events.http import HttpRequest, RouteMatch
 
 REQUEST = HttpRequest(
     method="POST",
@@ -32,7 +32,7 @@ REQUEST = HttpRequest(
     request_id="JKJaXmPLvHcESHA=",
     domain="id.execute-api.us-east-1.amazonaws.com",
 )
-MATCH = Match("$default", "$default", "f", {}, api_id="api-id")
+MATCH = RouteMatch("$default", "$default", "f", {}, api_id="api-id")
 
 
 def test_the_documented_event() -> None:
@@ -84,7 +84,7 @@ def test_what_a_request_has_none_of_is_left_out() -> None:
 
 
 def test_a_named_stage_and_path_parameters() -> None:
-    match = Match("GET /x/{id}", "/x/{id}", "f", {"id": "7"}, stage="prod")
+    match = RouteMatch("GET /x/{id}", "/x/{id}", "f", {"id": "7"}, stage="prod")
     event = http_v2.event(HttpRequest("GET", "/x/7", "/x/7", "", ()), match)
     assert event["rawPath"] == "/prod/x/7"
     assert event["pathParameters"] == {"id": "7"}

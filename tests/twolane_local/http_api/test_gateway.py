@@ -131,7 +131,7 @@ def test_the_size_limits_of_a_request(kind: str, size: int, status: int, said: s
 
 
 @pytest.mark.parametrize("kind", ["httpapi", "rest"])
-def test_a_route_that_is_not_played_says_so(kind: str) -> None:
+def test_a_route_that_is_not_emulated_answers_501(kind: str) -> None:
     invoker = Answering({"statusCode": 200})
     route = RouteSpec("", "GET", "/x", kind, unplayed="it puts into Kinesis")
     response, journal = ask(invoker, "GET", "/x", route)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from twolane_local.aws.events.http import HttpRequest, HttpResponse, Match
-from twolane_local.aws.http_api.integrations import Values, mapped_request, mapped_response
+from twolane_local.aws.events.http import HttpRequest, HttpResponse, RouteMatch
+from twolane_local.aws.http_api.integrations import ParameterValues, mapped_request, mapped_response
 
 BODY = {"a": {"b": [1, {"c": "deep"}]}, "dotted.name": True, "none": None}
 REQUEST = HttpRequest(
@@ -20,7 +20,7 @@ REQUEST = HttpRequest(
     body=json.dumps(BODY).encode(),
     request_id="r-1",
 )
-MATCH = Match(
+MATCH = RouteMatch(
     "POST /shops/{shop}",
     "/shops/{shop}",
     "fn",
@@ -58,7 +58,7 @@ MATCH = Match(
     ],
 )
 def test_what_a_selection_stands_for(text: str, value: str | None) -> None:
-    assert Values(REQUEST, MATCH)(text) == value
+    assert ParameterValues(REQUEST, MATCH)(text) == value
 
 
 def test_headers_and_query_of_a_request() -> None:
@@ -69,13 +69,15 @@ def test_headers_and_query_of_a_request() -> None:
         "overwrite:querystring.x": "z&z",
         "remove:querystring.y": "''",
     }
-    request, path = mapped_request(REQUEST, mapping, Values(REQUEST, MATCH))
+    request, path = mapped_request(REQUEST, mapping, ParameterValues(REQUEST, MATCH))
     assert request.headers == (("x-a", "1"), ("x-a", "2"), ("x-a", "3"), ("x-new", "green"))
     assert (request.query, path) == ("x=z%26z", None)
 
 
 def test_a_query_that_is_not_mapped_stays_as_it_was_sent() -> None:
-    request, path = mapped_request(REQUEST, {"overwrite:path": "static"}, Values(REQUEST, MATCH))
+    request, path = mapped_request(
+        REQUEST, {"overwrite:path": "static"}, ParameterValues(REQUEST, MATCH)
+    )
     assert (request.query, path) == ("x=1&x=2&y=a%20b", "/static")
 
 
@@ -90,8 +92,8 @@ def test_a_query_that_is_not_mapped_stays_as_it_was_sent() -> None:
     ],
 )  # fmt: skip
 def test_a_response_by_its_status(given: dict[str, Any]) -> None:
-    def values(response: HttpResponse) -> Values:
-        return Values(REQUEST, MATCH, response)
+    def values(response: HttpResponse) -> ParameterValues:
+        return ParameterValues(REQUEST, MATCH, response)
 
     response = HttpResponse(200, (("x-b", "c"),), b'{"id": 7}')
     mapped = mapped_response(response, {"200": given}, values)

@@ -50,7 +50,7 @@ def test_what_the_gateway_says_itself_the_client_cannot() -> None:
     assert len(headers) == len(request.headers) == len(request.cased_names) == 4
     assert headers["x-forwarded-proto"] == "http"
     assert headers["x-forwarded-port"] == "3000"
-    # It is added to, not replaced: proxies before it are the client's to tell.
+    # It is extended, not replaced: the client names the proxies in front of it.
     assert headers["x-forwarded-for"] == "203.0.113.7, 127.0.0.9"
     assert headers["x-amzn-trace-id"].startswith("Root=1-")
     assert request.time_ms == 1_700_000_000_250

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from twolane_local.aws.events.http import HttpResponse
-from twolane_local.aws.http_api.answers import Usage
+from twolane_local.aws.http_api.answers import UsagePlans
 from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StandingClock:
-    """Only what is asked of it here."""
+    """Only the parts that these tests use."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC, a Tuesday
@@ -24,7 +24,7 @@ class StandingClock:
         return self.now
 
 
-def ask(usage: Usage, plan: UsagePlan, given: str = "value") -> int:
+def ask(usage: UsagePlans, plan: UsagePlan, given: str = "value") -> int:
     method = RestMethod(RestApi(keys=(ApiKey("id", "value", plan),)), api_key=True)
     found = usage.check(method, given)
     return found.status if isinstance(found, HttpResponse) else 200
@@ -32,7 +32,7 @@ def ask(usage: Usage, plan: UsagePlan, given: str = "value") -> int:
 
 def test_a_rate_fills_the_bucket_again() -> None:
     clock = StandingClock()
-    usage, plan = Usage(cast("Clock", clock)), UsagePlan("plan", rate=2.0, burst=3)
+    usage, plan = UsagePlans(cast("Clock", clock)), UsagePlan("plan", rate=2.0, burst=3)
     assert [ask(usage, plan) for _ in range(5)] == [200, 200, 200, 429, 429]
     clock.now += 1.0
     assert [ask(usage, plan) for _ in range(3)] == [200, 200, 429]
@@ -43,7 +43,7 @@ def test_a_rate_fills_the_bucket_again() -> None:
 )
 def test_a_quota_begins_anew_with_its_period(period: str, days: tuple[int, int]) -> None:
     clock = StandingClock()
-    usage, plan = Usage(cast("Clock", clock)), UsagePlan("plan", limit=1, period=period)
+    usage, plan = UsagePlans(cast("Clock", clock)), UsagePlan("plan", limit=1, period=period)
     begin = clock.now
     assert ask(usage, plan) == 200
     clock.now = begin + days[0] * 86_400
@@ -54,6 +54,6 @@ def test_a_quota_begins_anew_with_its_period(period: str, days: tuple[int, int])
 
 @pytest.mark.parametrize("given", ["", "other"])
 def test_a_key_that_is_not_known(given: str) -> None:
-    usage = Usage(cast("Clock", StandingClock()))
+    usage = UsagePlans(cast("Clock", StandingClock()))
     assert ask(usage, UsagePlan("plan"), given) == 403
     assert ask(usage, UsagePlan("plan")) == 200

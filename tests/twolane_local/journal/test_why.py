@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import Mappings
+from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.state import message_state, queue_states
 from twolane_local.journal.why import why
@@ -23,13 +23,13 @@ def ask(tell, journal, tmp_path):
 
     def ask(identity, mappings=(), pools=(), paused=False):
         queues = {}
-        for name, state in queue_states(tell.queues, Mappings()).items():
+        for name, state in queue_states(tell.queues, EventSourceMappings()).items():
             own = tuple(each for each in mappings if each.queue == name)
             queues[name] = _replace(state, mappings=own)
         messages = {
-            entry.message.id: message_state(tell.queues.settled(name), entry)
+            entry.message.id: message_state(tell.queues.refreshed(name), entry)
             for name in tell.queues.names()
-            for entry in tell.queues.settled(name)
+            for entry in tell.queues.refreshed(name)
         }
         functions = {
             name: (FunctionSpec(name, name, "h", tmp_path, timeout_s=30), state)
@@ -126,7 +126,7 @@ def test_delayed_for_a_retry(tell, ask, mapping):
     failed_once(tell, errorType="Retry")
     tell.log("task-aaaa", "Task app.send[x] retry: Retry in 41s: ProviderError('no')",
              logger="celery.app.trace")  # fmt: skip
-    (received,) = list(tell.queues.settled("tasks"))
+    (received,) = list(tell.queues.refreshed("tasks"))
     tell.task("retried", "task-aaaa", received, errorType="Retry")
     message = tell.publish("task-aaaa", delay=41)
     reason = only(ask(message, [mapping]))

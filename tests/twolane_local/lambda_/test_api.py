@@ -110,7 +110,7 @@ TRACE = "Root=1-5;Sampled=0;Lineage=00000000:3|11111111:4"
 def test_the_trace_header_of_a_call_leads_to_the_invocation(invoke, function, asynchronous):
     invoke("f")
     assert function.more == {"trace_headers": ()}
-    # As botocore encodes it.
+    # Encoded as by botocore.
     invoke("f", x_amzn_trace_id=TRACE.replace("|", "%7C"))
     assert function.more == {"trace_headers": (TRACE,)}
     invoke("f", x_amz_invocation_type="Event", x_amzn_trace_id=TRACE)
@@ -221,7 +221,10 @@ def test_other_calls_are_not_ours():
 
 
 def test_event_source_mappings_are_listed_and_switched():
-    from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+    from twolane_local.aws.event_source_mapping.mapping import (
+        EventSourceMapping,
+        EventSourceMappings,
+    )
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import SystemClock
     from twolane_local.journal import Journal
@@ -235,8 +238,8 @@ def test_event_source_mappings_are_listed_and_switched():
         "f", arn, 5, 1.0, 2, report_batch_item_failures=True,
         filter_patterns=({"body": {"a": [1]}},),
     )  # fmt: skip
-    mapping = Mapping(spec, queues, Function(), clock, journal)
-    mappings = Mappings()
+    mapping = EventSourceMapping(spec, queues, Function(), clock, journal)
+    mappings = EventSourceMappings()
     identity = mappings.add(mapping)
     api = LambdaApi(Function(), {}, Asynchronous(), mappings)
 

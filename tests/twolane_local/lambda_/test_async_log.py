@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from twolane_local.aws.lambda_.asynchronous import Asked, EventLog
+from twolane_local.aws.lambda_.asynchronous import AsyncEvent, EventLog
 from twolane_local.journal import json_log
 from twolane_local.journal.json_log import PersistenceError
 
-EVENT = Asked("f", "r1", b'{"n":"\xc3\xbc"}', '{"custom":{}}', 1_767_225_600.5)
+EVENT = AsyncEvent("f", "r1", b'{"n":"\xc3\xbc"}', '{"custom":{}}', 1_767_225_600.5)
 
 
 def reopened(log, tmp_path):

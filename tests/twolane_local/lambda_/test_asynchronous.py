@@ -17,7 +17,7 @@ QUEUE = "arn:aws:sqs:us-east-1:123456789012:failed"
 
 
 class Function:
-    """Answers one invocation after the other from a list, the last answer for ever."""
+    """Answers the invocations from a list, and repeats its last answer."""
 
     def __init__(self, clock, answers):
         self.clock, self.answers, self.calls = clock, list(answers), []
@@ -37,7 +37,7 @@ class Function:
 
 
 def run(answers, seconds, **spec):
-    """The function's calls, what its queue and other destinations got, and what was logged (the
+    """The function's calls, the messages to its queue and other destinations, and the log (the
     request's id where nothing was).
     """
 

@@ -53,7 +53,7 @@ Script = Callable[["Bench"], Coroutine[Any, Any, None]]
 
 @pytest.fixture(autouse=True)
 def clean(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment in this process changes it: put back what it changed."""
+    """An environment in this process changes it: undo the changes."""
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
@@ -246,7 +246,7 @@ def test_a_handler_that_does_not_load(tmp_path: Path, kind: str) -> None:
 
 @every
 def test_what_is_under_way_when_all_is_stopped(tmp_path: Path, kind: str) -> None:
-    """What waits for an environment has not begun; it is told to be throttled."""
+    """Work that waits for an environment has not begun; it is throttled."""
     pending: list[asyncio.Task[Invocation]] = []
 
     async def script(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""What we encode, botocore decodes: its parser is what every boto3 user has."""
+"""botocore, whose parser every boto3 user has, decodes the encoded events."""
 
 from __future__ import annotations
 

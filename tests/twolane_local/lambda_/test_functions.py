@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Scripted:
-    """An environment that does what the test tells it, when the test tells it."""
+    """An environment that the test controls step by step."""
 
     made: list[Scripted]
 

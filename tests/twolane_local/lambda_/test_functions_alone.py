@@ -1,4 +1,4 @@
-"""A function that cannot run fails alone; code that is no folder runs. In real child processes."""
+"""A function that cannot run fails alone; code in archives runs. With real child processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.errors import TemplateError
 from twolane_local.model.options import Options
@@ -59,7 +59,7 @@ OVEN = "def bake(event, context):\n    return {'statusCode': 200, 'body': 'loaf'
 
 @pytest.fixture(autouse=True)
 def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
+    """The emulator changes the process: undo the changes."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -86,7 +86,7 @@ def run(
 
 
 def direct(emulator: Emulator, function: str) -> tuple[int, str | None, Any]:
-    """What boto3 gets of a direct invocation: status, ``X-Amz-Function-Error``, payload."""
+    """boto3's result of a direct invocation: status, ``X-Amz-Function-Error``, payload."""
     client = boto3.client("lambda", endpoint_url=emulator.aws_url, region_name="us-east-1")
     answer = client.invoke(FunctionName=function, Payload=b"{}")
     payload = json.loads(answer["Payload"].read())
@@ -151,7 +151,9 @@ def test_one_that_does_not_load_fails_alone_and_works_once_mended(
         async with httpx.AsyncClient(timeout=20) as client:
             loaf = await client.get(f"{http}/loaf")
             assert (loaf.status_code, loaf.text) == (200, "loaf")
-            assert (await client.get(f"{http}/flour")).status_code == 500  # an HTTP API says this
+            assert (
+                await client.get(f"{http}/flour")
+            ).status_code == 500  # the response of an HTTP API
             for address in (f"{rest}/Prod/bran", url):
                 assert (await client.get(address)).status_code == 502
             status, failed, payload = await asyncio.to_thread(direct, emulator, "Miller")
@@ -201,7 +203,7 @@ def test_whatever_a_module_does_the_rest_runs(tmp_path: Path, code: str, error: 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only")
+@pytest.mark.skipif(not snapstart_available(), reason="snapshots are played on Linux only")
 def test_with_snap_start_too_one_fails_alone_and_works_once_mended(tmp_path: Path) -> None:
     snapped = "Timeout: 10, AutoPublishAlias: live, SnapStart: {ApplyOn: PublishedVersions}"
     files = {

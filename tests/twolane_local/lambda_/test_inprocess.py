@@ -36,7 +36,7 @@ handler = Handler()
 
 @pytest.fixture(autouse=True)
 def clean(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment changes the process: put back what it changed."""
+    """The environment changes the process: undo the changes."""
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 

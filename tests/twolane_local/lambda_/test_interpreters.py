@@ -1,4 +1,4 @@
-"""Which interpreter a template's version stands for."""
+"""The interpreter for a template's version of Python."""
 
 from __future__ import annotations
 

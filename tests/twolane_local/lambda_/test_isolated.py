@@ -127,7 +127,7 @@ async def stopped(pid: int) -> None:
 
 
 class Late:
-    """A launcher whose word comes only after the child has asked for its first invocation."""
+    """A launcher that returns only after the child has asked for its first invocation."""
 
     def __init__(self) -> None:
         self.inner = SpawnLauncher()

@@ -1,4 +1,4 @@
-"""Processes that die with their parent, by the kernel's leash and by the watchdog's."""
+"""Processes that die with their parent, by the kernel and by the watchdog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# The parent starts a child on a leash, tells its id, and waits to be killed.
+# The parent starts a child that dies with it, prints its id, and waits to be killed.
 PARENT = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]], stdout=subprocess.PIPE)
@@ -26,7 +26,7 @@ print("ready", flush=True)
 time.sleep(60)
 """
 
-leashes = pytest.mark.parametrize("platform", ["linux", "darwin"])
+platforms = pytest.mark.parametrize("platform", ["linux", "darwin"])
 
 
 def start(platform: str) -> tuple[subprocess.Popen[str], int]:
@@ -40,13 +40,13 @@ def start(platform: str) -> tuple[subprocess.Popen[str], int]:
 
 
 def gone(descriptor: int) -> bool:
-    """Whether the process of this descriptor ends within ten seconds."""
+    """True if the process of this descriptor ends within ten seconds."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(10_000))
 
 
-@leashes
+@platforms
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_child_dies_with_its_parent(platform: str, stopped: bool) -> None:
     parent, child = start(platform)
@@ -55,7 +55,7 @@ def test_a_child_dies_with_its_parent(platform: str, stopped: bool) -> None:
         if stopped:
             os.kill(child, signal.SIGSTOP)
         parent.kill()
-        parent.communicate()  # whoever started the emulator waits for its end
+        parent.communicate()  # the process that started the emulator waits for its end
         assert gone(descriptor)
     finally:
         os.close(descriptor)
@@ -75,7 +75,7 @@ def test_the_watchdog_ends_with_the_child_and_holds_nothing_open() -> None:
         os.close(descriptor)
 
 
-@leashes
+@platforms
 def test_a_parent_that_is_gone_already_ends_it_at_once(platform: str) -> None:
     code = (
         "import sys; from twolane_local.aws.lambda_.parent_death import die_with_parent; "

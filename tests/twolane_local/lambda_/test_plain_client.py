@@ -44,7 +44,7 @@ either = pytest.mark.parametrize("launcher", [SpawnLauncher, ForkLauncher])
 def run(
     folder: Path, launcher: Callable[[], Launcher], script: Any, code: str = HANDLER
 ) -> list[Any]:
-    """What the journal has in the end."""
+    """The journal's events at the end."""
     (folder / "module.py").write_text(code)
     layer = folder / "layer"
     (layer / "python").mkdir(parents=True)

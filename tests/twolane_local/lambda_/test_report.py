@@ -9,7 +9,7 @@ from twolane_local.aws.lambda_ import report
 
 
 def test_a_report_line() -> None:
-    """As https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html shows it."""
+    """The example of https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html"""
     line = report.Report(2.131, 128, 55, 113.5).line("r-1")
     assert line == (
         b"REPORT RequestId: r-1\tDuration: 2.13 ms\tBilled Duration: 116 ms\tMemory Size: 128 MB\t"

@@ -54,7 +54,7 @@ class Remembering:
 
 
 def exchange(*requests: bytes) -> tuple[list[tuple[Any, ...]], bytes]:
-    """What was called, and all answers on one kept connection."""
+    """The calls, and all answers on one kept connection."""
     calls = Remembering()
 
     async def main() -> bytes:

@@ -1,4 +1,4 @@
-"""Which functions environments are forked from one process."""
+"""The functions whose environments are forked from one process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.lambda_.environment import Environment, Owner
 
-#: Stands for an installed one: it is not in the function's folder.
+#: In place of an installed one: it is not in the function's folder.
 LIBRARY = "import os\nLEVEL = os.environ.get('LIBRARY_LEVEL')\n"
 CODE = """
 import os, sys
@@ -61,7 +61,7 @@ def answers(folder: Path, *functions: tuple[str, Mapping[str, str]]) -> list[dic
         pools = Functions(specs, make, journal)
         try:
             found = [json.loads((await pools.invoke(each.name, b"{}")).payload) for each in specs]
-            launcher.rest()  # what is in use stays
+            launcher.rest()  # a server in use stays
             again = json.loads((await pools.invoke("fn0", b"{}")).payload)
             assert again == found[0]
             return found

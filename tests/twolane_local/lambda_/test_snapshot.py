@@ -16,7 +16,7 @@ from twolane_local.aws import guard
 from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.lambda_.environment import Environment, Owner
 
-pytestmark = pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only")
+pytestmark = pytest.mark.skipif(
+    not snapstart_available(), reason="snapshots are played on Linux only"
+)
 
 #: Whatever a module may have at its top level that a snapshot takes along.
 CODE = """
@@ -90,7 +92,7 @@ class Bench:
         return json.loads(outcome.payload), outcome.error
 
     async def two(self, **event: Any) -> list[Any]:
-        """What two environments say that are busy at once."""
+        """The answers of two environments that are busy at once."""
         both = await asyncio.gather(*(self(sleep=0.4, **event) for _ in range(2)))
         assert [error for _, error in both] == [None, None]
         return [payload for payload, _ in both]
@@ -127,7 +129,7 @@ def test_two_environments_are_copies_of_one_init(tmp_path: Path) -> None:
         restores = [e.data for e in bench.journal if e.kind == "environment.started"]
         assert len(restores) == 2
         assert all(data.keys() == {"restoreMs"} for data in restores)
-        # And each goes on as any other environment.
+        # Each continues as any other environment.
         again, _ = await bench()
         assert again["pid"] in {one["pid"], other["pid"]}
 

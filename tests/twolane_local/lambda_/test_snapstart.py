@@ -1,4 +1,4 @@
-"""SnapStart with the whole emulator: what the runtime renews, and what is said where none does."""
+"""SnapStart with the whole emulator: state that the runtime renews, and warnings of other state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.aws.lambda_.snapshot_launcher import can_be_played
+from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not can_be_played(), reason="snapshots are played on Linux only"),
+    pytest.mark.skipif(not snapstart_available(), reason="snapshots are played on Linux only"),
 ]
 
 TEMPLATE = """
@@ -162,7 +162,7 @@ def run(
 
 @pytest.fixture(autouse=True)
 def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The emulator changes the process: put back what it changed."""
+    """The emulator changes the process: undo the changes."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "snapped", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -174,7 +174,7 @@ def lines(emulator: Emulator, text: str) -> list[str]:
 
 
 async def two_of_each(emulator: Emulator) -> tuple[list[Any], list[Any]]:
-    """What two environments of the API and two of the worker say."""
+    """The answers of two environments of the API and two of the worker."""
     (url,) = emulator.addresses.apis.values()
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         both = await asyncio.gather(*(client.get("/facts?wait_s=1") for _ in range(2)))
@@ -222,7 +222,7 @@ def test_without_the_hooks_they_share_what_is_said(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         apis, workers = await two_of_each(emulator)
         for one, other in (apis, workers):
-            for what in UNIQUE[1:]:  # what draws in between leaves another `random` behind
+            for what in UNIQUE[1:]:  # a draw in between changes the state of `random`
                 assert one[what] == other[what], what
             assert set(one["sockets"]) & set(other["sockets"])
         assert workers[0]["name"] == workers[1]["name"]

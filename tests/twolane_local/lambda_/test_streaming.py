@@ -119,7 +119,7 @@ class Stage:
         )
 
     async def post(self, **event: Any) -> tuple[asyncio.StreamReader, str]:
-        """A request to the function URL; returns what is unread, and the head."""
+        """A request to the function URL; returns the unread rest and the head."""
         body = json.dumps(event)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.url.port)
         self.writers.append(writer)
@@ -131,7 +131,7 @@ class Stage:
         return reader, head.decode()
 
     async def events(self, event: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
-        """What boto3 makes of ``InvokeWithResponseStream``."""
+        """boto3's result of ``InvokeWithResponseStream``."""
 
         def call() -> list[dict[str, Any]]:
             client = boto3.client(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.aws.invocation import RecursiveInvocationError
-from twolane_local.aws.lambda_.functions import Detection
+from twolane_local.aws.lambda_.functions import RecursionDetection
 from twolane_local.clock.virtual import run_virtual
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec, lineage
@@ -73,10 +73,10 @@ def ask(headers: Sequence[str], *, template: str = "Terminate", said: str | None
     async def main(clock):
         journal = Journal(clock)
         found.append(journal)
-        detection = Detection(journal)
+        detection = RecursionDetection(journal)
         if said is not None:
-            detection.said["a"] = said
-        detection.line(FunctionSpec("a", "A", "h", Path(), recursive_loop=template), headers, "r")
+            detection.settings["a"] = said
+        detection.check(FunctionSpec("a", "A", "h", Path(), recursive_loop=template), headers, "r")
 
     run_virtual(main)
     return found[0]

@@ -82,7 +82,7 @@ def test_a_transaction_updates_deletes_and_checks(results_table: Any) -> None:
 
 @pytest.mark.parametrize("expression", ["ADD v :one", "SET v = v + :one", "SET v = missing + :one"])
 def test_a_write_that_goes_wrong_takes_the_others_back(results_table: Any, expression: str) -> None:
-    """After its conditions held: a text is no number, and a missing attribute is none."""
+    """After its conditions held: a text is not a number, and neither is a missing attribute."""
     results_table.transact_write_items(TransactItems=[put("a", "1"), put("b", "1"), put("c", "1")])
     delete = {"TableName": "results", "Key": {"id": {"S": "c"}}}
     with pytest.raises(ClientError):

@@ -17,7 +17,7 @@ NOW = 1_900_000_000.0
 
 @pytest.fixture
 def table(results_table: Any) -> Any:
-    """moto's own, so that a look at it is no request."""
+    """moto's own table, so that reading it is not a request."""
     from moto.dynamodb.models import dynamodb_backends
 
     specification = {"Enabled": True, "AttributeName": "ttl"}
@@ -113,7 +113,7 @@ def test_an_item_that_was_kept_longer_in_between_stays(moto: Any, table: Any) ->
 
 
 def test_the_log_of_the_tables_loses_it_too(moto: Any, table: Any, tmp_path: Path) -> None:
-    """Or what was written on condition that it was gone would be lost at the next start."""
+    """Otherwise a write on condition that it is absent would be lost at the next start."""
     log = TableLog(moto, tmp_path)
     app = Expiry(log, Hands())
     put(log, "a", {"N": f"{NOW:.0f}"})

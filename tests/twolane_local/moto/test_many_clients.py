@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIENTS = 8
-#: What DynamoDB answers where a condition does not hold; anything else is trouble.
+#: DynamoDB's errors for a condition that does not hold; any other one is a defect.
 CONDITION = {"ConditionalCheckFailedException", "TransactionCanceledException"}
 
 
@@ -91,7 +91,7 @@ def once(key: str) -> dict[str, Any]:
 
 
 def storm(endpoint: str) -> None:  # noqa: C901 (a function for each kind of call)
-    """All kinds of writes beside each other; each must be as if it were alone."""
+    """All kinds of writes at the same time; each must be as if it were alone."""
     tables = Clients("dynamodb", endpoint)
     for key in ("counter", "left", "right"):
         tables.mine.put_item(TableName="kept", Item=item(key, n=0))
@@ -215,7 +215,7 @@ def test_objects_and_mail_of_many_clients_at_once() -> None:
             return bool(read == body)
 
         def overwrite(which: int) -> bool:
-            """One object by all; what is read is one whole version of it."""
+            """All clients write one object; each read returns one complete version of it."""
             place = {"Bucket": "kept", "Key": "same"}
             objects.call("put_object", **place, Body=bytes([which]) * 200_000)
             read = objects.call("get_object", **place)["Body"].read()

@@ -139,7 +139,7 @@ def test_items_are_kept_over_a_kill(tmp_path: Path) -> None:
         return client("dynamodb", endpoint).scan(TableName="kept")["Items"]
 
     with_moto(write, tmp_path)
-    for _ in range(2):  # the second start reads the log that the first wrote anew
+    for _ in range(2):  # the second start reads the log that the first has rewritten
         assert with_moto(read, tmp_path) == [{"id": {"S": "a"}, "n": {"N": "2"}}]
 
 
@@ -160,8 +160,24 @@ def test_moto_answers_through_the_proxy_and_knows_the_senders() -> None:
     assert with_moto(script) == (100_000, True)
 
 
+def test_an_object_s_head_says_its_length_and_a_large_one_comes_whole() -> None:
+    content = bytes(range(256)) * 40_000
+
+    def script(endpoint: str) -> None:
+        s3 = client("s3", endpoint)
+        s3.put_object(Bucket="kept", Key="a b/é", Body=content, Metadata={"mine": "x"})
+        assert s3.head_object(Bucket="kept", Key="a b/é")["ContentLength"] == len(content)
+        found = s3.get_object(Bucket="kept", Key="a b/é")
+        assert found["Body"].read() == content
+        assert found["Metadata"] == {"mine": "x"}
+        with pytest.raises(s3.exceptions.ClientError, match="404"):
+            s3.head_object(Bucket="kept", Key="missing")
+
+    with_moto(script)
+
+
 def test_items_expire_at_the_emulator_s_time() -> None:
-    """Which may be ahead of the machine's, where it was moved."""
+    """It may be ahead of the machine's clock."""
     hands = [1_900_000_000.0]
 
     def script(endpoint: str) -> list[bool]:
@@ -200,7 +216,7 @@ def test_a_stack_that_moto_refuses_is_an_error() -> None:
         try:
             short = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "a"}}
             broken = {"Resources": {"B": short}}
-            with pytest.raises(LocalError, match="moto does not create the stack"):
+            with pytest.raises(LocalError, match="moto cannot create the stack"):
                 await moto.create("stack", broken)
         finally:
             await moto.stop()
@@ -364,7 +380,7 @@ def test_binary_values_are_kept_wherever_they_stand(tmp_path: Path) -> None:
             assert found == {"id": {"S": name}, **item}
 
     with_moto(write, tmp_path)
-    with_moto(read, tmp_path)  # from the log of what was written
+    with_moto(read, tmp_path)  # from the log of the writes
     with_moto(read, tmp_path)  # from the items that were left
 
 

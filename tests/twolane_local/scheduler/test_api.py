@@ -28,7 +28,7 @@ OFF: Any = {"Mode": "OFF"}
 
 
 class Still:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that stands still until the test moves it."""
 
     now = NOW
 

@@ -95,5 +95,5 @@ def test_refused(text: str) -> None:
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "/etc/localtime"])
 def test_an_unknown_time_zone_is_refused(zone: str) -> None:
-    with pytest.raises(ExpressionError, match="no time zone"):
+    with pytest.raises(ExpressionError, match="is not a time zone"):
         parse_expression("cron(0 10 * * ? *)", zone)

@@ -68,7 +68,7 @@ def test_a_spec_of_the_template() -> None:
     [
         ({"Target": {}}, r"Target\.Arn"),
         ({"StartDate": "tomorrow"}, "StartDate"),
-        ({"Target": {"Arn": FUNCTION, "InputPath": "$.detail"}}, "InputPath is of rules"),
+        ({"Target": {"Arn": FUNCTION, "InputPath": "$.detail"}}, "InputPath belongs to rules"),
         ({"FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1441}}, "1440"),
     ],
 )

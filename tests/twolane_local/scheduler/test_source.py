@@ -236,7 +236,7 @@ def test_a_changed_schedule_runs_by_its_new_times_only() -> None:
 
 
 def test_a_source_that_takes_over_the_book_goes_on_where_the_other_ended() -> None:
-    """As when the template changes while it runs: nothing is fired again, nothing is left out."""
+    """The template changes while it runs: nothing is fired again, nothing is left out."""
 
     async def play(machine: Machine) -> None:
         now = machine.clock.time()

@@ -130,7 +130,7 @@ beat = BeatHandler(celery)
 def own_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The emulator and an in-process handler change the process: put back what they changed."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    # The object itself stays: what was imported meanwhile may hold it.
+    # The object itself stays: modules imported meanwhile may hold it.
     variables = dict(os.environ)
     os.environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     yield
@@ -221,7 +221,7 @@ def test_a_delay_whose_queue_is_gone_ends_with_the_dead_letters(
     )
     assert ran == []
     (message,) = found
-    # As it was published, so that a redrive sends the same task.
+    # The message as published, so that a redrive sends the same task.
     assert json.loads(message.message.body)["headers"]["task"] == "whole.note"
     assert message.message.attributes["ERROR_CODE"].string
 
@@ -256,7 +256,7 @@ def test_half_past_two_in_berlin(
 
 
 def test_one_schedule_for_each_entry_instead_of_the_tick(tmp_path: Path, redis_url: str) -> None:
-    """What `twolane schedules` writes, as Scheduler runs it: by the zone's clock, once."""
+    """Scheduler runs the output of `twolane schedules` once, by the clock of the zone."""
 
     async def script(clock: VirtualClock, emulator: Emulator, module: Any) -> None:
         for name, resource in as_template(module.celery)["Resources"].items():

@@ -38,11 +38,11 @@ class World:
             pass
 
     def bodies(self, name):
-        return [entry.message.body for entry in self.queues.settled(name)]
+        return [entry.message.body for entry in self.queues.refreshed(name)]
 
 
 def scenario(main):
-    """A test whose body runs in virtual time in a world of two queues."""
+    """Run the body of a test in virtual time, with two queues."""
 
     def test():
         run_virtual(lambda clock: main(World(clock)))
@@ -53,7 +53,7 @@ def scenario(main):
 @scenario
 async def test_messages_go_back_to_where_they_came_from_as_new_ones(world):
     world.kill("a", "b")
-    old = {entry.message.id for entry in world.queues.settled("dead")}
+    old = {entry.message.id for entry in world.queues.refreshed("dead")}
     await world.clock.sleep(10)
     answer = await world.call("StartMessageMoveTask", SourceArn=f"{ARN}dead")
     running = await world.call("ListMessageMoveTasks", SourceArn=f"{ARN}dead")
@@ -163,14 +163,14 @@ def test_a_fifo_group_keeps_its_order(count):
             queues.send("q.fifo", NewMessage(str(number), group_id="g"))
         while queues.receive("q.fifo", 10):
             pass
-        assert len(queues.settled("dead.fifo")) == count
+        assert len(queues.refreshed("dead.fifo")) == count
         while queues.redrive_one("dead.fifo", None) is not None:
             pass
         back = [
             one.message for _ in range(25) for one in queues.receive("q.fifo", 10, visibility_s=30)
         ]
         assert [one.body for one in back] == [str(n) for n in range(min(count, 10))]
-        assert [entry.message.body for entry in queues.settled("q.fifo")] == [
+        assert [entry.message.body for entry in queues.refreshed("q.fifo")] == [
             str(number) for number in range(count)
         ]
 

@@ -1,4 +1,4 @@
-"""The JSON protocol: errors and what is no request."""
+"""The JSON protocol: errors and malformed requests."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 
 @pytest.fixture
 def opened(tmp_path, clock):
-    """Open the queues as a process would, as often as asked; the former process is gone by then."""
+    """Open the queues as a new process would; the former process has ended by then."""
     logs, rng = [], random.Random(1)
 
     def opened():
@@ -47,11 +47,11 @@ def shown(queues):
             queues.get(name).attributes,
             queues.get(name).tags,
             queues.get(name).created_at,
-            {state: queues.settled(name).count(state) for state in ("visible", "delayed",
+            {state: queues.refreshed(name).count(state) for state in ("visible", "delayed",
                                                                    "in flight")},
             [
                 (entry.message, entry.receive_count, entry.receipt, entry.first_received_at)
-                for entry in sorted(queues.settled(name), key=lambda entry: entry.position)
+                for entry in sorted(queues.refreshed(name), key=lambda entry: entry.position)
             ],
         )
         for name in queues.names()
@@ -103,14 +103,14 @@ def test_a_purge_and_a_move_come_back(opened, clock):
     queues.receive("q")
     clock.now += 30
     queues.receive("q")
-    assert [len(queues.settled(name)) for name in ("q", "dead")] == [0, 1]
+    assert [len(queues.refreshed(name)) for name in ("q", "dead")] == [0, 1]
     queues = opened()
-    assert [len(queues.settled(name)) for name in ("q", "dead")] == [0, 1]
+    assert [len(queues.refreshed(name)) for name in ("q", "dead")] == [0, 1]
     queues.redrive_one("dead", None)
     queues = opened()
-    assert [len(queues.settled(name)) for name in ("q", "dead")] == [1, 0]
+    assert [len(queues.refreshed(name)) for name in ("q", "dead")] == [1, 0]
     queues.purge("q")
-    assert len(opened().settled("q")) == 0
+    assert len(opened().refreshed("q")) == 0
 
 
 def test_fifo_groups_sequence_and_deduplication_come_back(opened, clock):
@@ -171,7 +171,7 @@ def test_half_a_line_at_the_end_is_no_message(opened, tmp_path):
     queues.send("q", NewMessage("x"))
     with (tmp_path / FILE).open("ab") as file:
         file.write(b'{"do":"put","queue":"q","mess')
-    assert len(opened().settled("q")) == 1
+    assert len(opened().refreshed("q")) == 1
 
 
 def test_a_damaged_line_is_named(opened, tmp_path):
@@ -236,7 +236,7 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_message(tmp_path, clock):
     with closing(log):
         queues = QueueService(clock, Journal(clock))
         log.attach(queues)
-        left = {entry.message.id for entry in queues.settled("q")}
+        left = {entry.message.id for entry in queues.refreshed("q")}
     assert len(told_ids["sent"]) > 200
     assert told_ids["sent"] - told_ids["deleting"] <= left, "every acknowledged send is there"
     assert not told_ids["deleted"] & left, "and no acknowledged delete came back"

@@ -25,7 +25,7 @@ def bodies(received):
 
 
 def counts(queues, name="q"):
-    queue = queues.settled(name)
+    queue = queues.refreshed(name)
     return {state: queue.count(state) for state in ("visible", "delayed", "in flight")}
 
 
@@ -52,7 +52,7 @@ def test_a_deleted_message_is_gone(queues):
     handle = queues.receive("q")[0].receipt_handle
     assert queues.delete("q", handle)
     assert not queues.delete("q", handle), "a second delete succeeds and does nothing"
-    assert len(queues.settled("q")) == 0
+    assert len(queues.refreshed("q")) == 0
 
 
 def test_only_the_most_recent_receipt_handle_deletes(queues, clock):
@@ -294,7 +294,7 @@ def test_a_random_history_loses_and_doubles_nothing(clock, fifo):
     steps = [history.send, history.send, history.receive, history.wait, history.finish]
     for _ in range(3_000):
         history.rng.choice(steps)()
-        queue = history.queues.settled(history.name)
+        queue = history.queues.refreshed(history.name)
         assert len(queue) == sum(counts(history.queues, history.name).values())
         assert len(queue) == len(history.left)
     while history.left:
@@ -313,7 +313,7 @@ def test_what_is_deleted_leaves_no_trace_in_memory(clock):
         queues.send("q", NewMessage("x"))
     for _ in range(2_000):
         queues.delete("q", queues.receive("q")[0].receipt_handle)
-    queue = queues.settled("q")
+    queue = queues.refreshed("q")
     assert len(queue) == 0
     assert len(queue._due) < 200
     assert len(queue._ages) < 200
@@ -381,7 +381,7 @@ class Bustle:
             new = NewMessage(str(number), delay_s=delay, group_id=group)
             self.queues.send(self.name, new)
             await self.clock.sleep(self.rng.choice([0, 0, 0.5, 20]))
-        while len(self.queues.settled(self.name)):
+        while len(self.queues.refreshed(self.name)):
             await self.clock.sleep(1)
 
     async def consume(self, tasks):
@@ -391,7 +391,7 @@ class Bustle:
                 tasks.create_task(self.work(one))
 
     async def work(self, one):
-        # Sometimes too long, and so done by whoever gets it next.
+        # Sometimes too long, so that the next consumer processes it.
         await self.clock.sleep(self.rng.choice([0, 1, 4, 11]))
         handle = one.receipt_handle
         try:
@@ -430,4 +430,4 @@ def test_threads_may_send_receive_and_delete_at_once():
     for thread in threads:
         thread.join()
     assert len(received) == len(set(received)) == 1_800
-    assert len(queues.settled("q")) == 0
+    assert len(queues.refreshed("q")) == 0

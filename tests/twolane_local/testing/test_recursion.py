@@ -95,7 +95,7 @@ def test_they_are_stopped_after_sixteen_invocations_where_it_is_not(
     assert refused[0].data["metric"] == "RecursiveInvocationsDropped"
     assert "RecursiveLoop: Allow" in refused[0].data["message"]
     lines = [str(event.data.get("message")) for event in stack.events if event.kind == "log"]
-    assert any("until tasks-dead gets what was received 5 times" in line for line in lines)
+    assert any("until they go to tasks-dead after 5 receives" in line for line in lines)
 
 
 def test_a_redrive_begins_a_new_chain(

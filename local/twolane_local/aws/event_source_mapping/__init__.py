@@ -1,1 +1,1 @@
-"""The SQS event source mapping: a queue's messages to a function, in batches."""
+"""The SQS event source mapping: passes the messages of a queue to a function, in batches."""

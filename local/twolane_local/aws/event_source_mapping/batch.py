@@ -1,7 +1,9 @@
-"""Gathering a batch: batch size, batching window, payload limit and filters.
+"""A batch of messages: how it is gathered, its event, and the response that reports failed items.
 
-https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventsourcemapping.html#invocation-eventsourcemapping-batching:
-a batch goes when its window is over, when it is full, or when its payload reaches 6 MB.
+A batch is sent when its window is over, when it is full, or when its payload reaches 6 MB:
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventsourcemapping.html#invocation-eventsourcemapping-batching
+The event: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html#example-standard-queue-message-event
+The response: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def record_of(received: Received, queue_arn: str) -> dict[str, Any]:
-    """One message as a record; its body and its attributes' values exactly as they were sent."""
+    """A message as a record of the event; body and attribute values are exactly as sent."""
     message = received.message
     record: dict[str, Any] = {
         "messageId": message.id,
@@ -54,14 +56,14 @@ def _attribute(value: AttributeValue) -> dict[str, Any]:
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 _ENVELOPE = len('{"Records":[]}')
-#: Lambda receives at most ten messages at a time, as SQS gives no more.
+#: SQS returns at most ten messages for one receive.
 RECEIVE = 10
-#: How long to wait where there are messages but none can be received.
+#: The wait before the next receive if there are messages but none can be received.
 FRUITLESS_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BatchItem:
     """A received message and its record in the event, as compact JSON in UTF-8."""
 
     received: Received
@@ -77,11 +79,11 @@ class Item:
         return self.received.message.trace_header or ""
 
 
-class _Gathering:
-    """A batch on its way to its limits."""
+class _Batch:
+    """A batch that is being gathered, with its limits."""
 
     def __init__(self, limit: int) -> None:
-        self.items: list[Item] = []
+        self.items: list[BatchItem] = []
         self.full = False
         self._limit = limit
         self._size = _ENVELOPE
@@ -90,13 +92,13 @@ class _Gathering:
     def room(self) -> int:
         return self._limit - len(self.items)
 
-    def takes(self, item: Item) -> bool:
-        """Whether one more fits; the first always does."""
+    def has_room_for(self, item: BatchItem) -> bool:
+        """True if the item fits; the first one always does."""
         fits = not self.items or self._size + len(item.record) + 1 <= PAYLOAD_LIMIT
         self.full = self.full or not fits
         return fits and self.room > 0
 
-    def add(self, item: Item) -> None:
+    def add(self, item: BatchItem) -> None:
         self.items.append(item)
         self._size += len(item.record) + 1
         self.full = not self.room
@@ -115,13 +117,13 @@ class Batcher:
         self._spec, self._queues = spec, queues
         self._wanted, self._discard = wanted, discard
         self._queue = spec.queue_arn.rpartition(":")[2]
-        self._left_over: deque[Item] = deque()
-        #: Set, with a wake of the queue, to have ``gather`` give what it has and take no more.
+        self._left_over: deque[BatchItem] = deque()
+        #: When set, and the queue woken, ``gather`` returns what it has and receives no more.
         self.closing = False
 
-    async def gather(self) -> list[Item]:
-        """The next batch. Waits without end for its first message, then up to the window."""
-        batch = _Gathering(self._spec.batch_size)
+    async def gather(self) -> list[BatchItem]:
+        """The next batch. Waits for its first message without a limit, then up to the window."""
+        batch = _Batch(self._spec.batch_size)
         deadline: float | None = None
         clock = self._queues.clock
         while True:
@@ -132,19 +134,19 @@ class Batcher:
                 deadline = clock.time() + self._spec.batching_window_s
             ready = await self._queues.pause(self._queue, deadline)
             if ready and not in_vain:
-                # A backlog that no filter wants must not keep the loop from everyone else.
+                # A backlog that matches no filter must not block the event loop.
                 await clock.sleep(0)
             elif deadline is not None and clock.time() >= deadline:
                 return batch.items
             elif ready:
-                # The queue has in flight what it may have, and must not be asked in a loop.
+                # The queue is at its limit of messages in flight; do not poll it in a tight loop.
                 await clock.sleep(FRUITLESS_S)
 
-    def _take_in(self, batch: _Gathering) -> bool:
-        """Receive where nothing is left over, and add what fits; tells whether there was any."""
+    def _take_in(self, batch: _Batch) -> bool:
+        """Add what fits, after a receive if nothing is left over; returns False if none came."""
         now = self._queues.clock.time()
         while self._left_over and self._left_over[0].expires_at <= now:
-            self._left_over.popleft()  # it was left over too long, and is on the queue again
+            self._left_over.popleft()  # its visibility timeout is over: it is on the queue again
         found = len(self._left_over)
         if not found and not self.closing:
             try:
@@ -152,17 +154,17 @@ class Batcher:
             except OverLimitError:
                 if not batch.items:
                     raise
-        while self._left_over and batch.takes(self._left_over[0]):
+        while self._left_over and batch.has_room_for(self._left_over[0]):
             batch.add(self._left_over.popleft())
         return found > 0
 
     def _receive(self, room: int) -> int:
-        """Take up to ten messages, and tell how many; what no filter wants is deleted.
+        """Receive up to ten messages and return their number; deletes those that match no filter.
 
         https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html
         """
-        # Lambda refuses a queue whose visibility timeout is below its function's timeout, and so
-        # never meets one of 0, which would hand out the same message without end.
+        # Lambda refuses a queue whose visibility timeout is below the function's timeout, so it
+        # never meets one of 0, which would return the same message again and again.
         visibility = max(1, self._queues.get(self._queue).settings.visibility_s)
         now = self._queues.clock.time()
         found = self._queues.receive(self._queue, min(room, RECEIVE), visibility_s=visibility)
@@ -172,39 +174,37 @@ class Batcher:
                 self._discard(received)
                 continue
             text = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
-            self._left_over.append(Item(received, text, now + visibility))
+            self._left_over.append(BatchItem(received, text, now + visibility))
         return len(found)
 
 
-def payload_of(batch: list[Item]) -> bytes:
-    """The event of a batch."""
+def payload_of(batch: list[BatchItem]) -> bytes:
     return b'{"Records":[' + b",".join(item.record for item in batch) + b"]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The messages to keep on the queue, by id, and why a whole batch failed if it did."""
+class BatchOutcome:
+    """The ids of the messages to keep on the queue; ``reason`` says why the whole batch failed."""
 
     failed: frozenset[str]
     reason: str | None = None
 
 
-def batch_item_failures(payload: bytes, message_ids: Collection[str]) -> Outcome:
+def batch_item_failures(payload: bytes, message_ids: Collection[str]) -> BatchOutcome:
     """Read a response of ``ReportBatchItemFailures``.
 
-    A complete success is: an empty or null response, an empty or null ``batchItemFailures``. A
-    complete failure is: a response that is no JSON object, an ``itemIdentifier`` that is empty,
-    null, has a wrong key, or is of no message of the batch.
+    A complete success is an empty or null response, or an empty or null ``batchItemFailures``. A
+    complete failure is a response that is not a JSON object, or an ``itemIdentifier`` that is
+    empty, null, has a wrong key, or belongs to no message of the batch.
     """
-
     try:
-        return Outcome(frozenset(_identifiers(payload, message_ids)))
+        return BatchOutcome(frozenset(_identifiers(payload, message_ids)))
     except _MalformedError as malformed:
-        return Outcome(frozenset(message_ids), str(malformed))
+        return BatchOutcome(frozenset(message_ids), str(malformed))
 
 
 class _MalformedError(Exception):
-    """Why a response fails its whole batch."""
+    """The response is malformed, so its whole batch failed."""
 
 
 def _identifiers(payload: bytes, message_ids: Collection[str]) -> list[str]:
@@ -215,7 +215,7 @@ def _identifiers(payload: bytes, message_ids: Collection[str]) -> list[str]:
     if response is None:
         return []
     if not isinstance(response, dict):
-        # JSON, but nothing that could hold the key: AWS does not say what that counts as.
+        # AWS does not document how it treats other JSON.
         raise _MalformedError("the response is not a JSON object")
     failures = response.get("batchItemFailures")
     if failures is None:
@@ -232,5 +232,5 @@ def _identifier(failure: object, message_ids: Collection[str]) -> str:
     if not isinstance(identifier, str) or not identifier:
         raise _MalformedError("an itemIdentifier is empty or not a string")
     if identifier not in message_ids:
-        raise _MalformedError(f"itemIdentifier {identifier} is of no message of the batch")
+        raise _MalformedError(f"itemIdentifier {identifier} belongs to no message of the batch")
     return identifier

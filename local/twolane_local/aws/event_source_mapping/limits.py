@@ -1,4 +1,4 @@
-"""What Lambda refuses when an SQS event source mapping is created.
+"""The limits of an SQS event source mapping: its parameters, and how it scales.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from twolane_local.model import QueueMappingSpec
 
 
+#: Concurrent batches at first and at most, and how many more are allowed each minute.
 FIRST, MOST = 5, 1_000
 PER_MINUTE = 300.0
-#: Provisioned mode: a poller has up to ten invocations at once, and up to 1,000 more come a minute.
+#: In provisioned mode a poller runs up to ten invocations at once; 1,000 more are added a minute.
 POLLER_CONCURRENCY, PROVISIONED_PER_MINUTE = 10, 1_000.0
 DEFAULT_POLLERS = (2, 200)
-#: How long without a backlog until the number is back at the first; AWS does not document it.
+#: The number returns to ``FIRST`` after this time without a backlog; AWS does not document it.
 QUIET_S = 60.0
 
 
 class Scaling:
-    """The number of batches allowed at once. All times are given, in seconds."""
+    """The number of batches allowed at once. All times are arguments, in seconds."""
 
     def __init__(self, spec: QueueMappingSpec, now: float) -> None:
         self.per_minute = PER_MINUTE
@@ -73,7 +74,7 @@ class Scaling:
 
 
 BATCH_SIZE, FIFO_BATCH_SIZE = 10_000, 10
-#: Above this batch size there must be a batching window.
+#: A larger batch size needs a batching window.
 WITHOUT_WINDOW = 10
 WINDOW_S = 300
 CONCURRENCY = (2, 1_000)
@@ -81,11 +82,11 @@ MINIMUM_POLLERS, MAXIMUM_POLLERS = (2, 200), (2, 2_000)
 
 
 class MappingError(LocalError):
-    """An event source mapping is not one that AWS would create; correct it in the template."""
+    """AWS would not create this event source mapping; correct it in the template."""
 
 
 def check(spec: QueueMappingSpec) -> None:
-    """Raise ``MappingError`` for what AWS would refuse."""
+    """Raise ``MappingError`` for a mapping that AWS would refuse."""
     fifo = spec.queue_arn.endswith(".fifo")
     most = FIFO_BATCH_SIZE if fifo else BATCH_SIZE
     if not 1 <= spec.batch_size <= most:

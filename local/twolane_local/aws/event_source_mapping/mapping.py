@@ -1,14 +1,14 @@
-"""One SQS event source mapping: queue → batches → invocations → what is deleted.
+"""One SQS event source mapping: polls a queue, invokes a function, deletes what succeeded.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 
-- A batch whose function succeeds is deleted; with ``ReportBatchItemFailures``, what the function
-  did not report is.
-- What failed stays invisible until the queue's visibility timeout is over, then it is received
-  again; the queue moves it to its dead-letter queue after ``maxReceiveCount``.
+- The messages of a successful batch are deleted; with ``ReportBatchItemFailures``, all but those
+  that the function reports.
+- Failed messages stay invisible until the queue's visibility timeout is over, then they are
+  received again; the queue moves them to its dead-letter queue after ``maxReceiveCount``.
 - Messages of a recursive loop count as failed, without an invocation, on every receive.
 - A throttled invocation is tried again until the visibility timeout of its messages is over; they
-  are then received again, so that throttles use up receives:
+  are then received again, so throttles use up receives:
   https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
 
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.event_source_mapping.batch import (
     Batcher,
-    Item,
-    Outcome,
+    BatchItem,
+    BatchOutcome,
     batch_item_failures,
     payload_of,
 )
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from twolane_local.model.message import Received
 
 
-#: Waits between tries of a throttled batch, in seconds; AWS documents that they grow, not how.
+#: Waits between tries of a throttled batch, in seconds; AWS documents only that they grow.
 THROTTLE_FIRST_S, THROTTLE_MOST_S = 0.2, 10.0
 
 
-class Mapping:
+class EventSourceMapping:
     """Runs one mapping until cancelled. ``enabled`` may be changed at any time."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Mapping:
         clock: Clock,
         journal: Journal,
     ) -> None:
-        """Raises ``MappingError`` or ``PatternError`` for what AWS would refuse to create."""
+        """Raises ``MappingError`` or ``PatternError`` if AWS would refuse to create it."""
         check(spec)
         self.spec = spec
         self._queues, self._invoker = queues, invoker
@@ -78,7 +78,7 @@ class Mapping:
 
     @enabled.setter
     def enabled(self, on: bool) -> None:
-        """A disabled mapping takes no more messages; the batch that it was gathering still goes."""
+        """A disabled mapping receives no more messages, but sends the batch that it has begun."""
         self._batcher.closing = not on
         if on:
             self._enabled.set()
@@ -88,12 +88,12 @@ class Mapping:
 
     @property
     def under_way(self) -> int:
-        """How many batches are with the function now."""
+        """The number of batches that the function processes now."""
         return self._under_way
 
     @property
     def allowed(self) -> int:
-        """How many batches may be with the function at once, as it is scaled now."""
+        """The number of batches that the function may process at once, as scaled now."""
         return self._scaling.allowed
 
     async def run(self) -> None:
@@ -104,7 +104,7 @@ class Mapping:
                 await self._enabled.wait()
                 self._polling = True
                 try:
-                    await self._room()
+                    await self._wait_for_room()
                     batch = await self._batcher.gather()
                 except QueueDoesNotExistError:
                     self._log("ERROR", f"queue {self._queue} does not exist; waiting for it")
@@ -124,36 +124,38 @@ class Mapping:
         self._changed.set()
 
     async def drain(self) -> None:
-        """Stop taking messages and return once no batch is under way."""
+        """Receive no more messages and return once no batch is under way."""
         self.enabled = False
         while self._under_way or self._polling:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _room(self) -> None:
-        """Wait until one more batch may be under way."""
+    async def _wait_for_room(self) -> None:
         scaling = self._scaling
-        ready = self._queues.settled(self._queue).ready()
+        ready = self._queues.refreshed(self._queue).ready()
         if not ready:
             scaling.idle(self._clock.time())
         while self._under_way >= scaling.allowed:
-            ready = self._queues.settled(self._queue).ready()
+            ready = self._queues.refreshed(self._queue).ready()
             if ready:
                 scaling.backlog(self._clock.time())
             self._changed.clear()
             await self._clock.wait(self._changed, 60 / scaling.per_minute if ready else 1.0)
 
-    async def _process(self, batch: list[Item]) -> None:
+    async def _process(self, batch: list[BatchItem]) -> None:
         try:
             invocation, sent = await self._invoke(batch)
             if invocation is not None:
-                self._settle(invocation, sent)
+                self._delete_processed(invocation, sent)
         finally:
             self._under_way -= 1
             self._changed.set()
 
-    async def _invoke(self, batch: list[Item]) -> tuple[Invocation | None, list[Item]]:
-        """Invoke the function, again while it is throttled and messages are still ours."""
+    async def _invoke(self, batch: list[BatchItem]) -> tuple[Invocation | None, list[BatchItem]]:
+        """Invoke the function; repeat while it throttles and messages of the batch are invisible.
+
+        Returns the invocation, ``None`` if there was none, and the messages that it got.
+        """
         pause = THROTTLE_FIRST_S
         while batch:
             request_id = str(uuid.uuid4())
@@ -170,7 +172,7 @@ class Mapping:
             except RecursiveInvocationError as error:
                 stopped = [item for item in batch if item.trace_header in error.headers]
                 batch = [item for item in batch if item.trace_header not in error.headers]
-                self._stop(stopped, request_id)
+                self._log_recursive_loop(stopped, request_id)
                 if not batch:
                     return None, batch
             except ThrottledError:
@@ -185,10 +187,9 @@ class Mapping:
         self._log("WARNING", "throttled until the visibility timeout was over")
         return None, batch
 
-    def _stop(self, stopped: list[Item], request_id: str) -> None:
-        """Say what becomes of messages for which Lambda does not invoke the function.
+    def _log_recursive_loop(self, stopped: list[BatchItem], request_id: str) -> None:
+        """Messages of a recursive loop are received and refused again until ``maxReceiveCount``.
 
-        They are received again, and refused again, until ``maxReceiveCount``:
         https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
         """
         self._scaling.failed()
@@ -196,9 +197,9 @@ class Mapping:
         left = max(item.expires_at for item in stopped) - self._clock.time()
         dead = (settings.dead_letter_arn or "").rpartition(":")[2]
         end = (
-            f"until {dead} gets what was received {settings.max_receive_count} times"
+            f"until they go to {dead} after {settings.max_receive_count} receives"
             if dead
-            else "until they expire, for the queue has no dead-letter queue"
+            else "until they expire, as the queue has no dead-letter queue"
         )
         self._log(
             "ERROR", f"{len(stopped)} messages are part of a recursive loop: {self.spec.function} "
@@ -206,10 +207,9 @@ class Mapping:
             f"{max(0.0, left):.0f} s, {end}", requestId=request_id,
         )  # fmt: skip
 
-    def _settle(self, invocation: Invocation, batch: list[Item]) -> None:
-        """Delete what is done; the rest comes back when its visibility timeout is over."""
+    def _delete_processed(self, invocation: Invocation, batch: list[BatchItem]) -> None:
         outcome = self._outcome(invocation, batch)
-        # A partial failure is no failed invocation, so that Lambda does not back off.
+        # A partial failure is not a failed invocation: Lambda does not back off.
         if invocation.error is not None:
             self._scaling.failed()
         else:
@@ -229,7 +229,7 @@ class Mapping:
                 continue
             if group in held_back and item.received.message.sequence is not None:
                 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html: the
-                # function is to stop at its first failure. Lambda deletes what it is told to.
+                # function is to stop at its first failure. Lambda deletes the message even so.
                 self._log(
                     "WARNING", f"message {item.id} is deleted out of order: the function reported "
                     f"an earlier one of message group {group} as failed, but not this one",
@@ -238,16 +238,16 @@ class Mapping:
                 self._queues.delete(self._queue, item.received.receipt_handle)
             except SqsError as error:
                 self._log(
-                    "WARNING", f"message {item.id} is done but was not deleted, and will be "
+                    "WARNING", f"message {item.id} is processed but was not deleted, and will be "
                     f"delivered again: {error.message}",
                 )  # fmt: skip
 
-    def _outcome(self, invocation: Invocation, batch: list[Item]) -> Outcome:
+    def _outcome(self, invocation: Invocation, batch: list[BatchItem]) -> BatchOutcome:
         ids = [item.id for item in batch]
         if invocation.error is not None:
-            return Outcome(frozenset(ids), "the function failed")
+            return BatchOutcome(frozenset(ids), "the function failed")
         if not self.spec.report_batch_item_failures:
-            return Outcome(frozenset())
+            return BatchOutcome(frozenset())
         outcome = batch_item_failures(invocation.payload, frozenset(ids))
         if outcome.reason is not None:
             self._log("ERROR", f"the whole batch counts as failed: {outcome.reason}",
@@ -268,13 +268,13 @@ class Mapping:
         )  # fmt: skip
 
 
-class Mappings:
-    """Mappings by their UUID: one made from what identifies the mapping in its template."""
+class EventSourceMappings:
+    """Mappings by UUID, which is derived from what identifies the mapping in its template."""
 
     def __init__(self) -> None:
-        self._mappings: dict[str, Mapping] = {}
+        self._mappings: dict[str, EventSourceMapping] = {}
 
-    def add(self, mapping: Mapping) -> str:
+    def add(self, mapping: EventSourceMapping) -> str:
         spec = mapping.spec
         name = f"{spec.queue_arn} {spec.function} {spec.uuid}"
         identity = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
@@ -284,8 +284,8 @@ class Mappings:
     def remove(self, identity: str) -> None:
         self._mappings.pop(identity, None)
 
-    def get(self, identity: str) -> Mapping | None:
+    def get(self, identity: str) -> EventSourceMapping | None:
         return self._mappings.get(identity)
 
-    def __iter__(self) -> Iterator[tuple[str, Mapping]]:
+    def __iter__(self) -> Iterator[tuple[str, EventSourceMapping]]:
         return iter(tuple(self._mappings.items()))

@@ -1,4 +1,4 @@
-"""What EventBridge sends: the event, or what a rule makes of it for one of its targets.
+"""Events of EventBridge, and the input that a rule makes of one for a target.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
@@ -16,17 +16,17 @@ from twolane_local.model import ACCOUNT, REGION
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: One step of a JSON path: a name or ``*`` behind a dot, an index or ``*`` in brackets.
+#: One step of a JSON path: a name or ``*`` after a dot, an index or ``*`` in brackets.
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+|\*)\]")
-#: A text in quotes, or what stands for a value outside of one.
+#: A quoted text, or a variable outside of one.
 _IN_TEMPLATE = re.compile(r'"(?:\\.|[^"\\])*"|<[^<>\s]+>')
 _VARIABLE = re.compile(r"<([^<>\s]+)>")
 _ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """Of the rule that an event matched: what a template can name."""
+class MatchedRule:
+    """The rule that an event matched, with the values that an input template can name."""
 
     name: str
     arn: str
@@ -42,7 +42,6 @@ def event(
     time: str,
     resources: list[str],
 ) -> dict[str, Any]:
-    """An event with every field of the envelope."""
     return {
         "version": "0",
         "id": identity,
@@ -56,8 +55,8 @@ def event(
     }
 
 
-def target_input(target: Mapping[str, Any], given: Mapping[str, Any], rule: Rule) -> str:
-    """The text that a target gets: the event, or what its input settings make of it."""
+def target_input(target: Mapping[str, Any], given: Mapping[str, Any], rule: MatchedRule) -> str:
+    """The text that a target gets: the event, or its input as the target's settings define it."""
     if target.get("Input") is not None:
         return str(target["Input"])
     if target.get("InputPath"):
@@ -69,12 +68,19 @@ def target_input(target: Mapping[str, Any], given: Mapping[str, Any], rule: Rule
             name: at_path(given, str(path))
             for name, path in (transformer.get("InputPathsMap") or {}).items()
         }
-        return _filled(str(transformer["InputTemplate"]), values | _predefined(given, rule))
+        values |= {
+            "aws.events.rule-arn": rule.arn,
+            "aws.events.rule-name": rule.name,
+            "aws.events.event.ingestion-time": rule.ingested,
+            "aws.events.event": {name: given[name] for name in given if name != "detail"},
+            "aws.events.event.json": dict(given),
+        }
+        return _fill_template(str(transformer["InputTemplate"]), values)
     return json.dumps(given)
 
 
 def at_path(given: Any, path: str) -> Any:
-    """What is at a JSON path, in the form that EventBridge takes; a wildcard makes a list."""
+    """The value at a JSON path of the form that EventBridge accepts; a wildcard makes a list."""
     return next(_found([given], path.removeprefix("$"), 0), _ABSENT)
 
 
@@ -102,20 +108,10 @@ def _below(value: Any, step: re.Match[str]) -> list[Any]:
     return [value[int(index)]] if within else []
 
 
-def _predefined(given: Mapping[str, Any], rule: Rule) -> dict[str, Any]:
-    return {
-        "aws.events.rule-arn": rule.arn,
-        "aws.events.rule-name": rule.name,
-        "aws.events.event.ingestion-time": rule.ingested,
-        "aws.events.event": {name: given[name] for name in given if name != "detail"},
-        "aws.events.event.json": dict(given),
-    }
+def _fill_template(template: str, values: Mapping[str, Any]) -> str:
+    """Replace the variables of a template: as JSON, or as text within quotes.
 
-
-def _filled(template: str, values: Mapping[str, Any]) -> str:
-    """The template with its variables: as JSON, or as text where they stand within quotes.
-
-    A variable without a value is an empty text.
+    A variable without a value becomes an empty text.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -129,7 +125,7 @@ def _filled(template: str, values: Mapping[str, Any]) -> str:
 
 
 def _as_text(value: Any) -> str:
-    """Within quotes: a text's quotes are escaped, those of an object are left out."""
+    """A value within quotes: the quotes of a text are escaped, those of an object left out."""
     if value is _ABSENT:
         return ""
     if isinstance(value, str):

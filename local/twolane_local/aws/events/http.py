@@ -1,4 +1,7 @@
-"""An HTTP request and response, between the gateway and the events that stand for them."""
+"""An HTTP request and response as a gateway has them, their bodies in events, and CORS.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request as the gateway took it.
+    """A request as the gateway received it.
 
-    ``path`` is percent-decoded, ``raw_path`` and ``query`` are as sent; header names are lower
+    ``path`` is percent-decoded, ``raw_path`` and ``query`` are as sent; header names are in lower
     case, in the order received. ``time_ms`` is in milliseconds since the epoch.
     """
 
@@ -30,12 +33,11 @@ class HttpRequest:
     time_ms: int = 0
     request_id: str = ""
     domain: str = "localhost"
-    #: The names of ``headers`` as the client wrote them, where that is known.
+    #: The names of ``headers`` as the client wrote them, if known.
     cased_names: tuple[str, ...] = ()
 
     @property
     def cased_headers(self) -> tuple[tuple[str, str], ...]:
-        """The headers with their names as the client wrote them."""
         if not self.cased_names:
             return self.headers
         values = (value for _, value in self.headers)
@@ -48,10 +50,10 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response for the client. ``error`` says why it is not the function's own.
+    """A response for the client.
 
-    ``stream`` is what of the body comes after ``body``. ``fault`` is the type of a REST API's own
-    response, which its definition may shape.
+    ``error`` is set if the gateway made it, and says why. ``stream`` is the rest of the body, after
+    ``body``. ``fault`` is the type of a gateway response, which a REST API may customise.
     """
 
     status: int
@@ -63,8 +65,8 @@ class HttpResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """Which route a request took: its key (``GET /x/{id}``), its parameters, whose it is."""
+class RouteMatch:
+    """The route of a request: its key (``GET /x/{id}``), its API and function, its parameters."""
 
     route_key: str
     path: str
@@ -76,19 +78,19 @@ class Match:
     stage_variables: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Bodies of these types reach the function as text, all others in base64:
+#: The function gets bodies of these types as text, all others in base64:
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
 
 
 def is_text(content_type: str) -> bool:
-    """Whether an HTTP API hands a body of this type over as text."""
+    """True if an HTTP API passes a body of this type as text."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind.startswith(_TEXT_TYPES) or kind.endswith(("+json", "+xml"))
 
 
 def encode_body(request: HttpRequest) -> tuple[str, bool]:
-    """The body as an event carries it, and whether that is base64."""
+    """The body for the event, and True if it is encoded in base64."""
     if is_text(request.header("content-type")):
         try:
             return request.body.decode("utf-8"), False
@@ -98,7 +100,7 @@ def encode_body(request: HttpRequest) -> tuple[str, bool]:
 
 
 def decode_body(body: Any, *, is_base64: bool) -> bytes:
-    """A response's body as bytes; raises ``ValueError`` where it is not what it says."""
+    """The body of a function's response; raises ``ValueError`` if it is malformed."""
     if body is None:
         return b""
     if not isinstance(body, str):
@@ -107,16 +109,16 @@ def decode_body(body: Any, *, is_base64: bool) -> bytes:
 
 
 def json_response(status: int, value: Any, error: str | None = None) -> HttpResponse:
-    """A response that the gateway itself makes."""
+    """A response of the gateway itself."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return HttpResponse(status, (("content-type", "application/json"),), body, error)
 
 
-def preflight(request: HttpRequest, cors: Mapping[str, Any]) -> HttpResponse | None:
-    """The answer to a preflight request, ``None`` for any other."""
+def preflight_response(request: HttpRequest, cors: Mapping[str, Any]) -> HttpResponse | None:
+    """The response to a preflight request, ``None`` for any other request."""
     if request.method != "OPTIONS" or not request.header("access-control-request-method"):
         return None
-    headers = _origin(request, cors)
+    headers = _origin_headers(request, cors)
     if headers:
         for name, key in (
             ("access-control-allow-methods", "allowMethods"),
@@ -129,16 +131,18 @@ def preflight(request: HttpRequest, cors: Mapping[str, Any]) -> HttpResponse | N
     return HttpResponse(204, tuple(headers))
 
 
-def decorate(request: HttpRequest, response: HttpResponse, cors: Mapping[str, Any]) -> HttpResponse:
-    """The response with the configured headers; those of the function are ignored."""
+def with_cors_headers(
+    request: HttpRequest, response: HttpResponse, cors: Mapping[str, Any]
+) -> HttpResponse:
+    """The response with the configured CORS headers; those of the function are dropped."""
     kept = [item for item in response.headers if not item[0].startswith("access-control-")]
-    headers = _origin(request, cors)
+    headers = _origin_headers(request, cors)
     if headers and cors.get("exposeHeaders"):
         headers.append(("access-control-expose-headers", ",".join(cors["exposeHeaders"])))
     return replace(response, headers=(*kept, *headers))
 
 
-def _origin(request: HttpRequest, cors: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _origin_headers(request: HttpRequest, cors: Mapping[str, Any]) -> list[tuple[str, str]]:
     origin = request.header("origin")
     allowed = [str(item) for item in cors.get("allowOrigins") or ()]
     if not origin or not any(_matches(origin, pattern) for pattern in allowed):

@@ -1,9 +1,9 @@
-"""REST APIs, and HTTP APIs with payload format 1.0.
+"""The events and responses of REST APIs, and of HTTP APIs with payload format 1.0.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 
-A REST API passes header names on as the client wrote them; an HTTP API makes them lower case.
+A REST API keeps header names as the client wrote them; an HTTP API makes them lower case.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
-from twolane_local.aws.events.http_v2 import access_log_time
+from twolane_local.aws.events.http_v2 import access_log_time, header_text, internal_error
 from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.aws.events.http import HttpRequest, RouteMatch
     from twolane_local.model import RestMethod
 
 _NO_IDENTITY = (
@@ -32,8 +32,7 @@ _NO_IDENTITY = (
 )  # fmt: skip
 
 
-def http_api_event(request: HttpRequest, match: Match) -> dict[str, Any]:
-    """Payload format 1.0 of an HTTP API."""
+def http_api_event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
     body, is_base64 = encode_body(request) if request.body else (None, False)
     event = {
         "version": "1.0",
@@ -46,9 +45,9 @@ def http_api_event(request: HttpRequest, match: Match) -> dict[str, Any]:
 
 
 def rest_event(
-    request: HttpRequest, match: Match, method: RestMethod | None = None
+    request: HttpRequest, match: RouteMatch, method: RestMethod | None = None
 ) -> dict[str, Any]:
-    """A REST API's proxy event; bodies of the API's binary types come in base64."""
+    """The proxy event of a REST API; bodies of the API's binary types are in base64."""
     binary = method.api.binary if method is not None else ()
     body: str | None = None
     is_base64 = False
@@ -72,7 +71,7 @@ def rest_event(
 
 def _event(
     request: HttpRequest,
-    match: Match,
+    match: RouteMatch,
     body: str | None,
     headers: tuple[tuple[str, str], ...],
     *,
@@ -122,7 +121,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def is_binary(content_type: str, binary: Sequence[str]) -> bool:
-    """Whether a REST API takes this type for binary; ``*/*`` and ``image/*`` are patterns."""
+    """True if a REST API treats this type as binary; ``*/*`` and ``image/*`` are patterns."""
     kind = content_type.partition(";")[0].strip().lower()
     for pattern in binary:
         if pattern in {"*/*", kind}:
@@ -133,43 +132,43 @@ def is_binary(content_type: str, binary: Sequence[str]) -> bool:
 
 
 def rest_response(payload: bytes, accept: str, binary: Sequence[str]) -> HttpResponse:
-    """What the client gets; a malformed result is a 502.
+    """The response of a REST API for a function's result; a malformed result is a 502.
 
-    Base64 is decoded only for a client whose first accepted type is binary:
+    Base64 is decoded only if the first type that the client accepts is binary:
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-payload-encodings-workflow.html
     """
     decode = is_binary(accept.partition(",")[0], binary)
     try:
-        payload = _judged(payload)
+        payload = _checked(payload)
     except ValueError as error:
         return bad_gateway(f"the function's response is malformed: {error}")
     return _response(payload, decode=decode, failed=bad_gateway)
 
 
-#: No other key may be in a REST API's proxy response, and none has to be:
+#: The keys of a REST API's proxy response, all of them optional; others are refused:
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html#api-gateway-simple-proxy-for-lambda-output-format
 _KEYS = frozenset({"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"})
 
 
-def _judged(payload: bytes) -> bytes:
-    """A proxy response with a status; raises ``ValueError`` for what a REST API refuses."""
+def _checked(payload: bytes) -> bytes:
+    """A proxy response with a status; raises ``ValueError`` if a REST API would refuse it."""
     value = json.loads(payload)
     if not isinstance(value, dict):
-        raise ValueError("it is no object")  # noqa: TRY004 (a malformed response, all of them)
+        raise ValueError("it is not an object")  # noqa: TRY004 (a malformed response, all of them)
     unknown = sorted(value.keys() - _KEYS)
     if unknown:
         raise ValueError(f"it has the unknown key {unknown[0]!r}")
     for name, items in (value.get("multiValueHeaders") or {}).items():
         if not isinstance(items, list):
-            raise ValueError(f"{name} of its multiValueHeaders is no list")  # noqa: TRY004
+            raise ValueError(f"{name} of its multiValueHeaders is not a list")  # noqa: TRY004
     if value.get("statusCode") is not None:
         return payload
     return json.dumps({**value, "statusCode": 200}).encode()
 
 
 def http_api_response(payload: bytes) -> HttpResponse:
-    """The same for an HTTP API, which decodes always and fails with a 500."""
-    return _response(payload, decode=True, failed=server_error)
+    """The response of an HTTP API, which always decodes; a malformed result is a 500."""
+    return _response(payload, decode=True, failed=internal_error)
 
 
 def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
@@ -188,28 +187,20 @@ def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
 
 
 def _headers(value: dict[str, Any]) -> list[tuple[str, str]]:
-    """Of a name in both maps, the one of several values counts, but no value comes twice."""
+    """The headers of both maps, without duplicate values; ``multiValueHeaders`` come first."""
     several = {
-        name.lower(): [_text(item) for item in items]
+        name.lower(): [header_text(item) for item in items]
         for name, items in (value.get("multiValueHeaders") or {}).items()
     }
     for name, item in (value.get("headers") or {}).items():
         items = several.setdefault(name.lower(), [])
-        if _text(item) not in items:
-            items.append(_text(item))
+        if header_text(item) not in items:
+            items.append(header_text(item))
     several.setdefault("content-type", ["application/json"])
     return [(name, item) for name, items in several.items() for item in items]
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def bad_gateway(why: str) -> HttpResponse:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/handle-errors-in-lambda-integration.html"""
     answer = json_response(502, {"message": "Internal server error"}, why)
     return replace(answer, fault="DEFAULT_5XX")
-
-
-def server_error(why: str) -> HttpResponse:
-    return json_response(500, {"message": "Internal Server Error"}, why)

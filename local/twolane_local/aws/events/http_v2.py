@@ -1,6 +1,9 @@
-"""HTTP APIs and function URLs: payload format 2.0.
+"""The events and responses of HTTP APIs and function URLs: payload format 2.0.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+Streamed responses begin with status and headers as JSON, then eight null bytes:
+https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from twolane_local.model import ACCOUNT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.aws.events.http import HttpRequest, RouteMatch
 
 
-def event(request: HttpRequest, match: Match) -> dict[str, Any]:
-    """The event of one request. What the request has none of (cookies, query …) is left out."""
+def event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
+    """The event of a request; fields that the request lacks (cookies, query …) are left out."""
     named_stage = match.stage != "$default"
     raw_path = f"/{match.stage}{request.path}" if named_stage else request.path
     result: dict[str, Any] = {
@@ -31,12 +34,14 @@ def event(request: HttpRequest, match: Match) -> dict[str, Any]:
         "rawPath": raw_path,
         "rawQueryString": request.query,
     }
-    cookies = [part.strip() for value in _values(request, "cookie") for part in value.split(";")]
+    values = [value for name, value in request.headers if name == "cookie"]
+    cookies = [part.strip() for value in values for part in value.split(";")]
     if cookies:
         result["cookies"] = cookies
-    result["headers"] = joined_headers(request)
+    result["headers"] = join_duplicates(pair for pair in request.headers if pair[0] != "cookie")
     if request.query:
-        result["queryStringParameters"] = joined(parse_qsl(request.query, keep_blank_values=True))
+        pairs = parse_qsl(request.query, keep_blank_values=True)
+        result["queryStringParameters"] = join_duplicates(pairs)
     result["requestContext"] = _context(request, match, raw_path)
     if match.parameters:
         result["pathParameters"] = dict(match.parameters)
@@ -49,7 +54,7 @@ def event(request: HttpRequest, match: Match) -> dict[str, Any]:
     return result
 
 
-def _context(request: HttpRequest, match: Match, raw_path: str) -> dict[str, Any]:
+def _context(request: HttpRequest, match: RouteMatch, raw_path: str) -> dict[str, Any]:
     context: dict[str, Any] = {
         "accountId": ACCOUNT,
         "apiId": match.api_id,
@@ -73,21 +78,12 @@ def _context(request: HttpRequest, match: Match, raw_path: str) -> dict[str, Any
     return context
 
 
-def _values(request: HttpRequest, name: str) -> list[str]:
-    return [value for key, value in request.headers if key == name]
-
-
-def joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Duplicates are combined with commas."""
+def join_duplicates(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """A map of the pairs; the values of duplicate names are joined with commas."""
     result: dict[str, str] = {}
     for name, value in pairs:
         result[name] = f"{result[name]},{value}" if name in result else value
     return result
-
-
-def joined_headers(request: HttpRequest) -> dict[str, str]:
-    """The headers as the event has them: cookies stand apart."""
-    return joined((name, value) for name, value in request.headers if name != "cookie")
 
 
 def access_log_time(time_ms: int) -> str:
@@ -101,17 +97,17 @@ def _access_log_time(seconds: int) -> str:
 
 
 def response(payload: bytes) -> HttpResponse:
-    """What the client gets for what the function returned.
+    """The client's response for a function's result.
 
-    A result without a ``statusCode`` is itself the body of a 200, as JSON. What cannot be read is
-    a 500 with API Gateway's own body.
+    A result without a ``statusCode`` is the body of a 200, as JSON. A malformed result is a 500
+    with the body of API Gateway.
     """
     try:
         value = quick_json.loads(payload)
         shaped = isinstance(value, dict) and "statusCode" in value
         value = value if shaped else json.loads(payload)
     except ValueError:
-        return internal_error("the function returned no JSON")
+        return internal_error("the function did not return JSON")
     if not shaped:
         body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
         return HttpResponse(200, (("content-type", "application/json"),), body)
@@ -126,7 +122,8 @@ def _shaped(value: dict[str, Any]) -> HttpResponse:
     if not 100 <= status <= 599:
         raise ValueError(f"statusCode {status}")
     headers = [
-        (str(name).lower(), _text(item)) for name, item in (value.get("headers") or {}).items()
+        (str(name).lower(), header_text(item))
+        for name, item in (value.get("headers") or {}).items()
     ]
     headers += [("set-cookie", str(cookie)) for cookie in value.get("cookies") or ()]
     if not any(name == "content-type" for name, _ in headers):
@@ -135,7 +132,8 @@ def _shaped(value: dict[str, Any]) -> HttpResponse:
     return HttpResponse(status, tuple(headers), body)
 
 
-def _text(value: Any) -> str:
+def header_text(value: Any) -> str:
+    """The value of a header: booleans are in lower case, as in JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -144,8 +142,8 @@ def internal_error(why: str) -> HttpResponse:
     return json_response(500, {"message": "Internal Server Error"}, why)
 
 
-def url_event(request: HttpRequest, match: Match) -> dict[str, Any]:
-    """As of an HTTP API, of an anonymous caller and without a name for the route."""
+def url_event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
+    """The event of a function URL: that of an HTTP API, with an anonymous caller."""
     result = event(request, match)
     context = result["requestContext"]
     context["accountId"] = "anonymous"
@@ -154,7 +152,7 @@ def url_event(request: HttpRequest, match: Match) -> dict[str, Any]:
 
 
 def url_response(payload: bytes) -> HttpResponse:
-    """As of an HTTP API; what cannot be read is a 502."""
+    """The response of a function URL: that of an HTTP API, but a malformed result is a 502."""
     made = response(payload)
     return bad_gateway(made.error) if made.error else made
 
@@ -166,14 +164,14 @@ def bad_gateway(why: str) -> HttpResponse:
 
 INTEGRATION = "application/vnd.awslambda.http-integration-response"
 _SEPARATOR = b"\0" * 8
-#: Of the head; a stream without the separator must not be gathered for ever.
+#: The largest head; a stream without the separator must not be buffered without end.
 _MAX_HEAD = 64 * 1024
 
 
-async def head(content_type: str, pieces: AsyncIterator[bytes]) -> HttpResponse:
-    """Status and headers, and of the body what has come with them; ``pieces`` is read so far.
+async def streamed_response(content_type: str, pieces: AsyncIterator[bytes]) -> HttpResponse:
+    """Status, headers and the beginning of the body of a streamed response.
 
-    What cannot be read is a 502, as where the function's response is malformed.
+    Reads ``pieces`` up to the end of the head. A malformed head is a 502.
     """
     if content_type.partition(";")[0].strip().lower() != INTEGRATION:
         kind = content_type or "application/octet-stream"
@@ -185,7 +183,7 @@ async def head(content_type: str, pieces: AsyncIterator[bytes]) -> HttpResponse:
             break
     prelude, found, body = data.partition(_SEPARATOR)
     if not found:
-        return bad_gateway("the streamed response has no end of its head")
+        return bad_gateway("the head of the streamed response does not end")
     try:
         value = json.loads(prelude)
         shaped = {"statusCode": 200, **value, "body": None}

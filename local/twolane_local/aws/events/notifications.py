@@ -1,7 +1,11 @@
-"""What S3 says of its objects: notifications, version 2.1, and events for EventBridge.
+"""The events of S3 and SNS.
 
+S3 sends notifications, version 2.1, and events for EventBridge:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+SNS sends records to functions and notifications to queues:
+https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html
+https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-#: By what has happened: the event's type, and the operation that it names.
+#: By the name of the event: its type in EventBridge, and the operation that it names.
 _TYPES = {
     "ObjectCreated:Put": ("Object Created", "PutObject"),
     "ObjectCreated:Post": ("Object Created", "POST Object"),
@@ -36,8 +40,8 @@ _DELETIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What has happened to an object. ``name`` is ``ObjectCreated:Put``."""
+class ObjectChange:
+    """A change of an S3 object; ``name`` is the event's, such as ``ObjectCreated:Put``."""
 
     name: str
     bucket: str
@@ -50,7 +54,10 @@ class Stored:
     sequencer: str
 
     def item(self, key: str, *, etag: str, version: str) -> dict[str, Any]:
-        """The object; the other arguments are names of fields. Removals have no size and ETag."""
+        """The object in an event; ``etag`` and ``version`` are the names of those fields.
+
+        Removals have neither size nor ETag.
+        """
         found: dict[str, Any] = {"key": key}
         if not self.name.startswith("ObjectRemoved"):
             found |= {"size": self.size, etag: self.etag}
@@ -59,8 +66,8 @@ class Stored:
         return {**found, "sequencer": self.sequencer}
 
 
-def bucket_event(facts: Stored, configuration_id: str, region: str) -> dict[str, Any]:
-    """One record. The key is URL-encoded, ``+`` for a space."""
+def bucket_event(facts: ObjectChange, configuration_id: str, region: str) -> dict[str, Any]:
+    """A notification. The object's key is URL-encoded, with ``+`` for a space."""
     return {
         "Records": [
             {
@@ -89,8 +96,8 @@ def bucket_event(facts: Stored, configuration_id: str, region: str) -> dict[str,
     }
 
 
-def for_event_bridge(facts: Stored) -> tuple[str, dict[str, Any]] | None:
-    """The event's type and detail; ``None`` where EventBridge hears nothing of it."""
+def for_event_bridge(facts: ObjectChange) -> tuple[str, dict[str, Any]] | None:
+    """The event's type and detail, ``None`` for a change that EventBridge does not get."""
     known = _TYPES.get(facts.name)
     if known is None:
         return None
@@ -111,8 +118,8 @@ def for_event_bridge(facts: Stored) -> tuple[str, dict[str, Any]] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """What is told of a message beside its content. ``time`` is to the millisecond, in UTC."""
+class TopicMessage:
+    """The envelope of a message to a topic; ``time`` is in UTC, with milliseconds."""
 
     topic_arn: str
     subscription_arn: str
@@ -122,11 +129,8 @@ class Published:
     time: str
 
 
-def topic_event(facts: Published, message: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a function gets: one record.
-
-    SNS signs messages; the emulator does not: the signature fields are placeholders.
-    """
+def topic_event(facts: TopicMessage, message: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The event for a function. The emulator does not sign: signature fields are placeholders."""
     return {
         "Records": [
             {
@@ -151,8 +155,10 @@ def topic_event(facts: Published, message: str, attributes: Mapping[str, Any]) -
     }
 
 
-def notification(facts: Published, message: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a queue gets where delivery is not raw, with placeholders as in ``event``."""
+def notification(
+    facts: TopicMessage, message: str, attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The message for a queue without raw delivery, with placeholders for the signature."""
     found: dict[str, Any] = {
         "Type": "Notification",
         "MessageId": facts.message_id,
@@ -170,7 +176,6 @@ def notification(facts: Published, message: str, attributes: Mapping[str, Any]) 
 
 
 def _spelled(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """By name, each with its ``Type`` and ``Value``, bytes or text."""
     return {
         name: {"Type": value["Type"], "Value": _text(value["Value"])}
         for name, value in attributes.items()

@@ -1,11 +1,15 @@
-"""Event patterns: the JSON that filters a mapping's records, as EventBridge defines it too.
+"""Event patterns, which filter the records of mappings, EventBridge's events and SNS's messages.
 
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html#filtering-syntax
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
+https://docs.aws.amazon.com/sns/latest/dg/sns-subscription-filter-policies.html
 
-A pattern is an object of the event's shape whose leaves are lists of rules. All of its fields must
-match, one rule of a list is enough, and of an array in the event one element is enough. ``$or``
-holds several patterns of which one is enough.
+A pattern is an object of the event's shape; its leaves are lists of rules. All of its fields must
+match. One matching rule of a list, and one matching element of an array in the event, is enough.
+``$or`` holds several patterns of which one must match.
+
+Mappings filter messages whose body is JSON, plain text or either, as the pattern asks:
+https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html
 """
 
 from __future__ import annotations
@@ -25,15 +29,12 @@ class PatternError(LocalError):
     """A filter pattern is malformed; correct it in the template."""
 
 
-class _Absent:
-    """No value: told apart from null."""
-
-
-_ABSENT = _Absent()
+#: No value, which is not the same as null.
+_ABSENT = object()
 
 
 def compile_pattern(pattern: object) -> Callable[[Any], bool]:
-    """A function that tells whether an event (parsed JSON) matches; raises ``PatternError``."""
+    """A function that returns True if an event (parsed JSON) matches; raises ``PatternError``."""
     if not isinstance(pattern, dict) or not pattern:
         raise PatternError(f"A pattern must be a JSON object with at least one field: {pattern!r}")
     return _object(pattern, "")
@@ -76,7 +77,7 @@ def _field(name: str, below: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _leaf(name: str, rules: list[Callable[[Any], bool]]) -> Callable[[Any], bool]:
     def check(event: Any) -> bool:
         value = event.get(name, _ABSENT) if isinstance(event, dict) else _ABSENT
-        # Only leaves have values: rules, `exists` among them, see nothing where an object is.
+        # Only leaves have values: for rules, `exists` included, an object is absent.
         if isinstance(value, dict):
             value = _ABSENT
         values = value if isinstance(value, list) and value else [value]
@@ -89,7 +90,7 @@ def _rule(rule: object, where: str) -> Callable[[Any], bool]:
     if rule is None or isinstance(rule, (str, bool, int, float)):
         return _equal(rule)
     if not isinstance(rule, dict) or len(rule) != 1:
-        raise PatternError(f"{where} of a pattern holds {rule!r}, which is no rule")
+        raise PatternError(f"{where} of a pattern holds {rule!r}, which is not a rule")
     ((operator, operand),) = rule.items()
     make = _OPERATORS.get(operator)
     if make is None:
@@ -101,7 +102,7 @@ def _rule(rule: object, where: str) -> Callable[[Any], bool]:
 
 
 def _equal(wanted: object) -> Callable[[Any], bool]:
-    # True equals 1 in Python, but not in JSON.
+    # In Python, unlike JSON, True equals 1.
     return lambda value: value == wanted and isinstance(value, bool) is isinstance(wanted, bool)
 
 
@@ -139,7 +140,7 @@ def _wildcard(operand: object) -> Callable[[Any], bool]:
     text = _string(operand)
     if "**" in text:
         raise ValueError("may not hold two * in a row")
-    # A backslash makes a * or a backslash stand for itself.
+    # A backslash escapes a * or a backslash.
     parts = re.findall(r"\\[*\\]|\*|[^*\\]+|\\", text)
     regex = "".join(".*" if part == "*" else re.escape(part[-1] if part[0] == "\\" else part)
                     for part in parts)  # fmt: skip
@@ -190,7 +191,7 @@ def _numeric(operand: object) -> Callable[[Any], bool]:
 
 
 def _anything_but(operand: object) -> Callable[[Any], bool]:
-    """Values that are there and match none of the operands."""
+    """Matches values that are present and match none of the operands."""
     if isinstance(operand, dict):
         if len(operand) != 1:
             raise TypeError("needs exactly one operator")
@@ -224,14 +225,17 @@ _OPERATORS: dict[str, Callable[[object], Callable[[Any], bool]]] = {
 }
 
 
-#: The other scope, and the default, is MessageAttributes.
+#: The scope of a policy on bodies; the default is MessageAttributes.
 BODY = "MessageBody"
 
 
 def compile_policy(
     policy: Mapping[str, Any], scope: str | None
 ) -> Callable[[str, Mapping[str, Any]], bool]:
-    """Whether a message with its attributes is wanted; raises ``PatternError``."""
+    """A function that returns True if a filter policy accepts a message with its attributes.
+
+    Raises ``PatternError``.
+    """
     matches = compile_pattern(dict(policy))
     if scope != BODY:
         return lambda _, attributes: matches(
@@ -249,7 +253,7 @@ def compile_policy(
 
 
 def _value(attribute: Mapping[str, Any]) -> Any:
-    """An attribute as a policy sees it; what its type does not fit is a text."""
+    """The value of an attribute for a policy; a value that does not fit its type is text."""
     kind, text = str(attribute["Type"]), attribute["Value"]
     if kind == "String.Array" or kind.startswith("Number"):
         try:
@@ -259,14 +263,14 @@ def _value(attribute: Mapping[str, Any]) -> Any:
     return text
 
 
-#: The quota that AWS raises at most to, and how long a pattern may be.
+#: The highest quota that AWS grants, and the longest pattern in characters.
 MOST_FILTERS, LONGEST_PATTERN = 10, 4_096
 
 
 def compile_filters(
     patterns: Sequence[Mapping[str, Any]],
 ) -> Callable[[Mapping[str, Any]], bool] | None:
-    """Whether a record is wanted by one of the patterns; ``None`` where there are none."""
+    """A function that returns True if a pattern accepts a record; ``None`` without patterns."""
     if not patterns:
         return None
     if len(patterns) > MOST_FILTERS:
@@ -292,7 +296,7 @@ class _Filter:
 
 
 def _forms_of_body(pattern: Mapping[str, Any]) -> set[bool]:
-    """The forms of body that a pattern speaks of: JSON (true), plain text (false), or neither."""
+    """The forms of body that a pattern filters: JSON (True), plain text (False), or neither."""
     forms = {isinstance(pattern["body"], dict)} if "body" in pattern else set()
     for alternative in pattern.get("$or", ()):
         forms |= _forms_of_body(alternative)
@@ -300,8 +304,9 @@ def _forms_of_body(pattern: Mapping[str, Any]) -> set[bool]:
 
 
 def _parse(body: str) -> Any:
-    """The body as JSON, ``None`` for plain text. A lone number or string counts as plain text,
-    which AWS leaves open.
+    """The body as JSON, ``None`` for plain text.
+
+    A lone number or string counts as plain text; AWS does not document it.
     """
     try:
         parsed = json.loads(body)

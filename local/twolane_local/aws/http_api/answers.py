@@ -1,4 +1,12 @@
-"""The head of a response, as HTTP/1.1 has it."""
+"""Responses that a gateway makes itself: errors, usage plans, request validation.
+
+A REST API may customise its errors, which AWS calls gateway responses:
+https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-gatewayResponse-definition.html
+Usage plans: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-usage-plans.html
+Request validation: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-method-request-validation.html
+
+The module also writes the head of an HTTP/1.1 response.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +29,15 @@ if TYPE_CHECKING:
     from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
 
 
-#: The connection's own headers, which are not the function's to set.
+#: Headers of the connection, which a function cannot set.
 HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def head_of(response: HttpResponse, received: Received, *, chunked: bool) -> tuple[bytes, bytes]:
-    """The bytes up to the empty line, and what of the body may follow them.
+    """The bytes of the head, and the body that follows them.
 
-    A HEAD request, 204 and 304 have no body: RFC 9112, 6.3.
+    The responses to HEAD, 204 and 304 have no body: RFC 9112, 6.3.
     """
     status, body = response.status, response.body
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
@@ -60,29 +68,31 @@ _TYPES: dict[str, tuple[int, str | None]] = {
     "THROTTLED": (429, "Too Many Requests"),
     "UNAUTHORIZED": (401, "Unauthorized"),
 }
-#: Velocity does not run here: variables are replaced, nothing else.
+#: The emulator does not run Velocity: it replaces variables, nothing else.
 _NAME = r"(context|stageVariables)\.([\w.-]*\w)"
 _VARIABLE = re.compile(rf"\$(?:{_NAME}|\{{{_NAME}\}})")
 _HEADER = "gatewayresponse.header."
 
 
-def fault(kind: str, why: str, message: str | None = None, *, key: str = "message") -> HttpResponse:
-    """The default answer of a type; ``why`` is for the log."""
+def gateway_error(
+    kind: str, why: str, message: str | None = None, *, key: str = "message"
+) -> HttpResponse:
+    """The default gateway response of a type; ``why`` is for the log."""
     status, usual = _TYPES[kind]
     answer = json_response(status, {key: usual if message is None else message}, why)
     return replace(answer, fault=kind)
 
 
-#: Real answers name the message so, with a capital letter, where an authorizer denies.
-DENIED = fault("ACCESS_DENIED", "denied by policy", key="Message")
-DENIED_EXPLICITLY = fault(
+#: When an authorizer denies, AWS spells the key of the message with a capital letter.
+DENIED = gateway_error("ACCESS_DENIED", "denied by policy", key="Message")
+DENIED_EXPLICITLY = gateway_error(
     "ACCESS_DENIED",
     "denied by policy",
     "User is not authorized to access this resource with an explicit deny",
     key="Message",
 )
-#: Above 10 MB the answer is no JSON, and gateway responses do not shape it. AWS's page has the
-#: limits, the words are those that callers report.
+#: Above 10 MB the response is not JSON and cannot be customised. AWS documents the limit; the text
+#: is the one that callers report.
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
 TOO_LARGE = HttpResponse(
     413,
@@ -95,10 +105,10 @@ TOO_LONG = json_response(
 )
 
 
-def shaped(
+def customised(
     response: HttpResponse, request: HttpRequest, api: RestApi, context: Mapping[str, Any]
 ) -> HttpResponse:
-    """The answer as the API's gateway responses want it. A function's own is left alone."""
+    """The response as the API customises it; the response of a function is returned as it is."""
     if not response.fault:
         return response
     general = f"DEFAULT_{response.status // 100}XX"
@@ -152,29 +162,33 @@ def _found(values: Mapping[str, Any], match: re.Match[str]) -> str:
     return found if isinstance(found, str) else json.dumps(found)
 
 
-class Usage:
-    """Counts what each key has asked for."""
+class UsagePlans:
+    """Counts the requests of each API key against its usage plan."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._counts: dict[tuple[str, str], int] = {}
-        #: Tokens in a key's bucket, and when that was.
+        #: The tokens in a key's bucket, and the time of that count.
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def check(self, method: RestMethod, given: str) -> ApiKey | HttpResponse:
-        """The key of this value, or why it may not call. It is counted."""
+        """Count a request with this value of a key; returns the key, or the refusal."""
         keys = method.api.keys
         key = next((each for each in keys if given and each.value == given), None)
         if key is None:
-            known = f"it takes x-api-key: {keys[0].value}" if keys else "no usage plan has a key"
-            return fault("INVALID_API_KEY", f"{'an unknown' if given else 'no'} API key; {known}")
+            known = f"send x-api-key: {keys[0].value}" if keys else "no usage plan has a key"
+            return gateway_error(
+                "INVALID_API_KEY", f"{'an unknown' if given else 'no'} API key; {known}"
+            )
         if not self._within_rate(key):
-            return fault("THROTTLED", f"{key.plan.name} allows {key.plan.rate:g} requests/s")
+            return gateway_error(
+                "THROTTLED", f"{key.plan.name} allows {key.plan.rate:g} requests/s"
+            )
         period = (key.id, _period(key.plan, self._clock.time()))
         count = self._counts.get(period, 0)
         if key.plan.limit is not None and count >= key.plan.limit:
             why = f"{key.plan.name} allows {key.plan.limit} requests in a {key.plan.period.lower()}"
-            return fault("QUOTA_EXCEEDED", why)
+            return gateway_error("QUOTA_EXCEEDED", why)
         self._counts[period] = count + 1
         return key
 
@@ -190,22 +204,22 @@ class Usage:
 
 
 def _period(plan: UsagePlan, now: float) -> str:
-    """Names the period of a quota: it begins anew at midnight UTC."""
+    """The name of a quota's period, which begins at midnight UTC."""
     form = {"WEEK": "%G-%V", "MONTH": "%Y-%m"}.get(plan.period.upper(), "%Y-%m-%d")
     return time.strftime(form, time.gmtime(now))
 
 
-def refusal(method: RestMethod, request: HttpRequest) -> HttpResponse | None:
-    """The answer to a request that the method's validator refuses."""
+def validation_error(method: RestMethod, request: HttpRequest) -> HttpResponse | None:
+    """The response to a request that the method's validator refuses, else ``None``."""
     missing = [name for name in method.required if not _has(request, name)]
     if missing:
         names = ", ".join(name.partition(".")[2] for name in missing)
         message = f"Missing required request parameters: [{names}]"
-        return fault("BAD_REQUEST_PARAMETERS", message, message)
+        return gateway_error("BAD_REQUEST_PARAMETERS", message, message)
     kind = request.header("content-type").partition(";")[0].strip().lower() or "application/json"
     schema = method.models.get(kind, method.models.get("$default"))
     why = _problem(schema, request.body) if schema is not None else None
-    return None if why is None else fault("BAD_REQUEST_BODY", f"[{why}]")
+    return None if why is None else gateway_error("BAD_REQUEST_BODY", f"[{why}]")
 
 
 def _has(request: HttpRequest, name: str) -> bool:
@@ -226,7 +240,7 @@ def _problem(schema: Any, body: bytes) -> str | None:
         Draft4Validator.check_schema(schema)
         error = next(Draft4Validator(schema).iter_errors(value), None)
     except ValueError:
-        return "the body is no JSON"
+        return "the body is not JSON"
     except (Unresolvable, SchemaError, UnknownType, re.error) as problem:
         return f"the model cannot be read: {problem}"
     return None if error is None else error.message

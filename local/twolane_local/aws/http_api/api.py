@@ -1,4 +1,4 @@
-"""The gateway: HTTP in, an event to a function, its response out. One for each API."""
+"""The gateway of one API: makes an event of a request, and a response of a function's result."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events import http_v2
-from twolane_local.aws.events.http import HttpRequest, HttpResponse, Match, decorate, preflight
+from twolane_local.aws.events.http import (
+    HttpRequest,
+    HttpResponse,
+    RouteMatch,
+    preflight_response,
+    with_cors_headers,
+)
 from twolane_local.aws.http_api import answers, asgi, integrations
-from twolane_local.aws.http_api.answers import Usage
+from twolane_local.aws.http_api.answers import UsagePlans
 from twolane_local.aws.http_api.authorizers import Authorizers
-from twolane_local.aws.http_api.dialects import HTTP_API, dialect_of, mock_response, not_played
-from twolane_local.aws.http_api.integrations import Values, mapped_request, mapped_response
+from twolane_local.aws.http_api.dialects import HTTP_API, dialect_of, mock_response, not_emulated
+from twolane_local.aws.http_api.integrations import ParameterValues, mapped_request, mapped_response
 from twolane_local.aws.http_api.requests import Routes, request_of
-from twolane_local.aws.invocation import ResponseStream, Streamer, ThrottledError
+from twolane_local.aws.invocation import StreamedInvocation, ThrottledError
 from twolane_local.errors import LocalError
 from twolane_local.http import quick_json
 from twolane_local.journal import cut
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
     from twolane_local.aws.http_api.authorizers import Verdict
     from twolane_local.aws.http_api.dialects import Dialect
     from twolane_local.aws.http_api.requests import Received, Route
-    from twolane_local.aws.invocation import Invocation, Invoker
+    from twolane_local.aws.invocation import Invocation, Invoker, ResponseStream
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.model import RestMethod, RouteSpec
@@ -38,36 +44,17 @@ if TYPE_CHECKING:
 
 
 class BrokenStreamError(LocalError):
-    """The function failed after its response had begun; the client's connection is closed."""
+    """The function failed after its response had begun; close the client's connection."""
 
 
-class Streaming:
-    """One request to one function; ``head`` first, then ``body``."""
-
-    def __init__(self, streamer: Streamer, function: str, event: bytes, request_id: str) -> None:
-        self._stream = ResponseStream()
-        self._pieces = aiter(self._stream)
-        self._running = asyncio.ensure_future(
-            streamer.invoke_streaming(function, event, self._stream, request_id=request_id)
-        )
-
-    async def head(self) -> HttpResponse | Invocation:
-        """The beginning of the response, or the whole of it where the runtime does not stream."""
-        opened = asyncio.ensure_future(self._stream.opened.wait())
-        try:
-            await asyncio.wait((opened, self._running), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            opened.cancel()
-        if not self._stream.opened.is_set():
-            return await self._running
-        return await http_v2.head(self._stream.content_type, self._pieces)
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """What follows; raises ``BrokenStreamError`` where it does not end as it should."""
-        async for piece in self._pieces:
-            yield piece
-        if self._stream.error is not None:
-            raise BrokenStreamError("the function failed after its response had begun")
+async def _rest_of_body(
+    stream: ResponseStream, pieces: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The rest of a streamed body; raises ``BrokenStreamError`` if the function fails."""
+    async for piece in pieces:
+        yield piece
+    if stream.error is not None:
+        raise BrokenStreamError("the function failed after its response had begun")
 
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -90,13 +77,13 @@ class Gateway:
         authorizers: Authorizers | None = None,
         services: Mapping[str, AwsService] | None = None,
     ) -> None:
-        """``services`` are what first-class integrations call: ``sqs``, ``events``."""
+        """``services`` are called by first-class integrations: ``sqs``, ``events``."""
         self._invoker = invoker
         self._clock = clock
         self._journal = journal
         self._services = services or {}
         self._authorizers = authorizers or Authorizers(invoker, clock)
-        self._usage = Usage(clock)
+        self._usage = UsagePlans(clock)
         self.apply(routes)
 
     def apply(self, routes: Iterable[RouteSpec]) -> None:
@@ -114,14 +101,14 @@ class Gateway:
         self.max_body = self._dialect.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As an ASGI application, for clients in the same process."""
+        """Serve as an ASGI application, for clients in the same process."""
         if scope["type"] == "http":
             await asgi.serve(self, scope, receive, send)
         else:
             await asgi.refuse(scope, receive, send)
 
     async def serve(self, received: Received, reply: Reply) -> None:
-        """Give the response of one request to ``reply``."""
+        """Handle one request and pass its response to ``reply``."""
         if received.body is None:
             await reply(self._dialect.too_large)
             return
@@ -136,7 +123,7 @@ class Gateway:
             headers=request.headers,
             body=cut(request.body),
         )
-        response, function = await self._answer(request)
+        response, function = await self._respond(request)
         took = self._clock.time() - began
         await reply(response)
         self._journal.record(
@@ -152,10 +139,10 @@ class Gateway:
             body=cut(response.body),
         )
 
-    async def _answer(self, request: HttpRequest) -> tuple[HttpResponse, str | None]:
-        """The response, and whose it is."""
+    async def _respond(self, request: HttpRequest) -> tuple[HttpResponse, str | None]:
+        """The response, and the function of its route."""
         found: tuple[Route, dict[str, str]] | None = None
-        response = preflight(request, self._cors) if self._cors else None
+        response = preflight_response(request, self._cors) if self._cors else None
         if response is None:
             stage = stage_of(request, self._stages)
             inner = without_stage(request, stage)
@@ -167,9 +154,9 @@ class Gateway:
                 response = self._dialect.failed("a header of the function's response is malformed")
             if rest is not None and response.fault:
                 context = rest_context(inner, stage, found[0].spec if found else None)
-                response = answers.shaped(response, inner, rest, context)
+                response = answers.customised(response, inner, rest, context)
             if self._cors:
-                response = decorate(request, response, self._cors)
+                response = with_cors_headers(request, response, self._cors)
         return response, (found[0].spec.function or None) if found else None
 
     async def _route(
@@ -177,9 +164,9 @@ class Gateway:
     ) -> HttpResponse:
         spec = route.spec
         if spec.unplayed:
-            return not_played(spec)
+            return not_emulated(spec)
         dialect = dialect_of(spec)
-        match = Match(
+        match = RouteMatch(
             route_key=route.key,
             path=spec.path,
             function=spec.function,
@@ -203,17 +190,16 @@ class Gateway:
                 event = dialect.event(request, match, spec)
             usage_key = usage_key if by_header else verdict.usage_key
         refused = self._refused(spec.rest, request, usage_key, event) if spec.rest else None
-        return refused or await self._called(request, match, spec, dialect, event)
+        return refused or await self._call_integration(request, match, spec, dialect, event)
 
-    async def _called(
+    async def _call_integration(
         self,
         request: HttpRequest,
-        match: Match,
+        match: RouteMatch,
         spec: RouteSpec,
         dialect: Dialect,
         event: dict[str, Any],
     ) -> HttpResponse:
-        """What the route's integration answers."""
         if spec.kind == "httpapi":
             return await self._integrate(request, match, spec, dialect, event)
         if spec.rest is not None and spec.rest.mock is not None:
@@ -223,43 +209,45 @@ class Gateway:
     def _refused(
         self, method: RestMethod, request: HttpRequest, usage_key: str, event: dict[str, Any]
     ) -> HttpResponse | None:
-        """A REST API's refusal; with an API key, the event has that."""
+        """The refusal of a REST API, else ``None``; puts the API key into the event."""
         if method.api_key:
             key = self._usage.check(method, usage_key)
             if isinstance(key, HttpResponse):
                 return key
             event["requestContext"]["identity"] |= {"apiKey": key.value, "apiKeyId": key.id}
-        return answers.refusal(method, request)
+        return answers.validation_error(method, request)
 
     async def _integrate(
         self,
         request: HttpRequest,
-        match: Match,
+        match: RouteMatch,
         spec: RouteSpec,
         dialect: Dialect,
         event: dict[str, Any],
     ) -> HttpResponse:
-        """With the parameters of request and response mapped as an HTTP API's integration says."""
+        """The response of an HTTP API's integration, with its parameter mapping."""
         integration: Mapping[str, Any] = spec.options.get("integration") or {}
         mapping = integration.get("requestParameters") or {}
         subtype = integration.get("integrationSubtype")
         if subtype:
-            values = Values(request, match)
-            response = await integrations.called(
+            values = ParameterValues(request, match)
+            response = await integrations.call_service(
                 subtype, mapping, values, self._services, request.request_id
             )
         else:
             if mapping:
-                values = Values(request, match)
+                values = ParameterValues(request, match)
                 mapped, path = mapped_request(request, mapping, values)
                 event = dialect.event(mapped, match, spec)
                 if path is not None:
-                    # AWS's pages do not say it: the context keeps what the client asked for.
+                    # AWS does not document it: the context keeps the path that the client sent.
                     event["rawPath" if "rawPath" in event else "path"] = path
             response = await self._invoke(request, spec, dialect, event)
         after = integration.get("responseParameters")
         if after:
-            return mapped_response(response, after, lambda given: Values(request, match, given))
+            return mapped_response(
+                response, after, lambda given: ParameterValues(request, match, given)
+            )
         return response
 
     async def _invoke(
@@ -286,21 +274,20 @@ class Gateway:
     async def _outcome(
         self, request: HttpRequest, spec: RouteSpec, payload: bytes
     ) -> Invocation | HttpResponse:
-        """What the function returned or, where it streams, the beginning of its response."""
-        invoker = self._invoker
-        if spec.options.get("invoke_mode") != "RESPONSE_STREAM" or not isinstance(
-            invoker, Streamer
-        ):
-            return await invoker.invoke(spec.target, payload, request_id=request.request_id)
-        streaming = Streaming(invoker, spec.target, payload, request.request_id)
-        head = await streaming.head()
-        if isinstance(head, HttpResponse) and head.error is None:
-            return replace(head, stream=streaming.body())
-        return head
+        """The result of the function or, if it streams, the beginning of its response."""
+        identity = request.request_id
+        if spec.options.get("invoke_mode") != "RESPONSE_STREAM":
+            return await self._invoker.invoke(spec.target, payload, request_id=identity)
+        call = StreamedInvocation(self._invoker, spec.target, payload, request_id=identity)
+        if not await call.begin():
+            return await call.running
+        pieces = aiter(call.stream)
+        head = await http_v2.streamed_response(call.stream.content_type, pieces)
+        return replace(head, stream=_rest_of_body(call.stream, pieces)) if not head.error else head
 
 
 def stage_of(request: HttpRequest, stages: Iterable[str]) -> str:
-    """The stage that the path begins with; else ``$default``, or the first there is."""
+    """The stage that the path begins with, else ``$default`` or the first stage."""
     known = list(stages)
     named = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
     if named in known:
@@ -309,7 +296,10 @@ def stage_of(request: HttpRequest, stages: Iterable[str]) -> str:
 
 
 def without_stage(request: HttpRequest, stage: str) -> HttpRequest:
-    """A named stage is the first part of the path; without it the path is a custom domain's."""
+    """The request without a named stage, the first part of its path.
+
+    A custom domain has no stage in its paths.
+    """
     if stage == "$default":
         return request
     prefix = f"/{stage}"
@@ -323,7 +313,7 @@ def without_stage(request: HttpRequest, stage: str) -> HttpRequest:
 
 
 def without_base(path: str, bases: Iterable[str]) -> str:
-    """The path that routes are found by: without what a custom domain has in front of the API's."""
+    """The path without the base path of a custom domain, as routes are matched by it."""
     for base in bases:
         if path == f"/{base}" or path.startswith(f"/{base}/"):
             return path.removeprefix(f"/{base}") or "/"
@@ -331,15 +321,14 @@ def without_base(path: str, bases: Iterable[str]) -> str:
 
 
 def rest_context(request: HttpRequest, stage: str, route: RouteSpec | None) -> dict[str, Any]:
-    """What of ``$context`` a gateway response may name."""
-    resource = route.path if route else ""
+    """The values of ``$context`` for gateway responses."""
     return {
         "requestId": request.request_id,
         "extendedRequestId": request.request_id,
         "requestTimeEpoch": request.time_ms,
         "httpMethod": request.method,
         "path": f"/{stage}{request.path}",
-        "resourcePath": resource,
+        "resourcePath": route.path if route else "",
         "stage": stage,
         "stageVariables": route.stage_variables if route else {},
         "identity": {

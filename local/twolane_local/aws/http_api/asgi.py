@@ -1,4 +1,4 @@
-"""A gateway as an ASGI application: for a client in the same process, or another server."""
+"""A gateway as an ASGI application, for a client in the same process or for another server."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer what is not HTTP."""
+    """Refuse a connection that is not HTTP."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1000})

@@ -1,4 +1,4 @@
-"""Who may call a route: Lambda authorizers, JWT authorizers, IAM on function URLs.
+"""Authorizers of routes: Lambda authorizers, JWT authorizers, and IAM.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
@@ -24,20 +24,20 @@ from twolane_local.model.openapi import function_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.aws.events.http import HttpRequest, RouteMatch
     from twolane_local.aws.invocation import Invoker
     from twolane_local.clock import Clock
     from twolane_local.model import RouteSpec
 
 
-#: How long an issuer's keys are kept; a token signed by an unknown key fetches them anew.
+#: The seconds for which an issuer's keys are kept; a token with an unknown key fetches them again.
 _KEYS_S = 7200.0
-#: Only RSA: API Gateway supports no other.
+#: API Gateway supports only RSA.
 _ALGORITHMS = ["RS256", "RS384", "RS512"]
 
 
 class TokenError(Exception):
-    """The token is not valid; the text is the error description of the response."""
+    """The token is not valid; the text is the ``error_description`` of the response."""
 
 
 class JwtChecker:
@@ -49,8 +49,8 @@ class JwtChecker:
         self._keys: dict[str, tuple[float, Any]] = {}
 
     async def check(self, token: str, issuer: str, audience: list[str]) -> dict[str, Any]:
-        """The token's claims; raises ``TokenError``, ``RealAwsError`` for an issuer on AWS."""
-        # A tenth of a second, for those alone who have JWT authorizers.
+        """The token's claims; raises ``TokenError``, or ``RealAwsError`` for an issuer on AWS."""
+        # The import takes a tenth of a second, and few projects have JWT authorizers.
         from joserfc import jwt
         from joserfc.errors import JoseError
 
@@ -71,7 +71,7 @@ class JwtChecker:
         now = self._clock.time()
         if claims.get("iss") != issuer:
             raise TokenError("invalid issuer")
-        # `client_id` counts only where there is no `aud`.
+        # `client_id` counts only if there is no `aud`.
         given = claims.get("aud", claims.get("client_id"))
         if not set(given if isinstance(given, list) else [given]) & set(audience):
             raise TokenError("invalid audience")
@@ -81,7 +81,7 @@ class JwtChecker:
             if float(claims.get("nbf", 0)) > now or float(claims.get("iat", 0)) > now:
                 raise TokenError("the token is not valid yet")
         except (TypeError, ValueError) as error:
-            raise TokenError("a time in the token is no number") from error
+            raise TokenError("a time in the token is not a number") from error
 
     async def _issuer_keys(self, issuer: str, *, fresh: bool) -> Any:
         kept = self._keys.get(issuer)
@@ -90,7 +90,7 @@ class JwtChecker:
         host = urlsplit(issuer).hostname or ""
         if is_aws_host(host) and not self._allow_real_aws:
             raise RealAwsError(
-                f"the JWT authorizer's issuer {issuer} is real AWS; point it elsewhere by a "
+                f"the JWT authorizer's issuer {issuer} is real AWS; set another one by a "
                 "parameter, or start with --allow-real-aws"
             )
         try:
@@ -110,30 +110,30 @@ def _fetch_keys(issuer: str) -> Any:
 
 def _get(url: str) -> Any:
     if urlsplit(url).scheme not in {"http", "https"}:
-        raise ValueError(f"{url} is no web address")
+        raise ValueError(f"{url} is not a web address")
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (checked above)
         return json.load(answer)
 
 
-#: What an authorizer's answer is kept where the template does not say, in seconds.
+#: The seconds for which an authorizer's answer is kept, unless the template sets them.
 _TTL_S = {"rest": 300.0, "httpapi": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``context`` is what the event gets; ``reason`` why not, ``status`` 401, 403 or 500."""
+    """An authorizer's decision: the ``context`` for the event, or a status of 401, 403 or 500."""
 
     context: Mapping[str, Any] | None = None
     status: int = 200
     reason: str = ""
     challenge: str = ""  # of WWW-Authenticate
-    explicit: bool = False  # a policy denies it, not merely allows it not
-    unsigned: bool = False  # where IAM guards
-    usage_key: str = ""  # the API key that the authorizer names for the caller
+    explicit: bool = False  # a policy denies the request, rather than not allowing it
+    unsigned: bool = False  # IAM guards the route
+    usage_key: str = ""  # the caller's API key, as the authorizer names it
 
 
 class Authorizers:
-    """Decides on requests; remembers decisions as long as the authorizer says."""
+    """Decides on requests, and keeps decisions for as long as the authorizer allows."""
 
     def __init__(self, invoker: Invoker, clock: Clock, *, allow_real_aws: bool = False) -> None:
         self._invoker = invoker
@@ -142,9 +142,9 @@ class Authorizers:
         self._kept: dict[tuple[Any, ...], tuple[float, dict[str, Any]]] = {}
 
     async def check(
-        self, route: RouteSpec, request: HttpRequest, match: Match, event: dict[str, Any]
+        self, route: RouteSpec, request: HttpRequest, match: RouteMatch, event: dict[str, Any]
     ) -> Verdict:
-        """``event`` is what the function would get; a request authorizer gets much of it."""
+        """``event`` is the function's event; a request authorizer gets most of it."""
         authorizer = route.authorizer or {}
         kind = str(authorizer.get("type", "")).lower()
         if route.kind == "url" or kind == "iam":
@@ -155,7 +155,7 @@ class Authorizers:
             return await self._check_jwt(route, authorizer, request)
         if kind in {"request", "token"}:
             return await self._check_lambda(route, authorizer, request, match, event)
-        return Verdict()  # said at the start: this kind of authorizer is not emulated
+        return Verdict()  # this kind is not emulated, which the template's remarks say
 
     async def _check_jwt(
         self, route: RouteSpec, authorizer: Mapping[str, Any], request: HttpRequest
@@ -178,7 +178,7 @@ class Authorizers:
         if wanted and not set(wanted) & set(granted):
             return Verdict(status=403, reason="the token lacks the route's scopes")
         flat = {name: _claim_text(claim) for name, claim in claims.items()}
-        # Scopes are in the event only for a route that asks for some.
+        # The event has scopes only if the route requires some.
         jwt = {"claims": flat, "scopes": granted if wanted else None}
         return Verdict(jwt if route.payload == "1.0" else {"jwt": jwt})
 
@@ -187,7 +187,7 @@ class Authorizers:
         route: RouteSpec,
         authorizer: Mapping[str, Any],
         request: HttpRequest,
-        match: Match,
+        match: RouteMatch,
         event: dict[str, Any],
     ) -> Verdict:
         sources = identity_sources(authorizer)
@@ -200,7 +200,7 @@ class Authorizers:
         arn = method_arn(route, request, match)
         ttl = float(authorizer.get("authorizerResultTtlInSeconds", _TTL_S.get(route.kind, 0.0)))
         function = function_name(authorizer.get("authorizerUri", "")) or ""
-        # An HTTP API's decision is kept for its route, a REST API's for all that its policy names.
+        # An HTTP API keeps a decision for the route, a REST API for all that its policy names.
         key = (
             route.api_id,
             route.stage,
@@ -211,38 +211,40 @@ class Authorizers:
         )
         kept = self._kept.get(key)
         if sources and kept is not None and kept[0] > self._clock.time():
-            return verdict(kept[1], authorizer, route, arn)
-        question = _question(authorizer, route, event, arn, [item or "" for item in identities])
-        answer = await self._ask(function, question, route)
+            return verdict_of(kept[1], authorizer, route, arn)
+        theirs = _authorizer_event(
+            authorizer, route, event, arn, [item or "" for item in identities]
+        )
+        answer = await self._invoke(function, theirs, route)
         if isinstance(answer, Verdict):
             return answer
         if ttl and sources:
             self._kept[key] = (self._clock.time() + ttl, answer)
-        return verdict(answer, authorizer, route, arn)
+        return verdict_of(answer, authorizer, route, arn)
 
-    async def _ask(
-        self, function: str, question: dict[str, Any], route: RouteSpec
+    async def _invoke(
+        self, function: str, event: dict[str, Any], route: RouteSpec
     ) -> dict[str, Any] | Verdict:
-        """The authorizer's answer, or what its failure means."""
+        """The answer of an authorizer's function, or the verdict if it fails."""
         try:
-            outcome = await self._invoker.invoke(function, json.dumps(question).encode())
+            outcome = await self._invoker.invoke(function, json.dumps(event).encode())
             answer = json.loads(outcome.payload)
         except ThrottledError:
             return Verdict(status=500, reason="the authorizer throttles")
         except ValueError:
-            return Verdict(status=500, reason="the authorizer returned no JSON")
+            return Verdict(status=500, reason="the authorizer did not return JSON")
         if not isinstance(answer, dict):
-            return Verdict(status=500, reason="the authorizer returned no object")
+            return Verdict(status=500, reason="the authorizer did not return an object")
         if outcome.error is None:
-            malformed = _malformed(answer) if route.kind == "rest" else ""
-            return Verdict(status=500, reason=malformed) if malformed else answer
+            problem = _answer_problem(answer) if route.kind == "rest" else ""
+            return Verdict(status=500, reason=problem) if problem else answer
         if answer.get("errorMessage") == "Unauthorized":
             return Verdict(status=401, reason="the authorizer raised Unauthorized")
         return Verdict(status=500, reason=f"the authorizer failed: {answer.get('errorType')}")
 
 
 def identity_sources(authorizer: Mapping[str, Any]) -> list[str]:
-    """The expressions that name where a caller's identity is."""
+    """The expressions that select the caller's identity in a request."""
     given = authorizer.get("identitySource")
     if isinstance(given, list):
         return [str(item) for item in given]
@@ -254,8 +256,8 @@ def identity_sources(authorizer: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _malformed(answer: Mapping[str, Any]) -> str:
-    """Why a REST API does not take an authorizer's answer.
+def _answer_problem(answer: Mapping[str, Any]) -> str:
+    """The reason for which a REST API refuses an authorizer's answer, empty if it accepts it.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html
     """
@@ -265,13 +267,13 @@ def _malformed(answer: Mapping[str, Any]) -> str:
         return "the authorizer returned no policyDocument"
     context = answer.get("context") or {}
     if not isinstance(context, dict):
-        return "the authorizer's context is no object"
+        return "the authorizer's context is not an object"
     nested = [name for name, value in context.items() if isinstance(value, dict | list)]
     return f"the authorizer's context has an object or a list: {nested[0]}" if nested else ""
 
 
 def identity(request: HttpRequest, source: str, event: Mapping[str, Any]) -> str | None:
-    """The value at ``$request.header.X``, ``method.request.querystring.Y`` and the like."""
+    """The value of ``$request.header.X``, ``method.request.querystring.Y`` and the like."""
     _, _, rest = source.lstrip("$").partition("request.")
     place, _, name = rest.partition(".")
     if place == "header":
@@ -286,14 +288,14 @@ def identity(request: HttpRequest, source: str, event: Mapping[str, Any]) -> str
     return None if found in {None, ""} else str(found)
 
 
-def method_arn(route: RouteSpec, request: HttpRequest, match: Match) -> str:
+def method_arn(route: RouteSpec, request: HttpRequest, match: RouteMatch) -> str:
     """The resource that a policy allows or denies."""
     path = request.path.lstrip("/")
     arn = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{route.api_id}/{match.stage}/{request.method}"
     return f"{arn}/{path}"
 
 
-def _question(
+def _authorizer_event(
     authorizer: Mapping[str, Any],
     route: RouteSpec,
     event: dict[str, Any],
@@ -320,16 +322,16 @@ def _question(
     }
 
 
-def verdict(
+def verdict_of(
     answer: Mapping[str, Any], authorizer: Mapping[str, Any], route: RouteSpec, arn: str
 ) -> Verdict:
-    """What an authorizer's answer means for one resource."""
+    """The verdict of an authorizer's answer on one resource."""
     context = dict(answer.get("context") or {})
     simple = str(authorizer.get("enableSimpleResponses", False)).lower() == "true"
     if simple:
         allowed: bool | None = answer.get("isAuthorized") is True
     else:
-        allowed = policy_decides(answer.get("policyDocument") or {}, arn)
+        allowed = evaluate_policy(answer.get("policyDocument") or {}, arn)
     if not allowed:
         return Verdict(
             status=403, reason="the authorizer denies it", explicit=allowed is False and not simple
@@ -341,14 +343,17 @@ def verdict(
     return Verdict({"principalId": answer.get("principalId", ""), **flat}, usage_key=usage_key)
 
 
-def policy_decides(policy: Mapping[str, Any], arn: str) -> bool | None:
-    """Whether it allows; ``None`` where it says nothing of it. An explicit deny wins."""
+def evaluate_policy(policy: Mapping[str, Any], arn: str) -> bool | None:
+    """True if the policy allows the resource, False if it denies it, ``None`` if it does neither.
+
+    An explicit deny wins.
+    """
     allowed: bool | None = None
     for statement in _listed(policy.get("Statement")):
         actions = [str(item).lower() for item in _listed(statement.get("Action"))]
-        if not any(_wild(action, "execute-api:invoke") for action in actions):
+        if not any(_matches(action, "execute-api:invoke") for action in actions):
             continue
-        if not any(_wild(str(item), arn) for item in _listed(statement.get("Resource"))):
+        if not any(_matches(str(item), arn) for item in _listed(statement.get("Resource"))):
             continue
         if statement.get("Effect") == "Deny":
             return False
@@ -357,7 +362,7 @@ def policy_decides(policy: Mapping[str, Any], arn: str) -> bool | None:
     return allowed
 
 
-def _wild(pattern: str, text: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
@@ -367,13 +372,13 @@ def _listed(value: Any) -> list[Any]:
 
 
 def scopes_of(claims: Mapping[str, Any]) -> list[str]:
-    """``scope`` is a text of words, ``scp`` a list or the same."""
+    """The scopes in ``scope`` (words in one text) or ``scp`` (a list, or the same)."""
     value = claims.get("scope", claims.get("scp", ""))
     return [str(item) for item in value] if isinstance(value, list) else str(value).split()
 
 
 def _claim_text(value: Any) -> str:
-    """Every claim is text in the event; a list is shown as ``[a b]``."""
+    """A claim as text, as the event has it; a list becomes ``[a b]``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

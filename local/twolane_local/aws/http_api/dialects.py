@@ -1,20 +1,20 @@
-"""How the kinds of API differ: their events, their responses, their errors and limits."""
+"""The differences between the kinds of API: events, responses, errors and limits."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events import http_v1, http_v2
-from twolane_local.aws.events import http_v2 as function_url
 from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.http_api import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.aws.events.http import HttpRequest, RouteMatch
     from twolane_local.model import MockAnswer, RouteSpec
 
 _MB = 1024 * 1024
@@ -24,11 +24,11 @@ _MB = 1024 * 1024
 class Dialect:
     """``event(request, match, route)`` and ``response(payload, request, route)`` are pure.
 
-    ``timeout_s`` is the longest that the gateway waits, ``max_body`` the largest request body in
-    bytes; the others are its answers where the function gives none.
+    ``timeout_s`` is the longest wait for the function, ``max_body`` the largest request body in
+    bytes; the others are the gateway's own responses.
     """
 
-    event: Callable[[HttpRequest, Match, RouteSpec], dict[str, Any]]
+    event: Callable[[HttpRequest, RouteMatch, RouteSpec], dict[str, Any]]
     response: Callable[[bytes, HttpRequest, RouteSpec], HttpResponse]
     failed: Callable[[str], HttpResponse]
     throttled: HttpResponse
@@ -36,12 +36,12 @@ class Dialect:
     no_route: HttpResponse
     unauthorized: HttpResponse
     forbidden: HttpResponse
-    #: A policy that denies, not merely does not allow.
+    #: A policy denies the request, rather than not allowing it.
     denied: HttpResponse
     unsigned: HttpResponse
     authorizer_failed: Callable[[str], HttpResponse]
     too_large: HttpResponse
-    #: The event for the function is above Lambda's limit, though the body was not above ours.
+    #: The event exceeds Lambda's limit, although the body does not exceed the gateway's.
     too_long: HttpResponse
     max_body: int
     timeout_s: float
@@ -50,10 +50,6 @@ class Dialect:
 def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> HttpResponse:
     binary = route.rest.api.binary if route.rest is not None else ()
     return http_v1.rest_response(payload, request.header("accept"), binary)
-
-
-def _authorizer_failed(why: str) -> HttpResponse:
-    return answers.fault("AUTHORIZER_CONFIGURATION_ERROR", why)
 
 
 _MESSAGE = "message"
@@ -79,38 +75,26 @@ HTTP_API = Dialect(
     max_body=10 * _MB,
     timeout_s=30.0,
 )
-HTTP_API_V1 = Dialect(
+HTTP_API_V1 = replace(
+    HTTP_API,
     event=lambda request, match, _: http_v1.http_api_event(request, match),
     response=lambda payload, _, __: http_v1.http_api_response(payload),
-    failed=http_v1.server_error,
-    throttled=HTTP_API.throttled,
-    timed_out=HTTP_API.timed_out,
-    no_route=HTTP_API.no_route,
-    unauthorized=HTTP_API.unauthorized,
-    forbidden=HTTP_API.forbidden,
-    denied=HTTP_API.denied,
-    unsigned=HTTP_API.unsigned,
-    authorizer_failed=http_v1.server_error,
-    too_large=_TOO_LARGE,
-    too_long=_TOO_LARGE,
-    max_body=HTTP_API.max_body,
-    timeout_s=HTTP_API.timeout_s,
 )
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 REST = Dialect(
     event=lambda request, match, route: http_v1.rest_event(request, match, route.rest),
     response=_rest_response,
     failed=http_v1.bad_gateway,
-    # Not said by AWS's pages for a throttled proxy integration; not verified
+    # AWS does not document it for a throttled proxy integration. Unverified
     # (`throttled-rest-api`).
-    throttled=answers.fault("DEFAULT_5XX", "the function throttles"),
-    timed_out=answers.fault("INTEGRATION_TIMEOUT", "no answer in 29 s"),
-    no_route=answers.fault("MISSING_AUTHENTICATION_TOKEN", "no method matches"),
-    unauthorized=answers.fault("UNAUTHORIZED", "not authorized"),
+    throttled=answers.gateway_error("DEFAULT_5XX", "the function throttles"),
+    timed_out=answers.gateway_error("INTEGRATION_TIMEOUT", "no answer in 29 s"),
+    no_route=answers.gateway_error("MISSING_AUTHENTICATION_TOKEN", "no method matches"),
+    unauthorized=answers.gateway_error("UNAUTHORIZED", "not authorized"),
     forbidden=answers.DENIED,
     denied=answers.DENIED_EXPLICITLY,
-    unsigned=answers.fault("MISSING_AUTHENTICATION_TOKEN", "the request is not signed"),
-    authorizer_failed=_authorizer_failed,
+    unsigned=answers.gateway_error("MISSING_AUTHENTICATION_TOKEN", "the request is not signed"),
+    authorizer_failed=partial(answers.gateway_error, "AUTHORIZER_CONFIGURATION_ERROR"),
     too_large=answers.TOO_LARGE,
     too_long=answers.TOO_LONG,
     max_body=10 * _MB,
@@ -118,9 +102,9 @@ REST = Dialect(
 )
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 FUNCTION_URL = Dialect(
-    event=lambda request, match, _: function_url.url_event(request, match),
-    response=lambda payload, _, __: function_url.url_response(payload),
-    failed=function_url.bad_gateway,
+    event=lambda request, match, _: http_v2.url_event(request, match),
+    response=lambda payload, _, __: http_v2.url_response(payload),
+    failed=http_v2.bad_gateway,
     throttled=json_response(429, {"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"}),
     timed_out=json_response(504, {"Message": "Gateway Timeout"}, "no answer"),
     no_route=json_response(404, {"Message": None}, "no function"),
@@ -128,7 +112,7 @@ FUNCTION_URL = Dialect(
     forbidden=_URL_FORBIDDEN,
     denied=_URL_FORBIDDEN,
     unsigned=_URL_FORBIDDEN,
-    authorizer_failed=function_url.bad_gateway,
+    authorizer_failed=http_v2.bad_gateway,
     too_large=_TOO_LARGE,
     too_long=_TOO_LARGE,
     max_body=6 * _MB,
@@ -145,14 +129,14 @@ def dialect_of(route: RouteSpec) -> Dialect:
     return HTTP_API_V1 if route.payload == "1.0" else HTTP_API
 
 
-def not_played(route: RouteSpec) -> HttpResponse:
-    """AWS would answer: 501 keeps it apart from what no API has, and from a function's failure."""
+def not_emulated(route: RouteSpec) -> HttpResponse:
+    """The response for a route that works on AWS only: 501, which no gateway returns."""
     why = f"{route.method} {route.path} is not emulated: {route.unplayed}"
     return json_response(501, {"message": f"twolane: {why}"}, why)
 
 
 def mock_response(mock: MockAnswer, request: HttpRequest) -> HttpResponse:
-    """What a REST method without a function answers: SAM, CDK and others write preflights so.
+    """The response of a REST method with a mock integration, as SAM and CDK declare preflights.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-mock-integration.html
     """

@@ -1,4 +1,4 @@
-"""The HTTP servers of a stack: one for each API and function URL, each on a port of its own."""
+"""The HTTP servers of a stack: one for each API and function URL, each on its own port."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Gateways:
-    """Ports are given out before the stack is built: its outputs name them.
+    """Reserves the ports before the stack is built, as its outputs contain them.
 
-    The first API of the template gets ``port``, the others those that follow; 0 is any free one.
+    The first API of the template gets ``port``, the others the following ones; 0 takes free ports.
     """
 
     def __init__(self, port: int, *, enabled: bool) -> None:
@@ -32,7 +32,7 @@ class Gateways:
         self._servers: dict[str, tuple[Gateway, Front]] = {}
 
     def reserve(self, apis: Iterable[str]) -> None:
-        """Bind a port for each API id that has none yet; raises ``PortInUseError``."""
+        """Bind a port for each new API id; raises ``PortInUseError``."""
         if not self._enabled:
             return
         for api in apis:
@@ -41,7 +41,7 @@ class Gateways:
                 self._listeners[api] = bind(port, "--port")
 
     def base_url(self, api: str) -> str:
-        """Where an API is or, where none is served, where it would be."""
+        """The address of an API; of one that is not served, the address that it would have."""
         listener = self._listeners.get(api)
         return url_of(listener) if listener else f"http://127.0.0.1:{self._port}"
 
@@ -57,7 +57,7 @@ class Gateways:
         journal: Journal,
         services: Mapping[str, AwsService],
     ) -> None:
-        """Serve the stack's routes; requests under way are not disturbed."""
+        """Serve the stack's routes without disturbing requests under way."""
         for api, listener in self._listeners.items():
             routes: list[RouteSpec] = [route for route in stack.routes if route.api_id == api]
             if api in self._servers:

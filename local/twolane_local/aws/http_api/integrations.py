@@ -1,7 +1,9 @@
-"""First-class integrations of HTTP APIs: a request becomes a call of another service's API.
+"""Integrations of HTTP APIs: calls of other services, and parameter mapping.
 
-What that service answers is the response, status and body.
-https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-aws-services.html
+A first-class integration turns a request into a call of another service, whose response is the
+client's: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-aws-services.html
+Parameter mapping changes requests and responses:
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-parameter-mapping.html
 """
 
 from __future__ import annotations
@@ -13,39 +15,31 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from twolane_local.aws.call import AwsRequest, AwsResponse
+from twolane_local.aws.call import AwsRequest
 from twolane_local.aws.events.http import HttpResponse, json_response
-from twolane_local.aws.events.http_v2 import access_log_time, joined
+from twolane_local.aws.events.http_v2 import access_log_time, join_duplicates
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from twolane_local.aws.call import AwsService
-
-    Message = MutableMapping[str, Any]
-    Asgi = Callable[
-        [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-        Awaitable[None],
-    ]
-    from collections.abc import Callable, Iterable, Iterator
-
-    from twolane_local.aws.events.http import HttpRequest, Match
+    from twolane_local.aws.events.http import HttpRequest, RouteMatch
 
     Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """``required`` are the parameters that AWS asks for; ``made`` the call of the others."""
+class _ServiceAction:
+    """``required`` are the parameters that must be set; ``request`` makes body and headers."""
 
     service: str
     required: tuple[str, ...]
-    made: Callable[[dict[str, str]], tuple[bytes, dict[str, str]]]
+    request: Callable[[dict[str, str]], tuple[bytes, dict[str, str]]]
 
 
 def _send_message(parameters: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-    """In the query protocol: its answer is XML, which AWS's pages do not say."""
+    """A call in the query protocol, as AWS answers in XML, which it does not document."""
     form = {"Action": "SendMessage", "Version": "2012-11-05", **parameters}
     for kind, prefix in (
         ("MessageAttributes", "MessageAttribute"),
@@ -67,7 +61,7 @@ def _put_events(parameters: dict[str, str]) -> tuple[bytes, dict[str, str]]:
     headers = {
         "content-type": "application/x-amz-json-1.1",
         "x-amz-target": "AWSEvents.PutEvents",
-        # Signed with dummy credentials: the scope says whose call it is.
+        # Signed with dummy credentials: the scope selects the service.
         "authorization": f"AWS4-HMAC-SHA256 Credential=local/20200101/{REGION}/events/aws4_request,"
         " SignedHeaders=host, Signature=0",
     }
@@ -75,98 +69,69 @@ def _put_events(parameters: dict[str, str]) -> tuple[bytes, dict[str, str]]:
 
 
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-aws-services-reference.html
-_CALLS = {
-    "SQS-SendMessage": _Call("sqs", ("QueueUrl", "MessageBody"), _send_message),
-    "EventBridge-PutEvents": _Call("events", ("Detail", "DetailType", "Source"), _put_events),
+_ACTIONS = {
+    "SQS-SendMessage": _ServiceAction("sqs", ("QueueUrl", "MessageBody"), _send_message),
+    "EventBridge-PutEvents": _ServiceAction(
+        "events", ("Detail", "DetailType", "Source"), _put_events
+    ),
 }
 
 
-async def called(
+async def call_service(
     subtype: str,
     mapping: Mapping[str, Any],
-    values: Values,
+    values: ParameterValues,
     services: Mapping[str, AwsService],
     request_id: str,
 ) -> HttpResponse:
-    """Make the call of one request."""
-    call = _CALLS[subtype]
-    service = services.get(call.service)
+    """Call the service for one request."""
+    action = _ACTIONS[subtype]
+    service = services.get(action.service)
     if service is None:
-        why = f"{subtype} needs `twolane up`: there is no {call.service} here"
+        why = f"{subtype} needs `twolane up`: there is no {action.service} here"
         return json_response(501, {"message": f"twolane: {why}"}, why)
     given = {name: values(str(text)) for name, text in mapping.items() if name != "Region"}
     parameters = {name: value for name, value in given.items() if value is not None}
-    missing = [name for name in call.required if not parameters.get(name)]
+    missing = [name for name in action.required if not parameters.get(name)]
     if missing:
-        # AWS's pages do not say what it answers then.
+        # AWS does not document this response.
         why = f"{subtype} needs {missing[0]}, and the request has no value for it"
         return json_response(400, {"message": "Bad Request"}, why)
     try:
-        body, headers = call.made(parameters)
+        body, headers = action.request(parameters)
     except (ValueError, AttributeError) as error:
-        why = f"a parameter of {subtype} does not have its form: {error}"
+        why = f"a parameter of {subtype} is malformed: {error}"
         return json_response(400, {"message": "Bad Request"}, why)
     answer = await service(
         AwsRequest(
-            "POST", "/", headers=headers, body=body, service=call.service, request_id=request_id
+            "POST", "/", headers=headers, body=body, service=action.service, request_id=request_id
         )
     )
     content_type = answer.headers.get("content-type", "application/x-amz-json-1.1")
-    said = None if answer.status < 400 else f"{subtype}: {answer.body.decode('utf-8', 'replace')}"
-    return HttpResponse(answer.status, (("content-type", content_type),), answer.body, said)
-
-
-def over(app: Asgi) -> AwsService:
-    """An ASGI application that plays a service, as the local services are called."""
-
-    async def call(request: AwsRequest) -> AwsResponse:
-        sent: list[Message] = []
-        pending: list[Message] = [{"type": "http.request", "body": request.body}]
-        scope = {
-            "type": "http",
-            "method": request.method,
-            "path": request.path,
-            "raw_path": request.path.encode(),
-            "query_string": request.query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in request.headers.items()],
-        }
-
-        async def receive() -> Message:
-            return pending.pop() if pending else {"type": "http.disconnect"}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        await app(scope, receive, send)
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]
-        }
-        return AwsResponse(
-            int(sent[0]["status"]), b"".join(each.get("body", b"") for each in sent[1:]), headers
-        )
-
-    return call
+    text = answer.body.decode("utf-8", "replace")
+    problem = f"{subtype}: {text}" if answer.status >= 400 else None
+    return HttpResponse(answer.status, (("content-type", content_type),), answer.body, problem)
 
 
 _WHOLE = re.compile(r"\$((?:request|response|context|stageVariables)\.[^\s{}$]+)")
 _PART = re.compile(r"\$\{((?:request|response|context|stageVariables)\.[^}]+)\}")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\['([^']+)'\]")
-#: Of a longer body, no more is looked at for a path in it.
+#: A path in a longer body is looked up in its beginning only.
 _MOST_BODY = 100 * 1024
 
 
-class Values:
-    """What ``$request.header.name``, ``${context.requestId}`` and the like stand for."""
+class ParameterValues:
+    """Evaluates ``$request.header.name``, ``${context.requestId}`` and the like."""
 
     def __init__(
-        self, request: HttpRequest, match: Match, response: HttpResponse | None = None
+        self, request: HttpRequest, match: RouteMatch, response: HttpResponse | None = None
     ) -> None:
         self._request = request
         self._match = match
         self._response = response
 
     def __call__(self, text: str) -> str | None:
-        """The value, ``None`` where the one thing that it names is not there."""
+        """The text with its variables replaced; ``None`` if it is one variable without a value."""
         whole = _WHOLE.fullmatch(text) or _PART.fullmatch(text)
         if whole:
             return self._value(whole[1])
@@ -188,9 +153,9 @@ class Values:
     def _of_request(self, kind: str, name: str) -> str | None:
         request = self._request
         if kind == "header":
-            return joined(request.headers).get(name.lower())
+            return join_duplicates(request.headers).get(name.lower())
         if kind == "querystring":
-            return joined(parse_qsl(request.query, keep_blank_values=True)).get(name)
+            return join_duplicates(parse_qsl(request.query, keep_blank_values=True)).get(name)
         if kind == "path":
             return self._match.parameters.get(name) if name else request.path
         return _in_body(request.body, name) if kind == "body" else None
@@ -199,7 +164,7 @@ class Values:
         if self._response is None:
             return None
         if kind == "header":
-            return joined(self._response.headers).get(name.lower())
+            return join_duplicates(self._response.headers).get(name.lower())
         return _in_body(self._response.body, name) if kind == "body" else None
 
     def _context(self, name: str) -> str | None:
@@ -238,7 +203,7 @@ def _in_body(body: bytes, path: str) -> str | None:
 
 
 def _found(value: Any, path: str) -> Any:
-    """What a JSON path without filters leads to; ``None`` where there is nothing."""
+    """The value at a JSON path without filters, ``None`` if there is none."""
     for name, index, quoted in _STEP.findall(path):
         try:
             value = value[int(index)] if index else value[name or quoted]
@@ -254,9 +219,9 @@ def _text(value: Any) -> str | None:
 
 
 def mapped_request(
-    request: HttpRequest, mapping: Mapping[str, str], values: Values
+    request: HttpRequest, mapping: Mapping[str, str], values: ParameterValues
 ) -> tuple[HttpRequest, str | None]:
-    """The request as the integration gets it, and its path where that is overwritten."""
+    """The request for the integration, and its path if the mapping overwrites it."""
     headers: Pairs = request.headers
     query: Pairs = tuple(parse_qsl(request.query, keep_blank_values=True))
     path: str | None = None
@@ -273,9 +238,11 @@ def mapped_request(
 
 
 def mapped_response(
-    response: HttpResponse, by_status: Mapping[str, Any], values: Callable[[HttpResponse], Values]
+    response: HttpResponse,
+    by_status: Mapping[str, Any],
+    values: Callable[[HttpResponse], ParameterValues],
 ) -> HttpResponse:
-    """The response as the client gets it; the mapping is that of its status."""
+    """The response for the client, changed by the mapping for its status."""
     given = by_status.get(str(response.status))
     if not given:
         return response
@@ -289,7 +256,7 @@ def mapped_response(
 
 
 def _plain(given: Any) -> Mapping[str, str]:
-    """Resources have a list of sources and destinations where documents have a map."""
+    """A mapping as a map; CloudFormation resources have a list of sources and destinations."""
     listed = given.get("ResponseParameters")
     if not isinstance(listed, list):
         return {name: str(value) for name, value in given.items()}
@@ -297,7 +264,7 @@ def _plain(given: Any) -> Mapping[str, str]:
 
 
 def _changes(
-    mapping: Mapping[str, str], values: Values
+    mapping: Mapping[str, str], values: ParameterValues
 ) -> Iterator[tuple[str, str, str, str | None]]:
     for key, text in mapping.items():
         action, _, rest = key.partition(":")

@@ -1,4 +1,7 @@
-"""What came over HTTP, as a request with the headers that a gateway adds."""
+"""A request as received, with the headers that a gateway adds, and the route that it matches.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ if TYPE_CHECKING:
     from twolane_local.model import RouteSpec
 
 
-#: What the gateway says itself, whatever the client said.
+#: Headers that the gateway sets itself.
 _ADDED = frozenset({"x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"})
 _ADDED_CASED = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
 
 
 @dataclass(slots=True)
 class Received:
-    """One request as it stood on the wire, header names as the client wrote them.
+    """One request as received, with header names as the client wrote them.
 
-    ``body`` is ``None`` where it was too large to be kept. ``keep_alive``: the client may send
-    another on the same connection.
+    ``body`` is ``None`` if it was too large. ``keep_alive`` is True if the client may send another
+    request on the same connection.
     """
 
     method: str
@@ -43,10 +46,10 @@ class Received:
 
 
 def request_of(received: Received, clock: Clock) -> HttpRequest:
-    """As the function's event will have it.
+    """The request for the function's event.
 
-    ``x-forwarded-proto`` is what the client really spoke, so that the redirects which an
-    application makes of it lead back here; on AWS it is always ``https``.
+    ``x-forwarded-proto`` is the protocol of the client, so that redirects that an application makes
+    with it lead back here; on AWS it is always ``https``.
     """
     request_id = new_request_id()
     headers: list[tuple[str, str]] = []
@@ -91,7 +94,7 @@ _VARIABLE = re.compile(r"\{([^}+]+)(\+?)\}")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route, ready to match."""
+    """A route with its compiled path."""
 
     spec: RouteSpec
     key: str
@@ -99,7 +102,7 @@ class Route:
     rank: tuple[int, ...]
 
     def matches(self, method: str, path: str) -> dict[str, str] | None:
-        """The path's parameters, or ``None``."""
+        """The path's parameters, or ``None`` if the route does not match."""
         if self.spec.method not in {"ANY", method}:
             return None
         if self.pattern is None:
@@ -107,11 +110,8 @@ class Route:
         match = self.pattern.fullmatch(path)
         if match is None:
             return None
-        return dict(zip(_names(self.spec.path), match.groups(), strict=True))
-
-
-def _names(path: str) -> list[str]:
-    return [name for name, _ in _VARIABLE.findall(path)]
+        names = (name for name, _ in _VARIABLE.findall(self.spec.path))
+        return dict(zip(names, match.groups(), strict=True))
 
 
 def _compile(path: str) -> re.Pattern[str]:
@@ -124,8 +124,10 @@ def _compile(path: str) -> re.Pattern[str]:
 
 
 def _rank(spec: RouteSpec) -> tuple[int, ...]:
-    """Most specific first: segment by segment a literal beats a variable beats a greedy one;
-    then a named method beats ANY; ``$default`` comes last.
+    """The sort key, the most specific route first.
+
+    In each segment a literal comes before a variable, and that before a greedy variable; then a
+    named method comes before ANY. ``$default`` is last.
     """
     if spec.path == "$default":
         return (9,)
@@ -152,10 +154,7 @@ class Routes:
         self._rest = bool(routes) and routes[0].spec.kind == "rest"
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route that the request takes, with its path parameters.
-
-        A REST API passes over a slash at the end.
-        """
+        """The route of a request and its path parameters; a REST API ignores a final slash."""
         if self._rest and len(path) > 1:
             path = path.removesuffix("/")
         for route in self._routes:

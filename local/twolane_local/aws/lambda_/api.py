@@ -1,4 +1,4 @@
-"""The Lambda Invoke API, as boto3, the AWS CLI and `sam` users' scripts call it.
+"""The Lambda API: invocations, event source mappings and the recursion config of functions.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -15,17 +16,20 @@ from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
 from twolane_local.aws.invocation import (
     LATEST,
     RecursiveInvocationError,
+    StreamedInvocation,
     ThrottledError,
     executed_version,
 )
-from twolane_local.aws.lambda_.response_stream import StreamedCall
+from twolane_local.aws.lambda_.response_stream import response_events
 from twolane_local.model import lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping as MappingOf
-    from collections.abc import MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
-    from twolane_local.aws.event_source_mapping.mapping import Mapping, Mappings
+    from twolane_local.aws.event_source_mapping.mapping import (
+        EventSourceMapping,
+        EventSourceMappings,
+    )
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.model import FunctionSpec
@@ -43,8 +47,8 @@ _NAME = re.compile(
 )
 
 
-class _RefusedError(Exception):
-    """An error of the Lambda API, before the function is reached."""
+class _ApiError(Exception):
+    """The Lambda API refuses a request, before the function runs."""
 
     def __init__(self, status: int, kind: str, message: str, reason: str | None = None) -> None:
         super().__init__(message)
@@ -57,13 +61,13 @@ class LambdaApi:
     def __init__(
         self,
         invoker: Invoker,
-        functions: MappingOf[str, FunctionSpec],
+        functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
-        mappings: Mappings | None = None,
+        mappings: EventSourceMappings | None = None,
         recursion: MutableMapping[str, str] | None = None,
     ) -> None:
-        """``functions`` is asked at each call, so it may change while we run; ``recursion`` keeps,
-        by function, what PutFunctionRecursionConfig says.
+        """``functions`` is read at each call, so it may change; ``recursion`` stores the settings
+        of PutFunctionRecursionConfig by function.
         """
         self._recursion: MutableMapping[str, str] = {} if recursion is None else recursion
         self._invoker, self._functions = invoker, functions
@@ -71,7 +75,7 @@ class LambdaApi:
 
     @staticmethod
     def answers(method: str, path: str) -> bool:
-        """Whether a call is one of ours; other Lambda calls are not."""
+        """True for the calls that this class implements."""
         if _MAPPINGS.fullmatch(path) or _RECURSION.fullmatch(path):
             return method in ("GET", "PUT")
         return method == "POST" and bool(_INVOKE.fullmatch(path) or _STREAM.fullmatch(path))
@@ -83,10 +87,11 @@ class LambdaApi:
             if (recursion := _RECURSION.fullmatch(request.path)) is not None:
                 return self._recursion_config(recursion["name"], request)
             if (streamed := _STREAM.fullmatch(request.path)) is not None:
-                return await self._streamed(streamed["name"], request)
-            return await self._invoke(request)
-        except _RefusedError as refused:
-            # The one error whose message is capitalised in the API's model.
+                return await self._invoke_streaming(streamed["name"], request)
+            match = _INVOKE.fullmatch(request.path)
+            return await self._invoke(match["name"] if match else "", request)
+        except _ApiError as refused:
+            # The API's model capitalises the key of this error only.
             key = "Message" if refused.kind == "ResourceNotFoundException" else "message"
             body: dict[str, Any] = {"Type": "User", key: refused.message}
             if refused.reason is not None:
@@ -98,15 +103,17 @@ class LambdaApi:
             }
             return AwsResponse(refused.status, json.dumps(body).encode(), headers)
 
-    async def _invoke(self, request: AwsRequest) -> AwsResponse:
-        match = _INVOKE.fullmatch(request.path)
+    def _target(self, given: str, request: AwsRequest, *kinds: str) -> tuple[str, str]:
+        """The function to invoke, and the type of the invocation."""
         qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
-        name = self._resolve(unquote(match["name"]) if match else "", qualifier)
+        name = self._resolve(unquote(given), qualifier)
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-        if kind not in ("RequestResponse", "Event", "DryRun"):
-            raise _RefusedError(
-                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
-            )
+        if kind not in kinds:
+            raise _invalid(f"Unsupported invocation type {kind}.")
+        return name, kind
+
+    async def _invoke(self, given: str, request: AwsRequest) -> AwsResponse:
+        name, kind = self._target(given, request, "RequestResponse", "Event", "DryRun")
         _check_payload(request.body, ASYNC_LIMIT if kind == "Event" else SYNC_LIMIT)
         headers = {"x-amzn-requestid": request.request_id}
         if kind == "DryRun":
@@ -119,17 +126,11 @@ class LambdaApi:
                 trace_header=trace_header(request.headers) or "",
             )  # fmt: skip
             return AwsResponse(202, b"", headers)
-        return await self._now(name, payload, context, request)
+        return await self._invoke_synchronously(name, payload, context, request)
 
-    async def _streamed(self, given: str, request: AwsRequest) -> AwsResponse:
+    async def _invoke_streaming(self, given: str, request: AwsRequest) -> AwsResponse:
         """https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html"""
-        qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
-        name = self._resolve(unquote(given), qualifier)
-        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-        if kind not in ("RequestResponse", "DryRun"):
-            raise _RefusedError(
-                400, "InvalidParameterValueException", f"Unsupported invocation type {kind}."
-            )
+        name, kind = self._target(given, request, "RequestResponse", "DryRun")
         _check_payload(request.body, SYNC_LIMIT)
         context = _client_context(request.headers.get("x-amz-client-context", ""))
         headers = {
@@ -139,33 +140,23 @@ class LambdaApi:
         }
         if kind == "DryRun":
             return AwsResponse(204, b"", headers)
-        call = StreamedCall(
-            self._invoker, name, request.body or b"{}", request.request_id, context,
-            trace_headers=_trace_headers(request),
+        call = StreamedInvocation(
+            self._invoker, name, request.body or b"{}", request_id=request.request_id,
+            client_context=context, trace_headers=_trace_headers(request),
         )  # fmt: skip
         tail = request.headers.get("x-amz-log-type", "None") == "Tail"
-        try:
+        with _api_errors(name):
             await call.begin()
-        except ThrottledError:
-            raise _throttled() from None
-        except RecursiveInvocationError as error:
-            raise _recursive(error) from None
-        return AwsResponse(200, b"", headers, call.events(with_log=tail))
+        return AwsResponse(200, b"", headers, response_events(call, with_log=tail))
 
-    async def _now(
+    async def _invoke_synchronously(
         self, name: str, payload: bytes, context: str, request: AwsRequest
     ) -> AwsResponse:
-        try:
+        with _api_errors(name):
             done = await self._invoker.invoke(
                 name, payload, request_id=request.request_id, client_context=context,
                 trace_headers=_trace_headers(request),
             )  # fmt: skip
-        except ThrottledError:
-            raise _throttled() from None
-        except RecursiveInvocationError as error:
-            raise _recursive(error) from None
-        except KeyError:
-            raise _not_found(name) from None
         headers = {
             "content-type": "application/json",
             "x-amz-executed-version": _executed(name),
@@ -183,31 +174,28 @@ class LambdaApi:
         name = self._resolve(unquote(given), None).partition(":")[0]
         if request.method == "PUT":
             _check_payload(request.body, SYNC_LIMIT)
-            asked = json.loads(request.body or b"{}")
-            wanted = asked.get("RecursiveLoop") if isinstance(asked, dict) else None
+            body = json.loads(request.body or b"{}")
+            wanted = body.get("RecursiveLoop") if isinstance(body, dict) else None
             if wanted not in (lineage.ALLOW, lineage.TERMINATE):
-                raise _RefusedError(
-                    400, "InvalidParameterValueException",
-                    f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.",
-                )  # fmt: skip
+                raise _invalid(f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.")
             self._recursion[name] = str(wanted)
-        now = self._recursion.get(name, self._functions[name].recursive_loop)
-        return _json(200, {"RecursiveLoop": now}, request)
+        current = self._recursion.get(name, self._functions[name].recursive_loop)
+        return _json(200, {"RecursiveLoop": current}, request)
 
     def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:
-        """List them, get one, or enable and disable it; the template says everything else.
+        """List mappings, get one, or enable and disable it; all else is set in the template.
 
         https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
         """
         known = dict(self._mappings) if self._mappings is not None else {}
         if identity is None:
             query = {key: values[0] for key, values in parse_qs(request.query).items()}
-            shown = [described(one, mapping) for one, mapping in known.items()]
-            found = [one for one in shown if _asked_for(one, query)]
+            described = [describe_mapping(one, mapping) for one, mapping in known.items()]
+            found = [one for one in described if _matches_query(one, query)]
             return _json(200, {"EventSourceMappings": found}, request)
         mapping = known.get(identity)
         if mapping is None:
-            raise _RefusedError(
+            raise _ApiError(
                 404, "ResourceNotFoundException",
                 "The resource you requested does not exist.",
             )  # fmt: skip
@@ -215,27 +203,28 @@ class LambdaApi:
             _check_payload(request.body, SYNC_LIMIT)
             changes = json.loads(request.body or b"{}")
             if not isinstance(changes, dict) or set(changes) - {"Enabled", "FunctionName"}:
-                raise _RefusedError(
-                    400, "InvalidParameterValueException",
-                    "Here only Enabled can be changed; change the rest in the template.",
-                )  # fmt: skip
+                raise _invalid("Here only Enabled can be changed; change the rest in the template.")
             mapping.enabled = bool(changes.get("Enabled", mapping.enabled))
-        return _json(200 if request.method == "GET" else 202, described(identity, mapping), request)
+        status = 200 if request.method == "GET" else 202
+        return _json(status, describe_mapping(identity, mapping), request)
 
     def _resolve(self, given: str, qualifier: str | None) -> str:
-        """The function that a name, partial ARN or ARN means, with its version or alias."""
+        """``name`` or ``name:qualifier`` of a function, from a name, partial ARN or ARN."""
         match = _NAME.fullmatch(given)
         if match is None:
-            raise _RefusedError(
-                400, "InvalidParameterValueException",
+            raise _invalid(
                 f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
-                "constraint: it must be a function's name, partial ARN or ARN.",
-            )  # fmt: skip
+                "constraint: it must be a function's name, partial ARN or ARN."
+            )
         name, version = match["name"], match["qualifier"] or qualifier or LATEST
         known = self._functions.get(name)
         if known is None or version not in (LATEST, *known.qualifiers):
             raise _not_found(name if version == LATEST else f"{name}:{version}")
         return name if version == LATEST else f"{name}:{version}"
+
+
+def _invalid(message: str, kind: str = "InvalidParameterValueException") -> _ApiError:
+    return _ApiError(400, kind, message)
 
 
 def _executed(target: str) -> str:
@@ -247,19 +236,24 @@ def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
     return (header,) if header else ()
 
 
-def _recursive(error: RecursiveInvocationError) -> _RefusedError:
-    return _RefusedError(400, "RecursiveInvocationException", str(error))
+@contextmanager
+def _api_errors(name: str) -> Iterator[None]:
+    """Raise the API's errors for those of ``Invoker``."""
+    try:
+        yield
+    except ThrottledError:
+        raise _ApiError(
+            429, "TooManyRequestsException", "Rate Exceeded.",
+            "ReservedFunctionConcurrentInvocationLimitExceeded",
+        ) from None  # fmt: skip
+    except RecursiveInvocationError as error:
+        raise _ApiError(400, "RecursiveInvocationException", str(error)) from None
+    except KeyError:
+        raise _not_found(name) from None
 
 
-def _throttled() -> _RefusedError:
-    return _RefusedError(
-        429, "TooManyRequestsException", "Rate Exceeded.",
-        "ReservedFunctionConcurrentInvocationLimitExceeded",
-    )  # fmt: skip
-
-
-def described(identity: str, mapping: Mapping) -> dict[str, Any]:
-    """A mapping as the API shows it.
+def describe_mapping(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
+    """A mapping as the API returns it.
 
     https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
     """
@@ -289,7 +283,7 @@ def described(identity: str, mapping: Mapping) -> dict[str, Any]:
     return shown
 
 
-def _asked_for(shown: dict[str, Any], query: dict[str, str]) -> bool:
+def _matches_query(shown: dict[str, Any], query: dict[str, str]) -> bool:
     function = query.get("FunctionName", "")
     source = query.get("EventSourceArn", shown["EventSourceArn"])
     same_function = not function or shown["FunctionArn"].endswith(f":{function.rpartition(':')[2]}")
@@ -301,13 +295,13 @@ def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse
     return AwsResponse(status, json.dumps(body).encode(), headers)
 
 
-def _not_found(name: str) -> _RefusedError:
+def _not_found(name: str) -> _ApiError:
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
-    return _RefusedError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+    return _ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
 
 def _client_context(header: str) -> str:
-    """The caller's context as JSON text; at most 3,583 bytes of base64."""
+    """The client context as JSON text; the header has at most 3,583 bytes of base64."""
     if not header:
         return ""
     try:
@@ -315,16 +309,14 @@ def _client_context(header: str) -> str:
         if len(header) > CONTEXT_LIMIT or not isinstance(json.loads(text), dict):
             raise ValueError(header)
     except (ValueError, RecursionError):
-        raise _RefusedError(
-            400, "InvalidRequestContentException",
-            "Client context must be a valid Base64-encoded JSON object.",
-        ) from None  # fmt: skip
+        message = "Client context must be a valid Base64-encoded JSON object."
+        raise _invalid(message, "InvalidRequestContentException") from None
     return text
 
 
 def _check_payload(body: bytes, limit: int) -> None:
     if len(body) > limit:
-        raise _RefusedError(
+        raise _ApiError(
             413, "RequestTooLargeException",
             f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
         )  # fmt: skip
@@ -333,7 +325,5 @@ def _check_payload(body: bytes, limit: int) -> None:
     try:
         json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError(
-            400, "InvalidRequestContentException",
-            f"Could not parse request body into json: {error}",
-        ) from None  # fmt: skip
+        message = f"Could not parse request body into json: {error}"
+        raise _invalid(message, "InvalidRequestContentException") from None

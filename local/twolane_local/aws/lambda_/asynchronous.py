@@ -1,14 +1,14 @@
-"""Asynchronous invocation: accepted at once, run later, tried again, then sent somewhere.
+"""Asynchronous invocation: accepts events at once, runs and retries them, and sends the results.
 
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html
 
-- A function error is tried again twice, after one minute and then two.
-- A throttle or system error is tried again for up to six hours, after one second at first and five
+- A function error is retried twice, after one minute and after two.
+- A throttle or system error is retried for up to six hours, after one second at first and five
   minutes at most.
-- A recursive loop is not tried again:
+- A recursive loop is not retried:
   https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
-- What still fails goes to the on-failure destination and to the dead-letter queue; what succeeds to
-  the on-success destination.
+- An event that still fails goes to the on-failure destination and to the dead-letter queue, one
+  that succeeds to the on-success destination.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import asyncio
 import base64
 import json
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.invocation import (
     LATEST,
@@ -48,8 +49,8 @@ FILE = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An accepted event; ``accepted_at`` in epoch seconds, ``tries`` that have ended so far."""
+class AsyncEvent:
+    """An accepted event; ``accepted_at`` is in epoch seconds, ``tries`` counts those that ended."""
 
     function: str
     request_id: str
@@ -61,32 +62,32 @@ class Asked:
 
 
 class EventLog:
-    """What is accepted and has not ended, in a directory."""
+    """The accepted events that have not ended, in a directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises ``PersistenceError`` where another emulator has the directory."""
+        """Raises ``PersistenceError`` if another emulator uses the directory."""
         self._log = JsonLog(directory, FILE)
-        self._open: dict[str, Asked] = {}
-        self._follower = Follower(self._log, lambda: map(_shown, self._open.values()))
+        self._open: dict[str, AsyncEvent] = {}
+        self._follower = Follower(self._log, lambda: map(_accepted_line, self._open.values()))
         for line in self._log.lines():
             self._replay(line)
         self._follower.rewrite()
 
-    def pending(self) -> list[Asked]:
+    def pending(self) -> list[AsyncEvent]:
         """The events that have not ended, the oldest first."""
         return list(self._open.values())
 
-    def accepted(self, asked: Asked) -> None:
-        """Raises ``PersistenceError`` where it is not kept, and is not accepted therefore."""
-        self._replay(_shown(asked))
+    def accepted(self, event: AsyncEvent) -> None:
+        """Raises ``PersistenceError`` if the event cannot be kept; it is not accepted then."""
+        self._replay(_accepted_line(event))
         try:
-            self._follower.must(_shown(asked))
+            self._follower.must(_accepted_line(event))
         except PersistenceError:
-            self._open.pop(asked.request_id)
+            self._open.pop(event.request_id)
             raise
 
-    def tried(self, asked: Asked) -> None:
-        self._change({"do": "tried", "id": asked.request_id, "tries": asked.tries})
+    def tried(self, event: AsyncEvent) -> None:
+        self._change({"do": "tried", "id": event.request_id, "tries": event.tries})
 
     def ended(self, request_id: str) -> None:
         self._change({"do": "ended", "id": request_id})
@@ -101,7 +102,7 @@ class EventLog:
     def _replay(self, line: dict[str, Any]) -> None:
         match line["do"]:
             case "accepted":
-                self._open[line["id"]] = Asked(
+                self._open[line["id"]] = AsyncEvent(
                     line["function"], line["id"], base64.b64decode(line["payload"]),
                     line["context"], line["at"], line["tries"],
                     line.get("trace", ""),
@@ -112,16 +113,16 @@ class EventLog:
                 self._open.pop(line["id"], None)
 
 
-def _shown(asked: Asked) -> dict[str, Any]:
+def _accepted_line(event: AsyncEvent) -> dict[str, Any]:
     return {
         "do": "accepted",
-        "id": asked.request_id,
-        "function": asked.function,
-        "payload": base64.b64encode(asked.payload).decode(),
-        "context": asked.client_context,
-        "at": asked.accepted_at,
-        "tries": asked.tries,
-        "trace": asked.trace_header,
+        "id": event.request_id,
+        "function": event.function,
+        "payload": base64.b64encode(event.payload).decode(),
+        "context": event.client_context,
+        "at": event.accepted_at,
+        "tries": event.tries,
+        "trace": event.trace_header,
     }
 
 
@@ -131,28 +132,26 @@ MAXIMUM_AGE_S = 21_600
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How an asynchronous invocation ended, after all its tries.
+class AsyncOutcome:
+    """The outcome of an asynchronous invocation, after all its tries.
 
     ``condition`` is Success, RetriesExhausted, EventAgeExceeded or (a name that AWS does not
-    document) RecursiveInvocation; ``last`` is ``None`` where the function was never invoked.
+    document) RecursiveInvocation; ``last`` is ``None`` if the function was never invoked.
     """
 
-    asked: Asked
+    event: AsyncEvent
     condition: str
     tries: int
     last: Invocation | None
     at: float
 
 
-class Deliver(Protocol):
-    """Sends a record to a destination that is not ours: an SNS topic or an event bus."""
-
-    async def __call__(self, arn: str, body: str) -> None: ...
+#: Sends a record (ARN and body) to an SNS topic or an event bus.
+Deliver = Callable[[str, str], Awaitable[None]]
 
 
 class AsyncInvocations:
-    """Runs ``Event`` invocations. ``submit`` needs the event loop running."""
+    """Runs ``Event`` invocations, on the running event loop."""
 
     def __init__(
         self,
@@ -165,8 +164,8 @@ class AsyncInvocations:
         deliver: Deliver | None = None,
         log: EventLog | None = None,
     ) -> None:
-        """``log`` keeps what is accepted until it has ended; ``resume`` then takes it up again."""
-        self._log = log
+        """``log`` keeps events until they have ended; ``resume`` continues with those."""
+        self._event_log = log
         self._invoker, self._functions, self._queues = invoker, functions, queues
         self._clock, self._journal, self._deliver = clock, journal, deliver
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,112 +173,112 @@ class AsyncInvocations:
     def submit(
         self, function: str, payload: bytes, *, client_context: str = "", trace_header: str = ""
     ) -> str:
-        """Accept an event for ``function``; gives the request id. ``KeyError`` if there is none."""
+        """Accept an event; returns its request id, raises ``KeyError`` for an unknown function."""
         spec, _ = resolve(self._functions, function)
-        asked = Asked(
+        event = AsyncEvent(
             function, str(uuid.uuid4()), payload, client_context, self._clock.time(),
             trace_header=trace_header,
         )  # fmt: skip
-        if self._log is not None:
-            self._log.accepted(asked)
-        self._start(spec, asked)
-        return asked.request_id
+        if self._event_log is not None:
+            self._event_log.accepted(event)
+        self._start(spec, event)
+        return event.request_id
 
     async def publish(self, topic_arn: str, message: str) -> None:
-        """Send a message to a topic, as a destination gets its records."""
+        """Send a message to a topic; raises ``LocalError`` if nothing delivers to it."""
         if self._deliver is None:
             raise LocalError(f"nothing here delivers to {topic_arn}")
         await self._deliver(topic_arn, message)
 
     def resume(self) -> None:
-        """Take up again, at once, what was accepted before the process ended."""
-        for asked in self._log.pending() if self._log is not None else ():
+        """Start the events that were accepted before the process ended."""
+        for event in self._event_log.pending() if self._event_log is not None else ():
             try:
-                spec, _ = resolve(self._functions, asked.function)
+                spec, _ = resolve(self._functions, event.function)
             except KeyError:
-                self._say(asked.function, f"event {asked.request_id} is dropped: no such function")
-                self._forget(asked)
+                self._log(event.function, f"event {event.request_id} is dropped: no such function")
+                self._forget(event)
             else:
-                self._start(spec, asked)
+                self._start(spec, event)
 
-    def _start(self, spec: FunctionSpec, asked: Asked) -> None:
-        task = asyncio.create_task(self._run(spec, asked))
+    def _start(self, spec: FunctionSpec, event: AsyncEvent) -> None:
+        task = asyncio.create_task(self._run(spec, event))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop; what is still waiting for a retry is lost, unless a log keeps it."""
+        """Stop; events that wait for a retry are lost unless a log keeps them."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _forget(self, asked: Asked) -> None:
-        if self._log is not None:
-            self._log.ended(asked.request_id)
+    def _forget(self, event: AsyncEvent) -> None:
+        if self._event_log is not None:
+            self._event_log.ended(event.request_id)
 
-    async def _run(self, spec: FunctionSpec, asked: Asked) -> None:
-        settings = _settings(spec, asked)
+    async def _run(self, spec: FunctionSpec, event: AsyncEvent) -> None:
+        settings = _settings(spec, event)
         retries = int(settings.get("MaximumRetryAttempts", len(RETRY_AFTER_S)))
         max_age = float(settings.get("MaximumEventAgeInSeconds", MAXIMUM_AGE_S))
         throttle_pause = THROTTLE_FIRST_S
-        # One that was killed between its last try and its end is tried once more.
-        tries = min(asked.tries, retries)
+        # An event whose process was killed between the last try and the end is tried once more.
+        tries = min(event.tries, retries)
         last: Invocation | None = None
         condition = "RetriesExhausted"
         while tries <= retries:
             try:
                 last = await self._invoker.invoke(
-                    asked.function,
-                    asked.payload,
-                    request_id=asked.request_id,
-                    client_context=asked.client_context,
-                    trace_headers=[asked.trace_header] if asked.trace_header else (),
+                    event.function,
+                    event.payload,
+                    request_id=event.request_id,
+                    client_context=event.client_context,
+                    trace_headers=[event.trace_header] if event.trace_header else (),
                 )
             except RecursiveInvocationError:
                 condition = "RecursiveInvocation"
                 break
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
-            except Exception as error:  # noqa: BLE001 - a system error is tried again like a throttle
-                self._say(spec.name, f"invocation failed and is tried again: {error!r}")
+            except Exception as error:  # noqa: BLE001 - a system error is retried like a throttle
+                self._log(spec.name, f"invocation failed and is retried: {error!r}")
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
             else:
                 tries += 1
-                if self._log is not None:
-                    self._log.tried(replace(asked, tries=tries))
+                if self._event_log is not None:
+                    self._event_log.tried(replace(event, tries=tries))
                 if last.error is None:
                     condition = "Success"
                     break
                 pause = RETRY_AFTER_S[min(tries, len(RETRY_AFTER_S)) - 1]
                 if tries > retries:
                     break
-                self._say(
+                self._log(
                     spec.name,
-                    f"the function failed asynchronously ({tries} of {retries + 1}); it is tried "
-                    f"again in {pause:.0f} s",
+                    f"the function failed asynchronously ({tries} of {retries + 1}); it is retried "
+                    f"in {pause:.0f} s",
                     level="WARNING",
                 )
-            if self._clock.time() + pause > asked.accepted_at + max_age:
+            if self._clock.time() + pause > event.accepted_at + max_age:
                 condition = "EventAgeExceeded"
                 break
             await self._clock.sleep(pause)
-        await self._finish(spec, Ended(asked, condition, tries, last, self._clock.time()))
-        self._forget(asked)
+        await self._finish(spec, AsyncOutcome(event, condition, tries, last, self._clock.time()))
+        self._forget(event)
 
-    async def _finish(self, spec: FunctionSpec, ended: Ended) -> None:
-        succeeded = ended.condition == "Success"
-        destinations = _settings(spec, ended.asked).get("DestinationConfig") or {}
+    async def _finish(self, spec: FunctionSpec, outcome: AsyncOutcome) -> None:
+        succeeded = outcome.condition == "Success"
+        destinations = _settings(spec, outcome.event).get("DestinationConfig") or {}
         side = destinations.get("OnSuccess" if succeeded else "OnFailure") or {}
         if target := side.get("Destination"):
-            await self._send(spec, target, json.dumps(destination_record(spec, ended)), {})
+            await self._send(spec, target, json.dumps(destination_record(spec, outcome)), {})
         if not succeeded and spec.dead_letter_arn:
-            attributes = dead_letter_attributes(ended)
-            await self._send(spec, spec.dead_letter_arn, ended.asked.payload.decode(), attributes)
+            attributes = dead_letter_attributes(outcome)
+            await self._send(spec, spec.dead_letter_arn, outcome.event.payload.decode(), attributes)
 
     async def _send(
         self, spec: FunctionSpec, arn: str, body: str, attributes: dict[str, AttributeValue]
     ) -> None:
-        """Send to a queue or function here, or by ``deliver``; what cannot be sent is said."""
+        """Send to a queue or function here, or by ``deliver``; logs what cannot be sent."""
         parts = arn.split(":")
         try:
             if parts[2] == "sqs":
@@ -290,68 +289,68 @@ class AsyncInvocations:
             elif self._deliver is not None:
                 await self._deliver(arn, body)
             else:
-                self._say(spec.name, f"nothing here delivers to the destination {arn}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the event's end must be told
-            self._say(spec.name, f"the destination {arn} did not take the event: {error!r}")
+                self._log(spec.name, f"nothing here delivers to the destination {arn}")
+        except Exception as error:  # noqa: BLE001 - any error must be logged
+            self._log(spec.name, f"the destination {arn} did not take the event: {error!r}")
 
-    def _say(self, function: str, message: str, level: str = "ERROR") -> None:
+    def _log(self, function: str, message: str, level: str = "ERROR") -> None:
         self._journal.record("log", function=function, level=level, message=message)
 
 
-def _settings(spec: FunctionSpec, asked: Asked) -> Mapping[str, Any]:
-    """Those of the version or alias that was asked for: each has its own.
+def _settings(spec: FunctionSpec, event: AsyncEvent) -> Mapping[str, Any]:
+    """The settings of the version or alias that the event names; each has its own.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-configuring.html
     """
-    _, _, qualifier = asked.function.partition(":")
+    _, _, qualifier = event.function.partition(":")
     if qualifier in {"", LATEST}:
         return spec.event_invoke
     return spec.qualified_invoke.get(qualifier, {})
 
 
-def destination_record(spec: FunctionSpec, ended: Ended) -> dict[str, Any]:
-    """What a destination gets.
+def destination_record(spec: FunctionSpec, outcome: AsyncOutcome) -> dict[str, Any]:
+    """The record that a destination gets.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
     """
-    _, _, qualifier = ended.asked.function.partition(":")
-    stamp = datetime.fromtimestamp(ended.at, UTC).isoformat(timespec="milliseconds")
+    _, _, qualifier = outcome.event.function.partition(":")
+    stamp = datetime.fromtimestamp(outcome.at, UTC).isoformat(timespec="milliseconds")
     record: dict[str, Any] = {
         "version": "1.0",
         "timestamp": stamp.replace("+00:00", "Z"),
         "requestContext": {
-            "requestId": ended.asked.request_id,
+            "requestId": outcome.event.request_id,
             "functionArn": f"{spec.arn}:{qualifier or LATEST}",
-            "condition": ended.condition,
-            "approximateInvokeCount": ended.tries,
+            "condition": outcome.condition,
+            "approximateInvokeCount": outcome.tries,
         },
-        "requestPayload": json.loads(ended.asked.payload or b"null"),
+        "requestPayload": json.loads(outcome.event.payload or b"null"),
     }
-    if ended.last is not None:
+    if outcome.last is not None:
         record["responseContext"] = {
             "statusCode": 200,
             "executedVersion": executed_version(qualifier),
         }
-        if ended.last.error is not None:
-            record["responseContext"]["functionError"] = ended.last.error
-        record["responsePayload"] = json.loads(ended.last.payload or b"null")
+        if outcome.last.error is not None:
+            record["responseContext"]["functionError"] = outcome.last.error
+        record["responsePayload"] = json.loads(outcome.last.payload or b"null")
     return record
 
 
-def dead_letter_attributes(ended: Ended) -> dict[str, AttributeValue]:
+def dead_letter_attributes(outcome: AsyncOutcome) -> dict[str, AttributeValue]:
     """The attributes of a message on a function's dead-letter queue.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html#invocation-dlq
     """
     code, message = "429", "Rate Exceeded."
-    if ended.condition == "RecursiveInvocation":
+    if outcome.condition == "RecursiveInvocation":
         code, message = "400", "Recursive invocation detected."
-    if ended.last is not None:
+    if outcome.last is not None:
         code = "200"
-        problem = json.loads(ended.last.payload or b"null")
+        problem = json.loads(outcome.last.payload or b"null")
         message = str(problem.get("errorMessage", "")) if isinstance(problem, dict) else ""
     return {
-        "RequestID": AttributeValue("String", ended.asked.request_id),
+        "RequestID": AttributeValue("String", outcome.event.request_id),
         "ErrorCode": AttributeValue("Number", code),
         "ErrorMessage": AttributeValue("String", message[:1024] or "Unhandled"),
     }

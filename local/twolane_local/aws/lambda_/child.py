@@ -1,4 +1,7 @@
-"""Runs in an isolated environment's process: guards it, then hands over to the runtime client."""
+"""The main module of an isolated environment's process: refuses real AWS, then runs the handler.
+
+The runtime client is AWS's, or ``plain_client`` if that is not installed.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,24 @@ import os
 import sys
 
 from twolane_local.aws import real_aws
-from twolane_local.aws.lambda_ import mounts, transport, whereabouts
+from twolane_local.aws.lambda_ import mounts, stack_dump, transport
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 ALLOW_REAL_AWS = "TWOLANE_ALLOW_REAL_AWS"
 
 
 def guard() -> None:
-    """Keep real AWS out of reach, unless a flag of the command allowed it."""
+    """Refuse real AWS, unless ``--allow-real-aws`` was given."""
     if os.environ.pop(ALLOW_REAL_AWS, "") != "1":
         real_aws.refuse()
 
 
 def run(handler: str, *, stock: bool = False) -> None:
-    """Hand over to the runtime client; returns only by an exception.
+    """Run the runtime client; returns only by an exception.
 
-    ``stock`` leaves it as AWS ships it, with its native transport and its thread for each poll.
+    ``stock`` leaves it as AWS ships it, with its native transport and a thread for each poll.
     """
-    whereabouts.answer_when_asked()
+    stack_dump.enable()
     if not stock:
         sys.modules["runtime_client"] = transport
     try:
@@ -44,10 +47,10 @@ def run(handler: str, *, stock: bool = False) -> None:
 
 
 def main() -> None:
-    """``python -m twolane_local.aws.lambda_.child PARENT_PID HANDLER``, in the task root.
+    """``python -m twolane_local.aws.lambda_.child PARENT_PID HANDLER OPTION``, in the task root.
 
-    Behind them stands ``--channel=`` with the descriptor of a connection to the Runtime API, or
-    ``--stock``, which asks for the runtime client as it is.
+    The option is ``--channel=`` with the descriptor of a connection to the Runtime API, or
+    ``--stock`` for the runtime client as AWS ships it.
     """
     die_with_parent(int(sys.argv[1]))
     guard()

@@ -1,7 +1,7 @@
-"""Execution environments: where one invocation at a time of one function runs.
+"""The interface of execution environments, each of which runs one invocation at a time.
 
-Two kinds, one Protocol: *isolated* (a child process with AWS's own runtime client, frozen between
-invocations) and *inprocess* (the handler called in this process, for debuggers and tests).
+There are two kinds: *isolated* (a child process with AWS's own runtime client, frozen between
+invocations) and *inprocess* (the handler is called in this process, for debuggers and tests).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Work:
     """One invocation on its way through an environment.
 
-    ``done`` resolves when the response is there, which may be before the environment is free
-    again. ``deadline_ms`` is set when the invocation begins, in milliseconds since the epoch.
+    ``done`` is resolved with the response, which may be before the environment is free again.
+    ``deadline_ms`` is set when the invocation begins, in milliseconds since the epoch.
     """
 
     request_id: str
@@ -33,21 +33,21 @@ class Work:
     invoked_arn: str = ""
     deadline_ms: int = 0
     waiting_since: float = 0.0  # the loop's time
-    stream: ResponseStream | None = None  # where the caller takes the response in pieces
+    stream: ResponseStream | None = None  # set if the caller reads the response piece by piece
     log: list[bytes] = field(default_factory=list)
 
 
 class Owner(Protocol):
-    """Whoever keeps environments is told of their changes, on the event loop.
+    """Notified of the changes of its environments, on the event loop.
 
-    With each of them the environment's invocation has ended, if the environment had one.
+    With each change the environment's invocation has ended, if it had one.
     """
 
     def freed(self, environment: Environment) -> None:
-        """It can take work: init is over, or the last invocation has ended."""
+        """The environment is free: its init or its last invocation has ended."""
 
     def gone(self, environment: Environment, failure: bytes | None) -> None:
-        """It will take none again. ``failure`` is the error object where its init failed."""
+        """The environment has ended. ``failure`` is the error object of a failed init."""
 
 
 class Environment(Protocol):
@@ -55,16 +55,16 @@ class Environment(Protocol):
 
     @property
     def responded(self) -> bool:
-        """It has answered its invocation and is busy only with what comes after."""
+        """True if its invocation is answered, and it is only busy with what runs afterwards."""
 
     def start(self) -> None:
-        """Begin the init phase; ends in ``freed`` or ``gone``."""
+        """Begin the init phase, which ends with ``freed`` or ``gone``."""
 
     def begin(self, work: Work) -> None:
         """Run one invocation; the environment must be free."""
 
     async def where(self) -> str:
-        """In a few words, where its init stands; nothing where that cannot be seen."""
+        """The position of its init in the code, in a few words; empty if it cannot be seen."""
 
     async def stop(self) -> None:
-        """End it, without a word to the owner; returns when nothing of it is left."""
+        """End it without notifying the owner; returns when nothing of it is left."""

@@ -1,4 +1,4 @@
-"""Runs functions by name, each in its pool of execution environments."""
+"""Runs functions by name, each in its own pool of execution environments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twolane_local.aws.invocation import (
     resolve,
 )
 from twolane_local.aws.lambda_.environment import Work
-from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS, PATIENCE_S, Pool
+from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS, EnvironmentPool
 from twolane_local.aws.lambda_.report import InvocationRecord
 from twolane_local.model import lineage
 
@@ -27,32 +27,29 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
     from twolane_local.model.states import PoolState
 
-__all__ = ["MAX_ENVIRONMENTS", "PATIENCE_S", "Functions", "new_request_id", "trace_root"]
 
+class RecursionDetection:
+    """Lambda's recursive-loop detection, which comes before each invocation.
 
-def _no(_: FunctionSpec) -> bool:
-    return False
-
-
-class Detection:
-    """Lambda's recursive-loop detection, before an invocation."""
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        #: What PutFunctionRecursionConfig has said, by function.
-        self.said: dict[str, str] = {}
+        #: The settings of PutFunctionRecursionConfig, by function.
+        self.settings: dict[str, str] = {}
 
-    def line(self, spec: FunctionSpec, headers: Sequence[str], request_id: str) -> str:
-        """The lineage of an invocation; raises ``RecursiveInvocationError`` where there is none."""
+    def check(self, spec: FunctionSpec, headers: Sequence[str], request_id: str) -> str:
+        """The lineage of an invocation; raises ``RecursiveInvocationError`` if it is a loop."""
         over = lineage.stopped(headers, spec.arn)
-        if over and self.said.get(spec.name, spec.recursive_loop) != lineage.ALLOW:
+        if over and self.settings.get(spec.name, spec.recursive_loop) != lineage.ALLOW:
             self._journal.record(
                 "invocation.dropped", function=spec.name, request_id=request_id,
                 reason="recursive-loop", metric="RecursiveInvocationsDropped",
                 level="ERROR", message=f"{spec.name} was not invoked: this chain of requests has "
                 f"invoked it {lineage.LIMIT} times, and Lambda's recursive-loop detection stops it "
-                "there (on AWS without a log line; metric RecursiveInvocationsDropped). Where the "
-                "loop is meant, as Celery's retries and chains are, give the function "
+                "there (on AWS without a log line; metric RecursiveInvocationsDropped). If the "
+                "loop is intended, as with Celery's retries and chains, give the function "
                 "RecursiveLoop: Allow",
             )  # fmt: skip
             raise RecursiveInvocationError(spec.name, over)
@@ -74,24 +71,27 @@ class Functions:
         self._journal = journal
         self._maximum = maximum
         self._loop = asyncio.get_running_loop()
-        self._pools: dict[str, Pool] = {}
-        #: By name; changes when the stack does.
+        self._pools: dict[str, EnvironmentPool] = {}
+        #: By name; updated with the stack.
         self.specs: dict[str, FunctionSpec] = {}
-        self._closing: list[Pool] = []
-        self._detection = Detection(journal)
+        self._closing: list[EnvironmentPool] = []
+        self._detection = RecursionDetection(journal)
         self.apply(specs)
 
     @property
     def recursion(self) -> dict[str, str]:
-        """By function, ``Allow`` or ``Terminate`` where the API has said so since the template."""
-        return self._detection.said
+        """``Allow`` or ``Terminate`` by function, as set by the API since the last ``apply``."""
+        return self._detection.settings
 
     def apply(
-        self, specs: Iterable[FunctionSpec], *, renew: Callable[[FunctionSpec], bool] = _no
+        self,
+        specs: Iterable[FunctionSpec],
+        *,
+        renew: Callable[[FunctionSpec], bool] = lambda _: False,
     ) -> None:
-        """Have these functions from now on; a changed one, or one to ``renew``, starts anew."""
+        """Replace the functions; changed ones, and those that ``renew`` selects, start anew."""
         wanted = {spec.name: spec for spec in specs}
-        self._detection.said.clear()
+        self._detection.settings.clear()
         self.specs.clear()
         self.specs.update(wanted)
         for name in self._pools.keys() - wanted.keys():
@@ -101,16 +101,18 @@ class Functions:
         for name, spec in wanted.items():
             pool = self._pools.get(name)
             if pool is None:
-                self._pools[name] = Pool(spec, self._make, self._journal, maximum=self._maximum)
+                self._pools[name] = EnvironmentPool(
+                    spec, self._make, self._journal, maximum=self._maximum
+                )
             elif pool.spec != spec or renew(spec):
                 pool.renew(spec)
 
     def states(self) -> dict[str, PoolState]:
-        """By function, how its environments are now."""
+        """The current state of the environments, by function."""
         return {name: pool.state for name, pool in self._pools.items()}
 
     def __len__(self) -> int:
-        """How many environments there are."""
+        """The number of environments."""
         return sum(len(pool) for pool in self._pools.values())
 
     async def invoke_streaming(
@@ -123,7 +125,7 @@ class Functions:
         client_context: str = "",
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
-        """As ``Streamer`` says."""
+        """Implements ``Streamer``."""
         return await self.submit(
             function, event, request_id=request_id, client_context=client_context, stream=stream,
             trace_headers=trace_headers,
@@ -138,7 +140,7 @@ class Functions:
         client_context: str = "",
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
-        """As ``Invoker`` says; ``client_context`` is JSON text, for the handler's context."""
+        """Implements ``Invoker``."""
         return await self.submit(
             function, event, request_id=request_id, client_context=client_context,
             trace_headers=trace_headers,
@@ -154,16 +156,15 @@ class Functions:
         stream: ResponseStream | None = None,
         trace_headers: Sequence[str] = (),
     ) -> Work:
-        """Start one invocation; its ``done`` is the outcome.
+        """Start one invocation; ``done`` of the result is the outcome.
 
-        Raises ``KeyError`` for an unknown function, ``ThrottledError`` and
-        ``RecursiveInvocationError`` as ``Invoker`` says.
+        Raises the same errors as ``Invoker.invoke``.
         """
         spec, qualifier = resolve(self.specs, function)
         function = spec.name
         pool = self._pools[function]
         identifier = request_id or new_request_id()
-        line = self._detection.line(pool.spec, trace_headers, identifier)
+        line = self._detection.check(pool.spec, trace_headers, identifier)
         work = Work(
             request_id=identifier,
             event=event,
@@ -182,11 +183,11 @@ class Functions:
         return work
 
     async def provision(self, function: str, count: int) -> None:
-        """Have ``count`` environments of a function ready, as provisioned concurrency does."""
+        """Start ``count`` environments of a function, as provisioned concurrency does."""
         await self._pools[function].provision(count)
 
     async def warm(self) -> dict[str, bytes]:
-        """Have an environment of each function ready; returns the failures, by function."""
+        """Start an environment of each function; returns the failures, by function."""
         pools = list(self._pools.values())
         results = await asyncio.gather(*(pool.warm() for pool in pools))
         return {
@@ -196,7 +197,7 @@ class Functions:
         }
 
     async def starting(self) -> list[str]:
-        """The functions whose init is under way, by logical id, and where it stands."""
+        """The logical ids of functions whose init is under way, with its position in the code."""
         pools = list(self._pools.values())
         places = await asyncio.gather(*(pool.where() for pool in pools))
         return [
@@ -206,7 +207,7 @@ class Functions:
         ]
 
     async def check(self, function: str) -> bytes | None:
-        """See that a function loads, and keep no environment that nothing has used."""
+        """Check that a function loads; keeps no unused environment, returns the failure."""
         pool = self._pools.get(function)
         return None if pool is None else await pool.check()
 
@@ -216,14 +217,14 @@ class Functions:
 
 
 def trace_root(request_id: str) -> str:
-    """The trace that a request begins: https://docs.aws.amazon.com/xray/latest/devguide/"""
+    """The root of a request's trace: https://docs.aws.amazon.com/xray/latest/devguide/"""
     digits = request_id.replace("-", "")
     return f"Root=1-{digits[:8]}-{digits[8:]}"
 
 
 def new_request_id() -> str:
-    """A request id as Lambda makes them: a UUID."""
-    # By hand: the uuid module takes eight times as long, on every request.
+    """A random UUID, as Lambda's request ids are."""
+    # The uuid module takes eight times as long, on every request.
     digits = os.urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

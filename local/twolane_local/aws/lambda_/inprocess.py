@@ -1,8 +1,8 @@
 """An in-process execution environment: the handler is called on a thread of this process.
 
-For debuggers and tests: a breakpoint stops, a coverage run sees the handler. The environment
-variables are the process's own, so a variable that differs between two functions has the value of
-the function that was invoked last; what must not leak belongs in an isolated environment.
+For debuggers and tests: a breakpoint stops, and a coverage run sees the handler. The environment
+variables are those of the process, so a variable that differs between two functions has the value
+for the function that was invoked last. Use isolated environments if that matters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S
-from twolane_local.aws.lambda_.whereabouts import said
+from twolane_local.aws.lambda_.stack_dump import position
 from twolane_local.journal import log_lines
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
-#: The function and request of the thread or task that writes; ``None`` outside of functions.
+#: The function and request id of the current thread or task; ``None`` outside of functions.
 current: ContextVar[tuple[str, str | None] | None] = ContextVar("twolane_current", default=None)
 
 
-class Capture(io.TextIOBase):
-    """Stands in front of one of the process's streams."""
+class CapturedStream(io.TextIOBase):
+    """Wraps stdout or stderr: JSON lines of functions go to the journal, all else to the stream."""
 
     def __init__(self, stream: TextIO, journal: Journal, loop: asyncio.AbstractEventLoop) -> None:
         self._stream = stream
@@ -77,9 +77,9 @@ class Capture(io.TextIOBase):
 
 @contextmanager
 def captured(journal: Journal, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Capture both streams until the end of the block."""
+    """Capture stdout and stderr within the block."""
     out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Capture(out, journal, loop), Capture(err, journal, loop)
+    sys.stdout, sys.stderr = CapturedStream(out, journal, loop), CapturedStream(err, journal, loop)
     try:
         yield
     finally:
@@ -87,8 +87,10 @@ def captured(journal: Journal, loop: asyncio.AbstractEventLoop) -> Iterator[None
 
 
 class DaemonExecutor(Executor):
-    """The standard library's waits for its threads when the interpreter ends: one that hangs would
-    hold up Ctrl-C.
+    """Runs calls on one daemon thread.
+
+    The standard library's executors wait for their threads at exit, so one that hangs would block
+    Ctrl-C.
     """
 
     def __init__(self, name: str) -> None:
@@ -113,28 +115,27 @@ class DaemonExecutor(Executor):
                 continue
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 (handed to whoever waits)
+            except BaseException as error:  # noqa: BLE001 (raised to the caller)
                 future.set_exception(error)
             del future, call, item
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """What has begun is not waited for."""
+        """End the thread after the running call, without waiting for it."""
         del wait, cancel_futures
         self._closed = True
         self._calls.put(None)
 
 
-#: Packages that import in a circle, as Celery and kombu do, cannot be imported by two threads at
-#: once: one of them meets a module that is half there.
+#: Packages with import circles, such as Celery and kombu, cannot be imported by two threads at
+#: once: one of them would see a partly initialised module.
 _IMPORTING = threading.Lock()
-#: How long the end of an environment waits for the application's shutdown, at most; and where an
-#: invocation is before it, which nothing can end.
+#: The longest wait for the application's shutdown, and the wait if an invocation is still running.
 _SHUTDOWN_S, _BUSY_S = 5.0, 0.5
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler gets beside the event.
+    """The context object of a handler.
 
     https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
     """
@@ -151,7 +152,6 @@ class Context:
     client_context: None = None
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds to the function's timeout."""
         return max(0, int((self.deadline - time.monotonic()) * 1000))
 
 
@@ -179,9 +179,9 @@ class InProcessEnvironment:
         self._stopped = False
         self._handler_loop = asyncio.new_event_loop()
         self._memory = report.Memory()
-        self._hung = False  # in a handler that does not return
+        self._hung = False  # the handler does not return
         self._loading, self._working = True, False
-        self._offered = False  # before its init was over
+        self._offered = False  # freed before its init was over
         self._failure = b""
         self._limit: asyncio.TimerHandle | None = None
         self.responded = False
@@ -194,21 +194,21 @@ class InProcessEnvironment:
             self._limit = self._loop.call_later(INIT_LIMIT_S, self._too_long)
 
     def _too_long(self) -> None:
-        """A thread cannot be ended: it goes on, and what is invoked waits for it."""
+        """Free the environment: its thread cannot be ended, so invocations wait for the init."""
         self._offered = True
-        place = said(self._frames(), self._spec.code_dir)
+        place = position(self._frames(), self._spec.code_dir)
         self._journal.record(
             "log", function=self._spec.name, request_id=None,
             line=f"! its init took more than {INIT_LIMIT_S:g} s"
             + (f" (it is in {place})" if place else "")
-            + "; it goes on, and each invocation waits for it, within its timeout of "
+            + "; it continues, and each invocation waits for it, within its timeout of "
             f"{self._spec.timeout_s:g} s",
         )  # fmt: skip
         if not self._stopped:
             self._owner.freed(self)
 
     async def where(self) -> str:
-        return said(self._frames(), self._spec.code_dir)
+        return position(self._frames(), self._spec.code_dir)
 
     def _frames(self) -> list[tuple[str, int, str]]:
         frame = sys._current_frames().get(self._thread.thread.ident or 0)  # noqa: SLF001
@@ -223,23 +223,20 @@ class InProcessEnvironment:
             raise
         finally:
             self._loading = False
-            if self._stopped:  # nobody is left to do it
+            if self._stopped:  # ``_end`` has left it open
                 self._handler_loop.close()
 
     def _import(self) -> None:
         current.set((self._spec.name, None))
-        # On Lambda handlers run on the main thread, which has an event loop for whoever asks.
+        # On Lambda handlers run on the main thread, which has an event loop.
         asyncio.set_event_loop(self._handler_loop)
-        self._enter()
+        os.environ.update(self._environ)
         for folder in reversed(self._spec.python_path):
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
         module, _, name = self._spec.handler.rpartition(".")
         with _IMPORTING:
             self._handler = getattr(importlib.import_module(module.replace("/", ".")), name)
-
-    def _enter(self) -> None:
-        os.environ.update(self._environ)
 
     def _loaded(self, done: asyncio.Future[None], began: float) -> None:
         if self._limit is not None:
@@ -299,16 +296,16 @@ class InProcessEnvironment:
         try:
             return self._call(work, context)
         finally:
-            if self._stopped and self._hung:  # nobody is left to do it
+            if self._stopped and self._hung:  # ``_end`` has left it open
                 self._handler_loop.close()
 
     def _call(self, work: Work, context: Context) -> tuple[bytes, str | None]:
         if self._handler is None:
-            if self._failure:  # since it was offered
+            if self._failure:  # the init failed after the environment was freed
                 return self._failure, "Unhandled"
             raise RuntimeError("the environment is not free")
         current.set((self._spec.name, context.aws_request_id))
-        self._enter()
+        os.environ.update(self._environ)
         os.environ["_X_AMZN_TRACE_ID"] = work.trace_id
         try:
             result = self._handler(json.loads(work.event), context)
@@ -317,7 +314,7 @@ class InProcessEnvironment:
         try:
             return json.dumps(result, ensure_ascii=False).encode(), None
         except (TypeError, ValueError) as error:
-            # As the runtime client words it.
+            # The runtime client's own text.
             message = f"Unable to marshal response: {error}"
             return report.error("Runtime.MarshalError", message), "Unhandled"
 
@@ -343,14 +340,12 @@ class InProcessEnvironment:
             self._owner.freed(self)
 
     def _exited(self, work: Work, error: BaseException, began: float) -> None:
-        """The handler raised what is no error of its own, as ``sys.exit`` does: on Lambda that
-        ends the process.
-        """
+        """The handler raised a ``BaseException``, as ``sys.exit`` does: Lambda ends the process."""
         duration = (time.perf_counter() - began) * 1000
         status = exit_status(error)
         payload = report.exited(work.request_id, status)
         work.record.responded(duration, "Unhandled", payload)
-        work.record.ended(self._figures(duration), report.why_exited(status))
+        work.record.ended(self._figures(duration), report.exit_reason(status))
         if not work.done.done():
             work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
         if not self._stopped:
@@ -369,7 +364,7 @@ class InProcessEnvironment:
         )
 
     def _timed_out(self, work: Work) -> None:
-        """Answer for it; a thread cannot be killed, so it stays busy until it returns."""
+        """Answer the invocation; its thread cannot be killed, and is busy until it returns."""
         self._hung = True
         timeout_s = self._spec.timeout_s
         payload = report.timed_out(work.request_id, timeout_s)
@@ -398,7 +393,7 @@ class InProcessEnvironment:
 
 
 def exit_status(error: BaseException) -> int:
-    """Of a process that ends by it, as Python says it."""
+    """The exit status of a process that this exception ends."""
     if not isinstance(error, SystemExit):
         return 1
     return error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -419,7 +414,7 @@ def error_object(error: BaseException, request_id: str) -> bytes:
 
 
 def load_error(handler: str, error: BaseException) -> bytes:
-    """As the runtime client words it, with the trace of whatever the module itself raised."""
+    """The runtime client's error object for a handler that does not load."""
     module, _, name = handler.rpartition(".")
     if isinstance(error, ImportError):
         return report.import_failed(module, error)

@@ -1,4 +1,8 @@
-"""Installs requirements into folders of our own cache: one for each content and interpreter."""
+"""Prepares functions to run: finds their interpreters and their packages.
+
+Packages come from ``sam build`` if it is newer than the sources, else they are installed into a
+cache, in one folder for each content of requirements and each interpreter.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_ import interpreters
-from twolane_local.aws.lambda_.requirements import beside, files
+from twolane_local.aws.lambda_.requirements import local_package_files, with_included
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -34,12 +38,12 @@ _AT_ONCE = 4
 
 
 class InstallError(LocalError):
-    """An installation that failed: which, of what, and the tool's last word."""
+    """An installation failed; the message has the file, the tool and the tool's last line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be installed: a requirements file, for an interpreter and its version."""
+class Requirements:
+    """A requirements file to install for an interpreter and its version."""
 
     file: Path
     python: str
@@ -47,14 +51,14 @@ class Wanted:
 
 
 class Installer:
-    """``say`` hears of the progress."""
+    """Installs requirements into the cache; calls ``say`` with its progress."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def folder(self, wanted: Wanted) -> Path:
-        """The folder with it, which is made where it is not there yet; raises ``InstallError``."""
+    async def folder(self, wanted: Requirements) -> Path:
+        """The folder of these requirements, installed if needed; raises ``InstallError``."""
         target = directory() / "packages" / _key(wanted)
         if target.is_dir():
             return target
@@ -62,12 +66,12 @@ class Installer:
             await self._install(wanted, target)
         return target
 
-    async def _install(self, wanted: Wanted, target: Path) -> None:
+    async def _install(self, wanted: Requirements, target: Path) -> None:
         tool, command = _tool(wanted.python)
         self._say(f"installing {wanted.file} for Python {wanted.version} by {tool} …")
         began = time.monotonic()
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Aside and moved, so that what is there is whole.
+        # Installed aside and renamed, so that an existing folder is always complete.
         aside = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
         try:
             into = aside / "packages"
@@ -75,8 +79,8 @@ class Installer:
             status, last = await _run([*command, *options], wanted.file.parent)
             if status:
                 raise InstallError(f"{wanted.file} cannot be installed: {tool}: {last}")
-            into.mkdir(exist_ok=True)  # a file that names nothing
-            with suppress(OSError):  # another emulator was first
+            into.mkdir(exist_ok=True)  # the file may name no package
+            with suppress(OSError):  # another emulator was faster
                 into.replace(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -84,7 +88,7 @@ class Installer:
 
 
 def _tool(python: str) -> tuple[str, list[str]]:
-    """uv where there is one, else the interpreter's pip, else one that works for others."""
+    """uv if it is installed, else the interpreter's pip, else a pip that installs for others."""
     uv, pip = shutil.which("uv"), shutil.which("pip")
     if uv:
         return "uv", [uv, "pip", "install", "--python", python]
@@ -94,20 +98,20 @@ def _tool(python: str) -> tuple[str, list[str]]:
     return "pip", [python, "-m", "pip", *options]
 
 
-def _key(wanted: Wanted) -> str:
+def _key(wanted: Requirements) -> str:
     found = hashlib.sha256(
         f"{wanted.version} {sys.platform} {platform.machine()} {sys.prefix}".encode()
     )
-    for file in files(wanted.file):
+    for file in with_included(wanted.file):
         found.update(b"\0" + file.read_bytes())
-    for file in beside(wanted.file):
+    for file in local_package_files(wanted.file):
         about = file.stat()
         found.update(f"\0{file} {about.st_mtime_ns} {about.st_size}".encode())
     return f"python{wanted.version}-{found.hexdigest()[:24]}"
 
 
 async def _run(command: list[str], folder: Path) -> tuple[int, str]:
-    """Exit status and last line; ended with us."""
+    """Run a command; returns its exit status and the last line of its output."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
@@ -124,28 +128,31 @@ async def _run(command: list[str], folder: Path) -> tuple[int, str]:
         await process.wait()
         raise
     lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
-    lines = [line for line in lines if line] or ["it says nothing"]
+    lines = [line for line in lines if line] or ["it printed nothing"]
     return process.returncode or 0, lines[-1]
 
 
-#: What holds no source of the project's.
+#: Folders that hold no sources of the project.
 _NO_SOURCE = frozenset({"node_modules", "__pycache__", "venv", "cdk.out", "build", "dist"})
 _MACHINES = {"x86_64": ("x86_64", "amd64"), "arm64": ("arm64", "aarch64")}
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
-    """By folder of sources and version of Python, the folder with what it imports."""
+class SamBuild:
+    """The results of ``sam build``: folders with packages, by source folder and Python version."""
 
     folders: dict[tuple[Path, str], Path]
     at: float = 0.0
-    #: Whether all code in it is that of the sources, but for what was edited since.
+    #: True if its code is that of the sources, apart from files that were edited since.
     is_copy: bool = False
-    #: Whether nothing of the project was edited since.
+    #: True if no file of the project was edited since.
     is_newest: bool = False
 
     def folder(self, sources: Path, version: str | None) -> Path | None:
-        """That of these sources, where it is newer than they are; ``None`` is any version."""
+        """The folder for these sources, ``None`` if it is older than their requirements.
+
+        With ``None``, any version does.
+        """
         found = (
             self.folders.get((sources, version))
             if version is not None
@@ -157,15 +164,15 @@ class Built:
         return found
 
 
-def read(root: Path) -> Built:
-    """Of a project; nothing where there is none, or of what this machine cannot run."""
+def read_sam_build(root: Path) -> SamBuild:
+    """The build of a project, without parts that this machine cannot run."""
     folder = root / ".aws-sam" / "build"
     file = root / ".aws-sam" / "build.toml"
     try:
         content = tomllib.loads(file.read_text())
         at = file.stat().st_mtime
     except (OSError, ValueError):
-        return Built({})
+        return SamBuild({})
     found: dict[tuple[Path, str], Path] = {}
     every = [
         (each, str(each.get("runtime", "")), folder / str((each.get("functions") or ["?"])[0]))
@@ -176,7 +183,7 @@ def read(root: Path) -> Built:
         for each in _maps(content, "layer_build_definitions")
     ]
     for each, runtime, made in every:
-        if _fits(each):
+        if _runs_here(each):
             _add(found, root, each, runtime.removeprefix("python"), made)
     plain = all(
         runtime.startswith("python") and "BuildMethod" not in (each.get("metadata") or {})
@@ -185,14 +192,14 @@ def read(root: Path) -> Built:
     is_copy = (
         plain
         and len(found) == len(every) > 0
-        and all(_copied(sources, made, at) for (sources, _), made in found.items())
+        and all(_is_copy(sources, made, at) for (sources, _), made in found.items())
     )
     files = (*root.glob("template.*"), *code_below(root, (".py", ".txt", ".toml")))
-    return Built(found, at, is_copy, all(changed_at(file) <= at for file in files))
+    return SamBuild(found, at, is_copy, all(changed_at(file) <= at for file in files))
 
 
-def _copied(sources: Path, made: Path, at: float) -> bool:
-    """Whether what was not edited since is the same in both."""
+def _is_copy(sources: Path, made: Path, at: float) -> bool:
+    """True if all files that were not edited since are the same in both folders."""
     try:
         return all(
             file.stat().st_mtime > at
@@ -204,7 +211,7 @@ def _copied(sources: Path, made: Path, at: float) -> bool:
 
 
 def changed_at(file: Path) -> float:
-    """Of a file that is not there, long ago."""
+    """The time of a file's last change, 0 for a missing file."""
     try:
         return file.stat().st_mtime
     except OSError:
@@ -212,7 +219,7 @@ def changed_at(file: Path) -> float:
 
 
 def code_below(folder: Path, suffixes: tuple[str, ...] = (".py",)) -> Iterator[Path]:
-    """The files of the project's own; not what tools keep or make there."""
+    """The project's own files, without those that tools keep or make there."""
     for base, folders, names in os.walk(folder):
         folders[:] = [
             name for name in folders if name not in _NO_SOURCE and not name.startswith(".")
@@ -220,7 +227,7 @@ def code_below(folder: Path, suffixes: tuple[str, ...] = (".py",)) -> Iterator[P
         yield from (
             Path(base, name)
             for name in names
-            # Editors keep a link to nowhere beside what they edit.
+            # Editors keep a dangling link, with a dot, for each file that they edit.
             if name.endswith(suffixes) and not name.startswith(".")
         )
 
@@ -231,8 +238,8 @@ def _maps(content: dict[str, Any], section: str) -> list[dict[str, Any]]:
     return [each for each in values if isinstance(each, dict)]
 
 
-def _fits(definition: dict[str, Any]) -> bool:
-    """Whether what has been compiled runs here: `sam build` compiles for Linux."""
+def _runs_here(definition: dict[str, Any]) -> bool:
+    """True if compiled packages run on this machine: `sam build` compiles for Linux."""
     machines = _MACHINES.get(str(definition.get("architecture", "x86_64")), ())
     return sys.platform == "linux" and platform.machine().lower() in machines
 
@@ -249,28 +256,29 @@ def _add(
 
 
 class Preparation:
-    """``build`` installs requirements; ``others`` are interpreters other than ours.
+    """Sets ``python`` and ``packages`` of functions.
 
-    ``root`` is the template's folder, ``lent`` gives the one with what a runtime brings along, and
-    ``say`` hears of the progress.
+    ``root`` is the template's folder. ``runtime_packages`` returns the folder with the packages of
+    Lambda's runtime, and ``say`` is called with the progress. ``build`` installs requirements;
+    ``others`` allows other interpreters than ours.
     """
 
     def __init__(
         self,
         root: Path,
-        lent: Callable[[], Path],
+        runtime_packages: Callable[[], Path],
         say: Callable[[str], None],
         *,
         build: bool,
         others: bool = True,
     ) -> None:
-        self._root, self._lent, self._say = root, lent, say
+        self._root, self._runtime_packages, self._say = root, runtime_packages, say
         self._build, self._others = build, others
-        self._built = Built({}) if build else read(root)
-        #: A line for each thing that is not as on AWS, or that did not work.
+        self._built = SamBuild({}) if build else read_sam_build(root)
+        #: One line for each difference to AWS and each failure.
         self.remarks: list[str] = []
 
-    async def of(self, specs: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+    async def prepare(self, specs: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
         """The functions with their ``python`` and ``packages``."""
         self.remarks = []
         groups: dict[str, list[FunctionSpec]] = defaultdict(list)
@@ -287,7 +295,11 @@ class Preparation:
 
     async def _group(self, version: str, group: list[FunctionSpec]) -> list[FunctionSpec]:
         python = interpreters.on_path(version) if self._others else None
-        if python and self._build and await interpreters.lacks(python, version, [], None) is None:
+        if (
+            python
+            and self._build
+            and await interpreters.missing_modules(python, version, [], None) is None
+        ):
             python = None
         if self._build:
             group = await self._with_packages(
@@ -297,23 +309,25 @@ class Preparation:
             group = self._with_built(group, version if python else interpreters.OURS)
         if version == interpreters.OURS:
             return group
-        lent = self._lent() if python else None
-        lacking = await interpreters.lacks(python, version, group, lent) if python else None
-        if python is None or lent is None or lacking is None:
+        runtime = self._runtime_packages() if python else None
+        missing = (
+            await interpreters.missing_modules(python, version, group, runtime) if python else None
+        )
+        if python is None or runtime is None or missing is None:
             why = f"there is no python{version} on the PATH" if self._others else (
                 "handlers that are called in this process have its Python"
             )  # fmt: skip
             self._remark(version, group, why)
             return group
-        for need in sorted({", ".join(each) for each in lacking if each}):
+        for need in sorted({", ".join(each) for each in missing if each}):
             whose = [
-                spec for spec, each in zip(group, lacking, strict=True) if ", ".join(each) == need
+                spec for spec, each in zip(group, missing, strict=True) if ", ".join(each) == need
             ]
             offer = "" if self._build else "; `twolane up --build` installs what requirements name"
             self._remark(version, whose, f"{python} has no {need}{offer}")
         return [
-            spec if each else replace(spec, python=Path(python), packages=(*spec.packages, lent))
-            for spec, each in zip(group, lacking, strict=True)
+            spec if each else replace(spec, python=Path(python), packages=(*spec.packages, runtime))
+            for spec, each in zip(group, missing, strict=True)
         ]
 
     def _remark(self, version: str, group: list[FunctionSpec], why: str) -> None:
@@ -325,8 +339,10 @@ class Preparation:
         )
 
     def _with_built(self, group: list[FunctionSpec], version: str) -> list[FunctionSpec]:
-        """The source runs, with what ``sam build`` has installed for this version of Python; for
-        another one where the build is the newest, since it would run itself.
+        """The functions with the packages that ``sam build`` has installed for their sources.
+
+        Packages for another version of Python are used only if the build is the newest, as
+        ``sam local`` would run it.
         """
 
         def folder(sources: Path) -> Path | None:
@@ -346,8 +362,8 @@ class Preparation:
     async def _with_packages(
         self, group: list[FunctionSpec], python: str, version: str
     ) -> list[FunctionSpec]:
-        """Those of ``sam build`` where they are newer than the sources, else installed ones."""
-        built = await asyncio.to_thread(read, self._root)
+        """The functions with their packages; installs those that ``sam build`` does not have."""
+        built = await asyncio.to_thread(read_sam_build, self._root)
         installer = Installer(self._say)
         of_file: dict[Path, asyncio.Task[Path]] = {}
         wanted: list[list[Path | asyncio.Task[Path]]] = []
@@ -359,7 +375,7 @@ class Preparation:
                     mine.append(folder)
                 elif file.is_file() and ".aws-sam" not in file.parts:
                     if file not in of_file:
-                        work = installer.folder(Wanted(file, python, version))
+                        work = installer.folder(Requirements(file, python, version))
                         of_file[file] = asyncio.create_task(work)
                     mine.append(of_file[file])
             wanted.append(mine)
@@ -370,13 +386,13 @@ class Preparation:
                 task.cancel()
             await asyncio.gather(*of_file.values(), return_exceptions=True)
             raise
-        self._say_failures(group, wanted)
+        self._remark_failures(group, wanted)
         return [
             replace(spec, packages=tuple(_found(mine)))
             for spec, mine in zip(group, wanted, strict=True)
         ]
 
-    def _say_failures(
+    def _remark_failures(
         self, group: list[FunctionSpec], wanted: list[list[Path | asyncio.Task[Path]]]
     ) -> None:
         of_line: dict[str, list[FunctionSpec]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""Other interpreters than ours: the ``pythonX.Y`` on the PATH that a template asks for.
+"""Finds the ``pythonX.Y`` on the PATH that a template asks for, and the modules that it lacks.
 
-A function runs there only where what it imports is found there as well. What Lambda's runtime
-brings along is pure Python, and is lent from our own environment.
+A function runs in another interpreter only if that finds all modules that the function imports. The
+packages of Lambda's runtime are pure Python, so it uses those of our environment.
 https://docs.aws.amazon.com/lambda/latest/dg/lambda-python.html
 """
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
-#: The runtime client with what it imports, and the AWS SDK.
-_LENT = (
+#: The runtime client with its dependencies, and the AWS SDK.
+_RUNTIME_PACKAGES = (
     "twolane_local", "awslambdaric", "simplejson", "snapshot_restore_py",
     "boto3", "botocore", "jmespath", "s3transfer", "dateutil", "six", "urllib3",
 )  # fmt: skip
-#: As old as the runtime client can be.
+#: The oldest version that the runtime client supports.
 _OLDEST = (3, 10)
 _PATIENCE_S = 10.0
 _PROBE = """
 import json, sys
 from importlib.machinery import PathFinder
-asked = json.load(sys.stdin)
+functions = json.load(sys.stdin)
 known = {*sys.builtin_module_names, *sys.stdlib_module_names}
 def missing(names, path):
     return [n for n in names if n not in known and not PathFinder.find_spec(n, path + sys.path)]
-print(json.dumps([sys.version_info[:2], [missing(*each) for each in asked]]))
+print(json.dumps([sys.version_info[:2], [missing(*each) for each in functions]]))
 """
 
 
-def lend(folder: Path) -> Path:
-    """Links to what a runtime brings along, in this folder."""
+def link_runtime_packages(folder: Path) -> Path:
+    """Link the packages of Lambda's runtime into this folder."""
     folder.mkdir(exist_ok=True)
-    for name in _LENT:
+    for name in _RUNTIME_PACKAGES:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
             continue
@@ -60,7 +60,7 @@ def lend(folder: Path) -> Path:
 
 
 def on_path(version: str) -> str | None:
-    """The interpreter of this version, if there is one beside ours."""
+    """The interpreter of this version, ``None`` if there is none or it is ours."""
     found = None if version == OURS else shutil.which(f"python{version}")
     if found is None or Path(found).parent.name != "shims":
         return found
@@ -69,7 +69,7 @@ def on_path(version: str) -> str | None:
 
 
 def _of_pyenv(root: Path, version: str) -> str | None:
-    """What pyenv's shim would run, which takes a tenth of a second to say that it runs nothing.
+    """The interpreter that pyenv's shim would run; the shim itself takes a tenth of a second.
 
     https://github.com/pyenv/pyenv#understanding-python-version-selection
     """
@@ -89,7 +89,7 @@ def _of_pyenv(root: Path, version: str) -> str | None:
 
 
 def _selected(root: Path) -> list[str]:
-    """The versions that are active here, by name."""
+    """The names of the versions that pyenv has selected in this folder."""
     named = os.environ.get("PYENV_VERSION")
     if named:
         return named.split(":")
@@ -105,17 +105,17 @@ def _selected(root: Path) -> list[str]:
     return ["system"]
 
 
-async def lacks(
-    python: str, version: str, specs: Sequence[FunctionSpec], lent: Path | None
+async def missing_modules(
+    python: str, version: str, specs: Sequence[FunctionSpec], runtime: Path | None
 ) -> list[list[str]] | None:
-    """For each function the modules that it would not find there; ``None`` where Python does not
-    run, or is too old for the runtime client.
+    """The modules that each function would miss in an interpreter.
+
+    Returns ``None`` if the interpreter does not run, is of another version or too old for the
+    runtime client. ``runtime`` is a folder with the packages of Lambda's runtime.
     """
-    asked = [
-        [sorted(_imports(spec)), [*map(str, spec.python_path), *([str(lent)] if lent else [])]]
-        for spec in specs
-    ]
-    answer = await _ask(python, asked)
+    extra = [str(runtime)] if runtime else []
+    imports = [[sorted(_imports(spec)), [*map(str, spec.python_path), *extra]] for spec in specs]
+    answer = await _probe(python, imports)
     if answer is None:
         return None
     found, missing = answer
@@ -131,7 +131,7 @@ def _imports(spec: FunctionSpec) -> set[str]:
     return {name.partition(".")[0] for name in names} - {""}
 
 
-async def _ask(python: str, asked: Any) -> Any:
+async def _probe(python: str, imports: Any) -> Any:
     try:
         process = await asyncio.create_subprocess_exec(
             python, "-c", _PROBE, stdin=asyncio.subprocess.PIPE,
@@ -141,7 +141,7 @@ async def _ask(python: str, asked: Any) -> Any:
         return None
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            output, _ = await process.communicate(json.dumps(asked).encode())
+            output, _ = await process.communicate(json.dumps(imports).encode())
     except (TimeoutError, asyncio.CancelledError) as error:
         process.kill()
         await process.wait()

@@ -1,7 +1,7 @@
 """An isolated execution environment: a child process with AWS's own runtime client.
 
-Its life is Lambda's: init, then invocations one at a time, frozen between them, killed at the
-timeout: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+Its life cycle is that of Lambda: init, then one invocation at a time, frozen in between, killed at
+the timeout: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.process import InitFailedError, Launch
 from twolane_local.aws.lambda_.runtime_api import Extensions
 from twolane_local.aws.lambda_.snapshot_launcher import INITIALIZATION, SNAP_START
-from twolane_local.aws.lambda_.whereabouts import Whereabouts, frames_of, said
+from twolane_local.aws.lambda_.stack_dump import StackDump, position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
-#: How long an environment may idle before it is frozen. Stopping a process and letting it run again
-#: takes longer than many a handler: one that is asked again at once is left running.
+#: The idle time before an environment is frozen. To stop and continue a process takes longer than
+#: many handlers do, so an environment that is invoked again at once is left running.
 FREEZE_AFTER_S = 0.02
 
 
 class Freezer:
-    """Calls ``freeze`` once its environment has idled; one timer serves many invocations."""
+    """Calls ``freeze`` after an idle time; one timer serves many invocations."""
 
     def __init__(self, freeze: Callable[[], None]) -> None:
         self._freeze = freeze
@@ -46,13 +46,13 @@ class Freezer:
         self.frozen = False
 
     def idle(self) -> None:
-        """It has nothing to do from now on."""
+        """The environment is idle from now on."""
         self._idle_since = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(FREEZE_AFTER_S, self._look)
 
     def busy(self) -> bool:
-        """It has; tells whether it was frozen."""
+        """The environment has work; returns True if it was frozen."""
         self._idle_since = None
         was, self.frozen = self.frozen, False
         return was
@@ -70,19 +70,19 @@ class Freezer:
             self._freeze()
 
     def close(self) -> None:
-        """It will freeze nothing any more."""
+        """Freeze nothing from now on."""
         self._idle_since = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
-#: How often the memory of a running invocation is looked at.
+#: The interval at which the memory of a running invocation is read.
 _EVERY_S = 0.1
 
 
 class MemoryLimit:
-    """Calls ``exceeded`` when a process at work has more resident memory than its limit."""
+    """Calls ``exceeded`` if a process with an invocation has more resident memory than allowed."""
 
     def __init__(self, limit_mb: int, exceeded: Callable[[], None]) -> None:
         self._limit_mb = limit_mb
@@ -93,7 +93,7 @@ class MemoryLimit:
         self._since = 0.0  # the loop's time
 
     def watch(self, pid: int | None) -> None:
-        """Look at this process from now on, if its work takes that long; at none with ``None``."""
+        """Watch this process from now on, or none with ``None``."""
         self._pid = pid
         self._since = self._loop.time()
         if pid is not None and self._timer is None:
@@ -113,7 +113,7 @@ class MemoryLimit:
 
 
 class StreamedResponse:
-    """Implements ``Streamed``. ``done(payload, error)`` is told how it ended."""
+    """Implements ``Streamed``; calls ``done(payload, error)`` at the end."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class StreamedResponse:
     def write(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._limit:
-            return  # said at the end
+            return  # ``end`` reports it
         if self._stream is not None:
             self._stream.write(data)
         else:
@@ -150,7 +150,7 @@ class StreamedResponse:
 
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT_S = 10.0
-#: For the one init of a snapshot at least, and for each restore with its hooks:
+#: At least, for the init of a snapshot; and for each restore with its hooks:
 #: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 SNAPSHOT_LIMIT_S, RESTORE_LIMIT_S = 130.0, 10.0
 #: With an internal extension the runtime gets SIGTERM and this long; without one, SIGKILL.
@@ -186,9 +186,9 @@ class IsolatedEnvironment:
         self._extensions = Extensions(spec)
         self._work: Work | None = None
         self._initialised = False
-        #: Its init took too long: it is repeated within the next invocation.
+        #: The init took too long, and is repeated within the next invocation.
         self._offered = self._took_too_long = False
-        self._whereabouts = Whereabouts()
+        self._stack_dump = StackDump()
         self._init_failure: bytes | None = None
         self._restores = environ.get(INITIALIZATION) == SNAP_START
         self._figures = report.Figures(spec.memory_mb, restores=self._restores)
@@ -199,7 +199,7 @@ class IsolatedEnvironment:
         self._killed_as = self._ended_as = ""
         self.responded = False
 
-    # Towards the pool.
+    # Called by the pool.
 
     def start(self) -> None:
         self._began = time.perf_counter()
@@ -207,8 +207,8 @@ class IsolatedEnvironment:
         self._starting = self._loop.create_task(self._start())
 
     def _limit_init(self) -> None:
-        """Once more when the process is there: how long it takes to start is the machine's."""
-        if self._restores or self._offered:  # the snapshot has its own time, and so has the work
+        """Called again when the process runs: its start does not count, as it is not Lambda's."""
+        if self._restores or self._offered:  # snapshots and invocations have their own limits
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -220,7 +220,7 @@ class IsolatedEnvironment:
         self._ending = self._loop.create_task(self._end_init())
 
     async def _end_init(self) -> None:
-        """As on Lambda, it is repeated within the next invocation, for as long as that may take.
+        """End the init; as on Lambda, the next invocation repeats it within its own timeout.
 
         https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
         """
@@ -240,7 +240,7 @@ class IsolatedEnvironment:
         if self._process is not None:
             self._killed_as = "ended: its init took too long"
             self._process.kill()
-        else:  # it is still to come, and goes on
+        else:  # the process has not started yet, and continues
             self._took_too_long = False
             self._offer()
 
@@ -249,14 +249,13 @@ class IsolatedEnvironment:
         self._owner.freed(self)
 
     async def where(self) -> str:
-        """In a few words, where its init stands; nothing where that cannot be seen."""
         process = self._process
         if process is None or self._gone.is_set():
             return ""
-        answer, rest = await self._whereabouts.ask(process.pid)
-        if rest:
-            self._output.lines(rest)
-        return said(frames_of(answer), self._spec.code_dir)
+        frames, output = await self._stack_dump.request(process.pid)
+        if output:
+            self._output.lines(output)
+        return position(frames, self._spec.code_dir)
 
     async def _start(self) -> None:
         try:
@@ -303,48 +302,30 @@ class IsolatedEnvironment:
         if self._stopping or self._ended_as:
             self._process.kill()
         self._limit_init()
-        self._settle()  # its first call may have been read before the launcher's word of it
+        self._settle()  # its first call may have come before the launcher has returned
 
     def _restore_begins(self) -> None:
         self._began = time.perf_counter()
         self._timer = self._loop.call_later(RESTORE_LIMIT_S, self._timed_out)
 
     def begin(self, work: Work) -> None:
-        if self._offered and not self._initialised:
-            self._begin_with_init(work)
-            return
-        runtime, self._runtime = self._runtime, None
-        if runtime is None or self._process is None:
-            raise RuntimeError("the environment is not free")
-        if self._freezer.busy():
+        with_init = self._offered and not self._initialised  # the function's timeout covers both
+        if not with_init and self._process is not None and self._freezer.busy():
             self._process.thaw()
         self._work = self._output.work = work
         self.responded = False
         self._began = time.perf_counter()
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
-        # First of all: what follows is done while the function runs.
-        runtime.send(200, work.event, runtime_api.next_headers(work, self._spec.arn))
-        self._extensions.tell(work)
-        self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
-        self._limit.watch(self._process.pid)
-        work.log.append(report.start(work.request_id))
-        work.record.started(cold=self._figures.cold, payload=work.event)
-
-    def _begin_with_init(self, work: Work) -> None:
-        """The function's timeout covers both."""
-        self._work = self._output.work = work
-        self.responded = False
-        self._began = time.perf_counter()
-        work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        if not with_init:
+            self._send_event(work)  # first of all: the rest is done while the function runs
         self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
         work.log.append(report.start(work.request_id))
         work.record.started(cold=self._figures.cold, payload=work.event)
-        if self._starting is None or self._starting.done():
+        if with_init and (self._starting is None or self._starting.done()):
             self._gone.clear()
             self._starting = self._loop.create_task(self._start())
 
-    def _pass_on(self, work: Work) -> None:
-        """Its init is over: the runtime gets the event."""
+    def _send_event(self, work: Work) -> None:
         runtime, self._runtime = self._runtime, None
         if runtime is None or self._process is None:
             raise RuntimeError("the environment is not free")
@@ -367,16 +348,16 @@ class IsolatedEnvironment:
                 self._process.kill()
             await self._gone.wait()
         elif self._starting is not None and not self._starting.done():
-            if self._restores:  # a snapshot may take minutes, and is its launcher's to end
+            if self._restores:  # a snapshot may take minutes; its launcher ends it
                 self._starting.cancel()
             await asyncio.wait([self._starting])
             await self._gone.wait()
 
-    # Towards the process: what it calls.
+    # Called by the process.
 
     def runtime_next(self, reply: Reply) -> None:
         self._runtime = reply
-        # After the callbacks of the response, if it came along with this: the client's comes first.
+        # After the callbacks of a response in the same read: the caller gets that first.
         self._loop.call_soon(self._settle)
 
     def runtime_response(self, request_id: str, body: bytes, reply: Reply) -> None:
@@ -428,10 +409,10 @@ class IsolatedEnvironment:
         if self._process is not None:
             self._process.kill()
 
-    # What follows from the calls.
+    # Phases.
 
     def _settle(self) -> None:
-        """Once the runtime and every extension wait for the next event, the phase is over."""
+        """End the phase once the runtime and all extensions wait for the next event."""
         if self._process is None or self._runtime is None or not self._extensions.settled:
             return
         if not self._initialised:
@@ -440,15 +421,19 @@ class IsolatedEnvironment:
                 if self._work is None:
                     self._freezer.idle()
                 elif not self.responded:
-                    self._pass_on(self._work)
+                    self._send_event(self._work)
                 return
         elif self._work is not None:
-            self._invocation_ended(self._work)
+            if not self.responded:
+                # The runtime asked for the next invocation without answering this one.
+                no_response = report.no_response(self._work.request_id)
+                self._answer(self._work, no_response, "Unhandled")
+            self._finish(self._work)
         else:
             return
         self._owner.freed(self)
         if self._work is None:
-            # Still free: nothing was waiting, so the environment freezes, as on Lambda.
+            # No invocation was waiting: the environment freezes, as on Lambda.
             self._freezer.idle()
 
     def _freeze(self) -> None:
@@ -469,12 +454,6 @@ class IsolatedEnvironment:
             **self._figures.began(),
         )
 
-    def _invocation_ended(self, work: Work) -> None:
-        if not self.responded:
-            # The runtime asked for the next invocation without answering this one.
-            self._answer(work, report.no_response(work.request_id), "Unhandled")
-        self._finish(work)
-
     def _finish(self, work: Work, reason: str = "") -> None:
         self._cancel_timer()
         self._drain()
@@ -487,7 +466,7 @@ class IsolatedEnvironment:
         return self._figures.report(duration_ms, self._process.pid if self._process else 0)
 
     def _answer(self, work: Work, payload: bytes, error: str | None) -> None:
-        if self.responded:  # a stream that breaks off after the timeout
+        if self.responded:  # a stream that ends after the timeout
             return
         self.responded = True
         self._drain()
@@ -508,10 +487,10 @@ class IsolatedEnvironment:
         runtime_api.refuse(reply, 400, "InvalidRequestID", "Invalid request ID")
         return None
 
-    # What happens to the process.
+    # The end of the process.
 
     def _timed_out(self) -> None:
-        """Kill it: the function timeout covers the runtime and its extensions."""
+        """Kill the process: the timeout covers the runtime and its extensions."""
         work = self._work
         if work is None:
             self._killed_as = "init"
@@ -537,25 +516,25 @@ class IsolatedEnvironment:
             self._starting.cancel()
 
     def _above_memory(self) -> None:
-        """Kill it, as Lambda does; its exit tells the rest."""
+        """Kill the process, as Lambda does; ``on_exit`` does the rest."""
         self._killed_as = f"killed above {self._spec.memory_mb} MB of memory"
         self._ended_as = f"the environment was {self._killed_as}"
         if self._process is not None:
             self._process.kill()
 
     def on_output(self, data: bytes) -> None:
-        if not self._whereabouts.takes(data):
+        if not self._stack_dump.consume(data):
             self._output.lines(data)
 
     def on_frames(self, data: bytes) -> None:
         self._output.frames(data)
 
-    def _drain(self) -> None:  # what was written before a call over HTTP is in the pipe by now
+    def _drain(self) -> None:  # output written before a call over HTTP is in the pipe by now
         if self._process is not None:
             self._process.drain()
 
     def on_exit(self, status: int) -> None:
-        if self._gone.is_set():  # of a launch that was given up
+        if self._gone.is_set():  # the launch was given up
             return
         self._cancel_timer()
         self._freezer.close()
@@ -567,7 +546,7 @@ class IsolatedEnvironment:
                 own = self._init_failure and report.of_request(self._init_failure, work.request_id)
                 self._answer(work, own or report.exited(work.request_id, status), "Unhandled")
             stopped = report.STOPPED if self._stopping else ""
-            self._finish(work, self._ended_as or stopped or report.why_exited(status))
+            self._finish(work, self._ended_as or stopped or report.exit_reason(status))
         elif not self._initialised:
             failure = self._init_failure or report.exited("", status)
         self._journal.record(

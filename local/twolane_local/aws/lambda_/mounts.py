@@ -1,10 +1,10 @@
-"""File systems of functions: a folder of this machine stands below ``/mnt``, for one process.
+"""File systems of functions: mounts folders of this machine below ``/mnt``, for one process.
 
-On Linux a process may have mounts that no other one sees: mount_namespaces(7). One that is not
-root's makes a user namespace first, in which it may mount: user_namespaces(7).
+On Linux a process may have mounts that no other process sees: mount_namespaces(7). Without root it
+needs a user namespace to mount in: user_namespaces(7).
 https://docs.aws.amazon.com/lambda/latest/dg/configuration-filesystem.html
 
-``python mounts.py`` tries it: what stands in the way is its only output.
+``python mounts.py`` tries to mount, and prints the reason if it cannot.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: In a function's environment until it begins: path and folder of each, in JSON.
+#: The variable with the folder of each path, in JSON; removed before the function begins.
 VARIABLE = "TWOLANE_FILE_SYSTEMS"
-#: Where every one stands: Lambda takes no other paths.
+#: Lambda accepts no paths outside of this folder.
 ROOT = "/mnt"
 #: From linux/mount.h and linux/sched.h.
 _BIND, _RECURSIVE, _PRIVATE = 1 << 12, 1 << 14, 1 << 18
@@ -29,7 +29,7 @@ _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 
 
 def prevented() -> str:
-    """Why nothing can be mounted here; empty where it can be."""
+    """The reason why this machine cannot mount, empty if it can."""
     if sys.platform != "linux":
         return "only Linux has mounts of one process"
     tried = subprocess.run(
@@ -39,16 +39,16 @@ def prevented() -> str:
 
 
 def play(text: str | None) -> None:
-    """Mount what ``VARIABLE`` says, for this process and what it starts. It must have one thread.
+    """Mount the folders in the text of ``VARIABLE``, for this process and its children.
 
-    Raises ``OSError``.
+    The process must have one thread. Raises ``OSError``.
     """
     if text:
         mount(json.loads(text))
 
 
 def mount(folders: Mapping[str, str]) -> None:
-    """Each folder at its path. Other folders in ``ROOT`` stay there."""
+    """Mount each folder at its path; other folders in ``ROOT`` stay visible."""
     _unshare()
     flags = os.O_PATH | os.O_NOFOLLOW
     kept = {one.path: os.open(one.path, flags) for one in os.scandir(ROOT)}

@@ -1,4 +1,4 @@
-"""What a function writes, line by line, into the journal."""
+"""Records the output of a function in the journal, line by line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER = 16
 
 
 class Lines:
-    """Cuts a stream of bytes into lines; keeps the unfinished last one."""
+    """Splits a stream of bytes into lines; keeps the unfinished last one."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -33,10 +33,10 @@ class Lines:
 
 
 class Frames:
-    """Cuts the runtime client's framed log into records, each perhaps of several lines.
+    """Splits the runtime client's framed log into records, which may have several lines.
 
     A frame is four bytes of type, four of length, eight of time, and the record
-    (``FramedTelemetryLogSink`` of awslambdaric); Lambda reads the log so as well.
+    (``FramedTelemetryLogSink`` of awslambdaric), as Lambda reads it.
     """
 
     def __init__(self) -> None:
@@ -58,26 +58,26 @@ class Frames:
 
 
 class Output:
-    """Everything that one environment writes, into the journal and the log of its invocation."""
+    """Records the output of one environment in the journal and in the log of its invocation."""
 
     def __init__(self, journal: Journal, function: str) -> None:
         self._journal = journal
         self._function = function
         self._lines = Lines()
         self._frames = Frames()
-        #: What it writes belongs to this one.
+        #: The invocation to which the output belongs.
         self.work: Work | None = None
 
     def lines(self, data: bytes) -> None:
-        """Take a part of stdout or stderr."""
+        """Record a part of stdout or stderr."""
         self._record(self._lines.feed(data))
 
     def frames(self, data: bytes) -> None:
-        """Take a part of the framed log."""
+        """Record a part of the framed log."""
         self._record(self._frames.feed(data))
 
     def flush(self) -> None:
-        """Nothing more comes."""
+        """Record the unfinished last line."""
         self._record(self._lines.flush())
 
     def _record(self, lines: list[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""``parent_death.py PARENT_PID PROGRAM ARGUMENT…``: run a program that dies with the emulator.
+"""``parent_death.py PARENT_PID PROGRAM ARGUMENT…`` runs a program that ends with the emulator.
 
-A script of its own, run by an isolated interpreter: ``preexec_fn`` would fork a process that has
-threads. Both ways hold across ``exec``: the kernel's (prctl(2), PR_SET_PDEATHSIG) on Linux, a
+It is a script, run by an isolated interpreter, because ``preexec_fn`` would fork a process that has
+threads. Both mechanisms survive ``exec``: the kernel's (prctl(2), PR_SET_PDEATHSIG) on Linux, a
 watchdog process elsewhere.
 """
 
@@ -18,13 +18,11 @@ _LOOK_EVERY_S = 0.2
 
 
 def die_with_parent(parent: int, *, platform: str = sys.platform) -> None:
-    """End this process when its parent ends, however that ends; a stopped process ends as well.
-
-    The parent may have ended before the call: hence the check, which must come after the kernel
-    was asked, but before a watchdog that would end this process in a way of its own.
-    """
+    """End this process when its parent ends for any reason; a stopped process ends as well."""
     if platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
+    # The parent may have ended before the call. The check comes after prctl, so that no end is
+    # missed, and before the watchdog, which must not start for a parent that is gone.
     if os.getppid() != parent:
         os._exit(1)
     if platform != "linux":
@@ -32,23 +30,26 @@ def die_with_parent(parent: int, *, platform: str = sys.platform) -> None:
 
 
 def _start_watchdog(parent: int) -> None:
-    """Fork a process that outlives both; it is this process's child, so it sees it end."""
+    """Fork a process that kills this one when the parent has ended.
+
+    The watchdog is a child of this process, so it notices when this process ends.
+    """
     watched = os.getpid()
-    told, tell = os.pipe()
+    ready, write_ready = os.pipe()
     if os.fork():
-        os.close(tell)
-        os.read(told, 1)  # ends as soon as the watchdog is ready, or gone
-        os.close(told)
+        os.close(write_ready)
+        os.read(ready, 1)  # returns when the watchdog is ready or gone
+        os.close(ready)
         return
     try:
-        os.setsid()  # no signal to the group reaches it
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.setsid()  # signals to the group do not reach it
+        devnull = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
-            os.dup2(nowhere, descriptor)
-        os.close(tell)
-        os.closerange(3, 1024)  # a pipe that it held open would never end
+            os.dup2(devnull, descriptor)
+        os.close(write_ready)
+        os.closerange(3, 1024)  # a pipe that the watchdog held open would never end
         while os.getppid() == watched:
-            if not _alive(parent):
+            if not _exists(parent):
                 with suppress(ProcessLookupError):
                     os.kill(watched, signal.SIGKILL)
                 break
@@ -57,13 +58,13 @@ def _start_watchdog(parent: int) -> None:
         os._exit(0)
 
 
-def _alive(process: int) -> bool:
-    """Whether there is such a process; one that ended counts until its own parent has seen it."""
+def _exists(process: int) -> bool:
+    """True until the process has ended and its own parent has reaped it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's by now: not the emulator any more
+    except PermissionError:  # the id belongs to another user's process now
         return False
     return True
 

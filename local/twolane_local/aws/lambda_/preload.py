@@ -1,7 +1,7 @@
-"""Which installed modules a handler's import will bring in, read from its source.
+"""Finds the installed modules that a handler imports, by reading its source.
 
-The function's own files are followed, not imported: their top level runs once in each execution
-environment, as on Lambda. What they import from elsewhere is what environments can share.
+The function's own files are read, not imported: their top level runs once in each execution
+environment, as on Lambda. Environments can share the modules that these import from elsewhere.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: These look for Lambda's own variables when they are imported, which a fork server has not got
-#: yet: each environment imports them itself.
+#: These read Lambda's variables when they are imported, which a fork server does not have: each
+#: environment imports them itself.
 NEVER = frozenset({"twolane", "runtime_client", "aws_lambda_powertools", "aws_xray_sdk",
                    "datadog_lambda", "sentry_sdk", "opentelemetry", "ddtrace"})  # fmt: skip
 
 
 def modules(handler: str, folders: list[Path], *, never: frozenset[str] = NEVER) -> list[str]:
-    """Names to import, in the order of the source; ``folders`` hold the function's own code."""
+    """The names to import, in the order of the source; ``folders`` hold the function's own code."""
     found: dict[str, None] = {}
     seen: set[str] = set()
     waiting = [handler.rpartition(".")[0].replace("/", ".")]
@@ -32,9 +32,10 @@ def modules(handler: str, folders: list[Path], *, never: frozenset[str] = NEVER)
         file = _own_file(name, folders)
         if file is None:
             top = name.partition(".")[0]
-            # An attribute of one's own module: to import it would run that module here, and give
-            # all environments its connections, seeds and ids.
-            if top not in never and not _is_own(top, folders):
+            # An attribute of an own module: importing it would run that module here, and all
+            # environments would share its connections, seeds and ids.
+            own = any((each / top).is_dir() or (each / f"{top}.py").is_file() for each in folders)
+            if top not in never and not own:
                 found.setdefault(name)
             continue
         parent, _, _ = name.rpartition(".")
@@ -54,23 +55,18 @@ def _own_file(name: str, folders: list[Path]) -> Path | None:
     return None
 
 
-def _is_own(top: str, folders: list[Path]) -> bool:
-    # A folder without __init__.py is a package, too.
-    return any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in folders)
-
-
 def _imports(file: Path, package: str) -> Iterator[str]:
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
-        return  # the import itself will say it better
+        return  # the import itself will report it
     for node in _top_level(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, package)
             yield base
-            # `from package import module` names a module, or else an attribute: the import tells.
+            # `from package import name` may name a module or an attribute; the import finds out.
             yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
 
 
@@ -83,7 +79,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:
-    """What runs at import: bodies of ``if`` and ``try`` too, but not for type checkers."""
+    """The statements that run at import, with the bodies of ``if`` (not for typing) and ``try``."""
     waiting: list[ast.stmt] = list(tree.body)
     while waiting:
         node = waiting.pop(0)

@@ -1,4 +1,4 @@
-"""A child process as an environment needs it: output, freeze, thaw, kill, and word of its end."""
+"""The child processes of environments: starts them, reads their output, freezes and ends them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHILD = "twolane_local.aws.lambda_.child"
-#: Where the runtime client finds the pipe for its log, as on Lambda.
+#: The variable with the descriptor of the runtime client's log, as on Lambda.
 LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CHUNK = 1 << 16
 
 
-def _nothing() -> None:
-    """For whoever does not care."""
-
-
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: a handler, in a directory, with an environment; or a program of one's own.
+    """The description of a child: a handler, or a program of the function's own.
 
     ``channel`` is the child's end of a connection to its Runtime API, a file descriptor.
     """
@@ -41,12 +37,12 @@ class Launch:
     environ: Mapping[str, str]
     channel: int
     program: Path | None = None
-    #: The interpreter, where it is not ours.
+    #: The interpreter, if it is not ours.
     python: Path | None = None
-    #: Of the one init that a snapshot is taken of.
+    #: The limit for the init of a snapshot.
     init_limit_s: float = 130.0
-    #: Called when its restore from there begins.
-    on_restore: Callable[[], None] = _nothing
+    #: Called when the restore from a snapshot begins.
+    on_restore: Callable[[], None] = lambda: None
 
     @property
     def interpreter(self) -> str:
@@ -54,20 +50,20 @@ class Launch:
 
 
 class Hear(Protocol):
-    """Whoever wants to know of a child, on the event loop."""
+    """Notified of the output and the end of a child, on the event loop."""
 
     def on_output(self, data: bytes) -> None:
-        """From its stdout or stderr."""
+        """Output on stdout or stderr."""
 
     def on_frames(self, data: bytes) -> None:
-        """From its log, in the runtime client's frames."""
+        """Output on its log, in the runtime client's frames."""
 
     def on_exit(self, status: int) -> None:
-        """It is gone: its exit status, negative for the signal that ended it."""
+        """The child has ended; the status is negative for a signal."""
 
 
 class InitFailedError(Exception):
-    """There is no snapshot to start from; ``failure`` is the error object."""
+    """The init for a snapshot failed; ``failure`` is the error object."""
 
     def __init__(self, failure: bytes) -> None:
         super().__init__(failure.decode("utf-8", "replace"))
@@ -75,44 +71,36 @@ class InitFailedError(Exception):
 
 
 class Process(Protocol):
-    """A running child. Its whole process group is meant by each signal."""
+    """A running child. Signals are sent to its whole process group."""
 
     pid: int
 
-    def freeze(self) -> None:
-        """Stop it where it stands."""
-
-    def thaw(self) -> None:
-        """Let it run on."""
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-
-    def kill(self) -> None:
-        """End it."""
-
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
     def drain(self) -> None:
-        """Hand over what it has written so far, without waiting."""
+        """Pass on its output so far, without waiting."""
 
 
 class Launcher(Protocol):
     """Starts child processes."""
 
     async def launch(self, what: Launch, hear: Hear) -> Process:
-        """Start one; ``hear`` is told of what it writes and of its end.
+        """Start one; ``hear`` gets its output and its end.
 
-        Raises ``InitFailedError`` where it is to be restored from a snapshot.
+        Raises ``InitFailedError`` if there is no snapshot to restore it from.
         """
 
     def rest(self) -> None:
-        """End what is kept running for children to come, where there are none now."""
+        """End the processes that are kept for later children, if there are no children now."""
 
     async def close(self) -> None:
-        """End whatever the launcher itself keeps running."""
+        """End all processes that the launcher itself keeps."""
 
 
 class Pipe:
-    """The reading end of a pipe from a child; hands over whatever comes."""
+    """The reading end of a pipe from a child; passes on its data."""
 
     def __init__(self, descriptor: int, on_data: Callable[[bytes], None]) -> None:
         self.descriptor = descriptor
@@ -123,7 +111,7 @@ class Pipe:
         self._loop.add_reader(descriptor, self.drain)
 
     def drain(self) -> None:
-        """Read what there is, without waiting."""
+        """Read the available data without waiting."""
         while self._open:
             try:
                 data = os.read(self.descriptor, _CHUNK)
@@ -137,7 +125,7 @@ class Pipe:
                 return
 
     def close(self) -> None:
-        """Let go of it; what was not read is lost."""
+        """Close the pipe; unread data is lost."""
         if self._open:
             self._open = False
             self._loop.remove_reader(self.descriptor)
@@ -155,7 +143,7 @@ class GroupProcess:
             self._poll.register(descriptor, select.POLLIN)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Already gone is as good as signalled: the exit is reported on its own way.
+        # If it has ended already, ``on_exit`` reports that.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
@@ -177,7 +165,7 @@ class GroupProcess:
             self._pipes[descriptor].drain()
 
     def close(self) -> None:
-        """The child is gone: read the rest, let go of the pipes."""
+        """The child has ended: read the rest and close the pipes."""
         for descriptor, pipe in self._pipes.items():
             pipe.drain()
             self._poll.unregister(descriptor)
@@ -215,7 +203,7 @@ class SpawnLauncher:
         )
 
         def ended(status: int) -> None:
-            # What the group still runs ends with its leader, and must not hold the pipes open.
+            # Other processes of the group must end with its leader, and not hold the pipes open.
             process.kill()
             process.close()
             hear.on_exit(status)
@@ -240,7 +228,7 @@ class SpawnLauncher:
 
 
 def when_gone(pid: int, reap: Callable[[], int], ended: Callable[[int], None]) -> None:
-    """Call ``ended`` on the loop with the exit status once the process is gone."""
+    """Call ``ended`` on the loop with the exit status once the process has ended."""
     loop = asyncio.get_running_loop()
     if sys.platform == "linux":
         descriptor = os.pidfd_open(pid)

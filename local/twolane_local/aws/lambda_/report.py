@@ -1,4 +1,4 @@
-"""Lambda's own words about an invocation: log lines and error objects.
+"""The log lines and error objects of Lambda itself, and the journal's events of invocations.
 
 https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
 https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.lambda_.requirements import why_missing
+from twolane_local.aws.lambda_.requirements import missing_package_remedy
 from twolane_local.journal import cut
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
-#: What ``LogType=Tail`` returns: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+#: The length for ``LogType=Tail``: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 TAIL_BYTES = 4096
-#: Why an invocation ended that was under way when something ended its environment.
+#: The reasons of invocations that ended with their environment.
 STOPPED, KILLED = "the environment was stopped", "the environment was killed"
-#: How a message of Lambda's own begins where the id is yet to come.
+#: The beginning of Lambda's own messages before the request id is filled in.
 _NO_ID = "RequestId:  Error:"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -44,7 +44,7 @@ class Report:
     restore_ms: float | None = None
 
     def line(self, request_id: str) -> bytes:
-        """The line as CloudWatch shows it; init is billed as well, as it is since August 2025."""
+        """The line as CloudWatch shows it; init is billed, as on AWS since August 2025."""
         init = "" if self.init_ms is None else f"Init Duration: {self.init_ms:.2f} ms\t"
         if self.restore_ms is not None:
             # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
@@ -63,7 +63,7 @@ class Report:
         return math.ceil(self.duration_ms + (self.init_ms or 0))
 
     def as_dict(self) -> dict[str, Any]:
-        """For the journal."""
+        """The fields of the journal's event."""
         values: dict[str, Any] = {
             "durationMs": round(self.duration_ms, 2),
             "billedMs": self.billed_ms,
@@ -78,7 +78,7 @@ class Report:
 
 
 class Memory:
-    """The peak resident memory of a process, read seldom enough to cost nothing."""
+    """The peak resident memory of a process, read once a second at most."""
 
     _EVERY_S = 1.0
 
@@ -87,7 +87,7 @@ class Memory:
         self._read_at = float("-inf")
 
     def peak_mb(self, pid: int) -> int:
-        """In MB; the last known value once the process is gone, 0 where /proc is missing."""
+        """In MB; the last known value once the process has ended, 0 without /proc."""
         now = time.monotonic()
         if now - self._read_at >= self._EVERY_S:
             self._read_at = now
@@ -99,22 +99,22 @@ class Figures:
     """Makes the reports of one environment."""
 
     def __init__(self, memory_mb: int, *, restores: bool = False) -> None:
-        """``restores``: what comes before the first invocation is no init, but a restore."""
+        """``restores``: the environment begins with a restore, not with an init."""
         self._memory_mb = memory_mb
         self._restores = restores
         self._memory = Memory()
         self.init_ms = 0.0
-        #: Until its first invocation has ended.
+        #: True until its first invocation has ended.
         self.cold = True
-        #: Its init was within that invocation, and is part of its duration.
+        #: The init was part of that invocation, and of its duration.
         self.repeated = False
 
     def began(self) -> dict[str, Any]:
-        """For the journal: how long it took to be there."""
+        """The duration of the init or restore, as a field of the journal's event."""
         return {"restoreMs" if self._restores else "initMs": round(self.init_ms, 2)}
 
     def report(self, duration_ms: float, pid: int) -> Report:
-        """Of an invocation that took so long in this process."""
+        """The report of an invocation in this process."""
         return Report(
             duration_ms=duration_ms,
             memory_mb=self._memory_mb,
@@ -144,7 +144,6 @@ def memory_mb(pid: int) -> int:
 
 
 def start(request_id: str) -> bytes:
-    """The START line."""
     return f"START RequestId: {request_id} Version: $LATEST\n".encode()
 
 
@@ -155,12 +154,11 @@ def tail(log: Iterable[bytes], request_id: str, report: Report) -> bytes:
 
 
 def error(kind: str, message: str) -> bytes:
-    """An error object that Lambda itself makes."""
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
 
 
 def import_failed(module: str, why: object) -> bytes:
-    """The runtime client's words for a module that does not import."""
+    """The runtime client's error object for a module that cannot be imported."""
     return json.dumps(
         {
             "errorMessage": f"Unable to import module '{module}': {why}",
@@ -172,9 +170,9 @@ def import_failed(module: str, why: object) -> bytes:
 
 
 def of_request(failure: bytes, request_id: str) -> bytes:
-    """The error object of an init as the answer of the invocation that caused it.
+    """The error object of an init, as the response of the invocation that caused it.
 
-    An init has no request id yet; the answer has one, as in
+    It gets the request id, which an init does not have:
     https://github.com/aws/aws-lambda-python-runtime-interface-client/issues/43
     """
     try:
@@ -201,7 +199,7 @@ def timed_out(request_id: str, timeout_s: float) -> bytes:
 
 
 def init_timed_out() -> bytes:
-    """Of the one that a snapshot is taken of."""
+    """The error object of an init for a snapshot."""
     return error("Sandbox.Timedout", "Error: the init phase did not end in time")
 
 
@@ -213,20 +211,23 @@ def restore_timed_out() -> bytes:
     )
 
 
-def how_exited(status: int) -> str:
-    """What a process's exit status says, in Lambda's words; negative for a signal."""
+_SIGNALS = {9: "killed", 11: "segmentation fault", 6: "aborted", 15: "terminated"}
+
+
+def exit_status_text(status: int) -> str:
+    """The exit status of a process in Lambda's words; it is negative for a signal."""
     return f"exit status {status}" if status >= 0 else f"signal: {_SIGNALS.get(-status, -status)}"
 
 
-def why_exited(status: int) -> str:
-    """Why an invocation ended whose process ended by itself, or by a signal from outside."""
-    return f"the environment exited ({how_exited(status)})"
+def exit_reason(status: int) -> str:
+    """The reason of an invocation whose process ended by itself or by a signal from outside."""
+    return f"the environment exited ({exit_status_text(status)})"
 
 
 def exited(request_id: str, status: int) -> bytes:
     return error(
         "Runtime.ExitError",
-        f"RequestId: {request_id} Error: Runtime exited with error: {how_exited(status)}",
+        f"RequestId: {request_id} Error: Runtime exited with error: {exit_status_text(status)}",
     )
 
 
@@ -246,11 +247,8 @@ def too_large(size: int, limit: int = 6_291_556) -> bytes:
     )
 
 
-_SIGNALS = {9: "killed", 11: "segmentation fault", 6: "aborted", 15: "terminated"}
-
-
 def import_problem(spec: FunctionSpec, failure: bytes) -> str:
-    """One line on a function whose init failed."""
+    """One line about a function whose init failed."""
     try:
         value: Mapping[str, Any] = json.loads(failure)
     except ValueError:
@@ -266,13 +264,13 @@ def import_problem(spec: FunctionSpec, failure: bytes) -> str:
             "(its own output is above)"
         )
     where = f"{spec.where}: " if spec.where else ""
-    remedy = why_missing(spec, failure)
+    remedy = missing_package_remedy(spec, failure)
     what += f"; {remedy}" if remedy else ""
     return f"{where}{spec.logical_id}: {what}; its invocations fail until that is corrected"
 
 
 class InvocationRecord:
-    """Of one request to one function."""
+    """Records the events of one invocation in the journal, each of them once."""
 
     __slots__ = ("_at", "_ended", "_function", "_journal", "_request_id", "_responded")
 
@@ -282,51 +280,39 @@ class InvocationRecord:
         self._responded = self._ended = False
 
     def started(self, *, cold: bool, payload: bytes | None = None) -> None:
-        """An environment has it. ``payload`` is the event, for whoever looks at it later."""
+        """An environment begins the invocation; ``payload`` is the event."""
         if self._at is None:
             content: dict[str, Any] = {} if payload is None else {"payload": cut(payload)}
-            self._at = self._journal.record(
-                "invocation.started",
-                function=self._function,
-                request_id=self._request_id,
-                cold=cold,
-                **content,
-            ).at
+            self._at = self._record("invocation.started", cold=cold, **content)
 
     def responded(self, duration_ms: float, error: str | None, payload: bytes | None) -> None:
-        """Its caller has the outcome; ``payload`` is the error object where there is an error."""
+        """The caller has the outcome; on an error, ``payload`` is the error object."""
         if self._at is None or self._responded:
             return
         self._responded = True
         content: dict[str, Any] = {} if payload is None else {"payload": cut(payload)}
-        self._journal.record(
-            "invocation.responded",
-            function=self._function,
-            request_id=self._request_id,
-            durationMs=round(duration_ms, 2),
-            error=error,
-            **content,
+        self._record(
+            "invocation.responded", durationMs=round(duration_ms, 2), error=error, **content
         )
 
     def ended(self, report: Report, reason: str = "") -> None:
-        """Nothing of it runs any more. ``reason`` says what ended it, if not the handler did."""
+        """Nothing of it runs any more; ``reason`` is set if the handler did not end it."""
         if self._at is None or self._ended:
             return
         self._ended = True
         why = {"reason": reason} if reason else {}
-        self._journal.record(
-            "invocation.ended",
-            function=self._function,
-            request_id=self._request_id,
-            **report.as_dict(),
-            **why,
-        )
+        self._record("invocation.ended", **report.as_dict(), **why)
+
+    def _record(self, kind: str, **data: Any) -> float:
+        return self._journal.record(
+            kind, function=self._function, request_id=self._request_id, **data
+        ).at
 
     @property
     def over(self) -> bool:
-        """Nothing is to be told of it any more."""
+        """True once the invocation has ended."""
         return self._ended
 
     def age_ms(self) -> float:
-        """How long ago it began, on the journal's clock; 0 where it did not."""
+        """The time since it began, on the journal's clock; 0 if it has not begun."""
         return 0.0 if self._at is None else (self._journal.now() - self._at) * 1000

@@ -1,4 +1,4 @@
-"""Which package a module is of, and which requirements file names it."""
+"""Reads requirements files: the packages that they name, and the remedy for a missing module."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _NAME = re.compile(r"\s*(?:\S*/([A-Za-z0-9_.]+)-[^/\s]+\.whl|([A-Za-z0-9][A-Za-z
 _PATH = re.compile(
     r"(?:\S+\s*@\s*)?(?:file:(?://)?)?((?:\.{1,2}|/)\S*?)(?:\[[^\]]*\])?\s*(?:[;#]|$)"
 )
-#: What an installation leaves there, or what is none of the package's.
+#: Files that an installation creates, or that do not belong to the package.
 _MADE = re.compile(r"__pycache__|build|.*\.egg-info|\.git|\.venv|\.aws-sam|node_modules")
 _INCLUDED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(\S+)")
-#: Where the package has another name than the module, but for "python-" and "py" before it.
+#: Packages whose name is not that of the module, with or without the prefix "python-" or "py".
 _PACKAGES = {
     "attr": "attrs", "bs4": "beautifulsoup4", "crypto": "pycryptodome", "cv2": "opencv-python",
     "pil": "pillow", "psycopg2": "psycopg2-binary", "sklearn": "scikit-learn",
 }  # fmt: skip
 
 
-def files(file: Path) -> list[Path]:
+def with_included(file: Path) -> list[Path]:
     """A requirements file and those that it includes."""
     found: list[Path] = []
     waiting = [file]
@@ -44,10 +44,10 @@ def files(file: Path) -> list[Path]:
     return found
 
 
-def beside(file: Path) -> list[Path]:
-    """The files of the packages that stand on this machine, by path, in a requirements file."""
+def local_package_files(file: Path) -> list[Path]:
+    """The files of the packages that a requirements file names by a path on this machine."""
     found: list[Path] = []
-    for one in files(file):
+    for one in with_included(file):
         for line in _lines(one):
             match = _PATH.match(line)
             path = one.parent / match[1] if match else one.parent
@@ -70,19 +70,19 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def named_in(file: Path, module: str) -> bool:
-    """Whether it asks for the package of a module, as far as its name says."""
+def names_package_of(file: Path, module: str) -> bool:
+    """True if the requirements name the package of a module, judged by its name."""
     name = _canonical(module)
     wanted = {name, f"python-{name}", f"py{name}", f"{name}-binary", _PACKAGES.get(name, name)}
     return any(
         (match := _NAME.match(line)) is not None and _canonical(match[1] or match[2]) in wanted
-        for one in files(file)
+        for one in with_included(file)
         for line in _lines(one)
     )
 
 
-def why_missing(spec: FunctionSpec, failure: bytes) -> str:
-    """Where an init failed for want of a package, what to do about it; else nothing."""
+def missing_package_remedy(spec: FunctionSpec, failure: bytes) -> str:
+    """The remedy for an init that failed because a package is missing, else an empty text."""
     try:
         message = str(json.loads(failure).get("errorMessage", ""))
     except (ValueError, AttributeError):
@@ -92,11 +92,11 @@ def why_missing(spec: FunctionSpec, failure: bytes) -> str:
     if match is None or match[1] == own:
         return ""
     module = match[1]
-    looked = [file for file in spec.requirements if file.is_file()]
-    for file in looked:
-        if named_in(file, module):
+    searched = [file for file in spec.requirements if file.is_file()]
+    for file in searched:
+        if names_package_of(file, module):
             return f"{file} names {module}: `twolane up --build` installs it"
-    where = f" ({', '.join(map(str, looked))})" if looked else ""
+    where = f" ({', '.join(map(str, searched))})" if searched else ""
     first = next(iter(spec.requirements), None)
     remedy = f"; name it in {first}, and `twolane up --build` installs it" if first else ""
     return f"no requirements file{where} names {module}{remedy}"

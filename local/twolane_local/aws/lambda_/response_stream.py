@@ -1,33 +1,29 @@
-"""One call of ``InvokeWithResponseStream``: a function's response as an event stream.
+"""The event stream of ``InvokeWithResponseStream``: a function's response, encoded.
 
-A response that the runtime does not stream comes whole, as one chunk.
+A response that the runtime does not stream becomes one chunk.
 https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
+The encoding: https://smithy.io/2.0/aws/amazon-eventstream.html
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.invocation import ResponseStream, Streamer
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
-    from twolane_local.aws.invocation import Invocation, Invoker
+    from twolane_local.aws.invocation import StreamedInvocation
 
 
 _STRING = 7
-#: The most of one event's payload.
-MAX_PAYLOAD = 16 * 1024 * 1024
 
 
 def message(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """One message: lengths, their checksum, string headers, payload, the checksum of it all."""
+    """Encode a message: lengths, their checksum, string headers, payload, checksum of it all."""
     head = b"".join(
         struct.pack("!B", len(name.encode()))
         + name.encode()
@@ -42,7 +38,7 @@ def message(headers: Mapping[str, str], payload: bytes) -> bytes:
 
 
 def payload_chunk(data: bytes) -> bytes:
-    """A piece of the response."""
+    """The event with a piece of the response."""
     return message(
         {
             ":message-type": "event",
@@ -54,7 +50,7 @@ def payload_chunk(data: bytes) -> bytes:
 
 
 def invoke_complete(error: bytes | None, log_result: str = "") -> bytes:
-    """The end; ``error`` is the error object of a function that failed, ``log_result`` base64."""
+    """The last event; ``error`` is the error object of a failed function, ``log_result`` base64."""
     value: dict[str, Any] = {}
     if error is not None:
         try:
@@ -74,48 +70,13 @@ def invoke_complete(error: bytes | None, log_result: str = "") -> bytes:
     )
 
 
-class StreamedCall:
-    """``begin``, then read ``events``."""
-
-    def __init__(
-        self,
-        invoker: Invoker,
-        function: str,
-        event: bytes,
-        request_id: str,
-        client_context: str,
-        *,
-        trace_headers: Sequence[str] = (),
-    ) -> None:
-        self._stream = ResponseStream()
-        call: Coroutine[Any, Any, Invocation]
-        if isinstance(invoker, Streamer):
-            call = invoker.invoke_streaming(
-                function, event, self._stream, request_id=request_id,
-                client_context=client_context, trace_headers=trace_headers,
-            )  # fmt: skip
-        else:
-            call = invoker.invoke(
-                function, event, request_id=request_id, client_context=client_context,
-                trace_headers=trace_headers,
-            )  # fmt: skip
-        self._running = asyncio.ensure_future(call)
-
-    async def begin(self) -> None:
-        """Wait for the beginning of the response; raises what ``Invoker.invoke`` raises."""
-        opened = asyncio.ensure_future(self._stream.opened.wait())
-        await asyncio.wait((opened, self._running), return_when=asyncio.FIRST_COMPLETED)
-        opened.cancel()
-        if self._running.done():
-            self._running.result()
-
-    async def events(self, *, with_log: bool) -> AsyncIterator[bytes]:
-        """The encoded events, as the function writes them."""
-        if self._stream.opened.is_set():
-            async for piece in self._stream:
-                yield payload_chunk(piece)
-        outcome = await self._running
-        if outcome.error is None and outcome.payload:
-            yield payload_chunk(outcome.payload)
-        log = base64.b64encode(outcome.log_tail()).decode() if with_log else ""
-        yield invoke_complete(outcome.payload if outcome.error is not None else None, log)
+async def response_events(call: StreamedInvocation, *, with_log: bool) -> AsyncIterator[bytes]:
+    """The encoded events of a call that has begun, as the function writes them."""
+    if call.stream.opened.is_set():
+        async for piece in call.stream:
+            yield payload_chunk(piece)
+    outcome = await call.running
+    if outcome.error is None and outcome.payload:
+        yield payload_chunk(outcome.payload)
+    log = base64.b64encode(outcome.log_tail()).decode() if with_log else ""
+    yield invoke_complete(outcome.payload if outcome.error is not None else None, log)

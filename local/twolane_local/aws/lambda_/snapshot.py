@@ -1,11 +1,11 @@
 """``python -m twolane_local.aws.lambda_.snapshot PARENT_PID CONTROL_FD CHANNEL_FD HANDLER``
 
-A function with SnapStart, up to its snapshot: AWS's runtime client imports the handler and runs the
-hooks of before the snapshot. Then, where it waits to be restored, the process becomes a fork
-server: each environment is a fork from there, which runs the hooks of after the restore and goes on
-with its invocations. https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+The process of a function with SnapStart. AWS's runtime client imports the handler and runs the
+hooks before the snapshot. When it waits to be restored, the process becomes a fork server: each
+environment is a fork, which runs the hooks after the restore and continues with its invocations.
+https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
 
-What would be wrong in a snapshot of Lambda's is said in the function's log.
+Problems that a snapshot on Lambda would have are written to the function's log.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _COUNT = re.compile(r"^eventfd-count:\s*([0-9a-f]+)", re.MULTILINE)
 
 
 def open_descriptors() -> dict[int, str]:
-    """Each file descriptor, and what it leads to: see proc(5)."""
+    """Each file descriptor and its target: see proc(5)."""
     found: dict[int, str] = {}
     for one in _TABLE.iterdir():
-        with suppress(OSError):  # the one that lists them
+        with suppress(OSError):  # the descriptor of this listing
             found[int(one.name)] = str(one.readlink())
     return found
 
 
 def connections() -> dict[str, list[int]]:
-    """By the address of the other side, what is connected."""
+    """The connected descriptors, by the address of the other side."""
     found: dict[str, list[int]] = {}
     for fd, link in open_descriptors().items():
         if link.startswith("socket:") and (peer := _peer(fd)):
@@ -64,14 +64,17 @@ def _peer(fd: int) -> str:
 
 
 def cut_off(fd: int) -> None:
-    """Have a connection whose other side is gone in its place."""
+    """Replace a connection by one whose other side is closed."""
     near, far = socket.socketpair()
     far.close()
-    _put(near.detach(), fd)
+    _move_descriptor(near.detach(), fd)
 
 
 class Unshared:
-    """Looks what there is before the fork; ``renew`` is for each new process."""
+    """Objects that forks must not share, found before the fork; ``renew`` replaces them after it.
+
+    These are the wake-up sockets of event loops, eventfds, pipes, epolls and thread pools.
+    """
 
     def __init__(self) -> None:
         descriptors = open_descriptors()
@@ -89,9 +92,9 @@ class Unshared:
         for fd, link in descriptors.items():
             if fd > 2 and link.startswith("pipe:"):
                 pipes.setdefault(link, []).append(fd)
-        # One end alone leads out of this process, and belongs to whoever is there.
+        # A pipe with only one end here leads to another process.
         self._pipes = [ends for ends in pipes.values() if len(ends) > 1]
-        gc.unfreeze()  # what is frozen is not listed
+        gc.unfreeze()  # frozen objects are not listed
         things = gc.get_objects()
         self._wakers = [
             (near.fileno(), far.fileno())
@@ -103,28 +106,28 @@ class Unshared:
         self._pools: list[Any] = [one for one in things if isinstance(one, ThreadPoolExecutor)]
         del things
         gc.collect()
-        gc.freeze()  # a collection in a child must not copy what is shared
+        gc.freeze()  # a collection in a child must not copy shared pages
 
     @property
     def threads(self) -> list[str]:
-        """The threads that a copy of the machine would have, and a fork has not."""
+        """The threads that a copy of the machine would have, but a fork does not."""
         pooled = {thread for pool in self._pools for thread in pool._threads}  # noqa: SLF001
         return [
             thread.name
             for thread in threading.enumerate()
             if thread is not threading.main_thread()
             and thread not in pooled
-            and not thread.name.startswith("twolane-")  # the runtime's own begin anew
+            and not thread.name.startswith("twolane-")  # the runtime restarts its own
         ]
 
     def renew(self) -> None:
-        """Make everything this process's own."""
+        """Replace all of them by objects of this process."""
         for near, far in self._wakers:
             for new, old in zip(socket.socketpair(), (near, far), strict=True):
                 new.setblocking(False)
-                _put(new.detach(), old)
+                _move_descriptor(new.detach(), old)
         for fd, count in self._counters.items():
-            _put(os.eventfd(count, os.EFD_NONBLOCK), fd)
+            _move_descriptor(os.eventfd(count, os.EFD_NONBLOCK), fd)
         for ends in self._pipes:
             self._renew_pipe(ends)
         for fd, watched in self._epolls.items():
@@ -150,7 +153,7 @@ class Unshared:
             os.close(one)
 
 
-def _put(new: int, old: int) -> None:
+def _move_descriptor(new: int, old: int) -> None:
     os.dup2(new, old, inheritable=False)
     os.close(new)
 
@@ -165,7 +168,7 @@ _PAGE = "https://docs.aws.amazon.com/lambda/latest/dg/snapstart-best-practices.h
 
 
 class Snapshot:
-    """This process before it is copied, and each copy until it takes its first event."""
+    """The snapshot of this process: before the fork, and in each fork until its first event."""
 
     def __init__(self, control: socket.socket, frames: int) -> None:
         self._control = control
@@ -173,20 +176,20 @@ class Snapshot:
         self._restored = False
 
     def take(self) -> str:
-        """Let it be copied. Returns in each copy, with the address of the Runtime API."""
+        """Serve forks. Returns in each copy, with the address of its Runtime API."""
         function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
         unshared = Unshared()
         peers = connections()
-        # An extension's, of the process that the snapshot is taken of.
+        # An extension's connection of the original process.
         own = peers.pop(os.environ["AWS_LAMBDA_RUNTIME_API"], [])
-        for line in (*_connected(function, peers), *_threads(function, unshared.threads)):
-            print(line, flush=True)  # noqa: T201 (the function's log)
+        _warn_of_connections(function, peers)
+        _warn_of_threads(function, unshared.threads)
         state = random.getstate()
         self._control.send(json.dumps({"ready": True}).encode())
         fork = forkserver.serve(self._control)
         if fork is None:
             os._exit(0)
-        # Python seeds its generator anew in a fork, and nothing does it in a snapshot of Lambda's.
+        # Python reseeds its generator in a fork; in a snapshot on Lambda nothing does.
         random.setstate(state)
         unshared.renew()
         for one in own:
@@ -200,7 +203,7 @@ class Snapshot:
         return os.environ["AWS_LAMBDA_RUNTIME_API"]
 
     def restored(self) -> None:
-        """The hooks are done: say what is to be another in each environment."""
+        """After the hooks, report the state that should differ between environments."""
         if not self._restored:
             self._restored = True
             digest = hashlib.sha256(repr(random.getstate()).encode()).hexdigest()
@@ -208,29 +211,29 @@ class Snapshot:
             self._control.close()
 
 
-def _connected(function: str, peers: dict[str, list[int]]) -> list[str]:
+def _warn_of_connections(function: str, peers: dict[str, list[int]]) -> None:
     if not peers:
-        return []
+        return
     named = ", ".join(
         f"{one} ({len(all_)})" if len(all_) > 1 else one for one, all_ in peers.items()
     )
-    line = (
+    print(  # noqa: T201 (the function's log)
         f"! {function}: the snapshot holds open connections, to {named}: on AWS they are dead in "
         "each environment that is restored from it. Close them in a hook before the snapshot, or "
-        f"open them on first use: {_PAGE}"
+        f"open them on first use: {_PAGE}",
+        flush=True,
     )
-    return [line]
 
 
-def _threads(function: str, names: list[str]) -> list[str]:
+def _warn_of_threads(function: str, names: list[str]) -> None:
     if not names:
-        return []
-    line = (
-        f"! {function}: on AWS the snapshot holds threads ({', '.join(names)}), which run on after "
-        "the restore; here, where an environment is a fork, they are gone. Start them in a hook "
-        "after the restore, or on first use"
+        return
+    print(  # noqa: T201 (the function's log)
+        f"! {function}: on AWS the snapshot holds threads ({', '.join(names)}), which continue "
+        "after the restore; here, where an environment is a fork, they are gone. Start them in a "
+        "hook after the restore, or on first use",
+        flush=True,
     )
-    return [line]
 
 
 def main() -> None:
@@ -248,7 +251,7 @@ def main() -> None:
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
     class Client(LambdaRuntimeClient):  # type: ignore[misc]
-        """AWS's, whose wait for the restore is the snapshot."""
+        """AWS's client; it takes the snapshot when it waits for the restore."""
 
         def restore_next(self) -> None:
             self.lambda_runtime_address = snapshot.take()

@@ -1,4 +1,4 @@
-"""A function's snapshot as the emulator holds it: one init, watched over, then many restores."""
+"""The emulator's side of a function's snapshot: one init, then many restores."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from twolane_local.aws.invocation import Flow
     from twolane_local.aws.lambda_.process import Hear, Process
 
-#: Says in a function's variables that it is restored from a snapshot.
+#: The variable of a function that is restored from a snapshot, and its value.
 INITIALIZATION, SNAP_START = "AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start"
 _PROGRAM = "twolane_local.aws.lambda_.snapshot"
 _API = "AWS_LAMBDA_RUNTIME_API"
 
 
-def can_be_played() -> bool:
-    """Whether AWS's runtime client is there, which knows the hooks."""
+def snapstart_available() -> bool:
+    """True on Linux with AWS's runtime client, which runs the hooks."""
     return sys.platform == "linux" and importlib.util.find_spec("awslambdaric") is not None
 
 
 class Snapshot(ForkServer):
-    """One process of a function whose init is done once; every environment is a copy of it.
+    """A process of a function that runs its init once; every environment is a fork of it.
 
-    ``failure`` is the error object where init failed; what it writes belongs to ``hear``.
+    ``failure`` is the error object of a failed init; ``hear`` gets the output.
     """
 
     @classmethod
     async def take(cls, what: Launch, environ: Mapping[str, str], hear: Hear) -> Snapshot:
-        """Begin with init; ``ready`` says how that ended."""
+        """Begin the init; ``ready`` resolves to True if it succeeds."""
         calls = _Init(what, environ)
         server, port = await runtime_api.serve(calls)
         with await runtime_api.connect(calls) as channel:
@@ -90,7 +90,7 @@ class Snapshot(ForkServer):
             os.close(write_frames)
 
     async def restore(self, what: Launch, hear: Hear) -> Process | None:
-        """A copy of it; ``None`` where it was given up meanwhile, since the code has changed.
+        """Start a copy; ``None`` if the snapshot was discarded, as the code has changed.
 
         Raises ``InitFailedError``.
         """
@@ -114,7 +114,7 @@ class Snapshot(ForkServer):
         self._lost()
 
     def _told(self, value: dict[str, Any]) -> None:
-        """What is another in each environment, once it is restored."""
+        """Compare the state that a restored environment reports; it should be unique."""
         state = value["random"]
         if state in self._states:
             line = (
@@ -132,7 +132,7 @@ class Snapshot(ForkServer):
 
     def _lost(self) -> None:
         if not self.closed and not self.ready.done() and self.failure is None:
-            self._popen.kill()  # it has ended, or it has let go of us
+            self._popen.kill()  # it has ended or closed the connection
             status = self._popen.wait()
             self.failure = self._calls.failure or report.exited("", status)
         super()._lost()
@@ -148,7 +148,7 @@ class Snapshot(ForkServer):
 
 
 class _Init:
-    """Implements ``Calls`` for the process that the snapshot is taken of."""
+    """Implements ``Calls`` for the init of a snapshot."""
 
     def __init__(self, what: Launch, environ: Mapping[str, str]) -> None:
         self.name = environ["AWS_LAMBDA_FUNCTION_NAME"]
@@ -167,7 +167,7 @@ class _Init:
         self._extensions.register(name, events, reply, closed=False)
 
     def extension_next(self, identifier: str, reply: Reply) -> None:
-        self._extensions.next(identifier, reply)  # it waits: there are no events in init
+        self._extensions.next(identifier, reply)  # it waits, as init has no events
 
     def extension_error(self, identifier: str, body: bytes, reply: Reply) -> None:  # noqa: ARG002
         self.init_error(body, reply)
@@ -179,7 +179,7 @@ class _Init:
         _not_in_init(reply)
 
     def runtime_stream(self, request_id: str, content_type: str, flow: Flow) -> None:
-        """Nobody streams before there is an invocation."""
+        """There is no response without an invocation."""
 
     def runtime_error(self, request_id: str, body: bytes, reply: Reply) -> None:  # noqa: ARG002
         _not_in_init(reply)

@@ -1,4 +1,4 @@
-"""The environment of a function that cannot run on this machine: each init of it fails."""
+"""Functions that do not run: the environment whose init fails, and the check that finds them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
-def failure_of(spec: FunctionSpec) -> bytes | None:
-    """What each init ends in before anything is started; ``None`` where there is code to start.
+def init_failure(spec: FunctionSpec) -> bytes | None:
+    """The error object of an init that cannot begin, ``None`` if there is code to start.
 
-    Looked for at each init: what is missing may have been put there since.
+    Call it at each init: missing files may exist by then.
     """
     if spec.unrunnable:
-        # What an image answers that is not of the machine's architecture:
+        # The error of an image for another architecture:
         # https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-images.html
         return report.error("Runtime.InvalidEntrypoint", f"RequestId:  Error: {spec.unrunnable}")
     if spec.program is not None:
@@ -42,7 +42,7 @@ def failure_of(spec: FunctionSpec) -> bytes | None:
 
 
 class UnrunnableEnvironment:
-    """Implements ``Environment``: an init that fails, and nothing else."""
+    """Implements ``Environment``; its init fails."""
 
     responded = False
 
@@ -68,14 +68,14 @@ class UnrunnableEnvironment:
         self._stopped = True
 
 
-#: With more functions than these, ``twolane up`` does not wait for an environment of each.
+#: With more functions, ``twolane up`` does not wait for an environment of each.
 FEW = 8
 
 
-class FirstInits:
-    """One check at a time; each problem is a line in the journal.
+class InitChecks:
+    """Runs the init of each function once, in the background, and logs failures in the journal.
 
-    ``failed`` hears of an error that ends a check.
+    An unexpected error is passed to ``failed``.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class FirstInits:
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, specs: Iterable[FunctionSpec]) -> None:
-        """Check these, in place of what is still under way."""
+        """Check these functions; replaces a check under way."""
         await self.stop()
-        specs = [spec for spec in specs if not spec.unrunnable]  # else the template said it already
+        specs = [spec for spec in specs if not spec.unrunnable]  # the template's remarks name those
         self._task = asyncio.create_task(self._check(specs))
         self._task.add_done_callback(self._done)
 
@@ -106,7 +106,7 @@ class FirstInits:
 
     async def _check(self, specs: list[FunctionSpec]) -> None:
         folder = None
-        # Functions of one folder can share a fork server, which goes when it has served them.
+        # Functions of one folder share a fork server, which ends after them.
         for spec in sorted(specs, key=lambda spec: spec.code_dir):
             if folder not in (None, spec.code_dir):
                 self._launcher.rest()
@@ -118,7 +118,7 @@ class FirstInits:
         self._launcher.rest()
 
     async def stop(self) -> None:
-        """Check no more."""
+        """Stop the check."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

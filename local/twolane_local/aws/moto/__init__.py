@@ -1,11 +1,11 @@
-"""All services but SQS, Lambda and the APIs: moto, in a child process.
+"""All other services of AWS: moto, in a child process.
 
-``process``        The emulator's side: starts the child, gives it the stack, passes calls on.
-``answers``        Asks moto for values that only moto knows, until the template is whole.
-``child``          The process that runs moto. What follows runs in it.
-``references``     Attributes, parameters and secrets that a template asks for.
-``dynamodb``       Tables: atomic writes, items that expire, a log that outlives the process.
-``objects``        S3 objects that outlive the process.
-``notifications``  What SNS, S3 and EventBridge send to the emulator's queues and functions.
+``process``        The emulator's side: starts the child, sends it the stack, passes calls on.
+``values``         Asks moto for values of a template, until the template is complete.
+``child``          The process that runs moto. The modules below run in it.
+``references``     Secrets, parameters and attributes that a template refers to.
+``dynamodb``       Tables: atomic writes, items that expire, a log of their items.
+``objects``        S3 objects, kept in files.
+``notifications``  Deliveries of SNS, S3 and EventBridge to the emulator's queues and functions.
 ``emulator``       Calls the emulator's endpoint.
 """

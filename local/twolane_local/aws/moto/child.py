@@ -1,8 +1,8 @@
 """The process that runs moto: ``child PARENT_PID ENDPOINT [DIRECTORY]``.
 
-Moto's imports cost more than a second and its calls hold the interpreter: in a process of its own
-it delays neither the emulator's start nor its requests. Commands come as lines of JSON on stdin,
-each answered by one line on stdout; the end of stdin ends the process.
+Moto's imports take more than a second and its calls block the interpreter: in its own process it
+delays neither the emulator's start nor its requests. Commands are lines of JSON on stdin, each
+answered by one line on stdout; the end of stdin ends the process.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws import real_aws
 from twolane_local.aws.lambda_.parent_death import die_with_parent
-from twolane_local.aws.moto import notifications as patches
-from twolane_local.aws.moto import references
-from twolane_local.aws.moto import references as secrets
+from twolane_local.aws.moto import notifications, references
 from twolane_local.aws.moto.dynamodb import Expiry, TableLog, one_request_at_a_time
 from twolane_local.aws.moto.emulator import Emulator
 from twolane_local.aws.moto.notifications import FAULTS, Notifications, Rules, Subscriptions
@@ -29,12 +27,12 @@ from twolane_local.model import ACCOUNT, REGION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-#: What the last template has made, beside its resources.
+#: Created for the last template, in addition to its resources.
 NOTIFICATIONS, SUBSCRIPTIONS, RULES = Notifications(), Subscriptions(), Rules()
 
 
 def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | None]:
-    """Serve moto's APIs on a free loopback port, from threads."""
+    """Serve moto's APIs on a free loopback port, on threads; returns the port."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
         create_backend_app,
@@ -45,7 +43,7 @@ def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | N
         protocol_version = "HTTP/1.1"
 
         def log(self, *_: Any) -> None:
-            """Nothing: the emulator's journal says what matters."""
+            """The emulator's journal has what matters."""
 
     app: Any = DomainDispatcherApplication(create_backend_app)
     log = TableLog(app, directory) if directory else None
@@ -62,18 +60,18 @@ def items() -> Iterator[tuple[str, dict[str, Any]]]:
 
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         for item in table.all_items():
-            yield table.name, on_the_wire(item.to_json()["Attributes"])
+            yield table.name, encode_binary(item.to_json()["Attributes"])
 
 
-def on_the_wire(value: Any) -> Any:
-    """DynamoDB's JSON; moto has some binary values as bytes and some as the base64 of a request."""
+def encode_binary(value: Any) -> Any:
+    """DynamoDB's JSON of a value; moto keeps some binary values as bytes, others in base64."""
     match value:
         case bytes():
             return base64.b64encode(value).decode()
         case dict():
-            return {name: on_the_wire(each) for name, each in value.items()}
+            return {name: encode_binary(each) for name, each in value.items()}
         case list():
-            return [on_the_wire(each) for each in value]
+            return [encode_binary(each) for each in value]
     return value
 
 
@@ -81,20 +79,19 @@ def create(
     name: str,
     template: dict[str, Any],
     restore: Callable[[], None] | None = None,
-    stumbled: Callable[[str, Exception], object] | None = None,
+    on_fault: Callable[[str, Exception], object] | None = None,
 ) -> dict[str, Any]:
-    """Create the stack, or bring it to the new template; returns its outputs.
+    """Create or update the stack; returns its outputs.
 
-    ``stumbled`` hears of each rule that moto stumbles over, by name; without it, that raises.
-
-    ``restore`` is called once all buckets are there and before anyone hears of their objects.
+    ``restore`` is called when all buckets exist, before notifications of their objects are on.
+    ``on_fault`` is called with each rule on which moto itself fails; without it, that raises.
     """
     identities = template.pop("Identities", [])
-    notifications = template.pop("Notifications", {})
+    bucket_notifications = template.pop("Notifications", {})
     rules = template.pop("Rules", [])
     subscriptions = template.pop("Subscriptions", [])
-    secrets.keep(template.pop("Secrets", []))
-    patches.ELSEWHERE[name] = template.pop("Elsewhere", {})
+    references.create_secrets(template.pop("Secrets", []))
+    notifications.ELSEWHERE[name] = template.pop("Elsewhere", {})
     outputs = create_resources(name, template)
     expire_items(template["Resources"].values())
     keep_versions(template["Resources"].values())
@@ -102,15 +99,15 @@ def create(
         restore()
     if identities:
         verify_senders(identities)
-    NOTIFICATIONS.replace(notifications)
+    NOTIFICATIONS.replace(bucket_notifications)
     SUBSCRIPTIONS.replace(subscriptions)
-    RULES.replace(rules, stumbled)
+    RULES.replace(rules, on_fault)
     return outputs
 
 
 @contextmanager
-def own_faults() -> Iterator[dict[str, str]]:
-    """Keeps the resources that moto stumbles over, and has it create the others."""
+def tolerate_faults() -> Iterator[dict[str, str]]:
+    """Collect the resources on which moto itself fails, and let it create the others."""
     from moto.cloudformation import parsing as moto_parsing
 
     parsing: Any = moto_parsing
@@ -132,7 +129,7 @@ def own_faults() -> Iterator[dict[str, str]]:
 
 
 def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
-    """What moto's CloudFormation knows of it."""
+    """Create or update the stack in moto's CloudFormation; returns its outputs."""
     from moto.cloudformation.models import cloudformation_backends
 
     backend = cloudformation_backends[ACCOUNT][REGION]
@@ -140,7 +137,7 @@ def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
     template["Outputs"] = {
         name: output
         for name, output in (template.get("Outputs") or {}).items()
-        if references.answers(template["Resources"], output["Value"])
+        if references.has_value(template["Resources"], output["Value"])
     }
     text = json.dumps(template)
     known = {stack.name: stack for stack in backend.stacks.values()}
@@ -156,7 +153,7 @@ def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
 
 
 def expire_items(resources: Iterable[dict[str, Any]]) -> None:
-    """moto's CloudFormation leaves a table's time to live out."""
+    """Set the tables' time to live, which moto's CloudFormation ignores."""
     from moto.dynamodb.models import dynamodb_backends
 
     for resource in resources:
@@ -168,7 +165,7 @@ def expire_items(resources: Iterable[dict[str, Any]]) -> None:
 
 
 def keep_versions(resources: Iterable[dict[str, Any]]) -> None:
-    """moto's CloudFormation leaves a bucket's versioning out."""
+    """Set the buckets' versioning, which moto's CloudFormation ignores."""
     from moto.s3.models import s3_backends
 
     for resource in resources:
@@ -180,7 +177,7 @@ def keep_versions(resources: Iterable[dict[str, Any]]) -> None:
 
 
 def verify_senders(identities: list[str]) -> None:
-    """moto refuses mail from senders that nobody verified, as Amazon SES does."""
+    """Verify senders of mail: moto refuses unverified ones, as Amazon SES does."""
     from moto.ses.models import ses_backends
 
     backend = ses_backends[ACCOUNT][REGION]
@@ -192,7 +189,7 @@ def verify_senders(identities: list[str]) -> None:
 
 
 def deliver(arn: str, body: str) -> None:
-    """The result of an asynchronous invocation, to its destination."""
+    """Send the record of an asynchronous invocation to its destination."""
     if ":sns:" in arn:
         from moto.sns.models import sns_backends
 
@@ -220,13 +217,13 @@ def deliver(arn: str, body: str) -> None:
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
-    patches.apply(Emulator(sys.argv[2]))
+    notifications.patch_moto(Emulator(sys.argv[2]))
     with one_request_at_a_time():
-        obey(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+        run_commands(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
 
 
-def obey(directory: Path | None) -> None:
-    """Serve moto, and do what stdin says until it ends."""
+def run_commands(directory: Path | None) -> None:
+    """Serve moto, and run the commands on stdin until it ends."""
     port, log, objects = serve(directory)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
     for line in sys.stdin:
@@ -239,17 +236,17 @@ def obey(directory: Path | None) -> None:
                 answer = {"found": references.look_up(command["look_up"])}
             else:
                 restore = objects.restore if objects else None
-                with own_faults() as failed:
+                with tolerate_faults() as failed:
                     outputs = create(
                         command["name"], command["template"], restore,
                         lambda name, error: failed.setdefault(name, repr(error)),
                     )  # fmt: skip
                 answer = {"outputs": outputs, "failed": failed}
-                objects = None  # the buckets hold it from now on
+                objects = None  # the buckets hold the objects from now on
                 if log is not None:
                     log.replay(items)
-                    log = None  # the tables hold it from now on
-        except Exception as error:  # noqa: BLE001 (told to the parent, which raises it)
+                    log = None  # the tables hold the items from now on
+        except Exception as error:  # noqa: BLE001 (sent to the parent, which raises it)
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer, default=str), flush=True)  # noqa: T201
 

@@ -1,8 +1,14 @@
-"""DynamoDB tables that outlive the moto process: every write is in a file before it is answered.
+"""DynamoDB in moto's process: atomic writes, items that expire, and tables that are kept on disk.
 
-An append-only log of the requests that changed a table, replayed into the new tables at the next
-start and then written anew as the items that are left. Like the queues' log it survives the
-process being killed at any moment, not a power cut.
+moto copies and restores whole tables in a transaction, so its requests must not overlap, and some
+of its writes are replaced here.
+
+Tables are kept by an append-only log of the requests that changed them. It is replayed into the new
+tables at the next start, and then rewritten with the remaining items. Like the log of the queues it
+survives a kill of the process at any moment, but not a power cut.
+
+Items expire as DynamoDB's time to live documents it, but without delay:
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 """
 
 from __future__ import annotations
@@ -29,16 +35,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-#: Held by each request to DynamoDB, and by what else reads or changes its tables.
+#: Held by each request to DynamoDB, and by other code that reads or changes its tables.
 REQUESTS = threading.RLock()
 
-#: What moto's CloudFormation calls, beside the requests.
+#: The methods that moto's CloudFormation calls.
 _FROM_A_TEMPLATE = ("create_table", "delete_table", "update_table", "update_time_to_live")
 
 
 @contextmanager
 def one_request_at_a_time() -> Iterator[None]:
-    """For as long as the block runs, in this process."""
+    """Patch moto within the block: requests do not overlap, and transactions are atomic."""
     from moto.dynamodb.models import DynamoDBBackend
     from moto.dynamodb.responses import DynamoHandler
 
@@ -73,7 +79,7 @@ def _transact(stock: Callable[..., Any]) -> Callable[..., Any]:
             len(item) != 1 or not item.keys() <= _CONDITIONAL_WRITES.keys()
             for item in transact_items
         ):
-            stock(self, transact_items)  # refuses it
+            stock(self, transact_items)  # raises
             return
         writes = [next(iter(item.items())) for item in transact_items]
         keys = [_key(self, write) for _, write in writes]
@@ -81,7 +87,7 @@ def _transact(stock: Callable[..., Any]) -> Callable[..., Any]:
             (write["TableName"], str(key)) for (_, write), key in zip(writes, keys, strict=True)
         }
         if len(targets) < len(writes):
-            stock(self, transact_items)  # refuses it, too
+            stock(self, transact_items)  # raises
             return
         reasons = [_refusal(self, write, key) for (_, write), key in zip(writes, keys, strict=True)]
         if any(code for code, _, _ in reasons):
@@ -100,7 +106,7 @@ def _transact(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _execute(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """PartiQL's transaction, of which moto keeps what came before the statement that failed."""
+    """PartiQL's transaction; moto keeps the statements before the one that failed."""
 
     def execute_transaction(self: Any, statements: list[dict[str, Any]]) -> Any:
         with _all_or_nothing(self.tables.values()):
@@ -111,7 +117,7 @@ def _execute(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _all_or_nothing(tables: Iterable[Any]) -> Iterator[None]:
-    """Put the tables' items back where the block raises. What it writes must be new objects."""
+    """Restore the items of the tables if the block raises. It must write new objects only."""
     before = []
     for table in {id(each): each for each in tables}.values():
         items = copy.copy(table.items)
@@ -130,19 +136,11 @@ def _all_or_nothing(tables: Iterable[Any]) -> Iterator[None]:
         raise
 
 
-def _put(backend: Any, write: dict[str, Any], _: dict[str, Any]) -> None:
-    backend.put_item(write["TableName"], write["Item"])
-
-
-def _delete(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
-    backend.delete_item(write["TableName"], key)
-
-
 def _update(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
     table = backend.get_table(write["TableName"])
     hash_key, range_key = backend.get_keys_value(table, key)
     if (item := table.get_item(hash_key, range_key)) is not None:
-        # moto changes the item in its place.
+        # moto changes the item in place.
         if range_key:
             table.items[hash_key][range_key] = copy.deepcopy(item)
         else:
@@ -156,15 +154,11 @@ def _update(backend: Any, write: dict[str, Any], key: dict[str, Any]) -> None:
     )
 
 
-def _check(*_: Any) -> None:
-    """Nothing is written for a condition alone."""
-
-
 _CONDITIONAL_WRITES: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
-    "Put": _put,
-    "Delete": _delete,
+    "Put": lambda backend, write, _: backend.put_item(write["TableName"], write["Item"]),
+    "Delete": lambda backend, write, key: backend.delete_item(write["TableName"], key),
     "Update": _update,
-    "ConditionCheck": _check,
+    "ConditionCheck": lambda *_: None,
 }
 
 
@@ -178,7 +172,7 @@ def _key(backend: Any, write: dict[str, Any]) -> dict[str, Any]:
 def _refusal(
     backend: Any, write: dict[str, Any], key: dict[str, Any]
 ) -> tuple[str | None, str | None, Any]:
-    """A cancellation reason as moto has them: code, message, the item that is there."""
+    """A cancellation reason as moto has them: code, message, the current item."""
     from moto.dynamodb.comparisons import get_filter_expression
 
     condition = write.get("ConditionExpression")
@@ -216,7 +210,7 @@ _VERSION = "DynamoDB_20120810."
 
 
 class TableLog:
-    """A WSGI app in front of moto's. ``replay`` comes after the tables are there, once."""
+    """A WSGI app in front of moto's. Call ``replay`` once, when the tables exist."""
 
     def __init__(self, app: Wsgi, directory: Path) -> None:
         self._app = app
@@ -224,7 +218,7 @@ class TableLog:
         self._path = directory / FILE
         self._file = -1
         self._items: Callable[[], Iterable[tuple[str, dict[str, Any]]]] = tuple
-        #: Whether moto has something that the disk did not take.
+        #: True if a write of moto could not be written to disk.
         self._behind = False
 
     def __call__(
@@ -241,8 +235,8 @@ class TableLog:
         body = environ["wsgi.input"].read(length)
         environ["wsgi.input"] = io.BytesIO(body)
         started: list[Any] = []
-        # Held until the log has it, too: the log has moto's order, and nobody reads what a kill
-        # may still undo.
+        # Held until the write is in the log as well: the log has moto's order, and nobody reads a
+        # value that a kill could undo.
         with REQUESTS:
             answer = list(self._app(environ, lambda *how: started.extend(how)))
             if str(started[0]).startswith("200"):
@@ -262,7 +256,7 @@ class TableLog:
         write_line(self._file, entry)
 
     def _caught_up(self) -> bool:
-        """Whether the disk has it all; until then nobody gets an answer, as a kill may undo it."""
+        """True if the disk has all writes; until then requests fail, as a kill could undo them."""
         if self._behind:
             try:
                 self._rewrite()
@@ -272,17 +266,17 @@ class TableLog:
         return True
 
     def close(self) -> None:
-        """Give the file back; what is written later opens it again."""
+        """Close the file; the next write opens it again."""
         with REQUESTS:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
 
     def replay(self, items: Callable[[], Iterable[tuple[str, dict[str, Any]]]]) -> None:
-        """Do again what the log holds; ``items`` then gives (table, item) for all that is left."""
+        """Repeat the logged writes, then rewrite the log with ``items``: (table, item) pairs."""
         with REQUESTS:
             for entry in self._entries():
-                # A write for a table that the template has no more is dropped by moto's own error.
+                # moto refuses a write to a table that the template has dropped.
                 send(self._app, entry["action"], entry["body"])
             self._items = items
             self._rewrite()
@@ -305,17 +299,18 @@ class TableLog:
             return
         with self._path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):  # a half-written last one was never answered
+                if line.endswith(b"\n"):  # a half-written last line was never answered
                     yield json.loads(line)
 
 
 def _refuse(start_response: Callable[..., Any]) -> list[bytes]:
-    """As DynamoDB does when it is in trouble; clients try again:
+    """Answer with DynamoDB's internal error, which clients retry.
+
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
     """
     answer = {
         "__type": "com.amazonaws.dynamodb.v20120810#InternalServerError",
-        "message": "the directory of --persist takes no more; make room there",
+        "message": "the directory of --persist is full or not writable; make room there",
     }
     content = json.dumps(answer).encode()
     headers = [
@@ -327,7 +322,7 @@ def _refuse(start_response: Callable[..., Any]) -> list[bytes]:
 
 
 def send(app: Wsgi, action: str, body: dict[str, Any]) -> None:
-    """Make one of DynamoDB's calls; how it ends is moto's to say and nobody's to hear."""
+    """Make a call to DynamoDB and ignore its response."""
     content = json.dumps(body).encode()
     environ = {
         "REQUEST_METHOD": "POST",
@@ -355,15 +350,15 @@ def send(app: Wsgi, action: str, body: dict[str, Any]) -> None:
     list(app(environ, lambda *_: None))
 
 
-#: What expired longer ago than this stays: see the page above.
+#: Items that expired longer ago than this stay: see the page above.
 _TOO_OLD_S = 5 * 365 * 86_400.0
 
-#: The emulator's time, which its clock may have moved, as a header of each request.
+#: The header with the time of the emulator's clock, which tests can advance.
 NOW = "x-twolane-now"
 
 
-class Expired(NamedTuple):
-    """An item that is over, in DynamoDB's JSON: its key, and what says that it is."""
+class ExpiredItem(NamedTuple):
+    """An expired item, in DynamoDB's JSON: its key, and the attribute with its time to live."""
 
     table: str
     key: dict[str, Any]
@@ -371,8 +366,8 @@ class Expired(NamedTuple):
     until: dict[str, str]
 
 
-def expired(now: float) -> Iterator[Expired]:
-    """What is over at ``now``, in seconds since the epoch, in each table of moto's that says so."""
+def expired_items(now: float) -> Iterator[ExpiredItem]:
+    """The items that have expired at ``now`` (epoch seconds) in all tables with a time to live."""
     for name, table in _tables().items():
         if table.ttl.get("TimeToLiveStatus") != "ENABLED":
             continue
@@ -382,19 +377,19 @@ def expired(now: float) -> Iterator[Expired]:
             until = item.attrs.get(attribute)
             if _is_over(until, now):
                 key = {each: item.attrs[each].to_json() for each in keys}
-                yield Expired(name, key, attribute, until.to_json())
+                yield ExpiredItem(name, key, attribute, until.to_json())
 
 
 def expire(now: float) -> None:
-    """Take out what is over."""
+    """Delete the expired items."""
     with REQUESTS:
-        for gone in list(expired(now)):
+        for gone in list(expired_items(now)):
             table = _tables()[gone.table]
             table.delete_item(*_backend().get_keys_value(table, gone.key))
 
 
 class Expiry:
-    """A WSGI app in front of another one of DynamoDB's, which hears of each item that it loses."""
+    """A WSGI app in front of another one, to which it sends a deletion of each expired item."""
 
     def __init__(self, app: Wsgi, clock: Callable[[], float] = time.time) -> None:
         self._app, self._clock = app, clock
@@ -415,9 +410,9 @@ class Expiry:
                 return
             self._looked = math.floor(now)
             with REQUESTS:
-                over = list(expired(now))
+                over = list(expired_items(now))
             for gone in over:
-                # Unless it was written anew in between.
+                # The condition fails if the item was written again meanwhile.
                 send(
                     self._app,
                     "DeleteItem",
@@ -432,7 +427,7 @@ class Expiry:
 
 
 def _is_over(until: Any, now: float) -> bool:
-    """Only numbers count, in whole seconds since the epoch."""
+    """True for an expired time to live, a number of epoch seconds; other types never expire."""
     if until is None or until.type != "N":
         return False
     return now - _TOO_OLD_S < float(until.value) <= now

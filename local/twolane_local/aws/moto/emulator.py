@@ -1,4 +1,4 @@
-"""The emulator's endpoint, as moto's process calls it: queues and functions are there."""
+"""Calls the emulator's endpoint from moto's process: the queues and functions are there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ _SEND = {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x
 
 
 class Emulator:
-    """Puts messages on queues and invokes functions."""
+    """Sends messages to queues and invokes functions."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
 
     def send(self, queue: str, body: str, named: Mapping[str, Any]) -> None:
-        """Put a message on a queue."""
         call = {
             "QueueUrl": f"{self.endpoint}/{ACCOUNT}/{queue}",
             "MessageBody": body,
@@ -37,17 +36,16 @@ class Emulator:
         self._post("/", json.dumps(given), _SEND)
 
     def invoke(self, function_arn: str, event: str) -> None:
-        """Invoke a function asynchronously, by the version or alias that its ARN may name."""
+        """Invoke a function asynchronously; its ARN may end with a version or alias."""
         name = quote(function_arn.partition(":function:")[2] or function_arn, safe=":$")
         path = f"/2015-03-31/functions/{name}/invocations"
         self._post(path, event, {"X-Amz-Invocation-Type": "Event"})
 
     def deliver(self, source: str, arn: str, text: str, **options: Any) -> None:
-        """Give ``text`` to the function or queue ``arn``. On AWS the caller does not wait for it,
-        and does not hear that it failed.
+        """Send ``text`` to the function or queue ``arn``; failures are logged, not raised.
 
-        ``dead_letter_arn`` is of the queue that gets what is refused, ``why`` its attributes, and
-        ``named`` what ``send`` takes.
+        ``dead_letter_arn`` is the queue for a refused message, ``why`` are the attributes that the
+        message has there, and ``named`` the attributes for ``send``.
         """
         try:
             if ":lambda:" in arn:
@@ -55,10 +53,10 @@ class Emulator:
             else:
                 self.send(arn.rpartition(":")[2], text, options.get("named") or {})
         except OSError as error:
-            code, message = _said(error)
+            code, message = _code_and_message(error)
             dead = options.get("dead_letter_arn")
             end = f"it is on {dead.rpartition(':')[2]}" if dead else "it is lost"
-            say(f"{source}: {arn} did not take a message ({code}: {message}); {end}")
+            log(f"{source}: {arn} refused a message ({code}: {message}); {end}")
             if dead:
                 why = {**(options.get("why") or {}), "ERROR_CODE": code, "ERROR_MESSAGE": message}
                 attributes = {
@@ -74,13 +72,13 @@ class Emulator:
             pass
 
 
-def say(line: str) -> None:
-    """To the terminal of the emulator."""
+def log(line: str) -> None:
+    """Write a line to the terminal of the emulator."""
     sys.stderr.write(f"twolane: {line}\n")
 
 
-def _said(error: OSError) -> tuple[str, str]:
-    """An error's code and message, as an AWS service gives them."""
+def _code_and_message(error: OSError) -> tuple[str, str]:
+    """The error code and message of an AWS service."""
     if not isinstance(error, urllib.error.HTTPError):
         return "SDK_CLIENT_ERROR", str(error)
     try:
@@ -93,7 +91,7 @@ def _said(error: OSError) -> tuple[str, str]:
 
 
 def attributes_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """moto's spelling of message attributes as the API's."""
+    """Message attributes as the API has them, from those of moto."""
     found: dict[str, Any] = {}
     for name, value in attributes.items():
         kind = value.get("data_type", value.get("DataType", value.get("Type", "String")))

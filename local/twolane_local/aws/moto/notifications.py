@@ -1,4 +1,8 @@
-"""What moto's SNS publishes goes to the emulator's queues and functions. Runs in moto's process."""
+"""Patches moto: SNS, S3, EventBridge and SQS deliver to the emulator's queues and functions.
+
+Also creates the subscriptions, rules and bucket notifications of a template, which moto's
+CloudFormation leaves out or cannot create. Runs in moto's process.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events import eventbridge
-from twolane_local.aws.events import notifications as s3_events
-from twolane_local.aws.events import notifications as sns_events
+from twolane_local.aws.events.notifications import (
+    ObjectChange,
+    TopicMessage,
+    bucket_event,
+    for_event_bridge,
+    notification,
+    topic_event,
+)
 from twolane_local.aws.events.patterns import PatternError, compile_pattern, compile_policy
-from twolane_local.aws.invocation import service_of
-from twolane_local.aws.moto.emulator import say
+from twolane_local.aws.invocation import service_in_arn
+from twolane_local.aws.moto.emulator import log
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -27,13 +37,12 @@ if TYPE_CHECKING:
     from twolane_local.aws.moto.emulator import Emulator
 
 
-#: SQS takes no more: https://docs.aws.amazon.com/sns/latest/dg/sns-large-payload-raw-message-delivery.html
+#: The limit of SQS: https://docs.aws.amazon.com/sns/latest/dg/sns-large-payload-raw-message-delivery.html
 MOST_ATTRIBUTES = 10
 _ATTRIBUTES = ("FilterPolicyScope", "FilterPolicy", "RawMessageDelivery", "RedrivePolicy")
 
 
-def play_topics(emulator: Emulator) -> None:
-    """Replace moto's deliveries; once, before it serves."""
+def _patch_sns(emulator: Emulator) -> None:
     from moto.core.utils import iso_8601_datetime_with_milliseconds
     from moto.sns.exceptions import SNSInvalidParameter
     from moto.sns.models import SNSBackend, Subscription
@@ -52,7 +61,7 @@ def play_topics(emulator: Emulator) -> None:
         if not _wanted(self, message, attributes):
             return
         if self.protocol in {"http", "https"}:
-            # The endpoint may itself call what this call is part of.
+            # On a thread: the endpoint may call the service that is publishing.
             named |= {"subject": subject, "message_attributes": attributes}
             arguments = (original, self, message, message_id)
             threading.Thread(target=_notify, args=arguments, kwargs=named, daemon=True).start()
@@ -60,7 +69,7 @@ def play_topics(emulator: Emulator) -> None:
         if named.pop("message_structure", None) == "json":
             message = self._parse_message_structure(message, self.protocol)
         if self.protocol in {"lambda", "sqs"}:
-            facts = sns_events.Published(
+            facts = TopicMessage(
                 topic_arn=self.topic.arn,
                 subscription_arn=self.arn,
                 message_id=message_id,
@@ -96,7 +105,7 @@ def _filter_policy(policy: str, scope: str | None) -> Callable[[str, Mapping[str
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    facts: sns_events.Published
+    facts: TopicMessage
     text: str
     attributes: dict[str, Any]
     named: dict[str, Any]
@@ -106,15 +115,15 @@ def _deliver(emulator: Emulator, subscription: Any, given: _Message) -> None:
     redrive = json.loads(subscription.attributes.get("RedrivePolicy") or "{}")
     source, named = f"topic {subscription.topic.name}", given.named
     if subscription.protocol == "lambda":
-        text = json.dumps(sns_events.topic_event(given.facts, given.text, given.attributes))
+        text = json.dumps(topic_event(given.facts, given.text, given.attributes))
     elif str(subscription.attributes.get("RawMessageDelivery")).lower() == "true":
         text, named = given.text, {**named, "message_attributes": given.attributes}
         if len(given.attributes) > MOST_ATTRIBUTES:
-            say(f"{source}: a raw message with more than {MOST_ATTRIBUTES} attributes is dropped")
+            log(f"{source}: a raw message with more than {MOST_ATTRIBUTES} attributes is dropped")
             return
     else:
-        notification = sns_events.notification(given.facts, given.text, given.attributes)
-        text = json.dumps(notification, indent=2)
+        body = notification(given.facts, given.text, given.attributes)
+        text = json.dumps(body, indent=2)
     emulator.deliver(
         source, subscription.endpoint, text, named=named,
         dead_letter_arn=redrive.get("deadLetterTargetArn"),
@@ -122,37 +131,37 @@ def _deliver(emulator: Emulator, subscription: Any, given: _Message) -> None:
 
 
 def publish(source: str, arn: str, text: str, subject: str | None = None) -> None:
-    """What another service sends to a topic. It does not hear that there is none."""
+    """Send a message of another service to a topic; an error is logged, not raised."""
     from moto.core.exceptions import ServiceException
     from moto.sns.models import sns_backends
 
     try:
         sns_backends[ACCOUNT][REGION].publish(message=text, arn=arn, subject=subject)
     except ServiceException as error:
-        say(f"{source}: {arn} did not take a message ({error}); it is lost")
+        log(f"{source}: {arn} refused a message ({error}); it is lost")
 
 
 def _notify(publish: Any, subscription: Any, *message: Any, **named: Any) -> None:
-    """Post to a subscriber's own endpoint. SNS, too, does not have the publisher wait for it."""
+    """Post to a subscriber's HTTP endpoint; like SNS, the publisher does not wait for it."""
     import requests
 
     try:
         publish(subscription, *message, **named)
     except requests.RequestException as error:
-        say(
-            f"SNS: {subscription.topic.arn} does not reach {subscription.endpoint}: {error}; "
+        log(
+            f"SNS: {subscription.topic.arn} cannot reach {subscription.endpoint}: {error}; "
             "the message is not sent again"
         )
 
 
 class Subscriptions:
-    """Those of the template; the next template's replace them."""
+    """The subscriptions of the template."""
 
     def __init__(self) -> None:
         self._made: list[str] = []
 
     def replace(self, subscriptions: list[dict[str, Any]]) -> None:
-        """Make these, with their attributes, and their topics where they are another stack's."""
+        """Replace them by these; creates missing topics, which belong to other stacks."""
         from moto.sns.models import sns_backends
 
         backend = sns_backends[ACCOUNT][REGION]
@@ -174,12 +183,11 @@ def _subscribe(backend: Any, given: dict[str, Any]) -> str:
     return str(made.arn)
 
 
-#: Python's own errors; what moto refuses as AWS does has a class of its own.
+#: Python's own errors, which are faults of moto; refusals as on AWS have their own classes.
 FAULTS = (LookupError, AttributeError, TypeError, ValueError, NotImplementedError, AssertionError)
 
 
-def play_rules(emulator: Emulator) -> None:
-    """Replace moto's deliveries; once, before it serves."""
+def _patch_eventbridge(emulator: Emulator) -> None:
     from moto.events.exceptions import InvalidEventPatternException
     from moto.events.models import EventPatternParser, Rule
 
@@ -207,12 +215,6 @@ def play_rules(emulator: Emulator) -> None:
     setattr(EventPatternParser, "_validate_event_pattern", validate)  # noqa: B010 (likewise)
 
 
-def put(event: dict[str, Any]) -> None:
-    """An event of an AWS service itself, which only the default bus gets."""
-    for rule in list(_backend().event_buses["default"].rules.values()):
-        rule.send_to_targets(event)
-
-
 def _dispatch(
     emulator: Emulator,
     rule: Any,
@@ -226,10 +228,10 @@ def _dispatch(
     pattern = rule.event_pattern.dump()
     if rule.state == "DISABLED" or not pattern or not _event_pattern(pattern)(event):
         return
-    facts = eventbridge.Rule(rule.name, rule.arn, _iso(unix_time()))
+    facts = eventbridge.MatchedRule(rule.name, rule.arn, _iso(unix_time()))
     for target in list(rule.targets):
         arn = target["Arn"]
-        service = service_of(arn)
+        service = service_in_arn(arn)
         if service == "events" and ":event-bus/" in arn:
             # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-bus-to-bus.html
             bus = _backend().event_buses.get(arn.partition(":event-bus/")[2])
@@ -241,11 +243,13 @@ def _dispatch(
             _by_moto(rule, target, event, original)
 
 
-def _send(emulator: Emulator, rule: eventbridge.Rule, target: dict[str, Any], text: str) -> None:
+def _send(
+    emulator: Emulator, rule: eventbridge.MatchedRule, target: dict[str, Any], text: str
+) -> None:
     arn = target["Arn"]
     source = f"rule {rule.name}"
     if ":lambda:" in arn and not _is_json(text):
-        say(f"{source}: {arn} is not invoked: its input is no JSON: {text:.200}")
+        log(f"{source}: {arn} is not invoked: its input is not JSON: {text:.200}")
     elif ":sns:" in arn:
         publish(source, arn, text)
     else:
@@ -260,7 +264,7 @@ def _send(emulator: Emulator, rule: eventbridge.Rule, target: dict[str, Any], te
 def _by_moto(
     rule: Any, target: dict[str, Any], event: dict[str, Any], original: Callable[..., None]
 ) -> None:
-    """Logs, archives and API destinations are moto's; what is neither is not played."""
+    """Send an event to logs, archives and API destinations, which moto supports; log others."""
     from moto.events.models import EventPattern
 
     alone = copy.copy(rule)
@@ -269,7 +273,7 @@ def _by_moto(
     try:
         original(alone, {**event, "time": moment, "ingestion-time": moment})
     except NotImplementedError:
-        say(f"rule {rule.name}: events to {target['Arn']} are not played")
+        log(f"rule {rule.name}: events to {target['Arn']} are not emulated")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -286,7 +290,7 @@ def _is_json(text: str) -> bool:
 
 
 def _iso(moment: Any) -> str:
-    """Seconds since the epoch, or what is a text already, as the envelope has it."""
+    """A time of the envelope, from epoch seconds or text."""
     if isinstance(moment, str):
         return moment
     return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -299,7 +303,7 @@ def _backend() -> Any:
 
 
 class Rules:
-    """Those of the template with a pattern; the next template's replace them."""
+    """The rules of the template with an event pattern."""
 
     def __init__(self) -> None:
         self._made: list[tuple[str, str]] = []
@@ -307,12 +311,12 @@ class Rules:
     def replace(
         self,
         rules: list[dict[str, Any]],
-        stumbled: Callable[[str, Exception], object] | None = None,
+        on_fault: Callable[[str, Exception], object] | None = None,
     ) -> None:
-        """Make these with their targets, and their buses where they are another stack's.
+        """Replace them by these; creates missing buses, which belong to other stacks.
 
-        ``stumbled`` hears of each rule on which moto itself fails (``FAULTS``); without it, that
-        raises. What moto refuses as AWS does raises in any case.
+        ``on_fault`` is called with each rule on which moto itself fails (``FAULTS``); without it,
+        that raises. A refusal as on AWS always raises.
         """
         backend = _backend()
         for bus, name in self._made:
@@ -323,9 +327,9 @@ class Rules:
             try:
                 self._make(rule)
             except FAULTS as error:
-                if stumbled is None:
+                if on_fault is None:
                     raise
-                stumbled(rule["Name"], error)
+                on_fault(rule["Name"], error)
 
     def _make(self, rule: dict[str, Any]) -> None:
         backend = _backend()
@@ -342,17 +346,16 @@ class Rules:
         backend.put_targets(rule["Name"], bus, rule.get("Targets") or [])
 
 
-#: Events of one object in the order in which they came.
+#: Numbers the events of objects in their order.
 _ORDER = count(1)
 
 
-def play_buckets(emulator: Emulator) -> None:
-    """Replace moto's deliveries; once, before it serves."""
+def _patch_s3(emulator: Emulator) -> None:
     from moto.s3 import notifications
     from moto.s3.models import S3Backend
 
     def s3_event(event_name: str, bucket: Any, key: Any, notification_id: str) -> dict[str, Any]:
-        return s3_events.bucket_event(_facts(event_name, bucket, key), notification_id, REGION)
+        return bucket_event(_object_change(event_name, bucket, key), notification_id, REGION)
 
     def invoke(_: str, event_body: Any, fn_arn: str, __: str) -> None:
         emulator.deliver("S3", fn_arn, json.dumps(event_body))
@@ -361,23 +364,26 @@ def play_buckets(emulator: Emulator) -> None:
         arn = f"arn:aws:sqs:{region_name}:{ACCOUNT}:{queue_name}"
         emulator.deliver("S3", arn, json.dumps(event_body))
 
+    def publish_to_topic(_: str, event_body: Any, topic_arn: str, __: str) -> None:
+        publish("S3", topic_arn, json.dumps(event_body), subject="Amazon S3 Notification")
+
     for name, ours in (
         ("_get_s3_event", s3_event),
         ("_invoke_awslambda", invoke),
         ("_send_sqs_message", send),
-        ("_send_sns_message", _publish),
-        ("_send_event_bridge_message", _put),
+        ("_send_sns_message", publish_to_topic),
+        ("_send_event_bridge_message", _put_object_event),
     ):
         setattr(notifications, name, ours)
     deleting = _deleting(S3Backend.delete_object)
     setattr(S3Backend, "delete_object", deleting)  # noqa: B010 (moto's own method)
 
 
-def _facts(name: str, bucket: Any, key: Any) -> s3_events.Stored:
+def _object_change(name: str, bucket: Any, key: Any) -> ObjectChange:
     from moto.core.utils import iso_8601_datetime_with_milliseconds
 
     version = getattr(key, "version_id", None)
-    return s3_events.Stored(
+    return ObjectChange(
         str(getattr(name, "value", name)).removeprefix("s3:"),
         bucket=bucket.name,
         key=key.name,
@@ -390,30 +396,27 @@ def _facts(name: str, bucket: Any, key: Any) -> s3_events.Stored:
     )
 
 
-def _publish(_: str, event_body: Any, topic_arn: str, __: str) -> None:
-    publish("S3", topic_arn, json.dumps(event_body), subject="Amazon S3 Notification")
-
-
-def _put(_: str, bucket: Any, event_name: str, key: Any) -> None:
-    facts = _facts(event_name, bucket, key)
-    found = s3_events.for_event_bridge(facts)
+def _put_object_event(_: str, bucket: Any, event_name: str, key: Any) -> None:
+    facts = _object_change(event_name, bucket, key)
+    found = for_event_bridge(facts)
     if found is None:
         return
     detail_type, detail = found
-    put(
-        eventbridge.event(
-            identity=str(uuid.uuid4()),
-            source="aws.s3",
-            detail_type=detail_type,
-            detail=detail,
-            time=f"{facts.time[:19]}Z",
-            resources=[f"arn:aws:s3:::{bucket.name}"],
-        )
+    event = eventbridge.event(
+        identity=str(uuid.uuid4()),
+        source="aws.s3",
+        detail_type=detail_type,
+        detail=detail,
+        time=f"{facts.time[:19]}Z",
+        resources=[f"arn:aws:s3:::{bucket.name}"],
     )
+    # Only the default bus gets the events of AWS services.
+    for rule in list(_backend().event_buses["default"].rules.values()):
+        rule.send_to_targets(event)
 
 
 def _deleting(original: Callable[..., Any]) -> Callable[..., Any]:
-    """moto says nothing of the delete markers that it makes."""
+    """Send the event of delete markers, which moto does not."""
     from moto.s3.notifications import S3NotificationEvent, send_event
 
     marker = S3NotificationEvent.OBJECT_REMOVED_DELETE_MARKER_CREATED_EVENT
@@ -431,13 +434,13 @@ def _deleting(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Notifications:
-    """The buckets' that the template declares; the next template's replace them."""
+    """The notifications of buckets in the template."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
     def replace(self, notifications: dict[str, Any]) -> None:
-        """By bucket, in moto's spelling. One that stays as it is sends no test event again."""
+        """Replace them by these, by bucket; an unchanged one sends no test event again."""
         from moto.s3.models import s3_backends
 
         backend = s3_backends[ACCOUNT]["aws"]
@@ -451,24 +454,24 @@ class Notifications:
         self._made = notifications
 
 
-#: ``SQSBackend.send_message``'s parameters after the queue and the body.
+#: The parameters of ``SQSBackend.send_message`` after the queue and the body.
 _SEND_PARAMETERS = ("message_attributes", "delay_seconds", "deduplication_id", "group_id")
 
-#: By stack, type and physical id of what moto does not create of it.
+#: By stack, the type and physical id of the resources that moto does not create.
 ELSEWHERE: dict[str, dict[str, tuple[str, str]]] = {}
 
 
-def apply(emulator: Emulator) -> None:
-    """Replace moto's methods; once, before it serves."""
-    _queues(emulator)
-    _stack_resources()
-    play_topics(emulator)
-    play_buckets(emulator)
-    play_rules(emulator)
+def patch_moto(emulator: Emulator) -> None:
+    """Replace moto's deliveries; call it once, before moto serves."""
+    _patch_sqs(emulator)
+    _patch_stack_resources()
+    _patch_sns(emulator)
+    _patch_s3(emulator)
+    _patch_eventbridge(emulator)
 
 
-def _stack_resources() -> None:
-    """DescribeStackResources names the whole stack, of which moto creates a part."""
+def _patch_stack_resources() -> None:
+    """List all resources of a stack in DescribeStackResources: moto creates only some of them."""
     from moto.cloudformation import models as moto_models
 
     models: Any = moto_models
@@ -485,13 +488,13 @@ def _stack_resources() -> None:
     models.Stack.stack_resources = property(stack_resources)
 
 
-def _queues(emulator: Emulator) -> None:
+def _patch_sqs(emulator: Emulator) -> None:
     from moto.sqs.models import Message, Queue, SQSBackend
 
     def send_message(
         self: Any, queue_name: str, message_body: str, *rest: Any, **named: Any
     ) -> Any:
-        self.get_queue(queue_name)  # raises where moto knows none of that name
+        self.get_queue(queue_name)  # raises for an unknown queue
         emulator.send(
             queue_name, message_body, dict(zip(_SEND_PARAMETERS, rest, strict=False)) | named
         )

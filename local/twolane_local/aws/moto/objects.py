@@ -1,7 +1,7 @@
-"""S3 objects that outlive the moto process: each is a file before its upload is answered.
+"""Keeps S3 objects on disk: each is in a file before its upload is answered.
 
-The latest version of each object, with its metadata, for the buckets of the template; tags and
-older versions are not kept. A file is written aside and renamed: a kill leaves the former one.
+Only the latest version of an object is kept, with its metadata but without tags. A file is written
+aside and renamed, so that a kill leaves the former one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 FOLDER = "objects"
-#: Held by each request to S3. moto closes the file behind an object when it is overwritten, also
-#: under a request that reads it.
+#: Held by each request to S3. moto closes the file of an object when it is overwritten, even while
+#: another request reads it.
 REQUESTS = threading.RLock()
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class OneObjectRequest:
-    """A WSGI app in front of moto's: S3 does one request at a time."""
+    """A WSGI app in front of moto's that passes on one request to S3 at a time."""
 
     def __init__(self, app: Wsgi) -> None:
         self._app = app
@@ -42,7 +42,7 @@ class OneObjectRequest:
 
 
 class ObjectFiles:
-    """A WSGI app in front of moto's. ``restore`` comes after the buckets are there, once."""
+    """A WSGI app in front of moto's. Call ``restore`` once, when the buckets exist."""
 
     def __init__(self, app: Wsgi, directory: Path) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class ObjectFiles:
         return answer
 
     def _keep(self, bucket: str, keys: set[str] | None) -> None:
-        """Bring the files of these objects, or of all in the bucket, to what moto has now."""
+        """Update the files of these objects, or of all objects in the bucket."""
         kept = self._kept.setdefault(bucket, set())
         if keys is None:  # several were deleted, or a form was posted
             keys = kept ^ _keys(bucket)
@@ -90,13 +90,13 @@ class ObjectFiles:
         aside.replace(file)
 
     def _file(self, bucket: str, key: str) -> Path:
-        # Keys may be longer than a file's name, and hold what a file's name may not.
+        # Keys may be longer than file names, and contain characters that file names may not.
         return self._folder / hashlib.sha256(f"{bucket}/{key}".encode()).hexdigest()
 
     def restore(self) -> None:
-        """Put all that was kept into the buckets; before anyone is to be told of new objects.
+        """Put the kept objects into their buckets, before notifications are on.
 
-        What belongs to a bucket that the template has no more stays in its file.
+        Objects of a bucket that the template has dropped stay in their files.
         """
         with REQUESTS:
             backend = _backend()
@@ -105,24 +105,24 @@ class ObjectFiles:
                     file.unlink()
                     continue
                 head, _, value = file.read_bytes().partition(b"\n")
-                told = json.loads(head)
-                bucket, key = told["bucket"], told["key"]
+                kept = json.loads(head)
+                bucket, key = kept["bucket"], kept["key"]
                 if bucket in backend.buckets:
                     backend.put_object(bucket, key, value).set_metadata(
-                        told["metadata"], replace=True
+                        kept["metadata"], replace=True
                     )
                     self._kept.setdefault(bucket, set()).add(key)
 
 
 def is_s3(environ: dict[str, Any]) -> bool:
-    """Whether a call was signed for S3, in its header or in its address."""
+    """True for a call that was signed for S3, in its header or in its query."""
     return "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") or (
         "%2Fs3%2Faws4_request" in environ.get("QUERY_STRING", "")
     )
 
 
 def target(environ: dict[str, Any], buckets: Iterable[str]) -> tuple[str, str]:
-    """Bucket and key that a call is for, by host name or by path; an empty key for the bucket.
+    """The bucket and key of a call, from its host name or path; the key is empty for a bucket.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
     """
@@ -142,7 +142,7 @@ def _backend() -> Any:
 
 
 def _latest(bucket: str, key: str) -> Any:
-    """The object as moto has it, ``None`` where it has none; a bucket may be gone."""
+    """The latest version of an object in moto, ``None`` if it or its bucket does not exist."""
     backend = _backend()
     return backend.get_object(bucket, key) if bucket in backend.buckets else None
 

@@ -1,16 +1,18 @@
-"""The emulator's side of the moto process: start it, give it the stack, pass requests on."""
+"""The emulator's side of the moto process: starts it, sends it the stack, passes requests on."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import httptools
-
+from twolane_local.aws.call import AwsResponse
 from twolane_local.aws.moto.dynamodb import NOW
 from twolane_local.errors import LocalError
 from twolane_local.http import body as request_body
@@ -19,31 +21,34 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
     from pathlib import Path
 
+    from twolane_local.aws.call import AwsRequest
     from twolane_local.journal import Journal
 
     Message = MutableMapping[str, Any]
+    #: Status, headers and body.
+    _Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 _QUEUE = "AWS::SQS::Queue"
-#: Headers that belong to one connection (RFC 9110, 7.6.1); each side makes its own.
+#: Headers of one connection (RFC 9110, 7.6.1), which are not passed on.
 _HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer",
                   b"upgrade", b"content-length", b"expect", b"proxy-connection"})  # fmt: skip
 
 
 def needs_moto(template: Mapping[str, Any]) -> bool:
-    """Whether anything in it works in moto: its queues are only names there."""
+    """True if a resource of the template works in moto; queues are only names there."""
     kinds = {resource["Type"] for resource in template["Resources"].values()}
     rest = ("Identities", "Notifications", "Rules", "Secrets", "Subscriptions")
     return bool(kinds - {_QUEUE}) or any(template.get(name) for name in rest)
 
 
-#: S3's, of one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+#: The limit of S3 for one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 _LIMIT = 5 * 1024**3
+#: The calls to moto at the same time, at most.
+_CALLS = 32
 
 
 class MotoProcess:
-    """Moto in a child process. Also an ASGI app that passes each request on to it, from the
-    stack's creation on.
-    """
+    """Moto in a child process, and an ASGI app that passes requests on once the stack exists."""
 
     def __init__(
         self,
@@ -53,10 +58,9 @@ class MotoProcess:
         now: Callable[[], float] = time.time,
         journal: Journal | None = None,
     ) -> None:
-        """``endpoint`` is the emulator's own, where queues are; ``persist`` keeps the tables, and
-        has the process started again if it ends by itself, which is said in ``journal``.
-
-        ``now``, in seconds since the epoch, is when items of tables expire.
+        """``endpoint`` is the emulator's own, with the queues. ``persist`` is a folder that keeps
+        the tables; with it, the process is restarted if it ends by itself, and ``journal`` gets a
+        line. Items of tables expire by ``now``, in seconds since the epoch.
         """
         self._now = now
         self._journal = journal
@@ -69,34 +73,36 @@ class MotoProcess:
         self._created = asyncio.Event()
         self._last: tuple[str, Mapping[str, Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
-        #: A line for each resource that moto cannot create, by a fault of its own.
+        #: One line for each resource that moto cannot create because of its own fault.
         self.notes: list[str] = []
+        #: Threads with the standard library's client: moto takes milliseconds for each call.
+        self._callers = ThreadPoolExecutor(_CALLS, "twolane-moto")
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> None:
-        """Raises ``LocalError`` if the process ends by itself and is not started again."""
+        """Raises ``LocalError`` if the process ends by itself and is not restarted."""
         await asyncio.shield(self._lost)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Once it serves, nothing but ``stop`` is to end it."""
+        """Restart the process if it ends by itself, or raise the error from ``ended``."""
         status = await process.wait()
         if not self._created.is_set() or self._last is None:
-            return  # whoever waits for its start or for the stack meets it
+            return  # ``_start`` or ``create`` raises
         if not self._keeps:
             self._lose(
-                f"the moto process ended ({status}); what its tables and buckets held is lost but "
-                "for --persist: start again"
+                f"the moto process ended ({status}); the content of its tables and buckets is lost "
+                "without --persist: start again"
             )
             return
         if self._journal is not None:
-            line = f"the moto process ended ({status}); it is started again with what it kept"
+            line = f"the moto process ended ({status}); it is restarted with the kept data"
             self._journal.record("log", line=line, level="ERROR")
         self._port = None
         self._created.clear()
         try:
             await self._command(*self._last)
         except LocalError as error:
-            self._lose(f"the moto process ended ({status}), and was started again in vain: {error}")
+            self._lose(f"the moto process ended ({status}), and its restart failed: {error}")
         else:
             self._created.set()
 
@@ -117,7 +123,7 @@ class MotoProcess:
         return port
 
     async def _running(self) -> int:
-        """The process's port; starts it if it does not run."""
+        """The port of the process; starts it if needed."""
         if self._port is None:
             self._port = asyncio.create_task(self._start())
         return await asyncio.shield(self._port)
@@ -125,7 +131,7 @@ class MotoProcess:
     async def _line(self) -> dict[str, Any]:
         line = await self._streams()[0].readline()
         if not line:
-            raise LocalError("the moto process ended; its last words are above")
+            raise LocalError("the moto process ended; its output is above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -137,7 +143,7 @@ class MotoProcess:
     async def create(self, name: str, template: Mapping[str, Any]) -> None:
         """Create or update the stack; raises ``LocalError``.
 
-        Where nothing in it needs moto, the process is left alone until something asks for it.
+        If no resource needs moto, that waits until a call does.
         """
         self._stack = self._last = (name, template)
         self._created.clear()
@@ -156,9 +162,9 @@ class MotoProcess:
         template: Mapping[str, Any],
         wanted: Iterable[tuple[str, str | None]],
     ) -> dict[tuple[str, str | None], Any]:
-        """Create the stack and ask it: (logical id, attribute, or ``None`` for ``Ref``).
+        """Create the stack; returns values by (logical id, attribute, or ``None`` for ``Ref``).
 
-        What moto has no value for is left out.
+        Values that moto does not have are left out.
         """
         keys = {f"Value{index}": key for index, key in enumerate(wanted)}
         outputs = {
@@ -169,24 +175,24 @@ class MotoProcess:
         answers = await self._command(name, {**template, "Outputs": outputs})
         return {key: answers[output] for output, key in keys.items() if output in answers}
 
-    def holds(self, template: Mapping[str, Any]) -> bool:
-        """Whether parameters or secrets may be in it, once the template's resources are."""
+    def may_hold_references(self, template: Mapping[str, Any]) -> bool:
+        """True if moto has parameters or secrets, or will have them with the template."""
         kinds = {resource["Type"] for resource in template["Resources"].values()}
         declared = bool(template.get("Secrets")) or "AWS::SSM::Parameter" in kinds
         return declared or self._port is not None
 
     async def look_up(self, references: Iterable[str]) -> Mapping[str, str]:
-        """Values of the parameters and secrets in dynamic references; those that are there."""
+        """The values of dynamic references to existing parameters and secrets."""
         answer = await self._ask_child({"look_up": list(references)})
         if "error" in answer:
-            raise LocalError(f"moto does not look up {', '.join(references)}: {answer['error']}")
+            raise LocalError(f"moto cannot look up {', '.join(references)}: {answer['error']}")
         found: Mapping[str, str] = answer["found"]
         return found
 
     async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = await self._ask_child({"name": name, "template": template})
         if "error" in answer:
-            raise LocalError(f"moto does not create the stack: {answer['error']}")
+            raise LocalError(f"moto cannot create the stack: {answer['error']}")
         self._note(answer["failed"], template.get("Where") or {})
         outputs: Mapping[str, Any] = answer["outputs"]
         return outputs
@@ -209,7 +215,7 @@ class MotoProcess:
             return await self._line()
 
     async def deliver(self, arn: str, body: str) -> None:
-        """Publish to an SNS topic, or put on an event bus: an asynchronous destination."""
+        """Publish to an SNS topic or put an event on a bus: an asynchronous destination."""
         await self._create_now()
         answer = await self._ask_child({"deliver": arn, "body": body})
         if "error" in answer:
@@ -220,15 +226,16 @@ class MotoProcess:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         if self._lost.done():
-            self._lost.exception()  # seen: whoever waits for it has raised it
+            self._lost.exception()  # mark it as retrieved; ``ended`` has raised it
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+        self._callers.shutdown(wait=False)
         if self._port is not None:
             self._port.cancel()
             await asyncio.wait([self._port])
             if not self._port.cancelled():
-                self._port.exception()  # seen: whoever needed the process has met it
+                self._port.exception()  # mark it as retrieved; ``_running`` has raised it
 
     async def __call__(
         self,
@@ -240,93 +247,64 @@ class MotoProcess:
             body = await request_body.read(receive, _LIMIT)
         except request_body.ClientGoneError:
             return
-        await self._create_now()
-        await self._created.wait()  # a function may call before its table is there
-        try:
-            answer = await self._ask(_head(scope, len(body), self._now()) + body, scope["method"])
-        except OSError:
-            # As a service that is in trouble: clients of AWS's try again.
-            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
-            answer = _Answer(503, b"the moto process ended before it answered; try again")
-        await answer.pass_back(send)
-
-    async def _ask(self, request: bytes, method: str) -> _Answer:
-        """Raises ``OSError`` where the process ends before it has answered."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
-        try:
-            writer.write(request)
-            await writer.drain()
-            return await _read(reader, bodiless=method == "HEAD")
-        finally:
-            writer.close()
-
-
-def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
-    target = scope.get("raw_path") or scope["path"].encode()
-    if scope["query_string"]:
-        target += b"?" + scope["query_string"]
-    lines = [
-        b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _HOP
-    ]
-    return b"\r\n".join(
-        [
-            b"%s %s HTTP/1.1" % (scope["method"].encode(), target),
-            *lines,
-            b"content-length: %d" % length,
-            b"%s: %.6f" % (NOW.encode(), now),
-            b"connection: close",
-            b"",
-            b"",
-        ]
-    )
-
-
-class _Answer:
-    """One response; also callbacks of httptools for it."""
-
-    def __init__(self, status: int = 0, body: bytes = b"") -> None:
-        self.status = status
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.length: int | None = None
-        self.body = [body]
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() not in _HOP:
-            self.headers.append((name.lower(), value))
-        elif name.lower() == b"content-length":
-            self.length = int(value)
-
-    def on_body(self, body: bytes) -> None:
-        self.body.append(body)
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-    async def pass_back(self, send: Callable[[Message], Awaitable[None]]) -> None:
-        body = b"".join(self.body)
-        length = (b"content-length", str(len(body)).encode())
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status,
-                "headers": [*self.headers, length],
-            }
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        status, headers, content = await self._pass_on(
+            scope["method"], target, scope["headers"], body
         )
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def call(self, request: AwsRequest) -> AwsResponse:
+        """Answer a call from within the emulator; an ``AwsService``."""
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        given = [(name.encode(), value.encode()) for name, value in request.headers.items()]
+        status, headers, body = await self._pass_on(request.method, target, given, request.body)
+        shown = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        return AwsResponse(status, body, shown)
+
+    async def _pass_on(
+        self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> _Answer:
+        await self._create_now()
+        await self._created.wait()  # a function may call before its table exists
+        port = await self._running()
+        headers = [*headers, (NOW.encode(), b"%.6f" % self._now())]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._callers, _ask, port, method, target, headers, body
+            )
+        except (OSError, http.client.HTTPException):
+            # AWS's clients retry this status.
+            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+            text = b"the moto process ended before it answered; try again"
+            return 503, [(b"content-length", b"%d" % len(text))], text
 
 
-async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:
-    """Raises ``ConnectionError`` where the connection ends in the middle."""
-    answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
-    # The answer to HEAD has a length and no body: there the end of the connection is the end.
-    while not answer.complete and (data := await reader.read(1 << 16)):
-        parser.feed_data(data)
-    answer.status = parser.get_status_code()
-    whole = bodiless or answer.length in {None, sum(map(len, answer.body))}
-    if not answer.status or not whole:
-        raise ConnectionError("the connection ended in the middle of an answer")
-    if bodiless:
-        answer.body = []
-    return answer
+def _ask(
+    port: int, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> _Answer:
+    """Send one request to the process; blocks.
+
+    Raises ``OSError`` or ``HTTPException`` if the process ends before it has answered.
+    """
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers:
+            if name.lower() not in _HOP:
+                connection.putheader(name.decode("latin-1"), value)
+        connection.putheader("content-length", len(body))
+        connection.putheader("connection", "close")
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        # The response to HEAD has the length of the body that GET would return.
+        length = answer.getheader("content-length") if method == "HEAD" else None
+        given = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in answer.getheaders()
+        ]
+    kept = [(name, value) for name, value in given if name not in _HOP]
+    size = (length or str(len(content))).encode()
+    return answer.status, [*kept, (b"content-length", size)], content

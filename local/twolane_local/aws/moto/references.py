@@ -1,4 +1,4 @@
-"""Values that a template asks moto for: attributes, parameters, secrets."""
+"""Values in moto that a template refers to: attributes, parameters and secrets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def _backend() -> Any:
     return secretsmanager_backends[ACCOUNT][REGION]
 
 
-def keep(secrets: Iterable[Mapping[str, Any]]) -> None:
-    """Create what is not there; one that is there keeps its value, but for one that is given."""
+def create_secrets(secrets: Iterable[Mapping[str, Any]]) -> None:
+    """Create new secrets; an existing one keeps its value unless the template sets another one."""
     for properties in secrets:
         name, given = str(properties["Name"]), properties.get("SecretString")
         if name not in _backend().secrets:
@@ -67,9 +67,9 @@ def _generated(how: Mapping[str, Any]) -> str:
 
 
 def secret_value(rest: str) -> str | None:
-    """Of ``id:SecretString:json-key:version-stage:version-id``; the id may be an ARN.
+    """The value of ``id:SecretString:json-key:version-stage:version-id``; the id may be an ARN.
 
-    ``None`` where there is no such secret or key.
+    Returns ``None`` if there is no such secret or key.
     """
     from moto.core.exceptions import JsonRESTError
 
@@ -89,10 +89,10 @@ def secret_value(rest: str) -> str | None:
     return str(found)
 
 
-def answers(resources: Mapping[str, Any], value: Mapping[str, Any] | str) -> bool:
-    """Whether moto's CloudFormation has a value for this ``Ref``, ``GetAtt`` or plain text.
+def has_value(resources: Mapping[str, Any], value: Mapping[str, Any] | str) -> bool:
+    """True if moto's CloudFormation has a value for this ``Ref``, ``GetAtt`` or plain text.
 
-    One that it does not have makes it refuse the whole stack.
+    Otherwise it would refuse the whole stack.
     """
     from moto.cloudformation.parsing import resource_class_from_type
 
@@ -104,7 +104,7 @@ def answers(resources: Mapping[str, Any], value: Mapping[str, Any] | str) -> boo
 
 
 def look_up(references: Iterable[str]) -> dict[str, str]:
-    """The values of dynamic references (``ssm:/a/name``), of those that moto holds.
+    """The values of dynamic references (``ssm:/a/name``), as far as moto has them.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html
     """
@@ -122,7 +122,7 @@ def _parameter(name: str) -> str | None:
     from moto.ssm.models import ssm_backends
 
     try:
-        # The API, too, takes a name with its version.
+        # The API accepts a name with its version as well.
         parameter = ssm_backends[ACCOUNT][REGION].get_parameter(name)
     except ServiceException:
         return None

@@ -1,1 +1,1 @@
-"""EventBridge Scheduler and scheduled rules: expressions, the API, firing and targets."""
+"""EventBridge Scheduler and scheduled rules: the API, expressions, schedules and their targets."""

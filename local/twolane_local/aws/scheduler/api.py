@@ -1,4 +1,4 @@
-"""EventBridge Scheduler's API on this machine: schedules and groups, in its REST-JSON protocol.
+"""The API of EventBridge Scheduler: schedules and groups, in the REST-JSON protocol.
 
 https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Operations.html
 """
@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.scheduler.expressions import NotFoundError, SchedulerError, ValidationError
-from twolane_local.aws.scheduler.schedule import ACCOUNT, REGION, Schedule, from_properties
+from twolane_local.aws.scheduler.schedule import Schedule, from_properties
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def describe(schedule: Schedule) -> dict[str, Any]:
-    """The whole of it, absent fields left out."""
+    """A schedule as GetSchedule returns it, without absent fields."""
     target = schedule.target
     window: dict[str, Any] = {"Mode": "OFF"}
     if schedule.window_s:
@@ -51,17 +52,15 @@ def describe(schedule: Schedule) -> dict[str, Any]:
 
 
 def summarise(schedule: Schedule) -> dict[str, Any]:
-    """What a list shows of it."""
+    """A schedule as ListSchedules returns it."""
     return {**_head(schedule), "Target": {"Arn": schedule.target.arn}}
 
 
 def group_arn(name: str) -> str:
-    """The ARN of a schedule group."""
     return f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/{name}"
 
 
-def group_json(name: str, created: float) -> dict[str, Any]:
-    """A schedule group."""
+def describe_group(name: str, created: float) -> dict[str, Any]:
     return {
         "Arn": group_arn(name),
         "Name": name,
@@ -92,8 +91,8 @@ Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request: the name in its path, its query and its body."""
+class ApiCall:
+    """One call: the name in its path, its query and its body."""
 
     name: str
     query: Query
@@ -105,7 +104,7 @@ class SchedulerApi:
 
     def __init__(self, book: ScheduleBook, clock: Clock) -> None:
         self._book, self._clock = book, clock
-        self._routes: tuple[tuple[str, re.Pattern[str], Callable[[Asked], Body]], ...] = (
+        self._routes: tuple[tuple[str, re.Pattern[str], Callable[[ApiCall], Body]], ...] = (
             ("GET", re.compile("/schedules"), self._list),
             ("POST", re.compile("/schedules/([^/]+)"), self._create),
             ("GET", re.compile("/schedules/([^/]+)"), self._get),
@@ -119,10 +118,10 @@ class SchedulerApi:
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         try:
-            return _answer(200, self._dispatch(request))
+            return _response(200, self._dispatch(request))
         except SchedulerError as error:
             headers = {"x-amzn-errortype": error.code}
-            return _answer(error.status, {"Message": str(error)}, headers)
+            return _response(error.status, {"Message": str(error)}, headers)
 
     def _dispatch(self, request: AwsRequest) -> Body:
         path = request.path.rstrip("/")
@@ -130,31 +129,31 @@ class SchedulerApi:
         for method, pattern, operation in self._routes:
             match = pattern.fullmatch(path)
             if match is not None and method == request.method:
-                name = _name(unquote(match[1])) if match.groups() else ""
-                return operation(Asked(name, query, _body(request.body)))
+                name = _checked_name(unquote(match[1])) if match.groups() else ""
+                return operation(ApiCall(name, query, _parse_body(request.body)))
         raise NotFoundError(f"the emulator's Scheduler has no {request.method} {request.path}")
 
-    def _create(self, asked: Asked) -> Body:
-        schedule = self._schedule(asked)
+    def _create(self, call: ApiCall) -> Body:
+        schedule = self._schedule(call)
         self._book.add(schedule)
         return {"ScheduleArn": schedule.arn}
 
-    def _update(self, asked: Asked) -> Body:
-        """A change replaces all: what is not given goes back to its default, as on AWS."""
-        old = self._book.get(str(asked.body.get("GroupName") or "default"), asked.name)
-        schedule = self._schedule(asked, created=old.created)
+    def _update(self, call: ApiCall) -> Body:
+        """Replace the whole schedule: absent fields go back to their defaults, as on AWS."""
+        old = self._book.get(str(call.body.get("GroupName") or "default"), call.name)
+        schedule = self._schedule(call, created=old.created)
         self._book.replace(schedule)
         return {"ScheduleArn": schedule.arn}
 
-    def _get(self, asked: Asked) -> Body:
-        return describe(self._book.get(asked.query.get("groupName", "default"), asked.name))
+    def _get(self, call: ApiCall) -> Body:
+        return describe(self._book.get(call.query.get("groupName", "default"), call.name))
 
-    def _delete(self, asked: Asked) -> Body:
-        self._book.remove(self._book.get(asked.query.get("groupName", "default"), asked.name))
+    def _delete(self, call: ApiCall) -> Body:
+        self._book.remove(self._book.get(call.query.get("groupName", "default"), call.name))
         return {}
 
-    def _list(self, asked: Asked) -> Body:
-        group = asked.query.get("ScheduleGroup")
+    def _list(self, call: ApiCall) -> Body:
+        group = call.query.get("ScheduleGroup")
         if group is not None and group not in self._book.groups:
             raise NotFoundError(f"Schedule group {group} does not exist.")
         found = [
@@ -162,36 +161,36 @@ class SchedulerApi:
             for each in sorted(self._book, key=lambda each: (each.group, each.name))
             if each.source == "scheduler"
             and group in (None, each.group)
-            and each.name.startswith(asked.query.get("NamePrefix", ""))
-            and asked.query.get("State") in (None, "ENABLED" if each.enabled else "DISABLED")
+            and each.name.startswith(call.query.get("NamePrefix", ""))
+            and call.query.get("State") in (None, "ENABLED" if each.enabled else "DISABLED")
         ]
-        return _page("Schedules", found, asked.query)
+        return _page("Schedules", found, call.query)
 
-    def _create_group(self, asked: Asked) -> Body:
-        self._book.add_group(asked.name, self._clock.time())
-        return {"ScheduleGroupArn": group_arn(asked.name)}
+    def _create_group(self, call: ApiCall) -> Body:
+        self._book.add_group(call.name, self._clock.time())
+        return {"ScheduleGroupArn": group_arn(call.name)}
 
-    def _get_group(self, asked: Asked) -> Body:
-        if asked.name not in self._book.groups:
-            raise NotFoundError(f"Schedule group {asked.name} does not exist.")
-        return group_json(asked.name, self._book.groups[asked.name])
+    def _get_group(self, call: ApiCall) -> Body:
+        if call.name not in self._book.groups:
+            raise NotFoundError(f"Schedule group {call.name} does not exist.")
+        return describe_group(call.name, self._book.groups[call.name])
 
-    def _delete_group(self, asked: Asked) -> Body:
-        self._book.remove_group(asked.name)
+    def _delete_group(self, call: ApiCall) -> Body:
+        self._book.remove_group(call.name)
         return {}
 
-    def _list_groups(self, asked: Asked) -> Body:
+    def _list_groups(self, call: ApiCall) -> Body:
         found = [
-            group_json(name, created)
+            describe_group(name, created)
             for name, created in sorted(self._book.groups.items())
-            if name.startswith(asked.query.get("NamePrefix", ""))
+            if name.startswith(call.query.get("NamePrefix", ""))
         ]
-        return _page("ScheduleGroups", found, asked.query)
+        return _page("ScheduleGroups", found, call.query)
 
-    def _schedule(self, asked: Asked, *, created: float | None = None) -> Schedule:
-        _check(asked.body)
+    def _schedule(self, call: ApiCall, *, created: float | None = None) -> Schedule:
+        _check(call.body)
         now = self._clock.time()
-        return from_properties(asked.name, asked.body, now=now, created=created)
+        return from_properties(call.name, call.body, now=now, created=created)
 
 
 def _check(body: Mapping[str, Any]) -> None:
@@ -211,13 +210,13 @@ def _check(body: Mapping[str, Any]) -> None:
             raise ValidationError("Target.Input of a Lambda target must be JSON") from None
 
 
-def _name(text: str) -> str:
+def _checked_name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValidationError(f"{text!r} is no name: up to 64 letters, digits and . - _")
+        raise ValidationError(f"{text!r} is not a name: use up to 64 letters, digits and . - _")
     return text
 
 
-def _body(raw: bytes) -> Body:
+def _parse_body(raw: bytes) -> Body:
     if not raw:
         return {}
     try:
@@ -230,7 +229,7 @@ def _body(raw: bytes) -> Body:
 
 
 def _page(field: str, found: list[Body], query: Query) -> Body:
-    """A page of a list; the token is where the next one begins."""
+    """A page of a list; the token is the index at which the next page begins."""
     try:
         start, size = int(query.get("NextToken", 0)), int(query.get("MaxResults", _PAGE))
     except ValueError:
@@ -243,6 +242,6 @@ def _page(field: str, found: list[Body], query: Query) -> Body:
     return page
 
 
-def _answer(status: int, body: Body, headers: Mapping[str, str] | None = None) -> AwsResponse:
+def _response(status: int, body: Body, headers: Mapping[str, str] | None = None) -> AwsResponse:
     common = {"content-type": "application/json", "x-amzn-requestid": str(uuid.uuid4())}
     return AwsResponse(status, json.dumps(body).encode(), {**common, **(headers or {})})

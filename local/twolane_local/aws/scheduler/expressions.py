@@ -1,8 +1,9 @@
-"""``rate(…)``, ``cron(…)`` and ``at(…)``, evaluated in a time zone.
+"""Schedule expressions: ``rate(…)``, ``cron(…)`` and ``at(…)``, evaluated in a time zone.
 
-https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html says of clock changes:
-an invocation at a time that does not exist is skipped, one at a time that comes twice runs once,
-and the days of a rate are 24 hours long.
+Clock changes: a time that does not exist is skipped, a time that comes twice is due once, and the
+days of a rate are 24 hours long:
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+Fields of cron: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ValidationError(SchedulerError):
 
 
 class ExpressionError(ValidationError):
-    """A schedule expression is not one that AWS takes; the message says why."""
+    """AWS would refuse the schedule expression; the message says why."""
 
 
 class NotFoundError(SchedulerError):
@@ -47,7 +48,7 @@ class NotFoundError(SchedulerError):
 
 
 class ConflictError(SchedulerError):
-    """There is one of that name already."""
+    """A schedule or group of that name already exists."""
 
     code = "ConflictException"
     status = 409
@@ -60,7 +61,7 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2199
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field's name, its bounds, and the words that stand for numbers in it."""
+    """One field: its name, its bounds, and the words that it takes instead of numbers."""
 
     name: str
     low: int
@@ -73,13 +74,13 @@ class _Field:
             return self.low + self.words.index(text)
         if not text.isascii() or not text.isdigit() or not self.low <= int(text) <= self.high:
             raise ExpressionError(
-                f"{text!r} is no {self.name}; use {self.low} to {self.high}"
+                f"{text!r} is not a {self.name}; use {self.low} to {self.high}"
                 + (f" or {self.words[0]} to {self.words[-1]}" if self.words else "")
             )
         return int(text)
 
     def values(self, text: str) -> tuple[int, ...]:
-        """``*``, ``5``, ``1-5``, ``20-2`` (round the end), ``0/15``, ``1-5/2``, lists of these."""
+        """Parse ``*``, ``5``, ``1-5``, ``20-2`` (wraps around), ``0/15``, ``1-5/2`` and lists."""
         found: set[int] = set()
         for part in text.split(","):
             span, slash, step = part.partition("/")
@@ -112,7 +113,7 @@ _YEARS = _Field("year", _FIRST_YEAR, _LAST_YEAR)
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A parsed expression. Days are read anew for each month, as ``L``, ``W`` and ``#`` need it."""
+    """A parsed cron expression. ``L``, ``W`` and ``#`` depend on the month, so days stay text."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
@@ -122,7 +123,7 @@ class Cron:
     years: tuple[int, ...]
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """Each wall-clock minute after ``moment`` (naive), in order; it ends with the last year."""
+        """Each wall-clock minute after ``moment`` (naive), in order, up to the last year."""
         for year in self.years:
             for month in self.months:
                 if (year, month) < (moment.year, moment.month):
@@ -140,17 +141,14 @@ class Cron:
                                 yield found
 
     def days(self, year: int, month: int) -> list[int]:
-        """The days of one month."""
+        """The days on which it is due in a month."""
         if self.day_of_month == "?":
             return _by_weekday(self.day_of_week, year, month)
         return _by_day(self.day_of_month, year, month)
 
 
 def parse_cron(fields: str) -> Cron:
-    """Read what stands between the brackets of ``cron(…)``.
-
-    Raises ``ExpressionError`` where AWS would refuse the expression.
-    """
+    """Parse the six fields of ``cron(…)``; raises ``ExpressionError`` if AWS would refuse them."""
     parts = fields.upper().split()
     if len(parts) != 6:
         raise ExpressionError(f"cron({fields}) has {len(parts)} fields, not six")
@@ -167,7 +165,7 @@ def parse_cron(fields: str) -> Cron:
         day_of_week,
         _YEARS.values(years),
     )
-    cron.days(2024, 1)  # refuses what is wrong with the days
+    cron.days(2024, 1)  # checks the fields of days
     return cron
 
 
@@ -184,7 +182,7 @@ def _by_day(text: str, year: int, month: int) -> list[int]:
     if match := re.fullmatch(r"L(?:-(\d{1,2}))?", text):
         back = int(match[1] or 0)
         if back > 30:
-            raise ExpressionError(f"{text!r} is no day-of-month; go back 30 days at most")
+            raise ExpressionError(f"{text!r} is not a day-of-month; go back 30 days at most")
         return [last - back] if back < last else []
     if match := re.fullmatch(r"(\d{1,2})W", text):
         day = _DAYS.number(match[1])
@@ -225,11 +223,11 @@ _UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0}
 
 
 class Expression(Protocol):
-    """When a schedule is due; instants are epoch seconds."""
+    """A parsed schedule expression; instants are epoch seconds."""
 
     @property
     def recurring(self) -> bool:
-        """Whether it may be due more than once."""
+        """True if it may be due more than once."""
 
     def after(self, instant: float, *, start: float) -> float | None:
         """The first due time after ``instant``; a rate counts from ``start``."""
@@ -237,7 +235,7 @@ class Expression(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Due at ``start``, and then each time that so many seconds have passed."""
+    """Due at ``start`` and then every ``every_s`` seconds."""
 
     every_s: float
     recurring: bool = True
@@ -260,8 +258,8 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
-class Cron6:
-    """Due at wall-clock minutes of a time zone."""
+class ZonedCron:
+    """Due at the wall-clock minutes of a cron expression in a time zone."""
 
     cron: Cron
     zone: tzinfo
@@ -271,26 +269,23 @@ class Cron6:
         local = datetime.fromtimestamp(instant, self.zone).replace(tzinfo=None, fold=0)
         for wall in self.cron.after(local):
             due = _exists(wall, self.zone)
-            # The second pass of a repeated hour: its times were due in the first.
+            # A repeated hour: its times were due in the first pass.
             if due is not None and due > instant:
                 return due
         return None
 
 
 def parse_expression(text: str, timezone: str = "UTC") -> Expression:
-    """Read an expression as a schedule states it.
-
-    Raises ``ExpressionError``, which says what AWS would not take.
-    """
+    """Parse a schedule's expression; raises ``ExpressionError`` if AWS would refuse it."""
     match = re.fullmatch(r"\s*(rate|cron|at)\((.*)\)\s*", text)
     if match is None:
-        raise ExpressionError(f"{text!r} is none of rate(…), cron(…) and at(…)")
+        raise ExpressionError(f"{text!r} is not rate(…), cron(…) or at(…)")
     kind, inner = match[1], match[2].strip()
     zone = _zone(timezone)
     if kind == "rate":
         return Rate(_rate(text, inner))
     if kind == "cron":
-        return Cron6(parse_cron(inner), zone)
+        return ZonedCron(parse_cron(inner), zone)
     return At(_moment(text, inner, zone))
 
 
@@ -314,13 +309,13 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ExpressionError(
-            f"{name!r} is no time zone; use a name like Europe/Berlin "
-            "(where the system has none, `pip install tzdata`)"
+            f"{name!r} is not a time zone; use a name like Europe/Berlin "
+            "(on a system without time zones, `pip install tzdata`)"
         ) from None
 
 
 def _exists(wall: datetime, zone: tzinfo) -> float | None:
-    """The instant of a wall-clock time, the first of two; ``None`` if the clock leaps over it."""
+    """The instant of a wall-clock time, the first of two; ``None`` if the clock skips it."""
     local = wall.replace(tzinfo=zone)
     back = local.astimezone(UTC).astimezone(zone)
     return local.timestamp() if back.replace(tzinfo=None, fold=0) == wall else None

@@ -1,4 +1,4 @@
-"""One schedule, from a template or the Scheduler API, as frozen facts."""
+"""Schedules, from a template or the Scheduler API, and the book that holds them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from twolane_local.aws.scheduler.expressions import (
     ValidationError,
     parse_expression,
 )
+from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 #: Scheduler's defaults: https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html
 _RETRIES, _AGE_S = 185, 86_400
-ACCOUNT, REGION = "123456789012", "us-east-1"
+
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a schedule invokes; ``arn`` is a function's, a queue's, or a universal target's."""
+    """The target of a schedule; ``arn`` is that of a function, a queue or a universal target."""
 
     arn: str
     role_arn: str = ""
@@ -43,7 +45,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Times are epoch seconds; ``origin`` is where a rate counts from."""
+    """One schedule; times are epoch seconds."""
 
     name: str
     text: str
@@ -62,28 +64,30 @@ class Schedule:
     modified: float = 0.0
 
     @property
+    def key(self) -> Key:
+        """Unique in the book: a rule and a schedule may have the same name."""
+        return self.source, self.group, self.name
+
+    @property
     def arn(self) -> str:
         if self.source == "rule":
             return f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{self.name}"
         return f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/{self.group}/{self.name}"
 
     def after(self, instant: float) -> float | None:
-        """The first due time after ``instant``, inside the start and end dates.
+        """The first due time after ``instant``, within the start and end dates.
 
-        Scheduler starts a rate at once if there is no start date; a rule waits one interval.
+        Scheduler starts a rate without a start date at once; a rule waits one interval.
         """
         origin = self.created if self.start is None else self.start
         if self.expression.recurring:
             # Start and end dates do not bind one-time schedules:
             # https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
-            instant = max(instant, origin - 1e-6 if self._starts_at_once() else origin)
+            instant = max(instant, origin - 1e-6 if self.source == "scheduler" else origin)
         due = self.expression.after(instant, start=origin)
         if due is None or (self.expression.recurring and self.end is not None and due > self.end):
             return None
         return due
-
-    def _starts_at_once(self) -> bool:
-        return self.source == "scheduler"
 
 
 def from_properties(
@@ -94,9 +98,9 @@ def from_properties(
     source: str = "scheduler",
     created: float | None = None,
 ) -> Schedule:
-    """A schedule as CloudFormation and the API describe it: the same names in both.
+    """A schedule from its properties, which CloudFormation and the API name alike.
 
-    Raises ``ValidationError`` that names the field.
+    Raises ``ValidationError``, which names the field.
     """
     timezone = str(properties.get("ScheduleExpressionTimezone") or "UTC")
     text = str(properties.get("ScheduleExpression") or "")
@@ -121,7 +125,7 @@ def from_properties(
 
 
 def from_spec(spec: ScheduleSpec, *, now: float) -> Schedule:
-    """A schedule of the template; raises ``ValidationError`` that names it and the field."""
+    """A schedule of the template; raises ``ValidationError``, which names it and the field."""
     options = dict(spec.options)
     target = {**dict(options.get("Target") or {}), "Arn": spec.target_arn}
     if spec.input is not None:
@@ -147,7 +151,7 @@ def _target(raw: Mapping[str, Any], source: str) -> Target:
         raise ValidationError("Target.Arn is missing")
     for field_name in ("InputPath", "InputTransformer"):
         if raw.get(field_name) and source != "rule":
-            raise ValidationError(f"Target.{field_name} is of rules, not of schedules")
+            raise ValidationError(f"Target.{field_name} belongs to rules, not to schedules")
     retry = raw.get("RetryPolicy") or {}
     text = raw.get("Input")
     return Target(
@@ -172,21 +176,20 @@ def _window_s(window: Mapping[str, Any]) -> float:
 
 
 def _instant(name: str, value: Any) -> float | None:
-    """A date: a number in the API, ISO 8601 text in a template, in UTC."""
+    """Read a date: a number from the API, ISO 8601 text from a template, in UTC."""
     if value is None or isinstance(value, (int, float)):
         return value
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise ValidationError(f"{name} {value!r} is no date like 2026-01-31T09:00:00Z") from None
+        raise ValidationError(
+            f"{name} {value!r} is not a date; use a form like 2026-01-31T09:00:00Z"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-Key = tuple[str, str, str]
-
-
 class ScheduleBook:
-    """Lives on the event loop: no lock. ``changed`` is set whenever a schedule comes or goes."""
+    """All schedules, on the event loop, without a lock. ``changed`` is set at every change."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
@@ -195,41 +198,39 @@ class ScheduleBook:
         self._fired: dict[Key, float] = {}
 
     def add(self, schedule: Schedule) -> None:
-        """Raises ``ConflictError`` where there is one of that name, ``NotFoundError`` where there
-        is no such group.
-        """
+        """Raises ``ConflictError`` for a taken name, ``NotFoundError`` for an unknown group."""
         if schedule.source == "scheduler" and schedule.group not in self.groups:
             raise NotFoundError(f"Schedule group {schedule.group} does not exist.")
-        if key(schedule) in self._schedules:
+        if schedule.key in self._schedules:
             raise ConflictError(f"Schedule {schedule.name} already exists.")
         self._put(schedule)
 
     def replace(self, schedule: Schedule) -> None:
-        """Raises ``NotFoundError`` where there is none of that name."""
+        """Raises ``NotFoundError`` if there is no schedule of that name."""
         self.get(schedule.group, schedule.name)
         self._put(schedule)
 
     def get(self, group: str, name: str, *, source: str = "scheduler") -> Schedule:
-        """Raises ``NotFoundError`` where there is none of that name."""
+        """Raises ``NotFoundError`` if there is no schedule of that name."""
         try:
             return self._schedules[source, group, name]
         except KeyError:
             raise NotFoundError(f"Schedule {name} does not exist.") from None
 
     def remove(self, schedule: Schedule) -> None:
-        """Take a schedule out; what it has sent already stays sent."""
-        self._schedules.pop(key(schedule), None)
-        self._fired.pop(key(schedule), None)
+        """Remove a schedule; deliveries under way go on."""
+        self._schedules.pop(schedule.key, None)
+        self._fired.pop(schedule.key, None)
         self.changed.set()
 
     def add_group(self, name: str, now: float) -> None:
-        """Raises ``ConflictError`` where there is one of that name."""
+        """Raises ``ConflictError`` if the name is taken."""
         if name in self.groups:
             raise ConflictError(f"Schedule group {name} already exists.")
         self.groups[name] = now
 
     def remove_group(self, name: str) -> None:
-        """Remove a group and all that is in it; ``default`` stays."""
+        """Remove a group and its schedules; ``default`` cannot be removed."""
         if name == "default" or name not in self.groups:
             raise NotFoundError(f"Schedule group {name} does not exist, or cannot be deleted.")
         del self.groups[name]
@@ -240,22 +241,17 @@ class ScheduleBook:
         return iter(tuple(self._schedules.values()))
 
     def __contains__(self, schedule: Schedule) -> bool:
-        return self._schedules.get(key(schedule)) is schedule
+        return self._schedules.get(schedule.key) is schedule
 
     def fired(self, schedule: Schedule) -> float | None:
-        """The last due time for which it was fired, since it was made or changed."""
-        return self._fired.get(key(schedule))
+        """The last due time for which it was fired since it was created or changed."""
+        return self._fired.get(schedule.key)
 
     def note_fired(self, schedule: Schedule, at: float) -> None:
-        """Whoever runs the book next goes on from there."""
-        self._fired[key(schedule)] = at
+        """Store the due time, from which the next ``ScheduleSource`` of this book goes on."""
+        self._fired[schedule.key] = at
 
     def _put(self, schedule: Schedule) -> None:
-        self._schedules[key(schedule)] = schedule
-        self._fired.pop(key(schedule), None)
+        self._schedules[schedule.key] = schedule
+        self._fired.pop(schedule.key, None)
         self.changed.set()
-
-
-def key(schedule: Schedule) -> Key:
-    """A rule and a schedule may have the same name."""
-    return schedule.source, schedule.group, schedule.name

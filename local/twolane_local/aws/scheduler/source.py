@@ -1,4 +1,4 @@
-"""The scheduler's clockwork: it sleeps until the next due time, fires, and sleeps again."""
+"""Fires the schedules of a book: sleeps until the next due time, delivers, and sleeps again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.scheduler.schedule import ScheduleBook, from_spec, key
+from twolane_local.aws.scheduler.schedule import ScheduleBook, from_spec
 from twolane_local.aws.scheduler.targets import (
     DeliveryError,
     Firing,
     Invocations,
-    bury,
     deliver,
     iso,
+    send_to_dead_letter_queue,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ScheduleSource:
             self.book.add(schedule)
 
     async def run(self) -> None:
-        """Fire what is due, for ever; deliveries under way are cancelled with it."""
+        """Fire due schedules until cancelled, which also cancels deliveries under way."""
         async with asyncio.TaskGroup() as deliveries:
             while True:
                 self.book.changed.clear()
@@ -76,22 +76,18 @@ class ScheduleSource:
                 await self._clock.wait(self.book.changed, wait_s)
 
     def _take_up(self) -> None:
-        """Plan what is new or changed; what is gone drops out when its turn comes."""
-        current = {key(schedule): schedule for schedule in self.book}
+        """Plan new and changed schedules; removed ones are skipped when they come up."""
+        current = {schedule.key: schedule for schedule in self.book}
         for name, schedule in current.items():
             if self._known.get(name) is not schedule and schedule.enabled:
-                self._plan(schedule, self._begin(schedule))
+                after = self.book.fired(schedule)
+                if after is None:
+                    # A one-time schedule in the past fires at once. Unverified
+                    # (`schedule-in-the-past`): AWS may refuse to create one; here a schedule that
+                    # is created a second too late must not be lost.
+                    after = schedule.modified - 1e-3 if schedule.expression.recurring else 0.0
+                self._plan(schedule, after)
         self._known = current
-
-    def _begin(self, schedule: Schedule) -> float:
-        """After what time a schedule is due that is taken up now."""
-        fired = self.book.fired(schedule)
-        if fired is not None:
-            return fired
-        # A one-time schedule whose time has passed already is invoked at once. Unverified
-        # (`schedule-in-the-past`): AWS may refuse to make one; a delay that is a second too late
-        # must not be lost here.
-        return schedule.modified - 1e-3 if schedule.expression.recurring else 0.0
 
     def _plan(self, schedule: Schedule, after: float) -> bool:
         due = schedule.after(after)
@@ -106,7 +102,7 @@ class ScheduleSource:
     ) -> None:
         missed = 0
         while (later := schedule.after(at)) is not None and later <= now:
-            at, missed = later, missed + 1  # this machine slept: one invocation makes up for it
+            at, missed = later, missed + 1  # this machine slept: one invocation for all
         firing = Firing(schedule, at, f"{self._rng.getrandbits(64):016x}")
         self._journal.record(
             "schedule.fired",
@@ -128,7 +124,7 @@ class ScheduleSource:
             except DeliveryError as error:
                 wait_s = min(_FIRST_RETRY_S * 2 ** (firing.attempt - 1), _LONGEST_RETRY_S)
                 condition = _exhausted(firing, self._clock.time() + wait_s - begun)
-                # A rule does not try again what is not there: all that fails here is that.
+                # Here a target only fails because it does not exist, which rules do not retry.
                 if condition is not None or schedule.source == "rule":
                     self._give_up(firing, error, condition)
                     return
@@ -138,9 +134,9 @@ class ScheduleSource:
                 return
 
     def _give_up(self, firing: Firing, error: DeliveryError, condition: str | None) -> None:
-        buried = bury(firing, self._queues, error, condition)
+        dead_lettered = send_to_dead_letter_queue(firing, self._queues, error, condition)
         self._journal.record(
-            "message.dead_lettered" if buried else "log",
+            "message.dead_lettered" if dead_lettered else "log",
             schedule=firing.schedule.name, error=error.code, message=str(error),
             attempts=firing.attempt, dead_letter=firing.schedule.target.dead_letter_arn,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a firing goes: a function, a queue or a topic, as a templated or a universal target.
+"""Delivers a firing to its target: a function, a queue or a topic.
 
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
@@ -11,21 +11,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.events.eventbridge import Rule, target_input
+from twolane_local.aws.events.eventbridge import MatchedRule, target_input
 from twolane_local.aws.invocation import target_of
-from twolane_local.aws.scheduler.schedule import ACCOUNT, REGION, Schedule
 from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
+from twolane_local.model import ACCOUNT, REGION
 from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twolane_local.aws.scheduler.schedule import Schedule
+
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One due time of one schedule, and which attempt this is (from 1)."""
+    """One due time of one schedule; ``attempt`` counts deliveries from 1."""
 
     schedule: Schedule
     at: float
@@ -34,20 +36,20 @@ class Firing:
 
 
 def payload(firing: Firing) -> str:
-    """The text that the target gets: its input, or else the default event."""
+    """The text that the target gets: its input or the default event."""
     target = firing.schedule.target
     if firing.schedule.source == "rule":
         if target.input is not None:
             return target.input
-        facts = Rule(firing.schedule.name, firing.schedule.arn, iso(firing.at))
+        facts = MatchedRule(firing.schedule.name, firing.schedule.arn, iso(firing.at))
         return target_input(target.raw, rule_event(firing), facts)
     if target.input is None:
         return json.dumps(scheduler_event(firing))
-    return with_context(target.input, firing)
+    return replace_context_attributes(target.input, firing)
 
 
 def scheduler_event(firing: Firing) -> dict[str, Any]:
-    """Scheduler's event where no input is given. Its ``detail`` is the text ``{}``, no object.
+    """Scheduler's event for a target without input. Its ``detail`` is the text ``{}``.
 
     The user guide has no sample; the shape is that of aws/aws-lambda-dotnet#1864.
     """
@@ -62,8 +64,8 @@ def rule_event(firing: Firing) -> dict[str, Any]:
     return {**_event("aws.events", firing), "detail": {}}
 
 
-def with_context(text: str, firing: Firing) -> str:
-    """Put the schedule's context attributes into an input.
+def replace_context_attributes(text: str, firing: Firing) -> str:
+    """An input with the context attributes of the schedule filled in.
 
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
     """
@@ -81,9 +83,9 @@ def with_context(text: str, firing: Firing) -> str:
 def dead_letter(
     firing: Firing, *, code: str, message: str, condition: str | None
 ) -> dict[str, str]:
-    """The attributes of the message that says why a target could not be reached.
+    """The attributes of a dead-letter message, which say why its target was not reached.
 
-    ``condition`` is the retry limit that was met, ``None`` where no retry would have helped.
+    ``condition`` is the retry limit that was reached, ``None`` if a retry would not help.
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
     """
@@ -107,7 +109,7 @@ def dead_letter(
 
 
 def iso(instant: float) -> str:
-    """Whole seconds in UTC, as AWS writes them: ``2026-01-01T00:00:00Z``."""
+    """Format whole seconds in UTC as AWS does: ``2026-01-01T00:00:00Z``."""
     return datetime.fromtimestamp(int(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -129,32 +131,32 @@ _OPERATIONS = ("sqs:sendMessage", "lambda:invoke", "sns:publish")
 
 
 class Invocations(Protocol):
-    """Lambda's asynchronous invocations, as ``twolane_local.aws.lambda_.asynchronous`` has them."""
+    """Asynchronous invocations of functions, and messages to topics."""
 
     def submit(self, function: str, payload: bytes) -> str:
-        """Take an event, and see it through later; raises ``KeyError`` for an unknown function."""
+        """Accept an event; raises ``KeyError`` for an unknown function."""
 
     async def publish(self, topic_arn: str, message: str) -> None:
-        """Send a message to a topic; raises ``LocalError`` where that does not take it."""
+        """Send a message to a topic; raises ``LocalError`` if the topic refuses it."""
 
 
 class DeliveryError(LocalError):
-    """A target refused an event; ``code`` is its own word for why."""
+    """A target refused an event; ``code`` is the target's error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-def plays(arn: str) -> bool:
-    """Whether a schedule's target is one that gets its events here."""
+def is_supported(arn: str) -> bool:
+    """True if the emulator delivers events to this target of a schedule."""
     if arn.startswith(_UNIVERSAL):
         return arn.removeprefix(_UNIVERSAL) in _OPERATIONS
     return arn.split(":")[2:3] in (["lambda"], ["sqs"], ["sns"])
 
 
 async def deliver(firing: Firing, queues: QueueService, invocations: Invocations) -> None:
-    """Hand one event to its target; raises ``DeliveryError`` where the target does not take it."""
+    """Send one event to its target; raises ``DeliveryError`` if the target refuses it."""
     arn = firing.schedule.target.arn
     text = payload(firing)
     try:
@@ -169,8 +171,8 @@ async def deliver(firing: Firing, queues: QueueService, invocations: Invocations
             await invocations.publish(arn, text)
         else:
             raise DeliveryError(
-                "UnsupportedTarget", f"{arn} is no function, queue or topic; the emulator has no "
-                "other targets"
+                "UnsupportedTarget", f"{arn} is not a function, queue or topic; the emulator has "
+                "no other targets"
             )  # fmt: skip
     except DeliveryError:
         raise
@@ -182,8 +184,10 @@ async def deliver(firing: Firing, queues: QueueService, invocations: Invocations
         raise DeliveryError("NotFound", str(error)) from error
 
 
-def bury(firing: Firing, queues: QueueService, error: DeliveryError, condition: str | None) -> bool:
-    """Put what could not be delivered on the schedule's dead-letter queue, if it has one."""
+def send_to_dead_letter_queue(
+    firing: Firing, queues: QueueService, error: DeliveryError, condition: str | None
+) -> bool:
+    """Put the event on the dead-letter queue of its schedule; returns False if it has none."""
     arn = firing.schedule.target.dead_letter_arn
     if arn is None:
         return False
@@ -191,12 +195,6 @@ def bury(firing: Firing, queues: QueueService, error: DeliveryError, condition: 
     attributes = {name: AttributeValue("String", value) for name, value in why.items()}
     queues.send(arn.rpartition(":")[2], NewMessage(payload(firing), attributes=attributes))
     return True
-
-
-def function_name(arn: str) -> str:
-    """The name in a function's ARN, without version or alias; a bare name is its own."""
-    parts = arn.split(":")
-    return parts[6] if len(parts) > 6 else arn
 
 
 async def _universal(

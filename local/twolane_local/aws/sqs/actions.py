@@ -1,6 +1,8 @@
-"""The SQS actions on messages: parameters in, result out, in the shapes of the JSON protocol.
+"""The actions of the SQS API: parameters in, result out, in the shapes of the JSON protocol.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Operations.html
+Message move tasks, which redrive a dead-letter queue, are at the end:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 """
 
 from __future__ import annotations
@@ -53,14 +55,14 @@ _SYSTEM_ATTRIBUTES = {
 
 
 def send_message(queues: QueueService, params: Params, trace: str | None = None) -> dict[str, Any]:
-    """``trace`` is the request's own X-Ray header."""
+    """``trace`` is the X-Ray header of the request."""
     name = inputs.queue_name(params)
     new = inputs.new_message(params, queues.get(name).settings, trace)
     return _sent(queues.send(name, new), new, params)
 
 
 def _sent(message: Message, new: NewMessage, asked: Params) -> dict[str, Any]:
-    # A duplicate on a FIFO queue is answered with the digests of what the caller sent.
+    # For a duplicate on a FIFO queue, the digests are those of the content that the caller sent.
     result = {
         "MD5OfMessageBody": message.md5_of_body,
         "MD5OfMessageAttributes": md5_of_attributes(new.attributes),
@@ -77,7 +79,6 @@ def _sent(message: Message, new: NewMessage, asked: Params) -> dict[str, Any]:
 def send_message_batch(
     queues: QueueService, params: Params, trace: str | None = None
 ) -> dict[str, Any]:
-    """As ``send_message``, for each entry."""
     name = inputs.queue_name(params)
     settings = queues.get(name).settings
     entries = _entries(params, "Send")
@@ -98,7 +99,7 @@ def send_message_batch(
 
 
 def _lenient(entry: Params) -> dict[str, AttributeValue]:
-    """An entry's attributes for measuring; a wrong one fails its own entry later on."""
+    """An entry's attributes, to measure their size; invalid ones fail only their entry, later."""
     try:
         return inputs.message_attributes(entry.get("MessageAttributes") or {})
     except SqsError:
@@ -106,7 +107,7 @@ def _lenient(entry: Params) -> dict[str, AttributeValue]:
 
 
 def _entries(params: Params, verb: str) -> list[Params]:
-    """A batch's entries: 1 to 10, with distinct, well-formed ids."""
+    """The entries of a batch: 1 to 10, with distinct, well-formed ids."""
     entries = params.get("Entries")
     if not entries:
         raise EmptyBatchRequestError(
@@ -130,7 +131,7 @@ def _entries(params: Params, verb: str) -> list[Params]:
 
 
 def _each(entries: list[Params], act: Callable[[Params], dict[str, Any]]) -> dict[str, Any]:
-    """Act on each entry in order; one that fails does not stop the others."""
+    """Call ``act`` with each entry in order; a failed entry does not stop the others."""
     successful, failed = [], []
     for entry in entries:
         try:
@@ -144,12 +145,12 @@ def _each(entries: list[Params], act: Callable[[Params], dict[str, Any]]) -> dic
                     "Message": error.message,
                 }
             )
-    # Unlike most lists, both are required members of the result.
+    # Both are required members of the result, unlike most lists.
     return {"Successful": successful, "Failed": failed}
 
 
 async def receive_message(queues: QueueService, params: Params) -> dict[str, Any]:
-    """Wait for messages as long as asked for, on the queues' clock, then hand them out."""
+    """Wait for messages as long as the request allows, on the clock of the queues."""
     name = inputs.queue_name(params)
     queue = queues.get(name)
     limit = inputs.integer(params, "MaxNumberOfMessages", 1, 10) or 1
@@ -166,14 +167,14 @@ async def receive_message(queues: QueueService, params: Params) -> dict[str, Any
         left = deadline - queues.clock.time()
         if received or left <= 0 or not await queues.wait(name, left):
             break
-        # Others may have been faster, or a FIFO queue has all in flight that it may have.
+        # Another consumer was faster, or a FIFO queue is at its limit of messages in flight.
         await queues.clock.sleep(0)
     if not received:
         return {}
-    return {"Messages": [_shown(one, system, user) for one in received]}
+    return {"Messages": [_message(one, system, user) for one in received]}
 
 
-def _shown(received: Received, system: set[str], user: set[str]) -> dict[str, Any]:
+def _message(received: Received, system: set[str], user: set[str]) -> dict[str, Any]:
     message = received.message
     shown: dict[str, Any] = {
         "MessageId": message.id,
@@ -247,7 +248,7 @@ _KNOWN = {
 
 
 def url_of(queues: QueueService, base: str, name: str) -> str:
-    """A queue's URL on this endpoint; ``base`` has no slash at its end."""
+    """A queue's URL on this endpoint; ``base`` does not end with a slash."""
     return f"{base}/{queues.account}/{name}"
 
 
@@ -262,7 +263,7 @@ def create_queue(queues: QueueService, params: Params, base: str) -> dict[str, A
 def check_redrive(
     queues: QueueService, name: str, attributes: dict[str, str], *, fifo: bool
 ) -> None:
-    """Refuse a redrive policy whose target is not there, of another kind, or does not allow it.
+    """Refuse a redrive policy whose target does not exist, is of another kind, or forbids it.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
     """
@@ -307,14 +308,14 @@ def list_dead_letter_source_queues(
     names = [
         name for name in queues.names() if queues.get(name).settings.dead_letter_arn == target.arn
     ]
-    # The result's one lower-case member, as the API has it; it is required, hence never left out.
+    # The API spells this member in lower case. It is required, so it is never left out.
     return {"queueUrls": [], **_page(queues, params, base, names, "queueUrls")}
 
 
 def _page(
     queues: QueueService, params: Params, base: str, names: list[str], key: str
 ) -> dict[str, Any]:
-    """A page of URLs; the token for the next is the last name given."""
+    """A page of URLs; the token for the next page is the last name of this one."""
     size = inputs.integer(params, "MaxResults", 1, 1_000)
     after = str(params.get("NextToken") or "")
     names = [name for name in names if name > after]
@@ -328,7 +329,7 @@ def _page(
 
 
 def get_queue_attributes(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queue = queues.settled(inputs.queue_name(params))
+    queue = queues.refreshed(inputs.queue_name(params))
     wanted = inputs.names(params, "AttributeNames")
     if unknown := wanted - _KNOWN:
         raise InvalidAttributeNameError(f"Unknown Attribute {min(unknown)}.")
@@ -395,7 +396,7 @@ def untag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, A
 
 
 def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    """A statement in the queue's policy; nothing here enforces policies."""
+    """Add a statement to the queue's policy; the emulator does not enforce policies."""
     name = inputs.queue_name(params)
     label = inputs.required(params, "Label")
     actions = sorted(inputs.names(params, "Actions"))
@@ -444,7 +445,7 @@ def _policy(document: str | None, arn: str) -> dict[str, Any]:
     if document:
         parsed: dict[str, Any] = json.loads(document)
         statements = parsed.get("Statement", [])
-        # A policy's one statement may stand there without a list around it.
+        # A policy may hold its only statement without a list around it.
         parsed["Statement"] = [statements] if isinstance(statements, dict) else list(statements)
         return parsed
     return {"Version": "2012-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
@@ -454,13 +455,14 @@ def _labels(policy: dict[str, Any]) -> list[object]:
     return [each.get("Sid") for each in policy["Statement"] if isinstance(each, dict)]
 
 
-#: Without a rate AWS chooses one; here as many at a time, and others get their turn in between.
+#: Without a rate AWS chooses one. Here so many messages move before other work gets its turn.
 CHUNK = 100
+#: The tasks that are listed, at most.
 KEPT = 100
 
 
 @dataclass
-class _Task:
+class _MoveTask:
     id: str
     source: Queue
     target: Queue | None
@@ -476,8 +478,8 @@ class _Task:
         inside = {"taskId": self.id, "sourceArn": self.source.arn}
         return base64.b64encode(json.dumps(inside).encode()).decode()
 
-    def shown(self) -> dict[str, Any]:
-        """The task as ListMessageMoveTasks shows it; its handle only while it runs."""
+    def describe(self) -> dict[str, Any]:
+        """The task as ListMessageMoveTasks returns it; with its handle only while it runs."""
         found = {
             "TaskHandle": self.handle if self.status == "RUNNING" else None,
             "Status": self.status,
@@ -493,11 +495,11 @@ class _Task:
 
 
 class MoveTasks:
-    """The tasks of all queues, the most recent ones last."""
+    """The message move tasks of all queues, the most recent last."""
 
     def __init__(self, queues: QueueService) -> None:
         self._queues = queues
-        self._tasks: deque[_Task] = deque(maxlen=KEPT)
+        self._tasks: deque[_MoveTask] = deque(maxlen=KEPT)
         self._running: set[asyncio.Task[None]] = set()
         self.actions: dict[str, Callable[[Params], dict[str, Any]]] = {
             "StartMessageMoveTask": self.start,
@@ -523,8 +525,10 @@ class MoveTasks:
                 "There is already a task running. Only one active task is allowed for a source "
                 "queue arn at a given time."
             )
-        to_move = self._queues.settled(source.name).count(VISIBLE)
-        task = _Task(str(uuid.uuid4()), source, target, rate, to_move, self._queues.clock.time())
+        to_move = self._queues.refreshed(source.name).count(VISIBLE)
+        task = _MoveTask(
+            str(uuid.uuid4()), source, target, rate, to_move, self._queues.clock.time()
+        )
         self._tasks.append(task)
         running = asyncio.get_running_loop().create_task(self._run(task))
         self._running.add(running)
@@ -539,13 +543,13 @@ class MoveTasks:
                 f"The resource that you specified for the {name} parameter doesn't exist."
             ) from None
 
-    async def _run(self, task: _Task) -> None:
+    async def _run(self, task: _MoveTask) -> None:
         target = task.target.name if task.target is not None else None
         try:
             while task.status == "RUNNING":
                 for _ in range(task.rate or CHUNK):
-                    # What comes while it runs is not moved, so that a task has an end even where
-                    # its messages fail again at once.
+                    # Messages that arrive meanwhile are not moved, so that a task ends even if its
+                    # messages fail again at once.
                     if task.moved >= task.to_move or (
                         self._queues.redrive_one(task.source.name, target) is None
                     ):
@@ -571,5 +575,5 @@ class MoveTasks:
     def list(self, params: Params) -> dict[str, Any]:
         source = self._found(params, "SourceArn")
         most = inputs.integer(params, "MaxResults", 1, 10) or 1
-        found = [task.shown() for task in reversed(self._tasks) if task.source is source]
+        found = [task.describe() for task in reversed(self._tasks) if task.source is source]
         return {"Results": found[:most]}

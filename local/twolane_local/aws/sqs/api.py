@@ -1,4 +1,8 @@
-"""The SQS API: one call in, one answer out, in the JSON protocol or the older query protocol."""
+"""The SQS API, in the JSON protocol and the older query protocol.
+
+A call of the query protocol is parsed to the shapes of the JSON protocol, its result is written as
+XML: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-xml.html
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 _NAMESPACE = "http://queue.amazonaws.com/doc/2012-11-05/"
 
-#: Flattened lists: their prefix among the form's parameters, and our name.
+#: Flattened lists: the prefix of the form's parameters, and the name in the JSON protocol.
 _LISTS = {
     "AttributeName": "AttributeNames",
     "MessageAttributeName": "MessageAttributeNames",
@@ -38,14 +42,14 @@ _LISTS = {
     "DeleteMessageBatchRequestEntry": "Entries",
     "ChangeMessageVisibilityBatchRequestEntry": "Entries",
 }
-#: Flattened maps: prefix, our name, the name of the key within.
+#: Flattened maps: the prefix, the name in the JSON protocol, and the name of the key within.
 _MAPS = {
     "Attribute": ("Attributes", "Name"),
     "MessageAttribute": ("MessageAttributes", "Name"),
     "MessageSystemAttribute": ("MessageSystemAttributes", "Name"),
     "Tag": ("Tags", "Key"),
 }
-#: How each member of a result is named in XML: a list's element, or a map's element and key.
+#: The names in XML of a result's members: the element of a list, or element and key of a map.
 _XML_LISTS = {
     "QueueUrls": "QueueUrl",
     "queueUrls": "QueueUrl",
@@ -71,7 +75,7 @@ def parse(query: str, body: bytes) -> tuple[str, dict[str, Any]]:
     tree: dict[str, Any] = {}
     for pairs in (query, body.decode("utf-8", "replace")):
         for key, value in parse_qsl(pairs, keep_blank_values=True):
-            _plant(tree, key.split("."), value)
+            _set_path(tree, key.split("."), value)
     action = str(tree.pop("Action", ""))
     params = _structure(tree)
     if action == "CreateQueue" and "Tags" in params:
@@ -79,7 +83,7 @@ def parse(query: str, body: bytes) -> tuple[str, dict[str, Any]]:
     return action, params
 
 
-def _plant(tree: dict[str, Any], path: list[str], value: str) -> None:
+def _set_path(tree: dict[str, Any], path: list[str], value: str) -> None:
     for step in path[:-1]:
         below = tree.setdefault(step, {})
         if not isinstance(below, dict):
@@ -106,7 +110,7 @@ def _structure(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(value: Mapping[str, Any]) -> Iterator[Any]:
-    """A list's elements; one without a number (``Attribute.Name``) is its only element."""
+    """The elements of a list; one without a number (``Attribute.Name``) is the only element."""
     numbers = sorted((key for key in value if key.isdigit()), key=int)
     if not numbers:
         yield value
@@ -117,7 +121,7 @@ def _numbered(value: Mapping[str, Any]) -> Iterator[Any]:
 def result_document(action: str, values: Mapping[str, Any], request_id: str) -> bytes:
     """A successful response."""
     inside = "".join(_members(action, values))
-    # A result without members is there all the same; clients fail without it.
+    # Clients fail without the element of an empty result.
     answer = "" if action in _WITHOUT_RESULT else f"<{action}Result>{inside}</{action}Result>"
     return _document(
         f'<{action}Response xmlns="{_NAMESPACE}">{answer}<ResponseMetadata><RequestId>'
@@ -158,7 +162,7 @@ def _element(action: str, name: str, value: Any) -> str:
     elif isinstance(value, bool):
         inside = str(value).lower()
     else:
-        # A bare carriage return would reach the client as a line feed.
+        # XML parsers turn a bare carriage return into a line feed.
         inside = escape(str(value), {"\r": "&#xD;", '"': "&quot;"})
     return f"<{name}>{inside}</{name}>"
 
@@ -188,7 +192,7 @@ _ON_QUEUES: dict[str, Callable[[QueueService, Params, str], dict[str, Any]]] = {
     "AddPermission": actions.add_permission,
     "RemovePermission": actions.remove_permission,
 }
-#: In the JSON protocol an error that the service's model does not list has a common namespace.
+#: Errors of the JSON protocol that are not in the model of SQS have a common namespace.
 _COMMON = {"InvalidParameterValueException", "MissingRequiredParameterException"}
 
 
@@ -217,7 +221,7 @@ class SqsApi:
                 raise MalformedInputError
             result = await self._act(action, params, request)
         except SqsError as error:
-            # The header gives SDKs the code that the query protocol would have given.
+            # SDKs read the query protocol's error code from this header.
             headers["x-amzn-query-error"] = f"{error.query_code};Sender"
             space = "com.amazon.coral.service" if error.code in _COMMON else "com.amazonaws.sqs"
             answer = {"__type": f"{space}#{error.code}", "message": error.message}
@@ -227,7 +231,7 @@ class SqsApi:
     async def _query(self, request: AwsRequest, request_id: str) -> AwsResponse:
         headers = {"content-type": "text/xml", "x-amzn-requestid": request_id}
         action, params = parse(request.query, request.body)
-        # A call may go to the queue's own address instead of naming it.
+        # A call may be sent to the queue's own address instead of naming it.
         if "QueueUrl" not in params and request.path.count("/") >= 2:
             params["QueueUrl"] = request.path
         try:
@@ -251,6 +255,6 @@ class SqsApi:
                 return on_moves(params)
         except UnicodeEncodeError:
             raise InvalidParameterValueError(
-                "A string of the request holds half of a surrogate pair, which UTF-8 cannot carry."
+                "A string of the request holds half of a surrogate pair, which UTF-8 cannot encode."
             ) from None
         raise InvalidActionError(f"The action {action or '(none)'} is not valid for this endpoint.")

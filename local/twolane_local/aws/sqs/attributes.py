@@ -1,4 +1,4 @@
-"""A queue's attributes: what may be set, within which bounds, and what they mean.
+"""The attributes of a queue: their names, bounds and defaults.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
 """
@@ -40,7 +40,7 @@ _PERMISSIONS = ("allowAll", "denyAll", "byQueue")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 _ARN = re.compile(r"arn:[^:]+:sqs:[^:]+:\d{12}:[A-Za-z0-9_.-]+")
 
-#: What GetQueueAttributes computes; nobody can set it.
+#: Attributes that GetQueueAttributes computes and nobody can set.
 COMPUTED = (
     "QueueArn",
     "ApproximateNumberOfMessages",
@@ -53,7 +53,7 @@ COMPUTED = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A queue's attributes as the core reads them; times in seconds, sizes in bytes."""
+    """A queue's attributes as numbers and flags; times in seconds, sizes in bytes."""
 
     fifo: bool = False
     delay_s: int = 0
@@ -68,7 +68,7 @@ class Settings:
 
 
 def check_name(name: str, *, fifo: bool) -> None:
-    """Refuse a name that SQS would refuse."""
+    """Raise ``InvalidParameterValueError`` for a name that SQS would refuse."""
     if not _NAME.fullmatch(name):
         raise InvalidParameterValueError(
             "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
@@ -81,7 +81,7 @@ def check_name(name: str, *, fifo: bool) -> None:
 
 
 def check(attributes: Mapping[str, str], *, fifo: bool) -> dict[str, str]:
-    """The attributes as SQS would store them; refuses unknown names and values out of bounds."""
+    """The attributes as SQS stores them; raises for unknown names and values out of bounds."""
     found: dict[str, str] = {}
     for name, value in attributes.items():
         if name in _FIFO_ONLY and not fifo:
@@ -176,21 +176,17 @@ def _policy(name: str, value: str) -> str:
     return value
 
 
-def _key_id(_name: str, value: str) -> str:
-    return value
-
-
-#: Attributes that are absent until set, and absent again when set to nothing.
+#: Attributes that are absent until they are set, and again when they are set to an empty string.
 DOCUMENTS: dict[str, Callable[[str, str], str]] = {
     "RedrivePolicy": _redrive_policy,
     "RedriveAllowPolicy": _redrive_allow_policy,
     "Policy": _policy,
-    "KmsMasterKeyId": _key_id,
+    "KmsMasterKeyId": lambda _, value: value,
 }
 
 
 def defaults(*, fifo: bool) -> dict[str, str]:
-    """What a queue has where nothing was set."""
+    """The attributes of a queue that was created without any."""
     found = {
         name: str(default)
         for name, (_, _, default) in _INTEGERS.items()
@@ -208,7 +204,7 @@ def defaults(*, fifo: bool) -> dict[str, str]:
 
 
 def settings_of(attributes: Mapping[str, str]) -> Settings:
-    """Read checked attributes."""
+    """The settings of checked attributes."""
     redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
     return Settings(
         fifo=attributes.get("FifoQueue") == "true",
@@ -225,7 +221,7 @@ def settings_of(attributes: Mapping[str, str]) -> Settings:
 
 
 def permits(allow_policy: str | None, source_arn: str) -> bool:
-    """Whether a dead-letter queue with this RedriveAllowPolicy may be used by ``source_arn``."""
+    """True if ``source_arn`` may use a dead-letter queue with this RedriveAllowPolicy."""
     if not allow_policy:
         return True
     policy = json.loads(allow_policy)

@@ -1,7 +1,7 @@
 """The errors of the SQS API, each with its name in both protocols.
 
-``code`` is the shape's name in the JSON protocol, ``query_code`` the one of the older query
-protocol, which SDKs still show:
+``code`` is the name in the JSON protocol, ``query_code`` that in the older query protocol, which
+SDKs still show:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
 """
 
@@ -17,172 +17,133 @@ class SqsError(LocalError):
 
     code: ClassVar[str] = "InternalError"
     query_code: ClassVar[str] = "InternalError"
-    #: The HTTP status of the query protocol; the JSON protocol has 400 for all of them.
+    #: The HTTP status of the query protocol; the JSON protocol always uses 400.
     query_status: ClassVar[int] = 400
+
+    def __init_subclass__(cls, code: str, query_code: str = "", query_status: int = 400) -> None:
+        cls.code, cls.query_code, cls.query_status = code, query_code or code, query_status
 
     @property
     def message(self) -> str:
         return str(self)
 
 
-class ServiceUnavailableError(SqsError):
+class ServiceUnavailableError(SqsError, code="ServiceUnavailable", query_status=503):
     """The service is unavailable. Try the request again."""
 
-    code = query_code = "ServiceUnavailable"
-    query_status = 503
 
-
-class QueueDoesNotExistError(SqsError):
+class QueueDoesNotExistError(
+    SqsError, code="QueueDoesNotExist", query_code="AWS.SimpleQueueService.NonExistentQueue"
+):
     """The specified queue does not exist."""
 
-    code = "QueueDoesNotExist"
-    query_code = "AWS.SimpleQueueService.NonExistentQueue"
 
-
-class QueueNameExistsError(SqsError):
+class QueueNameExistsError(SqsError, code="QueueNameExists", query_code="QueueAlreadyExists"):
     """A queue already exists with the same name and a different value for an attribute."""
 
-    code = "QueueNameExists"
-    query_code = "QueueAlreadyExists"
 
-
-class QueueDeletedRecentlyError(SqsError):
+class QueueDeletedRecentlyError(
+    SqsError, code="QueueDeletedRecently", query_code="AWS.SimpleQueueService.QueueDeletedRecently"
+):
     """Wait 60 seconds after deleting a queue before you create one with the same name."""
 
-    code = "QueueDeletedRecently"
-    query_code = "AWS.SimpleQueueService.QueueDeletedRecently"
 
-
-class PurgeQueueInProgressError(SqsError):
+class PurgeQueueInProgressError(
+    SqsError,
+    code="PurgeQueueInProgress",
+    query_code="AWS.SimpleQueueService.PurgeQueueInProgress",
+    query_status=403,
+):
     """Only one PurgeQueue operation on a queue is allowed every 60 seconds."""
 
-    code = "PurgeQueueInProgress"
-    query_code = "AWS.SimpleQueueService.PurgeQueueInProgress"
-    query_status = 403
 
-
-class ReceiptHandleIsInvalidError(SqsError):
+class ReceiptHandleIsInvalidError(SqsError, code="ReceiptHandleIsInvalid"):
     """The input receipt handle is invalid."""
 
-    code = query_code = "ReceiptHandleIsInvalid"
 
-
-class MessageNotInflightError(SqsError):
-    """The message referred to isn't in flight."""
-
-    code = "MessageNotInflight"
-    query_code = "AWS.SimpleQueueService.MessageNotInflight"
-
-
-class OverLimitError(SqsError):
+class OverLimitError(SqsError, code="OverLimit", query_status=403):
     """The maximum number of in-flight messages is reached; delete messages once processed."""
 
-    code = query_code = "OverLimit"
-    query_status = 403
 
-
-class InvalidMessageContentsError(SqsError):
+class InvalidMessageContentsError(SqsError, code="InvalidMessageContents"):
     """The message contains characters outside the allowed set."""
 
-    code = query_code = "InvalidMessageContents"
 
-
-class InvalidAttributeNameError(SqsError):
+class InvalidAttributeNameError(SqsError, code="InvalidAttributeName"):
     """The specified attribute doesn't exist."""
 
-    code = query_code = "InvalidAttributeName"
 
-
-class InvalidAttributeValueError(SqsError):
+class InvalidAttributeValueError(SqsError, code="InvalidAttributeValue"):
     """A queue attribute value is invalid."""
 
-    code = query_code = "InvalidAttributeValue"
 
-
-class InvalidAddressError(SqsError):
+class InvalidAddressError(SqsError, code="InvalidAddress"):
     """The specified queue URL is not valid."""
 
-    code = query_code = "InvalidAddress"
 
-
-class InvalidParameterValueError(SqsError):
+class InvalidParameterValueError(
+    SqsError, code="InvalidParameterValueException", query_code="InvalidParameterValue"
+):
     """A parameter's value is out of its range."""
 
-    code = "InvalidParameterValueException"
-    query_code = "InvalidParameterValue"
 
-
-class MissingParameterError(SqsError):
+class MissingParameterError(
+    SqsError, code="MissingRequiredParameterException", query_code="MissingParameter"
+):
     """A required parameter is missing."""
 
-    code = "MissingRequiredParameterException"
-    query_code = "MissingParameter"
 
-
-class InvalidActionError(SqsError):
+class InvalidActionError(SqsError, code="UnknownOperationException", query_code="InvalidAction"):
     """The action is not one of the SQS API."""
 
-    code = "UnknownOperationException"
-    query_code = "InvalidAction"
 
-
-class MalformedInputError(SqsError):
+class MalformedInputError(SqsError, code="SerializationException", query_code="MalformedInput"):
     """The request's body cannot be read."""
 
-    code = "SerializationException"
-    query_code = "MalformedInput"
 
-
-class UnsupportedOperationError(SqsError):
+class UnsupportedOperationError(
+    SqsError, code="UnsupportedOperation", query_code="AWS.SimpleQueueService.UnsupportedOperation"
+):
     """The operation is not supported on this kind of queue."""
 
-    code = "UnsupportedOperation"
-    query_code = "AWS.SimpleQueueService.UnsupportedOperation"
 
-
-class ResourceNotFoundError(SqsError):
+class ResourceNotFoundError(SqsError, code="ResourceNotFoundException", query_status=404):
     """One or more specified resources don't exist."""
 
-    code = query_code = "ResourceNotFoundException"
-    query_status = 404
 
-
-class UnknownSourceError(SqsError):
+class UnknownSourceError(SqsError, code="CouldNotDetermineMessageSource"):
     """A message cannot go back: it was sent to the dead-letter queue directly. Name a target."""
 
-    code = query_code = "CouldNotDetermineMessageSource"
 
-
-class TooManyEntriesInBatchRequestError(SqsError):
+class TooManyEntriesInBatchRequestError(
+    SqsError,
+    code="TooManyEntriesInBatchRequest",
+    query_code="AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+):
     """A batch request holds at most 10 entries."""
 
-    code = "TooManyEntriesInBatchRequest"
-    query_code = "AWS.SimpleQueueService.TooManyEntriesInBatchRequest"
 
-
-class EmptyBatchRequestError(SqsError):
+class EmptyBatchRequestError(
+    SqsError, code="EmptyBatchRequest", query_code="AWS.SimpleQueueService.EmptyBatchRequest"
+):
     """The batch request doesn't contain any entries."""
 
-    code = "EmptyBatchRequest"
-    query_code = "AWS.SimpleQueueService.EmptyBatchRequest"
 
-
-class BatchEntryIdsNotDistinctError(SqsError):
+class BatchEntryIdsNotDistinctError(
+    SqsError,
+    code="BatchEntryIdsNotDistinct",
+    query_code="AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
+):
     """Two or more batch entries in the request have the same Id."""
 
-    code = "BatchEntryIdsNotDistinct"
-    query_code = "AWS.SimpleQueueService.BatchEntryIdsNotDistinct"
 
-
-class BatchRequestTooLongError(SqsError):
+class BatchRequestTooLongError(
+    SqsError, code="BatchRequestTooLong", query_code="AWS.SimpleQueueService.BatchRequestTooLong"
+):
     """The length of all the messages put together is more than the limit."""
 
-    code = "BatchRequestTooLong"
-    query_code = "AWS.SimpleQueueService.BatchRequestTooLong"
 
-
-class InvalidBatchEntryIdError(SqsError):
+class InvalidBatchEntryIdError(
+    SqsError, code="InvalidBatchEntryId", query_code="AWS.SimpleQueueService.InvalidBatchEntryId"
+):
     """A batch entry id has 1 to 80 alphanumeric characters, hyphens and underscores."""
-
-    code = "InvalidBatchEntryId"
-    query_code = "AWS.SimpleQueueService.InvalidBatchEntryId"

@@ -1,4 +1,4 @@
-"""Reading a request's parameters, with the limits of the SQS API.
+"""Reads the parameters of a request and checks them against the limits of the SQS API.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html
 """
@@ -44,7 +44,7 @@ def required(params: Params, name: str) -> str:
 
 
 def queue_name(params: Params) -> str:
-    """The queue that ``QueueUrl`` names; any host does, as every queue here is ours."""
+    """The queue that ``QueueUrl`` names; the host does not matter."""
     url = required(params, "QueueUrl")
     name = url.rstrip("/").rpartition("/")[2]
     if not name:
@@ -70,7 +70,7 @@ def integer(params: Params, name: str, low: int, high: int) -> int | None:
 
 
 def names(params: Params, *keys: str) -> set[str]:
-    """The union of lists of names."""
+    """The union of the lists of names under these keys."""
     found: set[str] = set()
     for key in keys:
         value = params.get(key) or []
@@ -89,9 +89,9 @@ def strings(params: Params, name: str) -> dict[str, str]:
 
 
 def new_message(params: Params, settings: Settings, trace: str | None = None) -> NewMessage:
-    """The message that a SendMessage or an entry of a SendMessageBatch asks for.
+    """The message of a SendMessage, or of one entry of a SendMessageBatch.
 
-    ``trace`` is the X-Ray header of the request, which the message's own attribute goes before:
+    ``trace`` is the X-Ray header of the request; the message's own attribute takes precedence:
     https://docs.aws.amazon.com/xray/latest/devguide/xray-services-sqs.html
     """
     body = params.get("MessageBody")
@@ -128,7 +128,7 @@ def _check_text(text: str, where: str) -> None:
 def _fifo_ids(
     params: Params, settings: Settings, delay: int | None
 ) -> tuple[str | None, str | None]:
-    """Group and deduplication id, as the kind of queue allows them.
+    """Group id and deduplication id, if the kind of queue allows them.
 
     A group id on a standard queue makes it a fair queue:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
@@ -172,7 +172,7 @@ def _wrong_kind(value: object, name: str) -> InvalidParameterValueError:
 
 
 def message_attributes(given: object) -> dict[str, AttributeValue]:
-    """Message attributes: at most ten, with names, types and values as SQS takes them.
+    """Message attributes: at most ten, with names, types and values that SQS accepts.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
     """
@@ -250,7 +250,7 @@ def trace_header(params: Params) -> str | None:
 def wanted_attributes(
     attributes: Mapping[str, AttributeValue], wanted: set[str]
 ) -> dict[str, AttributeValue]:
-    """Those whose name, ``All``, ``.*`` or a ``prefix.*`` was asked for."""
+    """The attributes that ``wanted`` selects: by name, ``All``, ``.*`` or ``prefix.*``."""
     if not wanted or not attributes:
         return {}
     if wanted & {"All", ".*"}:

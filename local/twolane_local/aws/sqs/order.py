@@ -1,4 +1,4 @@
-"""Which visible message comes next: as sent (standard), or one group at a time (FIFO)."""
+"""The order of visible messages: as sent (standard), or strict within each group (FIFO)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from twolane_local.model.message import Message
 
 
-class Entry:
-    """A message's place on its queue: the part that changes."""
+class QueueEntry:
+    """A message on a queue, with the state that changes."""
 
     __slots__ = (
         "due_at", "epoch", "first_received_at", "message", "position", "receipt", "receive_count",
@@ -27,7 +27,7 @@ class Entry:
         self.message = message
         self.position = position  # in the order of sending, and so of a FIFO group
         self.state = VISIBLE
-        self.epoch = 0  # one more at each change of state
+        self.epoch = 0  # increases with each change of state
         self.due_at = 0.0  # when a delayed or in-flight message becomes visible
         self.receive_count = 0
         self.first_received_at = 0.0
@@ -37,69 +37,69 @@ class Entry:
 
 
 class Retention:
-    """An entry on the timetable of retention periods; it is true until the message is gone."""
+    """An item on the timetable of retention periods, valid until the message is gone."""
 
     __slots__ = ("entry", "epoch")
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: QueueEntry) -> None:
         self.entry = entry
         self.epoch = 0
 
 
 class Order(Protocol):
-    """Visible messages in the order in which they are handed out."""
+    """The visible messages of a queue in the order in which they are handed out."""
 
-    def add(self, entry: Entry) -> None:
-        """Take in an entry that is delayed or visible."""
+    def add(self, entry: QueueEntry) -> None:
+        """Add an entry that is delayed or visible."""
 
-    def held(self, entry: Entry) -> None:
-        """Take in an entry that is in flight."""
+    def held(self, entry: QueueEntry) -> None:
+        """Add an entry that is in flight."""
 
-    def became_visible(self, entry: Entry) -> None:
+    def became_visible(self, entry: QueueEntry) -> None:
         """A delayed entry is due."""
 
-    def give_back(self, entry: Entry) -> None:
+    def give_back(self, entry: QueueEntry) -> None:
         """An entry in flight is visible again."""
 
-    def released(self, entry: Entry) -> None:
+    def released(self, entry: QueueEntry) -> None:
         """An entry in flight is gone."""
 
-    def withdrawn(self, entry: Entry) -> None:
+    def withdrawn(self, entry: QueueEntry) -> None:
         """An entry that was delayed or visible is gone."""
 
-    def take(self, limit: int, accept: Callable[[Entry], bool]) -> None:
-        """Offer entries to ``accept`` until it took ``limit`` or none is left.
+    def take(self, limit: int, accept: Callable[[QueueEntry], bool]) -> None:
+        """Offer entries to ``accept`` until it has accepted ``limit`` or none is left.
 
-        ``accept`` says whether the entry is in flight from now on; if not, it has gone elsewhere.
+        ``accept`` returns True if the entry is in flight from now on, False if it left the queue.
         """
 
-    def first(self) -> Entry | None:
+    def first(self) -> QueueEntry | None:
         """The entry that ``take`` would offer first."""
 
 
 class StandardOrder:
-    """Best-effort ordering: as sent, and what comes back goes to the end."""
+    """Best-effort ordering: as sent; returned messages go to the end."""
 
     def __init__(self) -> None:
-        self._visible: deque[tuple[int, Entry]] = deque()
+        self._visible: deque[tuple[int, QueueEntry]] = deque()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueueEntry) -> None:
         if entry.state is VISIBLE:
             self._visible.append((entry.epoch, entry))
 
     became_visible = give_back = add
 
-    def released(self, entry: Entry) -> None:
-        """Nothing waits for a message of a standard queue."""
+    def released(self, entry: QueueEntry) -> None:
+        """Does nothing: messages of a standard queue do not wait for each other."""
 
     withdrawn = held = released
 
-    def take(self, limit: int, accept: Callable[[Entry], bool]) -> None:
+    def take(self, limit: int, accept: Callable[[QueueEntry], bool]) -> None:
         taken = 0
         while taken < limit and self.first() is not None:
             taken += accept(self._visible.popleft()[1])
 
-    def first(self) -> Entry | None:
+    def first(self) -> QueueEntry | None:
         visible = self._visible
         # A message can be deleted by its last receipt handle while it is visible again.
         while visible and visible[0][0] != visible[0][1].epoch:
@@ -109,14 +109,14 @@ class StandardOrder:
 
 @dataclass(slots=True)
 class _Group:
-    waiting: list[tuple[int, Entry]] = field(default_factory=list)  # a heap by position
+    waiting: list[tuple[int, QueueEntry]] = field(default_factory=list)  # a heap by position
     in_flight: int = 0
 
 
 class FifoOrder:
-    """Strict order within a message group; a group with a message in flight hands out no more.
+    """Strict order within a message group; a group with a message in flight is locked.
 
-    One receive may take several messages of a group, and tries to:
+    One receive takes several messages of a group if it can:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html
     """
 
@@ -124,38 +124,38 @@ class FifoOrder:
         self._groups: dict[str, _Group] = {}
         self._heads: list[tuple[int, str]] = []  # a heap: groups by their first message
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueueEntry) -> None:
         name = entry.message.group_id or ""
         group = self._groups.setdefault(name, _Group())
         heappush(group.waiting, (entry.position, entry))
         if group.waiting[0][1] is entry:
             self._offer(name, group)
 
-    def held(self, entry: Entry) -> None:
+    def held(self, entry: QueueEntry) -> None:
         self._groups.setdefault(entry.message.group_id or "", _Group()).in_flight += 1
 
-    def became_visible(self, entry: Entry) -> None:
+    def became_visible(self, entry: QueueEntry) -> None:
         name = entry.message.group_id or ""
         group = self._groups[name]
         if self._head(group) is entry:
             self._offer(name, group)
 
-    def give_back(self, entry: Entry) -> None:
+    def give_back(self, entry: QueueEntry) -> None:
         group = self._groups[entry.message.group_id or ""]
         heappush(group.waiting, (entry.position, entry))
         self.released(entry)
 
-    def released(self, entry: Entry) -> None:
+    def released(self, entry: QueueEntry) -> None:
         name = entry.message.group_id or ""
         group = self._groups[name]
         group.in_flight -= 1
         self._offer(name, group)
 
-    def withdrawn(self, entry: Entry) -> None:
+    def withdrawn(self, entry: QueueEntry) -> None:
         name = entry.message.group_id or ""
         self._offer(name, self._groups[name])
 
-    def take(self, limit: int, accept: Callable[[Entry], bool]) -> None:
+    def take(self, limit: int, accept: Callable[[QueueEntry], bool]) -> None:
         taken = 0
         while taken < limit and self.first() is not None:
             name = heappop(self._heads)[1]
@@ -166,7 +166,7 @@ class FifoOrder:
                     taken += 1
             self._offer(name, group)
 
-    def first(self) -> Entry | None:
+    def first(self) -> QueueEntry | None:
         heads = self._heads
         while heads:
             position, name = heads[0]
@@ -187,8 +187,8 @@ class FifoOrder:
             self._groups.pop(name, None)
 
     @staticmethod
-    def _head(group: _Group) -> Entry | None:
-        """The group's first message if it is visible: a delayed one holds up those behind it."""
+    def _head(group: _Group) -> QueueEntry | None:
+        """The group's first message if it is visible; a delayed one blocks the rest."""
         waiting = group.waiting
         while waiting and waiting[0][1].state is GONE:
             heappop(waiting)

@@ -1,7 +1,7 @@
-"""Queues that outlive the process: every change is in a file before it is acknowledged.
+"""Keeps queues when the process ends: each change is in a file before it is acknowledged.
 
-Opening the log reads it and writes it anew with what is left, and so does a log that has grown to
-several times that.
+The log is rewritten with the remaining messages when it is opened, and when it has grown to
+several times that size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.sqs.queue import Place, Queue
+from twolane_local.aws.sqs.queue import Queue, ReceiveState
+from twolane_local.aws.sqs.registry import ChangeLog
 from twolane_local.journal.json_log import Follower, JsonLog
 from twolane_local.model.message import AttributeValue, Message
 from twolane_local.model.states import DELAYED, IN_FLIGHT
@@ -20,38 +21,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.order import QueueEntry
     from twolane_local.aws.sqs.service import QueueService
 
 FILE = "queues.jsonl"
 
 
-class QueueLog:
-    """A ``Record`` in a directory: ``attach`` gives a service what it holds, then follows it."""
+class QueueLog(ChangeLog):
+    """A change log in a directory. ``attach`` restores its queues, then logs their changes."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises ``PersistenceError`` where another emulator has the directory."""
+        """Raises ``PersistenceError`` if another emulator uses the directory."""
         self._log = JsonLog(directory, FILE)
         self._queues: dict[str, Queue] = {}
-        self._follower = Follower(self._log, self._everything)
+        self._follower = Follower(
+            self._log,
+            lambda: (change for queue in self._queues.values() for change in _snapshot(queue)),
+        )
 
     def attach(self, service: QueueService) -> None:
-        """Put what the log holds into ``service``, which must be empty, and record its changes."""
+        """Restore the logged queues into ``service``, which must be empty, and log its changes."""
         for name, replayed in _replay(self._log.lines()).items():
             queue = replayed.restored(service.arn(name), service.clock.time())
             self._queues[name] = queue
             service.adopt(queue)
         self._follower.rewrite()
-        service.record_in(self)
+        service.log_changes_to(self)
 
     def close(self) -> None:
         self._log.close()
-
-    def _everything(self) -> Iterable[dict[str, Any]]:
-        """Only what is on the queues."""
-        return (change for queue in self._queues.values() for change in _snapshot(queue))
-
-    # The changes, as ``Record`` has them
 
     def queue(self, queue: Queue) -> None:
         self._queues[queue.name] = queue
@@ -64,19 +62,19 @@ class QueueLog:
     def purged(self, name: str) -> None:
         self._follower.may({"do": "purge", "queue": name})
 
-    def put(self, name: str, entry: Entry) -> None:
+    def put(self, name: str, entry: QueueEntry) -> None:
         self._follower.must(_put(name, entry))
 
-    def received(self, name: str, entry: Entry) -> None:
+    def received(self, name: str, entry: QueueEntry) -> None:
         self._follower.may(
-            {"do": "received", "queue": name, "id": entry.message.id, **_place(entry)}
+            {"do": "received", "queue": name, "id": entry.message.id, **_receive_state(entry)}
         )
 
     def gone(self, name: str, message_id: str) -> None:
         self._follower.may({"do": "gone", "queue": name, "id": message_id})
 
-    def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None:
-        # One line, so that a message is never on both queues or on none.
+    def moved(self, source: str, entry: QueueEntry, target: str, moved: QueueEntry) -> None:
+        # One line, so that a message is never on both queues or on neither.
         change = _put(target, moved)
         self._follower.may({**change, "from": source, "was": entry.message.id})
 
@@ -96,15 +94,15 @@ def _snapshot(queue: Queue) -> Iterator[dict[str, Any]]:
         yield _put(queue.name, entry)
 
 
-def _put(name: str, entry: Entry) -> dict[str, Any]:
+def _put(name: str, entry: QueueEntry) -> dict[str, Any]:
     return {
         "do": "put", "queue": name, "message": _shown(entry.message), "position": entry.position,
-        **_place(entry),
+        **_receive_state(entry),
     }  # fmt: skip
 
 
-def _place(entry: Entry) -> dict[str, Any]:
-    """What of a message's place changes with receives; ``due`` only while it cannot be received."""
+def _receive_state(entry: QueueEntry) -> dict[str, Any]:
+    """The values of ``ReceiveState``; ``due`` is 0.0 unless the message is delayed or in flight."""
     return {
         "due": entry.due_at if entry.state in (DELAYED, IN_FLIGHT) else 0.0,
         "count": entry.receive_count,
@@ -139,11 +137,11 @@ def _read(shown: dict[str, Any]) -> Message:
 
 @dataclass
 class _Replayed:
-    """One queue as the log's lines so far leave it."""
+    """One queue as the log's lines so far describe it."""
 
     queue: dict[str, Any]
     puts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sent: list[Message] = field(default_factory=list)  # what a FIFO queue may have to remember
+    sent: list[Message] = field(default_factory=list)  # for the deduplication of a FIFO queue
     position: int = 0
 
     def restored(self, arn: str, now: float) -> Queue:
@@ -151,7 +149,9 @@ class _Replayed:
         queue = Queue(made["queue"], arn, made["attributes"], made["tags"], made["created"])
         queue.modified_at, queue.sent = made["modified"], max(made["sent"], self.position)
         for put in sorted(self.puts.values(), key=itemgetter("position")):
-            place = Place(put["due"], put["count"], put["first"], put["last"], put["receipt"])
+            place = ReceiveState(
+                put["due"], put["count"], put["first"], put["last"], put["receipt"]
+            )
             queue.restore(_read(put["message"]), put["position"], place, now)
         for message in sorted(self.sent, key=attrgetter("sent_at")) if queue.fifo else ():
             queue.remember(message, message.sent_at)

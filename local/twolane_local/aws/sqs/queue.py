@@ -1,8 +1,8 @@
 """One queue in memory: every operation costs the same at ten messages and at a million.
 
-Nothing runs in the background. Each operation first *settles* the queue at the present time:
-delayed messages and those whose visibility timeout is over become visible, and those older than
-the retention period go. A message is delayed, visible, in flight or gone:
+Nothing runs in the background. Each operation first *refreshes* the queue: delayed messages and
+those whose visibility timeout is over become visible, and those older than the retention period
+are removed. A message is delayed, visible, in flight or gone:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from twolane_local.aws.sqs.attributes import DOCUMENTS, Settings, defaults, settings_of
 from twolane_local.aws.sqs.errors import ReceiptHandleIsInvalidError
-from twolane_local.aws.sqs.order import Entry, FifoOrder, Order, Retention, StandardOrder
+from twolane_local.aws.sqs.order import FifoOrder, Order, QueueEntry, Retention, StandardOrder
 from twolane_local.model.message import Received
 from twolane_local.model.states import DELAYED, GONE, IN_FLIGHT, VISIBLE
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from twolane_local.model.message import Message
 
 
-class Timed(Protocol):
-    """What a timetable holds; ``epoch`` changes whenever its entry stops being true."""
+class TimetableItem(Protocol):
+    """An item of a timetable; a change of ``epoch`` makes its entries invalid."""
 
     epoch: int
 
 
-T = TypeVar("T", bound=Timed)
+T = TypeVar("T", bound=TimetableItem)
 
 
 class Timetable(Generic[T]):
-    """Times of items, in order. An item whose ``epoch`` moved on is skipped, and swept in time.
+    """Items in the order of their times. An item whose ``epoch`` has changed is skipped.
 
-    Entries are never searched for: calling one off is a counter, and once half of the heap is
-    called off, one sweep removes those, so that deleted messages do not stay in memory until
-    their visibility timeout or retention period ends.
+    ``call_off`` searches for nothing: it counts, and removes all invalid entries at once when they
+    are half of the heap. Deleted messages therefore do not stay in memory until their visibility
+    timeout or retention period ends.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ class Timetable(Generic[T]):
         self._stale = 0
 
     def add(self, at: float, item: T) -> None:
-        """Have ``item`` come up at ``at``, as long as its epoch stays as it is now."""
+        """Add ``item`` at the time ``at``; valid while its epoch stays the same."""
         self._order += 1
         heappush(self._heap, (at, self._order, item.epoch, item))
 
     def call_off(self) -> None:
-        """Tell that one item that is on the timetable has just changed its epoch."""
+        """Count one item of the timetable whose epoch has just changed."""
         self._stale += 1
         if self._stale > 64 and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2] == entry[3].epoch]
@@ -63,12 +63,12 @@ class Timetable(Generic[T]):
             self._stale = 0
 
     def next_at(self) -> float | None:
-        """When the next item comes up."""
+        """The time of the next item."""
         self._skip()
         return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: float) -> T | None:
-        """Take the next item that is due, ``None`` if there is none."""
+        """Remove and return the next item that is due, ``None`` if there is none."""
         self._skip()
         if self._heap and self._heap[0][0] <= now:
             return heappop(self._heap)[3]
@@ -93,8 +93,8 @@ INTERVAL_S = 300.0
 V = TypeVar("V")
 
 
-class Recent(Generic[V]):
-    """Values by key for five minutes from when they were first set."""
+class RecentValues(Generic[V]):
+    """Values by key, kept for five minutes."""
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[float, V]] = {}
@@ -113,7 +113,7 @@ class Recent(Generic[V]):
         self._order.append((now, key))
 
     def values(self) -> list[V]:
-        """What is remembered, in the order in which it was set."""
+        """The values, in the order in which they were set."""
         return [value for _, value in self._values.values()]
 
     def forget(self, key: str) -> None:
@@ -121,26 +121,24 @@ class Recent(Generic[V]):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """What a receive with a ReceiveRequestAttemptId gave, and the visibility that it set."""
+class ReceiveAttempt:
+    """The result of a receive with a ReceiveRequestAttemptId; ``epochs`` are its messages' own."""
 
     messages: tuple[Received, ...]
     epochs: tuple[int, ...]
 
 
 class Deduplication:
-    """Sends by deduplication id, receives by attempt id."""
+    """Recent sends by deduplication id, and recent receives by attempt id."""
 
     def __init__(self) -> None:
-        self.sends: Recent[Message] = Recent()
-        self.attempts: Recent[Attempt] = Recent()
+        self.sends: RecentValues[Message] = RecentValues()
+        self.attempts: RecentValues[ReceiveAttempt] = RecentValues()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What changes about a message as it is received; times in epoch seconds, ``due`` 0.0 where it
-    is visible.
-    """
+class ReceiveState:
+    """What receives change about a message; times in epoch seconds, ``due`` 0.0 if visible."""
 
     due: float
     receives: int
@@ -169,8 +167,8 @@ class Queue:
         self.purged_at: float | None = None
         self.deduplication = Deduplication()
         self.sent = 0  # messages so far
-        self._entries: dict[str, Entry] = {}
-        self._due: Timetable[Entry] = Timetable()
+        self._entries: dict[str, QueueEntry] = {}
+        self._due: Timetable[QueueEntry] = Timetable()
         self._ages: Timetable[Retention] = Timetable()
         self._order: Order = FifoOrder() if fifo else StandardOrder()
         self._counts = {DELAYED: 0, VISIBLE: 0, IN_FLIGHT: 0}
@@ -189,23 +187,23 @@ class Queue:
         return self.settings.fifo
 
     def count(self, state: str) -> int:
-        """How many messages are ``DELAYED``, ``VISIBLE`` or ``IN_FLIGHT``."""
+        """The number of messages that are ``DELAYED``, ``VISIBLE`` or ``IN_FLIGHT``."""
         return self._counts[state]
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[QueueEntry]:
         return iter(tuple(self._entries.values()))
 
     def next_sequence(self) -> str:
-        """The next SequenceNumber: 20 digits, rising (its size and steps are not documented)."""
+        """The next SequenceNumber: 20 digits, ascending (AWS documents neither size nor steps)."""
         return f"{18_850_000_000_000_000_000 + self.sent + 1:020d}"
 
-    def put(self, message: Message, *, visible_at: float, now: float) -> Entry:
+    def put(self, message: Message, *, visible_at: float, now: float) -> QueueEntry:
         """Add a message that becomes visible at ``visible_at``."""
         self.sent += 1
-        entry = Entry(message, self.sent)
+        entry = QueueEntry(message, self.sent)
         entry.state = DELAYED if visible_at > now else VISIBLE
         self._counts[entry.state] += 1
         self._entries[message.id] = entry
@@ -216,9 +214,9 @@ class Queue:
         self._order.add(entry)
         return entry
 
-    def restore(self, message: Message, position: int, place: Place, now: float) -> None:
-        """Put a message back where it was before the process ended."""
-        entry = Entry(message, position)
+    def restore(self, message: Message, position: int, place: ReceiveState, now: float) -> None:
+        """Restore a message to its state before the process ended."""
+        entry = QueueEntry(message, position)
         entry.receive_count, entry.receipt = place.receives, place.receipt
         entry.first_received_at, entry.received_at = place.first_at, place.last_at
         if place.due > now:
@@ -240,7 +238,7 @@ class Queue:
         return self.deduplication.sends.get(self._key(group_id, deduplication_id), now)
 
     def remember(self, message: Message, now: float) -> None:
-        """Have duplicates of a message be dropped for five minutes."""
+        """Drop duplicates of this message for five minutes."""
         key = self._key(message.group_id, message.deduplication_id or "")
         self.deduplication.sends.set(key, message, now)
 
@@ -248,23 +246,24 @@ class Queue:
         by_group = self.settings.deduplicate_by_group
         return f"{group_id}\0{deduplication_id}" if by_group else deduplication_id
 
-    def settle(self, now: float) -> tuple[list[Entry], list[Entry]]:
-        """Bring the queue up to ``now``: whose visibility timeout ended, and whose retention
-        period.
+    def refresh(self, now: float) -> tuple[list[QueueEntry], list[QueueEntry]]:
+        """Bring the queue up to ``now``.
+
+        Returns the messages whose visibility timeout has ended, and those that have expired.
         """
-        returned: list[Entry] = []
+        returned: list[QueueEntry] = []
         while (entry := self._due.pop_due(now)) is not None:
             if entry.state is IN_FLIGHT:
                 returned.append(entry)
             self._become_visible(entry)
-        expired: list[Entry] = []
+        expired: list[QueueEntry] = []
         # A message in flight goes too: retention counts from when the message was sent.
         while (retention := self._ages.pop_due(now - self.settings.retention_s)) is not None:
             expired.append(retention.entry)
-            self._drop(retention.entry, on_ages=False)
+            self.remove(retention.entry, on_ages=False)
         return returned, expired
 
-    def _become_visible(self, entry: Entry) -> None:
+    def _become_visible(self, entry: QueueEntry) -> None:
         was = entry.state
         self._move(entry, VISIBLE)
         if was is DELAYED and self.fifo:
@@ -272,7 +271,7 @@ class Queue:
         else:
             self._order.give_back(entry)
 
-    def _move(self, entry: Entry, state: str) -> None:
+    def _move(self, entry: QueueEntry, state: str) -> None:
         self._counts[entry.state] -= 1
         entry.epoch += 1
         entry.state = state
@@ -280,37 +279,37 @@ class Queue:
             self._counts[state] += 1
 
     def ready(self) -> bool:
-        """Whether a receive would find a message now."""
+        """True if a receive would return a message now."""
         return self._order.first() is not None
 
-    def peek(self) -> Entry | None:
-        """The message that a receive would find first."""
+    def peek(self) -> QueueEntry | None:
+        """The message that a receive would return first."""
         return self._order.first()
 
     def next_due(self) -> float | None:
-        """When the next delayed or in-flight message becomes visible."""
+        """The time at which the next delayed or in-flight message becomes visible."""
         return self._due.next_at()
 
     def receive(
         self, limit: int, visibility_s: float, now: float, *,
-        exhausted: Callable[[Entry], bool], nonce: Callable[[], str],
+        exhausted: Callable[[QueueEntry], bool], nonce: Callable[[], str],
     ) -> list[Received]:  # fmt: skip
-        """Hand out up to ``limit`` messages; what is ``exhausted`` is left to its new owner."""
+        """Hand out up to ``limit`` messages; skips those that ``exhausted`` has moved elsewhere."""
         handed: list[Received] = []
 
-        def accept(entry: Entry) -> bool:
+        def accept(entry: QueueEntry) -> bool:
             if exhausted(entry):
                 return False
             handed.append(self._hand_out(entry, visibility_s, now, nonce()))
             return True
 
         self._order.take(limit, accept)
-        # With a timeout of 0 they are visible again at once, but only to the next receive.
+        # With a timeout of 0 messages are visible again at once, but only to the next receive.
         for entry in [self._entries[r.message.id] for r in handed] if visibility_s <= 0 else ():
             self._become_visible(entry)
         return handed
 
-    def _hand_out(self, entry: Entry, visibility_s: float, now: float, nonce: str) -> Received:
+    def _hand_out(self, entry: QueueEntry, visibility_s: float, now: float, nonce: str) -> Received:
         self._move(entry, IN_FLIGHT)
         entry.receive_count += 1
         if entry.receive_count == 1:
@@ -319,17 +318,14 @@ class Queue:
         entry.due_at = now + visibility_s
         if visibility_s > 0:
             self._due.add(entry.due_at, entry)
-        entry.receipt = self._handle(entry, nonce)
+        handle = f"{self.name} {entry.message.id} {nonce}"
+        entry.receipt = base64.b64encode(handle.encode()).decode()
         return Received(entry.message, entry.receipt, entry.receive_count, entry.first_received_at)
 
-    def _handle(self, entry: Entry, nonce: str) -> str:
-        text = f"{self.name} {entry.message.id} {nonce}"
-        return base64.b64encode(text.encode()).decode()
+    def find(self, handle: str) -> QueueEntry | None:
+        """The message of a receipt handle, ``None`` if it is gone.
 
-    def find(self, handle: str) -> Entry | None:
-        """The message that the handle was given out for; ``None`` once that is gone.
-
-        Raises for what is not a handle of this queue.
+        Raises ``ReceiptHandleIsInvalidError`` if the handle does not belong to this queue.
         """
         try:
             name, message_id, _ = base64.b64decode(handle, validate=True).decode().split(" ")
@@ -344,15 +340,15 @@ class Queue:
         return self._entries.get(message_id)
 
     def oldest(self) -> float | None:
-        """When the message was sent that is on the queue for longest."""
+        """The time at which the oldest message on the queue was sent."""
         return next((entry.message.sent_at for entry in self._entries.values()), None)
 
-    def entry(self, message_id: str) -> Entry | None:
-        """The message of that id, whatever its state."""
+    def entry(self, message_id: str) -> QueueEntry | None:
+        """The message of that id, in any state."""
         return self._entries.get(message_id)
 
-    def change_visibility(self, entry: Entry, seconds: float, now: float) -> None:
-        """Count the visibility timeout of a message in flight anew from ``now``."""
+    def change_visibility(self, entry: QueueEntry, seconds: float, now: float) -> None:
+        """Restart the visibility timeout of a message in flight at ``now``."""
         if seconds <= 0:
             self._become_visible(entry)
             self._due.call_off()
@@ -362,11 +358,8 @@ class Queue:
         entry.due_at = now + seconds
         self._due.add(entry.due_at, entry)
 
-    def remove(self, entry: Entry) -> None:
-        """Take a message off the queue, whatever its state."""
-        self._drop(entry)
-
-    def _drop(self, entry: Entry, *, on_ages: bool = True) -> None:
+    def remove(self, entry: QueueEntry, *, on_ages: bool = True) -> None:
+        """Remove a message in any state; ``on_ages`` is False if it has left that timetable."""
         was = entry.state
         self._move(entry, GONE)
         entry.retained.epoch += 1
@@ -380,15 +373,15 @@ class Queue:
         else:
             self._order.withdrawn(entry)
 
-    def discard_taken(self, entry: Entry) -> None:
-        """Forget a message that ``receive`` offered as exhausted: its order has let go of it."""
+    def discard_taken(self, entry: QueueEntry) -> None:
+        """Remove a message that ``receive`` offered as exhausted; its order has dropped it."""
         self._move(entry, GONE)
         entry.retained.epoch += 1
         self._ages.call_off()
         del self._entries[entry.message.id]
 
     def clear(self) -> int:
-        """Remove all messages, those in flight as well; tells how many."""
+        """Remove all messages, including those in flight; returns their number."""
         gone = len(self._entries)
         for entry in self._entries.values():
             entry.state = GONE

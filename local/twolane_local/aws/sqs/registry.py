@@ -1,11 +1,11 @@
-"""The queues by name: creating, finding, configuring, tagging, purging and deleting them."""
+"""The queues by name: creates, finds, configures, tags, purges, deletes and waits for them."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs import attributes as attrs
 from twolane_local.aws.sqs.errors import (
@@ -19,13 +19,13 @@ from twolane_local.aws.sqs.queue import Queue
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.order import QueueEntry
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
 
 
 class Waiters:
-    """Events to set when something changes. ``wake`` may be called from any thread."""
+    """Events that are set when a queue changes. ``wake`` may be called from any thread."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -57,9 +57,30 @@ class Waiters:
                 loop.call_soon_threadsafe(event.set)
 
 
-ACCOUNT, REGION = "123456789012", "us-east-1"
+class ChangeLog:
+    """Receives each change, in order, under the lock of the queues. This one keeps nothing."""
 
-#: How long a deleted queue's name is taken, and how long one purge lasts.
+    def queue(self, queue: Queue) -> None:
+        """A queue was created, configured or tagged."""
+
+    def queue_deleted(self, name: str) -> None: ...
+
+    def purged(self, name: str) -> None: ...
+
+    def put(self, name: str, entry: QueueEntry) -> None:
+        """A message was added; raises ``PersistenceError`` if it cannot be kept."""
+
+    def received(self, name: str, entry: QueueEntry) -> None:
+        """A message's receive count or visibility timeout changed."""
+
+    def gone(self, name: str, message_id: str) -> None:
+        """A message was deleted or expired."""
+
+    def moved(self, source: str, entry: QueueEntry, target: str, moved: QueueEntry) -> None:
+        """A message moved to another queue, in one step."""
+
+
+#: The seconds for which a deleted queue's name is reserved, and which one purge lasts.
 QUIET_S = 60.0
 
 
@@ -67,9 +88,9 @@ class QueueRegistry:
     """All queues, by name. Every method may be called from any thread."""
 
     def __init__(
-        self, clock: Clock, journal: Journal, *, record: Record, account: str, region: str
+        self, clock: Clock, journal: Journal, *, change_log: ChangeLog, account: str, region: str
     ) -> None:
-        self.clock, self._journal, self._record = clock, journal, record
+        self.clock, self._journal, self._change_log = clock, journal, change_log
         self.account, self.region = account, region
         self._lock = threading.RLock()
         self._queues: dict[str, Queue] = {}
@@ -85,7 +106,7 @@ class QueueRegistry:
         attributes: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Queue:
-        """Create a queue, or give the one that exists with the same attributes."""
+        """Create a queue, or return the existing one if its attributes are the same."""
         given = attributes or {}
         fifo = str(given.get("FifoQueue", "")).lower() == "true"
         attrs.check_name(name, fifo=fifo)
@@ -99,8 +120,8 @@ class QueueRegistry:
                 raise QueueDeletedRecentlyError
             queue = Queue(name, self.arn(name), checked, tags or {}, now)
             self._queues[name] = queue
-            self._record.queue(queue)
-            self._wake(name)
+            self._change_log.queue(queue)
+            self.wake(name)
             return queue
 
     def ensure(
@@ -109,7 +130,7 @@ class QueueRegistry:
         attributes: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Queue:
-        """Have a queue with exactly these attributes, as a template that is applied again asks."""
+        """Create or configure a queue with exactly these attributes, as a template declares it."""
         with self._lock:
             queue = self._queues.get(name)
             if queue is None:
@@ -122,14 +143,13 @@ class QueueRegistry:
             return queue
 
     def adopt(self, queue: Queue) -> None:
-        """Take in a queue with its messages, as persistence restores it."""
+        """Add a queue with its messages, restored by persistence."""
         with self._lock:
             self._queues[queue.name] = queue
-            self._wake(queue.name)
+            self.wake(queue.name)
 
-    def record_in(self, record: Record) -> None:
-        """Tell ``record`` of every change from now on."""
-        self._record = record
+    def log_changes_to(self, change_log: ChangeLog) -> None:
+        self._change_log = change_log
 
     @staticmethod
     def _check_same(queue: Queue, checked: Mapping[str, str]) -> None:
@@ -156,19 +176,19 @@ class QueueRegistry:
     def names(self) -> list[str]:
         return sorted(self._queues)
 
-    def settled(self, name: str) -> Queue:
-        """The queue as of now, for reading its counts."""
+    def refreshed(self, name: str) -> Queue:
+        """The queue, brought up to the present time: its counts are current."""
         with self._lock:
             queue = self.get(name)
-            self._settle(queue, self.clock.time())
+            self._refresh(queue, self.clock.time())
             return queue
 
     def configure(self, name: str, attributes: Mapping[str, str]) -> None:
         with self._lock:
             queue = self.get(name)
             queue.configure(attrs.check(attributes, fifo=queue.fifo), self.clock.time())
-            self._record.queue(queue)
-            self._wake(name)
+            self._change_log.queue(queue)
+            self.wake(name)
 
     def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
         """Set tags; ``None`` removes one."""
@@ -176,22 +196,22 @@ class QueueRegistry:
             queue = self.get(name)
             merged = {**queue.tags, **tags}
             queue.tags = {key: value for key, value in merged.items() if value is not None}
-            self._record.queue(queue)
+            self._change_log.queue(queue)
 
     def delete_queue(self, name: str, *, name_is_free: bool = False) -> None:
-        """Delete a queue with its messages. Its name is taken for 60 seconds, unless a re-applied
-        template needs it at once.
+        """Delete a queue with its messages. Its name stays reserved for 60 seconds, unless
+        ``name_is_free``, which a changed template needs.
         """
         with self._lock:
             self.get(name)
             del self._queues[name]
             if not name_is_free:
                 self._deleted[name] = self.clock.time()
-            self._record.queue_deleted(name)
-            self._wake(name)
+            self._change_log.queue_deleted(name)
+            self.wake(name)
 
     def purge(self, name: str) -> int:
-        """Remove every message; once in 60 seconds."""
+        """Remove every message and return their number; allowed once in 60 seconds."""
         with self._lock:
             queue, now = self.get(name), self.clock.time()
             if queue.purged_at is not None and queue.purged_at > now - QUIET_S:
@@ -200,12 +220,12 @@ class QueueRegistry:
                 )
             queue.purged_at = now
             gone = queue.clear()
-            self._record.purged(name)
+            self._change_log.purged(name)
             self._journal.record("queue.purged", queue=name, messages=gone)
             return gone
 
     async def wait(self, name: str, timeout_s: float | None) -> bool:
-        """Return once a message can be received, or after ``timeout_s``; tells which."""
+        """Return True once a message can be received, False after ``timeout_s``."""
         deadline = None if timeout_s is None else self.clock.time() + timeout_s
         while not await self.pause(name, deadline):
             if deadline is not None and self.clock.time() >= deadline:
@@ -213,13 +233,13 @@ class QueueRegistry:
         return True
 
     async def pause(self, name: str, deadline: float | None) -> bool:
-        """Return at once if a message can be received, else at the next change of the queue or at
-        ``deadline`` on the clock; tells whether there was a message.
+        """Return True if a message can be received, else False at the next change of the queue or
+        at ``deadline`` on the clock.
         """
         with self._waiters.setdefault(name, Waiters()).watch() as changed:
             with self._lock:
                 queue, now = self.get(name), self.clock.time()
-                self._settle(queue, now)
+                self._refresh(queue, now)
                 if queue.ready():
                     return True
                 due = queue.next_due()
@@ -230,75 +250,31 @@ class QueueRegistry:
         return False
 
     async def exists(self, name: str) -> None:
-        """Return once there is a queue of that name."""
+        """Return once a queue of that name exists."""
         while name not in self._queues:
             with self._waiters.setdefault(name, Waiters()).watch() as changed:
                 await self.clock.wait(changed, None)
 
     def waiting(self, name: str) -> int:
-        """How many wait for messages of the queue: long polls and mappings."""
+        """The number of long polls and mappings that wait for messages of the queue."""
         waiters = self._waiters.get(name)
         return 0 if waiters is None else len(waiters)
 
     def wake(self, name: str) -> None:
-        """Have whoever waits for the queue look again."""
-        self._wake(name)
+        """Make everything that waits for the queue look again."""
+        if (waiters := self._waiters.get(name)) is not None:
+            waiters.wake()
 
-    def _settle(self, queue: Queue, now: float) -> None:
-        returned, expired = queue.settle(now)
+    def _refresh(self, queue: Queue, now: float) -> None:
+        returned, expired = queue.refresh(now)
         for entry in returned:
-            self._tell("message.returned", queue, entry)
+            self._journal_change("message.returned", queue, entry)
         for entry in expired:
-            self._record.gone(queue.name, entry.message.id)
-            self._tell("message.expired", queue, entry)
+            self._change_log.gone(queue.name, entry.message.id)
+            self._journal_change("message.expired", queue, entry)
 
-    def _tell(self, kind: str, queue: Queue, entry: Entry, **data: Any) -> None:
+    def _journal_change(self, kind: str, queue: Queue, entry: QueueEntry, **data: Any) -> None:
         self._journal.record(
             kind, queue=queue.name, message_id=entry.message.id,
             receiveCount=entry.receive_count, **data,
         )  # fmt: skip
-
-    def _wake(self, name: str) -> None:
-        if (waiters := self._waiters.get(name)) is not None:
-            waiters.wake()
-
-
-class Record(Protocol):
-    """Takes changes, in order, under the queues' lock."""
-
-    def queue(self, queue: Queue) -> None:
-        """A queue was created, configured or tagged."""
-
-    def queue_deleted(self, name: str) -> None: ...
-
-    def purged(self, name: str) -> None: ...
-
-    def put(self, name: str, entry: Entry) -> None:
-        """A message is on the queue."""
-
-    def received(self, name: str, entry: Entry) -> None:
-        """A message's receive count or visibility timeout changed."""
-
-    def gone(self, name: str, message_id: str) -> None:
-        """A message was deleted or its retention period is over."""
-
-    def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None:
-        """A message changed queues, in one step."""
-
-
-class NoRecord:
-    """Keeps nothing: the queues are gone with the process."""
-
-    def queue(self, queue: Queue) -> None: ...
-
-    def queue_deleted(self, name: str) -> None: ...
-
-    def purged(self, name: str) -> None: ...
-
-    def put(self, name: str, entry: Entry) -> None: ...
-
-    def received(self, name: str, entry: Entry) -> None: ...
-
-    def gone(self, name: str, message_id: str) -> None: ...
-
-    def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None: ...

@@ -1,7 +1,7 @@
-"""The queues of this machine: what the SQS API, the mappings, schedules and commands stand on.
+"""The messages of all queues, for the SQS API, mappings, schedules and commands.
 
 Synchronous, in memory, on the injected clock, guarded by one lock; an operation costs the same at
-any depth. ``wait`` is the one coroutine: it returns once a message can be received.
+any depth. Only waiting for a message is a coroutine.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from twolane_local.aws.sqs.errors import (
     ServiceUnavailableError,
     UnknownSourceError,
 )
-from twolane_local.aws.sqs.queue import Attempt
-from twolane_local.aws.sqs.registry import ACCOUNT, REGION, NoRecord, QueueRegistry, Record
+from twolane_local.aws.sqs.queue import ReceiveAttempt
+from twolane_local.aws.sqs.registry import ChangeLog, QueueRegistry
 from twolane_local.journal import cut
 from twolane_local.journal.json_log import PersistenceError
-from twolane_local.model import lineage
+from twolane_local.model import ACCOUNT, REGION, lineage
 from twolane_local.model.message import AttributeValue, Message, md5_of, md5_of_attributes
 from twolane_local.model.states import IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane_local.aws.sqs.order import Entry
+    from twolane_local.aws.sqs.order import QueueEntry
     from twolane_local.aws.sqs.queue import Queue
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
@@ -42,7 +42,7 @@ VISIBILITY_LIMIT_S = 43_200
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """What a sender gives. ``delay_s`` of ``None`` takes the queue's."""
+    """A message to send. If ``delay_s`` is ``None``, the queue's delay applies."""
 
     body: str
     delay_s: int | None = None
@@ -61,23 +61,23 @@ class QueueService(QueueRegistry):
         journal: Journal,
         *,
         rng: random.Random | None = None,
-        record: Record | None = None,
+        change_log: ChangeLog | None = None,
         account: str = ACCOUNT,
         region: str = REGION,
     ) -> None:
-        """``rng`` gives message ids and receipt handles, so that a seeded run repeats exactly;
-        ``record`` is told of every change before it is acknowledged.
+        """``rng`` makes message ids and receipt handles, so that a seeded run repeats exactly;
+        ``change_log`` receives each change before it is acknowledged.
         """
         super().__init__(
-            clock, journal, record=record or NoRecord(), account=account, region=region
+            clock, journal, change_log=change_log or ChangeLog(), account=account, region=region
         )
         self._rng = rng or random.Random()  # noqa: S311 - ids only, no secret
 
     def send(self, name: str, new: NewMessage) -> Message:
-        """Put a message on a queue; on a FIFO queue a duplicate gives the first one back."""
+        """Put a message on a queue; for a duplicate on a FIFO queue, returns the first message."""
         with self._lock:
             queue, now = self.get(name), self.clock.time()
-            self._settle(queue, now)
+            self._refresh(queue, now)
             deduplication_id = new.deduplication_id
             if queue.fifo:
                 if deduplication_id is None:
@@ -103,19 +103,19 @@ class QueueService(QueueRegistry):
                 queue.remember(message, now)
             return message
 
-    def _put(self, queue: Queue, message: Message, *, visible_at: float, now: float) -> Entry:
+    def _put(self, queue: Queue, message: Message, *, visible_at: float, now: float) -> QueueEntry:
         entry = queue.put(message, visible_at=visible_at, now=now)
         try:
-            self._record.put(queue.name, entry)
+            self._change_log.put(queue.name, entry)
         except PersistenceError as error:
-            queue.remove(entry)  # nobody was told that it is there
+            queue.remove(entry)  # it is not acknowledged
             raise ServiceUnavailableError(str(error)) from error
         delay: dict[str, Any] = {"delaySeconds": visible_at - now} if visible_at > now else {}
         self._journal.record(
             "message.sent", queue=queue.name, message_id=message.id,
             bytes=len(message.body), body=cut(message.body), **delay,
         )  # fmt: skip
-        self._wake(queue.name)
+        self.wake(queue.name)
         return entry
 
     def receive(
@@ -126,13 +126,13 @@ class QueueService(QueueRegistry):
         visibility_s: float | None = None,
         attempt_id: str | None = None,
     ) -> list[Received]:
-        """Up to ``limit`` messages, in flight from now on; none without waiting if there are none.
+        """Receive up to ``limit`` messages without waiting; they are in flight from now on.
 
         A message received ``maxReceiveCount`` times before goes to the dead-letter queue instead.
         """
         with self._lock:
             queue, now = self.get(name), self.clock.time()
-            self._settle(queue, now)
+            self._refresh(queue, now)
             if attempt_id is not None and queue.fifo:
                 again = self._repeat_attempt(queue, attempt_id, visibility_s, now)
                 if again is not None:
@@ -145,13 +145,14 @@ class QueueService(QueueRegistry):
             visibility = queue.settings.visibility_s if visibility_s is None else visibility_s
             handed = queue.receive(
                 min(limit, room), visibility, now,
-                exhausted=lambda entry: self._redrive(queue, entry, now), nonce=self._nonce,
+                exhausted=lambda entry: self._redrive(queue, entry, now),
+                nonce=lambda: f"{self._rng.getrandbits(64):016x}",
             )  # fmt: skip
             for received in handed:
                 entry = queue.find(received.receipt_handle)
                 if entry is not None:
-                    self._record.received(name, entry)
-                    self._tell("message.received", queue, entry, visibleAt=entry.due_at)
+                    self._change_log.received(name, entry)
+                    self._journal_change("message.received", queue, entry, visibleAt=entry.due_at)
             if attempt_id is not None and queue.fifo and handed:
                 self._remember_attempt(queue, attempt_id, handed, now)
             return handed
@@ -161,12 +162,12 @@ class QueueService(QueueRegistry):
     ) -> None:
         entries = [queue.find(received.receipt_handle) for received in handed]
         epochs = tuple(entry.epoch for entry in entries if entry is not None)
-        queue.deduplication.attempts.set(attempt_id, Attempt(tuple(handed), epochs), now)
+        queue.deduplication.attempts.set(attempt_id, ReceiveAttempt(tuple(handed), epochs), now)
 
     def _repeat_attempt(
         self, queue: Queue, attempt_id: str, visibility_s: float | None, now: float
     ) -> list[Received] | None:
-        """The same messages and handles once more, unless one of them was touched since.
+        """The same messages and handles again, ``None`` if one of them has changed since.
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/using-receiverequestattemptid-request-parameter.html
         """
@@ -185,16 +186,16 @@ class QueueService(QueueRegistry):
         visibility = queue.settings.visibility_s if visibility_s is None else visibility_s
         for entry in untouched:
             queue.change_visibility(entry, visibility, now)
-            self._record.received(queue.name, entry)
+            self._change_log.received(queue.name, entry)
         self._remember_attempt(queue, attempt_id, list(attempt.messages), now)
         return list(attempt.messages)
 
-    def _redrive(self, queue: Queue, entry: Entry, now: float) -> bool:
-        """Move a message that was received too often; tells whether it went.
+    def _redrive(self, queue: Queue, entry: QueueEntry, now: float) -> bool:
+        """Move a message that was received too often; returns True if it was moved.
 
-        Standard queues keep the time of sending, FIFO queues set it anew:
+        Standard queues keep the time of sending, FIFO queues reset it:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
-        Unverified (`receive-count`): the receive count goes on counting on the dead-letter queue.
+        Unverified (`receive-count`): the receive count continues on the dead-letter queue.
         """
         target = queue.settings.dead_letter_arn
         if target is None or entry.receive_count < queue.settings.max_receive_count:
@@ -209,9 +210,9 @@ class QueueService(QueueRegistry):
         moved = dead.put(message, visible_at=now, now=now)
         moved.receive_count = entry.receive_count
         moved.first_received_at = entry.first_received_at
-        self._record.moved(queue.name, entry, dead.name, moved)
-        self._tell("message.dead_lettered", queue, entry, deadLetterQueue=dead.name)
-        self._wake(dead.name)
+        self._change_log.moved(queue.name, entry, dead.name, moved)
+        self._journal_change("message.dead_lettered", queue, entry, deadLetterQueue=dead.name)
+        self.wake(dead.name)
         return True
 
     def redrive_one(
@@ -223,17 +224,18 @@ class QueueService(QueueRegistry):
         body: str | None = None,
         new_chain: bool = False,
     ) -> Message | None:
-        """Move the next visible message of a dead-letter queue to ``target``, or to where it came
-        from; ``None`` once none is visible. With ``message_id`` that one, wherever it is on its
-        queue; ``body`` replaces what it says. A ``new_chain`` begins with it, where Lambda's
-        recursive-loop detection would stop the old one again.
+        """Move the next visible message of a dead-letter queue to ``target`` or to its source.
 
-        It is a new message there, with a new id and time of sending:
+        Returns ``None`` if none is visible. ``message_id`` selects a message in any state, ``body``
+        replaces its body. ``new_chain`` removes its lineage, with which Lambda's recursive-loop
+        detection would stop it again.
+
+        The moved message has a new id and time of sending:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
         """
         with self._lock:
             queue, now = self.get(name), self.clock.time()
-            self._settle(queue, now)
+            self._refresh(queue, now)
             entry = queue.peek() if message_id is None else queue.entry(message_id)
             if entry is None:
                 return None
@@ -255,25 +257,27 @@ class QueueService(QueueRegistry):
                 sequence=to.next_sequence() if to.fifo else None,
             )
             moved = to.put(message, visible_at=now, now=now)
-            self._record.moved(name, entry, to.name, moved)
-            self._tell("message.deleted", queue, entry, redrivenTo=to.name, redrivenId=message.id)
+            self._change_log.moved(name, entry, to.name, moved)
+            self._journal_change(
+                "message.deleted", queue, entry, redrivenTo=to.name, redrivenId=message.id
+            )
             self._journal.record(
                 "message.sent", queue=to.name, message_id=message.id,
                 bytes=len(message.body), body=cut(message.body),
                 redrivenFrom=name, redrivenId=entry.message.id,
             )  # fmt: skip
-            self._wake(to.name)
+            self.wake(to.name)
             return message
 
     def delete(self, name: str, receipt_handle: str) -> bool:
         """Delete a message by the handle of its most recent receive; an older one does nothing.
 
-        Tells whether the message went. A FIFO queue refuses a handle whose visibility timeout is
-        over: the message may be with someone else.
+        Returns True if the message was deleted. A FIFO queue refuses a handle whose visibility
+        timeout is over, as another consumer may have the message.
         """
         with self._lock:
             queue, now = self.get(name), self.clock.time()
-            self._settle(queue, now)
+            self._refresh(queue, now)
             entry = queue.find(receipt_handle)
             if entry is None:
                 return False
@@ -285,31 +289,31 @@ class QueueService(QueueRegistry):
             if entry.receipt != receipt_handle:
                 return False
             queue.remove(entry)
-            self._record.gone(name, entry.message.id)
-            self._tell("message.deleted", queue, entry)
+            self._change_log.gone(name, entry.message.id)
+            self._journal_change("message.deleted", queue, entry)
             if queue.fifo:
-                self._wake(name)
+                self.wake(name)
             return True
 
     def delete_by_id(self, name: str, message_id: str) -> bool:
-        """Delete a message without a receipt handle, whatever its state; a person asks for it."""
+        """Delete a message in any state without a receipt handle, for commands and the console."""
         with self._lock:
             queue = self.get(name)
-            self._settle(queue, self.clock.time())
+            self._refresh(queue, self.clock.time())
             entry = queue.entry(message_id)
             if entry is None:
                 return False
             queue.remove(entry)
-            self._record.gone(name, message_id)
-            self._tell("message.deleted", queue, entry)
-            self._wake(name)
+            self._change_log.gone(name, message_id)
+            self._journal_change("message.deleted", queue, entry)
+            self.wake(name)
             return True
 
     def change_visibility(self, name: str, receipt_handle: str, seconds: int) -> None:
-        """Count the visibility timeout anew from now; 0 returns the message to its queue."""
+        """Restart the visibility timeout now; 0 returns the message to its queue."""
         with self._lock:
             queue, now = self.get(name), self.clock.time()
-            self._settle(queue, now)
+            self._refresh(queue, now)
             entry = queue.find(receipt_handle)
             if entry is None or entry.state is not IN_FLIGHT or entry.receipt != receipt_handle:
                 raise InvalidParameterValueError(
@@ -322,12 +326,9 @@ class QueueService(QueueRegistry):
                     "VisibilityTimeout for the message is beyond the limit [43200 seconds]"
                 )
             queue.change_visibility(entry, seconds, now)
-            self._record.received(name, entry)
-            self._tell("message.returned", queue, entry, visibilityTimeout=seconds)
-            self._wake(name)
+            self._change_log.received(name, entry)
+            self._journal_change("message.returned", queue, entry, visibilityTimeout=seconds)
+            self.wake(name)
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-
-    def _nonce(self) -> str:
-        return f"{self._rng.getrandbits(64):016x}"

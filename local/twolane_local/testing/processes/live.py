@@ -221,7 +221,7 @@ class LiveWatch:
                 self._taken(event)
 
     def _taken(self, event: Any) -> None:
-        for entry in self._emulator.queues.settled(event.queue):
+        for entry in self._emulator.queues.refreshed(event.queue):
             if entry.message.id == event.message_id:
                 body = entry.message.body
                 data = {"body": body, "name": task_name_of(body)}
@@ -267,7 +267,7 @@ class LiveWatch:
             )
         for queue in (dead, *queues):
             kind = "dead.letter" if queue == dead else "left.over"
-            for entry in self._emulator.queues.settled(queue):
+            for entry in self._emulator.queues.refreshed(queue):
                 message = entry.message
                 self.history.add(
                     Fact(now, kind, task_id_of(message.body), message.id, queue,

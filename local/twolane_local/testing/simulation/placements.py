@@ -309,7 +309,7 @@ class _Stage:
         bound, since = world.clock.time() + Bounds().drain_s, world.clock.time()
         while world.clock.time() < min(bound, since + _STILL_S):
             await world.clock.sleep(_LOOK_EVERY_S)
-            if len(world.queues.settled(QUEUE)) or world.at_work or world.scheduled:
+            if len(world.queues.refreshed(QUEUE)) or world.at_work or world.scheduled:
                 since = world.clock.time()
 
 

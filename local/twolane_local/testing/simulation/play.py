@@ -150,7 +150,7 @@ class _Player:
     async def _drain(self) -> None:
         world = self._world
         bound = world.clock.time() + self._application.bounds.drain_s
-        while world.clock.time() < bound and (len(world.queues.settled(QUEUE)) or world.at_work):
+        while world.clock.time() < bound and (len(world.queues.refreshed(QUEUE)) or world.at_work):
             await world.clock.sleep(_LOOK_EVERY_S)
 
 
@@ -158,7 +158,7 @@ def count(world: Simulation) -> None:
     """Note what is left on the queues: the last facts of a run."""
     taken = {fact.message: fact.task for fact in world.history.of("body.taken")}
     for queue, kind in ((DEAD, "dead.letter"), (QUEUE, "left.over")):
-        for entry in world.queues.settled(queue):
+        for entry in world.queues.refreshed(queue):
             message = entry.message
             world.note(
                 kind, message=message.id, queue=queue, body=message.body,

@@ -58,7 +58,7 @@ def test_what_never_happens_is_told_with_the_journal(live: Live) -> None:
 
 def test_the_invariants_hold(live: Live) -> None:
     live.watch.faults_ended()
-    live.until(lambda: not len(live.emulator.queues.settled("local-TaskQueue")), 60)
+    live.until(lambda: not len(live.emulator.queues.refreshed("local-TaskQueue")), 60)
     assert live.violations("local-TaskQueue", "local-TaskDeadLetterQueue") == []
 
 

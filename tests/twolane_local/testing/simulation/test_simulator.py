@@ -74,7 +74,7 @@ def test_what_fails_again_and_again_is_dead_lettered(world_of: Callable[..., Sim
     async def script(world: Simulation) -> None:
         world.queues.send(QUEUE, NewMessage(BODY))
         await world.clock.sleep(60 * 6)
-        assert [entry.message.body for entry in world.queues.settled(DEAD)] == [BODY]
+        assert [entry.message.body for entry in world.queues.refreshed(DEAD)] == [BODY]
 
     world = world_of(function("worker", fails))
     history = world.run(script)

@@ -6,7 +6,7 @@ import pytest
 
 from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_.functions import Functions
-from twolane_local.aws.lambda_.pool import Roll
+from twolane_local.aws.lambda_.pool import EnvironmentStates
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
@@ -15,19 +15,19 @@ from twolane_local.model.states import EnvironmentState
 
 def test_each_environment_has_its_state_since_when_and_its_invocations():
     times = iter([10.0, 11.0, 12.0, 13.0, 15.0, 16.0, 18.0])
-    roll = Roll(lambda: next(times))
+    states = EnvironmentStates(lambda: next(times))
     one, other = object(), object()
-    roll.enters(one)
-    roll.enters(other)
-    roll.rests(one)
-    roll.begins(one, "a")
-    assert roll.states() == (
+    states.started(one)
+    states.started(other)
+    states.idle(one)
+    states.invoked(one, "a")
+    assert states.current() == (
         EnvironmentState("1", "busy", 2.0, 1, ("a",)),
         EnvironmentState("2", "cold", 4.0, 0, ()),
     )
-    roll.leaves(other)
-    roll.begins(one, "b")  # from one invocation right into the next
-    assert roll.states() == (EnvironmentState("1", "busy", 2.0, 2, ("b", "a")),)
+    states.removed(other)
+    states.invoked(one, "b")  # from one invocation right into the next
+    assert states.current() == (EnvironmentState("1", "busy", 2.0, 2, ("b", "a")),)
 
 
 class Obedient:
@@ -53,7 +53,7 @@ class Obedient:
 
 
 @pytest.mark.parametrize("leaves", ["gone", "renewed"])
-def test_a_pool_keeps_its_roll(tmp_path, leaves):
+def test_a_pool_keeps_the_states(tmp_path, leaves):
     made = []
 
     def make(_, owner):

@@ -1,7 +1,8 @@
-"""What only moto knows of a template's values: asked for in rounds, until the template is whole.
+"""The values of a template that only moto knows, requested in rounds until all are known.
 
-A resource may need the value of another one, as a rule needs the name of its bus. A round creates
-what needs nothing that is still open, and asks for its values; the next one can so create more.
+A resource may need the value of another one, as a rule needs the name of its bus. Each round
+creates the resources that need no unknown value and asks for their values, so that the next round
+can create more.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.moto.process import MotoProcess
 
-#: Begins what stands for a value until moto has given it.
+#: The prefix of placeholders for unknown values.
 _OPEN = "twolane-not-yet-"
 
 
-class Answers:
-    """``elsewhere`` and ``look_up`` answer for ``stack.Facts``."""
+class MotoValues:
+    """``elsewhere`` and ``look_up`` are those of the template's ``Facts``."""
 
     def __init__(self, moto: MotoProcess) -> None:
         self._moto = moto
@@ -32,13 +33,13 @@ class Answers:
         self._is_last = False
 
     def elsewhere(self, name: str, attribute: str | None) -> Any:
-        """The value of a ``Ref`` (``None``) or attribute; ``KeyError`` where moto has none."""
+        """The value of a ``Ref`` (``None``) or attribute; raises ``KeyError`` if moto has none."""
         key = name, attribute
         if key in self._known:
             return self._known[key]
         if self._is_last or key in self._asked:
             if attribute == "Arn":
-                # moto leaves it out where a Ref gives the ARN itself: state machines, say.
+                # moto has no Arn for resources whose Ref is the ARN, such as state machines.
                 reference = self.elsewhere(name, None)
                 if str(reference).startswith(("arn:", _OPEN)):
                     return reference
@@ -47,42 +48,40 @@ class Answers:
         return f"{_OPEN}{name}-{attribute}"
 
     def look_up(self, reference: str) -> str | None:
-        """The value of a dynamic reference, as far as it is known."""
+        """The value of a dynamic reference, ``None`` if it is not known yet."""
         self._references[reference] = None
         return self._found.get(reference)
 
     async def ask(self, name: str, template: Mapping[str, Any]) -> bool:
-        """Ask for what the template needs; whether it is to be read again."""
+        """Ask for the values that the template needs; returns True if it must be read again."""
         if self._is_last:
             return False
-        ready = settled(template)
+        ready = without_open_values(template)
         wanted = [key for key in self._missing if key[0] in ready["Resources"]]
-        held = [each for each in self._references if each not in self._looked]
-        held = held if self._moto.holds(ready) else []
-        if not wanted and not held:
+        references = [each for each in self._references if each not in self._looked]
+        references = references if self._moto.may_hold_references(ready) else []
+        if not wanted and not references:
             self._is_last = True
             return bool(self._missing)
         self._known |= await self._moto.values(name, ready, wanted)
         self._asked.update(wanted)
         self._missing.clear()
-        if held:
-            self._found |= await self._moto.look_up(held)
-            self._looked.update(held)
+        if references:
+            self._found |= await self._moto.look_up(references)
+            self._looked.update(references)
         return True
 
 
-def settled(template: Mapping[str, Any]) -> dict[str, Any]:
-    """The template without what needs a value that is still open."""
-
-    def is_settled(value: Any) -> bool:
-        return _OPEN not in json.dumps(value)
-
-    return {key: _settled(value, is_settled) for key, value in template.items()}
+def without_open_values(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The template without the entries that need an unknown value."""
+    return {name: _without_open_values(section) for name, section in template.items()}
 
 
-def _settled(section: Any, is_settled: Any) -> Any:
+def _without_open_values(section: Any) -> Any:
     if isinstance(section, dict):
-        return {key: value for key, value in section.items() if is_settled([key, value])}
+        return {
+            key: value for key, value in section.items() if _OPEN not in json.dumps([key, value])
+        }
     if isinstance(section, list):
-        return [value for value in section if is_settled(value)]
+        return [value for value in section if _OPEN not in json.dumps(value)]
     return section

@@ -1,4 +1,4 @@
-"""Values that only moto has, and what it stumbles over."""
+"""Values that only moto has, and resources on which it fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import boto3
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.aws.moto.answers import settled
+from twolane_local.aws.moto.values import without_open_values
 from twolane_local.model.options import Options
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_what_needs_an_open_value_waits() -> None:
         "Resources": {"A": {"Type": "T"}, "B": {"Name": "of-twolane-not-yet-A-Arn"}},
         "Rules": [{"EventBusName": "twolane-not-yet-A-None"}, {"EventBusName": "default"}],
     }
-    assert settled(template) == {
+    assert without_open_values(template) == {
         "Resources": {"A": {"Type": "T"}},
         "Rules": [{"EventBusName": "default"}],
     }
@@ -104,7 +104,7 @@ def test_a_chain_of_values(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_rule_to_what_only_moto_knows(tmp_path: Path) -> None:
-    """Before moto has said the state machine's ARN, the rule's target has none."""
+    """Before moto has the ARN of the state machine, the rule's target has none."""
     path = tmp_path / "template.yaml"
     path.write_text(TO_WORKFLOW)
 
