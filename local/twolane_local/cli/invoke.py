@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from twolane_local.aws.invocation import LATEST, target_of
 from twolane_local.cli.options import emulator_options, run_on_loop
 from twolane_local.errors import LocalError
-from twolane_local.journal.lines import Console
+from twolane_local.journal.lines import EventPrinter
 
 if TYPE_CHECKING:
     import argparse
@@ -93,7 +93,7 @@ async def _invoke(options: argparse.Namespace, event: bytes) -> Invocation:
     emulator = Emulator(
         emulator_options(options, port=0, aws_port=0, http=False, sources=False, warm=False)
     )
-    emulator.journal.subscribe(Console(sys.stderr).tell)
+    emulator.journal.subscribe(EventPrinter(sys.stderr).write)
     await emulator.start()
     try:
         name = function_name(emulator.stack, options.function)

@@ -12,7 +12,7 @@ from twolane_local.cli.flags import since_flag, window
 from twolane_local.cli.text import progress
 from twolane_local.http.quick_json import utf8
 from twolane_local.journal.filters import Filter
-from twolane_local.journal.lines import Console
+from twolane_local.journal.lines import EventPrinter
 from twolane_local.remote import open_source
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def _show(events: Iterable[Event], options: argparse.Namespace) -> None:
 
     # Whoever asks for a kind or an id wants all of it.
     everything = options.verbose or bool(options.kind) or bool(options.id)
-    console = Console(sys.stdout, verbose=everything)
+    printer = EventPrinter(sys.stdout, verbose=everything)
     for event in events:
         if options.json:
             print(utf8(json.dumps(redact.event(event), ensure_ascii=False)).decode())
         else:
-            console.tell(event)
+            printer.write(event)
         sys.stdout.flush()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from twolane_local.aws.lambda_.unrunnable import FEW
 from twolane_local.cli.options import emulator_options, run_on_loop
 from twolane_local.emulator.sam_local import served
-from twolane_local.journal.lines import Console
+from twolane_local.journal.lines import EventPrinter
 
 if TYPE_CHECKING:
     import argparse
@@ -123,8 +123,8 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
     )
     if options.template_why and not options.quiet:
         print(f"template: {options.template} ({options.template_why})", file=sys.stderr)
-    console = Console(sys.stderr, verbose=options.verbose)
-    emulator.journal.subscribe(_own_errors(console) if options.quiet else console.tell)
+    printer = EventPrinter(sys.stderr, verbose=options.verbose)
+    emulator.journal.subscribe(_own_errors(printer) if options.quiet else printer.write)
     starting = asyncio.create_task(emulator.start())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -148,13 +148,13 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
     return 0
 
 
-def _own_errors(console: Console) -> Callable[[Event], None]:
+def _own_errors(printer: EventPrinter) -> Callable[[Event], None]:
     """What the emulator itself has to say: a function that does not load, a moto that ended."""
 
     def tell(event: Event) -> None:
         ours = event.kind == "log" and event.function is None and event.queue is None
         if ours and event.data.get("level") == "ERROR":
-            console.tell(event)
+            printer.write(event)
 
     return tell
 

@@ -14,7 +14,7 @@ from twolane_local.aws.invocation import ThrottledError
 from twolane_local.aws.lambda_.pool import BUSY
 from twolane_local.console.requests import Json, ProblemError, body_of
 from twolane_local.journal import redact
-from twolane_local.journal.outcome import failed
+from twolane_local.journal.outcome import is_failure
 from twolane_local.journal.task_counts import percentile
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FunctionRoutes:
                     "environments": [
                         environment_of(each, now, memory) for each in state.environments
                     ],
-                    **(figures.get(name) or empty()),
+                    **(figures.get(name) or no_figures()),
                 }
             )  # fmt: skip
         return Json({"functions": shown})
@@ -94,7 +94,7 @@ class FunctionRoutes:
         )
 
 
-def empty() -> dict[str, Any]:
+def no_figures() -> dict[str, Any]:
     """The figures of a function that was never invoked."""
     names = (
         "invocations", "errors", "throttles", "recursiveInvocationsDropped", "coldStarts",
@@ -137,7 +137,7 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
         name = event.function
         if name is None:
             continue
-        if failed(event):  # by its answer, by its end or by both
+        if is_failure(event):  # by its answer, by its end or by both
             errors[name].add(event.request_id or event.seq)
         match event.kind:
             case "invocation.started":
@@ -154,7 +154,7 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
                 memory[name] = max(memory[name], int(event.data.get("maxMemoryMb") or 0))
     return {
         name: {
-            **empty(), **counts[name], "errors": len(errors[name]),
+            **no_figures(), **counts[name], "errors": len(errors[name]),
             "p50Ms": percentile(times[name], 50), "p95Ms": percentile(times[name], 95),
             "maxMemoryMb": memory[name] or None,
         }

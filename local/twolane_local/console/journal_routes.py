@@ -16,8 +16,8 @@ from twolane_local.console.state import snapshot
 from twolane_local.http.quick_json import utf8
 from twolane_local.journal import redact
 from twolane_local.journal.filters import from_query
+from twolane_local.journal.json_shapes import trace_as_json
 from twolane_local.journal.related_events import collect, resolve
-from twolane_local.journal.shown import shown_trace
 from twolane_local.journal.summaries import summaries
 from twolane_local.journal.trace import trace
 from twolane_local.journal.why import why
@@ -156,7 +156,7 @@ class JournalRoutes:
         journal, now = self._parts.journal, self._parts.clock.time()
         identity = request.path_params["id"]
         found = await asyncio.to_thread(trace, tuple(journal), identity, now=now)
-        return Json(await asyncio.to_thread(shown_trace, found))
+        return Json(await asyncio.to_thread(trace_as_json, found))
 
     async def why(self, request: Request) -> Response:
         """Why an id does not move."""

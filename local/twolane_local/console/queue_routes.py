@@ -11,8 +11,8 @@ from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.requests import Json, ProblemError, body_of, field, needed, number, texts
 from twolane_local.console.state import message_state, messages_of, queue_states
-from twolane_local.journal.shown import shown_message
-from twolane_local.journal.task_counts import LOOK, STEP_S, STEPS, empty, throughput
+from twolane_local.journal.json_shapes import message_as_json, queue_name
+from twolane_local.journal.task_counts import LOOK, STEP_S, STEPS, no_throughput, throughput
 from twolane_local.journal.trace import error_of
 from twolane_local.model.message import AttributeValue
 
@@ -59,7 +59,7 @@ class QueueRoutes:
                     {
                         **state.as_dict(),
                         "url": urls.get(name),
-                        "throughput": plots.get(name) or empty(begin),
+                        "throughput": plots.get(name) or no_throughput(begin),
                     }
                     for name, state in queue_states(parts.queues, parts.mappings).items()
                 ],
@@ -82,7 +82,7 @@ class QueueRoutes:
             after=number(query, "after", 0), limit=number(query, "limit", 100, 1_000),
         )  # fmt: skip
         errors = self._errors({each.id for each in found})
-        shown = [shown_message(each, errors.get(each.id), cut=_LISTED) for each in found]
+        shown = [message_as_json(each, errors.get(each.id), cut=_LISTED) for each in found]
         return Json({"messages": shown, "more": more, "now": self._parts.clock.time()})
 
     async def message(self, request: Request) -> Response:
@@ -92,7 +92,7 @@ class QueueRoutes:
         if entry is None:
             raise ProblemError(404, f"{queue.name} holds no message {identity}")
         errors = self._errors({identity})
-        return Json(shown_message(message_state(queue, entry), errors.get(identity)))
+        return Json(message_as_json(message_state(queue, entry), errors.get(identity)))
 
     def _errors(self, messages: set[str]) -> dict[str, dict[str, Any]]:
         """What the last attempt of each message ended by, as far back as the journal is read."""
@@ -142,7 +142,7 @@ class QueueRoutes:
         return Json({"deleted": gone, "missing": [each for each in wanted if each not in gone]})
 
     async def redrive(self, request: Request) -> Response:
-        """Move messages back to where they came from, or elsewhere; edited if that is wanted."""
+        """Move messages to their source queue or another one, with edited bodies if given."""
         queue, body = self._queue(request), await body_of(request)
         bodies = self._edited(
             queue, field(body, "bodies", dict, {}), field(body, "edits", dict, {})
@@ -167,7 +167,7 @@ class QueueRoutes:
             if message is None:
                 failed.append({"messageId": identity, "why": f"it is not on {queue.name}"})
                 continue
-            where = to or (queue_of(message.dead_letter_source) or self._where(message.id))
+            where = to or (queue_name(message.dead_letter_source) or self._where(message.id))
             moved.append({"messageId": identity, "newMessageId": message.id, "queue": where})
         return Json({"redriven": moved, "failed": failed})
 
@@ -175,14 +175,16 @@ class QueueRoutes:
         self, queue: Queue, bodies: dict[str, Any], edits: dict[str, Any]
     ) -> dict[str, str]:
         """The new bodies: whole ones, and those of tasks with other arguments."""
-        from twolane_local.journal.messages import edited
+        from twolane_local.journal.messages import with_arguments
 
         found = {identity: str(text) for identity, text in bodies.items()}
         for identity, change in edits.items():
             entry = queue.entry(identity)
             if entry is None or not isinstance(change, dict):
-                raise ProblemError(400, f"'edits' names {identity!r}, which cannot be edited")
-            found[identity] = edited(
+                raise ProblemError(
+                    400, f"'edits' names {identity!r}, which cannot be edited"
+                )
+            found[identity] = with_arguments(
                 entry.message.body, args=field(change, "args", list),
                 kwargs=field(change, "kwargs", dict),
             )  # fmt: skip
@@ -192,11 +194,6 @@ class QueueRoutes:
         queues = self._parts.queues
         names = queues.names()
         return next((n for n in names if queues.get(n).entry(message_id) is not None), None)
-
-
-def queue_of(arn: str | None) -> str | None:
-    """The name in a queue's ARN."""
-    return arn.rpartition(":")[2] if arn is not None else None
 
 
 def _attributes(given: Mapping[str, Any]) -> dict[str, AttributeValue]:

@@ -20,7 +20,7 @@ from twolane_local.console.requests import Json, ProblemError, body_of, field, n
 from twolane_local.journal import CONTENT_LIMIT, redact
 from twolane_local.journal.messages import TaskMessage, decode
 from twolane_local.journal.related_events import resolve
-from twolane_local.journal.task_counts import Counts, tally
+from twolane_local.journal.task_counts import Counts, count_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from twolane_local.console.attach import Parts
     from twolane_local.journal import Event
-    from twolane_local.journal.task_counts import Tally
+    from twolane_local.journal.task_counts import TaskCounts
 
 
 class TaskRoutes:
@@ -191,18 +191,18 @@ class TaskRoutes:
 _BESIDE = ("request.received", "invocation.ended", "message.dead_lettered")
 
 
-def _counted(events: Iterable[Event]) -> tuple[Tally, dict[str, list[str]]]:
+def _counted(events: Iterable[Event]) -> tuple[TaskCounts, dict[str, list[str]]]:
     steps = [event for event in events if event.kind.startswith(("task.", "inline.", "batch."))
              or event.kind in _BESIDE]  # fmt: skip
     advice = {}
     for work in measure(steps):
         judged = judge(work)
         advice[work.name] = [f"{judged.verdict.value}: {reason}" for reason in judged.reasons]
-    return tally(steps), advice
+    return count_tasks(steps), advice
 
 
 def _task(
-    name: str, known: dict[str, Any] | None, counted: Tally, advice: dict[str, list[str]]
+    name: str, known: dict[str, Any] | None, counted: TaskCounts, advice: dict[str, list[str]]
 ) -> dict[str, Any]:
     counts = counted.counts.get(name) or Counts(name)
     described = known or {"name": name, "doc": "", "parameters": [], "options": {}}
@@ -237,10 +237,10 @@ def sent_tasks(events: Iterable[Event], wanted: set[str]) -> dict[str, Sent]:
 
 def real_arguments(body: str) -> tuple[list[Any], dict[str, Any]] | None:
     """A task's arguments, hidden or not: to run it again, not to be shown."""
-    from twolane_local.journal.messages import arguments_in
+    from twolane_local.journal.messages import arguments_of
 
     try:
-        return arguments_in(body)
+        return arguments_of(body)
     except MalformedMessageError:
         return None
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
-from twolane_local.journal.messages import decode, edited
+from twolane_local.journal.messages import decode, with_arguments
 from twolane_local.model import lineage
 from twolane_local.remote.account import asked
 
@@ -202,7 +202,7 @@ def again(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False) -> dict
     """
     body = message["Body"]
     if edit:
-        body = edited(body, args=edit.args, kwargs=edit.kwargs)
+        body = with_arguments(body, args=edit.args, kwargs=edit.kwargs)
     fields: dict[str, Any] = {"MessageBody": body}
     attributes = {
         name: {key: value for key, value in each.items() if not key.endswith("ListValues")}

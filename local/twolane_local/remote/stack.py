@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
-from twolane_local.journal.task_counts import tally
+from twolane_local.journal.task_counts import count_tasks
 from twolane_local.remote import account as resources
 from twolane_local.remote import dead_letters
 from twolane_local.remote import resources as results
@@ -123,11 +123,11 @@ class StackSource:
     # Tasks.
 
     def tasks(self) -> list[Json]:
-        counted = tally(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
+        counted = count_tasks(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
         return [each.as_dict() for _, each in sorted(counted.counts.items())]
 
     def runs(self, name: str, *, limit: int) -> list[Json]:
-        counted = tally(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
+        counted = count_tasks(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
         found = [run for run in counted.runs.values() if run.name == name]
         return [run.as_dict() for run in sorted(found, key=lambda run: -run.at)[:limit]]
 
@@ -178,7 +178,7 @@ class StackSource:
     # The journal, as far as logs make one.
 
     def trace(self, identifier: str) -> Json | None:
-        from twolane_local.journal.shown import shown_trace
+        from twolane_local.journal.json_shapes import trace_as_json
         from twolane_local.journal.trace import trace
 
         if '"' in identifier:  # it would end the pattern; no id has one
@@ -186,7 +186,7 @@ class StackSource:
         now = self.now()
         found = self._logs.about(identifier, start=now - self._back_s)
         try:
-            return shown_trace(trace(found, identifier, now=now))
+            return trace_as_json(trace(found, identifier, now=now))
         except LookupError:
             return None
 

@@ -31,7 +31,7 @@ from twolane_local.aws.invocation import (
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
-from twolane_local.journal.json_log import Follower, JsonLog, PersistenceError
+from twolane_local.journal.json_log import JsonLog, PersistenceError, StateLog
 from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class EventLog:
         """Raises ``PersistenceError`` where another emulator has the directory."""
         self._log = JsonLog(directory, FILE)
         self._open: dict[str, Asked] = {}
-        self._follower = Follower(self._log, lambda: map(_shown, self._open.values()))
+        self._state_log = StateLog(self._log, lambda: map(_shown, self._open.values()))
         for line in self._log.lines():
             self._replay(line)
-        self._follower.rewrite()
+        self._state_log.rewrite()
 
     def pending(self) -> list[Asked]:
         """The events that have not ended, the oldest first."""
@@ -80,7 +80,7 @@ class EventLog:
         """Raises ``PersistenceError`` where it is not kept, and is not accepted therefore."""
         self._replay(_shown(asked))
         try:
-            self._follower.must(_shown(asked))
+            self._state_log.append(_shown(asked))
         except PersistenceError:
             self._open.pop(asked.request_id)
             raise
@@ -96,7 +96,7 @@ class EventLog:
 
     def _change(self, line: dict[str, Any]) -> None:
         self._replay(line)
-        self._follower.may(line)
+        self._state_log.append_later(line)
 
     def _replay(self, line: dict[str, Any]) -> None:
         match line["do"]:

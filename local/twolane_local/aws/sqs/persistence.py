@@ -12,7 +12,7 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs.queue import Place, Queue
-from twolane_local.journal.json_log import Follower, JsonLog
+from twolane_local.journal.json_log import JsonLog, StateLog
 from twolane_local.model.message import AttributeValue, Message
 from twolane_local.model.states import DELAYED, IN_FLIGHT
 
@@ -33,7 +33,7 @@ class QueueLog:
         """Raises ``PersistenceError`` where another emulator has the directory."""
         self._log = JsonLog(directory, FILE)
         self._queues: dict[str, Queue] = {}
-        self._follower = Follower(self._log, self._everything)
+        self._state_log = StateLog(self._log, self._everything)
 
     def attach(self, service: QueueService) -> None:
         """Put what the log holds into ``service``, which must be empty, and record its changes."""
@@ -41,7 +41,7 @@ class QueueLog:
             queue = replayed.restored(service.arn(name), service.clock.time())
             self._queues[name] = queue
             service.adopt(queue)
-        self._follower.rewrite()
+        self._state_log.rewrite()
         service.record_in(self)
 
     def close(self) -> None:
@@ -55,30 +55,30 @@ class QueueLog:
 
     def queue(self, queue: Queue) -> None:
         self._queues[queue.name] = queue
-        self._follower.may(_queue(queue))
+        self._state_log.append_later(_queue(queue))
 
     def queue_deleted(self, name: str) -> None:
         self._queues.pop(name, None)
-        self._follower.may({"do": "delete", "queue": name})
+        self._state_log.append_later({"do": "delete", "queue": name})
 
     def purged(self, name: str) -> None:
-        self._follower.may({"do": "purge", "queue": name})
+        self._state_log.append_later({"do": "purge", "queue": name})
 
     def put(self, name: str, entry: Entry) -> None:
-        self._follower.must(_put(name, entry))
+        self._state_log.append(_put(name, entry))
 
     def received(self, name: str, entry: Entry) -> None:
-        self._follower.may(
+        self._state_log.append_later(
             {"do": "received", "queue": name, "id": entry.message.id, **_place(entry)}
         )
 
     def gone(self, name: str, message_id: str) -> None:
-        self._follower.may({"do": "gone", "queue": name, "id": message_id})
+        self._state_log.append_later({"do": "gone", "queue": name, "id": message_id})
 
     def moved(self, source: str, entry: Entry, target: str, moved: Entry) -> None:
         # One line, so that a message is never on both queues or on none.
         change = _put(target, moved)
-        self._follower.may({**change, "from": source, "was": entry.message.id})
+        self._state_log.append_later({**change, "from": source, "was": entry.message.id})
 
 
 def _queue(queue: Queue) -> dict[str, Any]:
