@@ -1,7 +1,4 @@
-"""Queues, mappings and functions as they are at one moment: frozen facts, read under their locks.
-
-What the control API answers and what ``why`` reasons about.
-"""
+"""Reads queues, mappings and functions into frozen states, for the control API and for ``why``."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ def snapshot(
     messages: Iterable[str] = (),
     paused: bool = False,
 ) -> Snapshot:
-    """As of now, with those of ``messages`` (ids) that are on a queue."""
+    """Return the state of everything now, with those of ``messages`` (ids) that are on a queue."""
     wanted = set(messages)
     found: dict[str, MessageState] = {}
     for name in queues.names():
@@ -52,7 +49,7 @@ def snapshot(
 
 
 def queue_states(queues: QueueService, mappings: Mappings) -> dict[str, QueueState]:
-    """Every queue by its name."""
+    """Return the state of every queue, by its name."""
     by_queue: dict[str, list[MappingState]] = {}
     for identity, mapping in mappings:
         spec = mapping.spec
@@ -106,7 +103,7 @@ def _queue_state(
 
 
 def message_state(queue: Queue, entry: Entry) -> MessageState:
-    """A message of a settled queue."""
+    """Return the state of a message; its queue must be settled."""
     return MessageState(
         entry.message, queue.name, entry.position, entry.state, entry.receive_count,
         entry.due_at if entry.state is not VISIBLE else entry.message.sent_at,
@@ -117,7 +114,7 @@ def message_state(queue: Queue, entry: Entry) -> MessageState:
 def messages_of(
     queues: QueueService, name: str, *, state: str = "", after: int = 0, limit: int = 100
 ) -> tuple[list[MessageState], bool]:
-    """Messages in the order of sending, and whether there are more."""
+    """Return messages in the order of sending, and whether there are more."""
     queue = queues.settled(name)
     found: list[MessageState] = []
     for entry in queue:
