@@ -33,7 +33,7 @@ def read(path: Path) -> list[Event]:
     return [_event(path, number, raw) for number, raw in _documents(path, text) if raw is not None]
 
 
-def from_dict(raw: Mapping[str, Any]) -> Event:
+def event_from_dict(raw: Mapping[str, Any]) -> Event:
     """Return the event in a dictionary of ``Event.as_dict`` or of the control API (camelCase).
 
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is not an event.
@@ -72,7 +72,7 @@ def _line(path: Path, number: int, line: str) -> Any:
 
 def _event(path: Path, number: int, raw: Any) -> Event:
     try:
-        return from_dict(raw)
+        return event_from_dict(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LocalError(
             f'{path}:{number} is not a journal event: it needs at least "kind" and "at"'
@@ -157,7 +157,7 @@ class KeptJournal:
             with path.open(encoding="utf-8", errors="replace") as lines:
                 for line in lines:
                     try:
-                        found.append(from_dict(json.loads(line)))
+                        found.append(event_from_dict(json.loads(line)))
                     except (ValueError, KeyError, TypeError, AttributeError):
                         continue
         return found

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twolane_local.cli.text import say_json
+from twolane_local.cli.text import print_json
 from twolane_local.console.requests import Json
 from twolane_local.console.task_routes import real_arguments
 from twolane_local.errors import LocalError
@@ -91,7 +91,7 @@ def read_by_all(body: str) -> None:
     assert isinstance(task.call(), str)
     shown = redact.values(task.as_dict())
     assert json.loads(Json({"task": shown, "body": redact.text(body)}).body)
-    say_json({"task": shown})
+    print_json({"task": shown})
     redact.values({"body": body, "payload": [body]})
     with suppress(LocalError):
         with_arguments(body, args=[2])
