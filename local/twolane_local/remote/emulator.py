@@ -43,15 +43,15 @@ class ControlClient:
     def close(self) -> None:
         self._connection.close()
 
-    def get(self, *path: str, **query: Any) -> Any:
+    def get(self, *path: str, **query: Any) -> JsonObject:
         """Return the JSON of a route; ``None`` in the query is left out."""
         given = {name: value for name, value in query.items() if value is not None}
         return self._request("GET", _route(path) + (f"?{urlencode(given)}" if given else ""))
 
-    def post(self, *path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(self, *path: str, body: Mapping[str, Any] | None = None) -> JsonObject:
         return self._request("POST", _route(path), json.dumps(body or {}).encode())
 
-    def _request(self, method: str, target: str, body: bytes | None = None) -> Any:
+    def _request(self, method: str, target: str, body: bytes | None = None) -> JsonObject:
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
@@ -73,7 +73,7 @@ def _route(path: tuple[str, ...]) -> str:
     return "/api/" + "/".join(quote(part, safe="") for part in path)
 
 
-def _parse(status: int, content: bytes) -> Any:
+def _parse(status: int, content: bytes) -> JsonObject:
     try:
         value = json.loads(content)
     except ValueError as error:
@@ -84,7 +84,8 @@ def _parse(status: int, content: bytes) -> Any:
     if status >= 400:
         detail = value.get("detail") or value.get("title") if isinstance(value, dict) else value
         raise ControlError(str(detail), status)
-    return value
+    answer: JsonObject = value
+    return answer
 
 
 #: How often ``follow`` reads the journal, in seconds.
@@ -104,12 +105,10 @@ class EmulatorSource:
         self._wait = wait
 
     def status(self) -> JsonObject:
-        found: JsonObject = self._control.get("status")
-        return found
+        return self._control.get("status")
 
     def queues(self) -> list[JsonObject]:
-        found: list[JsonObject] = self._control.get("queues")["queues"]
-        return found
+        return list(self._control.get("queues")["queues"])
 
     def messages(self, queue: str, *, limit: int) -> list[JsonObject]:
         found: list[JsonObject] = []
@@ -128,8 +127,7 @@ class EmulatorSource:
         choice = MessageChoice((identifier,))
         for message in self.messages(queue, limit=10_000):
             if choice.includes(message):
-                whole: JsonObject = self._control.get("queues", queue, "messages", message["id"])
-                return whole
+                return self._control.get("queues", queue, "messages", message["id"])
         return None
 
     def redrive(
@@ -143,8 +141,7 @@ class EmulatorSource:
             body["to"] = to
         if edit:
             body["edits"] = dict.fromkeys(ids, edit.as_dict())
-        done: JsonObject = self._control.post("queues", queue, "redrive", body=body)
-        return done
+        return self._control.post("queues", queue, "redrive", body=body)
 
     def purge(self, queue: str, choice: MessageChoice) -> int:
         if choice.everything:
@@ -160,12 +157,10 @@ class EmulatorSource:
         return [message["id"] for message in found if choice.includes(message)]
 
     def functions(self) -> list[JsonObject]:
-        found: list[JsonObject] = self._control.get("functions")["functions"]
-        return found
+        return list(self._control.get("functions")["functions"])
 
     def tasks(self) -> list[JsonObject]:
-        found: list[JsonObject] = self._control.get("tasks")["tasks"]
-        return found
+        return list(self._control.get("tasks")["tasks"])
 
     def runs(self, name: str, *, limit: int) -> list[JsonObject]:
         task = self._known("tasks", name, limit=limit)
@@ -184,20 +179,16 @@ class EmulatorSource:
         body: JsonObject = {"args": list(args), "kwargs": dict(kwargs)}
         body |= {name: value for name, value in
                  (("countdown", countdown), ("queue", queue)) if value is not None}  # fmt: skip
-        sent: JsonObject = self._control.post("tasks", name, "run", body=body)
-        return sent
+        return self._control.post("tasks", name, "run", body=body)
 
     def replay(self, identifier: str, edit: Edit) -> JsonObject:
-        done: JsonObject = self._control.post("replay", body={"id": identifier, **edit.as_dict()})
-        return done
+        return self._control.post("replay", body={"id": identifier, **edit.as_dict()})
 
     def schedules(self) -> list[JsonObject]:
-        found: list[JsonObject] = self._control.get("schedules")["schedules"]
-        return found
+        return list(self._control.get("schedules")["schedules"])
 
     def trace(self, identifier: str) -> JsonObject | None:
-        found: JsonObject | None = self._known("trace", identifier)
-        return found
+        return self._known("trace", identifier)
 
     def why(self, identifier: str, /) -> list[str]:
         found = self._known("why", identifier)
@@ -205,7 +196,7 @@ class EmulatorSource:
             return []
         return [str(reason["text"]) for reason in found["reasons"]]
 
-    def _known(self, *path: str, **query: Any) -> Any:
+    def _known(self, *path: str, **query: Any) -> JsonObject | None:
         """Return the answer of a route, or ``None`` if the name or id is unknown."""
         try:
             return self._control.get(*path, **query)
@@ -241,5 +232,4 @@ class EmulatorSource:
 
     def _journal(self, wanted: Filter, **more: Any) -> JsonObject:
         filters = {name: value for name, value in asdict(wanted).items() if value}
-        page: JsonObject = self._control.get("journal", **filters, **more)
-        return page
+        return self._control.get("journal", **filters, **more)

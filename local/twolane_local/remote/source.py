@@ -72,7 +72,7 @@ class Source(Protocol):
 
     @property
     def real(self) -> bool:
-        """Whether its queues may have real messages."""
+        """True if its queues may have real messages."""
 
     def queues(self) -> list[JsonObject]:
         """Return the ``Queue`` of each."""

@@ -1,5 +1,5 @@
-"""What is shown and asked; that it is done is tried in tests/e2e/test_commands.py and, of a stack,
-in tests/twolane_local/inspect/stack.
+"""The output and the questions of `twolane dlq`; tests/e2e/test_commands.py runs it on an emulator,
+tests/twolane_local/remote on a stack.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LETTER = {
 
 
 class Source:
-    """Remembers what it is told to do; two dead-letter queues, of which one is empty."""
+    """Records its calls; has two dead-letter queues, of which one is empty."""
 
     where = "stack shop (1, eu)"
 

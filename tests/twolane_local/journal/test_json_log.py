@@ -11,7 +11,7 @@ from twolane_local.journal.json_log import JsonLog, PersistenceError, StateLog
 
 @contextmanager
 def no_file_above(size):
-    """What a full disk does: the write that goes beyond is cut off, the next one fails."""
+    """Act like a full disk: the write that exceeds it is cut, the next one fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""Messages that nobody meant to send, for whoever looks at them: no reader raises."""
+"""Messages that nobody meant to send: no reader of them raises."""
 
 from __future__ import annotations
 

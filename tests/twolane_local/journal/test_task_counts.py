@@ -21,7 +21,7 @@ def test_a_task_that_fails_once_and_then_succeeds() -> None:
         events(
             ("published", "a", {}),
             ("started", "a", {}),
-            ("published", "a", {}),  # the retry's message, before the attempt is told to have ended
+            ("published", "a", {}),  # the retry's message, before the attempt reports its end
             ("retried", "a", {"durationMs": 30, "errorType": "Timeout"}),
             ("started", "a", {}),
             ("succeeded", "a", {"durationMs": 10}),
