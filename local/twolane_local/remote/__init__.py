@@ -38,7 +38,7 @@ def source_for(options: argparse.Namespace, *, back_s: float | None = None) -> S
 
 
 def open_emulator(template: Path | None) -> EmulatorSource:
-    """Return the emulator that runs the template, that of this folder's project, or the only one."""
+    """Return the emulator of the template or of this folder's project, or the only one."""
     from twolane_local.remote.address import choose, find
     from twolane_local.remote.emulator import EmulatorSource
 
@@ -48,6 +48,6 @@ def open_emulator(template: Path | None) -> EmulatorSource:
     from twolane_local.template import places
 
     here = Path()
-    with suppress(TemplateError):  # whichever of several it is: it is below this folder
+    with suppress(TemplateError):  # several templates: the running one is below this folder
         template = places.find(here).path
     return EmulatorSource(choose(find(), template, here))
