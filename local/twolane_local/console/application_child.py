@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def answer(app: Celery, log: PublishLog, request: dict[str, Any]) -> dict[str, A
             return {"tasks": describe_tasks(app)}
         return publish(app, log, request)
     except Exception as error:  # noqa: BLE001 - the application's own, shown in the console
-        return {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def main(handler: str) -> None:
@@ -143,8 +142,7 @@ def main(handler: str) -> None:
     try:
         app = load(handler)
     except Exception as error:  # noqa: BLE001 - sent to the parent, which shows it
-        problem = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-        out.write(json.dumps(problem) + "\n")
+        out.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return
     out.write(json.dumps({"ready": True}) + "\n")
     out.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twolane_local.journal.json_shapes import queue_name
 from twolane_local.model.states import (
     DELAYED,
     IN_FLIGHT,
@@ -68,7 +69,7 @@ def queue_states(queues: QueueService, mappings: Mappings) -> dict[str, QueueSta
             )
         )
     names = queues.names()
-    dead = {name: _dead_letter_queue(queues.get(name)) for name in names}
+    dead = {name: queue_name(queues.get(name).settings.dead_letter_arn) for name in names}
     now = queues.clock.time()
     return {
         name: _queue_state(
@@ -78,11 +79,6 @@ def queue_states(queues: QueueService, mappings: Mappings) -> dict[str, QueueSta
         )
         for name in names
     }  # fmt: skip
-
-
-def _dead_letter_queue(queue: Queue) -> str | None:
-    arn = queue.settings.dead_letter_arn
-    return arn.rpartition(":")[2] if arn is not None else None
 
 
 def _queue_state(
@@ -96,7 +92,7 @@ def _queue_state(
         delayed=queue.count(DELAYED),
         oldest_s=None if oldest is None else round(max(0.0, now - oldest), 3),
         sent=queue.sent, visibility_s=settings.visibility_s, delay_s=settings.delay_s,
-        retention_s=settings.retention_s, dead_letter_queue=_dead_letter_queue(queue),
+        retention_s=settings.retention_s, dead_letter_queue=queue_name(settings.dead_letter_arn),
         max_receives=settings.max_receive_count if settings.dead_letter_arn else None,
         dead_letter_of=sources, mappings=mappings,
     )  # fmt: skip
