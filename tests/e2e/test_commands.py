@@ -240,7 +240,7 @@ def test_a_stacks_queues_and_a_send(shop: Shop) -> None:
     sent = shop.stack_json("send", "shop.divide", "--args", "[1, 1]", "--yes")
     assert shop.state(sent["taskId"], "ok")
     looked = shop.stack("messages", "local-Tasks", code=2)
-    assert "is not looked into" in looked.stderr
+    assert "are not read" in looked.stderr
 
 
 def test_purge_needs_a_yes_and_says_how_many(shop: Shop) -> None:

@@ -7,7 +7,7 @@ Each command is a module of its own with ``configure(parser)`` and ``run(argumen
 
 ``parser``     All commands as one parser, and the help.
 ``flags``      Flags that several commands have.
-``options``    What commands do with them: find the template, ask for parameters.
+``options``    Finds the template, and asks for missing parameters and confirmations.
 ``text``       Tables, times, progress and JSON on a terminal.
 ``exits``      Exit codes.
 ``reference``  Writes docs/commands.md.
@@ -33,7 +33,7 @@ __all__ = ["COMMANDS", "main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code, which ``exits`` explains."""
+    """Run one command; return its exit code of ``exits``."""
     given = sys.argv[1:] if arguments is None else arguments
     options = parser(given[0] if given else None).parse_args(given)
     try:
@@ -42,20 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = module.run(options)
         sys.stdout.flush()
     except UnconfirmedError as error:
-        _complain(error)
+        _print_error(error)
         return exits.UNCONFIRMED
     except TwolaneError as error:
-        _complain(error)
+        _print_error(error)
         return exits.ERROR
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except BrokenPipeError:
-        # Python would complain again when it flushes at exit:
+        # Without this, Python reports the error again when it flushes at exit:
         # https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.PIPE_CLOSED
     return code
 
 
-def _complain(error: TwolaneError) -> None:
+def _print_error(error: TwolaneError) -> None:
     print(red(f"! {printable(str(error))}", sys.stderr), file=sys.stderr)

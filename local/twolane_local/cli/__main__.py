@@ -1,4 +1,4 @@
-"""``python -m twolane_local.cli``, as the console script."""
+"""``python -m twolane_local.cli``: the ``twolane`` command."""
 
 from __future__ import annotations
 

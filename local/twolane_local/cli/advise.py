@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,13 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument(
         "--journal", type=Path, metavar="FILE",
         help="a journal in lines of JSON instead of the emulator's; - is stdin",
     )  # fmt: skip
     parser.add_argument(
         "--requests-per-month", type=float, default=1_000_000, metavar="N",
-        help="the rate that costs are counted at (1,000,000)",
+        help="the request rate for the costs (1,000,000)",
     )  # fmt: skip
     parser.add_argument(
         "--inline-budget", type=float, default=2.0, metavar="SECONDS",
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0: advice is no error."""
+    """Return 0: advice is not an error."""
     from twolane_local.checks.advise import measure, verdict
     from twolane_local.checks.advise.costs import of_template
     from twolane_local.checks.advise.verdict import Limits, judge
@@ -60,10 +60,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _events(options: argparse.Namespace) -> list[Event]:
     from twolane_local.journal import files
-    from twolane_local.remote import address, running
-    from twolane_local.remote.emulator import Control
+    from twolane_local.journal.filters import Filter
+    from twolane_local.remote import address
+    from twolane_local.remote.emulator import EmulatorSource
 
     if options.journal is not None:
         return files.read(options.journal)
     folder = None if options.template_named else Path()
-    return running.journal(Control(address.choose(address.find(), options.template, folder)))
+    running = address.choose(address.find(), options.template, folder)
+    return EmulatorSource(running).events(Filter(), since=None, limit=sys.maxsize)

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.text import say
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -24,19 +23,17 @@ _FILES = frozenset({"FILE", "TEMPLATE"})
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script."""
-    say(script(options.shell))
+    print(script(options.shell))
     return exits.DONE
 
 
 def script(shell: str) -> str:
-    """What the shell is to read; it knows commands, flags, their values and file names by itself,
-    so that no key press starts Python.
+    """Return the script of a shell. It contains all commands, flags and values, so that completing
+    does not start Python.
     """
     try:
         import shtab
@@ -45,28 +42,28 @@ def script(shell: str) -> str:
     from twolane_local.cli.parser import parser
 
     top = parser()
-    for each in _all(top):
+    for each in _parsers(top):
         for action in each._actions:  # noqa: SLF001 - argparse has no other way to its flags
-            _mark(action, shtab)
+            _prepare(action, shtab)
     text: str = shtab.complete(top, shell)
     return text
 
 
-def _mark(action: argparse.Action, shtab: object) -> None:
-    """Tell which arguments are files."""
+def _prepare(action: argparse.Action, shtab: object) -> None:
+    """Mark arguments that are files, and make the help safe for a shell."""
     metavar = str(action.metavar or "")
     if metavar in _FILES:
         action.complete = shtab.FILE  # type: ignore[attr-defined]
     elif metavar == "DIR":
         action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     if isinstance(action.help, str):
-        # Backquotes would run in a shell.
+        # A shell would run text in backquotes.
         action.help = re.sub("[`$]", "", action.help)
 
 
-def _all(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     yield parser
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for below in action.choices.values():
-                yield from _all(below)
+                yield from _parsers(below)

@@ -1,4 +1,4 @@
-"""``twolane dlq list | show | redrive | purge``: dead letters, read and sent again as tasks."""
+"""``twolane dlq list | show | redrive | purge``: dead letters as tasks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, edit_of, source_flags, yes_flag
 from twolane_local.cli.messages import call_of
 from twolane_local.cli.options import confirm
-from twolane_local.cli.text import error_text, one_line, progress, say, say_json, seconds, table
+from twolane_local.cli.text import error_text, one_line, print_json, progress, seconds, table
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import printable
-from twolane_local.remote import open_source
-from twolane_local.remote.source import Choice
+from twolane_local.remote import source_for
+from twolane_local.remote.source import MessageChoice
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """One parser for each of the four."""
+    """Add a parser for each of the four actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
@@ -43,15 +43,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         made.add_argument("--queue", metavar="NAME", help="the dead-letter queue (all of them)")
         return made
 
-    listed = action("list", "what lies on the dead-letter queues, and why")
+    listed = action("list", "list the messages on the dead-letter queues, with their errors")
     listed.add_argument("--task", metavar="NAME", help="only this task's messages")
-    listed.add_argument("--limit", type=int, default=100, help="at most so many a queue (100)")
-    shown = action("show", "one dead letter, whole")
-    shown.add_argument("id", metavar="ID", help="of the message or its task, or how it begins")
+    listed.add_argument("--limit", type=int, default=100, help="messages per queue, at most (100)")
+    shown = action("show", "show one dead letter with its body and traceback")
+    shown.add_argument("id", metavar="ID", help="id of the message or its task, or its beginning")
     redrive = action("redrive", "send dead letters to their queue again, then delete them here")
-    redrive.add_argument("--to", metavar="QUEUE", help="to this queue, not to where they came from")
+    redrive.add_argument(
+        "--to", metavar="QUEUE", help="send to this queue, not to the source queue"
+    )
     arguments_flags(redrive, what="other arguments for the task")
-    purge = action("purge", "delete dead letters; nothing brings them back")
+    purge = action("purge", "delete dead letters for good")
     for changing in (redrive, purge):
         chosen = changing.add_mutually_exclusive_group(required=True)
         chosen.add_argument(
@@ -59,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar="ID",
-            help="of the message or its task, or how it begins; may be repeated",
+            help="id of the message or its task, or its beginning; may be repeated",
         )
         chosen.add_argument("--task", metavar="NAME", help="all messages of this task")
         chosen.add_argument("--all", action="store_true", help="all messages")
@@ -67,38 +69,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The action; its exit code."""
-    source = open_source(options)
+    source = source_for(options)
     code: int = _ACTIONS[options.action](source, options)
     return code
 
 
 def _list(source: Source, options: argparse.Namespace) -> int:
-    with progress("looking into the dead-letter queues") as note:
+    with progress("reading the dead-letter queues") as note:
         found: list[Any] = []
         for queue in _queues(source, options.queue):
-            note(f"looking into {queue}")
+            note(f"reading {queue}")
             found += source.messages(queue, limit=options.limit)
     if options.task is not None:
         found = [each for each in found if (each.get("task") or {}).get("name") == options.task]
     if options.json:
-        say_json(found)
+        print_json(found)
     else:
-        say(letters_table(found, now=time.time()))
+        print(dead_letters_table(found, now=time.time()))
     return exits.DONE
 
 
-def letters_table(letters: Iterable[Mapping[str, Any]], *, now: float) -> str:
-    """For a person; the whole message id, for the other actions."""
+def dead_letters_table(messages: Iterable[Mapping[str, Any]], *, now: float) -> str:
+    """Return a table for people, with whole message ids for the other actions."""
     rows = [
         [
-            letter["id"],
-            seconds(now - letter["sentAt"]),
-            letter.get("source"),
-            one_line(call_of(letter), 60),
-            one_line(error_text(letter.get("error")), 60),
+            message["id"],
+            seconds(now - message["sentAt"]),
+            message.get("source"),
+            one_line(call_of(message), 60),
+            one_line(error_text(message.get("error")), 60),
         ]
-        for letter in letters
+        for message in messages
     ]
     head = ["MESSAGE", "AGE", "CAME FROM", "TASK", "LAST ERROR"]
     return table(head, rows, right=(1,)) if rows else "there is no dead letter"
@@ -106,28 +107,30 @@ def letters_table(letters: Iterable[Mapping[str, Any]], *, now: float) -> str:
 
 def _show(source: Source, options: argparse.Namespace) -> int:
     with progress(f"looking for {options.id}"):
-        letter = _find(source, options)
-    if letter is None:
-        say(f"no dead letter in {source.where} has the id {options.id}", sys.stderr)
+        queues = _queues(source, options.queue)
+        found = (source.message(queue, options.id) for queue in queues)
+        message = next((each for each in found if each is not None), None)
+    if message is None:
+        print(f"no dead letter in {source.where} has the id {options.id}", file=sys.stderr)
         return exits.NO
     if options.json:
-        say_json(letter)
+        print_json(message)
         return exits.DONE
-    traceback = (letter.get("error") or {}).get("traceback")
+    traceback = (message.get("error") or {}).get("traceback")
     rows = {
-        "message": letter["id"],
-        "on": letter["queue"],
-        "came from": letter.get("source"),
-        "sent": f"{seconds(time.time() - letter['sentAt'])} ago",
-        "received": f"{letter['receiveCount']} times",
-        "task": call_of(letter),
-        "task id": (letter.get("task") or {}).get("id"),
-        "error": error_text(letter.get("error")) or None,
+        "message": message["id"],
+        "on": message["queue"],
+        "came from": message.get("source"),
+        "sent": f"{seconds(time.time() - message['sentAt'])} ago",
+        "received": f"{message['receiveCount']} times",
+        "task": call_of(message),
+        "task id": (message.get("task") or {}).get("id"),
+        "error": error_text(message.get("error")) or None,
     }
     for name, value in rows.items():
         if value is not None:
-            say(f"{name:<10} {one_line(str(value))}")
-    say(printable(str(traceback)) if traceback else printable(_pretty(letter["body"])))
+            print(f"{name:<10} {one_line(str(value))}")
+    print(printable(str(traceback)) if traceback else printable(_pretty(message["body"])))
     return exits.DONE
 
 
@@ -138,20 +141,12 @@ def _pretty(body: str) -> str:
         return body
 
 
-def _find(source: Source, options: argparse.Namespace) -> Mapping[str, Any] | None:
-    for queue in _queues(source, options.queue):
-        letter = source.message(queue, options.id)
-        if letter is not None:
-            return letter
-    return None
-
-
 def _redrive(source: Source, options: argparse.Namespace) -> int:
     edit = edit_of(options)
     if edit and len(options.id) != 1:
         raise LocalError("--args and --kwargs edit one message: name it with --id")
     choice = _choice(options)
-    _ask(source, f"Redrive {choice}", options, needed=source.real)
+    _confirm(source, f"Redrive {choice}", options, needed=source.real)
     done: dict[str, list[Any]] = {"redriven": [], "failed": []}
     with progress("redriving") as note:
         for queue in _queues(source, options.queue):
@@ -159,47 +154,47 @@ def _redrive(source: Source, options: argparse.Namespace) -> int:
             here = source.redrive(queue, choice, to=options.to, edit=edit)
             done = {name: [*done[name], *here[name]] for name in done}
     if options.json:
-        say_json(done)
+        print_json(done)
     else:
         for each in done["redriven"]:
-            say(f"{each['messageId']} is on {each['queue']} again, as {each['newMessageId']}")
+            print(f"{each['messageId']} is on {each['queue']} again, as {each['newMessageId']}")
     for each in done["failed"]:
-        say(f"! {each['messageId']} stays: {printable(str(each['why']))}", sys.stderr)
-    return _counted(source, choice, len(done["redriven"]), bool(done["failed"]))
+        print(f"! {each['messageId']} stays: {printable(str(each['why']))}", file=sys.stderr)
+    return _exit_code(source, choice, len(done["redriven"]), failed=bool(done["failed"]))
 
 
 def _purge(source: Source, options: argparse.Namespace) -> int:
     choice = _choice(options)
-    _ask(source, f"Delete {choice}", options, needed=True)
+    _confirm(source, f"Delete {choice}", options, needed=True)
     with progress("purging"):
         queues = _queues(source, options.queue)
         purged = {queue: source.purge(queue, choice) for queue in queues}
     if options.json:
-        say_json({"purged": purged})
+        print_json({"purged": purged})
     else:
         for queue, count in purged.items():
-            say(f"{count} deleted from {queue}")
-    return _counted(source, choice, sum(purged.values()), failed=False)
+            print(f"{count} deleted from {queue}")
+    return _exit_code(source, choice, sum(purged.values()), failed=False)
 
 
-def _counted(source: Source, choice: Choice, count: int, failed: bool) -> int:
+def _exit_code(source: Source, choice: MessageChoice, count: int, *, failed: bool) -> int:
     if not count and not failed:
-        say(f"no dead letter in {source.where} is meant by {choice}", sys.stderr)
+        print(f"no dead letter in {source.where} matches {choice}", file=sys.stderr)
         return exits.DONE if choice.everything else exits.NO
     return exits.NO if failed else exits.DONE
 
 
-def _choice(options: argparse.Namespace) -> Choice:
-    return Choice(tuple(options.id), options.task, options.all)
+def _choice(options: argparse.Namespace) -> MessageChoice:
+    return MessageChoice(tuple(options.id), options.task, options.all)
 
 
-def _ask(source: Source, what: str, options: argparse.Namespace, *, needed: bool) -> None:
+def _confirm(source: Source, action: str, options: argparse.Namespace, *, needed: bool) -> None:
     where = f"{options.queue} of " if options.queue else "all dead-letter queues of "
-    confirm(f"{what} in {where}{source.where}?", yes=options.yes, needed=needed)
+    confirm(f"{action} in {where}{source.where}?", yes=options.yes, needed=needed)
 
 
 def _queues(source: Source, wanted: str | None) -> list[str]:
-    """The queue that is named, or every one that others name as their dead-letter queue."""
+    """Return the wanted queue, or every dead-letter queue."""
     if wanted is not None:
         return [wanted]
     found = [queue["name"] for queue in source.queues() if queue.get("deadLetterOf")]

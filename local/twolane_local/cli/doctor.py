@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
 from twolane_local.cli.flags import json_flag
-from twolane_local.cli.text import one_line, progress, red, say, say_json
+from twolane_local.cli.options import template_parameters
+from twolane_local.cli.text import one_line, print_json, progress, red
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ _SIGNS = {"ok": "✓", "note": "·", "warning": "?", "error": "!"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     json_flag(parser)
     parser.add_argument(
         "--port",
@@ -33,34 +33,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Everything that is looked at, the good with the bad; 1 where something keeps it from work."""
+    """Print every finding, good or bad; return 1 if there is an error."""
     from twolane_local.checks.doctor import PORTS, examine
 
     found: list[Finding] = []
-    with progress("looking at this machine") as note:
+    with progress("checking this machine") as note:
         for finding in examine(options.template, _parameters(options), ports=options.port or PORTS):
             found.append(finding)
-            note(f"looked at {finding.check}")
+            note(f"checked {finding.check}")
     if options.json:
-        say_json([finding.as_dict() for finding in found])
+        print_json([finding.as_dict() for finding in found])
     else:
-        _tell(found)
+        _print_findings(found)
     return exits.NO if any(finding.level == "error" for finding in found) else exits.DONE
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, str]:
-    from twolane_local.cli.options import template_parameters
-
     try:
         return template_parameters(options)
     except LocalError:
-        return dict(options.parameter)  # what is wrong with the template is said among the findings
+        return dict(options.parameter)  # a finding reports the error in the template
 
 
-def _tell(found: list[Finding]) -> None:
+def _print_findings(found: list[Finding]) -> None:
     width = max(len(finding.check) for finding in found)
     for finding in found:
         line = f"{_SIGNS[finding.level]} {finding.check:<{width}}  {one_line(finding.what)}"
-        say(red(line, sys.stdout) if finding.level == "error" else line)
+        print(red(line, sys.stdout) if finding.level == "error" else line)
         if finding.remedy:
-            say(f"  {'':<{width}}  → {one_line(finding.remedy)}")
+            print(f"  {'':<{width}}  → {one_line(finding.remedy)}")

@@ -17,19 +17,18 @@ EXAMPLES = ('eval "$(twolane env)"', "twolane env --aws-port 4567")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument("--aws-port", type=int, default=4566, help="as given to `twolane up`")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what ``eval "$(twolane env)"`` sets in a shell."""
+    """Print the exports for ``eval "$(twolane env)"``."""
     for name, value in exports(options.aws_port).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
 
 def exports(aws_port: int) -> dict[str, str]:
-    """What points boto3, the AWS CLI and ``sam local`` at the emulator, and away from AWS.
+    """Return the variables that point boto3, the AWS CLI and ``sam local`` at the emulator.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """

@@ -1,4 +1,4 @@
-"""Flags that several commands have, each set only where it means something."""
+"""Flags that several commands have."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from twolane_local.errors import LocalError
 from twolane_local.remote.source import Edit
 
-#: This very object where no template is named: the project's own is looked for.
+#: The default of ``--template``, compared by identity: the project's own template is then searched.
 UNNAMED = Path("template.yaml")
 
 
 def template_flags() -> argparse.ArgumentParser:
-    """For what reads the project: which template, and with which values."""
+    """Return the flags of commands that read the template."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("the project")
     parser.set_defaults(template_why="", template_named=True)
@@ -26,7 +26,7 @@ def template_flags() -> argparse.ArgumentParser:
         type=Path,
         default=UNNAMED,
         metavar="FILE",
-        help="the template (template.yaml, or what SAM, CDK or Serverless made)",
+        help="the template (template.yaml, or the output of SAM, CDK or Serverless)",
     )
     group.add_argument(
         "--parameter",
@@ -51,7 +51,7 @@ def template_flags() -> argparse.ArgumentParser:
 
 
 def emulator_flags() -> argparse.ArgumentParser:
-    """For what starts an emulator of its own."""
+    """Return the flags of commands that start an emulator."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("the emulator")
     group.add_argument(
@@ -86,11 +86,14 @@ def emulator_flags() -> argparse.ArgumentParser:
 
 
 def source_flags() -> argparse.ArgumentParser:
-    """For what looks at something that runs: an emulator, or a deployed stack."""
+    """Return the flags of commands that read a running emulator or a deployed stack."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("where to look")
     group.add_argument(
-        "--template", type=Path, metavar="FILE", help="the emulator of this template, of several"
+        "--template",
+        type=Path,
+        metavar="FILE",
+        help="the emulator of this template, if several run",
     )
     group.add_argument("--stack", metavar="NAME", help="a deployed stack instead of the emulator")
     group.add_argument("--region", metavar="REGION", help="the stack's region ($AWS_REGION)")
@@ -104,13 +107,12 @@ def json_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def yes_flag(parser: argparse.ArgumentParser) -> None:
-    """For what changes something."""
     parser.add_argument(
-        "--yes", action="store_true", help="do it without asking; a stack is only read without it"
+        "--yes", action="store_true", help="do not ask; required to change a stack from a script"
     )
 
 
-#: By the name that a command module gives in ``FLAGS``.
+#: By the names in the ``FLAGS`` of a command's module.
 SETS = {"template": template_flags, "emulator": emulator_flags, "source": source_flags}
 
 
@@ -129,22 +131,16 @@ def since_flag(parser: argparse.ArgumentParser) -> None:
         "--since",
         type=duration,
         metavar="SPAN",
-        help="how far back: 90s, 15m, 6h, 2d (of a stack's logs: 1h)",
+        help="how far back: 90s, 15m, 6h, 2d (1h in a stack's logs)",
     )
 
 
 def duration(text: str) -> float:
-    """Seconds."""
+    """Return the seconds of ``90s``, ``15m``, ``6h`` or ``2d``."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a span such as 90s, 15m, 6h or 2d")
     return float(found[1]) * _UNITS[found[2]]
-
-
-def window(options: argparse.Namespace) -> float | None:
-    """In seconds, or ``None`` where the flag was not given."""
-    given: float | None = options.since
-    return given
 
 
 def arguments_flags(parser: argparse.ArgumentParser, *, what: str) -> None:
@@ -153,7 +149,7 @@ def arguments_flags(parser: argparse.ArgumentParser, *, what: str) -> None:
 
 
 def edit_of(options: argparse.Namespace) -> Edit:
-    """What the flags say. Raises ``LocalError`` for what is not a list, or not an object."""
+    """Return the values of ``arguments_flags``. Raises ``LocalError`` for the wrong JSON type."""
     return Edit(
         args=_json(options.args, list, "--args", "'[\"a@example.com\", 2]'"),
         kwargs=_json(options.kwargs, dict, "--kwargs", "'{\"times\": 2}'"),
@@ -169,5 +165,5 @@ def _json(text: str | None, kind: type[Any], flag: str, example: str) -> Any:
         raise LocalError(f"{flag} is not JSON ({error}); write it as {example}") from error
     if not isinstance(value, kind):
         wanted = "list" if kind is list else "object"
-        raise LocalError(f"{flag} takes a JSON {wanted}, as {example}")
+        raise LocalError(f"{flag} takes a JSON {wanted} such as {example}")
     return value

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.text import milliseconds, progress, say, say_json, table
-from twolane_local.remote import open_source
+from twolane_local.cli.text import milliseconds, print_json, progress, table
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -18,22 +18,21 @@ EXAMPLES = ("twolane functions", "twolane functions --stack shop --region eu-wes
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """It has no flags of its own."""
+    """No flags of its own."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Every function, one line each."""
-    with progress("asking for the functions"):
-        functions = open_source(options).functions()
+    with progress("reading the functions"):
+        functions = source_for(options).functions()
     if options.json:
-        say_json(functions)
+        print_json(functions)
     else:
-        say(functions_table(functions))
+        print(functions_table(functions))
     return exits.DONE
 
 
 def functions_table(functions: Iterable[Mapping[str, Any]]) -> str:
-    """For a person; columns that nothing fills are left out."""
+    """Return a table for people, without empty columns."""
     head = ["FUNCTION", "HANDLER", "MEMORY", "TIMEOUT", "RESERVED", "ENVIRONMENTS", "INVOKED",
             "ERRORS", "THROTTLES", "P50", "P95"]  # fmt: skip
     rows = [_row(function) for function in functions]
@@ -60,7 +59,7 @@ def _row(function: Mapping[str, Any]) -> list[Any]:
 
 
 def _environments(function: Mapping[str, Any]) -> str:
-    """``1 busy, 2 idle``: of each environment where they are listed, else how many there are."""
+    """Return ``1 busy, 2 idle``, from the list of environments, or from the counts."""
     listed = function.get("environments")
     if listed:
         counts: Mapping[str, int] = Counter(each["state"] for each in listed)

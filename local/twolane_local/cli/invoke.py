@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from twolane_local.aws.invocation import LATEST, target_of
 from twolane_local.cli.options import emulator_options, run_on_loop
 from twolane_local.errors import LocalError
-from twolane_local.journal.lines import Console
+from twolane_local.journal.lines import EventPrinter
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twolane_local.model import Stack
 
 
-#: A function's longest time-out, with an init before it.
+#: The longest timeout of a function, and an init before it, in seconds.
 _LONGEST_S = 960.0
 EXAMPLES = (
     "twolane invoke BeatFunction --event events/beat-tick.json",
@@ -33,7 +33,6 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument("function", metavar="FUNCTION", help="logical id or name")
     parser.add_argument(
         "--event", default=None, metavar="FILE", help="the event's JSON; - is stdin ({})"
@@ -41,17 +40,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--running",
         action="store_true",
-        help="in the emulator that `twolane up` runs, with what its tables and queues hold",
+        help="invoke in the running emulator of `twolane up`, with its tables and queues",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 where the function returned, 1 where it failed."""
+    """Return 0 if the function returned, 1 if it failed."""
     event = _event(options.event)
     if options.running:
         return _in_running(options, event)
     out = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):  # where in-process handlers print
+    with contextlib.redirect_stdout(sys.stderr):  # in-process handlers may print
         outcome = run_on_loop(_invoke(options, event))
     print(outcome.payload.decode("utf-8", "replace"), file=out)
     return 1 if outcome.error else 0
@@ -59,11 +58,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _in_running(options: argparse.Namespace, event: bytes) -> int:
     from twolane_local.remote import address
-    from twolane_local.remote.emulator import Control
+    from twolane_local.remote.emulator import ControlClient
 
     folder = None if options.template_named else Path()
     running = address.choose(address.find(), options.template, folder)
-    control = Control(running, timeout_s=_LONGEST_S)
+    control = ControlClient(running, timeout_s=_LONGEST_S)
     known = {each["logicalId"]: each["name"] for each in control.get("functions")["functions"]}
     name = known.get(options.function, options.function)
     done = control.post("functions", name, "invoke", body={"event": json.loads(event)})
@@ -80,7 +79,7 @@ def _event(source: str | None) -> bytes:
         json.loads(text)
     except OSError as error:
         raise LocalError(
-            f"{source} cannot be read ({error.strerror}); events/ holds ready ones"
+            f"{source} cannot be read ({error.strerror}); events/ has examples"
         ) from error
     except ValueError as error:
         raise LocalError(f"{source} is not JSON: {error}") from error
@@ -93,32 +92,32 @@ async def _invoke(options: argparse.Namespace, event: bytes) -> Invocation:
     emulator = Emulator(
         emulator_options(options, port=0, aws_port=0, http=False, sources=False, warm=False)
     )
-    emulator.journal.subscribe(Console(sys.stderr).tell)
+    emulator.journal.subscribe(EventPrinter(sys.stderr).write)
     await emulator.start()
     try:
         name = function_name(emulator.stack, options.function)
-        return await _to_the_end(emulator, name, event)
+        return await _invoke_to_the_end(emulator, name, event)
     finally:
         await emulator.stop()
 
 
-async def _to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation:
-    """Invoke, and wait for what the function still does after its response."""
+async def _invoke_to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation:
+    """Invoke, and wait for the work that the function does after its response."""
     ended = asyncio.Event()
 
-    def tell(step: Event) -> None:
+    def watch(step: Event) -> None:
         if step.kind == "invocation.ended" and step.function == name.partition(":")[0]:
             ended.set()
 
-    emulator.journal.subscribe(tell)
+    emulator.journal.subscribe(watch)
     outcome = await emulator.functions.invoke(name, event)
-    if outcome.log_tail():  # it began: the end comes, at the function's timeout at the latest
+    if outcome.log_tail():  # it began, so it also ends: at the function's timeout at the latest
         await ended.wait()
     return outcome
 
 
 def function_name(stack: Stack, wanted: str) -> str:
-    """The function of that name, logical id or ARN, with its version or alias."""
+    """Return the name, with version or alias, of a function given by name, logical id or ARN."""
     given, colon, qualifier = target_of(wanted).partition(":")
     for spec in stack.functions:
         if given in {spec.name, spec.logical_id} and qualifier in {"", LATEST, *spec.qualifiers}:

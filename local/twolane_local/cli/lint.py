@@ -18,7 +18,6 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument(
         "files", nargs="*", type=Path, metavar="FILE",
         help="templates, raw or expanded, instead of --template",
@@ -26,10 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the findings as JSON")
     form.add_argument("--sarif", action="store_true", help="print them as SARIF 2.1.0")
-    form.add_argument("--list", action="store_true", help="list the rules, look at no template")
+    form.add_argument("--list", action="store_true", help="list the rules and check nothing")
     parser.add_argument(
         "--fail-on", choices=("note", "warning", "error"), default="warning",
-        help="exit with 1 for a finding as bad as that, or worse (warning)",
+        help="exit with 1 for a finding of at least this severity (warning)",
     )  # fmt: skip
     parser.add_argument(
         "--ignore", action="append", default=[], metavar="RULE", help="leave a rule out, by id"
@@ -38,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--journal",
         type=Path,
         metavar="FILE",
-        help="also look at a journal, in lines of JSON; - is stdin",
+        help="also check a journal, in lines of JSON; - is stdin",
     )
     parser.add_argument(
         "--inline-budget", type=float, default=2.0, metavar="SECONDS",
@@ -50,9 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0, or 1 where something was found that is as bad as ``--fail-on``."""
+    """Return 1 if there is a finding of at least the severity ``--fail-on``."""
     from twolane_local.checks.lint import lint, output
-    from twolane_local.checks.lint import output as sarif
     from twolane_local.checks.lint.findings import Severity
     from twolane_local.checks.lint.rules import RULES
     from twolane_local.journal import files
@@ -73,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
             with_application=not options.template_only,
         )
     if options.sarif:
-        print(json.dumps(sarif.as_sarif(found, RULES), indent=2))
+        print(json.dumps(output.as_sarif(found, RULES), indent=2))
     elif options.json:
         print(json.dumps(output.as_json(found), indent=2))
     else:

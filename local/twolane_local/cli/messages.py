@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.text import one_line, progress, say, say_json, seconds, table
-from twolane_local.remote import open_source
+from twolane_local.cli.text import one_line, print_json, progress, seconds, table
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -21,27 +21,26 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument("queue", metavar="QUEUE", help="the queue's name")
     parser.add_argument("--task", metavar="NAME", help="only this task's messages")
-    parser.add_argument("--limit", type=int, default=100, help="at most so many (100)")
+    parser.add_argument("--limit", type=int, default=100, help="messages, at most (100)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """What is on it, in the queue's order; receives nothing from an emulator's queue."""
-    with progress(f"looking into {options.queue}"):
-        found = open_source(options).messages(options.queue, limit=options.limit)
+    """Print the messages in the queue's order; an emulator's queue is read without a receive."""
+    with progress(f"reading {options.queue}"):
+        found = source_for(options).messages(options.queue, limit=options.limit)
     if options.task is not None:
         found = [each for each in found if each.get("task", {}).get("name") == options.task]
     if options.json:
-        say_json(found)
+        print_json(found)
     else:
-        say(messages_table(found, now=time.time()))
+        print(messages_table(found, now=time.time()))
     return exits.DONE
 
 
 def messages_table(messages: Iterable[Mapping[str, Any]], *, now: float) -> str:
-    """For a person: each message's whole id, and the task as a call."""
+    """Return a table for people, with whole message ids, and tasks as calls."""
     rows = [
         [
             message["id"],
@@ -64,7 +63,7 @@ def _state(message: Mapping[str, Any], now: float) -> str:
 
 
 def call_of(message: Mapping[str, Any]) -> str:
-    """``app.tasks.send('a@example.com', times=2)``, or the body of what is no task."""
+    """Return ``app.tasks.send('a@example.com', times=2)``, or the body if it is not a task."""
     task = message.get("task") or {}
     if "name" not in task:
         return f"(no task) {message.get('body', '')}"

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""The template, its parameters and the emulator's options from a command line; confirmations."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ T = TypeVar("T")
 
 
 def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
-    """Where the command reads a template and none is named: the project's own.
+    """Find the project's template, for a command that reads one, if none was given.
 
-    ``template_why`` says why that one, where it is not plain.
+    ``template_why`` says why it was chosen, unless that is obvious.
     """
     if "template" not in flags or options.template is not UNNAMED:
         return
     if getattr(options, "files", None) or getattr(options, "stack", None):
-        return  # it looks at those instead
+        return  # the command reads those instead
     if getattr(options, "what", "list") not in {"list", "run"}:
-        return  # a template, of which schedules are written
+        return  # `twolane schedules TEMPLATE`
     from twolane_local.template import places
 
     found = places.find(Path(), options.config_env)
@@ -43,7 +43,7 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
-    """The emulator's options from the command line's, and from ``samconfig.toml``."""
+    """Return the emulator's options, from the command line and ``samconfig.toml``."""
     from twolane_local.model.options import Options
     from twolane_local.template import parameters
 
@@ -52,7 +52,7 @@ def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
         template=options.template,
         redis_url=options.redis_url,
         in_process=options.in_process or more.get("debug", False),
-        parameters=with_answers(options.template, template_parameters(options)),
+        parameters=ask_missing_parameters(options.template, template_parameters(options)),
         imports=dict(options.imports),
         stack_name=options.stack_name or config.stack_name or "local",
         allow_real_aws=options.allow_real_aws,
@@ -61,10 +61,9 @@ def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
 
 
 def template_parameters(options: argparse.Namespace) -> dict[str, str]:
-    """What the template is given: by the command line, which wins, by the files that it names, by
-    ``samconfig.toml``, and by ``.env`` where there is no default.
+    """Return the template's parameters: from the command line, from the files that it names, from
+    ``samconfig.toml``, and from ``.env`` for those without a default, in this order of precedence.
     """
-    from twolane_local import template
     from twolane_local.template import parameters
 
     declared = template.parameters_of(options.template)
@@ -76,7 +75,7 @@ def template_parameters(options: argparse.Namespace) -> dict[str, str]:
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on uvloop where there is one."""
+    """Run it on uvloop, if that is installed."""
     try:
         import uvloop
     except ImportError:
@@ -85,8 +84,8 @@ def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-def with_answers(path: Path, given: dict[str, str]) -> dict[str, str]:
-    """``given``, with what is answered; whatever stays open is the emulator's to say."""
+def ask_missing_parameters(path: Path, given: dict[str, str]) -> dict[str, str]:
+    """Ask for missing parameters on a terminal; the emulator reports those that stay missing."""
     declared = template.parameters_of(path)
     names = missing(declared, {*given, STORE_PARAMETER})
     if not names or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -98,14 +97,14 @@ def with_answers(path: Path, given: dict[str, str]) -> dict[str, str]:
             description = declared[name].get("Description")
             secret = str(declared[name].get("NoEcho", False)).lower() == "true"
             prompt = f"  {name} ({description}): " if description else f"  {name}: "
-            answers[name] = getpass(prompt) if secret else _line(prompt)
+            answers[name] = getpass(prompt) if secret else _read_line(prompt)
     except EOFError:
         print(file=sys.stderr)
     return {**given, **answers}
 
 
-def _line(prompt: str) -> str:
-    # The prompt is no output of the command's: that may go to another program (`--json`).
+def _read_line(prompt: str) -> str:
+    # Not on stdout: another program may read that (`--json`).
     print(prompt, end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:
@@ -114,7 +113,7 @@ def _line(prompt: str) -> str:
 
 
 class UnconfirmedError(LocalError):
-    """Nothing was changed, since nobody said yes; add --yes."""
+    """Nothing was changed, since nobody confirmed it; add --yes."""
 
 
 def confirm(
@@ -125,10 +124,10 @@ def confirm(
     terminal: TextIO | None = None,
     answer: Callable[[], str] = input,
 ) -> None:
-    """Go on, or raise ``UnconfirmedError``.
+    """Return, or raise ``UnconfirmedError``.
 
-    ``yes`` is ``--yes``. On a terminal the question is asked. Elsewhere the change is made only
-    where no yes is ``needed``: an emulator's messages are nobody's, a stack's are somebody's.
+    ``yes`` is ``--yes``. On a terminal the question is asked. Elsewhere the change is refused if a
+    confirmation is ``needed``: a stack has real messages, an emulator does not.
     """
     if yes:
         return
@@ -139,8 +138,8 @@ def confirm(
         return
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     try:
-        said = answer().strip().lower()
+        reply = answer().strip().lower()
     except EOFError:
-        said = ""
-    if said not in {"y", "yes"}:
+        reply = ""
+    if reply not in {"y", "yes"}:
         raise UnconfirmedError("nothing was changed")

@@ -1,4 +1,4 @@
-"""The whole command line as one parser, and the help that fits a screen."""
+"""The parser of all commands, with a help that fits on one screen."""
 
 from __future__ import annotations
 
@@ -15,43 +15,42 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, dict[str, str]] = {
     "run": {
-        "up": "Start everything that the template asks for, on this machine.",
-        "invoke": "Invoke one function once, print its response.",
+        "up": "Start everything in the template on this machine.",
+        "invoke": "Invoke one function once and print its response.",
         "env": "Print the exports that point the AWS tools at the emulator.",
         "template": "Print the template expanded to CloudFormation.",
     },
     "see": {
-        "trace": "One request, task or message over both lanes, as a waterfall.",
-        "tail": "What happens, as it happens, or what has happened.",
-        "tasks": "Tasks by name: counts, durations, failures; the runs of one.",
-        "queues": "Depth, in flight, oldest, dead letters, and who reads them.",
-        "messages": "What is on a queue, decoded as tasks.",
-        "functions": "Functions and their execution environments.",
+        "trace": "Show one request, task or message over both lanes.",
+        "tail": "Show the latest events, or follow new ones.",
+        "tasks": "Show tasks with counts and durations, or the runs of one.",
+        "queues": "Show queues with depth, age, readers and dead letters.",
+        "messages": "Show the messages on a queue, decoded as tasks.",
+        "functions": "Show functions and their execution environments.",
     },
     "act": {
-        "send": "Send a task, as .delay() does.",
-        "replay": "Run a task, a message or a request again, edited if wanted.",
-        "dlq": "Dead letters: list, show, redrive or purge them as tasks.",
-        "schedules": "List what beat sends next, send one now, write them out.",
+        "send": "Send a task, like .delay().",
+        "replay": "Run a task, a message or a request again, with edits.",
+        "dlq": "List, show, redrive or purge dead letters as tasks.",
+        "schedules": "List beat's next tasks, send one now, or export them.",
     },
     "check": {
-        "lint": "What is wrong with the template, with lines and fixes.",
-        "advise": "Which lane each piece of work belongs in, and what it costs.",
-        "simulate": "Random schedules with faults against the application.",
-        "doctor": "What is wrong with this machine or project, and what to do.",
+        "lint": "Find mistakes in the template, with lines and fixes.",
+        "advise": "Recommend a lane for each piece of work, with costs.",
+        "simulate": "Run the application under random schedules with faults.",
+        "doctor": "Check this machine and project, with remedies.",
         "completion": "Print the completion script of bash, zsh or fish.",
     },
 }
 
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
-
 _USAGE = "twolane [-h] [--version] COMMAND …"
 _FOOTER = "`twolane COMMAND --help`: flags and examples. --stack NAME: a deployed stack."
 
 
 class _Top(argparse.ArgumentParser):
-    """argparse's own list of commands would not fit on 24 lines."""
+    """Prints a shorter help: argparse's list of commands does not fit on 24 lines."""
 
     def format_help(self) -> str:
         width = max(map(len, COMMANDS))
@@ -64,7 +63,7 @@ class _Top(argparse.ArgumentParser):
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The whole command line; with ``only`` the flags of that command alone, which is faster."""
+    """Return the parser; with ``only`` it has the flags of that command alone, which is faster."""
     top = _Top(prog="twolane", usage=_USAGE)
     top.add_argument("--version", action="version", version=f"twolane {version('twolane')}")
     commands = top.add_subparsers(
@@ -92,12 +91,11 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 
 def command_module(name: str) -> ModuleType:
-    """What runs the command of that name."""
     return importlib.import_module(f"twolane_local.cli.{name}")
 
 
 def flags(module: ModuleType) -> tuple[str, ...]:
-    """The sets of flags that a command shares with others."""
+    """Return the names of the flag sets that a command uses."""
     names: tuple[str, ...] = getattr(module, "FLAGS", ("template", "emulator"))
     return names
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.text import progress, say, say_json, seconds, table
-from twolane_local.remote import open_source
+from twolane_local.cli.text import print_json, progress, seconds, table
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -17,22 +17,21 @@ EXAMPLES = ("twolane queues", "twolane queues --json", "twolane queues --stack s
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """It has no flags of its own."""
+    """No flags of its own."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Every queue, one line each."""
-    with progress("asking for the queues"):
-        queues = open_source(options).queues()
+    with progress("reading the queues"):
+        queues = source_for(options).queues()
     if options.json:
-        say_json(queues)
+        print_json(queues)
     else:
-        say(queues_table(queues))
+        print(queues_table(queues))
     return exits.DONE
 
 
 def queues_table(queues: Iterable[Mapping[str, Any]]) -> str:
-    """For a person; what is not known stays empty."""
+    """Return a table for people; unknown values stay empty."""
     head = ["QUEUE", "VISIBLE", "IN FLIGHT", "DELAYED", "OLDEST", "READ BY", "DEAD LETTERS"]
     rows = [
         [
@@ -41,7 +40,7 @@ def queues_table(queues: Iterable[Mapping[str, Any]]) -> str:
             queue.get("inFlight"),
             queue.get("delayed"),
             seconds(queue.get("oldestAgeSeconds")),
-            ", ".join(map(_reader, queue["mappings"])) or _unread(queue),
+            _readers(queue),
             _dead_letters(queue),
         ]
         for queue in queues
@@ -49,12 +48,12 @@ def queues_table(queues: Iterable[Mapping[str, Any]]) -> str:
     return table(head, rows, right=(1, 2, 3)) if rows else "there is no queue"
 
 
-def _reader(mapping: Mapping[str, Any]) -> str:
-    return str(mapping["function"]) + ("" if mapping["enabled"] else " (disabled)")
-
-
-def _unread(queue: Mapping[str, Any]) -> str:
-    return "" if queue.get("deadLetterOf") else "nothing"
+def _readers(queue: Mapping[str, Any]) -> str:
+    readers = [
+        f"{mapping['function']}{'' if mapping['enabled'] else ' (disabled)'}"
+        for mapping in queue["mappings"]
+    ]
+    return ", ".join(readers) or ("" if queue.get("deadLetterOf") else "nothing")
 
 
 def _dead_letters(queue: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""The part of docs/commands.md that the parser knows: ``python -m twolane_local.cli.reference``.
+"""Writes the reference in docs/commands.md: ``python -m twolane_local.cli.reference``.
 
-Between ``<!-- reference -->`` and the end of the page stand the exit codes and, for each command,
-what it does, its usage, its flags and its examples. A test compares them with the parser.
+From ``<!-- reference -->`` to its end the page has the exit codes and, for each command, its
+description, flags and examples. A test compares them with the parser.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TITLES = {
 
 
 def reference() -> str:
-    """Markdown."""
+    """Return the reference in Markdown."""
     top = parser()
     commands = _below(top)
     lines = ["## Exit codes", "", "| code | |", "|---|---|"]
@@ -41,7 +41,7 @@ def reference() -> str:
 
 
 def page(text: str) -> str:
-    """The page with its reference as it should be."""
+    """Return the page with a new reference."""
     return text.partition(MARK)[0] + MARK + "\n" + reference()
 
 

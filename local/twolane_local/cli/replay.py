@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, edit_of, yes_flag
 from twolane_local.cli.options import confirm
-from twolane_local.cli.text import say, say_json
-from twolane_local.remote import open_source
+from twolane_local.cli.text import print_json
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -21,21 +21,20 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
-    parser.add_argument("id", metavar="ID", help="of a request, task or message")
-    arguments_flags(parser, what="other arguments, of a task")
+    parser.add_argument("id", metavar="ID", help="id of a request, task or message")
+    arguments_flags(parser, what="other arguments for a task")
     yes_flag(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """A task again under a new id, a message's body again, or a request's event again."""
+    """Send a task again under a new id, or a message's body, or invoke with a request's event."""
     edit = edit_of(options)
-    source = open_source(options)
+    source = source_for(options)
     if source.real:
         confirm(f"Run {options.id} again on {source.where}?", yes=options.yes, needed=True)
     done = source.replay(options.id, edit)
     if options.json:
-        say_json(done)
+        print_json(done)
     else:
-        say(f"{options.id} runs again as {done['kind']} {done['id']}")
+        print(f"{options.id} runs again as {done['kind']} {done['id']}")
     return exits.DONE

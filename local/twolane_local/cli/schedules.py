@@ -1,8 +1,8 @@
-"""``twolane schedules``: what comes next, run one now, or write one schedule for each entry.
+"""``twolane schedules``: list beat's entries, run one now, or export one schedule for each.
 
-``list`` and ``run`` ask the beat function itself, through Lambda's Invoke API: that of ``twolane
-up`` or, with ``--stack`` or ``--aws``, the deployed one's. What is heavy is imported where it is
-used: the whole command line configures this module.
+``list`` and ``run`` invoke the beat function through Lambda's Invoke API: that of ``twolane up``
+or, with ``--stack`` or ``--aws``, the deployed one. Heavy modules are imported where they are used,
+because building the whole parser imports this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from twolane_local.cli.flags import yes_flag
@@ -37,24 +37,23 @@ EXAMPLES = (
 )
 OUTPUT = Path("infra/schedules.yaml")
 _HEADER = """\
-# One EventBridge Scheduler schedule for each entry of beat_schedule: for those who want no tick.
-# Made by `twolane schedules {template}`; make it anew after a change of beat_schedule.
+# One EventBridge Scheduler schedule for each entry of beat_schedule, to replace the tick.
+# Made by `twolane schedules {template}`; run that again after a change of beat_schedule.
 #
 # To use it: nest it in the template (AWS::CloudFormation::Stack) with the beat function's ARN as
-# BeatFunctionArn, and disable the tick among the function's Events. Where clocks change, Scheduler
-# skips a time that does not exist; the tick, as Celery, runs it an hour later.
+# BeatFunctionArn, and disable the tick among the function's Events. When clocks change, Scheduler
+# skips a time that does not exist; the tick runs it an hour later, like Celery.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command's own flags."""
     parser.add_argument(
         "what",
         metavar="list | run | TEMPLATE",
-        help="list the entries, run one now, or write one schedule for each entry of TEMPLATE",
+        help="list the entries, run one now, or export one schedule for each entry of TEMPLATE",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the entry to run")
-    parser.add_argument("--zone", metavar="ZONE", help="also show times in it (the app's)")
+    parser.add_argument("--zone", metavar="ZONE", help="also show times in this zone (the app's)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--function", metavar="ID", help="the beat function's logical id or name")
     parser.add_argument(
@@ -62,8 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="the AWS endpoint of `twolane up` (the running one's, or http://127.0.0.1:4566)",
     )
-    parser.add_argument("--aws", action="store_true", help="ask the deployed function instead")
-    parser.add_argument("--stack", metavar="NAME", help="ask the function of a deployed stack")
+    parser.add_argument("--aws", action="store_true", help="invoke the deployed function instead")
+    parser.add_argument("--stack", metavar="NAME", help="invoke the function of a deployed stack")
     parser.add_argument("--region", metavar="REGION", help="the stack's region ($AWS_REGION)")
     parser.add_argument("--profile", metavar="NAME", help="the AWS profile ($AWS_PROFILE)")
     yes_flag(parser)
@@ -74,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0, or 1 where ``--check`` finds a difference; raises ``LocalError``."""
+    """Return 1 if ``--check`` finds a difference, else 0. Raises ``LocalError``."""
     if options.what == "list":
         return _list(options)
     if options.what == "run":
@@ -85,12 +84,12 @@ def run(options: argparse.Namespace) -> int:
         return _check(text, options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(text, "utf-8")
-    _tell(f"{options.output}: written", sys.stderr)
+    print(f"{options.output}: written", file=sys.stderr)
     return 0
 
 
 def export(path: Path, parameters: Mapping[str, str], *, function: str | None = None) -> str:
-    """The CloudFormation template with one schedule for each beat entry, as YAML text.
+    """Return the CloudFormation template with one schedule for each beat entry, as YAML.
 
     Raises ``ConfigurationError`` for entries that Scheduler cannot express.
     """
@@ -104,13 +103,13 @@ def export(path: Path, parameters: Mapping[str, str], *, function: str | None = 
 
 
 def entries(call: Any, *, count: int = 3) -> list[dict[str, Any]]:
-    """Every entry as ``twolane.beat.inspection`` describes it; ``call`` invokes the function."""
+    """Return every entry in the shape of ``twolane.beat.inspection``; ``call`` invokes beat."""
     listed: list[dict[str, Any]] = call({"twolane": {"list": count}})["entries"]
     return listed
 
 
 def run_now(call: Any, name: str) -> dict[str, Any]:
-    """Send one entry's task at once; ``{"entry", "slot", "taskId"}``."""
+    """Send the task of one entry now; return ``{"entry", "slot", "taskId"}``."""
     sent: dict[str, Any] = call({"twolane": {"run": name}})
     return sent
 
@@ -118,7 +117,7 @@ def run_now(call: Any, name: str) -> dict[str, Any]:
 def beat_function(
     path: Path, parameters: Mapping[str, str], *, wanted: str | None = None
 ) -> FunctionSpec:
-    """The function of the template that a schedule invokes, or the one that is ``wanted``."""
+    """Return the template's function that a schedule invokes, or the ``wanted`` one."""
     from twolane_local import template
     from twolane_local.template import stack
 
@@ -138,13 +137,13 @@ def beat_function(
     if len(found) != 1:
         names = ", ".join(spec.logical_id for spec in found or functions) or "none"
         raise TemplateError(
-            f"{path}: cannot tell which function is beat; name it with --function (of: {names})"
+            f"{path}: the beat function is not clear; name it with --function (of: {names})"
         )
     return found[0]
 
 
 def load_handler(spec: FunctionSpec) -> BeatHandler:
-    """Import the function's handler here, with its environment, and check that it is beat's."""
+    """Import the function's handler, with its environment, and check that it is beat's."""
     from twolane.beat import BeatHandler
 
     for name, value in spec.environment.items():
@@ -155,27 +154,24 @@ def load_handler(spec: FunctionSpec) -> BeatHandler:
         handler = getattr(importlib.import_module(module.replace("/", ".")), attribute)
     except Exception as error:
         raise HandlerImportError(
-            f"{spec.logical_id}: {spec.handler} in {spec.code_dir} does not import: {error!r}"
+            f"{spec.logical_id}: {spec.handler} in {spec.code_dir} cannot be imported: {error!r}"
         ) from error
     if not isinstance(handler, BeatHandler):
         raise HandlerImportError(
-            f"{spec.logical_id}: {spec.handler} is a {type(handler).__name__}, no BeatHandler; "
+            f"{spec.logical_id}: {spec.handler} is a {type(handler).__name__}, not a BeatHandler; "
             "name the beat function with --function"
         )
     return handler
 
 
-class Invoke:
-    """Calls a function through Lambda's Invoke API, with boto3's ``client`` for it.
-
-    ``hint`` is what to do where that does not answer.
-    """
+class LambdaCall:
+    """Invokes a function through boto3's ``client``; errors end with the ``hint``."""
 
     def __init__(self, function: str, client: Any, hint: str) -> None:
         self._function, self._client, self._hint = function, client, hint
 
     def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
-        """What the function returned; raises ``LocalError`` with what it failed by."""
+        """Return the function's response. Raises ``LocalError`` with the function's error."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -192,41 +188,29 @@ class Invoke:
         return payload
 
 
-def _invoke(options: argparse.Namespace) -> Invoke:
-    if options.stack is not None:
-        return _of_stack(options)
+def _beat_call(options: argparse.Namespace) -> LambdaCall:
     name = options.function
-    if name is None:
+    if name is None and options.stack is None:
         name = beat_function(options.template, template_parameters(options)).name
-    if options.aws:
-        from twolane_local.remote.account import Account
-
-        client = Account(region=options.region, profile=options.profile).client("lambda")
-        return Invoke(name, client, "check the credentials")
-    named = options.template if getattr(options, "template_named", False) else None
-    return Invoke(name, _local(options.endpoint_url or _running_endpoint(named)), _NOT_UP)
-
-
-_NOT_UP = "is `twolane up` running?"
-
-
-def _of_stack(options: argparse.Namespace) -> Invoke:
-    from twolane_local.remote import account as resources
-    from twolane_local.remote import resources as schedules
+    if options.stack is None and not options.aws:
+        return LambdaCall(name, _local_client(options), "is `twolane up` running?")
+    from twolane_local.remote import resources
     from twolane_local.remote.account import Account
 
     account = Account(region=options.region, profile=options.profile)
-    found = resources.read(account, options.stack)
-    name = options.function or schedules.beat_function(account, found)
-    return Invoke(name, account.client("lambda"), "check the credentials")
+    if options.stack is not None:
+        found = resources.read_resources(account, options.stack)
+        name = name or resources.beat_function(account, found)
+    return LambdaCall(name, account.client("lambda"), "check the credentials")
 
 
-def _local(endpoint_url: str) -> Any:
+def _local_client(options: argparse.Namespace) -> Any:
     import boto3
 
+    named = options.template if getattr(options, "template_named", False) else None
     return boto3.client(
         "lambda",
-        endpoint_url=endpoint_url,
+        endpoint_url=options.endpoint_url or _running_endpoint(named),
         region_name="us-east-1",
         aws_access_key_id="local",
         aws_secret_access_key="local",  # noqa: S106 - it signs for this machine
@@ -234,7 +218,7 @@ def _local(endpoint_url: str) -> Any:
 
 
 def _running_endpoint(named: Path | None) -> str:
-    """The running emulator's, where there is one to ask."""
+    """Return the AWS endpoint of the running emulator, or the default one."""
     from twolane_local.remote import open_emulator
     from twolane_local.remote.address import NotRunningError
 
@@ -245,11 +229,11 @@ def _running_endpoint(named: Path | None) -> str:
 
 
 def _list(options: argparse.Namespace) -> int:
-    listed = entries(_invoke(options))
+    listed = entries(_beat_call(options))
     if options.json:
-        _tell(json.dumps(listed))
+        print(json.dumps(listed))
     else:
-        _tell("\n".join(table(listed, zone=options.zone, local=None)))
+        print("\n".join(entries_table(listed, zone=options.zone, local=None)))
     return 0
 
 
@@ -259,8 +243,8 @@ def _run_now(options: argparse.Namespace) -> int:
     real = options.stack or ("the deployed function" if options.aws else None)
     if real is not None:
         confirm(f"Send the task of {options.name} now, in {real}?", yes=options.yes, needed=True)
-    sent = run_now(_invoke(options), options.name)
-    _tell(json.dumps(sent) if options.json else f"{sent['entry']} sent as task {sent['taskId']}")
+    sent = run_now(_beat_call(options), options.name)
+    print(json.dumps(sent) if options.json else f"{sent['entry']} sent as task {sent['taskId']}")
     return 0
 
 
@@ -268,20 +252,19 @@ def _check(text: str, options: argparse.Namespace) -> int:
     current = options.output.read_text("utf-8") if options.output.exists() else None
     if current == text:
         return 0
-    _tell(
-        f"! {options.output} is not what beat_schedule says; "
-        f"run `twolane schedules {options.what}`",
-        sys.stderr,
+    print(
+        f"! {options.output} does not match beat_schedule; run `twolane schedules {options.what}`",
+        file=sys.stderr,
     )
     return 1
 
 
-def table(
+def entries_table(
     listed: Iterable[Mapping[str, Any]], *, zone: str | None, local: tzinfo | None
 ) -> list[str]:
-    """Lines for a person: each entry, its next times here and in its zone, and its last run.
+    """Return lines for people: each entry, its next times here and in its zone, and its last run.
 
-    ``local`` is this machine's zone where it is ``None``; ``zone`` the app's.
+    The default of ``local`` is this machine's zone, that of ``zone`` the app's.
     """
     lines: list[str] = []
     for entry in listed:
@@ -299,7 +282,3 @@ def _times(text: str, local: tzinfo | None, there: tzinfo) -> str:
     moment = datetime.fromisoformat(text)
     here = f"{moment.astimezone(local):%a %Y-%m-%d %H:%M:%S %Z}"
     return f"{here} = {moment.astimezone(there):%a %H:%M:%S %Z}"
-
-
-def _tell(line: str, stream: TextIO | None = None) -> None:
-    (stream or sys.stdout).write(line + "\n")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, edit_of, yes_flag
 from twolane_local.cli.options import confirm
-from twolane_local.cli.text import say, say_json
-from twolane_local.remote import open_source
+from twolane_local.cli.text import print_json
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -22,18 +22,17 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument("task", metavar="TASK", help="the task's name")
     arguments_flags(parser, what="its arguments")
-    parser.add_argument("--countdown", type=float, metavar="S", help="not before so many seconds")
-    parser.add_argument("--queue", metavar="NAME", help="the queue, where it cannot be told")
+    parser.add_argument("--countdown", type=float, metavar="S", help="start after so many seconds")
+    parser.add_argument("--queue", metavar="NAME", help="the queue, if it is not clear")
     yes_flag(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Put it on its queue, in the envelope of ``.delay()``."""
+    """Send the task in the same message as ``.delay()``."""
     edit = edit_of(options)
-    source = open_source(options)
+    source = source_for(options)
     if source.real:
         confirm(f"Send {options.task} to {source.where}?", yes=options.yes, needed=True)
     sent = source.send(
@@ -44,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         queue=options.queue,
     )
     if options.json:
-        say_json(sent)
+        print_json(sent)
     else:
-        say(f"{options.task} is on {sent['queue']} as task {sent['taskId']}")
+        print(f"{options.task} is on {sent['queue']} as task {sent['taskId']}")
     return exits.DONE

@@ -30,29 +30,24 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
-    parser.add_argument(
-        "--seed", type=int, default=None, metavar="N", help="one run, told step by step"
-    )
+    parser.add_argument("--seed", type=int, default=None, metavar="N", help="one run, step by step")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (0)")
     parser.add_argument(
         "--runs", type=int, default=None, metavar="N",
-        help="how many runs (100; with --exhaustive: all that there are)",
+        help="the number of runs (100; all with --exhaustive)",
     )  # fmt: skip
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (all cores)"
     )
     parser.add_argument(
-        "--shrink", action="store_true", help="with --seed: leave out what the violation needs not"
+        "--shrink", action="store_true", help="with --seed: remove steps that do not matter"
     )
     parser.add_argument("--all", action="store_true", help="with --seed: every step of the run")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    every = parser.add_argument_group(
-        "every placement of faults, in a small application of its own"
-    )
+    every = parser.add_argument_group("every placement of faults, in small applications of its own")
     every.add_argument(
         "--exhaustive", action="store_true",
-        help="strike each primitive once at each point where something can strike, and then twice",
+        help="inject each fault once at each possible point of a primitive, and then in pairs",
     )  # fmt: skip
     every.add_argument(
         "--primitive", action="append", metavar="NAME", help="this one only; may be repeated (all)"
@@ -62,18 +57,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     every.add_argument(
         "--minutes", type=float, default=None, metavar="N",
-        help="stop after so long; pairs of strikes are then drawn (no limit)",
+        help="stop after so many minutes, and draw the pairs at random (no limit)",
     )  # fmt: skip
     every.add_argument(
-        "--replay", default=None, metavar="SCHEDULE", help="one of them again, told step by step"
+        "--replay", default=None, metavar="SCHEDULE", help="run one of them again, step by step"
     )
-    every.add_argument(
-        "--table", action="store_true", help="write what was run into docs/faults.md"
-    )
+    every.add_argument("--table", action="store_true", help="write the results into docs/faults.md")
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 where every invariant held, 1 where one did not."""
+    """Return 1 if an invariant was violated, else 0."""
     if options.exhaustive:
         return run_exhaustive(options)
     options.runs = 100 if options.runs is None else options.runs
@@ -88,11 +81,11 @@ def run(options: argparse.Namespace) -> int:
 def _many(options: argparse.Namespace, root: Path) -> int:
     from twolane_local.testing.simulation.play import run_many
 
-    told: set[int] = set()
+    shown: set[int] = set()
 
     def progress(tally: Tally) -> None:
-        for seed in sorted(tally.violations.keys() - told):
-            told.add(seed)
+        for seed in sorted(tally.violations.keys() - shown):
+            shown.add(seed)
             print(f"\r! seed {seed}: {tally.violations[seed][0]}", file=sys.stderr)
         print(
             f"\r{tally.runs}/{options.runs} schedules, {len(tally.violations)} with a violation, "
@@ -117,8 +110,8 @@ def _print(tally: Tally) -> None:
         f"{sum(tally.faults.values())} faults of {len(+tally.faults)} kinds "
         f"in {tally.seconds:.1f} s"
     )
-    for seed, told in sorted(tally.violations.items()):
-        print(f"! seed {seed}: {told[0]}")
+    for seed, violations in sorted(tally.violations.items()):
+        print(f"! seed {seed}: {violations[0]}")
         print(f"    again: twolane simulate --seed {seed}")
     if not tally.violations:
         print("all invariants hold: L E M B V S")
@@ -156,7 +149,7 @@ _PAGE = Path("docs") / "faults.md"
 
 
 def run_exhaustive(options: argparse.Namespace) -> int:
-    """0 where everything held, 1 where something did not."""
+    """Return 1 if an invariant was violated, else 0."""
     return _replay(options) if options.replay is not None else _explore(options)
 
 
@@ -184,21 +177,21 @@ def _explore(options: argparse.Namespace) -> int:
     return exits.NO if report.violations or report.missed else exits.DONE
 
 
-def _chosen(what: str, asked: list[str] | None, known: Sequence[str]) -> list[str]:
-    unknown = [name for name in asked or () if name not in known]
+def _chosen(kind: str, wanted: list[str] | None, known: Sequence[str]) -> list[str]:
+    unknown = [name for name in wanted or () if name not in known]
     if unknown:
-        raise LocalError(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
-    return list(dict.fromkeys(asked)) if asked else list(known)
+        raise LocalError(f"there is no {kind} {', '.join(unknown)}; there are {', '.join(known)}")
+    return list(dict.fromkeys(wanted)) if wanted else list(known)
 
 
 class _Progress:
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def __call__(self, report: Report) -> None:
         violations = report.violations
-        for name in sorted(violations.keys() - self._told):
-            self._told.add(name)
+        for name in sorted(violations.keys() - self._shown):
+            self._shown.add(name)
             print(f"\r! {name}: {violations[name][0]}", file=sys.stderr)
         singles = sum(row.singles for row in report.rows)
         pairs = sum(row.pairs for row in report.rows)
@@ -216,11 +209,11 @@ def _print_exhaustive(report: Report) -> None:
             f"{row.singles_run:6} of {row.singles:6} single strikes"
             f"{row.pairs_run:8} of {row.pairs:7} pairs{len(row.violations):6} violations"
         )
-    for name, told in report.violations.items():
-        print(f"! {name}: {told[0]}")
+    for name, violations in report.violations.items():
+        print(f"! {name}: {violations[0]}")
         print(f"    again: twolane simulate --exhaustive --replay {name}")
     for name in report.missed:
-        print(f"! {name}: did not run as before; a run is to be the same each time")
+        print(f"! {name}: did not run as before; each run must be the same")
     print(f"{report.runs} schedules in {report.seconds:.1f} s; {report.left_out} were left out")
     if not report.violations and not report.missed:
         print("all invariants hold: L E M B V S C D")
@@ -233,13 +226,13 @@ def _replay(options: argparse.Namespace) -> int:
     placement = placement_of(options.replay)
     with exploring(placement.store) as explorer:
         ran = explorer.run(placement)
-    told = [str(each) for each in ran.violations]
+    violations = [str(each) for each in ran.violations]
     if options.json:
         print(
             json.dumps(
                 {
                     "schedule": placement.name,
-                    "violations": told,
+                    "violations": violations,
                     "missed": ran.missed,
                     "digest": ran.digest,
                     "points": [
@@ -256,9 +249,9 @@ def _replay(options: argparse.Namespace) -> int:
         for fact in ran.history:
             if options.all or fact.kind != "log":
                 print(line(fact, START))
-        for each in told:
+        for each in violations:
             print(f"! {each}")
         if ran.missed:
-            print(f"! {ran.missed} of its strikes never came: the code has changed since")
+            print(f"! {ran.missed} of its strikes never happened: the code has changed since")
         print(f"digest {ran.digest}")
-    return exits.NO if told or ran.missed else exits.DONE
+    return exits.NO if violations or ran.missed else exits.DONE

@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.flags import since_flag, window
+from twolane_local.cli.flags import since_flag
 from twolane_local.cli.text import progress
 from twolane_local.http.quick_json import utf8
+from twolane_local.journal import redact
 from twolane_local.journal.filters import Filter
-from twolane_local.journal.lines import Console
-from twolane_local.remote import open_source
+from twolane_local.journal.lines import EventPrinter
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -31,32 +32,36 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
-    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last so many (50)")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="follow new events until Ctrl-C"
+    )
+    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the number of events (50)")
     since_flag(parser)
-    parser.add_argument("--function", default="", metavar="NAME", help="only of this function")
-    parser.add_argument("--queue", default="", metavar="NAME", help="only of this queue")
-    parser.add_argument("--task", default="", metavar="NAME", help="only of this task")
     parser.add_argument(
-        "--state", default="", choices=["failed", "retried", "running", "ok"], help="only these"
+        "--function", default="", metavar="NAME", help="only this function's events"
     )
+    parser.add_argument("--queue", default="", metavar="NAME", help="only this queue's events")
+    parser.add_argument("--task", default="", metavar="NAME", help="only this task's events")
     parser.add_argument(
-        "--kind", default="", metavar="KIND", help="only of this kind, or its beginning: `task`"
+        "--state", default="", choices=["failed", "retried", "running", "ok"],
+        help="only events of this state",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kind", default="", metavar="KIND", help="only this kind, or kinds that begin so: `task`"
     )
-    parser.add_argument("--id", default="", metavar="ID", help="only about this id")
-    parser.add_argument("--text", default="", metavar="TEXT", help="only with this text in it")
-    parser.add_argument("--verbose", action="store_true", help="also each step in between")
+    parser.add_argument("--id", default="", metavar="ID", help="only events about this id")
+    parser.add_argument("--text", default="", metavar="TEXT", help="only events with this text")
+    parser.add_argument("--verbose", action="store_true", help="also the steps in between")
 
 
 def run(options: argparse.Namespace) -> int:
-    """What has happened and, with ``--follow``, what happens."""
+    """Print the latest events and, with ``--follow``, new ones."""
     names = ("kind", "function", "queue", "task", "state", "id", "text")
     wanted = Filter(**{name: getattr(options, name) for name in names})
-    source = open_source(options, back_s=window(options))
-    since = None if window(options) is None else time.time() - options.since
+    source = source_for(options, back_s=options.since)
+    since = None if options.since is None else time.time() - options.since
     lines = options.lines if options.lines is not None else (50 if since is None else 1_000_000)
-    # First, so that nothing falls between what was and what comes.
+    # Before the latest events are read, so that none is missed in between.
     coming = source.follow(wanted) if options.follow else iter(())
     with progress("reading the journal"):
         found = source.events(wanted, since=since, limit=lines)
@@ -67,20 +72,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _key(event: Event) -> tuple[object, ...]:
-    """By which one event is known; a stack's have no lasting numbers."""
+    """Return a key that identifies the event: a stack's events have no lasting numbers."""
     return event.at, event.kind, event.request_id, event.task_id, str(event.data)
 
 
 def _show(events: Iterable[Event], options: argparse.Namespace) -> None:
-    """One line each, out at once: whoever reads a pipe waits for it."""
-    from twolane_local.journal import redact
-
-    # Whoever asks for a kind or an id wants all of it.
+    """Print one line each and flush it, because a reader of a pipe waits for it."""
+    # A kind or an id selects details too.
     everything = options.verbose or bool(options.kind) or bool(options.id)
-    console = Console(sys.stdout, verbose=everything)
+    printer = EventPrinter(sys.stdout, verbose=everything)
     for event in events:
         if options.json:
             print(utf8(json.dumps(redact.event(event), ensure_ascii=False)).decode())
         else:
-            console.tell(event)
+            printer.write(event)
         sys.stdout.flush()

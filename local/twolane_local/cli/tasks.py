@@ -7,18 +7,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.flags import since_flag, window
+from twolane_local.cli.flags import since_flag
 from twolane_local.cli.text import (
     error_text,
     milliseconds,
     one_line,
+    print_json,
     progress,
-    say,
-    say_json,
     seconds,
     table,
 )
-from twolane_local.remote import open_source
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -33,33 +32,32 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="one task: its latest runs")
-    parser.add_argument("--limit", type=int, default=20, help="at most so many runs (20)")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show the latest runs of this task")
+    parser.add_argument("--limit", type=int, default=20, help="runs, at most (20)")
     since_flag(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """All tasks, or the runs of one; 1 where a task of that name never ran."""
-    source = open_source(options, back_s=window(options))
+    """Print all tasks, or the runs of one; return 1 if that one never ran."""
+    source = source_for(options, back_s=options.since)
     with progress("counting tasks"):
         if options.name is None:
             found = source.tasks()
         else:
             found = source.runs(options.name, limit=options.limit)
     if options.json:
-        say_json(found)
+        print_json(found)
     elif options.name is None:
-        say(tasks_table(found))
+        print(tasks_table(found))
     elif found:
-        say(runs_table(found, now=time.time()))
+        print(runs_table(found, now=time.time()))
     else:
-        say(f"no run of {options.name} is known in {source.where}", sys.stderr)
+        print(f"no run of {options.name} is known in {source.where}", file=sys.stderr)
     return exits.DONE if found or options.name is None else exits.NO
 
 
 def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> str:
-    """For a person: counts, and how long the attempts took."""
+    """Return a table for people: counts, and the durations of attempts."""
     rows = []
     for task in tasks:
         counts = task["counts"]
@@ -77,7 +75,7 @@ def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> str:
 
 
 def runs_table(runs: Iterable[Mapping[str, Any]], *, now: float) -> str:
-    """For a person: the whole id, for `twolane trace` and `twolane replay`."""
+    """Return a table for people, with whole ids for ``twolane trace`` and ``twolane replay``."""
     rows = [
         [
             run["taskId"],

@@ -17,11 +17,11 @@ EXAMPLES = ("twolane template > expanded.json", "twolane template --parameter Ru
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """It has no flags of its own."""
+    """No flags of its own."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what AWS's translator makes of the template, as CloudFormation in JSON."""
+    """Print the template, expanded by AWS's translator to CloudFormation in JSON."""
     expanded = template.expand(options.template, template_parameters(options))
     print(json.dumps(expanded, indent=2))
     return 0

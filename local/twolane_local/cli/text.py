@@ -1,4 +1,4 @@
-"""What goes to a terminal: tables, times, and text that others wrote, made safe to print."""
+"""Text for a terminal: tables, times, errors, progress and JSON."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def one_line(text: str, width: int | None = None) -> str:
-    """Printable, without line breaks, cut with ``…`` at ``width`` columns."""
+    """Return the text printable, without line breaks, cut with ``…`` at ``width`` columns."""
     flat = " ".join(printable(text).split())
     return flat if width is None or columns(flat) <= width else _cut(flat, width - 1) + "…"
 
 
 def columns(text: str) -> int:
-    """How many columns a terminal takes for it: East Asian wide characters take two."""
+    """Return the columns of a text on a terminal: East Asian wide characters have two."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(each) in {"W", "F"} for each in text)
@@ -38,9 +38,9 @@ def _cut(text: str, width: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[int] = ()) -> str:
-    """Columns as wide as what is in them, two spaces between; ``right`` ones end flush.
+    """Return a table with two spaces between columns; the numbers in ``right`` are aligned right.
 
-    ``None`` is shown as nothing. The last column is not padded.
+    ``None`` is an empty cell. Lines have no spaces at the end.
     """
     cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(head, *cells, strict=True)]
@@ -57,7 +57,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable
 
 
 def milliseconds(value: float | None) -> str:
-    """``12 ms``, ``1.3 s``, ``4 min 5 s``."""
+    """Return ``12 ms``, ``1.3 s`` or ``4 min 5 s``."""
     if value is None:
         return ""
     if value < 1000:
@@ -66,7 +66,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """``41 s``, ``4 min 5 s``, ``2 h 3 min``, ``3 d 4 h``: the two largest parts."""
+    """Return ``41 s``, ``4 min 5 s``, ``2 h 3 min`` or ``3 d 4 h``: the two largest units."""
     if value is None:
         return ""
     rest = max(0, round(value))
@@ -79,7 +79,7 @@ def seconds(value: float | None) -> str:
 
 
 def error_text(error: Any) -> str:
-    """``ValueError: no good``, of an error of the API (text, or ``{type, message}``) or of none."""
+    """Return ``ValueError: no good`` from the API's error: text, ``{type, message}`` or none."""
     if not isinstance(error, dict):
         return str(error or "")
     kind, message = str(error.get("type") or ""), str(error.get("message") or "")
@@ -89,18 +89,14 @@ def error_text(error: Any) -> str:
     return ": ".join(word for word in (kind, message) if word)
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    print(text, file=stream or sys.stdout)
-
-
-def say_json(value: Any) -> None:
-    """One line for scripts, indented for a person who looks at it."""
+def print_json(value: Any) -> None:
+    """Print one line, or indented JSON on a terminal."""
     text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
     print(utf8(text).decode())
 
 
 def red(text: str, stream: TextIO) -> str:
-    """Red on a terminal, unless https://no-color.org is asked for."""
+    """Return the text in red for a terminal, unless https://no-color.org is set."""
     coloured = stream.isatty() and not os.environ.get("NO_COLOR")
     return f"\x1b[31m{text}\x1b[0m" if coloured else text
 
@@ -110,14 +106,14 @@ PATIENCE_S = 2.0
 
 @contextmanager
 def progress(
-    what: str, *, stream: TextIO | None = None, patience_s: float = PATIENCE_S
+    text: str, *, stream: TextIO | None = None, patience_s: float = PATIENCE_S
 ) -> Iterator[Callable[[str], None]]:
-    """Show ``what`` on a terminal once it takes long; the yielded function says how far it is.
+    """Show a text on a terminal after ``patience_s``; the yielded function replaces the text.
 
-    Nothing is written where the stream is no terminal, and nothing is left on the line at the end.
+    The line is cleared at the end. Nothing is written if the stream is not a terminal.
     """
     out = stream or sys.stderr
-    line = _Line(out, what)
+    line = _ProgressLine(out, text)
     if not out.isatty():
         yield line.note
         return
@@ -131,9 +127,9 @@ def progress(
         line.clear()
 
 
-class _Line:
-    def __init__(self, out: TextIO, what: str) -> None:
-        self._out, self._what = out, what
+class _ProgressLine:
+    def __init__(self, out: TextIO, text: str) -> None:
+        self._out, self._text = out, text
         self._lock = threading.Lock()
         self._shown = self._over = False
 
@@ -143,9 +139,9 @@ class _Line:
                 self._shown = True
                 self._write()
 
-    def note(self, how_far: str) -> None:
+    def note(self, text: str) -> None:
         with self._lock:
-            self._what = how_far
+            self._text = text
             if self._shown:
                 self._write()
 
@@ -157,5 +153,5 @@ class _Line:
                 self._out.flush()
 
     def _write(self) -> None:
-        self._out.write(f"\r\x1b[K… {self._what}")
+        self._out.write(f"\r\x1b[K… {self._text}")
         self._out.flush()

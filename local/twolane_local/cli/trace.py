@@ -7,19 +7,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.flags import since_flag, window
+from twolane_local.cli.flags import since_flag
 from twolane_local.cli.text import (
     columns,
     error_text,
     milliseconds,
     one_line,
+    print_json,
     progress,
     red,
-    say,
-    say_json,
 )
 from twolane_local.errors import LocalError
-from twolane_local.remote import open_source
+from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
@@ -31,10 +30,10 @@ _BAR = 24
 
 
 def waterfall(trace: Mapping[str, Any], *, width: int = 100) -> list[str]:
-    """One line a span, indented below the span that it comes from; ``trace`` is ``GET trace``'s.
+    """Return one line a span, indented below its parent; ``trace`` is the answer of ``GET trace``.
 
-    A line is: when it began after the first, a bar on the common time line, the sign of how it
-    ended (``←`` well, ``!`` failed, ``↻`` again, ``→`` runs, ``…`` waits), title, and how long.
+    A line has the start after the first span, a bar on the common time line, a sign (``←`` ended
+    well, ``!`` failed, ``↻`` retried, ``→`` runs, ``…`` waits), the title and the duration.
     """
     spans: Sequence[Mapping[str, Any]] = trace["spans"]
     begin = min((span["start"] for span in spans), default=0.0)
@@ -47,9 +46,9 @@ def waterfall(trace: Mapping[str, Any], *, width: int = 100) -> list[str]:
         lines += [
             _note(f"{milliseconds((mark['at'] - begin) * 1000)}: {mark['text']}", depth, width)
             for mark in span.get("marks", ())
-            if mark["text"] not in span["title"]  # `attempt 2: retried` says so itself
+            if mark["text"] not in span["title"]  # like `attempt 2: retried`
         ]
-        if (error := error_of(span)) is not None:
+        if (error := span_error(span)) is not None:
             lines.append(_note(error, depth, width))
     return lines
 
@@ -68,13 +67,13 @@ def _line(span: Mapping[str, Any], depth: int, begin: float, whole: float, width
 
 
 def _title(span: Mapping[str, Any]) -> str:
-    """``message on tasks``; most titles say the kind themselves."""
+    """Return the title with its kind before it, unless it begins with that."""
     kind, title = str(span["kind"]), str(span["title"])
     return title if title.startswith(kind.replace("-", " ")) else f"{kind} {title}"
 
 
 def bar(start: float, length: float, *, width: int = _BAR) -> str:
-    """Where on the time line a span lies, both as parts of the whole; never less than one mark."""
+    """Return a time line with a span, given in parts of the whole; it has at least one mark."""
     first = min(width - 1, int(start * width))
     count = max(1, min(width - first, round(length * width)))
     return "·" * first + "█" * count + "·" * (width - first - count)
@@ -85,8 +84,8 @@ def _note(text: str, depth: int, width: int) -> str:
     return indent + one_line(text, max(20, width - len(indent)))
 
 
-def error_of(span: Mapping[str, Any]) -> str | None:
-    """``ValueError: …``, of a span that has one."""
+def span_error(span: Mapping[str, Any]) -> str | None:
+    """Return ``ValueError: …``, or ``None`` if the span has no error."""
     detail = span.get("detail") or {}
     return error_text(detail.get("error") or detail.get("errorType")) or None
 
@@ -99,33 +98,32 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument(
-        "id", metavar="ID", help="of a request, task or message; 8 characters of it will do here"
+        "id", metavar="ID", help="id of a request, task or message, or its first 8 characters"
     )
     since_flag(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """The waterfall, and why it does not move where it does not; 1 where nothing has that id."""
+    """Print the waterfall, and the reasons if it does not move; return 1 if the id is unknown."""
     if len(options.id) < 8:
-        raise LocalError(f"{options.id!r} is too short to be the beginning of an id: 8 characters")
-    source = open_source(options, back_s=window(options))
+        raise LocalError(f"{options.id!r} is too short: give at least 8 characters of the id")
+    source = source_for(options, back_s=options.since)
     with progress(f"looking for {options.id}"):
         trace = source.trace(options.id)
         reasons = source.why(options.id) if trace is not None else []
     if trace is None:
-        say(f"nothing has the id {options.id} in {source.where}", sys.stderr)
+        print(f"nothing has the id {options.id} in {source.where}", file=sys.stderr)
         return exits.NO
     if options.json:
-        say_json(trace)
+        print_json(trace)
         return exits.DONE
     width = shutil.get_terminal_size((100, 24)).columns
     first = min((span["start"] for span in trace["spans"]), default=0.0)
     last = max((span["end"] or span["start"] for span in trace["spans"]), default=0.0)
-    say(f"{trace['id']}, {len(trace['spans'])} steps, {milliseconds((last - first) * 1000)}")
+    print(f"{trace['id']}, {len(trace['spans'])} steps, {milliseconds((last - first) * 1000)}")
     for line in waterfall(trace, width=width):
-        say(red(line, sys.stdout) if " ! " in line else line)
+        print(red(line, sys.stdout) if " ! " in line else line)
     for reason in reasons:
-        say(f"why: {reason}")
+        print(f"why: {reason}")
     return exits.DONE

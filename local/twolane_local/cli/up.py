@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from twolane_local.aws.lambda_.unrunnable import FEW
 from twolane_local.cli.options import emulator_options, run_on_loop
 from twolane_local.emulator.sam_local import served
-from twolane_local.journal.lines import Console
+from twolane_local.journal.lines import EventPrinter
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,6 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
     parser.add_argument("--port", type=int, default=3000, help="the HTTP API's port (3000)")
     parser.add_argument("--aws-port", type=int, default=4566, help="the AWS endpoint's port (4566)")
     parser.add_argument(
@@ -43,13 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar="DIR",
-        help="keep queues, tables and the store in DIR over restarts",
+        help="keep queues, tables and the store in DIR across restarts",
     )
     parser.add_argument(
-        "--debug", action="store_true", help="--in-process, with no timeouts: breakpoints stop"
+        "--debug", action="store_true", help="--in-process without timeouts, for breakpoints"
     )
     parser.add_argument(
-        "--no-reload", action="store_true", help="do not take up changes of the source"
+        "--no-reload", action="store_true", help="do not reload when the source changes"
     )
     parser.add_argument(
         "--build",
@@ -59,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--real-cold-starts",
         action="store_true",
-        help="let each environment import everything itself (slower, honest init durations)",
+        help="let each environment import everything itself (slower, real init durations)",
     )
     parser.add_argument(
         "--console-port", type=int, default=0, metavar="N", help="the web console's port (any)"
@@ -72,17 +71,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar="FILE",
-        help="let functions in `sam local`'s containers reach all this; writes its --env-vars FILE",
+        help="let functions in `sam local`'s containers use this; writes its --env-vars FILE",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print where everything is as one line of JSON"
+        "--json", action="store_true", help="print all addresses as one line of JSON"
     )
-    parser.add_argument("--verbose", action="store_true", help="also each step in between")
-    parser.add_argument("--quiet", action="store_true", help="no line for each step")
+    parser.add_argument("--verbose", action="store_true", help="also the steps in between")
+    parser.add_argument("--quiet", action="store_true", help="do not print the steps")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Until Ctrl-C."""
+    """Run until Ctrl-C."""
     return run_on_loop(_up(options))
 
 
@@ -91,8 +90,8 @@ async def _up(options: argparse.Namespace) -> int:
         return await _run(options, None)
     from twolane_local.clock.stepped import ProcessTime
 
-    with contextlib.closing(ProcessTime()) as movable:
-        return await _run(options, movable.clock)
+    with contextlib.closing(ProcessTime()) as process_time:
+        return await _run(options, process_time.clock)
 
 
 async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
@@ -100,7 +99,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    # From here on, so that Ctrl-C during the start leaves no process behind either.
+    # Before the start, so that Ctrl-C during it leaves no process behind.
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     emulator = Emulator(
@@ -111,7 +110,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
             http=not options.no_http,
             persist=options.persist,
             debug=options.debug,
-            # In-process there is no way to take a module out of the process again.
+            # A process cannot unload its modules.
             reload=not (options.no_reload or options.in_process or options.debug),
             build=options.build,
             real_cold_starts=options.real_cold_starts,
@@ -123,8 +122,8 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
     )
     if options.template_why and not options.quiet:
         print(f"template: {options.template} ({options.template_why})", file=sys.stderr)
-    console = Console(sys.stderr, verbose=options.verbose)
-    emulator.journal.subscribe(_own_errors(console) if options.quiet else console.tell)
+    printer = EventPrinter(sys.stderr, verbose=options.verbose)
+    emulator.journal.subscribe(_own_errors(printer) if options.quiet else printer.write)
     starting = asyncio.create_task(emulator.start())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +137,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
             if options.sam_local:
                 functions = emulator.stack.functions
                 await stack.enter_async_context(served(options.sam_local, functions, addresses))
-            _say(emulator, addresses, as_json=options.json)
+            _print_addresses(emulator, addresses, as_json=options.json)
             if options.open and addresses.console is not None:
                 await asyncio.to_thread(webbrowser.open, addresses.console)
             await emulator.run_until(stopped)
@@ -148,18 +147,18 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
     return 0
 
 
-def _own_errors(console: Console) -> Callable[[Event], None]:
-    """What the emulator itself has to say: a function that does not load, a moto that ended."""
+def _own_errors(printer: EventPrinter) -> Callable[[Event], None]:
+    """Print only the emulator's own errors: a function that does not load, a moto that ended."""
 
-    def tell(event: Event) -> None:
+    def write(event: Event) -> None:
         ours = event.kind == "log" and event.function is None and event.queue is None
         if ours and event.data.get("level") == "ERROR":
-            console.tell(event)
+            printer.write(event)
 
-    return tell
+    return write
 
 
-def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
+def _print_addresses(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
     for note in [*emulator.remarks, *emulator.notes]:
         print(f"! {note}", file=sys.stderr)
     if as_json:
@@ -167,11 +166,11 @@ def _say(emulator: Emulator, addresses: Addresses, *, as_json: bool) -> None:
         answer["api"] = next(iter(addresses.apis.values()), None)
         print(json.dumps(answer), flush=True)
         return
-    print(table(addresses, emulator.options.persist), flush=True)
+    print(addresses_table(addresses, emulator.options.persist), flush=True)
 
 
-def table(addresses: Addresses, persist: Path | None = None) -> str:
-    """Where everything is, for a person."""
+def addresses_table(addresses: Addresses, persist: Path | None = None) -> str:
+    """Return the addresses for people."""
     rows = [(f"API {name}" if len(addresses.apis) > 1 else "API", url)
             for name, url in addresses.apis.items()]  # fmt: skip
     rows += [

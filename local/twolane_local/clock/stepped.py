@@ -13,33 +13,32 @@ if TYPE_CHECKING:
     import time_machine
 
 
-#: At the size of an epoch a float's own steps are 0.2 µs: a leap may end that much too early.
+#: A float of the size of an epoch has steps of 0.2 µs: a leap may end that much too early.
 _TINY_S = 1e-5
 
 
 def real_time() -> Callable[[], float]:
-    """The wall clock, told by the monotonic one: whoever patches ``time.time`` does not move it."""
+    """Return a wall clock on the monotonic one, which patches of ``time.time`` do not move."""
     began = time.time() - time.monotonic()
     return lambda: began + time.monotonic()
 
 
 class SteppedClock:
-    """``twolane_local.clock.Clock`` whose time is real time, shifted; paused, it stands still.
+    """``twolane_local.clock.Clock`` whose time is real time plus an offset; it can be paused.
 
-    Whoever waits on it is woken by the clock's own movement as by the passing of real time. It only
-    ever goes forward. ``moved`` hears of each pause, resumption and leap, with the new time and
-    whether it runs: to move along what reads time elsewhere. Reading is safe from any thread; the
-    rest belongs to the event loop.
+    A move of the clock wakes waiting tasks, as the passing of real time does. The clock only goes
+    forward. ``on_move`` is called after each pause, resumption and leap, with the new time and
+    whether the clock runs. Any thread may read the time; everything else belongs to the event loop.
     """
 
     def __init__(
         self,
         *,
         real: Callable[[], float] | None = None,
-        moved: Callable[[float, bool], None] | None = None,
+        on_move: Callable[[float, bool], None] | None = None,
     ) -> None:
         self._real = real or real_time()
-        self._moved = moved
+        self._on_move = on_move
         self._offset = 0.0
         self._paused_at: float | None = None
         self._changes: set[asyncio.Event] = set()
@@ -52,12 +51,12 @@ class SteppedClock:
 
     @property
     def offset(self) -> float:
-        """Seconds that it is ahead of real time."""
+        """The seconds by which it is ahead of real time."""
         return self.time() - self._real()
 
     @property
     def waiting(self) -> list[float]:
-        """When those who wait are due, soonest first, in seconds since the epoch."""
+        """The times at which waiting tasks are due, soonest first, in seconds since the epoch."""
         return sorted(self._waiting.values())
 
     def time(self) -> float:
@@ -65,30 +64,30 @@ class SteppedClock:
         return self._real() + self._offset if paused_at is None else paused_at
 
     def pause(self) -> None:
-        """Stand still; nothing more becomes due."""
+        """Stop the clock; nothing becomes due until ``resume``."""
         if self._paused_at is None:
             self._paused_at = self.time()
-            self._tell()
+            self._notify()
 
     def resume(self) -> None:
-        """Run on from where it stands."""
+        """Go on from the present time."""
         if self._paused_at is not None:
             self._offset = self._paused_at - self._real()
             self._paused_at = None
-            self._tell()
+            self._notify()
 
     def advance(self, seconds: float) -> None:
-        """Leap ahead; what is due then happens now, at that time. Raises ``ValueError`` below 0."""
+        """Leap ahead, and wake the tasks that are then due. Raises ``ValueError`` below 0."""
         if seconds < 0:
             raise ValueError("time goes forward only")
         if self._paused_at is None:
             self._offset += seconds
         else:
             self._paused_at += seconds
-        self._tell()
+        self._notify()
 
     def step(self) -> float:
-        """Leap to the next moment that somebody waits for; tells by how many seconds."""
+        """Leap to the time at which the next task is due; return the seconds of the leap."""
         ahead = [at for at in self._waiting.values() if at > self.time()]
         leap = max(0.0, min(ahead) - self.time()) if ahead else 0.0
         self.advance(leap)
@@ -110,54 +109,50 @@ class SteppedClock:
         self._waiting[turn] = due
         changed = asyncio.Event()
         self._changes.add(changed)
-        told = asyncio.ensure_future(event.wait())
+        is_set: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
         try:
             while not event.is_set() and (left := due - self.time()) > _TINY_S:
                 changed.clear()
-                await self._either(told, changed, None if self.paused else left)
+                moved: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
+                try:
+                    await asyncio.wait(
+                        [is_set, moved],
+                        timeout=None if self.paused else left,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                finally:
+                    moved.cancel()
         finally:
             del self._waiting[turn]
             self._changes.discard(changed)
-            told.cancel()
+            is_set.cancel()
         return event.is_set()
 
-    @staticmethod
-    async def _either(
-        told: asyncio.Future[Any], changed: asyncio.Event, timeout_s: float | None
-    ) -> None:
-        moved: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
-        try:
-            await asyncio.wait(
-                [told, moved], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            moved.cancel()
-
-    def _tell(self) -> None:
-        if self._moved is not None:
-            self._moved(self.time(), not self.paused)
+    def _notify(self) -> None:
+        if self._on_move is not None:
+            self._on_move(self.time(), not self.paused)
         for changed in self._changes:
             changed.set()
 
 
-#: A clock this close to real time is real time.
+#: A clock this close to real time counts as real time.
 _SAME_S = 0.001
 
 
 class ProcessTime:
-    """Patches time once the clock is first moved, and not before; ``close`` when done."""
+    """A ``SteppedClock`` that takes the process's time along: time is patched once it moves."""
 
     def __init__(self) -> None:
-        self.clock = SteppedClock(moved=self._moved)
+        self.clock = SteppedClock(on_move=self._follow)
         self._travel: time_machine.travel | None = None
 
     def close(self) -> None:
-        """Have the process read real time again."""
+        """Restore real time in the process."""
         if self._travel is not None:
             self._travel.stop()
             self._travel = None
 
-    def _moved(self, now: float, running: bool) -> None:
+    def _follow(self, now: float, running: bool) -> None:
         import time_machine
 
         self.close()

@@ -1,8 +1,8 @@
-"""The application in a process of its own, asked about its tasks: ``application_child.py HANDLER``.
+"""The application in its own process, to list and publish tasks: ``application_child.py HANDLER``.
 
-Reads a request a line on stdin, writes an answer a line on stdout, both JSON. What the application
-itself prints goes to stderr. Runs in the environment of the function whose handler is named, so
-that a task published here goes the way that all others go.
+Reads one request a line from stdin and writes one answer a line to stdout, both JSON. Output of the
+application goes to stderr. The process has the environment of the handler's function, so a task
+published here takes the same way as all others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,21 +25,21 @@ class NoCeleryError(Exception):
     """The handler's module has no Celery application."""
 
 
-class Published(logging.Handler):
-    """Hears of each publish what the runtime tells of it."""
+class PublishLog(logging.Handler):
+    """Keeps the runtime's log record of the last publish."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last: dict[str, Any] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = getattr(record, "twolane", {})
-        if told.get("event") == "task.published":
-            self.last = told
+        fields = getattr(record, "twolane", {})
+        if fields.get("event") == "task.published":
+            self.last = fields
 
 
 def load(handler: str) -> Celery:
-    """The Celery application that a handler's module has, in whatever variable or handler."""
+    """Return the Celery application in a variable or a handler of the handler's module."""
     from celery import Celery
 
     module = importlib.import_module(handler.rpartition(".")[0].replace("/", "."))
@@ -53,8 +52,8 @@ def load(handler: str) -> Celery:
     raise NoCeleryError(f"{handler}: its module has no Celery application")
 
 
-def described(app: Celery) -> list[dict[str, Any]]:
-    """Every task of the application but Celery's own."""
+def describe_tasks(app: Celery) -> list[dict[str, Any]]:
+    """Return every task of the application except Celery's own."""
     return [
         {
             "name": name,
@@ -62,7 +61,7 @@ def described(app: Celery) -> list[dict[str, Any]]:
             "parameters": list(parameters(task)),
             "options": {
                 "maxRetries": task.max_retries,
-                "queue": getattr(task, "queue", None) or default_queue(app),
+                "queue": getattr(task, "queue", None) or str(app.conf.task_default_queue),
                 "ignoreResult": bool(task.ignore_result), "acksLate": bool(task.acks_late),
             },
         }
@@ -71,12 +70,8 @@ def described(app: Celery) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def default_queue(app: Celery) -> str:
-    return str(app.conf.task_default_queue)
-
-
 def parameters(task: Any) -> Iterator[dict[str, Any]]:
-    """Of the task's signature; Celery gives a bound task its ``self``."""
+    """Yield the parameters of the task's signature, without a bound task's ``self``."""
     try:
         signature = inspect.signature(task.run)
     except (TypeError, ValueError):  # written in C
@@ -88,13 +83,14 @@ def parameters(task: Any) -> Iterator[dict[str, Any]]:
             "kind": parameter.kind.name.lower(),
             "required": required and parameter.kind.name not in ("VAR_POSITIONAL", "VAR_KEYWORD"),
             "default": None if required else _json(parameter.default),
-            "annotation": ""
-            if parameter.annotation is parameter.empty
-            else _annotation(parameter.annotation),
+            "annotation": _annotation(parameter),
         }
 
 
-def _annotation(annotation: Any) -> str:
+def _annotation(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return ""
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
@@ -106,53 +102,52 @@ def _json(value: Any) -> Any:
     return value
 
 
-def publish(app: Celery, published: Published, asked: dict[str, Any]) -> dict[str, Any]:
-    """Send a task as ``.apply_async`` does; one that is not registered, by its name."""
-    published.last = {}
-    given = ("countdown", "task_id", "queue", "headers")
-    options = {name: asked[name] for name in given if asked.get(name) is not None}
-    args, kwargs = asked.get("args") or [], asked.get("kwargs") or {}
-    task = app.tasks.get(asked["name"])
+def publish(app: Celery, log: PublishLog, request: dict[str, Any]) -> dict[str, Any]:
+    """Send a task with ``.apply_async``, or by its name if it is not registered."""
+    log.last = {}
+    names = ("countdown", "task_id", "queue", "headers")
+    options = {name: request[name] for name in names if request.get(name) is not None}
+    args, kwargs = request.get("args") or [], request.get("kwargs") or {}
+    task = app.tasks.get(request["name"])
     if task is not None:
         result = task.apply_async(tuple(args), kwargs, **options)
     else:
-        result = app.send_task(asked["name"], tuple(args), kwargs, **options)
+        result = app.send_task(request["name"], tuple(args), kwargs, **options)
     return {
         "taskId": result.id,
-        "messageId": published.last.get("messageId"),
-        "queue": published.last.get("queue"),
-        "delaySeconds": published.last.get("delaySeconds", 0),
+        "messageId": log.last.get("messageId"),
+        "queue": log.last.get("queue"),
+        "delaySeconds": log.last.get("delaySeconds", 0),
     }
 
 
-def answer(app: Celery, published: Published, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a request is answered with; an error is an answer, too."""
+def answer(app: Celery, log: PublishLog, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a request; an error of the application is an answer too."""
     try:
-        if asked["do"] == "tasks":
-            return {"tasks": described(app)}
-        return publish(app, published, asked)
-    except Exception as error:  # noqa: BLE001 - the application's own, shown to whoever asked
-        return {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        if request["do"] == "tasks":
+            return {"tasks": describe_tasks(app)}
+        return publish(app, log, request)
+    except Exception as error:  # noqa: BLE001 - the application's own, shown in the console
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def main(handler: str) -> None:
     """Serve until stdin ends."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    published = Published()
+    log = PublishLog()
     logger = logging.getLogger("twolane.publish")
-    logger.addHandler(published)
+    logger.addHandler(log)
     logger.setLevel(logging.INFO)
     try:
         app = load(handler)
-    except Exception as error:  # noqa: BLE001 - told to the parent, which shows it
-        problem = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-        out.write(json.dumps(problem) + "\n")
+    except Exception as error:  # noqa: BLE001 - sent to the parent, which shows it
+        out.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return
     out.write(json.dumps({"ready": True}) + "\n")
     out.flush()
     for line in sys.stdin:
-        out.write(json.dumps(answer(app, published, json.loads(line)), default=repr) + "\n")
+        out.write(json.dumps(answer(app, log, json.loads(line)), default=repr) + "\n")
         out.flush()
 
 

@@ -1,4 +1,4 @@
-"""The console of an emulator: which of its public parts the control API gets."""
+"""Attaches the console to an emulator: the public parts that the control API gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twolane_local.console.application import Application
 from twolane_local.console.server import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
@@ -25,15 +25,11 @@ if TYPE_CHECKING:
     from twolane_local.model.options import Addresses, Options
 
 
-class Describe(Protocol):
-    """Tells of the whole emulator: stack, template, addresses, notes."""
-
-    def __call__(self) -> Mapping[str, Any]: ...
-
-
 @dataclass(frozen=True)
 class Parts:
-    """All of it. ``faults`` is ``None`` where nothing can be made to go wrong."""
+    """The emulator's parts. ``describe`` returns the ``description``; ``faults`` is ``None`` if
+    faults cannot be injected.
+    """
 
     journal: Journal
     clock: Clock
@@ -43,12 +39,12 @@ class Parts:
     book: ScheduleBook
     invocations: Invocations
     application: Application
-    describe: Describe
+    describe: Callable[[], Mapping[str, Any]]
     faults: Faults | None = None
 
 
-class Running(Protocol):
-    """What the console needs of the emulator that it belongs to."""
+class ConsoleEmulator(Protocol):
+    """The attributes of ``Emulator`` that the console reads; the emulator's package is above."""
 
     @property
     def options(self) -> Options: ...
@@ -90,8 +86,8 @@ class Running(Protocol):
     def faults(self) -> Faults: ...
 
 
-def attach(emulator: Running) -> Console:
-    """The console of a started emulator, to be started and stopped by it."""
+def attach(emulator: ConsoleEmulator) -> Console:
+    """Return the console of a started emulator, which starts and stops it."""
     parts = Parts(
         journal=emulator.journal,
         clock=emulator.clock,
@@ -115,15 +111,15 @@ def attach(emulator: Running) -> Console:
     return Console(parts, port=options.console_port, keep=options.persist)
 
 
-def likeliest(emulator: Running) -> list[FunctionSpec]:
-    """Functions in the order in which their modules may hold a Celery app: a queue's first."""
+def likeliest(emulator: ConsoleEmulator) -> list[FunctionSpec]:
+    """Return the functions whose modules may have the Celery app, those that read a queue first."""
     readers = {mapping.function for mapping in emulator.stack.mappings}
     found = [spec for spec in emulator.stack.functions if init_failure(spec) is None]
     return sorted(found, key=lambda spec: spec.name not in readers)
 
 
-def description(emulator: Running) -> Mapping[str, Any]:
-    """What ``GET /api/status`` says of the emulator as a whole."""
+def description(emulator: ConsoleEmulator) -> Mapping[str, Any]:
+    """Return the emulator's part of ``GET /api/status``: stack, template, addresses, notes."""
     options, addresses = emulator.options, emulator.addresses
     return {
         "stack": emulator.stack.name,

@@ -1,4 +1,4 @@
-"""``/api/functions``: environments as they are now, figures of late, and one invocation by hand."""
+"""``/api/functions``: environments, recent figures, and invocations by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twolane_local.aws.invocation import ThrottledError
 from twolane_local.aws.lambda_.pool import BUSY
 from twolane_local.console.requests import Json, ProblemError, body_of
 from twolane_local.journal import redact
-from twolane_local.journal.outcome import failed
+from twolane_local.journal.outcome import is_failure
 from twolane_local.journal.task_counts import percentile
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
     from twolane_local.model.states import EnvironmentState
 
+#: The most events that are read for the figures.
 LOOK = 50_000
 
 
 class FunctionRoutes:
-    """What the pools tell of now, and the journal of what was."""
+    """The present state is that of the pools; the figures are from the journal."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -42,7 +43,7 @@ class FunctionRoutes:
         ]
 
     async def functions(self, _: Request) -> Response:
-        """Every function of the stack."""
+        """List every function of the stack."""
         states, specs = self._parts.functions.states(), self._parts.functions.specs
         events = tuple(islice(reversed(tuple(self._parts.journal)), LOOK))
         now = self._parts.clock.time()
@@ -65,13 +66,13 @@ class FunctionRoutes:
                     "environments": [
                         environment_of(each, now, memory) for each in state.environments
                     ],
-                    **(figures.get(name) or empty()),
+                    **(figures.get(name) or no_figures()),
                 }
             )  # fmt: skip
         return Json({"functions": shown})
 
     async def invoke(self, request: Request) -> Response:
-        """Invoke one and wait for the outcome."""
+        """Invoke a function and wait for the outcome."""
         name, body = request.path_params["name"], await body_of(request)
         if name not in self._parts.functions.specs:
             names = ", ".join(self._parts.functions.specs)
@@ -94,8 +95,8 @@ class FunctionRoutes:
         )
 
 
-def empty() -> dict[str, Any]:
-    """The figures of a function that was never invoked."""
+def no_figures() -> dict[str, Any]:
+    """Return the figures of a function that was never invoked."""
     names = (
         "invocations", "errors", "throttles", "recursiveInvocationsDropped", "coldStarts",
         "environmentsStopped",
@@ -106,7 +107,7 @@ def empty() -> dict[str, Any]:
 def environment_of(
     state: EnvironmentState, now: float, memory: Mapping[str, int]
 ) -> dict[str, Any]:
-    """``Environment`` of docs/console.md; ``memory`` is as ``memory_of`` finds it."""
+    """Return an ``Environment`` of docs/console.md; ``memory`` is from ``memory_of``."""
     shown = {
         "id": state.id, "state": state.state, "since": now - state.for_s,
         "memoryMb": next((memory[each] for each in state.requests if each in memory), None),
@@ -116,7 +117,7 @@ def environment_of(
 
 
 def memory_of(events: Iterable[Event], requests: AbstractSet[str]) -> dict[str, int]:
-    """By request, what its environment had used at most, in MB. A pure function of events."""
+    """Return the maximum memory of a request's environment in MB, by request."""
     found: dict[str, int] = {}
     for event in events:
         if len(found) == len(requests):
@@ -128,7 +129,7 @@ def memory_of(events: Iterable[Event], requests: AbstractSet[str]) -> dict[str, 
 
 
 def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
-    """By function: counts, times and memory. A pure function of events."""
+    """Return counts, times and memory by function, from events."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     times: defaultdict[str, list[float]] = defaultdict(list)
     memory: defaultdict[str, int] = defaultdict(int)
@@ -137,7 +138,7 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
         name = event.function
         if name is None:
             continue
-        if failed(event):  # by its answer, by its end or by both
+        if is_failure(event):  # its response, its end or both
             errors[name].add(event.request_id or event.seq)
         match event.kind:
             case "invocation.started":
@@ -154,7 +155,7 @@ def figures_of(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
                 memory[name] = max(memory[name], int(event.data.get("maxMemoryMb") or 0))
     return {
         name: {
-            **empty(), **counts[name], "errors": len(errors[name]),
+            **no_figures(), **counts[name], "errors": len(errors[name]),
             "p50Ms": percentile(times[name], 50), "p95Ms": percentile(times[name], 95),
             "maxMemoryMb": memory[name] or None,
         }

@@ -1,4 +1,4 @@
-"""``/api/journal``, ``/api/requests``, ``/api/trace`` and ``/api/why``: what happened."""
+"""``/api/journal``, ``/api/requests``, ``/api/trace`` and ``/api/why``: the journal's routes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from twolane_local.console.requests import Json, ProblemError, number
+from twolane_local.console.requests import Json, ProblemError, int_parameter
 from twolane_local.console.state import snapshot
 from twolane_local.http.quick_json import utf8
 from twolane_local.journal import redact
 from twolane_local.journal.filters import from_query
+from twolane_local.journal.json_shapes import trace_as_json
 from twolane_local.journal.related_events import collect, resolve
-from twolane_local.journal.shown import shown_trace
 from twolane_local.journal.summaries import summaries
 from twolane_local.journal.trace import trace
 from twolane_local.journal.why import why
@@ -32,20 +32,22 @@ if TYPE_CHECKING:
     from twolane_local.journal.filters import Filter
 
 
-#: Seconds between two looks, and the most events in one answer.
+#: The most events in one answer of ``GET journal``.
+MOST = 2_000
+#: The stream's seconds between two chunks, and the most events in one.
 EVERY_S, MOST_WAITING = 0.25, 200
-#: The same where more happens than can be shown: nobody reads it, and it costs the emulator time.
+#: The same if there are more events than anyone can read: showing them would slow the emulator.
 CROWDED_S, CROWDED = 1.0, 50
-#: How many events one look reads: what is beyond went by too fast for anyone.
+#: The most events that are read for one chunk; older ones count as skipped.
 LOOK = 2_000
-#: A comment keeps the connection open where nothing happens.
+#: After so many seconds without events, a comment keeps the connection open.
 KEEP_ALIVE_S = 15.0
 
 
 async def stream(
     journal: Journal, wanted: Filter, after: int, closing: asyncio.Event
 ) -> AsyncIterator[bytes]:
-    """Chunks of the stream, until ``closing`` is set."""
+    """Yield chunks of server-sent events, until ``closing`` is set."""
     quiet_s = 0.0
     pause_s = EVERY_S
     yield b": twolane\n\n"
@@ -71,7 +73,7 @@ async def stream(
 
 
 def _chunk(journal: Journal, wanted: Filter, after: int, last: int, most: int) -> bytes | None:
-    """One event of the stream, or nothing where nothing matches."""
+    """Return one server-sent event, or ``None`` if no event matches."""
     skipped = max(0, last - after - LOOK)
     found: deque[Event] = deque(maxlen=most)
     for event in journal.since(max(after, last - LOOK)):
@@ -85,12 +87,8 @@ def _chunk(journal: Journal, wanted: Filter, after: int, last: int, most: int) -
     return utf8(f"id: {last}\ndata: {text}\n\n")
 
 
-#: The most events in one answer.
-MOST = 2_000
-
-
 class JournalRoutes:
-    """Long readings of the journal run on a thread: the emulator goes on meanwhile."""
+    """Long reads of the journal run on a thread, so that the emulator goes on."""
 
     def __init__(self, parts: Parts, closing: asyncio.Event) -> None:
         self._parts = parts
@@ -105,13 +103,13 @@ class JournalRoutes:
         ]
 
     async def journal(self, request: Request) -> Response:
-        """Events that match; with ``after`` the first of them, without the latest."""
+        """Return matching events: with ``after`` the first ones, without it the latest."""
         query = request.query_params
-        limit = number(query, "limit", 200, MOST)
+        limit = int_parameter(query, "limit", 200, MOST)
         events = tuple(self._parts.journal)
         page, more = await asyncio.to_thread(
-            _page, events, from_query(query), number(query, "after", -1),
-            number(query, "before", 0), limit,
+            _page, events, from_query(query), int_parameter(query, "after", -1),
+            int_parameter(query, "before", 0), limit,
         )  # fmt: skip
         content = query.get("content") == "1"
         return Json(
@@ -124,7 +122,7 @@ class JournalRoutes:
         )
 
     async def event(self, request: Request) -> Response:
-        """One event with all that it holds."""
+        """Return one event with its contents."""
         seq: int = request.path_params["seq"]
         found = next(islice(self._parts.journal.since(seq - 1), 1), None)
         if found is None or found.seq != seq:
@@ -132,10 +130,10 @@ class JournalRoutes:
         return Json(redact.event(found, content=True))
 
     async def stream(self, request: Request) -> Response:
-        """Server-sent events from now on, or after ``after`` or ``Last-Event-ID``."""
+        """Stream server-sent events from now on, or after ``after`` or ``Last-Event-ID``."""
         query = request.query_params
         again = request.headers.get("last-event-id", "")
-        after = number(query, "after", self._parts.journal.last)
+        after = int_parameter(query, "after", self._parts.journal.last)
         after = int(again) if again.isdigit() else after
         chunks = stream(self._parts.journal, from_query(query), after, self._closing)
         return StreamingResponse(
@@ -143,23 +141,23 @@ class JournalRoutes:
         )
 
     async def requests(self, request: Request) -> Response:
-        """The latest requests, ticks and direct invocations."""
+        """List the latest requests, ticks and direct invocations."""
         query = request.query_params
         found = await asyncio.to_thread(
             summaries, tuple(self._parts.journal), from_query(query),
-            limit=number(query, "limit", 50, 500), before=number(query, "before", 0),
+            limit=int_parameter(query, "limit", 50, 500), before=int_parameter(query, "before", 0),
         )  # fmt: skip
         return Json({"requests": [each.as_dict() for each in found]})
 
     async def trace(self, request: Request) -> Response:
-        """The waterfall of an id."""
+        """Return the waterfall of an id."""
         journal, now = self._parts.journal, self._parts.clock.time()
         identity = request.path_params["id"]
         found = await asyncio.to_thread(trace, tuple(journal), identity, now=now)
-        return Json(await asyncio.to_thread(shown_trace, found))
+        return Json(await asyncio.to_thread(trace_as_json, found))
 
     async def why(self, request: Request) -> Response:
-        """Why an id does not move."""
+        """Explain why an id does not move."""
         parts, identity = self._parts, request.path_params["id"]
         events = tuple(parts.journal)
         messages = await asyncio.to_thread(_messages, events, identity)
@@ -179,7 +177,9 @@ def _messages(events: tuple[Event, ...], identity: str) -> list[str]:
 def _page(
     events: tuple[Event, ...], wanted: Filter, after: int, before: int, limit: int
 ) -> tuple[list[Any], bool]:
-    """Oldest first: the first after ``after``, or the last of all (before ``before``)."""
+    """Return matching events, oldest first, and whether there are more: the first ones after
+    ``after``, or the last ones (before ``before``).
+    """
     forward = after >= 0
     found: list[Event] = []
     for event in events if forward else reversed(events):

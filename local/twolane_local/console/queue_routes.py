@@ -1,4 +1,4 @@
-"""``/api/queues``: what lies on them, and what a person does about it."""
+"""``/api/queues``: messages on the queues, and actions on them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from starlette.routing import Route
 
 from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.console.requests import Json, ProblemError, body_of, field, needed, number, texts
+from twolane_local.console.requests import (
+    Json,
+    ProblemError,
+    body_of,
+    field,
+    int_parameter,
+    required_field,
+    string_list,
+)
 from twolane_local.console.state import message_state, messages_of, queue_states
-from twolane_local.journal.shown import shown_message
-from twolane_local.journal.task_counts import LOOK, STEP_S, STEPS, empty, throughput
+from twolane_local.journal.json_shapes import message_as_json, queue_name
+from twolane_local.journal.task_counts import LOOK, STEP_S, STEPS, no_throughput, throughput
 from twolane_local.journal.trace import error_of
 from twolane_local.model.message import AttributeValue
 
@@ -25,14 +33,14 @@ if TYPE_CHECKING:
     from twolane_local.aws.sqs.queue import Queue
     from twolane_local.console.attach import Parts
 
-#: Of a message's body in a list.
+#: A message's body in a list is cut to so many characters.
 _LISTED = 2_000
-#: How many messages one redrive moves: a person waits for the answer.
+#: The most messages of one redrive: a person waits for the answer.
 _REDRIVEN = 10_000
 
 
 class QueueRoutes:
-    """All of them look without receiving: a receive count is the workers' alone."""
+    """Routes read messages without receiving them: only workers change a receive count."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -48,7 +56,7 @@ class QueueRoutes:
         ]
 
     async def queues(self, _: Request) -> Response:
-        """Every queue with its counts and plots."""
+        """List every queue with its counts and plots."""
         parts, now = self._parts, self._parts.clock.time()
         plots = throughput(islice(reversed(tuple(parts.journal)), LOOK), now)
         begin = (now // STEP_S + 1) * STEP_S - STEP_S * STEPS
@@ -59,7 +67,7 @@ class QueueRoutes:
                     {
                         **state.as_dict(),
                         "url": urls.get(name),
-                        "throughput": plots.get(name) or empty(begin),
+                        "throughput": plots.get(name) or no_throughput(begin),
                     }
                     for name, state in queue_states(parts.queues, parts.mappings).items()
                 ],
@@ -75,27 +83,27 @@ class QueueRoutes:
         return queues.refreshed(name)
 
     async def messages(self, request: Request) -> Response:
-        """Messages in the order of sending."""
+        """List messages in the order of sending."""
         query, queue = request.query_params, self._queue(request)
         found, more = messages_of(
             self._parts.queues, queue.name, state=query.get("state", ""),
-            after=number(query, "after", 0), limit=number(query, "limit", 100, 1_000),
+            after=int_parameter(query, "after", 0), limit=int_parameter(query, "limit", 100, 1_000),
         )  # fmt: skip
         errors = self._errors({each.id for each in found})
-        shown = [shown_message(each, errors.get(each.id), cut=_LISTED) for each in found]
+        shown = [message_as_json(each, errors.get(each.id), cut=_LISTED) for each in found]
         return Json({"messages": shown, "more": more, "now": self._parts.clock.time()})
 
     async def message(self, request: Request) -> Response:
-        """One message, whole."""
+        """Return one message with its whole body."""
         queue, identity = self._queue(request), request.path_params["id"]
         entry = queue.entry(identity)
         if entry is None:
             raise ProblemError(404, f"{queue.name} holds no message {identity}")
         errors = self._errors({identity})
-        return Json(shown_message(message_state(queue, entry), errors.get(identity)))
+        return Json(message_as_json(message_state(queue, entry), errors.get(identity)))
 
     def _errors(self, messages: set[str]) -> dict[str, dict[str, Any]]:
-        """What the last attempt of each message ended by, as far back as the journal is read."""
+        """Return the error of each message's last attempt, from the last ``LOOK`` events."""
         ends: dict[str, Any] = {}
         traces: dict[tuple[str | None, str | None], Any] = {}
         for event in islice(reversed(tuple(self._parts.journal)), LOOK):
@@ -115,10 +123,10 @@ class QueueRoutes:
         return found
 
     async def send(self, request: Request) -> Response:
-        """Put a message on the queue, as SendMessage does."""
+        """Send a message to the queue, like SendMessage."""
         queue, body = self._queue(request), await body_of(request)
         new = NewMessage(
-            needed(body, "body", str),
+            required_field(body, "body", str),
             delay_s=field(body, "delaySeconds", int),
             attributes=_attributes(field(body, "messageAttributes", dict, {})),
             group_id=field(body, "groupId", str),
@@ -133,21 +141,21 @@ class QueueRoutes:
         return Json({"purged": self._parts.queues.purge(self._queue(request).name)})
 
     async def delete(self, request: Request) -> Response:
-        """Remove some messages, whatever their state."""
+        """Remove some messages, in any state."""
         queue, body = self._queue(request), await body_of(request)
-        wanted = texts(body, "messageIds")
+        wanted = string_list(body, "messageIds")
         if not wanted:
             raise ProblemError(400, "'messageIds' is missing or empty")
         gone = [each for each in wanted if self._parts.queues.delete_by_id(queue.name, each)]
         return Json({"deleted": gone, "missing": [each for each in wanted if each not in gone]})
 
     async def redrive(self, request: Request) -> Response:
-        """Move messages back to where they came from, or elsewhere; edited if that is wanted."""
+        """Move messages to their source queue or another one, with edited bodies if given."""
         queue, body = self._queue(request), await body_of(request)
         bodies = self._edited(
             queue, field(body, "bodies", dict, {}), field(body, "edits", dict, {})
         )
-        wanted, to = texts(body, "messageIds"), field(body, "to", str)
+        wanted, to = string_list(body, "messageIds"), field(body, "to", str)
         if to is not None and to not in self._parts.queues.names():
             raise ProblemError(404, f"there is no queue named {to!r} to move messages to")
         if wanted is None:
@@ -167,22 +175,22 @@ class QueueRoutes:
             if message is None:
                 failed.append({"messageId": identity, "why": f"it is not on {queue.name}"})
                 continue
-            where = to or (queue_of(message.dead_letter_source) or self._where(message.id))
+            where = to or (queue_name(message.dead_letter_source) or self._where(message.id))
             moved.append({"messageId": identity, "newMessageId": message.id, "queue": where})
         return Json({"redriven": moved, "failed": failed})
 
     def _edited(
         self, queue: Queue, bodies: dict[str, Any], edits: dict[str, Any]
     ) -> dict[str, str]:
-        """The new bodies: whole ones, and those of tasks with other arguments."""
-        from twolane_local.journal.messages import edited
+        """Return the new bodies: given ones, and tasks with other arguments."""
+        from twolane_local.journal.messages import with_arguments
 
         found = {identity: str(text) for identity, text in bodies.items()}
         for identity, change in edits.items():
             entry = queue.entry(identity)
             if entry is None or not isinstance(change, dict):
                 raise ProblemError(400, f"'edits' names {identity!r}, which cannot be edited")
-            found[identity] = edited(
+            found[identity] = with_arguments(
                 entry.message.body, args=field(change, "args", list),
                 kwargs=field(change, "kwargs", dict),
             )  # fmt: skip
@@ -194,15 +202,10 @@ class QueueRoutes:
         return next((n for n in names if queues.get(n).entry(message_id) is not None), None)
 
 
-def queue_of(arn: str | None) -> str | None:
-    """The name in a queue's ARN."""
-    return arn.rpartition(":")[2] if arn is not None else None
-
-
 def _attributes(given: Mapping[str, Any]) -> dict[str, AttributeValue]:
     found = {}
     for name, value in given.items():
         if not isinstance(value, dict) or not isinstance(value.get("StringValue"), str):
-            raise ProblemError(400, f"messageAttributes.{name} is no {{DataType, StringValue}}")
+            raise ProblemError(400, f"messageAttributes.{name} is not {{DataType, StringValue}}")
         found[name] = AttributeValue(str(value.get("DataType", "String")), value["StringValue"])
     return found

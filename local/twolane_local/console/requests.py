@@ -1,4 +1,4 @@
-"""Reading what a request asks for: its body and its parameters, checked."""
+"""Reads and checks a request's body and parameters, and answers in JSON or as a problem."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ProblemError(TwolaneError):
-    """The request cannot be answered; ``status`` is HTTP's word for why."""
+    """The request cannot be answered; ``status`` is the HTTP status."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -29,7 +29,7 @@ class ProblemError(TwolaneError):
 
 
 class Json(Response):
-    """JSON values, text as it is."""
+    """A response of JSON values, with text that is not ASCII unescaped."""
 
     media_type = "application/json"
 
@@ -39,7 +39,6 @@ class Json(Response):
 
 
 def problem(status: int, detail: str) -> Response:
-    """The answer of that status."""
     body = {
         "type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status,
         "detail": detail,
@@ -50,7 +49,6 @@ def problem(status: int, detail: str) -> Response:
 
 
 def status_of(error: Exception) -> int:
-    """The status that tells what kind of error it is."""
     if isinstance(error, ProblemError):
         return error.status
     if isinstance(error, (UnknownIdError, QueueDoesNotExistError)):
@@ -61,37 +59,35 @@ def status_of(error: Exception) -> int:
 
 
 async def answered(_: Request, error: Exception) -> Response:
-    """The problem for an error of ours."""
+    """Answer an error of ours as a problem."""
     text = error.message if isinstance(error, SqsError) else str(error)
     return problem(status_of(error), text)
 
 
 async def not_found(request: Request, _: Exception) -> Response:
-    """For an address that is none."""
-    return problem(404, f"there is no {request.url.path}; docs/console.md lists what there is")
+    return problem(404, f"there is no {request.url.path}; docs/console.md lists all addresses")
 
 
 async def wrong_method(request: Request, _: Exception) -> Response:
-    """For an address that takes another method."""
-    return problem(405, f"{request.url.path} takes no {request.method}")
+    return problem(405, f"{request.url.path} does not allow {request.method}")
 
 
 async def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object that was sent. Raises ``ProblemError``."""
+    """Return the JSON object in the body. Raises ``ProblemError``."""
     raw = await request.body()
     try:
         value = json.loads(raw or b"{}")
     except ValueError as error:
-        raise ProblemError(400, f"the body is no JSON: {error}") from error
+        raise ProblemError(400, f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ProblemError(400, "the body is JSON, but no object")
+        raise ProblemError(400, "the body is JSON, but not an object")
     return value
 
 
 def field(
     body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None
 ) -> Any:
-    """One field, of the kind that is wanted, or ``default`` where it is not given."""
+    """Return a field of the given type, or ``default`` if it is absent. Raises ``ProblemError``."""
     value = body.get(name)
     if value is None:
         return default
@@ -102,27 +98,27 @@ def field(
     return value
 
 
-def needed(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """A field that must be given."""
+def required_field(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
     value = field(body, name, kind)
     if value is None:
         raise ProblemError(400, f"{name!r} is missing")
     return value
 
 
-def texts(body: Mapping[str, Any], name: str) -> list[str] | None:
-    """A field that is a list of texts."""
+def string_list(body: Mapping[str, Any], name: str) -> list[str] | None:
     values: list[str] | None = field(body, name, list)
     if values is not None and not all(isinstance(value, str) for value in values):
-        raise ProblemError(400, f"{name!r} must be a list of texts")
+        raise ProblemError(400, f"{name!r} must be a list of strings")
     return values
 
 
-def number(query: Mapping[str, str], name: str, default: int, most: int | None = None) -> int:
-    """A parameter of the query that is a whole number."""
+def int_parameter(
+    query: Mapping[str, str], name: str, default: int, maximum: int | None = None
+) -> int:
+    """Return a parameter of the query that is a whole number, at most ``maximum``."""
     text = query.get(name, "")
     if not text:
         return default
     if not text.isdigit():
-        raise ProblemError(400, f"{name}={text!r} is no whole number from 0 on")
-    return int(text) if most is None else min(int(text), most)
+        raise ProblemError(400, f"{name}={text!r} is not a whole number of 0 or more")
+    return int(text) if maximum is None else min(int(text), maximum)

@@ -1,4 +1,4 @@
-"""``/api/schedules``: what fires when, the tick's own entries, and firing one now."""
+"""``/api/schedules``: the schedules with their next times, beat's entries, and firing one now."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ if TYPE_CHECKING:
     from twolane_local.aws.scheduler.schedule import Schedule
     from twolane_local.console.attach import Parts
 
-#: Asking beat for its entries is an invocation, which shows in the journal: not at each look.
+#: Beat's entries stay valid for so long: reading them is an invocation, which the journal shows.
 _ENTRIES_S = 30.0
+#: The number of next times that are shown.
 _NEXT = 5
 
 
 class ScheduleRoutes:
-    """Entries of ``beat_schedule`` are asked of the function that a schedule invokes."""
+    """The entries of ``beat_schedule`` come from the function that a schedule invokes."""
 
     def __init__(self, parts: Parts, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._parts = parts
         self._monotonic = monotonic
         self._entries: dict[str, tuple[float, list[Any], str | None]] = {}
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self.routes = [
             Route("/schedules", self.schedules),
             Route("/schedules/{name:path}/run", self.run, methods=["POST"]),
         ]
 
     async def schedules(self, _: Request) -> Response:
-        """Every schedule, with its next times."""
+        """List every schedule with its next times."""
         now = self._parts.clock.time()
-        async with self._turn:
-            shown = [await self._shown(schedule, now) for schedule in self._parts.book]
+        async with self._lock:
+            shown = [await self._as_json(schedule, now) for schedule in self._parts.book]
         return Json({"schedules": shown, "now": now})
 
-    async def _shown(self, schedule: Schedule, now: float) -> dict[str, Any]:
+    async def _as_json(self, schedule: Schedule, now: float) -> dict[str, Any]:
         entries, problem = await self._entries_of(schedule)
         return {
             "name": schedule.name, "group": schedule.group, "source": schedule.source,
@@ -65,18 +66,18 @@ class ScheduleRoutes:
             return [], None
         known = self._entries.get(name)
         if known is None or self._monotonic() - known[0] > _ENTRIES_S:
-            known = (self._monotonic(), *await self._ask(name))
+            known = (self._monotonic(), *await self._read_entries(name))
             self._entries[name] = known
         return known[1], known[2]
 
-    async def _ask(self, function: str) -> tuple[list[Any], str | None]:
-        """What ``BeatHandler`` answers; a function of another kind has no entries."""
+    async def _read_entries(self, function: str) -> tuple[list[Any], str | None]:
+        """Return the entries and a problem; only a ``BeatHandler`` has entries."""
         try:
             done = await self._parts.functions.invoke(
                 function, b'{"twolane": {"list": %d}}' % _NEXT
             )
         except ThrottledError:
-            return [], f"{function} has no free concurrency to be asked for its entries"
+            return [], f"{function} has no free concurrency, so its entries cannot be read"
         try:
             answer = json.loads(done.payload)
         except ValueError:
@@ -87,7 +88,7 @@ class ScheduleRoutes:
         return (entries if isinstance(entries, list) else []), None
 
     async def run(self, request: Request) -> Response:
-        """Fire one now, as if it were due; or with ``entry`` send one entry's task."""
+        """Fire a schedule now, as if it were due; with ``entry`` send the task of that entry."""
         wanted, body = request.path_params["name"], await body_of(request)
         schedule = self._find(wanted)
         entry = field(body, "entry", str)
@@ -103,7 +104,7 @@ class ScheduleRoutes:
                 Firing(schedule, now, new_request_id()), self._parts.queues, self._parts.invocations
             )
         except DeliveryError as error:
-            raise ProblemError(502, f"{schedule.target.arn} refused it: {error}") from error
+            raise ProblemError(502, f"{schedule.target.arn} rejected it: {error}") from error
         return Json({"name": schedule.name, "target": schedule.target.arn}, 201)
 
     def _find(self, wanted: str) -> Schedule:
@@ -131,7 +132,7 @@ class ScheduleRoutes:
 
 
 def upcoming(schedule: Schedule, now: float) -> list[float]:
-    """Its next due times."""
+    """Return the next times at which a schedule is due."""
     found: list[float] = []
     at = now
     while schedule.enabled and len(found) < _NEXT and (due := schedule.after(at)) is not None:

@@ -1,12 +1,10 @@
-"""Queues, mappings and functions as they are at one moment: frozen facts, read under their locks.
-
-What the control API answers and what ``why`` reasons about.
-"""
+"""Reads queues, mappings and functions into frozen states, for the control API and for ``why``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twolane_local.journal.json_shapes import queue_name
 from twolane_local.model.states import (
     DELAYED,
     IN_FLIGHT,
@@ -35,7 +33,7 @@ def snapshot(
     messages: Iterable[str] = (),
     paused: bool = False,
 ) -> Snapshot:
-    """As of now, with those of ``messages`` (ids) that are on a queue."""
+    """Return the state of everything now, with those of ``messages`` (ids) that are on a queue."""
     wanted = set(messages)
     found: dict[str, MessageState] = {}
     for name in queues.names():
@@ -52,7 +50,7 @@ def snapshot(
 
 
 def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[str, QueueState]:
-    """Every queue by its name."""
+    """Return the state of every queue, by its name."""
     by_queue: dict[str, list[MappingState]] = {}
     for identity, mapping in mappings:
         spec = mapping.spec
@@ -71,7 +69,7 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
             )
         )
     names = queues.names()
-    dead = {name: _dead_letter_queue(queues.get(name)) for name in names}
+    dead = {name: queue_name(queues.get(name).settings.dead_letter_arn) for name in names}
     now = queues.clock.time()
     return {
         name: _queue_state(
@@ -81,11 +79,6 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
         )
         for name in names
     }  # fmt: skip
-
-
-def _dead_letter_queue(queue: Queue) -> str | None:
-    arn = queue.settings.dead_letter_arn
-    return arn.rpartition(":")[2] if arn is not None else None
 
 
 def _queue_state(
@@ -99,14 +92,14 @@ def _queue_state(
         delayed=queue.count(DELAYED),
         oldest_s=None if oldest is None else round(max(0.0, now - oldest), 3),
         sent=queue.sent, visibility_s=settings.visibility_s, delay_s=settings.delay_s,
-        retention_s=settings.retention_s, dead_letter_queue=_dead_letter_queue(queue),
+        retention_s=settings.retention_s, dead_letter_queue=queue_name(settings.dead_letter_arn),
         max_receives=settings.max_receive_count if settings.dead_letter_arn else None,
         dead_letter_of=sources, mappings=mappings,
     )  # fmt: skip
 
 
 def message_state(queue: Queue, entry: QueueEntry) -> MessageState:
-    """A message of a settled queue."""
+    """Return the state of a message; its queue must be refreshed."""
     return MessageState(
         entry.message, queue.name, entry.position, entry.state, entry.receive_count,
         entry.due_at if entry.state is not VISIBLE else entry.message.sent_at,
@@ -117,7 +110,7 @@ def message_state(queue: Queue, entry: QueueEntry) -> MessageState:
 def messages_of(
     queues: QueueService, name: str, *, state: str = "", after: int = 0, limit: int = 100
 ) -> tuple[list[MessageState], bool]:
-    """Messages in the order of sending, and whether there are more."""
+    """Return messages in the order of sending, and whether there are more."""
     queue = queues.refreshed(name)
     found: list[MessageState] = []
     for entry in queue:

@@ -1,4 +1,4 @@
-"""``/api/tasks`` and ``/api/replay``: what tasks did, and having them done, again if wanted."""
+"""``/api/tasks`` and ``/api/replay``: tasks with their runs, publishing one, and replays."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.checks.advise.measure import measure
 from twolane_local.checks.advise.verdict import judge
 from twolane_local.console.application import ApplicationError
-from twolane_local.console.requests import Json, ProblemError, body_of, field, needed, number
+from twolane_local.console.requests import (
+    Json,
+    ProblemError,
+    body_of,
+    field,
+    int_parameter,
+    required_field,
+)
 from twolane_local.journal import CONTENT_LIMIT, redact
-from twolane_local.journal.messages import TaskMessage, decode
+from twolane_local.journal.messages import TaskMessage, arguments_of, decode
 from twolane_local.journal.related_events import resolve
-from twolane_local.journal.task_counts import Counts, tally
+from twolane_local.journal.task_counts import Counts, count_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 
     from twolane_local.console.attach import Parts
     from twolane_local.journal import Event
-    from twolane_local.journal.task_counts import Tally
+    from twolane_local.journal.task_counts import TaskCounts
 
 
 class TaskRoutes:
@@ -46,7 +53,7 @@ class TaskRoutes:
         ]
 
     async def tasks(self, _: Request) -> Response:
-        """Those that are registered and those that the journal saw."""
+        """List the registered tasks, and those in the journal."""
         registered, problem = await self._registered()
         events = tuple(self._parts.journal)
         counted, advice = await asyncio.to_thread(_counted, events)
@@ -62,24 +69,18 @@ class TaskRoutes:
             return [], str(error)
 
     async def task(self, request: Request) -> Response:
-        """One task with its latest runs."""
-        name, limit = request.path_params["name"], number(request.query_params, "limit", 50, 500)
+        """Return one task with its latest runs."""
+        name = request.path_params["name"]
+        limit = int_parameter(request.query_params, "limit", 50, 500)
         registered, problem = await self._registered()
         known = {each["name"]: each for each in registered}
         events = tuple(self._parts.journal)
         counted, advice = await asyncio.to_thread(_counted, events)
         if name not in known and name not in counted.counts:
-            raise ProblemError(404, f"no task named {name!r} is registered or was seen")
+            raise ProblemError(404, f"no task named {name!r} is registered or in the journal")
         runs = [run for run in counted.runs.values() if run.name == name][-limit:][::-1]
         sent = await asyncio.to_thread(sent_tasks, events, {run.task_id for run in runs})
-        history = [
-            {
-                "requestId": run.request_id,
-                **run.as_dict(),
-                **_arguments(sent.get(run.task_id)),
-            }
-            for run in runs
-        ]
+        history = [{**run.as_dict(), **_arguments(sent.get(run.task_id))} for run in runs]
         return Json(
             {**_task(name, known.get(name), counted, advice), "history": history,
              "problem": problem}
@@ -88,7 +89,7 @@ class TaskRoutes:
     async def run(self, request: Request) -> Response:
         """Publish a task."""
         body = await body_of(request)
-        told = await self._publish(
+        published = await self._publish(
             request.path_params["name"],
             field(body, "args", list, []),
             field(body, "kwargs", dict, {}),
@@ -96,29 +97,29 @@ class TaskRoutes:
             queue=field(body, "queue", str),
             task_id=field(body, "taskId", str),
         )
-        return Json(told, 201)
+        return Json(published, 201)
 
     async def _publish(
         self, name: str, args: list[Any], kwargs: dict[str, Any], **options: Any
     ) -> dict[str, Any]:
-        """Under a request id of its own, so that all that it starts is found by it."""
+        """Publish under a new request id, so that everything it starts can be found by that id."""
         origin = new_request_id()
-        told = await self._parts.application.publish(
+        published = await self._parts.application.publish(
             name, args=args, kwargs=kwargs, headers={"twolane_request_id": origin}, **options
         )
         self._parts.journal.record(
-            "task.published", request_id=origin, task_id=told["taskId"],
-            message_id=told.get("messageId"), queue=told.get("queue"),
-            taskName=name, message=f"Task {name}[{told['taskId']}] is published by hand",
-            delaySeconds=told.get("delaySeconds") or 0,
+            "task.published", request_id=origin, task_id=published["taskId"],
+            message_id=published.get("messageId"), queue=published.get("queue"),
+            taskName=name, message=f"Task {name}[{published['taskId']}] is published by hand",
+            delaySeconds=published.get("delaySeconds") or 0,
         )  # fmt: skip
-        return {**told, "requestId": origin}
+        return {**published, "requestId": origin}
 
     async def replay(self, request: Request) -> Response:
-        """A task, a message, or a request's event, once more."""
+        """Repeat a task, a message or a request's event."""
         body = await body_of(request)
         events = tuple(self._parts.journal)
-        identity, kind = await asyncio.to_thread(resolve, events, needed(body, "id", str))
+        identity, kind = await asyncio.to_thread(resolve, events, required_field(body, "id", str))
         if kind == "request":
             return Json(await self._replay_event(events, identity, body), 201)
         if kind == "message":
@@ -133,11 +134,11 @@ class TaskRoutes:
         if before is None or before[0].name is None:
             raise ProblemError(410, f"the journal no longer holds the message of task {identity}")
         known, (real_args, real_kwargs) = before
-        told = await self._publish(
+        published = await self._publish(
             known.name or "", real_args if args is None else args,
             real_kwargs if kwargs is None else kwargs,
         )  # fmt: skip
-        return {"kind": "task", "id": told["taskId"], **told}
+        return {"kind": "task", "id": published["taskId"], **published}
 
     def _replay_message(
         self, events: Iterable[Event], identity: str, body: dict[str, Any]
@@ -187,22 +188,22 @@ class TaskRoutes:
         }  # fmt: skip
 
 
-#: What is read to count tasks, beside their own events.
+#: The kinds that are needed to count tasks, besides the tasks' own events.
 _BESIDE = ("request.received", "invocation.ended", "message.dead_lettered")
 
 
-def _counted(events: Iterable[Event]) -> tuple[Tally, dict[str, list[str]]]:
+def _counted(events: Iterable[Event]) -> tuple[TaskCounts, dict[str, list[str]]]:
     steps = [event for event in events if event.kind.startswith(("task.", "inline.", "batch."))
              or event.kind in _BESIDE]  # fmt: skip
     advice = {}
     for work in measure(steps):
         judged = judge(work)
         advice[work.name] = [f"{judged.verdict.value}: {reason}" for reason in judged.reasons]
-    return tally(steps), advice
+    return count_tasks(steps), advice
 
 
 def _task(
-    name: str, known: dict[str, Any] | None, counted: Tally, advice: dict[str, list[str]]
+    name: str, known: dict[str, Any] | None, counted: TaskCounts, advice: dict[str, list[str]]
 ) -> dict[str, Any]:
     counts = counted.counts.get(name) or Counts(name)
     described = known or {"name": name, "doc": "", "parameters": [], "options": {}}
@@ -212,11 +213,12 @@ def _task(
     }  # fmt: skip
 
 
+#: A task as its first message shows it, and its real arguments.
 Sent = tuple[TaskMessage, tuple[list[Any], dict[str, Any]]]
 
 
 def sent_tasks(events: Iterable[Event], wanted: set[str]) -> dict[str, Sent]:
-    """By task id: the task as its first message shows it, and its arguments as they are."""
+    """Return the tasks that were sent, by task id."""
     messages = {
         event.message_id: event.task_id
         for event in events
@@ -236,11 +238,9 @@ def sent_tasks(events: Iterable[Event], wanted: set[str]) -> dict[str, Sent]:
 
 
 def real_arguments(body: str) -> tuple[list[Any], dict[str, Any]] | None:
-    """A task's arguments, hidden or not: to run it again, not to be shown."""
-    from twolane_local.journal.messages import arguments_in
-
+    """Return a task's arguments, hidden or not: to run it again, never to show them."""
     try:
-        return arguments_in(body)
+        return arguments_of(body)
     except MalformedMessageError:
         return None
 

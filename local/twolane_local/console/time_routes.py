@@ -1,4 +1,4 @@
-"""``/api/clock`` and ``/api/faults``: moving time, and making things go wrong."""
+"""``/api/clock`` and ``/api/faults``: moving the clock, and injecting faults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from twolane_local.clock.stepped import SteppedClock
-from twolane_local.console.requests import Json, ProblemError, body_of, field, needed
+from twolane_local.console.requests import Json, ProblemError, body_of, field, required_field
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from twolane_local.console.attach import Parts
 
-#: A leap is a day at most: schedules make up for what they missed by one invocation each.
+#: The longest leap, in seconds: schedules make up for missed times by one invocation each.
 MOST_S = 86_400.0
+#: The number of waiting tasks that are shown.
 _WAITING = 20
 
 
 class TimeRoutes:
-    """The clock can be moved where functions run in this process; elsewhere it is the system's."""
+    """The clock can be moved only if functions run in this process; else it is the system's."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -34,15 +35,15 @@ class TimeRoutes:
         ]
 
     async def clock(self, _: Request) -> Response:
-        """Where it stands, and who waits for what."""
+        """Return the clock's state."""
         return Json(clock_state(self._parts))
 
     async def move(self, request: Request) -> Response:
-        """Pause, resume, step or advance."""
+        """Pause, resume, step or advance the clock."""
         body, clock = await body_of(request), self._parts.clock
         if not isinstance(clock, SteppedClock):
             raise ProblemError(409, _REASON)
-        action = needed(body, "action", str)
+        action = required_field(body, "action", str)
         match action:
             case "pause":
                 clock.pause()
@@ -53,7 +54,7 @@ class TimeRoutes:
             case "step":
                 text = f"the clock was stepped by {clock.step():.3g} s"
             case "advance":
-                seconds = float(needed(body, "seconds", (int, float)))
+                seconds = float(required_field(body, "seconds", (int, float)))
                 if not 0 < seconds <= MOST_S:
                     raise ProblemError(400, f"'seconds' must be above 0 and at most {MOST_S:.0f}")
                 clock.advance(seconds)
@@ -66,7 +67,7 @@ class TimeRoutes:
         return Json(clock_state(self._parts))
 
     async def faults(self, _: Request) -> Response:
-        """What can be made to go wrong here, and what is armed."""
+        """List the faults that can be injected here, and the active ones."""
         from twolane_local.faults.injection import CATALOGUE, EMULATOR
 
         faults = self._parts.faults
@@ -79,48 +80,46 @@ class TimeRoutes:
         )
 
     async def inject(self, request: Request) -> Response:
-        """Arm one."""
+        """Inject a fault."""
         from twolane_local.faults.injection import CATALOGUE, EMULATOR
 
         body, faults = await body_of(request), self._parts.faults
-        name = needed(body, "name", str)
+        name = required_field(body, "name", str)
         kind = CATALOGUE.get(name)
         if faults is None or kind is None or EMULATOR not in kind.where:
             here = ", ".join(k.name for k in CATALOGUE.values() if EMULATOR in k.where)
-            raise ProblemError(404, f"no fault named {name!r} can be made here; there are: {here}")
+            raise ProblemError(404, f"no fault is named {name!r} here; there are: {here}")
         parameters: dict[str, Any] = field(body, "parameters", dict, {})
         _check(parameters, {each.name: each.default for each in kind.parameters}, name)
         identity = faults.inject(name, seed=field(body, "seed", int, 0), **parameters)
         return Json({"id": identity}, 201)
 
     async def clear(self, request: Request) -> Response:
-        """Disarm one, or all."""
+        """Remove one fault, or all."""
         body, faults = await body_of(request), self._parts.faults
         identity = field(body, "id", str)
         return Json({"cleared": faults.clear(identity) if faults is not None else 0})
 
 
 def _check(given: dict[str, Any], known: dict[str, Any], fault: str) -> None:
-    """The kinds of what is given: a seam must not meet a text where it takes a number."""
+    """Raise ``ProblemError`` for an unknown parameter, or one of the wrong type."""
     for name, value in given.items():
         if name not in known:
             raise ProblemError(400, f"{fault} has no parameter {name!r}; it has {', '.join(known)}")
-        number = isinstance(known[name], (int, float))
-        good = isinstance(value, (int, float)) if number else isinstance(value, str)
-        if not good or isinstance(value, bool):
-            raise ProblemError(
-                400, f"{name!r} of {fault} must be a {'number' if number else 'text'}"
-            )
+        wanted = "number" if isinstance(known[name], (int, float)) else "string"
+        kind = (int, float) if wanted == "number" else str
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ProblemError(400, f"{name!r} of {fault} must be a {wanted}")
 
 
 _REASON = (
-    "The clock can be moved only where functions run in this process: start with "
+    "The clock can be moved only if functions run in this process: start with "
     "`twolane up --in-process`."
 )
 
 
 def clock_state(parts: Parts) -> dict[str, Any]:
-    """As the control API answers."""
+    """Return the clock's state as the control API shows it."""
     clock = parts.clock
     now = clock.time()
     if not isinstance(clock, SteppedClock):

@@ -1,18 +1,18 @@
 """The journal: every step as one immutable event, correlated by request, message and task id.
 
-Logs, commands, the web console and the pytest plugin all read it, so all say the same thing.
+Logs, commands, the web console and the pytest plugin all read it, so they all show the same.
 
-``files``, ``json_log``  A journal on disk, and the append-only log that other parts use, too.
+``files``, ``json_log``  A journal on disk, and the append-only log that other parts use too.
 ``log_lines``            From a line that a function writes to an event.
 ``lines``                From an event to a line on a terminal.
 ``messages``             From an SQS message's body to the Celery task in it.
-``redact``               Leaves secrets out of what is shown.
-``filters``              Which events a reader wants.
+``redact``               Replaces secrets before something is shown.
+``filters``              Selects events.
 ``outcome``              How an invocation ended.
 ``related_events``       The events of one request, task or message.
-``trace``                A request as a waterfall of spans; ``shown`` is its JSON.
+``trace``                A request as a waterfall of spans; ``json_shapes`` is its JSON.
 ``summaries``            The latest requests, a line each.
-``task_counts``          What became of tasks, counted.
+``task_counts``          Counts the outcomes of tasks.
 ``why``                  Why something does not move, in a sentence.
 """
 
@@ -50,7 +50,7 @@ KINDS = frozenset(
 class Event(NamedTuple):
     """One step. ``at`` is in seconds since the epoch, on the emulator's clock.
 
-    A tuple, for five of them are made for each request: a frozen dataclass takes thrice as long.
+    A tuple, because each request makes five of them: a frozen dataclass takes three times as long.
     """
 
     seq: int
@@ -80,27 +80,24 @@ class Event(NamedTuple):
 
 Content = TypeVar("Content", str, bytes)
 
-#: Where ``data`` holds what was sent: a message's body, an invocation's event or response.
+#: The fields of ``data`` with a message's body, an invocation's event or its response.
 CONTENT = ("body", "payload")
-#: The most that is kept of each, in characters or bytes.
+#: The journal keeps the first characters or bytes of each, at most this many.
 CONTENT_LIMIT = 16_384
 
 
 def cut(content: Content) -> Content:
-    """The beginning of a content, as much as the journal keeps."""
+    """Return the part of a content that the journal keeps: its beginning."""
     return content if len(content) <= CONTENT_LIMIT else content[:CONTENT_LIMIT]
 
 
 class Journal:
-    """A ring of at most ``size`` events, whose contents together have at most ``limit`` bytes.
-
-    Whoever subscribes sees each new event, in order.
-    """
+    """A ring of at most ``size`` events, whose contents together have at most ``limit`` bytes."""
 
     def __init__(self, clock: Clock, *, size: int = 100_000, limit: int = 64 << 20) -> None:
         self._clock = clock
         self.size, self.limit = size, limit
-        #: Of the contents that are kept, in characters or bytes.
+        #: The size of all kept contents, in characters or bytes.
         self.bytes = 0
         self._events: deque[Event] = deque()
         self._weights: deque[int] = deque()
@@ -118,7 +115,7 @@ class Journal:
         task_id: str | None = None,
         **data: Any,
     ) -> Event:
-        """Append one event and tell the subscribers."""
+        """Append one event and pass it to the subscribers."""
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is not a kind of journal event")
         self._seq += 1
@@ -127,31 +124,31 @@ class Journal:
             data,
         )  # fmt: skip
         self._keep(event)
-        for tell in tuple(self._subscribers):
-            tell(event)
+        for callback in tuple(self._subscribers):
+            callback(event)
         return event
 
     def now(self) -> float:
-        """The time on its clock, in seconds since the epoch."""
+        """Return the time on the journal's clock, in seconds since the epoch."""
         return self._clock.time()
 
-    def subscribe(self, tell: Callable[[Event], None]) -> Callable[[], None]:
-        """Call ``tell`` with each new event, until the returned function is called."""
-        self._subscribers.append(tell)
-        return lambda: self._subscribers.remove(tell)
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call ``callback`` with each new event until the returned function is called."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
 
     def restore(self, former: Iterable[Event]) -> int:
-        """Put events of an earlier run before all that are there; the number of the last of them.
+        """Insert the events of an earlier run before the present ones; return how many there were.
 
-        What that run had under way ends between the two. All are numbered anew, so that numbers
-        rise by one from the oldest to the latest.
+        Invocations that were open when that run stopped get an end in between. All events get new
+        numbers, which rise by one from the oldest to the latest.
         """
         kept = [event for event in former if event.kind in KINDS][-self.size :]
         present = list(self._events)
         self._events.clear()
         self._weights.clear()
         self._seq, self.bytes = 0, 0
-        for event in (*kept, *_cut_off(kept), *present):
+        for event in (*kept, *_missing_ends(kept), *present):
             self._seq += 1
             self._keep(event._replace(seq=self._seq))
         return len(kept)
@@ -167,11 +164,11 @@ class Journal:
 
     @property
     def last(self) -> int:
-        """The number of the latest event; 0 before the first."""
+        """The number of the latest event, 0 before the first."""
         return self._seq
 
     def since(self, seq: int) -> Iterator[Event]:
-        """The events after number ``seq``, oldest first; costs as much as there are."""
+        """Return the events after number ``seq``, oldest first; older ones cost no time."""
         newer = min(self._seq - seq, len(self._events))
         found = list(islice(reversed(self._events), max(0, newer)))
         found.reverse()
@@ -184,8 +181,8 @@ class Journal:
         return len(self._events)
 
 
-def _cut_off(former: Iterable[Event]) -> list[Event]:
-    """The ends of invocations that were under way when an earlier run was killed."""
+def _missing_ends(former: Iterable[Event]) -> list[Event]:
+    """Return ends for the invocations that were open when an earlier run was killed."""
     open_: dict[str | None, Event] = {}
     last = 0.0
     for event in former:

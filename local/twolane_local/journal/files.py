@@ -1,7 +1,8 @@
-"""A journal in a file: one event a line as JSON, as ``GET /api/journal`` gives them.
+"""Journals on disk: read for ``twolane lint`` and ``advise``, and kept by ``twolane up --persist``.
 
-Also read are a JSON array of events, and an object which holds one as ``events``. A line that is
-no event is an error: half a journal would give advice from half the facts.
+One event a line, in the JSON of ``GET /api/journal``. ``read`` also takes a JSON array of events,
+or an object with one as ``events``. It rejects a line that is not an event: half a journal would
+give advice from half the facts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def read(path: Path) -> list[Event]:
-    """The events of the file, ``-`` is stdin; raises ``LocalError`` which names the line."""
+    """Return the events of the file (``-`` is stdin). Raises ``LocalError`` that names the line."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
     except OSError as error:
@@ -32,10 +33,10 @@ def read(path: Path) -> list[Event]:
     return [_event(path, number, raw) for number, raw in _documents(path, text) if raw is not None]
 
 
-def from_dict(raw: Mapping[str, Any]) -> Event:
-    """An event from ``Event.as_dict``, or from the control API, which names in camelCase.
+def event_from_dict(raw: Mapping[str, Any]) -> Event:
+    """Return the event in a dictionary of ``Event.as_dict`` or of the control API (camelCase).
 
-    Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none.
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is not an event.
     """
     return Event(
         seq=int(raw.get("seq", 0)),
@@ -71,20 +72,21 @@ def _line(path: Path, number: int, line: str) -> Any:
 
 def _event(path: Path, number: int, raw: Any) -> Event:
     try:
-        return from_dict(raw)
+        return event_from_dict(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LocalError(
-            f'{path}:{number} is no event of a journal: it needs at least "kind" and "at"'
+            f'{path}:{number} is not a journal event: it needs at least "kind" and "at"'
         ) from error
 
 
-#: Of each of the two files, in bytes.
+#: The size of each of the two files, in bytes.
 LIMIT = 32 << 20
+#: How often new events are written, in seconds.
 EVERY_S = 1.0
 
 
 class KeptJournal:
-    """Takes up what is on disk, then keeps what comes."""
+    """Restores a journal from disk, then appends new events to the file."""
 
     def __init__(self, journal: Journal, folder: Path, *, limit: int = LIMIT) -> None:
         self._journal = journal
@@ -92,43 +94,43 @@ class KeptJournal:
         self._before = folder / "journal.before.jsonl"
         self._limit = limit
         self._written = 0
-        self._complained = False
+        self._reported = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Put former events before those that the journal has; keep all that follow."""
+        """Restore the events of earlier runs, and start to write new ones."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._written = self._journal.restore(self._read()) if self._path.exists() else 0
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining events."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
             try:
                 self._write(tuple(self._journal.since(self._written)))
             except OSError as error:
-                self._complain(error)
+                self._report(error)
 
     async def _run(self) -> None:
         while True:
             events = tuple(self._journal.since(self._written))
             if events:
                 written, self._written = self._written, events[-1].seq
-                # A write that has begun ends, whatever happens to this task.
+                # A write runs to its end even if this task is cancelled.
                 try:
                     await asyncio.shield(asyncio.to_thread(self._write, events))
                 except OSError as error:
                     self._written = written
-                    self._complain(error)
+                    self._report(error)
             await asyncio.sleep(EVERY_S)
 
-    def _complain(self, error: OSError) -> None:
-        """Once, or each complaint would be one more event to keep."""
-        if not self._complained:
-            self._complained = True
-            line = f"{self._path} cannot be written ({error.strerror}); it is tried again"
+    def _report(self, error: OSError) -> None:
+        """Log the first error only: each log line is one more event to write."""
+        if not self._reported:
+            self._reported = True
+            line = f"{self._path} cannot be written ({error.strerror}); trying again"
             self._journal.record("log", line=line, level="ERROR")
 
     def _write(self, events: Iterable[Event]) -> None:
@@ -143,11 +145,11 @@ class KeptJournal:
             with self._path.open("ab") as out:
                 out.write(utf8(lines))
         except OSError:
-            os.truncate(self._path, before)  # or it would be there twice when it is tried again
+            os.truncate(self._path, before)  # or the next attempt would write it twice
             raise
 
     def _read(self) -> list[Event]:
-        """Former events, oldest first; a line that a kill cut off is left out."""
+        """Return the events of earlier runs, oldest first; skip a line that a kill cut off."""
         found = []
         for path in (self._before, self._path):
             if not path.exists():
@@ -155,7 +157,7 @@ class KeptJournal:
             with path.open(encoding="utf-8", errors="replace") as lines:
                 for line in lines:
                     try:
-                        found.append(from_dict(json.loads(line)))
+                        found.append(event_from_dict(json.loads(line)))
                     except (ValueError, KeyError, TypeError, AttributeError):
                         continue
         return found

@@ -1,4 +1,4 @@
-"""Which events somebody wants to see: the filters of the journal's routes, as a pure function."""
+"""The filters of ``/api/journal`` and ``twolane tail``, as a pure function of an event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RETRIED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All that are given must match; an empty text matches everything."""
+    """An event must match every field; an empty field matches all events."""
 
     kind: str = ""
     function: str = ""
@@ -32,7 +32,6 @@ class Filter:
     text: str = ""
 
     def matches(self, event: Event) -> bool:
-        """Whether the event is wanted."""
         return (
             (not self.kind or event.kind.startswith(self.kind))
             and (not self.function or event.function == self.function)
@@ -40,18 +39,18 @@ class Filter:
             and (not self.task or event.data.get("taskName") == self.task)
             and (not self.state or state_of(event) == self.state)
             and (not self.id or is_about(event, self.id))
-            and (not self.text or says(event, self.text.lower()))
+            and (not self.text or contains_text(event, self.text.lower()))
         )
 
 
 def from_query(query: Mapping[str, str]) -> Filter:
-    """The filter that a request's parameters ask for."""
+    """Return the filter in a request's parameters."""
     known = {field.name for field in fields(Filter)}
     return Filter(**{name: value.strip() for name, value in query.items() if name in known})
 
 
 def state_of(event: Event) -> str:
-    """``failed``, ``retried``, ``running``, ``ok``, or nothing for what is neither."""
+    """Return ``failed``, ``retried``, ``running``, ``ok``, or an empty text for other events."""
     kind, data = event.kind, event.data
     status = data.get("status")
     if kind in _FAILED or data.get("error") or data.get("level") in {"ERROR", "CRITICAL"}:
@@ -66,13 +65,13 @@ def state_of(event: Event) -> str:
 
 
 def is_about(event: Event, identity: str) -> bool:
-    """Whether one of the event's ids begins so."""
+    """Return whether one of the event's ids begins with ``identity``."""
     ids = (event.request_id, event.task_id, event.message_id, event.data.get("originRequestId"))
     return any(isinstance(each, str) and each.startswith(identity) for each in ids)
 
 
-def says(event: Event, lowered: str) -> bool:
-    """Whether the text is anywhere in what the event tells."""
+def contains_text(event: Event, lowered: str) -> bool:
+    """Return whether any field of the event contains the text, which is in lower case."""
     places = (event.kind, event.function, event.queue, event.request_id, event.task_id,
               event.message_id)  # fmt: skip
     if any(each is not None and lowered in each.lower() for each in places):

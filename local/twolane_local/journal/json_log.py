@@ -1,7 +1,7 @@
-"""An append-only log of JSON lines, for what must outlive the process.
+"""An append-only log of JSON lines, for state that must survive the process.
 
-A line is with the operating system before ``append`` returns, so that it survives the process
-being killed at any moment; it is not forced onto the disk, so a power cut may take the last ones.
+The operating system has a line before ``append`` returns, so a kill at any moment loses nothing.
+Lines are not forced onto the disk: a power cut may lose the last ones.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-#: A log wants to be written anew once it holds this many times what the last one began with.
+#: A log is due for a rewrite once it has grown to this many times its size after the last one.
 GROWTH, SMALLEST = 4, 16 * 1024 * 1024
 
 
 class PersistenceError(LocalError):
-    """A log cannot be used, or takes no more; the message says why and what to do."""
+    """A log cannot be used or written; the message says why and what to do."""
 
 
 class JsonLog:
@@ -44,13 +44,12 @@ class JsonLog:
             ) from None
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What was appended, in order."""
+        """Yield the lines in the order of appending."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                # A line without its end was being written when the process went: it was never
-                # acknowledged.
+                # The process ended while it wrote this line, so nobody saw it acknowledged.
                 if not line.endswith(b"\n"):
                     return
                 try:
@@ -62,9 +61,9 @@ class JsonLog:
                     ) from None
 
     def rewrite(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Write a new log and put it in the old one's place; needed once before ``append``.
+        """Replace the log by a new one; required once before ``append``.
 
-        Raises ``PersistenceError``, with the old one in place, where there is no room for it.
+        Raises ``PersistenceError`` and leaves the old log in place if the disk is full.
         """
         fresh = self._path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
@@ -81,9 +80,9 @@ class JsonLog:
         self._file, self._written, self._began_with = descriptor, written, written
 
     def append(self, line: dict[str, Any]) -> bool:
-        """Add a line; tells whether the log has grown so much that it wants to be written anew.
+        """Append a line; return whether the log is due for a ``rewrite``.
 
-        Raises ``PersistenceError``, with the log as it was, where there is no room for it.
+        Raises ``PersistenceError`` and leaves the log unchanged if the disk is full.
         """
         try:
             self._written += write_line(self._file, line)
@@ -93,8 +92,8 @@ class JsonLog:
 
     def _full(self, error: OSError) -> PersistenceError:
         return PersistenceError(
-            f"{self._path} cannot be written ({error.strerror}); what is not on the disk is not "
-            "taken. Make room, or start without --persist"
+            f"{self._path} cannot be written ({error.strerror}); only what is on disk is accepted. "
+            "Free some space, or start without --persist"
         )
 
     def close(self) -> None:
@@ -104,41 +103,41 @@ class JsonLog:
         self._file = self._lock = -1
 
 
-class Follower:
-    """Keeps a log in step with what is in memory; ``everything`` gives that as lines."""
+class StateLog:
+    """Mirrors state in memory to a log; ``whole_state`` returns all of it as lines."""
 
-    def __init__(self, log: JsonLog, everything: Callable[[], Iterable[dict[str, Any]]]) -> None:
-        self._log, self._everything = log, everything
+    def __init__(self, log: JsonLog, whole_state: Callable[[], Iterable[dict[str, Any]]]) -> None:
+        self._log, self._whole_state = log, whole_state
         self._behind = False
 
     def rewrite(self) -> None:
-        """Raises ``PersistenceError``, with the log as it was."""
-        self._log.rewrite(self._everything())
+        """Raises ``PersistenceError`` and leaves the log unchanged."""
+        self._log.rewrite(self._whole_state())
         self._behind = False
 
-    def must(self, line: dict[str, Any]) -> None:
-        """Keep a change that memory has already. Raises ``PersistenceError`` where it is not kept:
-        nobody may hear then that it was taken.
+    def append(self, line: dict[str, Any]) -> None:
+        """Write a change. Raises ``PersistenceError`` if that fails: the caller must then reject
+        the change, not acknowledge it.
         """
         if self._behind:
             self.rewrite()
         elif self._log.append(line):
-            # Without room for a new log, the old one has it all.
+            # If the disk is too full for a new log, the old one is still complete.
             with suppress(PersistenceError):
                 self.rewrite()
 
-    def may(self, line: dict[str, Any]) -> None:
-        """Keep a change, now or as soon as the disk takes it: a kill in between undoes no more
-        than what *at least once* allows, a receive or a deletion.
+    def append_later(self, line: dict[str, Any]) -> None:
+        """Write a change, now or as soon as the disk accepts it. For receives and deletions: a kill
+        in between undoes them, which *at least once* allows.
         """
         try:
-            self.must(line)
+            self.append(line)
         except PersistenceError:
             self._behind = True
 
 
 def write_line(descriptor: int, line: dict[str, Any]) -> int:
-    """Append a line; how many bytes it has. Raises ``OSError``, with the file as it was."""
+    """Append a line; return its bytes. Raises ``OSError`` and leaves the file unchanged."""
     data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
     left = data
     try:

@@ -1,8 +1,8 @@
-"""The journal on a terminal: one line a step, which scans at a glance.
+"""The journal on a terminal: one line per event, easy to scan.
 
-``→`` something begins, ``←`` it ends well, ``↻`` it comes again, ``!`` it needs a look, ``·`` is
-what the application itself logs. A line is: time, sign, who, what, and at its end the short id by
-which the steps of one request or task are found again.
+``→`` something begins, ``←`` it ends well, ``↻`` it will run again, ``!`` needs attention, ``·`` is
+the application's own log. A line has a time, a sign, the function or queue, a text, and the short
+id that the events of one request or task share.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from twolane_local.journal import Event
 
-#: Kinds that only repeat what another line says.
+#: Kinds that only repeat another line.
 _DETAIL = frozenset(
     {"environment.frozen", "message.received", "message.deleted", "tick", "invocation.responded",
      "invocation.started", "batch.received", "batch.invoked", "message.sent"}
@@ -31,19 +31,19 @@ _AGAIN = frozenset(
     {"task.retried", "task.deferred", "task.duplicate", "task.returned", "message.returned",
      "inline.deferred"}
 )  # fmt: skip
-_LOOK = frozenset(
+_ATTENTION = frozenset(
     {"invocation.throttled", "invocation.dropped", "message.dead_lettered", "message.expired",
      "task.failed", "task.rejected", "inline.failed", "inline.lost"}
 )  # fmt: skip
-#: Loggers of libraries that say again what a step of ours says, or nothing that matters here.
+#: Loggers of libraries that repeat one of our events, or log nothing of interest here.
 _CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3", "mangum",
             "kombu", "asyncio")  # fmt: skip
 
 
-class Console:
-    """Writes events to ``out``; give its ``tell`` to ``Journal.subscribe``.
+class EventPrinter:
+    """Writes events to ``out``; pass its ``write`` to ``Journal.subscribe``.
 
-    ``verbose`` also writes the steps in between and what libraries log.
+    ``verbose`` also writes the steps in between and the logs of libraries.
     """
 
     def __init__(self, out: TextIO, *, verbose: bool = False, colour: bool | None = None) -> None:
@@ -53,21 +53,21 @@ class Console:
         wanted = out.isatty() and not os.environ.get("NO_COLOR")
         self._colour = wanted if colour is None else colour
 
-    def tell(self, event: Event) -> None:
-        """Write the event's line, if it has one."""
+    def write(self, event: Event) -> None:
+        """Write the event's line, unless it is a detail."""
         if not self._verbose and is_detail(event):
             return
-        # A log on a full disk, a terminal that is gone: what the line is about goes on.
+        # A full disk or a closed terminal must not stop the emulator.
         with suppress(OSError):
             self._out.write(self.line(event) + "\n")
 
     def line(self, event: Event) -> str:
-        """The whole line, without its end."""
+        """Return the line, without its newline."""
         mark = mark_of(event)
         stamp = time.strftime("%H:%M:%S", time.localtime(event.at))
         who = event.function or event.queue or str(event.data.get("schedule", "gateway"))
         identity = event.task_id or event.request_id or event.message_id or ""
-        # What others wrote: a task's log line must not drive this terminal.
+        # Other people's text: a task's log line must not control this terminal.
         text = printable(text_of(event))
         tail = f"  {identity[:8]}" if identity else ""
         line = f"{stamp}.{int(event.at % 1 * 1000):03d} {mark} {who:<15} {text}{tail}"
@@ -75,7 +75,7 @@ class Console:
 
 
 def is_detail(event: Event) -> bool:
-    """Whether the line is for ``--verbose`` alone."""
+    """Return whether only ``--verbose`` shows the event."""
     if event.kind == "log":
         logger = str(event.data.get("logger", ""))
         quiet = event.data.get("level") in {None, "DEBUG", "INFO"}
@@ -84,9 +84,9 @@ def is_detail(event: Event) -> bool:
 
 
 def mark_of(event: Event) -> str:
-    """One of ``→ ← ↻ !``, or a point for a plain log line."""
+    """Return one of ``→ ← ↻ !``, or ``·`` for a plain log line."""
     status = event.data.get("status")
-    if event.kind in _LOOK or event.data.get("error"):
+    if event.kind in _ATTENTION or event.data.get("error"):
         return "!"
     if event.kind == "request.answered" and isinstance(status, int) and status >= 500:
         return "!"
@@ -97,7 +97,7 @@ def mark_of(event: Event) -> str:
     return "↻" if event.kind in _AGAIN else "←"
 
 
-def _request(event: Event) -> str:
+def _request_text(event: Event) -> str:
     data = event.data
     if event.kind == "request.received":
         return f"{data['method']} {data['path']}"
@@ -105,73 +105,63 @@ def _request(event: Event) -> str:
     return f"{data['status']} {data['method']} {data['path']} {data['durationMs']} ms{why}"
 
 
-def _started(event: Event) -> str:
-    return "invoked, cold" if event.data.get("cold") else "invoked"
-
-
-def _ended(event: Event) -> str:
+def _ended_text(event: Event) -> str:
     data = event.data
     why = f"; {data['reason']}" if data.get("reason") else ""
-    init = f", {_began(data)}" if data.get("initMs") or data.get("restoreMs") else ""
+    init = f", {_init_text(data)}" if data.get("initMs") or data.get("restoreMs") else ""
     return (
         f"REPORT {data['durationMs']} ms, billed {data['billedMs']} ms, "
         f"{data['maxMemoryMb']}/{data['memoryMb']} MB{init}{why}"
     )
 
 
-def _began(data: Mapping[str, Any]) -> str:
-    what = "restore" if "restoreMs" in data else "init"
-    return f"{what} {data[f'{what}Ms']:.0f} ms"
+def _init_text(data: Mapping[str, Any]) -> str:
+    phase = "restore" if "restoreMs" in data else "init"
+    return f"{phase} {data[f'{phase}Ms']:.0f} ms"
 
 
-def _environment(event: Event) -> str:
-    if event.kind == "environment.started":
-        return f"environment ready, {_began(event.data)}"
-    return f"environment {event.data.get('reason', 'stopped')}"
-
-
-def _log(event: Event) -> str:
+def _log_text(event: Event) -> str:
     text = str(event.data.get("message") or event.data.get("line", ""))
     trace = event.data.get("stackTrace")
     return f"{text}\n{trace}" if isinstance(trace, str) else text
 
 
-def _step(event: Event) -> str:
-    """``failed app.tasks.send``, with what there is to say about it."""
+def _step_text(event: Event) -> str:
+    """Return ``failed app.tasks.send``, with its duration and error."""
     data = event.data
     words = [event.kind.partition(".")[2].replace("_", " ") or event.kind]
     words += [str(data[name]) for name in ("taskName", "task", "name") if data.get(name)][:1]
     if data.get("durationMs") is not None:
         words.append(f"{data['durationMs']:.0f} ms")
-    if data.get("error") or event.kind in _LOOK | _AGAIN:
+    if data.get("error") or event.kind in _ATTENTION | _AGAIN:
         words += [str(data[name]) for name in ("error", "reason", "message") if data.get(name)][:1]
     return " ".join(words)
 
 
 _TEXTS: dict[str, Callable[[Event], str]] = {
-    "request.received": _request,
-    "request.answered": _request,
-    "invocation.started": _started,
-    "invocation.dropped": _log,
-    "invocation.ended": _ended,
-    "environment.started": _environment,
-    "environment.stopped": _environment,
-    "log": _log,
+    "request.received": _request_text,
+    "request.answered": _request_text,
+    "invocation.started": lambda event: "invoked, cold" if event.data.get("cold") else "invoked",
+    "invocation.dropped": _log_text,
+    "invocation.ended": _ended_text,
+    "environment.started": lambda event: f"environment ready, {_init_text(event.data)}",
+    "environment.stopped": lambda event: f"environment {event.data.get('reason', 'stopped')}",
+    "log": _log_text,
 }
 
 
 def text_of(event: Event) -> str:
-    """What happened, in a short phrase."""
-    return _TEXTS.get(event.kind, _step)(event)
+    """Return a short phrase for the event."""
+    return _TEXTS.get(event.kind, _step_text)(event)
 
 
-#: Control characters, but for tab and newline: a message's text must not move a cursor, retitle a
-#: window or answer for the user. C1 (0x80-0x9f) holds an escape's one-character forms; the next
-#: ranges are those that turn the direction of writing, and so what a reader believes to see; and
-#: a lone surrogate cannot be written at all.
+#: Control characters except tab and newline: a message's text must not move the cursor, rename the
+#: window or answer for the user. C1 (0x80-0x9f) has the one-character forms of escapes; the next
+#: ranges change the direction of writing, which deceives a reader; and a lone surrogate cannot be
+#: written at all.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """The text with control characters shown as ``\\x1b`` and the like."""
+    """Return the text with control characters written as ``\\x1b`` and the like."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

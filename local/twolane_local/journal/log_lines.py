@@ -1,4 +1,8 @@
-"""twolane_local.journal.log_lines."""
+"""A function's log lines as journal events.
+
+The runtime writes its own events as JSON log lines, with the kind in the field ``event``; every
+other line becomes a ``log`` event.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,14 @@ if TYPE_CHECKING:
     from twolane_local.journal import Journal
 
 
-#: Fields of the runtime's own log lines that the journal has a place for.
-_PLACES = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
-           "queue": "queue"}  # fmt: skip
-
-
+#: Fields of the runtime's log lines, by the parameters of ``Journal.record``.
+_PARAMETERS = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
+               "queue": "queue"}  # fmt: skip
 _RESERVED = frozenset({"kind", "function", "request_id", "message_id", "task_id", "queue"})
 
 
 def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
-    """Journal one line or record: as the event that it states, or as a ``log`` line."""
+    """Record one line: as the event that it names, or as a ``log`` event."""
     text = line.decode("utf-8", "replace").rstrip()
     fields = _json_object(text)
     if fields is None:
@@ -37,16 +39,18 @@ def record_fields(
     fields: dict[str, Any],
     text: str = "",
 ) -> None:
-    """Journal one line that is a JSON object, as the event that it states."""
+    """Record one line that is a JSON object, like ``record``."""
     kind = fields.pop("event", None)
     known = kind if isinstance(kind, str) and kind in KINDS else "log"
     named: dict[str, Any] = {"request_id": request_id}
     named |= {
-        place: str(fields.pop(field)) for field, place in _PLACES.items() if fields.get(field)
+        parameter: str(fields.pop(field))
+        for field, parameter in _PARAMETERS.items()
+        if fields.get(field)
     }
     if known == "log":
         fields.setdefault("line", str(fields.get("message", text)))
-    # What a line calls `kind` or `function` must not get in the way of record's own parameters.
+    # A line may have fields named `kind` or `function`, which are parameters of `record`.
     data = {name: value for name, value in fields.items() if name not in _RESERVED}
     journal.record(known, function=function, **named, **data)
 

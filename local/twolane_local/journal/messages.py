@@ -1,7 +1,8 @@
-"""From the body of an SQS message to the Celery task in it, for people to read and to edit.
+"""The Celery task in the body of an SQS message, to read, to edit and to create.
 
-Reads what ``twolane.worker`` reads, by the same code, in JSON only: nothing here can be made to
-unpickle. What is no task is described, not raised: a dead-letter queue holds precisely such things.
+The body is parsed by the code of ``twolane.worker``, as JSON only, so nothing here can be made to
+unpickle. A body that is not a task is described instead of raised: a dead-letter queue is full of
+them.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
 
 
 _JSON = "application/json"
-#: Celery's own limit for what it shows of arguments (``AMQP.argsrepr_maxsize``).
+#: Celery's limit for the representation of arguments (``AMQP.argsrepr_maxsize``).
 _REPR_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """A task as it lies on a queue.
+    """A task as it is on a queue.
 
-    ``args`` and ``kwargs`` are ``None`` where they are ``hidden``: whoever published the task gave
-    an ``argsrepr`` or ``kwargsrepr`` of its own, which is how Celery lets an application keep
-    arguments out of sight, and only those are shown:
+    ``args`` and ``kwargs`` are ``None`` if they are ``hidden``: the publisher set its own
+    ``argsrepr`` or ``kwargsrepr``, Celery's way to keep arguments out of sight, and only those are
+    shown:
     https://docs.celeryq.dev/en/stable/userguide/tasks.html#hiding-sensitive-information-in-arguments
-    ``problem`` says why the message, or its arguments, cannot be read. ``pointer`` is bucket and
-    key of a claim check, whose body is not fetched.
+    ``problem`` says why the message, or its arguments, cannot be read. ``pointer`` is the bucket
+    and key of a claim check, whose body is not fetched.
     """
 
     id: str | None = None
@@ -57,7 +58,7 @@ class TaskMessage:
     problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values under camelCase names, absent ones left out."""
+        """Return JSON values under camelCase names, without the absent ones."""
         found = {
             "id": self.id,
             "name": self.name,
@@ -79,9 +80,9 @@ class TaskMessage:
         return {name: value for name, value in found.items() if value is not None}
 
     def call(self) -> str:
-        """``app.tasks.send('a@example.com', times=2)``, or as much of it as may be shown."""
+        """Return ``app.tasks.send('a@example.com', times=2)``, without hidden arguments."""
         if self.name is None:
-            return self.problem or "no task"
+            return self.problem or "not a task"
         if self.args is None or self.kwargs is None:
             shown = [text for text in (self.args_repr, self.kwargs_repr) if text] or ["…"]
             return f"{self.name} {' '.join(shown)}"
@@ -94,7 +95,7 @@ class TaskMessage:
 
 
 def decode(body: str) -> TaskMessage:
-    """The task in an SQS body. Never raises: ``problem`` says what keeps it from being read."""
+    """Return the task in an SQS body. Never raises: ``problem`` says why it cannot be read."""
     from twolane.worker.message import open_envelope
 
     pointer = read_pointer(body)
@@ -103,34 +104,36 @@ def decode(body: str) -> TaskMessage:
     try:
         envelope = open_envelope(body)
     except MalformedMessageError as error:
-        return TaskMessage(problem=f"no Celery message: {error}")
+        return TaskMessage(problem=f"not a Celery message: {error}")
     try:
-        args, kwargs, about = _arguments(envelope)
-        return _described(envelope, {**about, **envelope.headers}, args=args, kwargs=kwargs)
+        args, kwargs, fields = _arguments(envelope)
+        return _task(envelope, {**fields, **envelope.headers}, args=args, kwargs=kwargs)
     except (MalformedMessageError, RecursionError) as error:
-        return _described(envelope, envelope.headers, problem=str(error))
+        return _task(envelope, envelope.headers, problem=str(error))
 
 
-def arguments_in(body: str) -> tuple[list[Any], dict[str, Any]]:
-    """A task's arguments, hidden or not. Raises ``MalformedMessageError`` where it has none."""
+def arguments_of(body: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return a task's arguments, hidden or not. Raises ``MalformedMessageError``."""
     from twolane.worker.message import open_envelope
 
     args, kwargs, _ = _arguments(open_envelope(body))
     return args, kwargs
 
 
-def edited(
+def with_arguments(
     body: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> str:
-    """The same message with other arguments: the id, the headers and the encodings stay.
+    """Return the message with other arguments; the id, the headers and the encodings stay.
 
-    Raises ``LocalError`` for what is no task, is a claim check (edit what it points to), or is
-    signed, since the signature would no longer hold.
+    Raises ``LocalError`` if it is not a task, if it is a claim check (edit the object in S3), or if
+    it is signed, since the signature would no longer hold.
     """
+    from kombu.utils.json import dumps
+
     from twolane.worker.message import open_envelope
 
     if read_pointer(body) is not None:
-        raise LocalError("the message is a claim check: redrive it as it is, or send it anew")
+        raise LocalError("the message is a claim check: redrive it unchanged, or send a new one")
     try:
         envelope = open_envelope(body)
         before_args, before_kwargs, _ = _arguments(envelope)
@@ -139,38 +142,28 @@ def edited(
         raise LocalError(f"its arguments cannot be edited: {error}") from error
     new_args = list(before_args if args is None else args)
     new_kwargs = dict(before_kwargs if kwargs is None else kwargs)
-    plain, whole_is_base64 = _plain(body)
-    payload: dict[str, Any] = json.loads(plain)
-    _put(payload, content, new_args, new_kwargs)
-    if not _is_hidden(envelope, before_args, before_kwargs):
-        payload["headers"] |= _reprs(new_args, new_kwargs) if "argsrepr" in envelope.headers else {}
-    text = json.dumps(payload)
-    return base64.b64encode(text.encode()).decode() if whole_is_base64 else text
-
-
-def _put(payload: dict[str, Any], content: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
-    """Into the message's own body; in protocol 2 a list of args, kwargs and the canvas."""
-    from kombu.utils.json import dumps
-
-    made = (
-        {**content, "args": args, "kwargs": kwargs}
+    whole_is_base64 = not body.lstrip().startswith("{")
+    payload: dict[str, Any] = json.loads(base64.b64decode(body) if whole_is_base64 else body)
+    # In protocol 2 the content is a list of args, kwargs and the canvas, in protocol 1 an object.
+    text = dumps(
+        {**content, "args": new_args, "kwargs": new_kwargs}
         if isinstance(content, dict)
-        else [args, kwargs, *content[2:]]
+        else [new_args, new_kwargs, *content[2:]]
     )
-    text = dumps(made)
     (payload.get("headers") or {}).pop("compression", None)
-    encoded = payload["properties"].get("body_encoding") == "base64"
-    payload["body"] = base64.b64encode(text.encode()).decode() if encoded else text
+    payload["body"] = (
+        _base64(text) if payload["properties"].get("body_encoding") == "base64" else text
+    )
+    if "argsrepr" in envelope.headers and not _is_hidden(envelope, before_args, before_kwargs):
+        payload["headers"] |= _reprs(new_args, new_kwargs)
+    return _base64(json.dumps(payload)) if whole_is_base64 else json.dumps(payload)
 
 
-def _plain(body: str) -> tuple[str, bool]:
-    stripped = body.strip()
-    if stripped.startswith("{"):
-        return stripped, False
-    return base64.b64decode(body).decode(), True
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
-def _described(
+def _task(
     envelope: Envelope,
     headers: Mapping[str, Any],
     *,
@@ -205,22 +198,22 @@ def _text(value: object) -> str | None:
 
 
 def _arguments(envelope: Envelope) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
-    """Args, kwargs and, in protocol 1, the fields that are headers in protocol 2."""
+    """Return args, kwargs and, in protocol 1, the fields that are headers in protocol 2."""
     content = _content(envelope)
-    about: Mapping[str, Any] = {}
+    fields: Mapping[str, Any] = {}
     if isinstance(content, dict) and "task" in content:
-        args, kwargs, about = content.get("args"), content.get("kwargs"), content
+        args, kwargs, fields = content.get("args"), content.get("kwargs"), content
     elif isinstance(content, list) and len(content) == 3:
         args, kwargs = content[0], content[1]
     else:
-        raise MalformedMessageError("the message's body is not a task's")
+        raise MalformedMessageError("the message's body is not that of a task")
     if not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
         raise MalformedMessageError("the task's arguments are not a list and an object")
-    return list(args or []), dict(kwargs or {}), about
+    return list(args or []), dict(kwargs or {}), fields
 
 
 def _content(envelope: Envelope) -> Any:
-    """What the message carries. Raises ``MalformedMessageError`` for all but JSON."""
+    """Return the message's content. Raises ``MalformedMessageError`` unless it is JSON."""
     from kombu import serialization
 
     from twolane.publish.claimcheck import MAX_BODY_BYTES
@@ -241,34 +234,35 @@ def _content(envelope: Envelope) -> Any:
 
 
 def _is_hidden(envelope: Envelope, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the publisher shows something else than what the arguments are."""
-    shown = _reprs(args, kwargs)
+    """Return whether the publisher's representation differs from the real arguments."""
     return any(
-        isinstance(said := envelope.headers.get(name), str) and not _alike(said, real)
-        for name, real in shown.items()
+        isinstance(published := envelope.headers.get(name), str) and not _alike(published, real)
+        for name, real in _reprs(args, kwargs).items()
     )
 
 
 def _reprs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
     from celery.utils.saferepr import saferepr
 
-    shown: Any = saferepr
+    untyped: Any = saferepr
     return {
-        "argsrepr": shown(tuple(args), _REPR_MAX, maxlevels=3),
-        "kwargsrepr": shown(dict(kwargs), _REPR_MAX, maxlevels=3),
+        "argsrepr": untyped(tuple(args), _REPR_MAX, maxlevels=3),
+        "kwargsrepr": untyped(dict(kwargs), _REPR_MAX, maxlevels=3),
     }
 
 
-def _alike(said: str, real: str) -> bool:
-    """Equal, but for what JSON does to tuples, and for where a long text was cut."""
-    left, right = _listed(said), _listed(real)
+def _alike(published: str, real: str) -> bool:
+    """Compare two representations. JSON turns tuples into lists, and a long text may be cut at
+    another place.
+    """
+    left, right = _tuples_as_lists(published), _tuples_as_lists(real)
     if left == right:
         return True
     shortest = min(len(left), len(right)) - 8
     return shortest > _REPR_MAX // 2 and left[:shortest] == right[:shortest]
 
 
-def _listed(text: str) -> str:
+def _tuples_as_lists(text: str) -> str:
     return text.replace(",)", "]").replace("(", "[").replace(")", "]")
 
 
@@ -282,18 +276,18 @@ def task_message(
     countdown: float | None = None,
     **options: Any,
 ) -> tuple[str, str]:
-    """The task's id, and its message as SQS takes it in ``MessageBody``.
+    """Return a new task's id, and its message for SQS's ``MessageBody``.
 
-    Celery makes it, through its transport in memory: the envelope on an ``sqs://`` broker is the
-    same. ``queue`` is Celery's name of the queue, ``countdown`` is in seconds; ``options`` are
-    those of ``Celery.send_task``. What a task declares for itself (``expires``, ``priority`` …) is
-    known to the application alone.
+    Celery builds the message, on its in-memory transport: the envelope on an ``sqs://`` broker is
+    the same. ``queue`` is Celery's name of the queue, ``countdown`` is in seconds; ``options`` are
+    those of ``Celery.send_task``. Options that the task itself declares (``expires``, ``priority``
+    …) are missing: only the application knows them.
     """
     from celery import Celery
     from kombu.utils.json import dumps
 
     identifier = task_id or str(uuid.uuid4())
-    own = f"{queue}-{identifier}"  # queues in memory are shared by the whole process
+    own = f"{queue}-{identifier}"  # the whole process shares queues in memory
     app = Celery("twolane", broker="memory://", set_as_current=False)
     app.conf.update(task_serializer="json", accept_content=["json"])
     with app.connection_for_write() as connection:

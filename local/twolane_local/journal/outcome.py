@@ -1,4 +1,4 @@
-"""How an invocation ended, from its events: one answer for all that show it."""
+"""How an invocation ended, from its events: the one definition for everything that shows it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
     from twolane_local.journal import Event
 
-#: After it the function's answer is lost, whatever the environment has journaled.
+#: This fault loses the function's response, whatever the environment has recorded.
 _LOST = "environment.killed-after-task"
 
 
-def failed(event: Event) -> bool:
-    """Whether the event says of its invocation that it failed."""
+def is_failure(event: Event) -> bool:
+    """Return whether the event means that its invocation failed."""
     match event.kind:
         case "invocation.responded":
             return bool(event.data.get("error"))
@@ -27,19 +27,19 @@ def failed(event: Event) -> bool:
             return False
 
 
-def failure(events: Iterable[Event]) -> str:
-    """Why an invocation failed, in a few words; empty for one that did not."""
-    telling = [event for event in events if failed(event)]
-    for event in telling:
+def failure_reason(events: Iterable[Event]) -> str:
+    """Return why an invocation failed, in a few words; empty if it did not."""
+    failures = [event for event in events if is_failure(event)]
+    for event in failures:
         if event.kind == "invocation.ended":
             return str(event.data["reason"])
-    for event in telling:
+    for event in failures:
         return error_type(event) if event.kind == "invocation.responded" else "it was killed"
     return ""
 
 
 def error_type(responded: Event) -> str:
-    """Of the error object that a function's response is."""
+    """Return the ``errorType`` in a function's error response."""
     payload = responded.data.get("payload") or "{}"
     try:
         return str(json.loads(payload).get("errorType", "an error"))

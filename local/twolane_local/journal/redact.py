@@ -1,7 +1,8 @@
-"""What must not be shown: values by the name of their field, and what an application hides.
+"""Replaces secrets by ``•••``: values of fields with telltale names, and arguments that an
+application hides.
 
-Celery lets a publisher hide arguments by giving ``argsrepr`` and ``kwargsrepr`` of its own; of such
-a message only those two are shown:
+A Celery publisher hides arguments by setting its own ``argsrepr`` and ``kwargsrepr``; of such a
+message only those two are shown:
 https://docs.celeryq.dev/en/stable/userguide/tasks.html#hiding-sensitive-information-in-arguments
 """
 
@@ -20,29 +21,29 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
 
 HIDDEN = "•••"
-#: How many levels of lists and objects are looked through.
+#: How many levels of lists and objects are searched.
 _DEEPEST = 100
 _SECRET = re.compile(
     r"authorization|cookie|api[-_]?key|passw(or)?d|secret|token|credential|signature",
     re.IGNORECASE,
 )
-#: Fields that hold text which is JSON again: an HTTP event's body, an SQS record's.
+#: Fields whose text is JSON again: the body of an HTTP event or of an SQS record.
 _NESTED = frozenset({"body", "payload"})
 _QUERIES = frozenset({"query", "rawQueryString"})
 
 
 def is_secret(name: str) -> bool:
-    """Whether the values of a field, header or parameter of that name are not shown."""
+    """Return whether values of a field, header or parameter of that name are hidden."""
     return _SECRET.search(name) is not None
 
 
 def headers(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Headers as pairs, with secret values left out."""
+    """Return headers as pairs, with secret values replaced."""
     return [[name, HIDDEN if is_secret(name) else value] for name, value in pairs]
 
 
 def query(text: str) -> str:
-    """A query string with secret values left out."""
+    """Return a query string with secret values replaced."""
     pairs = parse_qsl(text, keep_blank_values=True)
     if not any(is_secret(name) for name, _ in pairs):
         return text
@@ -51,7 +52,7 @@ def query(text: str) -> str:
 
 
 def text(content: str) -> str:
-    """A body: JSON is looked through, and so is a form; all else stays as it is."""
+    """Return a body with secrets replaced, if it is JSON, a form or a task; else unchanged."""
     stripped = content.lstrip()
     if stripped.startswith(("{", "[")):
         try:
@@ -59,25 +60,21 @@ def text(content: str) -> str:
             shown = values(value)
             return content if shown == value else json.dumps(shown, ensure_ascii=False)
         except (ValueError, RecursionError):
-            return _torn(content)
-    if hidden_task(content):
+            # JSON that was cut cannot be searched, so the name of a secret hides all of it.
+            return HIDDEN if _SECRET.search(content) or "argsrepr" in content else content
+    if hides_task(content):
         return HIDDEN
     if "=" in content and "\n" not in content and " " not in content:
         return query(content)
     return content
 
 
-def _torn(content: str) -> str:
-    """JSON that was cut: nobody can look through it, so that a secret's name hides all of it."""
-    return HIDDEN if _SECRET.search(content) or "argsrepr" in content else content
-
-
 def values(value: Any, name: str = "", depth: int = 0) -> Any:
-    """JSON values with secret ones left out; what is nested too deep to be looked at, too."""
+    """Return JSON values with secrets replaced, and values that are nested too deep to search."""
     if depth > _DEEPEST:
         return HIDDEN
     if isinstance(value, dict):
-        if hidden_envelope(value):
+        if _hides_envelope(value):
             value = {**value, "body": HIDDEN}
         return {
             key: HIDDEN
@@ -95,20 +92,20 @@ def values(value: Any, name: str = "", depth: int = 0) -> Any:
     return value
 
 
-def hidden_envelope(value: Mapping[str, Any]) -> bool:
-    """Whether this is a Celery message whose own body must not be shown."""
+def _hides_envelope(value: Mapping[str, Any]) -> bool:
+    """Return whether this is a Celery message whose own body must be hidden."""
     if not isinstance(value.get("headers"), dict) or "properties" not in value:
         return False
     try:
-        return hidden_task(json.dumps(value))
+        return hides_task(json.dumps(value))
     except RecursionError:
         return True
 
 
-def hidden_task(body: str) -> bool:
-    """Whether an SQS body is a task whose publisher hides its arguments, or with secrets in them.
+def hides_task(body: str) -> bool:
+    """Return whether an SQS body is a task with hidden arguments, or with secrets in them.
 
-    The arguments may be in base64, in which nothing can be left out.
+    The arguments may be in base64, where single values cannot be replaced.
     """
     task = decode(body)
     kwargs = dict(task.kwargs or {})
@@ -117,7 +114,7 @@ def hidden_task(body: str) -> bool:
 
 
 def event(step: Event, *, content: bool = False) -> dict[str, Any]:
-    """An event of the journal for the world; bodies, payloads and headers only with ``content``."""
+    """Return an event as the control API shows it; ``content`` adds bodies, payloads, headers."""
     names = {"request_id": "requestId", "message_id": "messageId", "task_id": "taskId"}
     shown = {names.get(name, name): value for name, value in step.as_dict().items()}
     data = shown.pop("data", {})

@@ -1,8 +1,8 @@
-"""Which events of the journal belong to one request, task or message: the facts of a trace.
+"""Finds the events that belong to one request, task or message, and a task's place in its canvas.
 
-A request's id is on everything that it starts: the worker's log lines carry it as
-``originRequestId`` (``twolane.publish.headers``). Messages and invocations of the worker are
-found through the tasks that they carry.
+Everything that a request starts carries its id: the worker's log lines have it as
+``originRequestId`` (``twolane.publish.headers``). Messages and invocations of the worker are found
+through their tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
 
 
-#: As much of an id as it takes to be looked for.
+#: The shortest beginning of an id that can be searched for.
 SHORTEST = 8
 _BEGINNINGS = frozenset({"request.received", "invocation.started", "tick", "schedule.fired"})
 
@@ -31,37 +31,37 @@ class UnknownIdError(LookupError):
 
 
 class AmbiguousIdError(LookupError):
-    """Several ids begin so."""
+    """Several ids have that beginning."""
 
 
 @dataclass(slots=True)
-class Story:
-    """The events of one story, by what they are about, each in order."""
+class RelatedEvents:
+    """The events that belong together, in order: by task, by message and by request."""
 
     identity: str
     root: str | None  # a request's id
     tasks: dict[str, list[Event]] = field(default_factory=dict)
     messages: dict[str, list[Event]] = field(default_factory=dict)
-    #: By request id: the root's own events, and those of the worker's invocations.
+    #: By request id: the events of the root and of the worker's invocations.
     requests: dict[str, list[Event]] = field(default_factory=dict)
     faults: list[Event] = field(default_factory=list)
 
     def task_messages(self, task_id: str) -> list[str]:
-        """The messages that carried a task, as they were sent."""
+        """Return the ids of the messages that carried a task, in the order of sending."""
         found = {event.message_id: None for event in self.tasks[task_id] if event.message_id}
         known = [name for name in found if name is not None and name in self.messages]
         return sorted(known, key=lambda name: self.messages[name][0].seq)
 
 
-def collect(events: Iterable[Event], identity: str) -> Story:
-    """All that belongs to a request, task or message id, or one that begins so.
+def collect(events: Iterable[Event], identity: str) -> RelatedEvents:
+    """Collect the events of a request, task or message, by its id or the beginning of it.
 
     Raises ``UnknownIdError`` or ``AmbiguousIdError``.
     """
     steps: Sequence[Event] = tuple(events)
     identity, kind = resolve(steps, identity)
     root = identity if kind == "request" else _origin(steps, identity, kind)
-    # A message is on its queue before the task's own events tell of it.
+    # A message's own events come before those of its task.
     steps = _since(steps, root) if root is not None else steps
     tasks = _tasks(steps, root)
     if kind == "task":
@@ -69,11 +69,13 @@ def collect(events: Iterable[Event], identity: str) -> Story:
     messages = _messages(steps, tasks)
     if kind == "message":
         messages.add(identity)
-    return _gathered(steps, Story(identity, root), tasks, messages)
+    related = RelatedEvents(identity, root)
+    _gather(steps, related, tasks, messages)
+    return related
 
 
 def resolve(events: Sequence[Event], identity: str) -> tuple[str, str]:
-    """The whole id, and whether it is a ``request``'s, a ``task``'s or a ``message``'s."""
+    """Return the whole id, and its kind: ``request``, ``task`` or ``message``."""
     for event in events:
         if identity in (event.request_id, event.task_id, event.message_id):
             return identity, _kind(event, identity)
@@ -85,7 +87,7 @@ def resolve(events: Sequence[Event], identity: str) -> tuple[str, str]:
     if not found:
         raise UnknownIdError(
             f"the journal holds nothing about {identity!r}; it keeps the latest events only, and "
-            f"takes whole ids or their first {SHORTEST} characters and more"
+            f"takes whole ids or at least their first {SHORTEST} characters"
         )
     if len(found) > 1:
         raise AmbiguousIdError(f"{identity!r} could be {', '.join(sorted(found)[:5])}")
@@ -99,10 +101,10 @@ def _kind(event: Event, identity: str) -> str:
 
 
 def _since(events: Sequence[Event], identity: str) -> Sequence[Event]:
-    """From a request's beginning on, if that is what the journal has of it first.
+    """Return the events from a request's beginning on, if the journal has its beginning.
 
-    A task sent by hand is named after a request that has none: its message comes before all that
-    names that request.
+    A task that was sent by hand has a request id without a request: its message comes before every
+    event with that id.
     """
     for index, event in enumerate(events):
         if event.request_id == identity:
@@ -111,7 +113,7 @@ def _since(events: Sequence[Event], identity: str) -> Sequence[Event]:
 
 
 def _origin(events: Sequence[Event], identity: str, kind: str) -> str | None:
-    """The request that a task or message comes from, if anything tells."""
+    """Return the request that a task or message comes from, if an event names it."""
     for event in events:
         own = event.task_id if kind == "task" else event.message_id
         if own != identity:
@@ -144,10 +146,12 @@ def _messages(events: Sequence[Event], tasks: set[str]) -> set[str]:
     return found
 
 
-def _gathered(events: Sequence[Event], story: Story, tasks: set[str], messages: set[str]) -> Story:
+def _gather(
+    events: Sequence[Event], related: RelatedEvents, tasks: set[str], messages: set[str]
+) -> None:
     by_task, by_message = defaultdict(list), defaultdict(list)
     by_request: defaultdict[str, list[Event]] = defaultdict(list)
-    requests = {story.root} if story.root is not None else set()
+    requests = {related.root} if related.root is not None else set()
     begin: float | None = None
     for event in events:
         if event.kind == "batch.invoked" and not messages.isdisjoint(event.data["messageIds"]):
@@ -160,15 +164,14 @@ def _gathered(events: Sequence[Event], story: Story, tasks: set[str], messages: 
             by_request[event.request_id].append(event)
             begin = event.at if begin is None else begin
         if begin is not None and event.kind in ("fault.injected", "clock.moved"):
-            story.faults.append(event)
-    story.tasks, story.messages = dict(by_task), dict(by_message)
-    story.requests = dict(by_request)
-    return story
+            related.faults.append(event)
+    related.tasks, related.messages = dict(by_task), dict(by_message)
+    related.requests = dict(by_request)
 
 
 @dataclass(frozen=True, slots=True)
 class Chord:
-    """Tasks whose results a callback gets once all of them are done."""
+    """Tasks whose results go to a callback once all of them are done."""
 
     callback: str
     name: str
@@ -176,8 +179,8 @@ class Chord:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A task's place in its canvas."""
+class CanvasPlace:
+    """A task's parent and its chord's callback."""
 
     parent: str | None = None
     callback: str | None = None
@@ -185,8 +188,8 @@ class Place:
 
 
 @lru_cache(maxsize=4_096)
-def place_of(body: str) -> Place:
-    """Read from an SQS body; an empty place for what is no Celery message, or was cut.
+def canvas_place_of(body: str) -> CanvasPlace:
+    """Read the place from an SQS body; empty if it is not a Celery message, or was cut.
 
     The callback's signature is in the embed of the message's body:
     https://docs.celeryq.dev/en/stable/internals/protocol.html#definition
@@ -197,12 +200,12 @@ def place_of(body: str) -> Place:
         envelope = open_envelope(body)
         content = json.loads(envelope.body)
     except (MalformedMessageError, ValueError, RecursionError):
-        return Place()
+        return CanvasPlace()
     parent = envelope.headers.get("parent_id")
     embed = content[2] if isinstance(content, list) and len(content) == 3 else None
     chord = embed.get("chord") if isinstance(embed, dict) else None
     callback, name = _signature(chord)
-    return Place(parent if isinstance(parent, str) else None, callback, name)
+    return CanvasPlace(parent if isinstance(parent, str) else None, callback, name)
 
 
 def _signature(chord: Any) -> tuple[str | None, str]:
@@ -214,28 +217,28 @@ def _signature(chord: Any) -> tuple[str | None, str]:
     return (identity if isinstance(identity, str) else None), name if isinstance(name, str) else ""
 
 
-def place_in(story: Story, task_id: str) -> Place:
-    """Of a task of the story, from the first of its messages."""
-    for message_id in story.task_messages(task_id):
-        for event in story.messages[message_id]:
+def canvas_place(related: RelatedEvents, task_id: str) -> CanvasPlace:
+    """Return the place of a task, from its first message."""
+    for message_id in related.task_messages(task_id):
+        for event in related.messages[message_id]:
             body = event.data.get("body")
             if event.kind == "message.sent" and isinstance(body, str):
-                return place_of(body)
-    return Place()
+                return canvas_place_of(body)
+    return CanvasPlace()
 
 
-def parent_of(story: Story, task_id: str) -> str | None:
-    """The span of the task that published this one, where that is in the story."""
-    parent = place_in(story, task_id).parent
-    return f"task:{parent}" if parent in story.tasks and parent != task_id else None
+def parent_of(related: RelatedEvents, task_id: str) -> str | None:
+    """Return the span id of the task that published this one, if it is among the events."""
+    parent = canvas_place(related, task_id).parent
+    return f"task:{parent}" if parent in related.tasks and parent != task_id else None
 
 
-def chords_of(story: Story) -> dict[str, Chord]:
-    """By the callback's task id, those whose callback was published."""
+def chords_of(related: RelatedEvents) -> dict[str, Chord]:
+    """Return the chords of these tasks, by the callback's task id."""
     header: dict[str, list[str]] = {}
     names: dict[str, str] = {}
-    for task_id in story.tasks:
-        place = place_in(story, task_id)
+    for task_id in related.tasks:
+        place = canvas_place(related, task_id)
         if place.callback is not None:
             header.setdefault(place.callback, []).append(task_id)
             names[place.callback] = place.callback_name

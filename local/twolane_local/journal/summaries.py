@@ -1,4 +1,4 @@
-"""The latest requests, each on a line: what the trace page lists. A pure function of events."""
+"""The latest requests, ticks and invocations, for the console's list. A pure function of events."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal.filters import Filter, says
-from twolane_local.journal.outcome import failed as says_failed
-from twolane_local.journal.task_counts import Repeats
+from twolane_local.journal.filters import Filter, contains_text
+from twolane_local.journal.outcome import is_failure
+from twolane_local.journal.task_counts import RepeatedFailures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from twolane_local.journal import Event
 
-#: How many events are read for one answer.
+#: The most events that are read for one answer.
 LOOK = 20_000
 _COUNTED = {"task.published": "published", "task.succeeded": "succeeded", "task.failed": "failed",
             "task.rejected": "failed", "task.retried": "retried", "task.started": "started",
             "inline.started": "inline", "inline.failed": "inlineFailed"}  # fmt: skip
-
-
 _STARTS = ("request.received", "invocation.started")
-#: What asks beat for its entries; nobody's work.
-_QUESTION = '{"twolane": {"list"'
+#: The console's own request for beat's entries, which is left out.
+_LIST_ENTRIES = '{"twolane": {"list"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Summary:
 def summaries(
     events: Sequence[Event], wanted: Filter | None = None, *, limit: int = 50, before: int = 0
 ) -> list[Summary]:
-    """The latest first. Invocations of a queue's batches belong to what published them."""
+    """Return the latest first. A worker's invocations count as part of the publishing request."""
     wanted = wanted or Filter()
     plain = wanted == Filter() and not before
     starts, by_request, tasks = _gather(_latest(events, limit) if plain else events[-LOOK:])
@@ -63,7 +61,7 @@ def summaries(
             continue
         identity = start.request_id or ""
         summary = _summary(start, by_request[identity], tasks.get(identity, Counter()))
-        if _wanted(summary, by_request[identity], wanted):
+        if _matches(summary, by_request[identity], wanted):
             found.append(summary)
         if len(found) == limit:
             break
@@ -71,7 +69,7 @@ def summaries(
 
 
 def _latest(events: Sequence[Event], limit: int) -> Sequence[Event]:
-    """As many of the last events as hold so many beginnings."""
+    """Return the end of the events that holds the beginnings of ``limit`` requests."""
     found = 0
     for index in range(len(events) - 1, max(-1, len(events) - LOOK), -1):
         kind = events[index].kind
@@ -89,14 +87,14 @@ def _gather(
     by_request: dict[str, dict[str, Event]] = {}
     tasks: dict[str, Counter[str]] = {}
     batches: set[str] = set()
-    repeats = Repeats()
+    repeats = RepeatedFailures()
     for event in events:
         identity = event.request_id
         if event.kind == "batch.invoked" and identity is not None:
             batches.add(identity)
         elif identity is not None and identity not in batches:
             known = by_request.get(identity)
-            if known is None and event.kind in _STARTS and not _is_question(event):
+            if known is None and event.kind in _STARTS and not _lists_entries(event):
                 by_request[identity] = known = {}
                 starts.append(event)
             if known is not None:
@@ -107,10 +105,10 @@ def _gather(
     return starts, by_request, tasks
 
 
-def _is_question(event: Event) -> bool:
+def _lists_entries(event: Event) -> bool:
     payload = event.data.get("payload")
-    question = _QUESTION if isinstance(payload, str) else _QUESTION.encode()
-    return payload is not None and payload.startswith(question)
+    start = _LIST_ENTRIES if isinstance(payload, str) else _LIST_ENTRIES.encode()
+    return payload is not None and payload.startswith(start)
 
 
 def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> Summary:
@@ -125,7 +123,7 @@ def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> S
     function = answered.function if answered is not None else start.function
     failed = (
         (status or 0) >= 500
-        or any(says_failed(event) for event in kinds.values())
+        or any(is_failure(event) for event in kinds.values())
         or tasks["failed"] > 0
         or tasks["inlineFailed"] > 0
     )
@@ -142,12 +140,12 @@ def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> S
     )  # fmt: skip
 
 
-def _wanted(summary: Summary, kinds: Mapping[str, Event], wanted: Filter) -> bool:
+def _matches(summary: Summary, kinds: Mapping[str, Event], wanted: Filter) -> bool:
     return (
         (not wanted.function or summary.function == wanted.function)
         and (not wanted.state or summary.state == wanted.state)
         and (not wanted.kind or summary.kind == wanted.kind)
         and (not wanted.id or summary.id.startswith(wanted.id))
         and (not wanted.text or wanted.text.lower() in summary.title.lower()
-             or any(says(event, wanted.text.lower()) for event in kinds.values()))
+             or any(contains_text(event, wanted.text.lower()) for event in kinds.values()))
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What became of tasks, counted from journal events; a pure function of them."""
+"""Counts the outcomes of tasks, and the throughput of queues. Pure functions of journal events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
 
 
-#: What each kind leaves a task in, and under which name it counts.
+#: By kind: the task's state after it, and the field of ``Counts`` that it adds to.
 _STATES = {
     "task.published": ("waiting", "published"),
     "task.started": ("running", "started"),
@@ -29,7 +29,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One task, by its id; ``at`` is when it was first heard of, in seconds since the epoch.
+    """One task, by its id; ``at`` is the time of its first event, in seconds since the epoch.
 
     ``state`` is ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again),
     ``revoked`` or ``expired``.
@@ -59,7 +59,7 @@ class Run:
 
 @dataclass(slots=True)
 class Counts:
-    """One task's name; ``p50_ms`` and ``p95_ms`` over the attempts that ended."""
+    """The counts of one task name, and the durations of its attempts that ended."""
 
     name: str
     published: int = 0
@@ -71,7 +71,7 @@ class Counts:
     durations_ms: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """In the control API's shape: ``{name, counts: {…}, p50Ms, p95Ms}``."""
+        """Return the control API's shape: ``{name, counts: {…}, p50Ms, p95Ms}``."""
         return {
             "name": self.name,
             "counts": {
@@ -87,23 +87,14 @@ class Counts:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """``counts`` by the task's name, ``runs`` by its id, the first heard of first."""
-
-    counts: dict[str, Counts]
-    runs: dict[str, Run]
-
-
 _OPEN = frozenset({"waiting", "running"})
-#: Of the kinds that say that a task failed.
 _FAILED = frozenset(kind for kind, (state, _) in _STATES.items() if state == "failed")
 
 
-class Repeats:
-    """Says of each event, in order, whether it tells once more that a task failed.
+class RepeatedFailures:
+    """Recognises events that report the failure of a task again; call it with events in order.
 
-    A message that is refused comes back as often as its queue allows, and is refused again.
+    A rejected message comes back as often as its queue allows, and is rejected again.
     """
 
     def __init__(self) -> None:
@@ -114,45 +105,45 @@ class Repeats:
         return event.kind in _FAILED and identity is not None and self.failed(identity)
 
     def failed(self, identity: str) -> bool:
-        """A task or a message did; whether that was known."""
+        """Remember that a task or message failed; return whether that was known."""
         repeated = identity in self._failed
         self._failed.add(identity)
         return repeated
 
 
-def tally(events: Iterable[Event]) -> Tally:
+def count_tasks(events: Iterable[Event]) -> TaskCounts:
     """Count ``task.*`` events, which must be in the order in which they happened.
 
-    ``invocation.ended`` among them says what runs no more though nothing tells how it ended, and
-    ``message.dead_lettered`` what does not run again.
+    ``invocation.ended`` ends the tasks of a killed environment, which report no end of their own,
+    and ``message.dead_lettered`` those that do not run again.
     """
-    counting = _Counting()
+    counted = TaskCounts()
     for event in events:
-        counting.hear(event)
-    for run in counting.runs.values():
-        counting.counts[run.name].running += run.state == "running"
-    return Tally(counting.counts, counting.runs)
+        counted.add(event)
+    for run in counted.runs.values():
+        counted.counts[run.name].running += run.state == "running"
+    return counted
 
 
-class _Counting:
-    """What is known so far."""
+class TaskCounts:
+    """``counts`` by the task's name, ``runs`` by its id, in the order of their first events."""
 
     def __init__(self) -> None:
         self.counts: dict[str, Counts] = {}
         self.runs: dict[str, Run] = {}
-        self._repeats = Repeats()
+        self._repeats = RepeatedFailures()
         self._invoked: dict[str | None, set[str]] = {}
         self._carried: dict[str | None, str] = {}
 
-    def hear(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         if event.kind in _STATES:
             self._count(event, *_STATES[event.kind])
         elif event.kind == "invocation.ended":
             for task_id in self._invoked.pop(event.request_id, ()):
-                if self.runs[task_id].state == "running":  # its environment is gone: it comes again
+                if self.runs[task_id].state == "running":  # killed: SQS delivers it again
                     self.runs[task_id] = replace(self.runs[task_id], state="waiting")
         elif event.kind == "message.dead_lettered" and event.message_id in self._carried:
-            self._bury(self._carried[event.message_id])
+            self._dead_letter(self._carried[event.message_id])
 
     def _count(self, event: Event, state: str, counted: str | None) -> None:
         known = self.runs.get(event.task_id) if event.task_id else None
@@ -169,8 +160,8 @@ class _Counting:
                 self._invoked.setdefault(event.request_id, set()).add(event.task_id)
                 self._carried[event.message_id] = event.task_id
 
-    def _bury(self, task_id: str) -> None:
-        """Its message is a dead letter. Most failed before, and were counted then."""
+    def _dead_letter(self, task_id: str) -> None:
+        """Count a dead letter as failed, unless its task's failure was counted before."""
         run = self.runs[task_id]
         if run.state in _OPEN and not self._repeats.failed(task_id):
             self.counts[run.name].failed += 1
@@ -183,7 +174,7 @@ def _next(known: Run | None, event: Event, name: str, state: str) -> Run:
     error = data.get("error") or data.get("errorType")
     duration = data.get("durationMs")
     if event.kind == "task.published" and known is not None:
-        # A retry publishes the task again before its attempt is told to have ended.
+        # A retry publishes the task again before its attempt reports its end.
         state = known.state
     return replace(
         run,
@@ -197,7 +188,7 @@ def _next(known: Run | None, event: Event, name: str, state: str) -> Run:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The nearest-rank percentile, or ``None`` of nothing."""
+    """Return the nearest-rank percentile, or ``None`` if there are no values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -205,18 +196,18 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
 
 _COUNTED = {"message.sent": "sent", "message.received": "received", "message.deleted": "deleted"}
-#: The plots' steps.
+#: The length of a plot's step in seconds, and the number of steps.
 STEP_S, STEPS = 5.0, 36
-#: How many events are read: beyond that a plot begins later.
+#: The most events that are read; with more of them a plot begins later.
 LOOK = 20_000
 
 
 def throughput(events: Iterable[Event], now: float) -> dict[str, dict[str, Any]]:
-    """By queue: ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}``, oldest first.
+    """Return ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}`` by queue.
 
-    ``events`` come latest first, and are read as far back as the plots go.
+    ``events`` come latest first; reading stops where the plots begin. A plot has the oldest first.
     """
-    # Whole steps, so that a bar does not change its height as time goes by.
+    # Whole steps, so that the height of a bar does not change with time.
     end = (now // STEP_S + 1) * STEP_S
     begin = end - STEP_S * STEPS
     found: dict[str, dict[str, Any]] = {}
@@ -226,12 +217,12 @@ def throughput(events: Iterable[Event], now: float) -> dict[str, dict[str, Any]]
         name = _COUNTED.get(event.kind)
         if name is None or event.queue is None or event.at >= end:
             continue
-        counts = found.setdefault(event.queue, empty(begin))
+        counts = found.setdefault(event.queue, no_throughput(begin))
         counts[name][int((event.at - begin) // STEP_S)] += 1
     return found
 
 
-def empty(begin: float) -> dict[str, Any]:
-    """A queue on which nothing happened."""
+def no_throughput(begin: float) -> dict[str, Any]:
+    """Return the plot of a queue without events."""
     series = {name: [0] * STEPS for name in _COUNTED.values()}
     return {"stepSeconds": STEP_S, "from": begin, **series}

@@ -1,7 +1,6 @@
-"""Why something does not move, in a sentence with the numbers: a pure function.
+"""Explains why something does not move, in a sentence with numbers.
 
-Reads the story of an id (the journal) and the state of queues, mappings and functions at one
-moment; knows nothing else.
+A pure function of the events of an id and a snapshot of queues, mappings and functions.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal.outcome import failure
+from twolane_local.journal.outcome import failure_reason
 from twolane_local.journal.related_events import chords_of, collect, resolve
 from twolane_local.journal.trace import name_of
 from twolane_local.model.lineage import LIMIT
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from twolane_local.journal import Event
-    from twolane_local.journal.related_events import Story
+    from twolane_local.journal.related_events import RelatedEvents
     from twolane_local.model.states import MappingState, MessageState, QueueState, Snapshot
 
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 class Reason:
     """``code`` for programs, ``text`` for people, ``numbers`` for both.
 
-    ``state`` is ``running``, ``waiting`` (time or others will move it), ``stuck`` (nothing will)
-    or ``over``.
+    ``state`` is ``running``, ``waiting`` (it will move by itself), ``stuck`` (it will not) or
+    ``over``.
     """
 
     code: str
@@ -37,16 +36,15 @@ class Reason:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def about(self, subject: str) -> Reason:
-        """The same, saying of what."""
+        """Return the reason with its subject before the text."""
         return replace(self, text=f"{subject}: {self.text}")
 
     def as_dict(self) -> dict[str, Any]:
-        """As the control API answers."""
         return {**self.numbers, "code": self.code, "text": self.text, "state": self.state}
 
 
 def seconds(value: float) -> str:
-    """A span of time as people say it."""
+    """Return a time span for people: ``1.5 s``, ``41 s``, ``3 min``, ``2.0 h``."""
     value = max(0.0, value)
     if value < 10:
         return f"{value:.1f} s"
@@ -55,15 +53,17 @@ def seconds(value: float) -> str:
     return f"{value / 60:.0f} min" if value < 7_200 else f"{value / 3_600:.1f} h"
 
 
-def reasons(story: Story, message: MessageState, snapshot: Snapshot) -> Iterator[Reason]:
-    """What holds the message, the foremost reason first."""
+def message_reasons(
+    related: RelatedEvents, message: MessageState, snapshot: Snapshot
+) -> Iterator[Reason]:
+    """Yield the reasons why a message is on its queue, the most important first."""
     queue = snapshot.queues[message.queue]
     if message.state == IN_FLIGHT:
-        yield from _in_flight(story, message, queue, snapshot)
+        yield from _in_flight(related, message, queue, snapshot)
     elif message.state == DELAYED:
-        yield _delayed(story, message, snapshot)
+        yield _delayed(related, message, snapshot)
     elif queue.dead_letter_of and not queue.mappings:
-        yield _dead(story, message, queue)
+        yield _dead_letter(related, message, queue)
         return
     else:
         yield _visible(message, queue, snapshot)
@@ -74,56 +74,50 @@ def reasons(story: Story, message: MessageState, snapshot: Snapshot) -> Iterator
 _FAILED = ("task.failed", "task.rejected", "task.returned", "task.retried")
 
 
-def last_failure(story: Story, message_id: str) -> str:
-    """``since … failed with …``, or nothing where no failure is known."""
-    if dropped := _refused(story, message_id, "invocation.dropped"):
+def last_failure(related: RelatedEvents, message_id: str) -> str:
+    """Return ``, since … failed with …``, or an empty text if no failure is known."""
+    if dropped := _not_invoked(related, message_id, "invocation.dropped"):
         return f", since {_recursive(dropped)}"
-    ends = [event for event in story.messages.get(message_id, ()) if event.kind in _FAILED]
-    # A task that is refused after it failed says why only the first time.
-    telling = [event for event in ends if event.data.get("errorType")] or ends
-    if telling:
-        event = telling[-1]
+    ends = [event for event in related.messages.get(message_id, ()) if event.kind in _FAILED]
+    # A task that is rejected after it failed reports its error only the first time.
+    failures = [event for event in ends if event.data.get("errorType")] or ends
+    if failures:
+        event = failures[-1]
         kind = event.data.get("errorType")
-        kind = retry_cause(story, event.task_id) if kind == "Retry" else kind
-        said = str(event.data.get("message", "failed")).lstrip("! ")
-        who = event.function or "the worker"
-        return f", since {who} failed with {kind}" if kind else f", since {said}"
-    for events in reversed(tuple(story.requests.values())):
-        batch = next((e for e in events if e.kind == "batch.invoked"), None)
-        if batch is None or message_id not in batch.data["messageIds"]:
-            continue
-        if why := failure(events):
+        kind = retry_cause(related, event.task_id) if kind == "Retry" else kind
+        text = str(event.data.get("message", "failed")).lstrip("! ")
+        function = event.function or "the worker"
+        return f", since {function} failed with {kind}" if kind else f", since {text}"
+    for batch, events in reversed(_batches(related, message_id)):
+        if why := failure_reason(events):
             how = f": {why}" if " " in why else f" with {why}"
             return f", since {batch.function} failed{how}"
     return ""
 
 
-def retry_cause(story: Story, task_id: str | None) -> str:
-    """Why Celery tries a task again, in its own words: ``Retry in 1s: ValueError('…')``."""
-    for event in reversed(story.tasks.get(task_id or "", ())):
-        said = str(event.data.get("message", ""))
+def retry_cause(related: RelatedEvents, task_id: str | None) -> str:
+    """Return the cause of a retry from Celery's log: ``Retry in 1s: ValueError('…')``."""
+    for event in reversed(related.tasks.get(task_id or "", ())):
         if event.kind == "log" and event.data.get("logger") == "celery.app.trace":
-            _, found, cause = said.partition("retry: Retry in ")
+            text = str(event.data.get("message", ""))
+            _, found, cause = text.partition("retry: Retry in ")
             if found:
                 return cause.partition(": ")[2]
     return ""
 
 
-def _invocation(story: Story, message_id: str) -> tuple[Event | None, bool]:
-    """The latest batch that the message was in, and whether its invocation is over."""
-    latest: Event | None = None
-    over = False
-    for events in story.requests.values():
-        batch = next((e for e in events if e.kind == "batch.invoked"), None)
-        if batch is None or message_id not in batch.data["messageIds"]:
-            continue
-        if latest is None or batch.seq > latest.seq:
-            latest, over = batch, any(e.kind == "invocation.ended" for e in events)
-    return latest, over
+def _batches(related: RelatedEvents, message_id: str) -> list[tuple[Event, list[Event]]]:
+    """Return the batches with the message: ``batch.invoked``, and all events of the invocation."""
+    return [
+        (event, events)
+        for events in related.requests.values()
+        if (event := next((e for e in events if e.kind == "batch.invoked"), None)) is not None
+        and message_id in event.data["messageIds"]
+    ]
 
 
 def _in_flight(
-    story: Story, message: MessageState, queue: QueueState, snapshot: Snapshot
+    related: RelatedEvents, message: MessageState, queue: QueueState, snapshot: Snapshot
 ) -> Iterator[Reason]:
     left = message.visible_at - snapshot.now
     most = f" of {queue.max_receives}" if queue.max_receives else ""
@@ -132,19 +126,21 @@ def _in_flight(
         "secondsLeft": round(left, 3),
     }  # fmt: skip
     where = f"in flight at receive {message.receive_count}{most} on {queue.name}"
-    batch, over = _invocation(story, message.id)
-    throttled = _refused(story, message.id, "invocation.throttled")
-    dropped = _refused(story, message.id, "invocation.dropped")
-    if batch is not None and not over and not throttled and not dropped:
-        text = f"{where}; {batch.function} has had it for {seconds(snapshot.now - batch.at)}"
-        yield Reason("runs", text, "running", numbers)
-        return
+    throttled = _not_invoked(related, message.id, "invocation.throttled")
+    dropped = _not_invoked(related, message.id, "invocation.dropped")
+    batches = _batches(related, message.id)
+    if batches and not throttled and not dropped:
+        batch, events = max(batches, key=lambda each: each[0].seq)
+        if not any(event.kind == "invocation.ended" for event in events):
+            text = f"{where}; {batch.function} has had it for {seconds(snapshot.now - batch.at)}"
+            yield Reason("runs", text, "running", numbers)
+            return
     last = queue.max_receives is not None and message.receive_count >= queue.max_receives
     then = (
         f"then it goes to {queue.dead_letter_queue}" if last and queue.dead_letter_queue
         else "then it is received again"
     )  # fmt: skip
-    why = f", since {throttled} was throttled" if throttled else last_failure(story, message.id)
+    why = f", since {throttled} was throttled" if throttled else last_failure(related, message.id)
     text = f"{where}; visible again in {seconds(left)}{why}; {then}"
     code = "throttled" if throttled else "recursive-loop" if dropped else "in-flight"
     yield Reason(code, text, "waiting", numbers)
@@ -158,58 +154,52 @@ def _recursive(function: str) -> str:
     )
 
 
-def _refused(story: Story, message_id: str, kind: str) -> str:
-    """The function that was not invoked with the message's latest batch, if that is so."""
-    for events in reversed(tuple(story.requests.values())):
-        batch = next((e for e in events if e.kind == "batch.invoked"), None)
-        if batch is None or message_id not in batch.data["messageIds"]:
-            continue
-        kinds = {event.kind for event in events}
-        return str(batch.function) if kind in kinds else ""
+def _not_invoked(related: RelatedEvents, message_id: str, kind: str) -> str:
+    """Return the function of the message's last batch if that has an event of ``kind``."""
+    for batch, events in reversed(_batches(related, message_id)):
+        return str(batch.function) if any(event.kind == kind for event in events) else ""
     return ""
 
 
-def _delayed(story: Story, message: MessageState, snapshot: Snapshot) -> Reason:
+def _delayed(related: RelatedEvents, message: MessageState, snapshot: Snapshot) -> Reason:
     left = message.visible_at - snapshot.now
-    events = story.messages.get(message.id, ())
+    events = related.messages.get(message.id, ())
     tasks = {event.task_id for event in events if event.task_id}
     retried = next(
         (
             event
             for task in tasks
-            for event in reversed(story.tasks.get(task, ()))
+            for event in reversed(related.tasks.get(task, ()))
             if event.kind == "task.retried"
         ),
         None,
     )
-    kind = retry_cause(story, retried.task_id) if retried is not None else None
     why = ""
     if retried is not None:
-        why = ": it is tried again" + (f" since it failed with {kind}" if kind else "")
+        cause = retry_cause(related, retried.task_id)
+        why = ": it will be retried" + (f" since it failed with {cause}" if cause else "")
     text = f"delayed on {message.queue}; visible in {seconds(left)}{why}"
     return Reason("delayed", text, "waiting", {"secondsLeft": round(left, 3)})
 
 
-def _dead(story: Story, message: MessageState, queue: QueueState) -> Reason:
+def _dead_letter(related: RelatedEvents, message: MessageState, queue: QueueState) -> Reason:
     sources = " and ".join(queue.dead_letter_of)
     received = message.receive_count
     how = (
-        f"after {received} receives{last_failure(story, message.id)}" if received else "unreceived"
+        f"after {received} receives{last_failure(related, message.id)}"
+        if received
+        else "unreceived"
     )
     text = f"on {queue.name}, the dead-letter queue of {sources}, {how}; only a redrive moves it"
-    dropped = _refused(story, message.id, "invocation.dropped")
-    return Reason(
-        "recursive-loop" if dropped else "dead-letter",
-        text,
-        "stuck",
-        {"receiveCount": message.receive_count},
-    )
+    dropped = _not_invoked(related, message.id, "invocation.dropped")
+    code = "recursive-loop" if dropped else "dead-letter"
+    return Reason(code, text, "stuck", {"receiveCount": received})
 
 
 def _visible(message: MessageState, queue: QueueState, snapshot: Snapshot) -> Reason:
     enabled = [mapping for mapping in queue.mappings if mapping.enabled]
     if not queue.mappings:
-        text = f"no mapping reads this queue ({queue.name}); it waits for somebody to receive it"
+        text = f"no mapping reads this queue ({queue.name}); it waits until something receives it"
         return Reason("no-mapping", text, "stuck")
     if not enabled:
         names = ", ".join(mapping.function for mapping in queue.mappings)
@@ -217,14 +207,14 @@ def _visible(message: MessageState, queue: QueueState, snapshot: Snapshot) -> Re
         return Reason("mapping-disabled", text, "stuck")
     if queue.fifo and message.message.group_id is not None and queue.in_flight:
         text = (
-            f"on {queue.name}; FIFO: it waits until what is in flight of its message group "
-            f"({message.message.group_id}) is done; {queue.in_flight} in flight on the queue"
+            f"on {queue.name}; FIFO: it waits until the messages in flight of its message group "
+            f"({message.message.group_id}) are done; {queue.in_flight} in flight on the queue"
         )
         return Reason("fifo-group", text, "waiting", {"inFlight": queue.in_flight})
     for mapping in enabled:
-        full = _full(mapping, queue)
-        if full is not None:
-            return full
+        limited = _mapping_limit(mapping, queue)
+        if limited is not None:
+            return limited
         pool = snapshot.functions.get(mapping.function)
         if pool is not None and pool[1].waiting and not pool[1].starting:
             text = f"all {pool[1].busy} environments of {mapping.function} are busy"
@@ -234,7 +224,7 @@ def _visible(message: MessageState, queue: QueueState, snapshot: Snapshot) -> Re
     return Reason("next", text, "waiting", {"ahead": ahead})
 
 
-def _full(mapping: MappingState, queue: QueueState) -> Reason | None:
+def _mapping_limit(mapping: MappingState, queue: QueueState) -> Reason | None:
     if mapping.under_way < mapping.allowed:
         return None
     numbers = {"underWay": mapping.under_way, "visible": queue.visible}
@@ -258,14 +248,14 @@ _GONE = {
     "message.deleted": ("done", "it was done and deleted at receive {count} on {queue}"),
     "message.filtered": (
         "filtered",
-        "the mapping's filter refuses it, and Lambda deletes what a filter refuses ({queue})",
+        "the mapping's filter does not match it, and Lambda deletes such messages ({queue})",
     ),
     "message.expired": ("expired", "the retention period of {queue} was over"),
 }  # fmt: skip
 
 
-def gone(events: list[Event]) -> Reason:
-    """What became of a message that no queue holds."""
+def gone_reason(events: list[Event]) -> Reason:
+    """Return what happened to a message that is on no queue."""
     for event in reversed(events):
         if event.kind in _GONE:
             code, text = _GONE[event.kind]
@@ -279,7 +269,7 @@ def gone(events: list[Event]) -> Reason:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``moving`` is false where nothing will happen by itself, and where all is over."""
+    """``moving`` is false if nothing will happen by itself, or if all is over."""
 
     id: str
     kind: str
@@ -298,22 +288,22 @@ class Answer:
 
 
 def why(events: Iterable[Event], identity: str, snapshot: Snapshot) -> Answer:
-    """Why a request, a task or a message is where it is.
+    """Explain the state of a request, a task or a message.
 
     Raises ``UnknownIdError`` or ``AmbiguousIdError``.
     """
     steps = tuple(events)
     identity, kind = resolve(steps, identity)
-    story = collect(steps, identity)
-    about = {"request": _request, "task": _task, "message": _message}[kind]
-    reasons = tuple(about(story, identity, snapshot))
+    related = collect(steps, identity)
+    find = {"request": _request, "task": _task, "message": _message}[kind]
+    reasons = tuple(find(related, identity, snapshot))
     states = [reason.state for reason in reasons]
     state = next((s for s in ("stuck", "running", "waiting") if s in states), "over")
     return Answer(identity, kind, state, reasons)
 
 
-def _request(story: Story, identity: str, snapshot: Snapshot) -> Iterator[Reason]:
-    events = story.requests.get(identity, [])
+def _request(related: RelatedEvents, identity: str, snapshot: Snapshot) -> Iterator[Reason]:
+    events = related.requests.get(identity, [])
     kinds = {event.kind: event for event in reversed(events)}
     answered, ended = kinds.get("request.answered"), kinds.get("invocation.ended")
     if ended is None and answered is None:
@@ -327,17 +317,17 @@ def _request(story: Story, identity: str, snapshot: Snapshot) -> Iterator[Reason
         yield Reason(
             "answered", f"answered {status} after {took:.0f} ms", "over", {"status": status}
         )
-    if ended is not None and (why := failure(events)):
+    if ended is not None and (why := failure_reason(events)):
         yield Reason("failed", f"the invocation of {ended.function} failed: {why}", "over")
     if kinds.get("invocation.throttled") is not None:
         yield Reason("throttled", "its function was throttled: no free concurrency", "over")
     pending = 0
-    for task_id in story.tasks:
-        for reason in _task(story, task_id, snapshot):
+    for task_id in related.tasks:
+        for reason in _task(related, task_id, snapshot):
             if reason.state != "over":
                 pending += 1
                 if pending <= 20:
-                    yield reason.about(f"{name_of(story.tasks[task_id])} [{task_id[:8]}]")
+                    yield reason.about(f"{name_of(related.tasks[task_id])} [{task_id[:8]}]")
 
 
 def _not_answered(kinds: dict[str, Event], snapshot: Snapshot) -> Reason:
@@ -360,34 +350,34 @@ def _not_answered(kinds: dict[str, Event], snapshot: Snapshot) -> Reason:
     return Reason("no-invocation", "no function was invoked for it yet", "waiting")
 
 
-def _task(story: Story, task_id: str, snapshot: Snapshot) -> Iterator[Reason]:
-    events = story.tasks[task_id]
+def _task(related: RelatedEvents, task_id: str, snapshot: Snapshot) -> Iterator[Reason]:
+    events = related.tasks[task_id]
     last = next((e for e in reversed(events) if e.kind != "log"), events[-1])
-    on_queue = [name for name in _lineage(story, task_id) if name in snapshot.messages]
+    on_queue = [name for name in _lineage(related, task_id) if name in snapshot.messages]
     if last.kind == "task.started" and not on_queue:
         ran = snapshot.now - last.at
         yield Reason("runs", f"{last.function} has been running it for {seconds(ran)}", "running")
     elif on_queue:
         for name in on_queue:
-            yield from reasons(story, snapshot.messages[name], snapshot)
+            yield from message_reasons(related, snapshot.messages[name], snapshot)
     else:
         yield _ended(last)
-    yield from _chord(story, task_id)
+    yield from _chord(related, task_id)
 
 
-def _lineage(story: Story, task_id: str) -> list[str]:
-    """The task's messages, and those that a redrive made of them."""
-    own = story.task_messages(task_id)
+def _lineage(related: RelatedEvents, task_id: str) -> list[str]:
+    """Return the task's messages, and their copies that a redrive made."""
+    own = related.task_messages(task_id)
     return own + [
         name
-        for name, events in story.messages.items()
+        for name, events in related.messages.items()
         if name not in own and events[0].data.get("redrivenId") in own
     ]
 
 
 _OVER = {
     "task.succeeded": "it succeeded",
-    "task.failed": "it failed and is not tried again",
+    "task.failed": "it failed and is not retried",
     "task.revoked": "it was revoked",
     "task.expired": "it expired before it was started",
     "task.rejected": "it was rejected",
@@ -399,28 +389,21 @@ def _ended(last: Event) -> Reason:
     text = _OVER.get(last.kind)
     if text is None:
         return Reason(
-            "gone", f"its last step was {last.kind}; no queue of this machine holds its message "
+            "gone", f"its last step was {last.kind}; its message is on no queue of this machine "
             "any more (deleted, purged, expired, or on its way)", "stuck",
         )  # fmt: skip
     error = last.data.get("errorType")
     return Reason(last.kind.replace("task.", ""), f"{text}{f' ({error})' if error else ''}", "over")
 
 
-def _chord(story: Story, task_id: str) -> Iterator[Reason]:
-    """What a chord still waits for that this task is part of."""
-    for chord in chords_of(story).values():
-        if task_id not in chord.header or chord.callback in story.tasks:
+def _chord(related: RelatedEvents, task_id: str) -> Iterator[Reason]:
+    """Yield what the chords of this task still wait for."""
+    for chord in chords_of(related).values():
+        if task_id not in chord.header or chord.callback in related.tasks:
             continue
-        done = [
-            task
-            for task in chord.header
-            if any(event.kind == "task.succeeded" for event in story.tasks[task])
-        ]
-        failed = [
-            task
-            for task in chord.header
-            if any(event.kind == "task.failed" for event in story.tasks[task])
-        ]
+        kinds = {task: {event.kind for event in related.tasks[task]} for task in chord.header}
+        done = [task for task in chord.header if "task.succeeded" in kinds[task]]
+        failed = [task for task in chord.header if "task.failed" in kinds[task]]
         left = len(chord.header) - len(done)
         if failed:
             yield Reason(
@@ -434,8 +417,8 @@ def _chord(story: Story, task_id: str) -> Iterator[Reason]:
             )  # fmt: skip
 
 
-def _message(story: Story, identity: str, snapshot: Snapshot) -> Iterator[Reason]:
+def _message(related: RelatedEvents, identity: str, snapshot: Snapshot) -> Iterator[Reason]:
     if identity in snapshot.messages:
-        yield from reasons(story, snapshot.messages[identity], snapshot)
+        yield from message_reasons(related, snapshot.messages[identity], snapshot)
         return
-    yield gone(story.messages.get(identity, []))
+    yield gone_reason(related.messages.get(identity, []))

@@ -1,13 +1,12 @@
-"""What commands ask: a running emulator by its control API, or a deployed stack by boto3.
+"""A running emulator, through its control API, or a deployed stack, through boto3, for commands.
 
-``address``       Where a running emulator's console is.
+``address``       The files with the addresses of running emulators' consoles.
 ``source``        The Protocol ``Source`` that both implement.
 ``emulator``      A running emulator as a ``Source``.
-``running``       The journal of a running emulator.
 ``stack``         A deployed stack as a ``Source``.
-``account``       boto3's clients, and a stack's resources.
-``resources``     Functions, queues, results and schedules of a stack.
-``dead_letters``  Messages of a stack's queues: read, sent again, deleted.
+``account``       boto3's clients and errors.
+``resources``     The resources of a stack: functions, queues, results and schedules.
+``dead_letters``  Messages on a stack's queues: read, sent again, deleted.
 ``logs``          A stack's log lines as journal events.
 """
 
@@ -24,11 +23,10 @@ if TYPE_CHECKING:
     from twolane_local.remote.source import Source
 
 
-def open_source(options: argparse.Namespace, *, back_s: float | None = None) -> Source:
-    """The stack that ``--stack`` names, else the running emulator of this project.
+def source_for(options: argparse.Namespace, *, back_s: float | None = None) -> Source:
+    """Return the stack of ``--stack``, else the running emulator of this project.
 
-    ``back_s`` is how far back a stack's logs are read, in seconds. Raises ``LocalError``, with what
-    to do, where there is neither.
+    A stack's logs are read ``back_s`` seconds back. Raises ``LocalError`` if there is neither.
     """
     if options.stack is not None:
         from twolane_local.remote.account import Account
@@ -40,9 +38,7 @@ def open_source(options: argparse.Namespace, *, back_s: float | None = None) -> 
 
 
 def open_emulator(template: Path | None) -> EmulatorSource:
-    """The running emulator of a template, of this folder's project where none is named, or the only
-    one.
-    """
+    """Return the emulator of the template or of this folder's project, or the only one."""
     from twolane_local.remote.address import choose, find
     from twolane_local.remote.emulator import EmulatorSource
 
@@ -52,6 +48,6 @@ def open_emulator(template: Path | None) -> EmulatorSource:
     from twolane_local.template import places
 
     here = Path()
-    with suppress(TemplateError):  # whichever of several it is: it is below this folder
+    with suppress(TemplateError):  # several templates: the running one is below this folder
         template = places.find(here).path
     return EmulatorSource(choose(find(), template, here))

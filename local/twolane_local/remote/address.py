@@ -1,4 +1,4 @@
-"""Where the console of a running emulator is: one file for each, that only its user can read."""
+"""The address of a running emulator's console, in a file that only its user can read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Running:
     started_at: float
 
     def as_dict(self) -> dict[str, object]:
-        """As the file holds it."""
         return {
             "pid": self.pid, "url": self.url, "token": self.token, "stack": self.stack,
             "template": self.template, "startedAt": self.started_at,
@@ -39,7 +38,10 @@ class Running:
 
 
 def folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the files are: https://specifications.freedesktop.org/basedir-spec/latest/"""
+    """Return the folder of the files.
+
+    https://specifications.freedesktop.org/basedir-spec/latest/
+    """
     env = os.environ if environ is None else environ
     if env.get("XDG_RUNTIME_DIR"):
         return Path(env["XDG_RUNTIME_DIR"]) / "twolane"
@@ -49,12 +51,12 @@ def folder(environ: Mapping[str, str] | None = None) -> Path:
 
 @contextmanager
 def announced(running: Running, where: Path) -> Iterator[Path]:
-    """The file is there inside, and gone after."""
+    """Write the file on entry, and remove it on exit."""
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     where.chmod(0o700)
     path = where / f"{running.pid}.json"
     path.unlink(missing_ok=True)
-    # Never readable by anyone else, not even between its creation and a chmod.
+    # Created with its mode, so that nobody else can read it before a chmod.
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
         json.dump(running.as_dict(), out)
     try:
@@ -64,7 +66,7 @@ def announced(running: Running, where: Path) -> Iterator[Path]:
 
 
 def find(where: Path | None = None) -> list[Running]:
-    """Those that run, the latest first; what a killed one left behind is removed."""
+    """Return the running emulators, the latest first; remove files that killed ones left."""
     found = []
     for path in sorted((where or folder()).glob("*.json")):
         try:
@@ -85,7 +87,7 @@ def find(where: Path | None = None) -> list[Running]:
 def choose(
     running: Sequence[Running], template: Path | None = None, folder: Path | None = None
 ) -> Running:
-    """The one that runs ``template``, the only one below ``folder``, or the only one.
+    """Return the emulator that runs ``template``, the only one below ``folder``, or the only one.
 
     Raises ``NotRunningError``.
     """
@@ -104,7 +106,7 @@ def choose(
     templates = ", ".join(each.template for each in running)
     raise NotRunningError(
         f"{len(running)} emulators run ({templates}), none with {wanted or 'a template named'}; "
-        "name the one that you mean with --template"
+        "choose one with --template"
     )
 
 

@@ -1,8 +1,8 @@
-"""The messages of a stack's queue: looked at, sent again, deleted.
+"""Messages on a stack's queues: read, sent again, deleted.
 
-SQS has no way to look at a message without receiving it. A receive hides the message for a while
-and counts; the count is what sends a message to its dead-letter queue. So a queue is only looked at
-here where the count does no harm: where it has no redrive policy itself, as dead-letter queues.
+SQS shows a message only to a receive, which hides it for a while and raises its receive count, and
+the count moves messages to the dead-letter queue. So messages are read only from queues where the
+count does no harm: those without a redrive policy, like dead-letter queues.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 """
 
@@ -12,60 +12,63 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
-from twolane_local.journal.messages import decode, edited
+from twolane_local.journal import redact
+from twolane_local.journal.messages import decode, with_arguments
 from twolane_local.model import lineage
-from twolane_local.remote.account import asked
+from twolane_local.remote.account import aws_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from twolane_local.remote.account import Account
-    from twolane_local.remote.source import Choice, Edit, Json
+    from twolane_local.remote.source import Edit, JsonObject, MessageChoice
 
-#: For so long, in seconds, what was received stays hidden if we are killed before we let it go.
+#: If we are killed before the release, received messages stay hidden for so many seconds.
 HOLD_S = 120
-#: A receive asks all of SQS's servers only if it waits, in seconds; an empty one ends the looking:
+#: A receive reads from all of SQS's servers only if it waits (seconds); an empty one ends the read:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
 POLL_S = 1
 _ALL = 1_000_000
 
 
-class Letters:
-    """``urls`` by the queue's name."""
+class DeadLetters:
+    """``urls`` of the queues by name."""
 
     def __init__(self, account: Account, urls: Mapping[str, str], *, poll_s: int = POLL_S) -> None:
         self._sqs = account.client("sqs")
         self._urls, self._poll_s = urls, poll_s
 
-    def look(self, queue: str, *, limit: int) -> list[Mapping[str, Any]]:
-        """Up to ``limit`` messages as SQS gives them, visible to others again when this returns."""
-        with self._held(queue) as held:
-            return list(held.receive(limit))
+    def peek(self, queue: str, *, limit: int) -> list[Mapping[str, Any]]:
+        """Return up to ``limit`` messages as SQS returns them, and make them visible again."""
+        with self._receiving(queue) as received:
+            return list(received.receive(limit))
 
     @contextmanager
-    def _held(self, queue: str) -> Iterator[_Held]:
-        held = _Held(self._sqs, self._urls[queue], self._poll_s)
+    def _receiving(self, queue: str) -> Iterator[_Received]:
+        received = _Received(self._sqs, self._urls[queue], self._poll_s)
         try:
-            with asked(f"queue {queue}"):
-                yield held
+            with aws_errors(f"queue {queue}"):
+                yield received
         finally:
-            held.let_go()
+            received.release()
 
-    def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
-        """Send again, then delete: a message may come to be twice, never to be lost.
+    def redrive(
+        self, queue: str, choice: MessageChoice, *, to: str | None, edit: Edit
+    ) -> JsonObject:
+        """Send messages again, then delete them: one may exist twice, but is never lost.
 
-        What was done is told even where it could not go on.
+        The result contains the messages that were moved, even if an error stops the rest.
         """
-        done: Json = {"redriven": [], "failed": []}
+        done: JsonObject = {"redriven": [], "failed": []}
         try:
-            with self._held(queue) as held:
-                for message in held.receive(_ALL):
-                    # One of ours that failed at once is here again: it has had its turn.
-                    mine = any(
+            with self._receiving(queue) as received:
+                for message in received.receive(_ALL):
+                    # A redriven message that failed at once is here again; it is not moved twice.
+                    redriven = any(
                         each["newMessageId"] == message["MessageId"] for each in done["redriven"]
                     )
-                    if not mine and choice.takes(shape(queue, message)):
-                        self._redrive_one(held, message, done, queue=queue, to=to, edit=edit)
+                    if not redriven and choice.includes(message_shape(queue, message)):
+                        self._redrive_one(received, message, done, queue=queue, to=to, edit=edit)
         except LocalError as error:
             if not done["redriven"]:
                 raise
@@ -74,9 +77,9 @@ class Letters:
 
     def _redrive_one(
         self,
-        held: _Held,
+        received: _Received,
         message: Mapping[str, Any],
-        done: Json,
+        done: JsonObject,
         *,
         queue: str,
         to: str | None,
@@ -85,37 +88,41 @@ class Letters:
         identifier = message["MessageId"]
         try:
             target = self._target(queue, message, to)
-            sent = self._send_again(target, message, edit)
+            fields = resend_fields(message, edit, fifo=target.endswith(".fifo"))
+            sent = self._send(target, fields)
         except LocalError as error:
             done["failed"].append({"messageId": identifier, "why": str(error)})
             return
         try:
-            held.delete(message)
+            received.delete(message)
         except LocalError as error:
             why = f"it was sent again to {target} as {sent}, but is still here too: {error}"
             done["failed"].append({"messageId": identifier, "why": why})
             return
         done["redriven"].append({"messageId": identifier, "newMessageId": sent, "queue": target})
 
-    def purge(self, queue: str, choice: Choice) -> int:
-        """Delete those that are meant, one by one: PurgeQueue would take those in flight too."""
+    def purge(self, queue: str, choice: MessageChoice) -> int:
+        """Delete messages one by one: PurgeQueue would delete those in flight too."""
         count = 0
-        with self._held(queue) as held:
-            for message in held.receive(_ALL):
-                if choice.takes(shape(queue, message)):
-                    held.delete(message)
+        with self._receiving(queue) as received:
+            for message in received.receive(_ALL):
+                if choice.includes(message_shape(queue, message)):
+                    received.delete(message)
                     count += 1
         return count
 
     def send(self, queue: str, body: str, *, delay_s: int | None = None) -> str:
-        """The message's id."""
-        fields: dict[str, Any] = {} if delay_s is None else {"DelaySeconds": delay_s}
-        with asked(f"sending to {queue}"):
-            answer = self._sqs.send_message(QueueUrl=self._urls[queue], MessageBody=body, **fields)
+        """Send a message; return its id."""
+        delay: dict[str, Any] = {} if delay_s is None else {"DelaySeconds": delay_s}
+        return self._send(queue, {"MessageBody": body, **delay})
+
+    def _send(self, queue: str, fields: Mapping[str, Any]) -> str:
+        with aws_errors(f"sending to {queue}"):
+            answer = self._sqs.send_message(QueueUrl=self._urls[queue], **fields)
         return str(answer["MessageId"])
 
     def _target(self, queue: str, message: Mapping[str, Any], to: str | None) -> str:
-        """Where it came from, as SQS has written on it, unless ``to`` says otherwise."""
+        """Return ``to``, or the queue that the message came from, as SQS recorded it."""
         if to is not None:
             return to
         arn = message.get("Attributes", {}).get("DeadLetterQueueSourceArn", "")
@@ -126,12 +133,12 @@ class Letters:
         if len(sources) == 1:
             return sources[0]
         raise LocalError(
-            f"cannot tell which queue it came from ({', '.join(sources) or name or 'none'}): name "
-            "one with --to"
+            f"its source queue is not clear ({', '.join(sources) or name or 'none'}): name one "
+            "with --to"
         )
 
     def _sources(self, queue: str) -> list[str]:
-        with asked(f"sources of {queue}"):
+        with aws_errors(f"sources of {queue}"):
             pages = self._sqs.get_paginator("list_dead_letter_source_queues")
             urls = [
                 url
@@ -140,22 +147,16 @@ class Letters:
             ]
         return [url.rpartition("/")[2] for url in urls]
 
-    def _send_again(self, target: str, message: Mapping[str, Any], edit: Edit) -> str:
-        fields = again(message, edit, fifo=target.endswith(".fifo"))
-        with asked(f"sending to {target}"):
-            answer = self._sqs.send_message(QueueUrl=self._urls[target], **fields)
-        return str(answer["MessageId"])
 
-
-class _Held:
-    """What is received of one queue, hidden from others until it is let go or deleted."""
+class _Received:
+    """Received messages of one queue, hidden from others until they are released or deleted."""
 
     def __init__(self, sqs: Any, url: str, poll_s: int) -> None:
         self._sqs, self._url, self._poll_s = sqs, url, poll_s
-        self._kept: dict[str, str] = {}  # receipt handles by message id
+        self._handles: dict[str, str] = {}  # receipt handles by message id
 
     def receive(self, limit: int) -> Iterator[Mapping[str, Any]]:
-        """Each message once, up to ``limit``, until the queue has no more."""
+        """Yield each message once, up to ``limit``, until the queue is empty."""
         known: set[str] = set()
         while len(known) < limit:
             answer = self._sqs.receive_message(
@@ -167,7 +168,7 @@ class _Held:
                 MessageSystemAttributeNames=["All"],
             )
             messages = answer.get("Messages", [])
-            self._kept |= {each["MessageId"]: each["ReceiptHandle"] for each in messages}
+            self._handles |= {each["MessageId"]: each["ReceiptHandle"] for each in messages}
             fresh = [each for each in messages if each["MessageId"] not in known]
             known |= {each["MessageId"] for each in fresh}
             if not fresh:
@@ -176,33 +177,33 @@ class _Held:
 
     def delete(self, message: Mapping[str, Any]) -> None:
         identifier = message["MessageId"]
-        with asked(f"deleting message {identifier}"):
-            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=self._kept[identifier])
-        del self._kept[identifier]
+        with aws_errors(f"deleting message {identifier}"):
+            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=self._handles[identifier])
+        del self._handles[identifier]
 
-    def let_go(self) -> None:
-        handles = list(self._kept.values())
+    def release(self) -> None:
+        handles = list(self._handles.values())
         for start in range(0, len(handles), 10):
             entries = [
                 {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
                 for number, handle in enumerate(handles[start : start + 10])
             ]
-            with asked(f"letting go of messages of {self._url}"):
+            with aws_errors(f"releasing messages of {self._url}"):
                 self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
 
 
-def again(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False) -> dict[str, Any]:
-    """The fields of SendMessage but ``QueueUrl`` that send a received message once more.
+def resend_fields(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False) -> dict[str, Any]:
+    """Return the fields of SendMessage, without ``QueueUrl``, that send a received message again.
 
-    Body and attributes as they were, X-Ray's trace header and the message's group included; only
-    ``edit`` changes the body. Two things stay behind: the deduplication id, for SQS would drop, for
-    five minutes, what has the id of a message that it knows; and the lineage in the trace header,
-    by which Lambda's recursive-loop detection would stop the message again.
+    Body, attributes, X-Ray's trace header and the message group stay; only ``edit`` changes the
+    body. Two things are removed: the deduplication id, because SQS drops a message with a known id
+    for five minutes; and the lineage in the trace header, because Lambda's recursive-loop detection
+    would stop the message again.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """
     body = message["Body"]
     if edit:
-        body = edited(body, args=edit.args, kwargs=edit.kwargs)
+        body = with_arguments(body, args=edit.args, kwargs=edit.kwargs)
     fields: dict[str, Any] = {"MessageBody": body}
     attributes = {
         name: {key: value for key, value in each.items() if not key.endswith("ListValues")}
@@ -222,22 +223,25 @@ def again(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False) -> dict
     return fields
 
 
-def shape(queue: str, message: Mapping[str, Any]) -> Json:
-    """``Message`` of a received one."""
+def message_shape(queue: str, message: Mapping[str, Any]) -> JsonObject:
+    """Return the ``Message`` of a received message."""
     system = message.get("Attributes") or {}
     source = str(system.get("DeadLetterQueueSourceArn", "")).rpartition(":")[2]
     task = decode(message["Body"])
-    shaped: Json = {
+    shaped: JsonObject = {
         "id": message["MessageId"],
         "queue": queue,
         "state": "visible",
-        # Ours does not count: whoever reads the figure wants to know how often it was tried.
+        # Without our own receive: people read this as the number of attempts.
         "receiveCount": max(0, int(system.get("ApproximateReceiveCount", 1)) - 1),
         "sentAt": int(system.get("SentTimestamp", 0)) / 1000,
         "bytes": len(message["Body"].encode()),
-        "messageAttributes": _text_only(message.get("MessageAttributes") or {}),
+        "messageAttributes": {
+            name: {key: value for key, value in each.items() if isinstance(value, str)}
+            for name, each in (message.get("MessageAttributes") or {}).items()
+        },
         "attributes": dict(system),
-        "body": "•••" if task.hidden else _without_secrets(message["Body"]),
+        "body": redact.HIDDEN if task.hidden else redact.text(message["Body"]),
         "task": task.as_dict() if task.name is not None else None,
     }
     if source:
@@ -245,16 +249,3 @@ def shape(queue: str, message: Mapping[str, Any]) -> Json:
     if system.get("MessageGroupId"):
         shaped["groupId"] = system["MessageGroupId"]
     return shaped
-
-
-def _text_only(attributes: Mapping[str, Mapping[str, Any]]) -> Json:
-    return {
-        name: {key: value for key, value in each.items() if isinstance(value, str)}
-        for name, each in attributes.items()
-    }
-
-
-def _without_secrets(body: str) -> str:
-    from twolane_local.journal import redact
-
-    return redact.text(body)

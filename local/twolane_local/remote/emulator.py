@@ -10,27 +10,28 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from twolane_local.errors import LocalError
-from twolane_local.journal import Event
-from twolane_local.remote.source import Choice
+from twolane_local.journal.files import event_from_dict
+from twolane_local.remote.source import MessageChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from twolane_local.journal import Event
     from twolane_local.journal.filters import Filter
     from twolane_local.remote.address import Running
-    from twolane_local.remote.source import Edit, Json
+    from twolane_local.remote.source import Edit, JsonObject
 
 
 class ControlError(LocalError):
-    """The emulator refused; ``status`` is the HTTP status."""
+    """The emulator answered with an error; ``status`` is the HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-class Control:
-    """One kept-alive connection to one emulator. Proxies of the environment are never asked."""
+class ControlClient:
+    """One kept-alive connection to one emulator, without the environment's proxies."""
 
     def __init__(self, running: Running, *, timeout_s: float = 30.0) -> None:
         self._running = running
@@ -42,15 +43,15 @@ class Control:
     def close(self) -> None:
         self._connection.close()
 
-    def get(self, *path: str, **query: Any) -> Any:
-        """JSON of a route; a ``None`` in the query is left out."""
+    def get(self, *path: str, **query: Any) -> JsonObject:
+        """Return the JSON of a route; ``None`` in the query is left out."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", _route(path) + (f"?{urlencode(given)}" if given else ""))
+        return self._request("GET", _route(path) + (f"?{urlencode(given)}" if given else ""))
 
-    def post(self, *path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._ask("POST", _route(path), json.dumps(body or {}).encode())
+    def post(self, *path: str, body: Mapping[str, Any] | None = None) -> JsonObject:
+        return self._request("POST", _route(path), json.dumps(body or {}).encode())
 
-    def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
+    def _request(self, method: str, target: str, body: bytes | None = None) -> JsonObject:
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
@@ -65,53 +66,52 @@ class Control:
                 f"the emulator at {self._running.url} does not answer ({error!r}); "
                 "is `twolane up` still running?"
             ) from error
-        return _answer(response.status, content)
+        return _parse(response.status, content)
 
 
 def _route(path: tuple[str, ...]) -> str:
     return "/api/" + "/".join(quote(part, safe="") for part in path)
 
 
-def _answer(status: int, content: bytes) -> Any:
+def _parse(status: int, content: bytes) -> JsonObject:
     try:
         value = json.loads(content)
     except ValueError as error:
         raise ControlError(
-            f"the emulator answered {status} with what is no JSON; is it of another version?",
+            f"the emulator answered {status} without JSON; is it of another version?",
             status,
         ) from error
     if status >= 400:
-        said = value.get("detail") or value.get("title") if isinstance(value, dict) else value
-        raise ControlError(str(said), status)
-    return value
+        detail = value.get("detail") or value.get("title") if isinstance(value, dict) else value
+        raise ControlError(str(detail), status)
+    answer: JsonObject = value
+    return answer
 
 
-#: How often a follower looks, in seconds, and how much it takes at once: it misses nothing that
-#: the journal still has, however fast it comes.
+#: How often ``follow`` reads the journal, in seconds.
 LOOK_S = 0.25
+#: The events of one request: the most that the API returns.
 _PAGE = 2000
 
 
 class EmulatorSource:
-    """``wait`` is what passes the time between two looks."""
+    """``wait`` sleeps between two reads of ``follow``."""
 
     real = False
 
     def __init__(self, running: Running, *, wait: Callable[[float], None] = time.sleep) -> None:
         self.where = f"the emulator of {running.template}"
-        self._control = Control(running)
+        self._control = ControlClient(running)
         self._wait = wait
 
-    def status(self) -> Json:
-        found: Json = self._control.get("status")
-        return found
+    def status(self) -> JsonObject:
+        return self._control.get("status")
 
-    def queues(self) -> list[Json]:
-        found: list[Json] = self._control.get("queues")["queues"]
-        return found
+    def queues(self) -> list[JsonObject]:
+        return list(self._control.get("queues")["queues"])
 
-    def messages(self, queue: str, *, limit: int) -> list[Json]:
-        found: list[Json] = []
+    def messages(self, queue: str, *, limit: int) -> list[JsonObject]:
+        found: list[JsonObject] = []
         after = None
         while len(found) < limit:
             page = self._control.get(
@@ -123,27 +123,27 @@ class EmulatorSource:
             after = page["messages"][-1]["position"]
         return found
 
-    def message(self, queue: str, identifier: str) -> Json | None:
-        choice = Choice((identifier,))
+    def message(self, queue: str, identifier: str) -> JsonObject | None:
+        choice = MessageChoice((identifier,))
         for message in self.messages(queue, limit=10_000):
-            if choice.takes(message):
-                whole: Json = self._control.get("queues", queue, "messages", message["id"])
-                return whole
+            if choice.includes(message):
+                return self._control.get("queues", queue, "messages", message["id"])
         return None
 
-    def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
+    def redrive(
+        self, queue: str, choice: MessageChoice, *, to: str | None, edit: Edit
+    ) -> JsonObject:
         ids = self._ids(queue, choice)
         if not ids:
             return {"redriven": [], "failed": []}
-        body: Json = {"messageIds": ids}
+        body: JsonObject = {"messageIds": ids}
         if to is not None:
             body["to"] = to
         if edit:
             body["edits"] = dict.fromkeys(ids, edit.as_dict())
-        done: Json = self._control.post("queues", queue, "redrive", body=body)
-        return done
+        return self._control.post("queues", queue, "redrive", body=body)
 
-    def purge(self, queue: str, choice: Choice) -> int:
+    def purge(self, queue: str, choice: MessageChoice) -> int:
         if choice.everything:
             return int(self._control.post("queues", queue, "purge")["purged"])
         ids = self._ids(queue, choice)
@@ -152,21 +152,19 @@ class EmulatorSource:
         done = self._control.post("queues", queue, "delete", body={"messageIds": ids})
         return len(done["deleted"])
 
-    def _ids(self, queue: str, choice: Choice) -> list[str]:
+    def _ids(self, queue: str, choice: MessageChoice) -> list[str]:
         found = self.messages(queue, limit=100_000)
-        return [message["id"] for message in found if choice.takes(message)]
+        return [message["id"] for message in found if choice.includes(message)]
 
-    def functions(self) -> list[Json]:
-        found: list[Json] = self._control.get("functions")["functions"]
-        return found
+    def functions(self) -> list[JsonObject]:
+        return list(self._control.get("functions")["functions"])
 
-    def tasks(self) -> list[Json]:
-        found: list[Json] = self._control.get("tasks")["tasks"]
-        return found
+    def tasks(self) -> list[JsonObject]:
+        return list(self._control.get("tasks")["tasks"])
 
-    def runs(self, name: str, *, limit: int) -> list[Json]:
+    def runs(self, name: str, *, limit: int) -> list[JsonObject]:
         task = self._known("tasks", name, limit=limit)
-        found: list[Json] = [] if task is None else task["history"]
+        found: list[JsonObject] = [] if task is None else task["history"]
         return found
 
     def send(
@@ -177,24 +175,20 @@ class EmulatorSource:
         kwargs: Mapping[str, Any],
         countdown: float | None,
         queue: str | None,
-    ) -> Json:
-        body: Json = {"args": list(args), "kwargs": dict(kwargs)}
+    ) -> JsonObject:
+        body: JsonObject = {"args": list(args), "kwargs": dict(kwargs)}
         body |= {name: value for name, value in
                  (("countdown", countdown), ("queue", queue)) if value is not None}  # fmt: skip
-        sent: Json = self._control.post("tasks", name, "run", body=body)
-        return sent
+        return self._control.post("tasks", name, "run", body=body)
 
-    def replay(self, identifier: str, edit: Edit) -> Json:
-        done: Json = self._control.post("replay", body={"id": identifier, **edit.as_dict()})
-        return done
+    def replay(self, identifier: str, edit: Edit) -> JsonObject:
+        return self._control.post("replay", body={"id": identifier, **edit.as_dict()})
 
-    def schedules(self) -> list[Json]:
-        found: list[Json] = self._control.get("schedules")["schedules"]
-        return found
+    def schedules(self) -> list[JsonObject]:
+        return list(self._control.get("schedules")["schedules"])
 
-    def trace(self, identifier: str) -> Json | None:
-        found: Json | None = self._known("trace", identifier)
-        return found
+    def trace(self, identifier: str) -> JsonObject | None:
+        return self._known("trace", identifier)
 
     def why(self, identifier: str, /) -> list[str]:
         found = self._known("why", identifier)
@@ -202,8 +196,8 @@ class EmulatorSource:
             return []
         return [str(reason["text"]) for reason in found["reasons"]]
 
-    def _known(self, *path: str, **query: Any) -> Any:
-        """What a route answers, or ``None`` where it knows nothing of the name or id."""
+    def _known(self, *path: str, **query: Any) -> JsonObject | None:
+        """Return the answer of a route, or ``None`` if the name or id is unknown."""
         try:
             return self._control.get(*path, **query)
         except ControlError as error:
@@ -216,7 +210,7 @@ class EmulatorSource:
         before = None
         while len(found) < limit:
             page = self._journal(wanted, before=before, limit=min(limit - len(found), _PAGE))
-            found = [event_of(each) for each in page["events"]] + found
+            found = [event_from_dict(each) for each in page["events"]] + found
             if not page["more"] or not found or (since is not None and found[0].at < since):
                 break
             before = found[0].seq
@@ -228,7 +222,7 @@ class EmulatorSource:
     def _from(self, after: int, wanted: Filter) -> Iterator[Event]:
         while True:
             page = self._journal(wanted, after=after, limit=_PAGE)
-            fresh = [event_of(each) for each in page["events"]]
+            fresh = [event_from_dict(each) for each in page["events"]]
             yield from fresh
             if page["more"] and fresh:
                 after = fresh[-1].seq
@@ -236,22 +230,6 @@ class EmulatorSource:
                 after = page["last"]
                 self._wait(LOOK_S)
 
-    def _journal(self, wanted: Filter, **more: Any) -> Json:
+    def _journal(self, wanted: Filter, **more: Any) -> JsonObject:
         filters = {name: value for name, value in asdict(wanted).items() if value}
-        page: Json = self._control.get("journal", **filters, **more)
-        return page
-
-
-def event_of(value: Mapping[str, Any]) -> Event:
-    """An ``Event`` of the API as the journal's own."""
-    return Event(
-        value["seq"],
-        value["at"],
-        value["kind"],
-        value.get("function"),
-        value.get("queue"),
-        value.get("requestId"),
-        value.get("messageId"),
-        value.get("taskId"),
-        value.get("data") or {},
-    )
+        return self._control.get("journal", **filters, **more)

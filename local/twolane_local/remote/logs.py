@@ -1,5 +1,7 @@
-"""A stack's log lines, searched by id, read back from a time, or followed.
+"""A stack's log lines as journal events: those about an id, those since a time, or new ones.
 
+A line is the runtime's own event, a line of Lambda's (text such as ``REPORT …``, or JSON), or a
+plain log line.
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 """
 
@@ -12,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.journal import Journal, log_lines
-from twolane_local.remote.account import asked
+from twolane_local.journal.trace import error_of
+from twolane_local.remote.account import aws_errors
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +35,7 @@ _FIGURES = {
     "initMs": re.compile(r"Init Duration: ([\d.]+) ms"),
     "restoreMs": re.compile(r"\tRestore Duration: ([\d.]+) ms"),
 }
-#: Metrics of a platform.report record, by our names.
+#: Metrics of a ``platform.report`` record, by our names.
 _METRICS = {
     "durationMs": "durationMs",
     "billedMs": "billedDurationMs",
@@ -41,15 +44,15 @@ _METRICS = {
     "initMs": "initDurationMs",
     "restoreMs": "restoreDurationMs",
 }
-#: Lines that only frame an invocation.
+#: Lambda's lines that are not events.
 _SILENT = re.compile(
     r"(END RequestId|INIT_START|INIT_REPORT|RESTORE_START|RESTORE_REPORT|EXTENSION\s|XRAY TraceId)"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One log event: ``at`` in seconds since the epoch, ``id`` CloudWatch's own."""
+class LogLine:
+    """One log event; ``at`` is in seconds since the epoch, ``id`` is CloudWatch's."""
 
     at: float
     function: str
@@ -58,7 +61,7 @@ class Line:
 
 
 class _LineClock:
-    """Says the time of the line that is being read; nothing waits on it."""
+    """A ``Clock`` that shows the time of the current line; nothing waits on it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -73,8 +76,8 @@ class _LineClock:
         raise NotImplementedError
 
 
-def events(lines: Iterable[Line]) -> list[Event]:
-    """The events of the lines, in the order of their time."""
+def events(lines: Iterable[LogLine]) -> list[Event]:
+    """Return the events of the lines, in the order of time."""
     clock = _LineClock()
     journal = Journal(clock)
     for line in sorted(lines, key=lambda each: each.at):
@@ -83,7 +86,7 @@ def events(lines: Iterable[Line]) -> list[Event]:
     return list(journal)
 
 
-def _record(journal: Journal, line: Line) -> None:
+def _record(journal: Journal, line: LogLine) -> None:
     text = line.text.rstrip()
     platform = _platform(text)
     if platform is not None:
@@ -106,7 +109,7 @@ def _record(journal: Journal, line: Line) -> None:
 
 
 def _platform(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Type and record of a line that Lambda itself writes as JSON."""
+    """Return type and record of a line that Lambda wrote as JSON."""
     if not text.startswith("{"):
         return None
     try:
@@ -120,11 +123,11 @@ def _platform(text: str) -> tuple[str, dict[str, Any]] | None:
     return kind, record if isinstance(record, dict) else {}
 
 
-def _started(journal: Journal, line: Line, request_id: Any) -> None:
+def _started(journal: Journal, line: LogLine, request_id: Any) -> None:
     journal.record("invocation.started", function=line.function, request_id=str(request_id))
 
 
-def _ended(journal: Journal, line: Line, record: dict[str, Any]) -> None:
+def _ended(journal: Journal, line: LogLine, record: dict[str, Any]) -> None:
     metrics = record.get("metrics") or {}
     figures = {ours: metrics[theirs] for ours, theirs in _METRICS.items() if theirs in metrics}
     if record.get("status") not in {None, "success"}:
@@ -137,27 +140,26 @@ def _ended(journal: Journal, line: Line, record: dict[str, Any]) -> None:
     )
 
 
-#: How often a follower asks, in seconds. CloudWatch shows a line some seconds after it was written,
-#: and not in order, so that it asks again for the last ones.
+#: How often ``follow`` reads the logs, in seconds. CloudWatch shows a line some seconds late, and
+#: not in order, so each read includes the last seconds again.
 LOOK_S = 3.0
 _OVERLAP_S = 30.0
-#: A pattern may have 1,024 characters, an id has 36 and its quotes.
+#: A pattern may have 1,024 characters; an id has 36 and its quotes.
 _IDS_AT_ONCE = 20
-#: From a request to its tasks, to what those publish …: so many steps are followed.
+#: ``about`` goes so many steps: from a request to its tasks, to the tasks that those publish ….
 _STEPS = 4
-_WHOLE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-#: The lines that the runtime writes about tasks.
+_WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: The pattern for the runtime's lines about tasks.
 ABOUT_TASKS = '{ $.event = "task.*" }'
 
 
-def with_id(identifier: str) -> str:
-    """A pattern for the lines with an id; of a part of one it is not documented what it matches.
+def id_pattern(identifier: str) -> str:
+    """Return the pattern for lines with a whole id. What it matches for part of an id is not
+    documented, so the pattern is then empty.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
     """
-    return f'"{identifier}"' if _WHOLE.fullmatch(identifier) else ""
+    return f'"{identifier}"' if _WHOLE_ID.fullmatch(identifier) else ""
 
 
 class StackLogs:
@@ -176,34 +178,33 @@ class StackLogs:
         self._now, self._wait = now, wait
 
     def since(self, start: float, *, function: str | None = None, pattern: str = "") -> list[Event]:
-        """What was logged from then on, by one function or all; ``pattern`` narrows it at AWS."""
+        """Return the events from ``start`` on; AWS filters the lines by ``pattern``."""
         return events(self._lines(start, pattern=pattern, function=function))
 
     def about(self, identifier: str, *, start: float) -> list[Event]:
-        """All that belongs to a request, task or message: its lines, and those of the ids on them.
+        """Return the events of a request, task or message: its lines, and those of related ids.
 
-        A worker's line names the request that its task comes from, so that a few steps lead from
-        any of them to all.
+        A worker's line has the id of its task's request, so a few steps lead from one id to all.
         """
-        found: dict[str, Line] = {}
-        asked_for: set[str] = set()
+        found: dict[str, LogLine] = {}
+        searched: set[str] = set()
         ids = {identifier}
         for _ in range(_STEPS):
-            fresh = ids - asked_for
+            fresh = ids - searched
             if not fresh:
                 break
-            asked_for |= fresh
-            found |= {line.id: line for line in self._with(fresh, start)}
-            ids |= _related(events(found.values()))
-        # Of the invocations that ran the tasks only the frames: the rest is of other requests.
-        ran_in = {event.request_id for event in events(found.values()) if event.request_id}
-        for line in self._with(ran_in - asked_for, start):
+            searched |= fresh
+            found |= {line.id: line for line in self._lines_with(fresh, start)}
+            ids |= _related_ids(events(found.values()))
+        # Of the worker's invocations only start and end: their other lines are of other requests.
+        invocations = {event.request_id for event in events(found.values()) if event.request_id}
+        for line in self._lines_with(invocations - searched, start):
             if any(event.kind.startswith("invocation.") for event in events([line])):
                 found[line.id] = line
         return events(found.values())
 
-    def _with(self, ids: set[str], start: float) -> Iterator[Line]:
-        """The lines on which one of the ids stands."""
+    def _lines_with(self, ids: set[str], start: float) -> Iterator[LogLine]:
+        """Yield the lines that contain one of the ids."""
         ordered = sorted(ids)
         for begin in range(0, len(ordered), _IDS_AT_ONCE):
             some = ordered[begin : begin + _IDS_AT_ONCE]
@@ -212,7 +213,7 @@ class StackLogs:
                     yield line
 
     def follow(self, *, function: str | None = None) -> Iterator[Event]:
-        """Each line once, as it comes to be seen."""
+        """Yield the events of new lines, without end."""
         return self._follow(self._now(), function)
 
     def _follow(self, begun: float, function: str | None) -> Iterator[Event]:
@@ -227,43 +228,40 @@ class StackLogs:
 
     def _lines(
         self, start: float, *, pattern: str = "", function: str | None = None
-    ) -> Iterable[Line]:
+    ) -> Iterable[LogLine]:
         more: dict[str, Any] = {"filterPattern": pattern} if pattern else {}
         for name, group in self._groups.items():
             if function is not None and name != function:
                 continue
-            with asked(f"logs of {name}"):
+            with aws_errors(f"logs of {name}"):
                 yield from self._group(name, group, start, more)
 
     def _group(
         self, name: str, group: str, start: float, more: Mapping[str, Any]
-    ) -> Iterator[Line]:
+    ) -> Iterator[LogLine]:
         pages = self._logs.get_paginator("filter_log_events").paginate(
             logGroupName=group, startTime=int(start * 1000), **more
         )
         try:
             for page in pages:
                 for each in page["events"]:
-                    yield Line(
+                    yield LogLine(
                         each["timestamp"] / 1000, name, each["message"], each.get("eventId", "")
                     )
         except self._logs.exceptions.ResourceNotFoundException:
-            return  # the function has not run yet: Lambda makes its group at the first line
+            return  # the function never ran: Lambda creates the group with the first line
 
 
 def last_error(events: Sequence[Event]) -> dict[str, Any] | None:
-    """``{type, message, traceback, at}`` of the last attempt that failed or was retried."""
-    from twolane_local.journal.trace import error_of
-
+    """Return ``{type, message, traceback, at}`` of the last attempt that failed or was retried."""
     ended = [event for event in events if event.kind in {"task.failed", "task.retried"}]
     before = [event for event in events if ended and event.at <= ended[-1].at]
     return error_of(ended[-1], before) if ended else None
 
 
-def _related(events: Iterable[Event]) -> set[str]:
-    """The ids by which the events belong to others.
-
-    The request id on a worker's line is its batch's, which runs other requests' tasks too.
+def _related_ids(events: Iterable[Event]) -> set[str]:
+    """Return the ids on the events, except the request id on a worker's line: that of its batch,
+    which also runs tasks of other requests.
     """
     found: set[str] = set()
     for event in events:

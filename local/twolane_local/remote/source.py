@@ -1,7 +1,7 @@
-"""What the commands ask and tell: an emulator by its control API, or a deployed stack by boto3.
+"""The Protocol ``Source``: a running emulator or a deployed stack, for the commands.
 
-Both answer in the shapes of docs/console.md, so that ``--json`` prints one and the same for each; a
-field that one of them cannot know is left out.
+Both return the shapes of docs/console.md, so that ``--json`` prints the same for each; a field that
+a source cannot know is absent.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
     from twolane_local.journal.filters import Filter
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Which messages of a queue: those of these ids, those of a task, or all of them."""
+class MessageChoice:
+    """Selects messages of a queue: by ids, by the task's name, or all of them."""
 
     ids: tuple[str, ...] = ()
     task: str | None = None
     everything: bool = False
 
-    def takes(self, message: Mapping[str, Any]) -> bool:
-        """Whether a message is meant. An id may be the message's or the task's, or how it begins,
-        from 8 characters on.
+    def includes(self, message: Mapping[str, Any]) -> bool:
+        """Return whether a message is selected. An id is that of the message or of its task, or at
+        least its first 8 characters.
         """
         if self.everything:
             return True
@@ -50,7 +50,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What replaces a task's arguments; ``None`` leaves them as they are."""
+    """New arguments for a task; ``None`` keeps the present ones."""
 
     args: Sequence[Any] | None = None
     kwargs: Mapping[str, Any] | None = None
@@ -58,45 +58,47 @@ class Edit:
     def __bool__(self) -> bool:
         return self.args is not None or self.kwargs is not None
 
-    def as_dict(self) -> Json:
+    def as_dict(self) -> JsonObject:
         found = {"args": self.args, "kwargs": self.kwargs}
         return {name: value for name, value in found.items() if value is not None}
 
 
 class Source(Protocol):
-    """Every method raises ``LocalError`` where it cannot answer, with what to do about it."""
+    """Every method raises ``LocalError`` with the next step if it fails."""
 
     @property
     def where(self) -> str:
-        """In words: ``the emulator of template.yaml``, ``stack shop (123456789012, eu-west-1)``."""
+        """``the emulator of template.yaml`` or ``stack shop (123456789012, eu-west-1)``."""
 
     @property
     def real(self) -> bool:
-        """Whether somebody's real messages may be on its queues."""
+        """True if its queues may have real messages."""
 
-    def queues(self) -> list[Json]:
-        """``Queue`` of each."""
+    def queues(self) -> list[JsonObject]:
+        """Return the ``Queue`` of each."""
 
-    def messages(self, queue: str, *, limit: int) -> list[Json]:
-        """``Message`` of each, as far as it can be looked at."""
+    def messages(self, queue: str, *, limit: int) -> list[JsonObject]:
+        """Return the ``Message`` of each."""
 
-    def message(self, queue: str, identifier: str) -> Json | None:
-        """One message with its whole body, by its own id or its task's."""
+    def message(self, queue: str, identifier: str) -> JsonObject | None:
+        """Return a message with its whole body, by its own id or its task's."""
 
-    def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
-        """``{redriven: […], failed: […]}``; a message is deleted only after it has been sent."""
+    def redrive(
+        self, queue: str, choice: MessageChoice, *, to: str | None, edit: Edit
+    ) -> JsonObject:
+        """Send messages, then delete them; return ``{redriven: […], failed: […]}``."""
 
-    def purge(self, queue: str, choice: Choice) -> int:
-        """Delete them; how many there were."""
+    def purge(self, queue: str, choice: MessageChoice) -> int:
+        """Delete messages; return their number."""
 
-    def functions(self) -> list[Json]:
-        """``Function`` of each."""
+    def functions(self) -> list[JsonObject]:
+        """Return the ``Function`` of each."""
 
-    def tasks(self) -> list[Json]:
-        """``Task`` of each, by name."""
+    def tasks(self) -> list[JsonObject]:
+        """Return the ``Task`` of each, by name."""
 
-    def runs(self, name: str, *, limit: int) -> list[Json]:
-        """``Run`` of each of one task, newest first."""
+    def runs(self, name: str, *, limit: int) -> list[JsonObject]:
+        """Return the ``Run`` of each run of a task, newest first."""
 
     def send(
         self,
@@ -106,23 +108,23 @@ class Source(Protocol):
         kwargs: Mapping[str, Any],
         countdown: float | None,
         queue: str | None,
-    ) -> Json:
-        """``{taskId, messageId, queue}``."""
+    ) -> JsonObject:
+        """Send a task; return ``{taskId, messageId, queue}``."""
 
-    def replay(self, identifier: str, edit: Edit) -> Json:
-        """``{kind, id}`` of what now runs."""
+    def replay(self, identifier: str, edit: Edit) -> JsonObject:
+        """Run something again; return its new ``{kind, id}``."""
 
-    def schedules(self) -> list[Json]:
-        """``Schedule`` of each."""
+    def schedules(self) -> list[JsonObject]:
+        """Return the ``Schedule`` of each."""
 
-    def trace(self, identifier: str) -> Json | None:
-        """The trace of a request, task or message; ``None`` where nothing has that id."""
+    def trace(self, identifier: str) -> JsonObject | None:
+        """Return the trace of a request, task or message, or ``None`` if the id is unknown."""
 
     def why(self, identifier: str, /) -> list[str]:
-        """Why it does not move, in sentences; empty where nothing is to say."""
+        """Return the reasons why it does not move, in sentences."""
 
     def events(self, wanted: Filter, *, since: float | None, limit: int) -> list[Event]:
-        """The last so many events, oldest first; ``since`` in seconds since the epoch."""
+        """Return the last ``limit`` events, oldest first; ``since`` in seconds since the epoch."""
 
     def follow(self, wanted: Filter) -> Iterator[Event]:
-        """Each event from this call on, without end."""
+        """Yield each event from this call on, without end."""

@@ -8,32 +8,38 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
-from twolane_local.journal.task_counts import tally
-from twolane_local.remote import account as resources
-from twolane_local.remote import dead_letters
-from twolane_local.remote import resources as results
-from twolane_local.remote import resources as schedules
-from twolane_local.remote.dead_letters import Letters
-from twolane_local.remote.logs import ABOUT_TASKS, StackLogs, last_error, with_id
-from twolane_local.remote.resources import Queues, StackFunctions
-from twolane_local.remote.source import Choice
+from twolane_local.journal.json_shapes import trace_as_json
+from twolane_local.journal.messages import task_message
+from twolane_local.journal.task_counts import count_tasks
+from twolane_local.journal.trace import trace
+from twolane_local.remote.dead_letters import POLL_S, DeadLetters, message_shape
+from twolane_local.remote.logs import ABOUT_TASKS, StackLogs, id_pattern, last_error
+from twolane_local.remote.resources import (
+    StackFunctions,
+    StackQueues,
+    list_schedules,
+    read_resources,
+    stored_call,
+)
+from twolane_local.remote.source import MessageChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from twolane_local.journal import Event
     from twolane_local.journal.filters import Filter
+    from twolane_local.journal.task_counts import TaskCounts
     from twolane_local.remote.account import Account
-    from twolane_local.remote.source import Edit, Json
+    from twolane_local.remote.source import Edit, JsonObject
 
-#: How far back logs are read, in seconds, where nothing says otherwise: a search costs by the byte.
+#: How far back logs are read by default, in seconds: AWS charges a search by the byte.
 BACK_S = 3600.0
-#: SQS's own limit of a delay, in seconds.
+#: SQS's limit of a delay, in seconds.
 _MAX_DELAY_S = 900
 
 
 class StackSource:
-    """``back_s`` is how far back in the logs is looked, in seconds."""
+    """Logs are read ``back_s`` seconds back."""
 
     real = True
 
@@ -45,13 +51,13 @@ class StackSource:
         back_s: float = BACK_S,
         now: Callable[[], float] = time.time,
         wait: Callable[[float], None] = time.sleep,
-        poll_s: int = dead_letters.POLL_S,
+        poll_s: int = POLL_S,
     ) -> None:
         self._account, self.now, self._wait = account, now, wait
         self._back_s = back_s
-        self._resources = resources.read(account, name)
-        self._queues = Queues(account, self._resources)
-        self._letters = Letters(account, self._queues.urls, poll_s=poll_s)
+        self._resources = read_resources(account, name)
+        self._queues = StackQueues(account, self._resources)
+        self._dead_letters = DeadLetters(account, self._queues.urls, poll_s=poll_s)
         self._functions = StackFunctions(account, self._resources)
         self.name = name
 
@@ -66,69 +72,73 @@ class StackSource:
 
     # Queues.
 
-    def queues(self) -> list[Json]:
+    def queues(self) -> list[JsonObject]:
         return self._queues.listed()
 
-    def messages(self, queue: str, *, limit: int) -> list[Json]:
-        name = self._harmless(queue)
-        return [dead_letters.shape(name, each) for each in self._letters.look(name, limit=limit)]
+    def messages(self, queue: str, *, limit: int) -> list[JsonObject]:
+        name = self._readable_queue(queue)
+        return [message_shape(name, each) for each in self._dead_letters.peek(name, limit=limit)]
 
-    def message(self, queue: str, identifier: str) -> Json | None:
-        choice = Choice((identifier,))
+    def message(self, queue: str, identifier: str) -> JsonObject | None:
+        choice = MessageChoice((identifier,))
         for message in self.messages(queue, limit=10_000):
-            if choice.takes(message):
+            if choice.includes(message):
                 return {**message, "error": self._last_error(message)}
         return None
 
-    def _last_error(self, message: Json) -> Json | None:
-        """By what a dead letter's last attempt ended, if its function's logs still tell."""
+    def _last_error(self, message: JsonObject) -> JsonObject | None:
+        """Return the error of a dead letter's last attempt, if the logs still have it."""
         task_id = (message.get("task") or {}).get("id")
         if task_id is None:
             return None
         try:
-            found = self._logs.since(message["sentAt"] - 60, pattern=with_id(task_id))
+            found = self._logs.since(message["sentAt"] - 60, pattern=id_pattern(task_id))
         except LocalError as error:
             return {"message": f"not known: {error}"}
         return last_error([event for event in found if event.task_id == task_id])
 
-    def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Json:
+    def redrive(
+        self, queue: str, choice: MessageChoice, *, to: str | None, edit: Edit
+    ) -> JsonObject:
         target = None if to is None else self._queues.name_of(to)
-        return self._letters.redrive(self._harmless(queue), choice, to=target, edit=edit)
+        name = self._readable_queue(queue)
+        return self._dead_letters.redrive(name, choice, to=target, edit=edit)
 
-    def purge(self, queue: str, choice: Choice) -> int:
-        return self._letters.purge(self._harmless(queue), choice)
+    def purge(self, queue: str, choice: MessageChoice) -> int:
+        return self._dead_letters.purge(self._readable_queue(queue), choice)
 
-    def _harmless(self, queue: str) -> str:
-        """The queue's name. Raises ``LocalError`` where receiving would bring messages nearer to
-        their dead-letter queue, and hide them from the functions that should have them.
+    def _readable_queue(self, queue: str) -> str:
+        """Return the queue's name. Raises ``LocalError`` if a receive would move messages closer to
+        their dead-letter queue, or hide them from their function.
         """
         name = self._queues.name_of(queue)
         known = {each["name"]: each for each in self._queues.listed()}
         if "maxReceiveCount" in known[name] or known[name]["mappings"]:
             raise LocalError(
-                f"{name} is not looked into: SQS shows a message only by receiving it, which "
+                f"messages of {name} are not read: SQS shows a message only to a receive, which "
                 f"counts towards its dead-letter queue and hides it from its function; "
-                f"`twolane queues --stack {self.name}` has the queue's figures"
+                f"`twolane queues --stack {self.name}` shows the queue's counts"
             )
         return name
 
     # Functions, schedules.
 
-    def functions(self) -> list[Json]:
+    def functions(self) -> list[JsonObject]:
         return self._functions.listed()
 
-    def schedules(self) -> list[Json]:
-        return schedules.listed(self._account, self._resources)
+    def schedules(self) -> list[JsonObject]:
+        return list_schedules(self._account, self._resources)
 
     # Tasks.
 
-    def tasks(self) -> list[Json]:
-        counted = tally(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
-        return [each.as_dict() for _, each in sorted(counted.counts.items())]
+    def tasks(self) -> list[JsonObject]:
+        return [each.as_dict() for _, each in sorted(self._task_counts().counts.items())]
 
-    def runs(self, name: str, *, limit: int) -> list[Json]:
-        counted = tally(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
-        found = [run for run in counted.runs.values() if run.name == name]
+    def _task_counts(self) -> TaskCounts:
+        return count_tasks(self._logs.since(self.now() - self._back_s, pattern=ABOUT_TASKS))
+
+    def runs(self, name: str, *, limit: int) -> list[JsonObject]:
+        found = [run for run in self._task_counts().runs.values() if run.name == name]
         return [run.as_dict() for run in sorted(found, key=lambda run: -run.at)[:limit]]
 
     def send(
@@ -139,18 +149,16 @@ class StackSource:
         kwargs: Mapping[str, Any],
         countdown: float | None,
         queue: str | None,
-    ) -> Json:
-        from twolane_local.journal.messages import task_message
-
+    ) -> JsonObject:
         target = self._task_queue(queue)
         if countdown is not None and countdown > _MAX_DELAY_S:
             raise LocalError(
-                f"a stack's queue delays a message by {_MAX_DELAY_S} s at most; for more, let the "
+                f"SQS delays a message by {_MAX_DELAY_S} s at most; for a longer delay, let the "
                 "application send the task"
             )
         task_id, body = task_message(name, args, kwargs, countdown=countdown)
         delay = None if countdown is None else round(countdown)
-        message_id = self._letters.send(target, body, delay_s=delay)
+        message_id = self._dead_letters.send(target, body, delay_s=delay)
         return {"taskId": task_id, "messageId": message_id, "queue": target}
 
     def _task_queue(self, wanted: str | None) -> str:
@@ -164,8 +172,8 @@ class StackSource:
             "name one with --queue"
         )
 
-    def replay(self, identifier: str, edit: Edit) -> Json:
-        call = results.stored_call(self._account, self._resources, identifier)
+    def replay(self, identifier: str, edit: Edit) -> JsonObject:
+        call = stored_call(self._account, self._resources, identifier)
         sent = self.send(
             call.name,
             args=call.args if edit.args is None else edit.args,
@@ -175,30 +183,27 @@ class StackSource:
         )
         return {"kind": "task", "id": sent["taskId"], "queue": sent["queue"]}
 
-    # The journal, as far as logs make one.
+    # The journal, from the logs.
 
-    def trace(self, identifier: str) -> Json | None:
-        from twolane_local.journal.shown import shown_trace
-        from twolane_local.journal.trace import trace
-
+    def trace(self, identifier: str) -> JsonObject | None:
         if '"' in identifier:  # it would end the pattern; no id has one
             return None
         now = self.now()
         found = self._logs.about(identifier, start=now - self._back_s)
         try:
-            return shown_trace(trace(found, identifier, now=now))
+            return trace_as_json(trace(found, identifier, now=now))
         except LookupError:
             return None
 
     def why(self, identifier: str, /) -> list[str]:  # noqa: ARG002 - the logs do not say
-        """Nothing: only the emulator knows why something does not move."""
+        """Return no reasons: only the emulator knows them."""
         return []
 
     def events(self, wanted: Filter, *, since: float | None, limit: int) -> list[Event]:
         wanted = self._by_name(wanted)
         start = self.now() - self._back_s if since is None else since
         found = self._logs.since(
-            start, function=wanted.function or None, pattern=with_id(wanted.id)
+            start, function=wanted.function or None, pattern=id_pattern(wanted.id)
         )
         return [event for event in found if wanted.matches(event)][-limit:]
 
@@ -208,7 +213,7 @@ class StackSource:
         return (event for event in events if wanted.matches(event))
 
     def _by_name(self, wanted: Filter) -> Filter:
-        """A function may be named by its logical id, but the events have its name."""
+        """Replace a function's logical id by its name, which the events have."""
         if not wanted.function:
             return wanted
         return replace(wanted, function=self._functions.name_of(wanted.function))

@@ -27,8 +27,8 @@ def test_json_lists_and_objects() -> None:
     ("arguments", "words"),
     [
         (["--args", "a@example.com"], "--args is not JSON"),
-        (["--args", "{}"], "--args takes a JSON list, as "),
-        (["--kwargs", "[]"], "--kwargs takes a JSON object, as "),
+        (["--args", "{}"], "--args takes a JSON list such as "),
+        (["--kwargs", "[]"], "--kwargs takes a JSON object such as "),
     ],
 )
 def test_mistakes_show_how_to_write_it(arguments: list[str], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Parameters without a value, on a real terminal and where there is none."""
+"""Parameters without a value, with and without a real terminal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What is shown and asked; that it is done is tried in tests/e2e/test_commands.py and, of a stack,
-in tests/twolane_local/inspect/stack.
+"""The output and the questions of `twolane dlq`; tests/e2e/test_commands.py runs it on an emulator,
+tests/twolane_local/remote on a stack.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twolane_local.cli import dlq, exits
 from twolane_local.cli.options import UnconfirmedError
 from twolane_local.cli.parser import parser
 from twolane_local.errors import LocalError
-from twolane_local.remote.source import Choice, Edit
+from twolane_local.remote.source import Edit, MessageChoice
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ LETTER = {
 
 
 class Source:
-    """Remembers what it is told to do; two dead-letter queues, of which one is empty."""
+    """Records its calls; has two dead-letter queues, of which one is empty."""
 
     where = "stack shop (1, eu)"
 
@@ -44,16 +44,16 @@ class Source:
     def message(self, queue: str, identifier: str) -> Any:
         return LETTER if queue == "dead" and identifier == "m1-000000" else None
 
-    def redrive(self, queue: str, choice: Choice, *, to: str | None, edit: Edit) -> Any:
+    def redrive(self, queue: str, choice: MessageChoice, *, to: str | None, edit: Edit) -> Any:
         self.done.append((queue, choice, to, edit))
-        if queue != "dead" or not choice.takes(LETTER):
+        if queue != "dead" or not choice.includes(LETTER):
             return {"redriven": [], "failed": []}
         moved = {"messageId": "m1-000000", "newMessageId": "n", "queue": "tasks"}
         return {"redriven": [] if self.failed else [moved], "failed": self.failed}
 
-    def purge(self, queue: str, choice: Choice) -> int:
+    def purge(self, queue: str, choice: MessageChoice) -> int:
         self.done.append((queue, choice))
-        return int(queue == "dead" and choice.takes(LETTER))
+        return int(queue == "dead" and choice.includes(LETTER))
 
 
 @pytest.fixture(autouse=True)
@@ -62,17 +62,17 @@ def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, source: Source, *arguments: str) -> int:
-    monkeypatch.setattr(dlq, "open_source", lambda options: source)
+    monkeypatch.setattr(dlq, "source_for", lambda options: source)
     options: argparse.Namespace = parser().parse_args(["dlq", *arguments])
     return dlq.run(options)
 
 
 def test_a_line_for_each_dead_letter() -> None:
-    assert dlq.letters_table([LETTER], now=1000.0).splitlines() == [
+    assert dlq.dead_letters_table([LETTER], now=1000.0).splitlines() == [
         "MESSAGE      AGE  CAME FROM  TASK     LAST ERROR",
         "m1-000000  1 min  tasks      send(1)  ValueError: no good",
     ]
-    assert dlq.letters_table([], now=0) == "there is no dead letter"
+    assert dlq.dead_letters_table([], now=0) == "there is no dead letter"
 
 
 def test_every_dead_letter_queue_is_looked_into(
@@ -134,7 +134,7 @@ def test_one_edit_is_for_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(LocalError, match="edit one message"):
             run(monkeypatch, source, "redrive", *several, "--args", "[]")
     run(monkeypatch, source, "redrive", "--id", "m1-000000", "--kwargs", '{"a": 1}', "--to", "x")
-    assert source.done[0] == ("dead", Choice(("m1-000000",)), "x", Edit(kwargs={"a": 1}))
+    assert source.done[0] == ("dead", MessageChoice(("m1-000000",)), "x", Edit(kwargs={"a": 1}))
 
 
 def test_show_is_whole_and_safe(

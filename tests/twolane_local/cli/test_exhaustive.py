@@ -102,6 +102,6 @@ def test_a_schedule_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fault.injected" in out
     assert "strike=twice" in out
     assert main([*replay, "task/redis/9999:killed"]) == 1
-    assert "never came" in capsys.readouterr().out
+    assert "never happened" in capsys.readouterr().out
     assert main([*replay, "task/redis/none", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["points"][0]["point"] == "invoke"

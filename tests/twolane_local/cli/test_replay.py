@@ -25,7 +25,7 @@ class Source:
 
 def run(monkeypatch: pytest.MonkeyPatch, source: Source, *arguments: str) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    monkeypatch.setattr(replay, "open_source", lambda options: source)
+    monkeypatch.setattr(replay, "source_for", lambda options: source)
     return replay.run(parser().parse_args(["replay", *arguments]))
 
 

@@ -94,7 +94,7 @@ def test_one_schedule_for_each_entry_is_written_and_checked(
 ) -> None:
     template = project("cli_beat_written")
     assert commands.run(options(str(template), "--check")) == 1
-    assert "is not what beat_schedule says" in capsys.readouterr().err
+    assert "does not match beat_schedule" in capsys.readouterr().err
     assert commands.run(options(str(template))) == 0
     made = yaml.safe_load(Path("infra/schedules.yaml").read_text())
     properties = made["Resources"]["DigestSchedule"]["Properties"]
@@ -122,7 +122,7 @@ def test_parameters_are_those_of_the_project(
 
 
 def test_a_handler_that_is_not_beats(project: Any) -> None:
-    with pytest.raises(HandlerImportError, match="is a dict, no BeatHandler"):
+    with pytest.raises(HandlerImportError, match="is a dict, not a BeatHandler"):
         commands.run(options(str(project("cli_beat_dict", handler="{}"))))
 
 
@@ -191,7 +191,7 @@ def test_the_table() -> None:
             "taskId": None,
         },
     ]
-    assert commands.table(listed, zone=None, local=UTC) == [
+    assert commands.entries_table(listed, zone=None, local=UTC) == [
         "digest  (crontab: 0 7 * * *, app.tasks.daily_digest)",
         "  next  Sat 2026-03-28 06:00:00 UTC = Sat 07:00:00 CET",
         "  next  Sun 2026-03-29 05:00:00 UTC = Sun 07:00:00 CEST",
@@ -199,6 +199,8 @@ def test_the_table() -> None:
         "new  (freq: 1.00 minute, t)",
         "  last  never",
     ]
-    tokyo = commands.table(listed[:1], zone="Asia/Tokyo", local=UTC)
+    tokyo = commands.entries_table(listed[:1], zone="Asia/Tokyo", local=UTC)
     assert tokyo[1].endswith("= Sat 15:00:00 JST")
-    assert commands.table([], zone=None, local=UTC) == ["beat_schedule has no enabled entry"]
+    assert commands.entries_table([], zone=None, local=UTC) == [
+        "beat_schedule has no enabled entry"
+    ]

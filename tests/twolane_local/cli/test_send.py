@@ -25,7 +25,7 @@ class Source:
 
 def run(monkeypatch: pytest.MonkeyPatch, source: Source, *arguments: str) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    monkeypatch.setattr(send, "open_source", lambda options: source)
+    monkeypatch.setattr(send, "source_for", lambda options: source)
     return send.run(parser().parse_args(["send", *arguments]))
 
 

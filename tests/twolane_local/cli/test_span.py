@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from twolane_local.cli.flags import duration, since_flag, window
+from twolane_local.cli.flags import duration, since_flag
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ def test_what_is_no_span_is_said(text: str) -> None:
 def test_the_flag() -> None:
     parser = argparse.ArgumentParser()
     since_flag(parser)
-    assert window(parser.parse_args([])) is None
-    assert window(parser.parse_args(["--since", "2m"])) == 120
+    assert parser.parse_args([]).since is None
+    assert parser.parse_args(["--since", "2m"]).since == 120

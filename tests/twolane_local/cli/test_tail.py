@@ -37,7 +37,7 @@ class Source:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Source:
     source = Source()
-    monkeypatch.setattr(tail, "open_source", lambda options, back_s: source)
+    monkeypatch.setattr(tail, "source_for", lambda options, back_s: source)
     assert tail.run(parser().parse_args(["tail", *arguments])) == exits.DONE
     return source
 

@@ -11,8 +11,8 @@ from twolane_local.cli.text import (
     error_text,
     milliseconds,
     one_line,
+    print_json,
     red,
-    say_json,
     seconds,
     table,
 )
@@ -105,7 +105,7 @@ def test_errors_say_their_type_once(error: Any, shown: str) -> None:
 
 
 def test_json_is_one_line_for_a_script(capsys: pytest.CaptureFixture[str]) -> None:
-    say_json({"name": "ä"})
+    print_json({"name": "ä"})
     assert capsys.readouterr().out == '{"name": "ä"}\n'
 
 
@@ -113,7 +113,7 @@ def test_json_is_indented_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     out = Terminal()
     monkeypatch.setattr("sys.stdout", out)
     value: Any = {"a": [1]}
-    say_json(value)
+    print_json(value)
     assert json.loads(out.getvalue()) == value
     assert out.getvalue().count("\n") > 1
 

@@ -29,11 +29,11 @@ class Source:
 def run(monkeypatch: pytest.MonkeyPatch, found: Any, *arguments: str) -> tuple[int, list[Any]]:
     opened: list[Any] = []
 
-    def open_source(options: Any, *, back_s: float | None) -> Source:
+    def source_for(options: Any, *, back_s: float | None) -> Source:
         opened.append(back_s)
         return Source(found)
 
-    monkeypatch.setattr(trace, "open_source", open_source)
+    monkeypatch.setattr(trace, "source_for", source_for)
     return trace.run(parser().parse_args(["trace", *arguments])), opened
 
 

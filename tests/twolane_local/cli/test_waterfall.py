@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.cli.trace import bar, error_of, waterfall
+from twolane_local.cli.trace import bar, span_error, waterfall
 
 
 def span(identifier: str, parent: str | None, start: float, end: float | None, **more: Any) -> Any:
@@ -69,4 +69,4 @@ def test_a_bar_stays_on_the_line(start: float, length: float, expected: str) -> 
     [({}, None), ({"error": "x"}, "x"), ({"errorType": "E"}, "E"), (None, None)],
 )
 def test_errors(detail: Any, expected: str | None) -> None:
-    assert error_of({"detail": detail}) == expected
+    assert span_error({"detail": detail}) == expected

@@ -92,7 +92,7 @@ def test_it_goes_forward_only():
 
 def test_whoever_reads_time_elsewhere_hears_of_each_move():
     told = []
-    clock = SteppedClock(real=lambda: 5.0, moved=lambda now, running: told.append((now, running)))
+    clock = SteppedClock(real=lambda: 5.0, on_move=lambda now, running: told.append((now, running)))
     clock.pause()
     clock.advance(10)
     clock.resume()

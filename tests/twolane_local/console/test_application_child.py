@@ -7,9 +7,9 @@ from celery import Celery
 
 from twolane_local.console.application_child import (
     NoCeleryError,
-    Published,
+    PublishLog,
     answer,
-    described,
+    describe_tasks,
     load,
 )
 
@@ -45,12 +45,12 @@ def test_defaults_that_json_does_not_know_are_shown():
     def task(when=frozenset(), *, how: dict[str, int] | None = None): ...
 
     app.finalize()
-    (found,) = described(app)
+    (found,) = describe_tasks(app)
     assert [each["default"] for each in found["parameters"]] == ["frozenset()", None]
     assert found["parameters"][1]["annotation"] == "dict[str, int] | None"
 
 
 def test_an_unknown_task_is_sent_by_its_name():
     app = Celery("app", broker="memory://", set_as_current=False)
-    told = answer(app, Published(), {"do": "publish", "name": "elsewhere", "task_id": "x"})
+    told = answer(app, PublishLog(), {"do": "publish", "name": "elsewhere", "task_id": "x"})
     assert told["taskId"] == "x"

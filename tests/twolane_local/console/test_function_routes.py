@@ -36,7 +36,7 @@ def test_figures_of_a_function(journal):
             EnvironmentState("1", "cold", 0.5, 0, ()),
             {"id": "1", "state": "cold", "since": 99.5, "memoryMb": None, "invocations": 0},
         ),
-        (  # what runs has not told of its memory yet: the one before it has
+        (  # the running invocation has no figure yet, the one before it has
             EnvironmentState("2", "busy", 5.0, 2, ("second", "first")),
             {"id": "2", "state": "busy", "since": 95.0, "memoryMb": 60, "invocations": 2,
              "requestId": "second"},

@@ -12,7 +12,7 @@ from twolane_local.journal.messages import task_message
 
 
 def published(monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
-    """What the runtime puts on an SQS queue for `.apply_async()`, caught just before the wire."""
+    """Return the message that the runtime sends for `.apply_async()`, caught before the request."""
     caught: list[dict[str, Any]] = []
 
     class CaughtError(Exception):

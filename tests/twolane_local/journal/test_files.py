@@ -42,8 +42,8 @@ def test_the_control_apis_answer_is_read(file: Path, wrap: object) -> None:
     ("text", "says"),
     [
         ('{"kind": "log", "at": 1}\nnonsense\n', ":2 is not JSON"),
-        ('{"kind": "log", "at": 1}\n{"kind": "log"}\n', ":2 is no event of a journal"),
-        ("[1]", ":1 is no event"),
+        ('{"kind": "log", "at": 1}\n{"kind": "log"}\n', ":2 is not a journal event"),
+        ("[1]", ":1 is not a journal event"),
     ],
 )
 def test_half_a_journal_is_an_error(file: Path, text: str, says: str) -> None:

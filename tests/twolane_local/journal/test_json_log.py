@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import pytest
 
 from twolane_local.journal import json_log
-from twolane_local.journal.json_log import Follower, JsonLog, PersistenceError
+from twolane_local.journal.json_log import JsonLog, PersistenceError, StateLog
 
 
 @contextmanager
 def no_file_above(size):
-    """What a full disk does: the write that goes beyond is cut off, the next one fails."""
+    """Act like a full disk: the write that exceeds it is cut, the next one fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -107,15 +107,15 @@ def test_a_new_log_for_which_there_is_no_room_leaves_the_old_one(tmp_path):
 def test_what_may_wait_is_kept_once_there_is_room(tmp_path):
     there = [{"a": 1}]
     log = JsonLog(tmp_path, "x.jsonl")
-    follower = Follower(log, lambda: there)
-    follower.rewrite()
+    state_log = StateLog(log, lambda: there)
+    state_log.rewrite()
     with no_file_above(5):
         there.append({"b": 1})
-        follower.may({"b": 1})
+        state_log.append_later({"b": 1})
         with pytest.raises(PersistenceError):
-            follower.must({"c": 1})
+            state_log.append({"c": 1})
     assert list(log.lines()) == [{"a": 1}]
     there.append({"d": 1})
-    follower.must({"d": 1})
+    state_log.append({"d": 1})
     assert list(log.lines()) == [{"a": 1}, {"b": 1}, {"d": 1}]
     log.close()

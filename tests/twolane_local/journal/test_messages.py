@@ -10,7 +10,7 @@ import pytest
 
 from twolane.publish.claimcheck import pointer_to
 from twolane_local.errors import LocalError
-from twolane_local.journal.messages import decode, edited, task_message
+from twolane_local.journal.messages import decode, task_message, with_arguments
 
 
 def b64(text: str | bytes) -> str:
@@ -60,7 +60,7 @@ def test_every_form_of_a_message_is_read(variant: Any) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_form_of_a_message_is_edited_in_its_form(variant: Any) -> None:
     before = variant(message("a@example.com", times=2))
-    after = edited(before, args=["b@example.com"])
+    after = with_arguments(before, args=["b@example.com"])
     task = decode(after)
     assert (task.id, task.args, task.kwargs) == ("t-1", ("b@example.com",), {"times": 2})
     assert after.startswith("{") == before.startswith("{")
@@ -68,7 +68,7 @@ def test_every_form_of_a_message_is_edited_in_its_form(variant: Any) -> None:
 
 def test_an_edit_keeps_all_but_the_arguments() -> None:
     before = message("a@example.com")
-    after = json.loads(edited(before, kwargs={"times": 3}))
+    after = json.loads(with_arguments(before, kwargs={"times": 3}))
     expected = json.loads(before)
     args, kwargs, canvas = json.loads(base64.b64decode(after["body"]))
     assert (args, kwargs) == (["a@example.com"], {"times": 3})
@@ -95,7 +95,7 @@ def test_arguments_that_the_application_hides_stay_hidden() -> None:
     assert task.hidden
     assert "4111" not in json.dumps(task.as_dict()) + task.call() + repr(task)
     assert task.call() == "pay (***) {'cvc': '***'}"
-    again = decode(edited(body, args=["5111-1111"]))
+    again = decode(with_arguments(body, args=["5111-1111"]))
     assert (again.hidden, again.args_repr) == (True, "(***)")
 
 
@@ -115,7 +115,7 @@ def pickled() -> str:
         (b64("\xff"), "neither JSON nor JSON in base64"),
         (pickled(), "only JSON is read"),
         (json.dumps({**json.loads(message()), "body": b64("{")}), "cannot be read"),
-        (json.dumps({**json.loads(message()), "body": b64("[1]")}), "not a task's"),
+        (json.dumps({**json.loads(message()), "body": b64("[1]")}), "not that of a task"),
         (
             json.dumps({**json.loads(message()), "body": b64('[{"a": 1}, [], {}]')}),
             "not a list and an",
@@ -127,7 +127,7 @@ def test_what_is_no_task_is_described_and_not_edited(body: str, words: str) -> N
     task = decode(body)
     assert words in (task.problem or "")
     with pytest.raises(LocalError):
-        edited(body, args=[])
+        with_arguments(body, args=[])
 
 
 def test_a_claim_check_says_where_its_body_is() -> None:

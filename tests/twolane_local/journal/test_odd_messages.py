@@ -1,4 +1,4 @@
-"""Messages that nobody meant to send, for whoever looks at them: no reader raises."""
+"""Messages that nobody meant to send: no reader of them raises."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twolane_local.cli.text import say_json
+from twolane_local.cli.text import print_json
 from twolane_local.console.requests import Json
 from twolane_local.console.task_routes import real_arguments
 from twolane_local.errors import LocalError
 from twolane_local.faults.queues import BODIES, has_consequences, task_id_of, task_name_of
 from twolane_local.journal import redact
-from twolane_local.journal.messages import decode, edited, task_message
-from twolane_local.journal.related_events import place_of
+from twolane_local.journal.messages import decode, task_message, with_arguments
+from twolane_local.journal.related_events import canvas_place_of
 
 ENVELOPE: dict[str, Any] = json.loads(task_message("shop.add", (1,), {"k": 2}, task_id="t")[1])
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -91,11 +91,11 @@ def read_by_all(body: str) -> None:
     assert isinstance(task.call(), str)
     shown = redact.values(task.as_dict())
     assert json.loads(Json({"task": shown, "body": redact.text(body)}).body)
-    say_json({"task": shown})
+    print_json({"task": shown})
     redact.values({"body": body, "payload": [body]})
     with suppress(LocalError):
-        edited(body, args=[2])
-    place_of(body)
+        with_arguments(body, args=[2])
+    canvas_place_of(body)
     real_arguments(body)
     has_consequences(body)
     for reader in (task_id_of, task_name_of):

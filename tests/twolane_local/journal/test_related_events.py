@@ -16,11 +16,11 @@ def test_a_request_a_task_and_a_message_lead_to_the_same_story(tell, journal):
     tell.end(received, delete=True)
     journal.record("log", request_id="somebody-else", line="no")
     for identity in (ROOT, "task-aaaa", message, message[:8]):
-        story = collect(journal, identity)
-        assert story.root == ROOT
-        assert set(story.tasks) == {"task-aaaa"}
-        assert story.task_messages("task-aaaa") == [message]
-        assert set(story.requests) == {ROOT, "batch-00000001"}
+        related = collect(journal, identity)
+        assert related.root == ROOT
+        assert set(related.tasks) == {"task-aaaa"}
+        assert related.task_messages("task-aaaa") == [message]
+        assert set(related.requests) == {ROOT, "batch-00000001"}
 
 
 def test_what_a_task_publishes_belongs_to_the_request(tell, journal):
@@ -46,8 +46,8 @@ def test_a_redriven_message_belongs_to_its_task(tell, journal):
 
 def test_a_task_of_which_nothing_tells_the_origin_is_a_story_of_its_own(journal):
     journal.record("task.started", task_id="task-aaaa", taskName="t")
-    story = collect(journal, "task-aaaa")
-    assert (story.root, set(story.tasks)) == (None, {"task-aaaa"})
+    related = collect(journal, "task-aaaa")
+    assert (related.root, set(related.tasks)) == (None, {"task-aaaa"})
 
 
 def test_ids_may_be_short_but_must_be_known_and_clear(journal):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from twolane_local.journal import Event
-from twolane_local.journal.task_counts import percentile, tally
+from twolane_local.journal.task_counts import count_tasks, percentile
 
 
 def events(*steps: tuple[str, str, dict[str, Any]]) -> list[Event]:
@@ -17,11 +17,11 @@ def events(*steps: tuple[str, str, dict[str, Any]]) -> list[Event]:
 
 
 def test_a_task_that_fails_once_and_then_succeeds() -> None:
-    counted = tally(
+    counted = count_tasks(
         events(
             ("published", "a", {}),
             ("started", "a", {}),
-            ("published", "a", {}),  # the retry's message, before the attempt is told to have ended
+            ("published", "a", {}),  # the retry's message, before the attempt reports its end
             ("retried", "a", {"durationMs": 30, "errorType": "Timeout"}),
             ("started", "a", {}),
             ("succeeded", "a", {"durationMs": 10}),
@@ -55,14 +55,14 @@ def test_a_task_that_fails_once_and_then_succeeds() -> None:
     ],
 )
 def test_states(steps: list[tuple[str, dict[str, Any]]], state: str, error: str | None) -> None:
-    counted = tally(events(*[(kind, "a", data) for kind, data in steps]))
+    counted = count_tasks(events(*[(kind, "a", data) for kind, data in steps]))
     assert (counted.runs["a"].state, counted.runs["a"].error) == (state, error)
     assert counted.counts["send"].running == (state == "running")
 
 
 def test_what_says_neither_id_nor_name_still_counts() -> None:
     nameless = Event(1, 1.0, "task.rejected", data={})
-    counted = tally([nameless, Event(2, 2.0, "log", data={"line": "x"})])
+    counted = count_tasks([nameless, Event(2, 2.0, "log", data={"line": "x"})])
     assert counted.counts["unknown"].failed == 1
     assert counted.runs == {}
 
@@ -70,7 +70,7 @@ def test_what_says_neither_id_nor_name_still_counts() -> None:
 def test_a_later_line_without_a_name_counts_for_the_task() -> None:
     first, second = events(("started", "a", {}), ("failed", "a", {}))
     nameless = Event(second.seq, second.at, second.kind, task_id="a")
-    assert tally([first, nameless]).counts["send"].failed == 1
+    assert count_tasks([first, nameless]).counts["send"].failed == 1
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_percentiles_are_of_the_nearest_rank(
 
 def test_a_message_that_is_refused_five_times_is_one_failed_task() -> None:
     steps = [("published", "a", {}), ("started", "a", {}), ("failed", "a", {"errorType": "Reject"})]
-    counted = tally(events(*steps, *[("rejected", "a", {})] * 4))
+    counted = count_tasks(events(*steps, *[("rejected", "a", {})] * 4))
     assert counted.counts["send"].as_dict()["counts"] == {
         "published": 1, "started": 1, "succeeded": 0, "failed": 1, "retried": 0, "running": 0,
     }  # fmt: skip
@@ -96,7 +96,7 @@ def test_messages_that_cannot_be_read_count_once_each() -> None:
         Event(number, 100.0, "task.rejected", message_id=message)
         for number, message in enumerate(["m-1", "m-2"] * 3)
     ]
-    assert tally(refused).counts["unknown"].failed == 2
+    assert count_tasks(refused).counts["unknown"].failed == 2
 
 
 def test_a_task_whose_environments_are_killed() -> None:
@@ -109,9 +109,9 @@ def test_a_task_whose_environments_are_killed() -> None:
         ]  # fmt: skip
 
     first = delivery(1)
-    assert tally(first[:1]).counts["send"].running == 1
-    waiting = tally(first)
+    assert count_tasks(first[:1]).counts["send"].running == 1
+    waiting = count_tasks(first)
     assert (waiting.counts["send"].running, waiting.runs["a"].state) == (0, "waiting")
     buried = Event(9, 102.0, "message.dead_lettered", queue="tasks", message_id="m")
-    counted = tally([*first, *delivery(2), buried])
+    counted = count_tasks([*first, *delivery(2), buried])
     assert (counted.counts["send"].failed, counted.runs["a"].state) == (1, "failed")

@@ -131,7 +131,7 @@ def test_delayed_for_a_retry(tell, ask, mapping):
     message = tell.publish("task-aaaa", delay=41)
     reason = only(ask(message, [mapping]))
     assert reason.text == (
-        "delayed on tasks; visible in 41 s: it is tried again since it failed with "
+        "delayed on tasks; visible in 41 s: it will be retried since it failed with "
         "ProviderError('no')"
     )
 
@@ -210,7 +210,7 @@ def test_a_paused_clock_is_said_too(tell, ask, mapping):
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [("succeeded", "it succeeded"), ("failed", "it failed and is not tried again (KeyError)"),
+    [("succeeded", "it succeeded"), ("failed", "it failed and is not retried (KeyError)"),
      ("revoked", "it was revoked")],
 )  # fmt: skip
 def test_a_task_that_is_over(tell, ask, kind, text):
@@ -234,7 +234,7 @@ def test_a_message_that_is_gone(tell, journal, ask):
     journal.record("message.filtered", queue="tasks", message_id=filtered)
     tell.queues.delete_by_id("tasks", filtered)
     journal.record("message.filtered", queue="tasks", message_id=filtered)
-    assert "filter refuses it" in only(ask(filtered)).text
+    assert "filter does not match it" in only(ask(filtered)).text
     purged = tell.queues.send("tasks", NewMessage("x")).id
     tell.queues.purge("tasks")
     assert only(ask(purged)).code == "gone"

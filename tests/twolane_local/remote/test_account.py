@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from twolane_local.errors import LocalError
-from twolane_local.remote.account import Account, asked
+from twolane_local.remote.account import Account, aws_errors
 
 if TYPE_CHECKING:
     from .conftest import Sqs
@@ -40,7 +40,7 @@ def test_a_profile_that_is_not_there_is_said(sqs: Sqs) -> None:
     ],
 )
 def test_errors_say_what_to_do(error: Exception, words: str) -> None:
-    with pytest.raises(LocalError, match=words) as caught, asked("the queues"):
+    with pytest.raises(LocalError, match=words) as caught, aws_errors("the queues"):
         raise error
     assert str(caught.value).startswith("the queues: ")
     assert caught.value.__cause__ is error

@@ -13,7 +13,7 @@ import pytest
 
 from twolane_local.errors import LocalError
 from twolane_local.remote.address import Running
-from twolane_local.remote.emulator import Control, ControlError
+from twolane_local.remote.emulator import ControlClient, ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,17 +67,22 @@ def api() -> Iterator[Api]:
     thread.join()
 
 
-def test_a_question_is_quoted_and_carries_no_token(api: Api) -> None:
-    control = Control(api.running, timeout_s=5)
+@pytest.fixture
+def control(api: Api) -> Iterator[ControlClient]:
+    """Closed in any case: the server waits for the end of a kept-alive connection."""
+    control = ControlClient(api.running, timeout_s=5)
+    yield control
+    control.close()
+
+
+def test_a_question_is_quoted_and_carries_no_token(api: Api, control: ControlClient) -> None:
     assert control.get("queues", "a/b ü", "messages", limit=5, after=None) == {}
     (method, path, headers, _) = api.asked[0]
     assert (method, path) == ("GET", "/api/queues/a%2Fb%20%C3%BC/messages?limit=5")
     assert "x-twolane-token" not in headers
-    control.close()
 
 
-def test_a_change_carries_the_token_and_json(api: Api) -> None:
-    control = Control(api.running, timeout_s=5)
+def test_a_change_carries_the_token_and_json(api: Api, control: ControlClient) -> None:
     control.post("queues", "q", "purge", body={"a": 1})
     control.post("queues", "q", "purge")
     method, _, headers, body = api.asked[0]
@@ -86,14 +91,11 @@ def test_a_change_carries_the_token_and_json(api: Api) -> None:
     assert headers["content-type"] == "application/json"
     assert json.loads(api.asked[1][3]) == {}
     assert api.connections == 1
-    control.close()
 
 
-def test_no_proxy_stands_between(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_stands_between(control: ControlClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    control = Control(api.running, timeout_s=5)
     assert control.get("status") == {}
-    control.close()
 
 
 @pytest.mark.parametrize(
@@ -101,21 +103,19 @@ def test_no_proxy_stands_between(api: Api, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (404, b'{"title": "Not Found", "detail": "there is no queue named q"}', "no queue named q"),
         (403, b'{"title": "Forbidden"}', "Forbidden"),
-        (500, b"<html>", "no JSON"),
+        (500, b"<html>", "without JSON"),
     ],
 )
 def test_a_refusal_is_said_in_its_own_words(
-    api: Api, status: int, content: bytes, words: str
+    api: Api, control: ControlClient, status: int, content: bytes, words: str
 ) -> None:
     api.answer = (status, content)
-    control = Control(api.running, timeout_s=5)
     with pytest.raises(ControlError, match=words) as caught:
         control.get("queues")
     assert caught.value.status == status
-    control.close()
 
 
 def test_an_emulator_that_went_away_is_said() -> None:
-    control = Control(Running(1, "http://127.0.0.1:9", "t", "local", "/t", 0.0), timeout_s=5)
+    control = ControlClient(Running(1, "http://127.0.0.1:9", "t", "local", "/t", 0.0), timeout_s=5)
     with pytest.raises(LocalError, match="is `twolane up` still running"):
         control.get("status")

@@ -7,8 +7,8 @@ import pytest
 
 from twolane_local.errors import LocalError
 from twolane_local.journal.messages import decode, task_message
-from twolane_local.remote.dead_letters import Letters, again, shape
-from twolane_local.remote.source import Choice, Edit
+from twolane_local.remote.dead_letters import DeadLetters, message_shape, resend_fields
+from twolane_local.remote.source import Edit, MessageChoice
 
 from .conftest import DEAD, TASKS
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from .conftest import Sqs
 
-ALL = Choice(everything=True)
+ALL = MessageChoice(everything=True)
 
 
 @pytest.fixture
-def letters(account: Account, sqs: Sqs) -> Letters:
+def letters(account: Account, sqs: Sqs) -> DeadLetters:
     client = account.client("sqs")
     urls = {name: client.get_queue_url(QueueName=name)["QueueUrl"] for name in (DEAD, TASKS)}
-    return Letters(account, urls, poll_s=0)
+    return DeadLetters(account, urls, poll_s=0)
 
 
 def fail(account: Account, *bodies: str, **fields: Any) -> list[str]:
@@ -54,10 +54,10 @@ def body(name: str, *args: Any, task_id: str | None = None) -> str:
     return task_message(name, args, queue="tasks", task_id=task_id)[1]
 
 
-def test_a_look_shows_tasks_and_hides_nothing(letters: Letters, account: Account) -> None:
+def test_a_look_shows_tasks_and_hides_nothing(letters: DeadLetters, account: Account) -> None:
     (identifier,) = fail(account, body("send", "a@example.com", task_id="t-1"))
-    (message,) = letters.look(DEAD, limit=10)
-    shown = shape(DEAD, message)
+    (message,) = letters.peek(DEAD, limit=10)
+    shown = message_shape(DEAD, message)
     assert (shown["id"], shown["source"], shown["state"]) == (identifier, TASKS, "visible")
     assert shown["task"] == {
         "id": "t-1", "name": "send", "args": ["a@example.com"], "kwargs": {}, "rootId": "t-1",
@@ -66,15 +66,17 @@ def test_a_look_shows_tasks_and_hides_nothing(letters: Letters, account: Account
     assert [each["MessageId"] for each in on(account, DEAD)] == [identifier]
 
 
-def test_more_than_a_receive_gives_are_all_seen_once(letters: Letters, account: Account) -> None:
+def test_more_than_a_receive_gives_are_all_seen_once(
+    letters: DeadLetters, account: Account
+) -> None:
     ids = fail(account, *[body("send", number) for number in range(23)])
-    seen = [message["MessageId"] for message in letters.look(DEAD, limit=100)]
+    seen = [message["MessageId"] for message in letters.peek(DEAD, limit=100)]
     assert sorted(seen) == sorted(ids)
-    assert len(letters.look(DEAD, limit=12)) == 12
-    assert len(letters.look(DEAD, limit=100)) == 23, "what was looked at is there again"
+    assert len(letters.peek(DEAD, limit=12)) == 12
+    assert len(letters.peek(DEAD, limit=100)) == 23, "what was looked at is there again"
 
 
-def test_redrive_sends_body_and_attributes_intact(letters: Letters, account: Account) -> None:
+def test_redrive_sends_body_and_attributes_intact(letters: DeadLetters, account: Account) -> None:
     attributes = {
         "origin": {"DataType": "String", "StringValue": "shop"},
         "blob": {"DataType": "Binary.x", "BinaryValue": b"\x00\x01"},
@@ -95,9 +97,9 @@ def test_redrive_sends_body_and_attributes_intact(letters: Letters, account: Acc
     assert on(account, DEAD) == []
 
 
-def test_redrive_of_one_edited_leaves_the_others(letters: Letters, account: Account) -> None:
+def test_redrive_of_one_edited_leaves_the_others(letters: DeadLetters, account: Account) -> None:
     first, second = fail(account, body("send", "a", task_id="t-1"), body("send", "b"))
-    done = letters.redrive(DEAD, Choice((first,)), to=None, edit=Edit(args=["c"]))
+    done = letters.redrive(DEAD, MessageChoice((first,)), to=None, edit=Edit(args=["c"]))
     assert [each["messageId"] for each in done["redriven"]] == [first]
     (now,) = on(account, TASKS)
     task = decode(now["Body"])
@@ -105,15 +107,15 @@ def test_redrive_of_one_edited_leaves_the_others(letters: Letters, account: Acco
     assert [each["MessageId"] for each in on(account, DEAD)] == [second]
 
 
-def test_redrive_by_the_name_of_the_task(letters: Letters, account: Account) -> None:
+def test_redrive_by_the_name_of_the_task(letters: DeadLetters, account: Account) -> None:
     ids = fail(account, body("send", 1), body("other", 2), "no task at all")
-    done = letters.redrive(DEAD, Choice(task="send"), to=None, edit=Edit())
+    done = letters.redrive(DEAD, MessageChoice(task="send"), to=None, edit=Edit())
     assert [each["messageId"] for each in done["redriven"]] == [ids[0]]
     assert sorted(each["MessageId"] for each in on(account, DEAD)) == sorted(ids[1:])
 
 
 def test_a_message_that_is_not_sent_again_stays(
-    letters: Letters, account: Account, sqs: Sqs
+    letters: DeadLetters, account: Account, sqs: Sqs
 ) -> None:
     (identifier,) = fail(account, body("send", 1))
     sqs.broken.add("SendMessage")
@@ -126,7 +128,7 @@ def test_a_message_that_is_not_sent_again_stays(
 
 
 def test_a_message_that_is_not_deleted_is_said_to_be_twice(
-    letters: Letters, account: Account, sqs: Sqs
+    letters: DeadLetters, account: Account, sqs: Sqs
 ) -> None:
     (identifier,) = fail(account, body("send", 1))
     sqs.broken.add("DeleteMessage")
@@ -138,7 +140,7 @@ def test_a_message_that_is_not_deleted_is_said_to_be_twice(
 
 
 def test_what_was_done_is_told_where_it_could_not_go_on(
-    letters: Letters, account: Account, sqs: Sqs
+    letters: DeadLetters, account: Account, sqs: Sqs
 ) -> None:
     fail(account, *[body("send", number) for number in range(12)])
     sqs.breaks_after["ReceiveMessage"] = sqs.calls.count("ReceiveMessage") + 1
@@ -148,7 +150,7 @@ def test_what_was_done_is_told_where_it_could_not_go_on(
     assert "AccessDenied" in done["failed"][0]["why"]
 
 
-def test_the_send_comes_before_the_delete(letters: Letters, account: Account, sqs: Sqs) -> None:
+def test_the_send_comes_before_the_delete(letters: DeadLetters, account: Account, sqs: Sqs) -> None:
     fail(account, body("send", 1))
     del sqs.calls[:]
     letters.redrive(DEAD, ALL, to=None, edit=Edit())
@@ -156,34 +158,34 @@ def test_the_send_comes_before_the_delete(letters: Letters, account: Account, sq
 
 
 def test_what_was_put_there_by_hand_goes_to_the_only_source(
-    letters: Letters, account: Account
+    letters: DeadLetters, account: Account
 ) -> None:
     letters.send(DEAD, body("send", 1))
     done = letters.redrive(DEAD, ALL, to=None, edit=Edit())
     assert [each["queue"] for each in done["redriven"]] == [TASKS]
 
 
-def test_what_cannot_be_edited_stays(letters: Letters, account: Account) -> None:
+def test_what_cannot_be_edited_stays(letters: DeadLetters, account: Account) -> None:
     fail(account, "no task")
     done = letters.redrive(DEAD, ALL, to=None, edit=Edit(args=[1]))
     assert "cannot be edited" in done["failed"][0]["why"]
     assert len(on(account, DEAD)) == 1
 
 
-def test_purge_deletes_what_is_meant(letters: Letters, account: Account) -> None:
+def test_purge_deletes_what_is_meant(letters: DeadLetters, account: Account) -> None:
     first, second = fail(account, body("send", 1), body("other", 2))
-    assert letters.purge(DEAD, Choice((first[:8],))) == 1
+    assert letters.purge(DEAD, MessageChoice((first[:8],))) == 1
     assert [each["MessageId"] for each in on(account, DEAD)] == [second]
     assert letters.purge(DEAD, ALL) == 1
     assert on(account, DEAD) == []
 
 
 def test_permissions_that_are_missing_are_said(
-    letters: Letters, account: Account, sqs: Sqs
+    letters: DeadLetters, account: Account, sqs: Sqs
 ) -> None:
     sqs.broken.add("ReceiveMessage")
     with pytest.raises(LocalError, match=r"queue shop-dead: .*permissions"):
-        letters.look(DEAD, limit=1)
+        letters.peek(DEAD, limit=1)
 
 
 def test_a_fifo_queue_gets_the_group_and_a_deduplication_id_of_its_own() -> None:
@@ -191,7 +193,7 @@ def test_a_fifo_queue_gets_the_group_and_a_deduplication_id_of_its_own() -> None
         "MessageId": "m-1", "Body": "x",
         "Attributes": {"MessageGroupId": "g", "MessageDeduplicationId": "d"},
     }  # fmt: skip
-    assert again(message, Edit(), fifo=True) == {
+    assert resend_fields(message, Edit(), fifo=True) == {
         "MessageBody": "x", "MessageGroupId": "g", "MessageDeduplicationId": "redrive-m-1",
     }  # fmt: skip
 
@@ -199,6 +201,6 @@ def test_a_fifo_queue_gets_the_group_and_a_deduplication_id_of_its_own() -> None
 def test_a_hidden_task_and_secrets_are_not_shown() -> None:
     _, hidden = task_message("pay", ["4111"], argsrepr="(***)")
     message = {"MessageId": "m", "Body": hidden, "Attributes": {}}
-    assert "4111" not in json.dumps(shape(DEAD, message))
+    assert "4111" not in json.dumps(message_shape(DEAD, message))
     message["Body"] = '{"password": "geheim"}'
-    assert "geheim" not in json.dumps(shape(DEAD, message))
+    assert "geheim" not in json.dumps(message_shape(DEAD, message))

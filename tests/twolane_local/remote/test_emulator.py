@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from twolane_local.journal.files import event_from_dict
 from twolane_local.journal.filters import Filter
 from twolane_local.remote.address import Running
-from twolane_local.remote.emulator import ControlError, EmulatorSource, event_of
-from twolane_local.remote.source import Choice, Edit
+from twolane_local.remote.emulator import ControlError, EmulatorSource
+from twolane_local.remote.source import Edit, MessageChoice
 
 
 class Journal:
@@ -69,7 +70,7 @@ def test_a_follower_misses_nothing_however_much_comes_at_once() -> None:
 
 
 def test_an_event_of_the_api_is_one_of_the_journal() -> None:
-    event = event_of({"seq": 1, "at": 2.0, "kind": "log", "requestId": "r", "taskId": "t"})
+    event = event_from_dict({"seq": 1, "at": 2.0, "kind": "log", "requestId": "r", "taskId": "t"})
     assert (event.request_id, event.task_id, event.message_id, event.data) == ("r", "t", None, {})
 
 
@@ -107,7 +108,7 @@ def test_one_message_is_fetched_whole_by_its_tasks_id() -> None:
 
 def test_a_redrive_names_the_messages_and_the_edit() -> None:
     queues = Queues()
-    source(queues).redrive("dead", Choice(task="send"), to="other", edit=Edit(args=[1]))
+    source(queues).redrive("dead", MessageChoice(task="send"), to="other", edit=Edit(args=[1]))
     assert queues.sent == [
         (("queues", "dead", "redrive"),
          {"messageIds": ["m1-000000"], "to": "other", "edits": {"m1-000000": {"args": [1]}}}),
@@ -116,7 +117,7 @@ def test_a_redrive_names_the_messages_and_the_edit() -> None:
 
 def test_nothing_meant_is_nothing_posted() -> None:
     queues = Queues()
-    nobody = Choice(task="other")
+    nobody = MessageChoice(task="other")
     assert source(queues).redrive("dead", nobody, to=None, edit=Edit()) == {
         "redriven": [], "failed": [],
     }  # fmt: skip
@@ -126,8 +127,8 @@ def test_nothing_meant_is_nothing_posted() -> None:
 
 def test_purge_of_all_and_of_some() -> None:
     queues = Queues()
-    assert source(queues).purge("dead", Choice(everything=True)) == 2
-    assert source(queues).purge("dead", Choice(("m1-000000",))) == 1
+    assert source(queues).purge("dead", MessageChoice(everything=True)) == 2
+    assert source(queues).purge("dead", MessageChoice(("m1-000000",))) == 1
     assert queues.sent[1] == (("queues", "dead", "delete"), {"messageIds": ["m1-000000"]})
 
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.remote import account as resources
-from twolane_local.remote.resources import StackFunctions
+from twolane_local.remote.resources import StackFunctions, read_resources
 
 if TYPE_CHECKING:
     from twolane_local.remote.account import Account
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def functions(account: Account, stack: str) -> StackFunctions:
-    return StackFunctions(account, resources.read(account, stack))
+    return StackFunctions(account, read_resources(account, stack))
 
 
 def test_functions_in_the_shape_of_the_control_api(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from twolane_local.remote.logs import Line, events
+from twolane_local.remote.logs import LogLine, events
 
 REPORT = (
     "REPORT RequestId: r-1\tDuration: 12.34 ms\tBilled Duration: 313 ms\tMemory Size: 512 MB\t"
@@ -37,7 +37,7 @@ FIGURES = {
     ("text", "error"), [(REPORT, None), (PLATFORM_REPORT, "timeout")], ids=["text", "json"]
 )
 def test_a_report_is_the_end_of_an_invocation(text: str, error: str | None) -> None:
-    (event,) = events([Line(5.0, "Worker", text)])
+    (event,) = events([LogLine(5.0, "Worker", text)])
     assert (event.kind, event.function, event.request_id) == ("invocation.ended", "Worker", "r-1")
     assert dict(event.data) == FIGURES | ({"error": error} if error else {})
 
@@ -50,7 +50,7 @@ def test_a_report_is_the_end_of_an_invocation(text: str, error: str | None) -> N
     ],
 )
 def test_a_start_is_the_begin_of_one(text: str) -> None:
-    (event,) = events([Line(5.0, "Worker", text)])
+    (event,) = events([LogLine(5.0, "Worker", text)])
     assert (event.kind, event.request_id, event.at) == ("invocation.started", "r-1", 5.0)
 
 
@@ -63,19 +63,19 @@ def test_a_start_is_the_begin_of_one(text: str) -> None:
     ],
 )
 def test_lines_that_only_frame_are_no_events(text: str) -> None:
-    assert events([Line(5.0, "Worker", text)]) == []
+    assert events([LogLine(5.0, "Worker", text)]) == []
 
 
 def test_the_runtimes_lines_are_read_as_in_the_emulator() -> None:
     line = {"event": "task.started", "taskName": "send", "taskId": "t-1", "requestId": "r-1",
             "queue": "tasks", "messageId": "m-1", "level": "INFO", "_aws": {}}  # fmt: skip
-    (event,) = events([Line(5.0, "Worker", json.dumps(line))])
+    (event,) = events([LogLine(5.0, "Worker", json.dumps(line))])
     assert (event.kind, event.task_id, event.queue) == ("task.started", "t-1", "tasks")
     assert dict(event.data) == {"taskName": "send", "level": "INFO"}
 
 
 def test_any_other_line_is_a_log_line_and_all_are_in_order() -> None:
-    found = events([Line(6.0, "f", "second"), Line(5.0, "f", "first")])
+    found = events([LogLine(6.0, "f", "second"), LogLine(5.0, "f", "first")])
     assert [(event.kind, event.data["line"]) for event in found] == [
         ("log", "first"), ("log", "second"),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.remote.logs import StackLogs, with_id
+from twolane_local.remote.logs import StackLogs, id_pattern
 
 if TYPE_CHECKING:
     from twolane_local.remote.account import Account
@@ -130,5 +130,5 @@ def test_a_follower_shows_each_line_once_however_late_it_comes(
 
 def test_an_id_narrows_the_search_only_where_it_is_whole() -> None:
     whole = "5f0c1c1e-6f6f-4d0e-9a55-0b9c8a3d2e11"
-    assert with_id(whole) == f'"{whole}"'
-    assert with_id("5f0c1c1e") == with_id('" or anything') == with_id("") == ""
+    assert id_pattern(whole) == f'"{whole}"'
+    assert id_pattern("5f0c1c1e") == id_pattern('" or anything') == id_pattern("") == ""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.remote import account as resources
+from twolane_local.remote.resources import read_resources
 
 if TYPE_CHECKING:
     from twolane_local.remote.account import Account
 
 
 def test_what_cloudformation_lists(account: Account, stack: str) -> None:
-    found = resources.read(account, stack)
+    found = read_resources(account, stack)
     assert {each.logical_id for each in found.of("AWS::Lambda::Function")} == {"Api", "Worker"}
     urls = [each.physical_id for each in found.of("AWS::SQS::Queue")]
     assert sorted(url.rpartition("/")[2] for url in urls) == ["shop-dead", "shop-tasks"]
@@ -21,7 +21,7 @@ def test_what_cloudformation_lists(account: Account, stack: str) -> None:
 
 def test_a_stack_that_is_not_there_is_said(account: Account) -> None:
     with pytest.raises(LocalError, match=r"stack nowhere in us-east-1: .*does not exist"):
-        resources.read(account, "nowhere")
+        read_resources(account, "nowhere")
 
 
 def test_nested_stacks_are_looked_into() -> None:
@@ -56,5 +56,5 @@ def test_nested_stacks_are_looked_into() -> None:
             return Client()
 
     fake: Any = Fake()
-    found = resources.read(fake, "shop")
+    found = read_resources(fake, "shop")
     assert json.dumps([each.physical_id for each in found.all]) == '["https://sqs/1/q"]'

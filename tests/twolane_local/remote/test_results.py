@@ -7,8 +7,7 @@ import pytest
 from celery import Celery
 
 from twolane_local.errors import LocalError
-from twolane_local.remote import account as resources
-from twolane_local.remote.resources import Call, call_of, stored_call
+from twolane_local.remote.resources import StoredCall, call_of, read_resources, stored_call
 
 if TYPE_CHECKING:
     from twolane_local.remote.account import Account
@@ -27,8 +26,8 @@ def test_a_call_from_a_result_that_celery_stored(account: Account, stack: str) -
                         "delivery_info": {"routing_key": "q"}},
     )  # fmt: skip
     backend.store_result("task-1", 42, "SUCCESS", request=context())
-    found = resources.read(account, stack)
-    assert stored_call(account, found, "task-1") == Call("send", ("a",), {"times": 2})
+    found = read_resources(account, stack)
+    assert stored_call(account, found, "task-1") == StoredCall("send", ("a",), {"times": 2})
     with pytest.raises(LocalError, match="no table of stack shop has a result of task task-2"):
         stored_call(account, found, "task-2")
 

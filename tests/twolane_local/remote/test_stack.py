@@ -10,7 +10,7 @@ import pytest
 from twolane_local.errors import LocalError
 from twolane_local.journal.filters import Filter
 from twolane_local.journal.messages import decode, task_message
-from twolane_local.remote.source import Choice, Edit
+from twolane_local.remote.source import Edit, MessageChoice
 from twolane_local.remote.stack import StackSource
 
 from .conftest import DEAD, TASKS
@@ -62,7 +62,9 @@ def test_dead_letters_are_read_and_redriven_as_tasks(source: StackSource, accoun
     found = source.message(DEAD, "task-number-1")
     assert found is not None
     assert found["id"] == identifier
-    done = source.redrive(DEAD, Choice(("task-num",)), to=None, edit=Edit(kwargs={"times": 3}))
+    done = source.redrive(
+        DEAD, MessageChoice(("task-num",)), to=None, edit=Edit(kwargs={"times": 3})
+    )
     assert [each["messageId"] for each in done["redriven"]] == [identifier]
     assert source.messages(DEAD, limit=10) == []
 
@@ -102,10 +104,10 @@ def test_a_dead_letter_is_shown_with_what_the_logs_say_of_its_end(
 
 
 def test_a_queue_that_a_function_reads_is_not_looked_into(source: StackSource, sqs: Sqs) -> None:
-    with pytest.raises(LocalError, match="shop-tasks is not looked into"):
+    with pytest.raises(LocalError, match="messages of shop-tasks are not read"):
         source.messages("Tasks", limit=1)
-    with pytest.raises(LocalError, match="not looked into"):
-        source.purge(TASKS, Choice(everything=True))
+    with pytest.raises(LocalError, match="are not read"):
+        source.purge(TASKS, MessageChoice(everything=True))
     assert "ReceiveMessage" not in sqs.calls
 
 

@@ -250,7 +250,7 @@ def test_on_a_full_disk_nothing_new_is_taken_and_what_is_there_goes_on(opened, t
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / FILE).stat().st_size + 10, hard))
     try:
-        with pytest.raises(ServiceUnavailableError, match="Make room"):
+        with pytest.raises(ServiceUnavailableError, match="Free some space"):
             queues.send("q", NewMessage("refused"))
         first, second = queues.receive("q", 2)
         queues.delete("q", first.receipt_handle)

@@ -32,7 +32,7 @@ from twolane_local.aws.invocation import (
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
-from twolane_local.journal.json_log import Follower, JsonLog, PersistenceError
+from twolane_local.journal.json_log import JsonLog, PersistenceError, StateLog
 from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class EventLog:
         """Raises ``PersistenceError`` if another emulator uses the directory."""
         self._log = JsonLog(directory, FILE)
         self._open: dict[str, AsyncEvent] = {}
-        self._follower = Follower(self._log, lambda: map(_accepted_line, self._open.values()))
+        self._state_log = StateLog(self._log, lambda: map(_accepted_line, self._open.values()))
         for line in self._log.lines():
             self._replay(line)
-        self._follower.rewrite()
+        self._state_log.rewrite()
 
     def pending(self) -> list[AsyncEvent]:
         """The events that have not ended, the oldest first."""
@@ -81,7 +81,7 @@ class EventLog:
         """Raises ``PersistenceError`` if the event cannot be kept; it is not accepted then."""
         self._replay(_accepted_line(event))
         try:
-            self._follower.must(_accepted_line(event))
+            self._state_log.append(_accepted_line(event))
         except PersistenceError:
             self._open.pop(event.request_id)
             raise
@@ -97,7 +97,7 @@ class EventLog:
 
     def _change(self, line: dict[str, Any]) -> None:
         self._replay(line)
-        self._follower.may(line)
+        self._state_log.append_later(line)
 
     def _replay(self, line: dict[str, Any]) -> None:
         match line["do"]:

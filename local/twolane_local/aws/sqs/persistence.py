@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs.queue import Queue, ReceiveState
 from twolane_local.aws.sqs.registry import ChangeLog
-from twolane_local.journal.json_log import Follower, JsonLog
+from twolane_local.journal.json_log import JsonLog, StateLog
 from twolane_local.model.message import AttributeValue, Message
 from twolane_local.model.states import DELAYED, IN_FLIGHT
 
@@ -34,7 +34,7 @@ class QueueLog(ChangeLog):
         """Raises ``PersistenceError`` if another emulator uses the directory."""
         self._log = JsonLog(directory, FILE)
         self._queues: dict[str, Queue] = {}
-        self._follower = Follower(
+        self._state_log = StateLog(
             self._log,
             lambda: (change for queue in self._queues.values() for change in _snapshot(queue)),
         )
@@ -45,7 +45,7 @@ class QueueLog(ChangeLog):
             queue = replayed.restored(service.arn(name), service.clock.time())
             self._queues[name] = queue
             service.adopt(queue)
-        self._follower.rewrite()
+        self._state_log.rewrite()
         service.log_changes_to(self)
 
     def close(self) -> None:
@@ -53,30 +53,30 @@ class QueueLog(ChangeLog):
 
     def queue(self, queue: Queue) -> None:
         self._queues[queue.name] = queue
-        self._follower.may(_queue(queue))
+        self._state_log.append_later(_queue(queue))
 
     def queue_deleted(self, name: str) -> None:
         self._queues.pop(name, None)
-        self._follower.may({"do": "delete", "queue": name})
+        self._state_log.append_later({"do": "delete", "queue": name})
 
     def purged(self, name: str) -> None:
-        self._follower.may({"do": "purge", "queue": name})
+        self._state_log.append_later({"do": "purge", "queue": name})
 
     def put(self, name: str, entry: QueueEntry) -> None:
-        self._follower.must(_put(name, entry))
+        self._state_log.append(_put(name, entry))
 
     def received(self, name: str, entry: QueueEntry) -> None:
-        self._follower.may(
+        self._state_log.append_later(
             {"do": "received", "queue": name, "id": entry.message.id, **_receive_state(entry)}
         )
 
     def gone(self, name: str, message_id: str) -> None:
-        self._follower.may({"do": "gone", "queue": name, "id": message_id})
+        self._state_log.append_later({"do": "gone", "queue": name, "id": message_id})
 
     def moved(self, source: str, entry: QueueEntry, target: str, moved: QueueEntry) -> None:
         # One line, so that a message is never on both queues or on neither.
         change = _put(target, moved)
-        self._follower.may({**change, "from": source, "was": entry.message.id})
+        self._state_log.append_later({**change, "from": source, "was": entry.message.id})
 
 
 def _queue(queue: Queue) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twolane_local.journal.task_counts import Repeats, percentile
+from twolane_local.journal.task_counts import RepeatedFailures, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ def measure(events: Iterable[Event]) -> list[Work]:
         event.request_id for event in seen if event.kind == "request.received" and event.request_id
     }
     inline = _by_name(seen, _INLINE)
-    repeats = Repeats()
+    repeats = RepeatedFailures()
     deferred = _by_name([event for event in seen if not repeats(event)], _DEFERRED)
     published = _by_name(_first_of_each_task(seen), ["task.published"])
     return [

@@ -71,11 +71,11 @@ function frame() {
 }
 
 async function status(stack, foot, time) {
-  const told = await get(["status"]).catch((error) => toast(error.message, true));
-  if (!told) return;
-  stack.textContent = `${told.stack} · ${told.mode}`;
-  fill(foot, `The journal keeps ${told.journal.limit.toLocaleString("en")} events and ${told.journal.bytesLimit / 1048576} MB of contents.`);
-  let { clock: known } = told;
+  const current = await get(["status"]).catch((error) => toast(error.message, true));
+  if (!current) return;
+  stack.textContent = `${current.stack} · ${current.mode}`;
+  fill(foot, `The journal keeps ${current.journal.limit.toLocaleString("en")} events and ${current.journal.bytesLimit / 1048576} MB of contents.`);
+  let { clock: known } = current;
   let read = performance.now();
   const look = async () => {
     known = await get(["clock"]).catch(() => known);

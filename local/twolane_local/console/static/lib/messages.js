@@ -57,7 +57,7 @@ export function messages(box, name) {
     const json = (value) => h("textarea", { rows: 5, value: JSON.stringify(value, null, 2), spellcheck: false });
     const hidden = task && !task.args;
     const inputs = task ? { args: json(task.args ?? []), kwargs: json(task.kwargs ?? {}) } : { body: h("textarea", { rows: 10, value: pretty(whole.body), spellcheck: false }) };
-    const note = hidden ? "Its arguments are hidden by whoever published it; what you write here replaces them." : "";
+    const note = hidden ? "The publisher hides its arguments; the text here replaces them." : "";
     dialog(`Edit and redrive ${task?.name ?? short(each.id)}`, [note && h("p.muted", note), Object.entries(inputs).map(([label, input]) => field(label, input))], {
       action: "Redrive",
       act: () => attempt(async () => {

@@ -82,6 +82,6 @@ function json(name, text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new Error(`${name} is no JSON: ${error.message}`);
+    throw new Error(`${name} is not JSON: ${error.message}`);
   }
 }

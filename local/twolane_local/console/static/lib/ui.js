@@ -39,7 +39,7 @@ export function toast(text, failed = false) {
   setTimeout(() => note.remove(), failed ? 9000 : 4500);
 }
 
-/** Run a change; what goes wrong is told, what went right too. */
+/** Run a change and show its outcome, good or bad. */
 export async function attempt(change, done) {
   try {
     const answer = await change();
@@ -118,7 +118,7 @@ export function refreshing(load, everyMs = 1000) {
       soon();
     }
   };
-  // Where a lot happens, whoever looks less often leaves the emulator the time.
+  // With many events, refresh less often, to leave the emulator its time.
   const soon = () => (timer ??= setTimeout(run, crowded() ? Math.max(everyMs, 3000) : everyMs));
   return { now: run, soon, stop: () => { over = true; clearTimeout(timer); } };
 }

@@ -117,9 +117,9 @@ const CONTENTS = [["body", "Body"], ["payload", "Event"], ["response", "Response
 const APART = new Set(["body", "payload", "response", "headers", "logs", "error", "lines", "header", "requestId", "messageId", "taskId", "function"]);
 
 function detail(trace, each, closed, changed) {
-  const { detail: told } = each;
+  const { detail: found } = each;
   const below = trace.spans.some((other) => other.parent === each.id);
-  const plain = Object.entries(told).filter(([name]) => !APART.has(name)).map(([name, value]) => [words(name), typeof value === "object" ? JSON.stringify(value) : String(value)]);
+  const plain = Object.entries(found).filter(([name]) => !APART.has(name)).map(([name, value]) => [words(name), typeof value === "object" ? JSON.stringify(value) : String(value)]);
   const ids = [["request", each.requestId], ["task", each.taskId], ["message", each.messageId]].filter(([, id]) => id);
   return h("div.span-detail",
     facts([
@@ -130,11 +130,11 @@ function detail(trace, each, closed, changed) {
       ...plain.map(([name, value]) => [name, name === "bytes" ? bytes(Number(value)) : value]),
     ]),
     each.marks.length > 0 && each.parent === null && h("ul", each.marks.map((mark) => h("li", `+${length(mark.at - trace.from)} ${mark.text}`))),
-    told.error && failure(told.error),
-    told.lines?.length && block("Celery's words", told.lines.join("\n")),
-    CONTENTS.filter(([name]) => told[name]).map(([name, title]) => block(title, told[name])),
-    told.headers?.length && block("Headers", told.headers.map(([name, value]) => `${name}: ${value}`).join("\n")),
-    told.logs?.length && h("section", h("h3", "Log"), logs(told.logs)),
+    found.error && failure(found.error),
+    found.lines?.length && block("Celery's words", found.lines.join("\n")),
+    CONTENTS.filter(([name]) => found[name]).map(([name, title]) => block(title, found[name])),
+    found.headers?.length && block("Headers", found.headers.map(([name, value]) => `${name}: ${value}`).join("\n")),
+    found.logs?.length && h("section", h("h3", "Log"), logs(found.logs)),
     h("div.row",
       each.state !== "ok" && ids.length > 0 && h("a.button", { href: `#/why/${ids.at(-1)[1]}` }, "Why?"),
       ids.length > 0 && h("a.button", { href: `#/live?id=${short(ids.at(-1)[1])}` }, "Its events"),

@@ -1,4 +1,4 @@
-// Functions: their environments as they are now, and what they did of late.
+// Functions: their present environments, and their recent figures.
 
 import { get, listen, post } from "../lib/api.js";
 import { fill, h } from "../lib/dom.js";

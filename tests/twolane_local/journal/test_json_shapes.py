@@ -4,8 +4,8 @@ import json
 
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.state import messages_of
+from twolane_local.journal.json_shapes import message_as_json, trace_as_json
 from twolane_local.journal.messages import task_message
-from twolane_local.journal.shown import shown_message, shown_trace
 from twolane_local.journal.trace import trace
 from twolane_local.model.message import AttributeValue
 
@@ -16,7 +16,7 @@ def test_a_trace_is_json_without_secrets(tell, journal):
                    body=b'{"password": "hunter2", "name": "ada"}')  # fmt: skip
     journal.record("invocation.started", request_id="request-0", function="Api",
                    payload=b'{"headers": {"cookie": "hunter2"}}')  # fmt: skip
-    shown = shown_trace(trace(list(journal), "request-0", now=tell.clock.now))
+    shown = trace_as_json(trace(list(journal), "request-0", now=tell.clock.now))
     text = json.dumps(shown)
     assert "hunter2" not in text
     assert "ada" in text
@@ -27,7 +27,7 @@ def test_a_trace_is_json_without_secrets(tell, journal):
 
 def message(tell, body, **more):
     tell.queues.send("tasks", NewMessage(body, **more))
-    return shown_message(messages_of(tell.queues, "tasks")[0][-1])
+    return message_as_json(messages_of(tell.queues, "tasks")[0][-1])
 
 
 def test_a_message_is_shown_as_the_task_that_it_is(tell):
@@ -50,11 +50,11 @@ def test_hidden_arguments_are_not_shown(tell):
 def test_what_is_no_task_says_why(tell):
     shown = message(tell, "<script>alert(1)</script>")
     assert "task" not in shown
-    assert shown["problem"].startswith("no Celery message")
+    assert shown["problem"].startswith("not a Celery message")
     assert shown["body"] == "<script>alert(1)</script>"
 
 
 def test_long_bodies_are_cut_in_lists(tell):
     tell.queues.send("tasks", NewMessage("x" * 5_000))
-    shown = shown_message(messages_of(tell.queues, "tasks")[0][0], cut=100)
+    shown = message_as_json(messages_of(tell.queues, "tasks")[0][0], cut=100)
     assert shown["body"] == "x" * 100 + "…"

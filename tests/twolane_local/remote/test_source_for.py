@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.remote import open_source
+from twolane_local.remote import source_for
 from twolane_local.remote.address import NotRunningError, Running, announced, folder
 
 
@@ -29,14 +29,14 @@ def given(**flags: str | Path | None) -> argparse.Namespace:
 
 def test_nothing_runs(here: Path) -> None:
     with pytest.raises(NotRunningError, match="twolane up"):
-        open_source(given())
+        source_for(given())
 
 
 def test_the_emulator_of_this_directory(here: Path) -> None:
     template = here / "template.yaml"
     template.touch()
     with announced(running(template), folder()):
-        source = open_source(given())
+        source = source_for(given())
     assert source.where == f"the emulator of {template}"
     assert not source.real
 
@@ -67,9 +67,9 @@ def test_the_emulator_of_this_project_among_others(
         (here / name).write_text(text)
     other = running(Path("/elsewhere/template.yaml"), os.getppid())
     with announced(other, folder()), announced(running(here / runs), folder()):
-        assert open_source(given()).where == f"the emulator of {here / runs}"
+        assert source_for(given()).where == f"the emulator of {here / runs}"
         with pytest.raises(NotRunningError, match="2 emulators run"):
-            open_source(given(template=here / "third.yaml"))
+            source_for(given(template=here / "third.yaml"))
 
 
 def test_a_stack_needs_a_region(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,4 +77,4 @@ def test_a_stack_needs_a_region(here: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     with pytest.raises(LocalError, match="--region"):
-        open_source(given(stack="shop"))
+        source_for(given(stack="shop"))

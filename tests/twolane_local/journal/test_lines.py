@@ -9,13 +9,13 @@ import pytest
 
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
-from twolane_local.journal.lines import Console
+from twolane_local.journal.lines import EventPrinter
 
 
 def lines(*events: tuple[str, dict[str, Any]], **options: Any) -> list[str]:
     out = io.StringIO()
     journal = Journal(SystemClock())
-    journal.subscribe(Console(out, **options).tell)
+    journal.subscribe(EventPrinter(out, **options).write)
     for kind, fields in events:
         journal.record(kind, **fields)
     return [line.partition(" ")[2] for line in out.getvalue().splitlines()]
@@ -100,7 +100,7 @@ def test_a_line_that_cannot_be_written_does_not_stop_what_it_is_about() -> None:
     descriptor = os.open("/dev/full", os.O_WRONLY)
     try:
         out = io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), write_through=True)
-        journal.subscribe(Console(out).tell)
+        journal.subscribe(EventPrinter(out).write)
         journal.record("task.started", task_id=TASK, task="a")
         assert len(journal) == 1
     finally:
