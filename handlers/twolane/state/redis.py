@@ -8,7 +8,9 @@ One Redis connection, kept for as long as a batch of tasks runs.
 redis-py takes a connection from its pool for each command, looks whether it is stale, wraps retries
 and telemetry around it and gives it back: three times the cost of the command itself on a server
 near by. A worker sends its few commands one after the other from one thread; it takes the
-connection once a batch. Whatever goes wrong on it is done again by the client, in the client's way.
+connection once a batch, which saves 13 % of "a task, with Redis results and leases" in
+``benchmarks/worker.py``. Whatever goes wrong on it is done again by the client, in the client's
+way.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ _QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
 
 
 class AwsEndpoint:
-    """An ASGI app for uvicorn. ``mounts`` maps a service's name in the credential scope
+    """An ASGI app. ``mounts`` maps a service's name in the credential scope
     (``scheduler``) to what answers its calls.
     """
 

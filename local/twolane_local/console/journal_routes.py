@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from twolane_local.console.requests import Json, ProblemError, number
 from twolane_local.console.shown import shown_trace
-from twolane_local.http.quick_json import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal import redact
 from twolane_local.journal.filters import from_query
 from twolane_local.journal.related_events import collect, resolve

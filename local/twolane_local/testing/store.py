@@ -9,7 +9,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from twolane_local.aws.redis_scripts import compile_once
 from twolane_local.testing.threads import current
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def server() -> Any:
     made = FakeServer(version=(7, 4), server_type="redis")
     # Garbage collection may end an AsyncResult in the middle of a command, which unsubscribes.
     made.lock = threading.RLock()  # type: ignore[assignment]
-    return compile_once(made)
+    return made
 
 
 @cache

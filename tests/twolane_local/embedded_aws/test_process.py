@@ -160,6 +160,22 @@ def test_moto_answers_through_the_proxy_and_knows_the_senders() -> None:
     assert with_moto(script) == (100_000, True)
 
 
+def test_an_object_s_head_says_its_length_and_a_large_one_comes_whole() -> None:
+    content = bytes(range(256)) * 40_000
+
+    def script(endpoint: str) -> None:
+        s3 = client("s3", endpoint)
+        s3.put_object(Bucket="kept", Key="a b/é", Body=content, Metadata={"mine": "x"})
+        assert s3.head_object(Bucket="kept", Key="a b/é")["ContentLength"] == len(content)
+        found = s3.get_object(Bucket="kept", Key="a b/é")
+        assert found["Body"].read() == content
+        assert found["Metadata"] == {"mine": "x"}
+        with pytest.raises(s3.exceptions.ClientError, match="404"):
+            s3.head_object(Bucket="kept", Key="missing")
+
+    with_moto(script)
+
+
 def test_items_expire_at_the_emulator_s_time() -> None:
     """Which may be ahead of the machine's, where it was moved."""
     hands = [1_900_000_000.0]

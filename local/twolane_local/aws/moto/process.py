@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
-
-import httptools
 
 from twolane_local.aws.moto.dynamodb import NOW
 from twolane_local.errors import LocalError
@@ -38,6 +39,8 @@ def needs_moto(template: Mapping[str, Any]) -> bool:
 
 #: S3's, of one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 _LIMIT = 5 * 1024**3
+#: How many calls of moto are made at once.
+_CALLS = 32
 
 
 class MotoProcess:
@@ -71,6 +74,8 @@ class MotoProcess:
         self._watching: asyncio.Task[None] | None = None
         #: A line for each resource that moto cannot create, by a fault of its own.
         self.notes: list[str] = []
+        #: Threads, and no client of our own: moto takes milliseconds for each call.
+        self._callers = ThreadPoolExecutor(_CALLS, "twolane-moto")
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> None:
@@ -224,6 +229,7 @@ class MotoProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+        self._callers.shutdown(wait=False)
         if self._port is not None:
             self._port.cancel()
             await asyncio.wait([self._port])
@@ -242,91 +248,49 @@ class MotoProcess:
             return
         await self._create_now()
         await self._created.wait()  # a function may call before its table is there
+        port = await self._running()
+        headers = [*scope["headers"], (NOW.encode(), b"%.6f" % self._now())]
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
         try:
-            answer = await self._ask(_head(scope, len(body), self._now()) + body, scope["method"])
-        except OSError:
+            answer = await asyncio.get_running_loop().run_in_executor(
+                self._callers, _ask, port, scope["method"], target, headers, body
+            )
+        except (OSError, http.client.HTTPException):
             # As a service that is in trouble: clients of AWS's try again.
             # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
-            answer = _Answer(503, b"the moto process ended before it answered; try again")
-        await answer.pass_back(send)
-
-    async def _ask(self, request: bytes, method: str) -> _Answer:
-        """Raises ``OSError`` where the process ends before it has answered."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", await self._running())
-        try:
-            writer.write(request)
-            await writer.drain()
-            return await _read(reader, bodiless=method == "HEAD")
-        finally:
-            writer.close()
+            text = b"the moto process ended before it answered; try again"
+            answer = (503, [(b"content-length", b"%d" % len(text))], text)
+        status, head, content = answer
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": content})
 
 
-def _head(scope: MutableMapping[str, Any], length: int, now: float) -> bytes:
-    target = scope.get("raw_path") or scope["path"].encode()
-    if scope["query_string"]:
-        target += b"?" + scope["query_string"]
-    lines = [
-        b"%s: %s" % (name, value) for name, value in scope["headers"] if name.lower() not in _HOP
-    ]
-    return b"\r\n".join(
-        [
-            b"%s %s HTTP/1.1" % (scope["method"].encode(), target),
-            *lines,
-            b"content-length: %d" % length,
-            b"%s: %.6f" % (NOW.encode(), now),
-            b"connection: close",
-            b"",
-            b"",
-        ]
+def _ask(
+    port: int, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """One request to the process: status, headers and body of its answer.
+
+    Raises ``OSError`` or ``HTTPException`` where the process ends before it has answered.
+    """
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers:
+            if name.lower() not in _HOP:
+                connection.putheader(name.decode("latin-1"), value)
+        connection.putheader("content-length", len(body))
+        connection.putheader("connection", "close")
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        # Of an answer to HEAD, the length is that of the body which GET would have.
+        length = answer.getheader("content-length") if method == "HEAD" else None
+        given = [(name.lower().encode("latin-1"), value.encode("latin-1"))
+                 for name, value in answer.getheaders()]  # fmt: skip
+    kept = [(name, value) for name, value in given if name not in _HOP]
+    return (
+        answer.status,
+        [*kept, (b"content-length", (length or str(len(content))).encode())],
+        content,
     )
-
-
-class _Answer:
-    """One response; also callbacks of httptools for it."""
-
-    def __init__(self, status: int = 0, body: bytes = b"") -> None:
-        self.status = status
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.length: int | None = None
-        self.body = [body]
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() not in _HOP:
-            self.headers.append((name.lower(), value))
-        elif name.lower() == b"content-length":
-            self.length = int(value)
-
-    def on_body(self, body: bytes) -> None:
-        self.body.append(body)
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-    async def pass_back(self, send: Callable[[Message], Awaitable[None]]) -> None:
-        body = b"".join(self.body)
-        length = (b"content-length", str(len(body)).encode())
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status,
-                "headers": [*self.headers, length],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
-
-
-async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> _Answer:
-    """Raises ``ConnectionError`` where the connection ends in the middle."""
-    answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
-    # The answer to HEAD has a length and no body: there the end of the connection is the end.
-    while not answer.complete and (data := await reader.read(1 << 16)):
-        parser.feed_data(data)
-    answer.status = parser.get_status_code()
-    whole = bodiless or answer.length in {None, sum(map(len, answer.body))}
-    if not answer.status or not whole:
-        raise ConnectionError("the connection ended in the middle of an answer")
-    if bodiless:
-        answer.body = []
-    return answer
