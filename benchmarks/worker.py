@@ -111,13 +111,20 @@ def record(number: int) -> dict[str, Any]:
     }
 
 
-def ours(redis: str | None, *, results: bool) -> Any:
+def deep(frames: int) -> None:
+    """Fail, as far down as an application's own functions may go."""
+    if frames:
+        deep(frames - 1)
+    raise ValueError("it does not work")
+
+
+def ours(redis: str | None, *, results: bool, fails: bool = False) -> Any:
     """A handler and a round: seconds a task, over ``count`` tasks."""
     from celery import Celery
 
     from twolane import WorkerHandler
 
-    app = Celery(f"ours-{bool(redis)}-{results}", set_as_current=False)
+    app = Celery(f"ours-{bool(redis)}-{results}-{fails}", set_as_current=False)
     app.conf.update(
         broker_url="sqs://",
         task_default_queue="tasks",
@@ -127,10 +134,11 @@ def ours(redis: str | None, *, results: bool) -> Any:
 
     @app.task(shared=False, name="noop")
     def noop() -> None:
-        pass
+        if fails:
+            deep(4)
 
     handler = WorkerHandler(app, environ={})
-    numbers = iter(range(10_000_000))
+    numbers = iter(range(10_000_000 * fails, 20_000_000))  # ids of its own
 
     def round_(count: int) -> float:
         context = Context()
@@ -228,7 +236,7 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--rounds", type=int, default=5)
     options = flags.parse_args()
-    logging.disable(logging.INFO)
+    logging.disable(logging.ERROR)  # the tasks that fail would say so
     with redis_server() as redis:
         rounds: dict[str, tuple[Any, int]] = {
             "tracer": (tracer(), 5_000),
@@ -236,6 +244,7 @@ def main() -> None:
         }
         if redis is not None:
             rounds["ours, Redis results and leases"] = (ours(redis, results=True), 1_000)
+            rounds["ours, failing"] = (ours(redis, results=True, fails=True), 300)
         samples: dict[str, list[float]] = {name: [] for name in rounds}
         for round_, _ in rounds.values():
             round_(500)
@@ -266,6 +275,11 @@ def main() -> None:
         rows += [
             row("with Redis results and leases", 1 / durable, "tasks/s", ">= 1500"),
             row("a task, with Redis results and leases", durable * 1e6, "µs"),
+            row(
+                "a task that fails, with Redis results and leases",
+                median["ours, failing"] * 1e6,
+                "µs",
+            ),
         ]
     for name, seconds in peers.items():
         mine = durable if durable and "results" in name else median["ours"]

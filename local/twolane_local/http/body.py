@@ -22,7 +22,10 @@ class ClientGoneError(Exception):
 
 
 async def read(receive: Receive, limit: int) -> bytes:
-    """All of it; raises ``TooLargeError`` above ``limit`` bytes, or ``ClientGoneError``."""
+    """All of it; raises ``TooLargeError`` above ``limit`` bytes, or ``ClientGoneError``.
+
+    What is too large is read to its end, or else the client might never read the answer.
+    """
     parts: list[bytes] = []
     size = 0
     while True:
@@ -31,8 +34,12 @@ async def read(receive: Receive, limit: int) -> bytes:
             raise ClientGoneError
         part = message.get("body", b"")
         size += len(part)
-        if size > limit:
-            raise TooLargeError
-        parts.append(part)
+        if size <= limit:
+            parts.append(part)
+        else:
+            parts.clear()
         if not message.get("more_body"):
-            return b"".join(parts)
+            break
+    if size > limit:
+        raise TooLargeError
+    return b"".join(parts)

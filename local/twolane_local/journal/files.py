@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
-from twolane_local.http.quick_json import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal import Event, redact
 
 if TYPE_CHECKING:

@@ -121,15 +121,6 @@ ENTRIES = (
         ),
     ),
     Entry(
-        "Lua compiled once",
-        "twolane_local.aws.lua",
-        "fakeredis compiles a script, collects garbage and walks the globals each time it runs one",
-        (
-            "fakeredis.commands_mixins.scripting_mixin:LUA_MODULE",
-            "fakeredis.commands_mixins.scripting_mixin:LUA_MODULE.LuaRuntime",
-        ),
-    ),
-    Entry(
         "a message as kombu's virtual channel takes it",
         "twolane_local.journal.messages",
         "the SQS body of a task has to be the one that kombu writes, and kombu offers no encoder",

@@ -14,7 +14,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from twolane_local.aws.lua import compile_once
 from twolane_local.aws.moto.dynamodb import REQUESTS, expire
 from twolane_local.clock.threads import current
 from twolane_local.faults.commands import on_loop
@@ -63,7 +62,7 @@ def server() -> Any:
     made = FakeServer(version=(7, 4), server_type="redis")
     # Garbage collection may end an AsyncResult in the middle of a command, which unsubscribes.
     made.lock = threading.RLock()  # type: ignore[assignment]
-    return compile_once(made)
+    return made
 
 
 @cache

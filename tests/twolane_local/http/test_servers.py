@@ -1,7 +1,4 @@
-"""The servers in front of everything, attacked over a plain socket.
-
-Both are: uvicorn, which serves AWS's endpoint and the console, and the APIs' own.
-"""
+"""The server in front of everything, attacked over a plain socket."""
 
 from __future__ import annotations
 
@@ -9,19 +6,20 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from twolane_local.aws.http_api.api import Gateway
-from twolane_local.aws.http_api.front import Front
 from twolane_local.aws.invocation import Invocation
 from twolane_local.clock import SystemClock
 from twolane_local.errors import PortInUseError
 from twolane_local.http.servers import HttpServer, bind
 from twolane_local.journal import Journal
 from twolane_local.model import RouteSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Recording:
@@ -39,20 +37,14 @@ class Recording:
         return Invocation("", json.dumps(answer).encode())
 
 
-Serve = Callable[[Gateway, socket.socket], HttpServer | Front]
-each = pytest.mark.parametrize("serve", [HttpServer, Front])
-
-
-def exchange(
-    data: bytes, invoker: Recording, serve: Serve = Front, route: RouteSpec | None = None
-) -> bytes:
+def exchange(data: bytes, invoker: Recording, route: RouteSpec | None = None) -> bytes:
     """Send bytes as they are to a gateway on a real socket; returns all that comes back."""
 
     async def main() -> bytes:
         listener = bind(0, "--port")
         clock = SystemClock()
         gateway = Gateway([route or RouteSpec("fn")], invoker, clock, Journal(clock))
-        server = serve(gateway, listener)
+        server = HttpServer(gateway, listener)
         await server.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(data)
@@ -75,19 +67,17 @@ def status(answer: bytes) -> int:
     return int(answer.split(None, 2)[1]) if answer else 0
 
 
-@each
-def test_both_content_length_and_transfer_encoding_is_refused(serve: Serve) -> None:
+def test_both_content_length_and_transfer_encoding_is_refused() -> None:
     """Request smuggling: RFC 9112, 6.3."""
     invoker = Recording()
     smuggled = request(
         "/", "Content-Length: 4", "Transfer-Encoding: chunked", method="POST",
         body="0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n",
     )  # fmt: skip
-    assert status(exchange(smuggled, invoker, serve)) == 400
+    assert status(exchange(smuggled, invoker)) == 400
     assert not [event for event in invoker.events if "smuggled" in event["rawPath"]]
 
 
-@each
 @pytest.mark.parametrize(
     "headers",
     [
@@ -98,13 +88,12 @@ def test_both_content_length_and_transfer_encoding_is_refused(serve: Serve) -> N
         ("X-A: a\x00b",),
     ],
 )
-def test_malformed_headers_are_refused(headers: tuple[str, ...], serve: Serve) -> None:
+def test_malformed_headers_are_refused(headers: tuple[str, ...]) -> None:
     invoker = Recording()
-    assert status(exchange(request("/", *headers, method="POST", body="a"), invoker, serve)) == 400
+    assert status(exchange(request("/", *headers, method="POST", body="a"), invoker)) == 400
     assert invoker.events == []
 
 
-@each
 @pytest.mark.parametrize(
     "head",
     [
@@ -122,22 +111,21 @@ def test_malformed_headers_are_refused(headers: tuple[str, ...], serve: Serve) -
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
-def test_ambiguous_framing_is_refused(head: str, serve: Serve) -> None:
+def test_ambiguous_framing_is_refused(head: str) -> None:
     """RFC 9112, 5.1, 6.1, 7.1 and 11.2: what two parsers may read in two ways, none here reads."""
     invoker = Recording()
-    assert status(exchange(head.encode("latin-1"), invoker, serve)) == 400
+    assert status(exchange(head.encode("latin-1"), invoker)) == 400
     assert invoker.events == []
 
 
-@each
-def test_half_a_body_is_no_request(serve: Serve) -> None:
+def test_half_a_body_is_no_request() -> None:
     """The client goes before it has sent all that it announced."""
     invoker = Recording()
 
     async def main() -> None:
         clock = SystemClock()
         gateway = Gateway([RouteSpec("fn")], invoker, clock, Journal(clock))
-        server = serve(gateway, bind(0, "--port"))
+        server = HttpServer(gateway, bind(0, "--port"))
         await server.start()
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
@@ -150,39 +138,36 @@ def test_half_a_body_is_no_request(serve: Serve) -> None:
     assert invoker.events == []
 
 
-@each
-def test_a_trailer_does_not_become_a_header(serve: Serve) -> None:
+def test_a_trailer_does_not_become_a_header() -> None:
     """RFC 9110, 6.5.1: it comes when everything was decided by the headers."""
     invoker = Recording()
     body = "1\r\na\r\n0\r\nX-Forwarded-For: 8.8.8.8\r\nAuthorization: stolen\r\n\r\n"
     chunked = request("/", "Transfer-Encoding: chunked", method="POST", body=body)
-    assert status(exchange(chunked, invoker, serve)) == 200
+    assert status(exchange(chunked, invoker)) == 200
     (event,) = invoker.events
     assert "authorization" not in event["headers"]
     assert event["headers"]["x-forwarded-for"] == "127.0.0.1"
 
 
-@each
-def test_a_folded_header_stays_one_value(serve: Serve) -> None:
+def test_a_folded_header_stays_one_value() -> None:
     """RFC 9112, 5.2: obsolete, to be refused or read as one line."""
     invoker = Recording()
-    answer = exchange(request("/", "X-A: b\r\n Transfer-Encoding: chunked"), invoker, serve)
+    answer = exchange(request("/", "X-A: b\r\n Transfer-Encoding: chunked"), invoker)
     assert status(answer) in {200, 400}
     assert all("transfer-encoding" not in event["headers"] for event in invoker.events)
 
 
-@each
-def test_a_pipelined_request_is_one_of_its_own(serve: Serve) -> None:
+def test_a_pipelined_request_is_one_of_its_own() -> None:
     invoker = Recording()
     first = b"GET /one HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    assert exchange(first + request("/two"), invoker, serve).count(b"HTTP/1.1 200") == 2
+    assert exchange(first + request("/two"), invoker).count(b"HTTP/1.1 200") == 2
     assert [event["rawPath"] for event in invoker.events] == ["/one", "/two"]
 
 
 def test_a_rest_api_sees_header_names_as_the_client_wrote_them() -> None:
     invoker = Recording({"statusCode": 200, "body": "ok"})
     route = RouteSpec("fn", path="/", kind="rest", payload="1.0", stage="v1")
-    answer = exchange(request("/v1", "X-MixedCase: 1", "x-mixedcase: 2"), invoker, Front, route)
+    answer = exchange(request("/v1", "X-MixedCase: 1", "x-mixedcase: 2"), invoker, route)
     assert status(answer) == 200
     (event,) = invoker.events
     assert event["headers"]["X-MixedCase"] == "1"
@@ -190,7 +175,6 @@ def test_a_rest_api_sees_header_names_as_the_client_wrote_them() -> None:
     assert {"Host", "X-Forwarded-For", "X-Amzn-Trace-Id"} <= event["headers"].keys()
 
 
-@each
 @pytest.mark.parametrize(
     ("target", "path"),
     [
@@ -201,16 +185,15 @@ def test_a_rest_api_sees_header_names_as_the_client_wrote_them() -> None:
         ("http://evil.example/abs", "/abs"),
     ],
 )
-def test_odd_targets_reach_the_function_as_data(target: str, path: str, serve: Serve) -> None:
+def test_odd_targets_reach_the_function_as_data(target: str, path: str) -> None:
     """Nothing of ours opens a file by a request's path; the function sees what was sent."""
     invoker = Recording()
-    assert status(exchange(request(target), invoker, serve)) == 200
+    assert status(exchange(request(target), invoker)) == 200
     (event,) = invoker.events
     assert event["rawPath"] == path
     assert event["requestContext"]["domainName"] == "localhost"
 
 
-@each
 @pytest.mark.parametrize(
     "headers",
     [
@@ -219,9 +202,9 @@ def test_odd_targets_reach_the_function_as_data(target: str, path: str, serve: S
         {"x-a": "1\nset-cookie: stolen=1"},
     ],
 )
-def test_a_function_cannot_split_a_response(headers: dict[str, str], serve: Serve) -> None:
+def test_a_function_cannot_split_a_response(headers: dict[str, str]) -> None:
     invoker = Recording({"statusCode": 200, "headers": headers, "body": "x"})
-    answer = exchange(request(), invoker, serve)
+    answer = exchange(request(), invoker)
     assert b"\nset-cookie" not in answer.lower()
     assert status(answer) == 500
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
-from twolane_local.http import quick_json
 from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
@@ -103,12 +102,10 @@ def response(payload: bytes) -> HttpResponse:
     with the body of API Gateway.
     """
     try:
-        value = quick_json.loads(payload)
-        shaped = isinstance(value, dict) and "statusCode" in value
-        value = value if shaped else json.loads(payload)
+        value = json.loads(payload)
     except ValueError:
         return internal_error("the function did not return JSON")
-    if not shaped:
+    if not isinstance(value, dict) or "statusCode" not in value:
         body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
         return HttpResponse(200, (("content-type", "application/json"),), body)
     try:

@@ -4,8 +4,6 @@ A REST API may customise its errors, which AWS calls gateway responses:
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-gatewayResponse-definition.html
 Usage plans: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-usage-plans.html
 Request validation: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-method-request-validation.html
-
-The module also writes the head of an HTTP/1.1 response.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import json
 import re
 import time
 from dataclasses import replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -23,36 +20,9 @@ from twolane_local.aws.events.http import HttpResponse, json_response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane_local.aws.events.http import HttpRequest
-    from twolane_local.aws.http_api.requests import Received
+    from twolane_local.aws.events.http import HttpRequest, HttpResponse
     from twolane_local.clock import Clock
     from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
-
-
-#: Headers of the connection, which a function cannot set.
-HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-
-
-def head_of(response: HttpResponse, received: Received, *, chunked: bool) -> tuple[bytes, bytes]:
-    """The bytes of the head, and the body that follows them.
-
-    The responses to HEAD, 204 and 304 have no body: RFC 9112, 6.3.
-    """
-    status, body = response.status, response.body
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
-    lines += [f"{name}: {value}" for name, value in response.headers if name not in HOP]
-    if chunked:
-        lines.append("transfer-encoding: chunked")
-    elif response.stream is None and status not in {204, 304}:
-        lines.append(f"content-length: {len(body)}")
-    if not received.keep_alive:
-        lines.append("connection: close")
-    elif received.version == "1.0":
-        lines.append("connection: keep-alive")
-    lines.append("\r\n")
-    bare = received.method == "HEAD" or status in {204, 304}
-    return "\r\n".join(lines).encode("latin-1", "replace"), b"" if bare else body
 
 
 _TYPES: dict[str, tuple[int, str | None]] = {

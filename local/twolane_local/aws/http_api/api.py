@@ -24,7 +24,7 @@ from twolane_local.aws.http_api.integrations import ParameterValues, mapped_requ
 from twolane_local.aws.http_api.requests import Routes, request_of
 from twolane_local.aws.invocation import StreamedInvocation, ThrottledError
 from twolane_local.errors import LocalError
-from twolane_local.http import quick_json
+from twolane_local.http import json_text
 from twolane_local.journal import cut
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from twolane_local.aws.http_api.requests import Received, Route
     from twolane_local.aws.invocation import Invocation, Invoker, ResponseStream
     from twolane_local.clock import Clock
+    from twolane_local.http.servers import Exchange
     from twolane_local.journal import Journal
     from twolane_local.model import RestMethod, RouteSpec
 
@@ -65,7 +66,7 @@ _ENDS = re.compile(r"[\r\n\0]")
 
 
 class Gateway:
-    """One API. ``Front`` serves it over a socket; it is an ASGI application too."""
+    """One API. ``HttpServer`` serves it; it is an ASGI application too."""
 
     def __init__(
         self,
@@ -106,6 +107,10 @@ class Gateway:
             await asgi.serve(self, scope, receive, send)
         else:
             await asgi.refuse(scope, receive, send)
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request of the server's."""
+        await asgi.answer(self, exchange)
 
     async def serve(self, received: Received, reply: Reply) -> None:
         """Handle one request and pass its response to ``reply``."""
@@ -253,7 +258,7 @@ class Gateway:
     async def _invoke(
         self, request: HttpRequest, spec: RouteSpec, dialect: Dialect, event: dict[str, Any]
     ) -> HttpResponse:
-        payload = quick_json.dumps(event)
+        payload = json_text.dumps(event)
         if len(payload) > LAMBDA_LIMIT:
             return dialect.too_long
         integration = spec.options.get("integration") or {}

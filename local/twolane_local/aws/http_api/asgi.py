@@ -1,24 +1,39 @@
-"""A gateway as an ASGI application, for a client in the same process or for another server."""
+"""A gateway before the server, and as an ASGI application for a client in the same process."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from twolane_local.aws.http_api.answers import HOP
+from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.http_api.requests import Received
 from twolane_local.http import body as request_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from twolane_local.aws.events.http import HttpResponse
-    from twolane_local.aws.http_api.front import Serves
+    from twolane_local.http.servers import Exchange
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
+    Reply = Callable[[HttpResponse], Awaitable[None]]
+
+#: The connection's own headers, which are not the function's to set.
+HOP = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
+
+
+class Serves(Protocol):
+    """A gateway."""
+
+    @property
+    def max_body(self) -> int:
+        """The largest body that it takes, in bytes; above it ``Received.body`` is ``None``."""
+
+    async def serve(self, received: Received, reply: Reply) -> None:
+        """Give the response of one request to ``reply``."""
 
 
 async def serve(gateway: Serves, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,14 +64,56 @@ async def serve(gateway: Serves, scope: Scope, receive: Receive, send: Send) -> 
     await gateway.serve(received, reply)
 
 
-async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:
+async def answer(gateway: Serves, exchange: Exchange) -> None:
+    """Answer one request of the server's."""
+    body: bytes | None
+    try:
+        body = await exchange.body(gateway.max_body)
+    except request_body.ClientGoneError:
+        return
+    except request_body.TooLargeError:
+        body = None
+    received = Received(
+        method=exchange.method,
+        raw_path=exchange.raw_path,
+        query=exchange.query,
+        headers=exchange.headers,
+        body=body,
+        client=exchange.client[0],
+        port=exchange.server[1],
+        version=exchange.version,
+    )
+
+    async def reply(response: HttpResponse) -> None:
+        if response.stream is None:
+            exchange.respond(response.status, _headers(response), response.body)
+        else:
+            await _reply(exchange.send, response, head=False)
+
+    try:
+        await gateway.serve(received, reply)
+    except Exception as error:
+        if exchange.begun:
+            raise  # the server breaks the response off
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"{received.method} could not be answered", "exception": error}
+        )
+        await reply(json_response(500, {"message": "Internal Server Error"}))
+
+
+def _headers(response: HttpResponse) -> list[tuple[bytes, bytes]]:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in response.headers
         if name not in HOP
     ]
-    if response.stream is None:
-        headers.append((b"content-length", str(len(response.body)).encode()))
+    if response.stream is None and response.status not in {204, 304}:
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    return headers
+
+
+async def _reply(send: Send, response: HttpResponse, *, head: bool) -> None:
+    headers = _headers(response)
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     body = b"" if head else response.body
     if response.stream is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.http_api.api import Gateway
-from twolane_local.aws.http_api.front import Front
-from twolane_local.http.servers import bind, url_of
+from twolane_local.http.servers import HttpServer, bind, url_of
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +28,7 @@ class Gateways:
         self._port = port
         self._enabled = enabled
         self._listeners: dict[str, socket.socket] = {}
-        self._servers: dict[str, tuple[Gateway, Front]] = {}
+        self._servers: dict[str, tuple[Gateway, HttpServer]] = {}
 
     def reserve(self, apis: Iterable[str]) -> None:
         """Bind a port for each new API id; raises ``PortInUseError``."""
@@ -64,7 +63,7 @@ class Gateways:
                 self._servers[api][0].apply(routes)
                 continue
             gateway = Gateway(routes, invoker, clock, journal, services=services)
-            server = Front(gateway, listener)
+            server = HttpServer(gateway, listener)
             self._servers[api] = (gateway, server)
             await server.start()
 

@@ -1,6 +1,8 @@
 """Starts environments by fork, from fork servers that are started with the first of them.
 
 One serves all functions of a folder for which it would have imported the same: see ``forkserver``.
+"16 cold environments serving" in ``benchmarks/emulator.py`` takes 0.4 s so, and 2.8 s with a fresh
+interpreter for each.
 
 A function with SnapStart has a snapshot in its place: see ``snapshot``.
 """

@@ -1,4 +1,4 @@
-"""The APIs' own server, over a plain socket."""
+"""The server's side of HTTP/1.1, over a plain socket."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from twolane_local.aws.events.http import HttpResponse
-from twolane_local.aws.http_api import front
-from twolane_local.aws.http_api.front import Front
+from twolane_local.aws.http_api import asgi
 from twolane_local.aws.http_api.requests import Received
 from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.errors import LocalError
-from twolane_local.http.servers import bind
+from twolane_local.http import servers
+from twolane_local.http.servers import HttpServer, bind
 
 Reply = Callable[[HttpResponse], Awaitable[None]]
 Serve = Callable[[Received, Reply], Awaitable[None]]
@@ -28,8 +28,11 @@ class Stage:
     def __init__(self, serve: Serve | None = None) -> None:
         self.received: list[Received] = []
         self._serve = serve
-        self.front = Front(self, bind(0, "--port"))
+        self.server = HttpServer(self, bind(0, "--port"))
         self.writers: list[asyncio.StreamWriter] = []
+
+    async def answer(self, exchange: servers.Exchange) -> None:
+        await asgi.answer(self, exchange)
 
     async def serve(self, received: Received, reply: Reply) -> None:
         self.received.append(received)
@@ -39,7 +42,7 @@ class Stage:
             await reply(HttpResponse(200, (), b"ok"))
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.front.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         self.writers.append(writer)
         return reader, writer
 
@@ -54,13 +57,13 @@ class Stage:
 def run(script: Callable[[Stage], Awaitable[None]], serve: Serve | None = None) -> Stage:
     async def main() -> Stage:
         stage = Stage(serve)
-        await stage.front.start()
+        await stage.server.start()
         try:
             await script(stage)
         finally:
             for writer in stage.writers:
                 writer.close()
-            await stage.front.stop()
+            await stage.server.stop()
         return stage
 
     return asyncio.run(main())
@@ -123,7 +126,7 @@ def test_answers_keep_the_order_of_the_requests() -> None:
         await asyncio.sleep(0.01 if received.query == b"0" else 0)
         await reply(HttpResponse(200, (), received.query))
 
-    number = front.PIPELINE * 3
+    number = servers.PIPELINE * 3
     requests = [b"GET /?%d HTTP/1.1\r\nHost: a\r\n\r\n" % each for each in range(number)]
 
     async def script(stage: Stage) -> None:
@@ -145,7 +148,7 @@ def test_a_connection_is_read_no_further_while_too_much_waits() -> None:
 
     async def script(stage: Stage) -> None:
         reader, writer = await stage.connect()
-        writer.write(get() * (front.PIPELINE + 1))
+        writer.write(get() * (servers.PIPELINE + 1))
         # Goes nowhere: the kernel's buffers, some MB at most, take it until they are full.
         writer.write(get(f"X-Padding: {'x' * 60_000}") * 400)
         with pytest.raises(TimeoutError):
@@ -153,7 +156,7 @@ def test_a_connection_is_read_no_further_while_too_much_waits() -> None:
                 await writer.drain()
         held.set()
         async with asyncio.timeout(10):
-            for _ in range(front.PIPELINE + 1 + 400):
+            for _ in range(servers.PIPELINE + 1 + 400):
                 await one_reply(reader, 2)
 
     run(script, hold)
@@ -217,17 +220,17 @@ def test_what_cannot_be_read_is_answered_in_its_turn() -> None:
 def test_an_idle_connection_is_closed_after_a_while() -> None:
     async def main(clock: VirtualClock) -> None:
         stage = Stage()
-        await stage.front.start()
+        await stage.server.start()
         reader, writer = await stage.connect()
-        await clock.sleep(front.KEEP_ALIVE_S - 1)
+        await clock.sleep(servers.KEEP_ALIVE_S - 1)
         writer.write(get())
         await one_reply(reader, 2)
-        await clock.sleep(front.KEEP_ALIVE_S - 1)
+        await clock.sleep(servers.KEEP_ALIVE_S - 1)
         assert not reader.at_eof()
         await clock.sleep(2)
         assert await reader.read() == b""
         writer.close()
-        await stage.front.stop()
+        await stage.server.stop()
 
     run_virtual(main)
 
@@ -325,7 +328,7 @@ def test_stop_waits_for_what_is_under_way_and_takes_no_more() -> None:
         reader, writer = await stage.connect()
         writer.write(get())
         await going.wait()
-        stopping = asyncio.create_task(stage.front.stop())
+        stopping = asyncio.create_task(stage.server.stop())
         assert await idle.read() == b""
         finish.set()
         answer = await reader.read()
@@ -338,7 +341,7 @@ def test_stop_waits_for_what_is_under_way_and_takes_no_more() -> None:
 
 
 def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "GRACE_S", 0.01)
+    monkeypatch.setattr(servers, "GRACE_S", 0.01)
     going = asyncio.Event()
 
     async def hang(_: Received, __: Reply) -> None:
@@ -349,7 +352,7 @@ def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         reader, writer = await stage.connect()
         writer.write(get())
         await going.wait()
-        await stage.front.stop()
+        await stage.server.stop()
         assert await reader.read() == b""
 
     run(script, hang)
@@ -367,7 +370,7 @@ def test_a_client_that_sends_too_much_and_goes_leaves_nothing_behind() -> None:
     async def script(stage: Stage) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
         _, writer = await stage.connect()
-        writer.write(get() * (front.PIPELINE + 2))
+        writer.write(get() * (servers.PIPELINE + 2))
         writer.write_eof()
         async with asyncio.timeout(5):
             await served.wait()
@@ -375,3 +378,219 @@ def test_a_client_that_sends_too_much_and_goes_leaves_nothing_behind() -> None:
 
     run(script, last)
     assert told == []
+
+
+def answered(response: HttpResponse, request: bytes) -> tuple[str, bytes]:
+    """The head and the body of what a gateway's response becomes."""
+
+    async def serve(_: Received, reply: Reply) -> None:
+        await reply(response)
+
+    head, _, body = exchange(request, serve).partition(b"\r\n\r\n")
+    return head.decode("latin-1"), body
+
+
+@pytest.mark.parametrize("name", ["content-length", "transfer-encoding", "connection", "upgrade"])
+def test_a_function_does_not_set_the_connections_own_headers(name: str) -> None:
+    answer = answered(HttpResponse(200, ((name, "7"),), b"four"), get(CLOSE))
+    assert answer == ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close", b"four")
+
+
+def test_an_unknown_status_has_an_empty_phrase() -> None:
+    """RFC 9112, 4: the space before it stays."""
+    assert answered(HttpResponse(599), get(CLOSE))[0].startswith("HTTP/1.1 599 \r\n")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_these_have_no_body_and_no_length(status: int) -> None:
+    head, body = answered(HttpResponse(status, (), b"must not be sent"), get(CLOSE))
+    assert "content-length" not in head
+    assert "transfer-encoding" not in head
+    assert body == b""
+
+
+def test_an_answer_to_head_says_the_length_and_has_no_body() -> None:
+    head, body = answered(HttpResponse(200, (), b"four"), get(CLOSE, method="HEAD"))
+    assert "content-length: 4\r\n" in head
+    assert body == b""
+
+
+def test_a_header_beyond_latin_1_does_not_break_the_response() -> None:
+    assert "x-a: ?" in answered(HttpResponse(200, (("x-a", "\N{SNOWMAN}"),)), get(CLOSE))[0]
+
+
+# What an ASGI application may do.
+
+
+def conversation(
+    app: Callable[..., Awaitable[None]],
+    script: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> list[str]:
+    """Run a client's script against an application; returns the errors that were reported."""
+    told: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: told.append(str(context.get("exception")))
+        )
+        server = HttpServer(app, bind(0, "--port"))
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            async with asyncio.timeout(10):
+                await script(reader, writer)
+        finally:
+            writer.close()
+            await server.stop()
+
+    asyncio.run(main())
+    return told
+
+
+def sends(*headers: tuple[bytes, bytes], body: bytes = b"ok") -> Callable[..., Awaitable[None]]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def test_an_application_that_does_not_ask_for_the_body_is_not_given_the_next_request_of_it() -> (
+    None
+):
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = servers.HELD * 4
+        writer.write(get(f"Content-Length: {size}", method="POST"))
+        assert (await one_reply(reader, 2)).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET /smuggled HTTP/1.1\r\n".ljust(size, b"x"))
+        writer.write(get(CLOSE))
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 1
+
+    assert conversation(sends((b"content-length", b"2")), script) == []
+
+
+def test_a_large_body_waits_outside_until_it_is_asked_for() -> None:
+    size = 64 << 20
+    ask = asyncio.Event()
+    taken = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal taken
+        await ask.wait()
+        while True:
+            message = await receive()
+            assert len(message["body"]) < servers.HELD * 4
+            taken += len(message["body"])
+            if not message["more_body"]:
+                break
+        await sends()(scope, receive, send)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get(f"Content-Length: {size}", CLOSE, method="POST"))
+        writer.write(b"x" * size)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await writer.drain()
+        ask.set()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+    assert conversation(app, script) == []
+    assert taken == size
+
+
+def test_an_application_learns_that_its_client_went() -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await receive() == {"type": "http.request", "body": b"", "more_body": False}
+        asked.set()
+        assert await receive() == {"type": "http.disconnect"}
+        await sends()(scope, receive, send)  # goes nowhere
+        told.set()
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get())
+        await asked.wait()
+        writer.transport.abort()
+        await told.wait()
+
+    assert conversation(app, script) == []
+
+
+def test_a_header_with_a_line_end_is_no_header() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get())
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 500")
+        assert b"stolen" not in answer
+
+    (error,) = conversation(sends((b"x-a", b"1\r\nset-cookie: stolen")), script)
+    assert "line end" in error
+
+
+@pytest.mark.parametrize("length", [b"1", b"3"])
+def test_a_response_of_another_length_ends_the_connection(length: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get() + get())
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 1
+
+    (error,) = conversation(sends((b"content-length", length)), script)
+    assert "length" in error
+
+
+def test_an_application_that_does_not_answer_is_a_500() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get())
+        assert (await reader.read()).startswith(b"HTTP/1.1 500")
+
+    assert conversation(app, script) == ["the application ended without a response"]
+
+
+def test_nonsense_in_a_body_ends_the_connection_and_no_response_is_broken_off() -> None:
+    """A chunk that is none, before and after the application has begun to answer."""
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await end.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n")
+        await begun.wait()
+        writer.write(b"zz\r\n")
+        end.set()
+        answer = await reader.read()
+        assert answer.count(b"HTTP/1.1") == 1
+        assert answer.endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+
+    assert conversation(app, script) == []
+
+
+def test_nonsense_in_a_body_that_nobody_wants_ends_the_connection() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("Transfer-Encoding: chunked", method="POST"))
+        assert (await one_reply(reader, 2)).startswith(b"HTTP/1.1 200")
+        writer.write(b"zz\r\n")
+        assert await reader.read() == b""
+
+    assert conversation(sends((b"content-length", b"2")), script) == []
+
+
+def test_a_client_that_was_not_told_to_go_ahead_gets_no_second_answer() -> None:
+    """It may send the body or not: what comes next could be either."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(get("Content-Length: 9", "Expect: 100-continue", method="POST"))
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+
+    assert conversation(sends((b"content-length", b"2")), script) == []
