@@ -28,11 +28,11 @@ from _peers import ministack, rie_alone, rie_binary, serverless_offline, uvicorn
 from _table import Row, absent, parser, report, row
 
 from twolane_local.aws import guard
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
-from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
+from twolane_local.aws.event_source_mapping import EventSourceMapping
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.launchers import ForkLauncher
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal

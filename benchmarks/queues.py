@@ -24,13 +24,13 @@ import uvicorn
 from _table import Row, absent, parser, report, row
 
 from twolane_local.aws.endpoint import AwsEndpoint
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
+from twolane_local.aws.event_source_mapping import EventSourceMapping
 from twolane_local.aws.guard import function_environment
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
-from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.launchers import ForkLauncher
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal

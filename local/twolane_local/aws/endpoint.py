@@ -26,13 +26,13 @@ from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
 from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.sqs.api import SqsApi
-from twolane_local.http import body as request_body
+from twolane_local.http import content as request_body
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from twolane_local.aws.call import AwsService
-    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.aws.sqs.service import QueueService

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
+from twolane_local.aws.event_source_mapping import EventSourceMapping
 from twolane_local.aws.scheduler.source import ScheduleSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.scheduler.schedule import ScheduleBook
     from twolane_local.aws.scheduler.targets import Invocations

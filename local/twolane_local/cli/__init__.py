@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from twolane.errors import TwolaneError
 from twolane_local.cli import exits
-from twolane_local.cli.options import UnconfirmedError, choose_template
+from twolane_local.cli.flags import UnconfirmedError, choose_template
 from twolane_local.cli.parser import COMMANDS, command_module, flags, parser
 from twolane_local.cli.text import red
 from twolane_local.journal.lines import printable

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.cli.options import template_parameters
+from twolane_local.cli.flags import template_parameters
 
 if TYPE_CHECKING:
     import argparse

@@ -8,9 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
-from twolane_local.cli.flags import arguments_flags, edit_of, source_flags, yes_flag
+from twolane_local.cli.flags import arguments_flags, confirm, edit_of, source_flags, yes_flag
 from twolane_local.cli.messages import call_of
-from twolane_local.cli.options import confirm
 from twolane_local.cli.text import error_text, one_line, print_json, progress, seconds, table
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import printable

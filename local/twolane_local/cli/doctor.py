@@ -6,8 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.flags import json_flag
-from twolane_local.cli.options import template_parameters
+from twolane_local.cli.flags import json_flag, template_parameters
 from twolane_local.cli.text import one_line, print_json, progress, red
 from twolane_local.errors import LocalError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import LATEST, target_of
-from twolane_local.cli.options import emulator_options, run_on_loop
+from twolane_local.cli.flags import emulator_options, run_on_loop
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import EventPrinter
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from twolane_local.cli.options import template_parameters
+from twolane_local.cli.flags import template_parameters
 
 FLAGS = ("template",)
 EXAMPLES = (

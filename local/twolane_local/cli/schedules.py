@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from twolane_local.cli.flags import yes_flag
-from twolane_local.cli.options import confirm, template_parameters
+from twolane_local.cli.flags import confirm, template_parameters, yes_flag
 from twolane_local.errors import HandlerImportError, LocalError, TemplateError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twolane_local.cli import exits
-from twolane_local.cli.flags import arguments_flags, edit_of, yes_flag
-from twolane_local.cli.options import confirm
+from twolane_local.cli.flags import arguments_flags, confirm, edit_of, yes_flag
 from twolane_local.cli.text import print_json
 from twolane_local.remote import source_for
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from twolane_local import template
-from twolane_local.cli.options import template_parameters
+from twolane_local.cli.flags import template_parameters
 
 if TYPE_CHECKING:
     import argparse

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.lambda_.unrunnable import FEW
-from twolane_local.cli.options import emulator_options, run_on_loop
+from twolane_local.cli.flags import emulator_options, run_on_loop
 from twolane_local.emulator.sam_local import served
 from twolane_local.journal.lines import EventPrinter
 

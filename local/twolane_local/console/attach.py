@@ -13,7 +13,7 @@ from twolane_local.console.server import Console
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
     from twolane_local.aws.scheduler.schedule import ScheduleBook
     from twolane_local.aws.scheduler.targets import Invocations

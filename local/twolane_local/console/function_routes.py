@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from twolane_local.aws.invocation import ThrottledError
-from twolane_local.aws.lambda_.pool import BUSY
+from twolane_local.aws.lambda_.functions import BUSY
 from twolane_local.console.requests import Json, ProblemError, body_of
 from twolane_local.journal import redact
 from twolane_local.journal.outcome import is_failure

@@ -18,10 +18,9 @@ from twolane_local.model.states import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
-    from twolane_local.aws.sqs.order import QueueEntry
-    from twolane_local.aws.sqs.queue import Queue
+    from twolane_local.aws.sqs.queue import Queue, QueueEntry
     from twolane_local.aws.sqs.service import QueueService
 
 

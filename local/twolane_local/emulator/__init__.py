@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import template
 from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
-from twolane_local.aws.lambda_.fork_launcher import ForkLauncher, launcher
-from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
 from twolane_local.aws.lambda_.installation import Preparation
 from twolane_local.aws.lambda_.interpreters import link_runtime_packages
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
-from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS
+from twolane_local.aws.lambda_.launchers import ForkLauncher, launcher, snapstart_available
 from twolane_local.aws.lambda_.report import import_problem
-from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.aws.moto.values import MotoValues

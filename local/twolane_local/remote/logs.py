@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal import Journal, log_lines
+from twolane_local.journal import Journal
+from twolane_local.journal import lines as log_lines
 from twolane_local.journal.trace import error_of
 from twolane_local.remote.account import aws_errors
 

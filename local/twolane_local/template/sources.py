@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.event_source_mapping.limits import check as check_mapping
+from twolane_local.aws.event_source_mapping import check as check_mapping
 from twolane_local.aws.events.patterns import compile_filters, compile_pattern, compile_policy
 from twolane_local.aws.invocation import service_in_arn, target_of
 from twolane_local.aws.scheduler.schedule import from_spec

@@ -9,7 +9,7 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, MutableMapping
 
-    from twolane_local.aws.http_api.api import Gateway
+    from twolane_local.aws.http_api.gateways import Gateway
 
     Run = Callable[[Coroutine[Any, Any, None]], None]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping, EventSourceMappings
+from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
 from twolane_local.aws.scheduler.source import ScheduleSource
 from twolane_local.testing import NotIdleError
 

@@ -30,7 +30,7 @@ from celery.worker import state as worker_state
 
 from twolane.api.awake import Awake
 from twolane.api.handler import ApiHandler
-from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.http_api.gateways import Gateway
 from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
 from twolane_local.aws.lambda_.functions import Functions

@@ -16,8 +16,8 @@ from twolane_local.testing import TestingError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from twolane_local.aws.sqs.order import QueueEntry
     from twolane_local.aws.sqs.queue import Queue as CoreQueue
+    from twolane_local.aws.sqs.queue import QueueEntry
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.journal import Event, Journal
     from twolane_local.journal.messages import TaskMessage

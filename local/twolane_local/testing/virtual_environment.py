@@ -24,7 +24,7 @@ from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.inprocess import Context, error_object, load_error
 from twolane_local.aws.lambda_.report import KILLED
 from twolane_local.clock.threads import Ended, Process, current
-from twolane_local.journal import log_lines
+from twolane_local.journal import lines as log_lines
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from twolane_local.cli.options import UnconfirmedError, confirm
+from twolane_local.cli.flags import UnconfirmedError, confirm
 
 
 class Terminal(io.StringIO):

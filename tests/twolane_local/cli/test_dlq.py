@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.cli import dlq, exits
-from twolane_local.cli.options import UnconfirmedError
+from twolane_local.cli.flags import UnconfirmedError
 from twolane_local.cli.parser import parser
 from twolane_local.errors import LocalError
 from twolane_local.remote.source import Edit, MessageChoice

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from twolane_local.cli import exits, replay
-from twolane_local.cli.options import UnconfirmedError
+from twolane_local.cli.flags import UnconfirmedError
 from twolane_local.cli.parser import parser
 from twolane_local.remote.source import Edit
 

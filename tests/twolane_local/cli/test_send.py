@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from twolane_local.cli import exits, send
-from twolane_local.cli.options import UnconfirmedError
+from twolane_local.cli.flags import UnconfirmedError
 from twolane_local.cli.parser import parser
 
 

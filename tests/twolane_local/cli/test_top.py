@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.cli.options import emulator_options
+from twolane_local.cli.flags import emulator_options
 from twolane_local.cli.parser import COMMANDS, GROUPS, command_module, parser
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.scheduler.schedule import ScheduleBook

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping, EventSourceMappings
+from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.state import messages_of, queue_states, snapshot
 from twolane_local.model import QueueMappingSpec

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMapping
+from twolane_local.aws.event_source_mapping import EventSourceMapping
 from twolane_local.aws.invocation import Invocation, RecursiveInvocationError, ThrottledError
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal

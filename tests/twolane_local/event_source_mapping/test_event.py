@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twolane_local.aws.event_source_mapping.batch import record_of
+from twolane_local.aws.event_source_mapping import record_of
 from twolane_local.model.message import AttributeValue, Message, Received
 
 ARN = "arn:aws:sqs:us-east-2:123456789012:my-queue"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.limits import MappingError, check
+from twolane_local.aws.event_source_mapping import MappingError, check
 from twolane_local.model import QueueMappingSpec
 
 STANDARD = "arn:aws:sqs:us-east-1:123456789012:q"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import uuid
 from types import SimpleNamespace
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.model import QueueMappingSpec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.batch import batch_item_failures
+from twolane_local.aws.event_source_mapping import batch_item_failures
 
 IDS = frozenset({"a", "b", "c"})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twolane_local.aws.event_source_mapping.limits import Scaling
+from twolane_local.aws.event_source_mapping import Scaling
 from twolane_local.model import QueueMappingSpec
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.batch import batch_item_failures
+from twolane_local.aws.event_source_mapping import batch_item_failures
 from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.clock import SystemClock
 from twolane_local.faults.injection import Faults

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.http_api.gateways import Gateway
 from twolane_local.aws.invocation import Invocation
 from twolane_local.clock import SystemClock
 from twolane_local.errors import PortInUseError

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.http_api.gateways import Gateway
 from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from twolane_local.journal import json_log
-from twolane_local.journal.json_log import JsonLog, PersistenceError, StateLog
+from twolane_local.journal import files as json_log
+from twolane_local.journal.files import JsonLog, PersistenceError, StateLog
 
 
 @contextmanager

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.event_source_mapping.mapping import EventSourceMappings
+from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.console.state import message_state, queue_states
 from twolane_local.journal.why import why

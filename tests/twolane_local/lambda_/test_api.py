@@ -221,10 +221,7 @@ def test_other_calls_are_not_ours():
 
 
 def test_event_source_mappings_are_listed_and_switched():
-    from twolane_local.aws.event_source_mapping.mapping import (
-        EventSourceMapping,
-        EventSourceMappings,
-    )
+    from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import SystemClock
     from twolane_local.journal import Journal

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from twolane_local.aws.lambda_.asynchronous import AsyncEvent, EventLog
-from twolane_local.journal import json_log
-from twolane_local.journal.json_log import PersistenceError
+from twolane_local.journal import files as json_log
+from twolane_local.journal.files import PersistenceError
 
 EVENT = AsyncEvent("f", "r1", b'{"n":"\xc3\xbc"}', '{"custom":{}}', 1_767_225_600.5)
 

@@ -15,10 +15,10 @@ import pytest
 
 from twolane_local.aws import guard
 from twolane_local.aws.invocation import Invocation, ThrottledError
-from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.launchers import ForkLauncher
 from twolane_local.aws.lambda_.process import SpawnLauncher
 from twolane_local.clock import SystemClock
 from twolane_local.faults.injection import Faults

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from twolane_local.aws.invocation import Invocation
-from twolane_local.aws.lambda_.functions import Functions
-from twolane_local.aws.lambda_.pool import EnvironmentStates
+from twolane_local.aws.lambda_.functions import EnvironmentStates, Functions
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec

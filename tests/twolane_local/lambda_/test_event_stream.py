@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
-from twolane_local.aws.lambda_.response_stream import invoke_complete, message, payload_chunk
+from twolane_local.aws.lambda_.api import invoke_complete, message, payload_chunk
 
 
 def decoded(data: bytes) -> list[tuple[dict[str, Any], bytes]]:

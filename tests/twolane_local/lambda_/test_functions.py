@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.aws.invocation import Invocation, ThrottledError
-from twolane_local.aws.lambda_ import pool
-from twolane_local.aws.lambda_.functions import Functions
-from twolane_local.aws.lambda_.pool import PATIENCE_S
+from twolane_local.aws.lambda_ import functions as pool
+from twolane_local.aws.lambda_.functions import PATIENCE_S, Functions
 from twolane_local.clock import SystemClock
 from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.journal import Journal

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
+from twolane_local.aws.lambda_.launchers import snapstart_available
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.errors import TemplateError
 from twolane_local.model.options import Options

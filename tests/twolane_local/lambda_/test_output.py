@@ -5,7 +5,7 @@ import json
 from twolane_local.aws.lambda_.output import Frames, Lines
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Event, Journal
-from twolane_local.journal.log_lines import record
+from twolane_local.journal.lines import record
 
 
 def frame(message: bytes) -> bytes:

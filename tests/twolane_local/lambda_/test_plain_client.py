@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.aws import guard
-from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.launchers import ForkLauncher
 from twolane_local.aws.lambda_.process import Launcher, SpawnLauncher
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal

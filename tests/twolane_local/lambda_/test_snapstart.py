@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from twolane_local.aws.lambda_.snapshot_launcher import snapstart_available
+from twolane_local.aws.lambda_.launchers import snapstart_available
 from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 

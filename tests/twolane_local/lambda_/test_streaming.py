@@ -17,11 +17,11 @@ from botocore.config import Config
 
 from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint
-from twolane_local.aws.http_api.api import Gateway
+from twolane_local.aws.http_api.gateways import Gateway
 from twolane_local.aws.invocation import ResponseStream
-from twolane_local.aws.lambda_.fork_launcher import ForkLauncher
 from twolane_local.aws.lambda_.functions import Functions
 from twolane_local.aws.lambda_.isolated import IsolatedEnvironment
+from twolane_local.aws.lambda_.launchers import ForkLauncher
 from twolane_local.aws.sqs.service import QueueService
 from twolane_local.clock import SystemClock
 from twolane_local.http.servers import HttpServer, bind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane_local.aws.sqs import inputs
+from twolane_local.aws.sqs import actions as inputs
 from twolane_local.aws.sqs.attributes import Settings
 from twolane_local.aws.sqs.errors import SqsError
 

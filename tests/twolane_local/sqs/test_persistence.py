@@ -16,7 +16,7 @@ from twolane_local.aws.sqs.errors import ServiceUnavailableError
 from twolane_local.aws.sqs.persistence import FILE, QueueLog
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
-from twolane_local.journal.json_log import PersistenceError
+from twolane_local.journal.files import PersistenceError
 from twolane_local.model.message import AttributeValue
 
 FIFO = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
@@ -154,7 +154,7 @@ def test_any_history_comes_back(opened, clock):
 
 
 def test_the_log_is_written_anew_when_it_has_grown(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("twolane_local.journal.json_log.SMALLEST", 20_000)
+    monkeypatch.setattr("twolane_local.journal.files.SMALLEST", 20_000)
     queues = opened()
     queues.create("q")
     for _ in range(500):

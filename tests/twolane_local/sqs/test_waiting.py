@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from twolane_local.aws.sqs.registry import Waiters
+from twolane_local.aws.sqs.service import Waiters
 
 
 def test_a_wake_sets_every_event_that_waits():

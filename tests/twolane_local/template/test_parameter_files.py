@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.cli.flags import template_flags
-from twolane_local.cli.options import template_parameters
+from twolane_local.cli.flags import template_flags, template_parameters
 from twolane_local.errors import TemplateError
 from twolane_local.template import parameters
 

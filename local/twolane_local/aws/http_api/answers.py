@@ -20,7 +20,7 @@ from twolane_local.aws.events.http import HttpResponse, json_response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twolane_local.aws.events.http import HttpRequest, HttpResponse
+    from twolane_local.aws.events.http import HttpRequest
     from twolane_local.clock import Clock
     from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
 

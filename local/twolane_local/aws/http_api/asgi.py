@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.http_api.requests import Received
-from twolane_local.http import body as request_body
+from twolane_local.http import content as request_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping

@@ -32,7 +32,7 @@ from twolane_local.aws.invocation import (
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
-from twolane_local.journal.json_log import JsonLog, PersistenceError, StateLog
+from twolane_local.journal.files import JsonLog, PersistenceError, StateLog
 from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:

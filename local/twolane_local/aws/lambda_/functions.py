@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import (
@@ -13,19 +15,334 @@ from twolane_local.aws.invocation import (
     ThrottledError,
     resolve,
 )
+from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.environment import Work
-from twolane_local.aws.lambda_.pool import MAX_ENVIRONMENTS, EnvironmentPool
-from twolane_local.aws.lambda_.report import InvocationRecord
+from twolane_local.aws.lambda_.report import STOPPED, InvocationRecord
+from twolane_local.aws.lambda_.requirements import missing_package_remedy
 from twolane_local.model import lineage
+from twolane_local.model.states import EnvironmentState, PoolState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane_local.aws.lambda_.environment import Environment, Owner
+    from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
+
+    MakeEnvironment = Callable[[FunctionSpec, Owner], Environment]
     from collections.abc import Callable, Iterable, Sequence
 
     from twolane_local.aws.invocation import ResponseStream
-    from twolane_local.aws.lambda_.pool import MakeEnvironment
-    from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
-    from twolane_local.model.states import PoolState
+
+
+COLD, BUSY, FROZEN = "cold", "busy", "frozen"
+
+
+@dataclass(slots=True)
+class _Status:
+    id: str
+    since: float
+    state: str = COLD
+    invocations: int = 0
+    request: str = ""
+    former: str = ""
+
+
+class EnvironmentStates:
+    """The states of a pool's environments, for the console; ``now`` returns seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._statuses: dict[Environment, _Status] = {}
+        self._started = 0
+
+    def started(self, environment: Environment) -> None:
+        """The init phase begins."""
+        self._started += 1
+        self._statuses[environment] = _Status(str(self._started), self._now())
+
+    def invoked(self, environment: Environment, request_id: str) -> None:
+        status = self._statuses[environment]
+        status.since, status.state = self._now(), BUSY
+        status.invocations += 1
+        status.former, status.request = status.request, request_id
+
+    def idle(self, environment: Environment) -> None:
+        status = self._statuses[environment]
+        status.since, status.state = self._now(), FROZEN
+
+    def removed(self, environment: Environment) -> None:
+        self._statuses.pop(environment, None)
+
+    def current(self) -> tuple[EnvironmentState, ...]:
+        """The current states, the oldest environment first."""
+        now = self._now()
+        return tuple(
+            EnvironmentState(
+                status.id, status.state, now - status.since, status.invocations,
+                tuple(each for each in (status.request, status.former) if each),
+            )
+            for status in self._statuses.values()
+        )  # fmt: skip
+
+
+#: The time for which work waits for a busy environment before a new one is started. One that has
+#: just answered is free within a millisecond; a new one takes hundreds of them, and a core.
+PATIENCE_S = 0.02
+#: A queue of work that never empties starts no more than these: then the emulator's own event loop
+#: is the limit. Work that waits for ``PATIENCE_S`` always gets one.
+ENOUGH = 4
+#: The idle time after which surplus environments are ended.
+IDLE_S = 300.0
+#: The limit on this machine, in place of the account's limit of 1,000; above it work waits.
+MAX_ENVIRONMENTS = max(32, 4 * (os.cpu_count() or 4))
+
+
+class EnvironmentPool:
+    """The environments of one function. Implements ``Owner``."""
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        make: MakeEnvironment,
+        journal: Journal,
+        *,
+        maximum: int = MAX_ENVIRONMENTS,
+    ) -> None:
+        self.spec = spec
+        self._make = make
+        self._journal = journal
+        self._maximum = maximum
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Environment] = []
+        self._busy: dict[Environment, Work] = {}
+        self._starting: set[Environment] = set()
+        self._states = EnvironmentStates(journal.now)
+        self._waiting: deque[Work] = deque()
+        self._waiting_since = 0.0  # the loop's time since which ``_waiting`` is not empty
+        self._ready = asyncio.Event()
+        self._failure: bytes | None = None
+        self._closed = False
+        self._stale: set[Environment] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._reaper: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._used = 0  # the most at once since the last reaping
+
+    def __len__(self) -> int:
+        return len(self._idle) + len(self._busy) + len(self._starting)
+
+    @property
+    def _limit(self) -> int:
+        reserved = self.spec.reserved_concurrency
+        return self._maximum if reserved is None else min(reserved, self._maximum)
+
+    @property
+    def state(self) -> PoolState:
+        """The current state."""
+        environments = len(self._busy), len(self._idle), len(self._starting)
+        return PoolState(
+            self._limit, self.spec.reserved_concurrency, *environments, len(self._waiting),
+            self._states.current(),
+        )  # fmt: skip
+
+    def submit(self, work: Work) -> None:
+        """Run the work as soon as an environment is free.
+
+        Raises ``ThrottledError`` if reserved concurrency is used up.
+        """
+        if (reserved := self.spec.reserved_concurrency) is not None:
+            # An environment that has answered is about to be free: it must not throttle the next.
+            executing = sum(1 for environment in self._busy if not environment.responded)
+            if executing + len(self._waiting) >= reserved:
+                raise ThrottledError
+        if self._idle:
+            self._begin(self._idle.pop(), work)
+            return
+        work.waiting_since = self._loop.time()
+        if not self._waiting:
+            self._waiting_since = work.waiting_since
+        self._waiting.append(work)
+        if not len(self):
+            self._grow()
+        elif self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_S, self._impatient)
+
+    def _begin(self, environment: Environment, work: Work) -> None:
+        self._busy[environment] = work
+        self._used = max(self._used, len(self._busy))
+        self._states.invoked(environment, work.request_id)
+        environment.begin(work)
+
+    def _impatient(self) -> None:
+        """Start an environment for each piece of work that has waited too long, and one more if
+        there has always been some work waiting.
+
+        One timer serves all work, as a timer for each would slow down every invocation.
+        """
+        self._patience = None
+        now = self._loop.time()
+        late = 0
+        for work in self._waiting:
+            if now - work.waiting_since < PATIENCE_S:
+                due = work.waiting_since + PATIENCE_S
+                self._patience = self._loop.call_at(due, self._impatient)
+                break
+            late += 1
+        # Timers may come a millisecond early.
+        always = self._waiting and now - self._waiting_since > PATIENCE_S - 0.001
+        if always and not late and len(self) < ENOUGH:
+            late = 1
+        for _ in range(late - len(self._starting)):
+            self._grow()
+
+    def _grow(self) -> None:
+        if len(self) < self._limit and not self._closed:
+            environment = self._make(self.spec, self)
+            self._starting.add(environment)
+            self._states.started(environment)
+            environment.start()
+
+    def freed(self, environment: Environment) -> None:
+        self._starting.discard(environment)
+        self._end_work(self._busy.pop(environment, None), "the environment took the next one")
+        if environment in self._stale:
+            self._end(environment)
+            if self._waiting and not len(self):
+                self._grow()
+            return
+        self._ready.set()
+        while self._waiting:
+            work = self._waiting.popleft()
+            if not work.done.done():
+                self._begin(environment, work)
+                return
+        self._idle.append(environment)
+        self._states.idle(environment)
+        if len(self._idle) > 1 and self._reaper is None:
+            self._reaper = self._loop.call_later(IDLE_S, self._reap)
+
+    def _reap(self) -> None:
+        """End all environments but one that were not needed for a while."""
+        self._reaper = None
+        used, self._used = self._used, 0
+        while len(self) > max(1, used) and len(self._idle) > 1:
+            self._end(self._idle.pop(0))
+        if len(self._idle) > 1:
+            self._reaper = self._loop.call_later(IDLE_S, self._reap)
+
+    def _end(self, environment: Environment) -> None:
+        self._stale.discard(environment)
+        self._states.removed(environment)
+        task = self._loop.create_task(environment.stop())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def renew(self, spec: FunctionSpec) -> None:
+        """Change the function: work under way finishes, new work runs the new function."""
+        self.spec = spec
+        self._stale |= self._busy.keys() | self._starting
+        self._failure = None
+        self._ready.clear()
+        while self._idle:
+            self._end(self._idle.pop())
+
+    def gone(self, environment: Environment, failure: bytes | None) -> None:
+        self._starting.discard(environment)
+        self._end_work(self._busy.pop(environment, None), "the environment ended")
+        self._stale.discard(environment)
+        self._states.removed(environment)
+        if environment in self._idle:
+            self._idle.remove(environment)
+        if failure is not None:
+            self._failure = failure
+            self._ready.set()
+            if self._waiting:
+                work = self._waiting.popleft()
+                # As on Lambda, the invocation that caused the init phase fails.
+                work.record.started(cold=True, payload=work.event)
+                answer = report.of_request(failure, work.request_id)
+                if remedy := missing_package_remedy(self.spec, failure):
+                    self._journal.record(
+                        "log", function=self.spec.name, request_id=work.request_id, line=remedy
+                    )
+                self._end_work(work, "the init phase failed", answer)
+        if self._waiting and not self._idle:
+            self._grow()
+
+    def _end_work(self, work: Work | None, reason: str, payload: bytes = b"") -> None:
+        """Answer an invocation and end it in the journal, unless its environment has done so."""
+        if work is None or (work.record.over and work.done.done()):
+            return
+        duration = work.record.age_ms()
+        if not work.done.done():
+            payload = payload or report.error(
+                "Runtime.ExitError", f"RequestId: {work.request_id} Error: {reason}"
+            )
+            work.record.responded(duration, "Unhandled", payload)
+            if work.stream is not None:
+                work.stream.end(payload)
+            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+        figures = report.Report(duration, self.spec.memory_mb, 0, None)
+        work.record.ended(figures, reason)
+
+    async def where(self) -> str | None:
+        """The position of an init under way, in a few words; ``None`` if there is none."""
+        for environment in self._starting:
+            return await environment.where()
+        return None
+
+    async def provision(self, count: int) -> None:
+        """Start environments until there are ``count``."""
+        for _ in range(min(count, self._limit) - len(self)):
+            self._grow()
+        while self._starting:
+            self._ready.clear()
+            await self._ready.wait()
+
+    async def warm(self) -> bytes | None:
+        """Start one environment; returns the error object if its init fails."""
+        if self._limit == 0:  # reserved concurrency of 0 switches the function off
+            return None
+        if not self._idle and not self._starting - self._stale:
+            self._ready.clear()
+            self._failure = None
+            self._grow()
+        await self._ready.wait()
+        return self._failure
+
+    async def check(self) -> bytes | None:
+        """Like ``warm``, but ends an environment that was started only for the check."""
+        was_empty = not len(self)
+        failure = await self.warm()
+        if was_empty and not self._used:
+            while self._idle:
+                self._end(self._idle.pop())
+            await asyncio.gather(*self._ending)
+        return failure
+
+    async def close(self) -> None:
+        """End all environments; waiting work is throttled."""
+        self._closed = True
+        for timer in (self._patience, self._reaper):
+            if timer is not None:
+                timer.cancel()
+        for work in self._waiting:
+            if not work.done.done():
+                self._journal.record(
+                    "invocation.throttled", function=self.spec.name, request_id=work.request_id
+                )
+                work.done.set_exception(ThrottledError())
+        self._waiting.clear()
+        everything = [*self._idle, *self._busy, *self._starting]
+        await asyncio.gather(*(environment.stop() for environment in everything))
+        for environment in everything:
+            self._states.removed(environment)
+            self._end_work(self._busy.pop(environment, None), STOPPED)
+        self._idle.clear()
+        self._starting.clear()
+        await asyncio.gather(*self._ending)
 
 
 class RecursionDetection:

@@ -29,7 +29,7 @@ from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S
 from twolane_local.aws.lambda_.stack_dump import position
-from twolane_local.journal import log_lines
+from twolane_local.journal import lines as log_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import MAX_STREAM, Invocation
 from twolane_local.aws.lambda_ import report, runtime_api
+from twolane_local.aws.lambda_.launchers import INITIALIZATION, SNAP_START
 from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.process import InitFailedError, Launch
 from twolane_local.aws.lambda_.runtime_api import Extensions
-from twolane_local.aws.lambda_.snapshot_launcher import INITIALIZATION, SNAP_START
 from twolane_local.aws.lambda_.stack_dump import StackDump, position
 
 if TYPE_CHECKING:

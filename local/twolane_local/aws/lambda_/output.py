@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.journal.log_lines import record
+from twolane_local.journal.lines import record
 
 if TYPE_CHECKING:
     from twolane_local.aws.lambda_.environment import Work

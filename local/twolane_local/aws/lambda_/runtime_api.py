@@ -18,7 +18,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from twolane_local.http.protocol import GO_AHEAD, RequestReader
+from twolane_local.http.servers import GO_AHEAD, RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twolane_local.journal.json_log import write_line
+from twolane_local.journal.files import write_line
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:

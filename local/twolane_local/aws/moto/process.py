@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.call import AwsResponse
 from twolane_local.aws.moto.dynamodb import NOW
 from twolane_local.errors import LocalError
-from twolane_local.http import body as request_body
+from twolane_local.http import content as request_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import json
 import re
 import uuid
@@ -17,14 +18,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs import attributes as attrs
-from twolane_local.aws.sqs import inputs
 from twolane_local.aws.sqs.attributes import MAXIMUM_MESSAGE_SIZE
 from twolane_local.aws.sqs.errors import (
     BatchEntryIdsNotDistinctError,
     BatchRequestTooLongError,
     EmptyBatchRequestError,
+    InvalidAddressError,
     InvalidAttributeNameError,
     InvalidBatchEntryIdError,
+    InvalidMessageContentsError,
     InvalidParameterValueError,
     MissingParameterError,
     OverLimitError,
@@ -34,16 +36,256 @@ from twolane_local.aws.sqs.errors import (
     TooManyEntriesInBatchRequestError,
     UnsupportedOperationError,
 )
+from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.model.message import AttributeValue, md5_of_attributes, message_size
 from twolane_local.model.states import DELAYED, IN_FLIGHT, VISIBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from twolane_local.aws.sqs.inputs import Params
+    from twolane_local.aws.sqs.attributes import Settings
     from twolane_local.aws.sqs.queue import Queue
-    from twolane_local.aws.sqs.service import NewMessage, QueueService
+    from twolane_local.aws.sqs.service import QueueService
     from twolane_local.model.message import Message, Received
+
+
+Params = dict[str, Any]
+
+_NOT_TEXT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ATTRIBUTE_NAME = re.compile(r"(?!(?i:aws\.|amazon\.))[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_ATTRIBUTE_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+_TOKEN = re.compile(r"[!-~]{1,128}")
+
+
+def required(params: Params, name: str) -> str:
+    """A parameter that must be a non-empty string."""
+    value = params.get(name)
+    if value is None or value == "":
+        raise MissingParameterError(f"The request must contain the parameter {name}.")
+    if not isinstance(value, str):
+        raise InvalidParameterValueError(f"{name} must be a string.")
+    return value
+
+
+def queue_name(params: Params) -> str:
+    """The queue that ``QueueUrl`` names; the host does not matter."""
+    url = required(params, "QueueUrl")
+    name = url.rstrip("/").rpartition("/")[2]
+    if not name:
+        raise InvalidAddressError(f"The address {url} is not valid for this endpoint.")
+    return name
+
+
+def integer(params: Params, name: str, low: int, high: int) -> int | None:
+    """An optional number within its bounds."""
+    value = params.get(name)
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidParameterValueError(f"{name} must be an integer.") from None
+    if not low <= number <= high:
+        raise InvalidParameterValueError(
+            f"Value {number} for parameter {name} is invalid. Reason: Must be between {low} and "
+            f"{high}, if provided."
+        )
+    return number
+
+
+def names(params: Params, *keys: str) -> set[str]:
+    """The union of the lists of names under these keys."""
+    found: set[str] = set()
+    for key in keys:
+        value = params.get(key) or []
+        if not isinstance(value, list):
+            raise InvalidParameterValueError(f"{key} must be a list.")
+        found.update(map(str, value))
+    return found
+
+
+def strings(params: Params, name: str) -> dict[str, str]:
+    """A map of strings."""
+    value = params.get(name) or {}
+    if not isinstance(value, dict):
+        raise InvalidParameterValueError(f"{name} must be a map.")
+    return {str(key): str(entry) for key, entry in value.items()}
+
+
+def new_message(params: Params, settings: Settings, trace: str | None = None) -> NewMessage:
+    """The message of a SendMessage, or of one entry of a SendMessageBatch.
+
+    ``trace`` is the X-Ray header of the request; the message's own attribute takes precedence:
+    https://docs.aws.amazon.com/xray/latest/devguide/xray-services-sqs.html
+    """
+    body = params.get("MessageBody")
+    if not isinstance(body, str) or not body:
+        raise MissingParameterError("The request must contain the parameter MessageBody.")
+    _check_text(body, "message body")
+    attributes = message_attributes(params.get("MessageAttributes") or {})
+    if message_size(body, attributes) > settings.maximum_message_size:
+        raise InvalidParameterValueError(
+            "One or more parameters are invalid. Reason: Message must be shorter than "
+            f"{settings.maximum_message_size} bytes."
+        )
+    delay = integer(params, "DelaySeconds", 0, 900)
+    group_id, deduplication_id = _fifo_ids(params, settings, delay)
+    return NewMessage(
+        body=body,
+        delay_s=None if settings.fifo else delay,
+        attributes=attributes,
+        trace_header=trace_header(params) or trace,
+        group_id=group_id,
+        deduplication_id=deduplication_id,
+    )
+
+
+def _check_text(text: str, where: str) -> None:
+    if (bad := _NOT_TEXT.search(text)) is not None:
+        raise InvalidMessageContentsError(
+            f"Invalid binary character '#x{ord(bad[0]):X}' was found in the {where}, the set of "
+            "allowed characters is #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | "
+            "#x10000 to #x10FFFF"
+        )
+
+
+def _fifo_ids(
+    params: Params, settings: Settings, delay: int | None
+) -> tuple[str | None, str | None]:
+    """Group id and deduplication id, if the kind of queue allows them.
+
+    A group id on a standard queue makes it a fair queue:
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+    """
+    group_id = token(params, "MessageGroupId")
+    deduplication_id = token(params, "MessageDeduplicationId")
+    if not settings.fifo:
+        if deduplication_id is not None:
+            raise _wrong_kind(deduplication_id, "MessageDeduplicationId")
+        return group_id, None
+    if delay:
+        raise _wrong_kind(delay, "DelaySeconds")
+    if group_id is None:
+        raise MissingParameterError("The request must contain the parameter MessageGroupId.")
+    if deduplication_id is None and not settings.content_deduplication:
+        raise InvalidParameterValueError(
+            "The queue should either have ContentBasedDeduplication enabled or "
+            "MessageDeduplicationId provided explicitly"
+        )
+    return group_id, deduplication_id
+
+
+def token(params: Params, name: str) -> str | None:
+    """An optional id: 1 to 128 letters, digits and punctuation."""
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise InvalidParameterValueError(
+            f"Value {value} for parameter {name} is invalid. Reason: {name} can only include "
+            "alphanumeric and punctuation characters. 1 to 128 in length."
+        )
+    return value
+
+
+def _wrong_kind(value: object, name: str) -> InvalidParameterValueError:
+    return InvalidParameterValueError(
+        f"Value {value} for parameter {name} is invalid. Reason: The request include parameter "
+        "that is not valid for this queue type."
+    )
+
+
+def message_attributes(given: object) -> dict[str, AttributeValue]:
+    """Message attributes: at most ten, with names, types and values that SQS accepts.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
+    """
+    if not isinstance(given, dict):
+        raise InvalidParameterValueError("MessageAttributes must be a map.")
+    if len(given) > 10:
+        raise InvalidParameterValueError(
+            f"Number of message attributes [{len(given)}] exceeds the allowed maximum [10]."
+        )
+    return {name: _attribute(name, value) for name, value in given.items()}
+
+
+def _attribute(name: str, given: Any) -> AttributeValue:
+    if not _ATTRIBUTE_NAME.fullmatch(name) or len(name) > 256:
+        raise InvalidParameterValueError(
+            f"The message attribute name '{name}' is invalid. Attribute name can contain A-Z, "
+            "a-z, 0-9, underscore (_), hyphen (-), and period (.) characters, 1 to 256 of them, "
+            "and must not start with AWS. or Amazon."
+        )
+    value = given if isinstance(given, dict) else {}
+    kind = value.get("DataType")
+    if not kind:
+        raise InvalidParameterValueError(
+            f"The message attribute '{name}' must contain a non-empty message attribute type."
+        )
+    if not isinstance(kind, str) or not _ATTRIBUTE_TYPE.fullmatch(kind) or len(kind) > 256:
+        raise InvalidParameterValueError(
+            f"The message attribute '{name}' has an invalid message attribute type, the set of "
+            "supported type prefixes is Binary, Number, and String."
+        )
+    if kind.startswith("Binary"):
+        return AttributeValue(kind, binary=_binary(name, kind, value.get("BinaryValue")))
+    text = value.get("StringValue")
+    if not isinstance(text, str) or not text:
+        raise _empty_value(name, kind)
+    _check_text(text, f"message attribute '{name}'")
+    if kind.startswith("Number") and not _NUMBER.fullmatch(text):
+        raise InvalidParameterValueError(
+            f"Can't cast the value of message (user) attribute '{name}' to a number."
+        )
+    return AttributeValue(kind, string=text)
+
+
+def _binary(name: str, kind: str, value: object) -> bytes:
+    try:
+        raw = base64.b64decode(str(value or ""), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidParameterValueError(
+            f"The message attribute '{name}' holds invalid base64."
+        ) from None
+    if not raw:
+        raise _empty_value(name, kind)
+    return raw
+
+
+def _empty_value(name: str, kind: str) -> InvalidParameterValueError:
+    return InvalidParameterValueError(
+        f"The message attribute '{name}' must contain a non-empty value of type {kind}."
+    )
+
+
+def trace_header(params: Params) -> str | None:
+    """The one message system attribute that a sender may set: AWSTraceHeader."""
+    given = params.get("MessageSystemAttributes") or {}
+    if not isinstance(given, dict) or set(given) - {"AWSTraceHeader"}:
+        raise InvalidParameterValueError("MessageSystemAttributes may hold AWSTraceHeader only.")
+    if "AWSTraceHeader" not in given:
+        return None
+    value = _attribute("AWSTraceHeader", given["AWSTraceHeader"])
+    if value.data_type != "String":
+        raise InvalidParameterValueError("AWSTraceHeader must be of type String.")
+    return value.string
+
+
+def wanted_attributes(
+    attributes: Mapping[str, AttributeValue], wanted: set[str]
+) -> dict[str, AttributeValue]:
+    """The attributes that ``wanted`` selects: by name, ``All``, ``.*`` or ``prefix.*``."""
+    if not wanted or not attributes:
+        return {}
+    if wanted & {"All", ".*"}:
+        return dict(attributes)
+    prefixes = tuple(name[:-2] for name in wanted if name.endswith(".*"))
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name in wanted or (prefixes and name.startswith(prefixes))
+    }
 
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -56,8 +298,8 @@ _SYSTEM_ATTRIBUTES = {
 
 def send_message(queues: QueueService, params: Params, trace: str | None = None) -> dict[str, Any]:
     """``trace`` is the X-Ray header of the request."""
-    name = inputs.queue_name(params)
-    new = inputs.new_message(params, queues.get(name).settings, trace)
+    name = queue_name(params)
+    new = new_message(params, queues.get(name).settings, trace)
     return _sent(queues.send(name, new), new, params)
 
 
@@ -79,7 +321,7 @@ def _sent(message: Message, new: NewMessage, asked: Params) -> dict[str, Any]:
 def send_message_batch(
     queues: QueueService, params: Params, trace: str | None = None
 ) -> dict[str, Any]:
-    name = inputs.queue_name(params)
+    name = queue_name(params)
     settings = queues.get(name).settings
     entries = _entries(params, "Send")
     total = sum(
@@ -92,7 +334,7 @@ def send_message_batch(
         )
 
     def send(entry: Params) -> dict[str, Any]:
-        new = inputs.new_message(entry, settings, trace)
+        new = new_message(entry, settings, trace)
         return _sent(queues.send(name, new), new, entry)
 
     return _each(entries, send)
@@ -101,7 +343,7 @@ def send_message_batch(
 def _lenient(entry: Params) -> dict[str, AttributeValue]:
     """An entry's attributes, to measure their size; invalid ones fail only their entry, later."""
     try:
-        return inputs.message_attributes(entry.get("MessageAttributes") or {})
+        return message_attributes(entry.get("MessageAttributes") or {})
     except SqsError:
         return {}
 
@@ -121,7 +363,7 @@ def _entries(params: Params, verb: str) -> list[Params]:
         )
     seen: set[str] = set()
     for entry in entries:
-        entry_id = inputs.required(entry, "Id")
+        entry_id = required(entry, "Id")
         if not _BATCH_ID.fullmatch(entry_id):
             raise InvalidBatchEntryIdError
         if entry_id in seen:
@@ -151,16 +393,16 @@ def _each(entries: list[Params], act: Callable[[Params], dict[str, Any]]) -> dic
 
 async def receive_message(queues: QueueService, params: Params) -> dict[str, Any]:
     """Wait for messages as long as the request allows, on the clock of the queues."""
-    name = inputs.queue_name(params)
+    name = queue_name(params)
     queue = queues.get(name)
-    limit = inputs.integer(params, "MaxNumberOfMessages", 1, 10) or 1
-    visibility = inputs.integer(params, "VisibilityTimeout", 0, 43_200)
-    wait = inputs.integer(params, "WaitTimeSeconds", 0, 20)
-    attempt_id = inputs.token(params, "ReceiveRequestAttemptId")
-    system = inputs.names(params, "AttributeNames", "MessageSystemAttributeNames")
+    limit = integer(params, "MaxNumberOfMessages", 1, 10) or 1
+    visibility = integer(params, "VisibilityTimeout", 0, 43_200)
+    wait = integer(params, "WaitTimeSeconds", 0, 20)
+    attempt_id = token(params, "ReceiveRequestAttemptId")
+    system = names(params, "AttributeNames", "MessageSystemAttributeNames")
     if unknown := system - _SYSTEM_ATTRIBUTES:
         raise InvalidParameterValueError(f"Unknown Attribute {min(unknown)}.")
-    user = inputs.names(params, "MessageAttributeNames")
+    user = names(params, "MessageAttributeNames")
     deadline = queues.clock.time() + (queue.settings.wait_s if wait is None else wait)
     while True:
         received = queues.receive(name, limit, visibility_s=visibility, attempt_id=attempt_id)
@@ -188,7 +430,7 @@ def _message(received: Received, system: set[str], user: set[str]) -> dict[str, 
             values = {name: value for name, value in values.items() if name in system}
         if values:
             shown["Attributes"] = values
-    if wanted := inputs.wanted_attributes(message.attributes, user):
+    if wanted := wanted_attributes(message.attributes, user):
         shown["MD5OfMessageAttributes"] = md5_of_attributes(wanted)
         shown["MessageAttributes"] = {name: _value(value) for name, value in wanted.items()}
     return shown
@@ -202,36 +444,36 @@ def _value(value: AttributeValue) -> dict[str, str]:
 
 
 def delete_message(queues: QueueService, params: Params) -> dict[str, Any]:
-    queues.delete(inputs.queue_name(params), inputs.required(params, "ReceiptHandle"))
+    queues.delete(queue_name(params), required(params, "ReceiptHandle"))
     return {}
 
 
 def delete_message_batch(queues: QueueService, params: Params) -> dict[str, Any]:
-    name = inputs.queue_name(params)
+    name = queue_name(params)
     queues.get(name)
 
     def delete(entry: Params) -> dict[str, Any]:
-        queues.delete(name, inputs.required(entry, "ReceiptHandle"))
+        queues.delete(name, required(entry, "ReceiptHandle"))
         return {}
 
     return _each(_entries(params, "Delete"), delete)
 
 
 def change_message_visibility(queues: QueueService, params: Params) -> dict[str, Any]:
-    _change(queues, inputs.queue_name(params), params)
+    _change(queues, queue_name(params), params)
     return {}
 
 
 def _change(queues: QueueService, name: str, params: Params) -> None:
-    handle = inputs.required(params, "ReceiptHandle")
-    seconds = inputs.integer(params, "VisibilityTimeout", 0, 43_200)
+    handle = required(params, "ReceiptHandle")
+    seconds = integer(params, "VisibilityTimeout", 0, 43_200)
     if seconds is None:
         raise MissingParameterError("The request must contain the parameter VisibilityTimeout.")
     queues.change_visibility(name, handle, seconds)
 
 
 def change_message_visibility_batch(queues: QueueService, params: Params) -> dict[str, Any]:
-    name = inputs.queue_name(params)
+    name = queue_name(params)
     queues.get(name)
 
     def change(entry: Params) -> dict[str, Any]:
@@ -253,10 +495,10 @@ def url_of(queues: QueueService, base: str, name: str) -> str:
 
 
 def create_queue(queues: QueueService, params: Params, base: str) -> dict[str, Any]:
-    name = inputs.required(params, "QueueName")
-    attributes = inputs.strings(params, "Attributes")
+    name = required(params, "QueueName")
+    attributes = strings(params, "Attributes")
     check_redrive(queues, name, attributes, fifo=name.endswith(".fifo"))
-    queues.create(name, attributes, inputs.strings(params, "tags"))
+    queues.create(name, attributes, strings(params, "tags"))
     return {"QueueUrl": url_of(queues, base, name)}
 
 
@@ -290,7 +532,7 @@ def check_redrive(
 
 
 def get_queue_url(queues: QueueService, params: Params, base: str) -> dict[str, Any]:
-    name = inputs.required(params, "QueueName")
+    name = required(params, "QueueName")
     queues.get(name)
     return {"QueueUrl": url_of(queues, base, name)}
 
@@ -304,7 +546,7 @@ def list_queues(queues: QueueService, params: Params, base: str) -> dict[str, An
 def list_dead_letter_source_queues(
     queues: QueueService, params: Params, base: str
 ) -> dict[str, Any]:
-    target = queues.get(inputs.queue_name(params))
+    target = queues.get(queue_name(params))
     names = [
         name for name in queues.names() if queues.get(name).settings.dead_letter_arn == target.arn
     ]
@@ -316,7 +558,7 @@ def _page(
     queues: QueueService, params: Params, base: str, names: list[str], key: str
 ) -> dict[str, Any]:
     """A page of URLs; the token for the next page is the last name of this one."""
-    size = inputs.integer(params, "MaxResults", 1, 1_000)
+    size = integer(params, "MaxResults", 1, 1_000)
     after = str(params.get("NextToken") or "")
     names = [name for name in names if name > after]
     shown = names[: size or 1_000]
@@ -329,8 +571,8 @@ def _page(
 
 
 def get_queue_attributes(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queue = queues.refreshed(inputs.queue_name(params))
-    wanted = inputs.names(params, "AttributeNames")
+    queue = queues.refreshed(queue_name(params))
+    wanted = names(params, "AttributeNames")
     if unknown := wanted - _KNOWN:
         raise InvalidAttributeNameError(f"Unknown Attribute {min(unknown)}.")
     found = {
@@ -348,26 +590,26 @@ def get_queue_attributes(queues: QueueService, params: Params, _base: str) -> di
 
 
 def set_queue_attributes(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    name = inputs.queue_name(params)
+    name = queue_name(params)
     queue = queues.get(name)
-    attributes = inputs.strings(params, "Attributes")
+    attributes = strings(params, "Attributes")
     check_redrive(queues, name, attributes, fifo=queue.fifo)
     queues.configure(name, attributes)
     return {}
 
 
 def delete_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queues.delete_queue(inputs.queue_name(params))
+    queues.delete_queue(queue_name(params))
     return {}
 
 
 def purge_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queues.purge(inputs.queue_name(params))
+    queues.purge(queue_name(params))
     return {}
 
 
 def list_queue_tags(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    tags = queues.get(inputs.queue_name(params)).tags
+    tags = queues.get(queue_name(params)).tags
     return {"Tags": dict(tags)} if tags else {}
 
 
@@ -376,8 +618,8 @@ def tag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-tags.html
     """
-    name = inputs.queue_name(params)
-    tags = inputs.strings(params, "Tags")
+    name = queue_name(params)
+    tags = strings(params, "Tags")
     if not tags:
         raise InvalidParameterValueError("The request must contain the parameter Tags.")
     if len({*queues.get(name).tags, *tags}) > 50:
@@ -391,16 +633,16 @@ def tag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any
 
 
 def untag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queues.tag(inputs.queue_name(params), dict.fromkeys(inputs.names(params, "TagKeys")))
+    queues.tag(queue_name(params), dict.fromkeys(names(params, "TagKeys")))
     return {}
 
 
 def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
     """Add a statement to the queue's policy; the emulator does not enforce policies."""
-    name = inputs.queue_name(params)
-    label = inputs.required(params, "Label")
-    actions = sorted(inputs.names(params, "Actions"))
-    accounts = sorted(inputs.names(params, "AWSAccountIds"))
+    name = queue_name(params)
+    label = required(params, "Label")
+    actions = sorted(names(params, "Actions"))
+    accounts = sorted(names(params, "AWSAccountIds"))
     if len(actions) > 7:
         raise OverLimitError(f"{len(actions)} Actions were found, maximum allowed is 7.")
     if not actions or not accounts:
@@ -425,8 +667,8 @@ def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str
 
 
 def remove_permission(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    name = inputs.queue_name(params)
-    label = inputs.required(params, "Label")
+    name = queue_name(params)
+    label = required(params, "Label")
     queue = queues.get(name)
     policy = _policy(queue.attributes.get("Policy"), queue.arn)
     if label not in _labels(policy):
@@ -510,7 +752,7 @@ class MoveTasks:
     def start(self, params: Params) -> dict[str, Any]:
         source = self._found(params, "SourceArn")
         target = self._found(params, "DestinationArn") if params.get("DestinationArn") else None
-        rate = inputs.integer(params, "MaxNumberOfMessagesPerSecond", 1, 500)
+        rate = integer(params, "MaxNumberOfMessagesPerSecond", 1, 500)
         names = self._queues.names()
         if not any(self._queues.get(n).settings.dead_letter_arn == source.arn for n in names):
             raise InvalidParameterValueError(
@@ -537,7 +779,7 @@ class MoveTasks:
 
     def _found(self, params: Params, name: str) -> Queue:
         try:
-            return self._queues.get_by_arn(inputs.required(params, name))
+            return self._queues.get_by_arn(required(params, name))
         except QueueDoesNotExistError:
             raise ResourceNotFoundError(
                 f"The resource that you specified for the {name} parameter doesn't exist."
@@ -563,7 +805,7 @@ class MoveTasks:
             task.status = "CANCELLED"
 
     def cancel(self, params: Params) -> dict[str, Any]:
-        handle = inputs.required(params, "TaskHandle")
+        handle = required(params, "TaskHandle")
         for task in self._tasks:
             if task.handle == handle:
                 if task.status != "RUNNING":
@@ -574,6 +816,6 @@ class MoveTasks:
 
     def list(self, params: Params) -> dict[str, Any]:
         source = self._found(params, "SourceArn")
-        most = inputs.integer(params, "MaxResults", 1, 10) or 1
+        most = integer(params, "MaxResults", 1, 10) or 1
         found = [task.describe() for task in reversed(self._tasks) if task.source is source]
         return {"Results": found[:most]}

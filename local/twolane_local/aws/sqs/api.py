@@ -24,7 +24,7 @@ from twolane_local.aws.sqs.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from twolane_local.aws.sqs.inputs import Params
+    from twolane_local.aws.sqs.actions import Params
     from twolane_local.aws.sqs.service import QueueService
 
 

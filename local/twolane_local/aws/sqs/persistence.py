@@ -12,8 +12,8 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs.queue import Queue, ReceiveState
-from twolane_local.aws.sqs.registry import ChangeLog
-from twolane_local.journal.json_log import JsonLog, StateLog
+from twolane_local.aws.sqs.service import ChangeLog
+from twolane_local.journal.files import JsonLog, StateLog
 from twolane_local.model.message import AttributeValue, Message
 from twolane_local.model.states import DELAYED, IN_FLIGHT
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from twolane_local.aws.sqs.order import QueueEntry
+    from twolane_local.aws.sqs.queue import QueueEntry
     from twolane_local.aws.sqs.service import QueueService
 
 FILE = "queues.jsonl"

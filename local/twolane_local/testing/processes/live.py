@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from twolane_local.aws.lambda_.environment import Environment, Owner
     from twolane_local.faults.injection import Faults
     from twolane_local.model import FunctionSpec
-    from twolane_local.testing.simulation.invariants import Violation
 
 
 T = TypeVar("T")

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
     from twolane_local.testing.simulation.invariants import Fact, History
-    from twolane_local.testing.simulation.primitives import Primitive
 
 
 STORES = (REDIS, DYNAMODB)

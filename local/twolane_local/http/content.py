@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,3 +44,16 @@ async def read(receive: Receive, limit: int) -> bytes:
     if size > limit:
         raise TooLargeError
     return b"".join(parts)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def dumps(value: Any) -> bytes:
+    """As UTF-8. Raises ``TypeError`` or ``ValueError`` for a value that is not JSON."""
+    return _encode(value).encode("utf-8", "surrogatepass")
+
+
+def utf8(text: str) -> bytes:
+    """JSON's text as UTF-8, which has no lone surrogate: one is written as JSON's own escape."""
+    return text.encode("utf-8", "backslashreplace")
