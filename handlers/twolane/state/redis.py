@@ -67,6 +67,7 @@ class RedisStore:
         self.beside_results = beside_results
         self._prefix = prefix
         self._opened = _OfThread() if beside_results else _Opened()
+        self._talking = _Talking(self)
         snapshot.holds(self)
 
     def let_go(self) -> None:
@@ -79,7 +80,7 @@ class RedisStore:
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         wanted = list(keys)
         found: dict[str, str] = {}
-        with self._talking() as (client, _, _):
+        with self._talking as (client, _, _):
             for start in range(0, len(wanted), 100):
                 part = wanted[start : start + 100]
                 values = call(client, "MGET", *map(self._key, part))
@@ -89,14 +90,14 @@ class RedisStore:
         return found
 
     def put(self, key: str, value: str, *, ttl_s: float) -> None:
-        with self._talking() as (client, _, _):
+        with self._talking as (client, _, _):
             call(client, "SET", self._key(key), value, "PX", _milliseconds(ttl_s))
 
     def swap(
         self, key: str, expected: str | None, value: str, *, ttl_s: float, head: int | None = None
     ) -> str | None:
         key = self._key(key)
-        with self._talking() as (client, swap, _):
+        with self._talking as (client, swap, _):
             if expected is not None:
                 part = "" if head is None else head
                 args = [expected[:head], value, _milliseconds(ttl_s), part]
@@ -108,7 +109,7 @@ class RedisStore:
 
     def delete(self, key: str, *, expected: str | None = None) -> bool:
         key = self._key(key)
-        with self._talking() as (client, _, delete):
+        with self._talking as (client, _, delete):
             if expected is None:
                 return bool(client.delete(key))
             return bool(run(delete, [key], [expected]))
@@ -119,23 +120,41 @@ class RedisStore:
     @contextmanager
     def at_hand(self) -> Iterator[None]:
         """Keep one connection for this thread: for many commands, one after the other."""
-        with self._talking() as (client, _, _):
+        with self._talking as (client, _, _):
             pass
         with kept_connection(client):
             yield
 
-    @contextmanager
-    def _talking(self) -> Iterator[tuple[Any, Any, Any]]:
+    def opened(self) -> tuple[Any, Any, Any]:
+        """The client and its scripts."""
+        if self._opened.parts is None:
+            client = self._connect()
+            self._opened.parts = (
+                client, client.register_script(_SWAP), client.register_script(_DELETE),
+            )  # fmt: skip
+        return self._opened.parts
+
+
+class _Talking:
+    """One use of a store; an error of the client is the store's trouble."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> tuple[Any, Any, Any]:
+        try:
+            return self._store.opened()
+        except Exception as error:
+            self.__exit__(type(error), error)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object = None) -> None:
+        if error is None:
+            return
+        # Imported where it is needed: each task comes here a few times.
         from redis.exceptions import RedisError
 
-        try:
-            if self._opened.parts is None:
-                client = self._connect()
-                self._opened.parts = (
-                    client, client.register_script(_SWAP), client.register_script(_DELETE),
-                )  # fmt: skip
-            yield self._opened.parts
-        except (RedisError, OSError) as error:
+        if isinstance(error, RedisError | OSError):
             raise StoreUnavailableError(
                 f"the Redis state store did not answer ({error}); nothing is lost, the message "
                 "will be delivered again. Check the result backend's address and its memory"
@@ -205,10 +224,6 @@ def call(client: Any, *command: Any) -> Any:
 
     Raises what the client raises.
     """
-    from redis.exceptions import ConnectionError as LostConnectionError
-    from redis.exceptions import ResponseError
-    from redis.exceptions import TimeoutError as NoReplyError
-
     connection = _kept.connection
     if connection is None or _kept.client is not client:
         return client.execute_command(*command)
@@ -216,14 +231,15 @@ def call(client: Any, *command: Any) -> Any:
     try:
         connection.send_command(*command)
         return connection.read_response()
-    except ResponseError:
-        raise
-    except (LostConnectionError, NoReplyError, OSError):
+    except BaseException as error:
+        from redis import exceptions
+
+        if isinstance(error, exceptions.ResponseError):
+            raise
         connection.disconnect()
-        return client.execute_command(*command)
-    except BaseException:
+        if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
+            return client.execute_command(*command)
         # A time limit struck between the command and its reply, which must not be the next one's.
-        connection.disconnect()
         raise
     finally:
         _kept.connection = connection
@@ -231,12 +247,15 @@ def call(client: Any, *command: Any) -> Any:
 
 def run(script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
     """Run a registered script as ``call`` runs a command."""
-    from redis.exceptions import NoScriptError
-
     try:
         return call(script.registered_client, "EVALSHA", script.sha, len(keys), *keys, *args)
-    except NoScriptError:  # a server that is new, or whose scripts were flushed
-        return script(keys=keys, args=args)
+    except Exception as error:
+        from redis.exceptions import NoScriptError
+
+        if not isinstance(error, NoScriptError):
+            raise
+    # A server that is new, or whose scripts were flushed.
+    return script(keys=keys, args=args)
 
 
 def _take(pool: Any) -> Any:

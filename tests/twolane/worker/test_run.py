@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
+import pytest
+from celery.worker.request import Request
+
+from twolane import WorkerHandler
 from twolane.worker.outcomes import Outcome
 from twolane.worker.records import Record
 from twolane.worker.run import Run
+
+from .conftest import RecordedQueues, body, event, make_app, record
+
+if TYPE_CHECKING:
+    from twolane.state.memory import MemoryStore
 
 
 @pytest.fixture
@@ -37,3 +46,24 @@ def test_the_worker_s_word_stands(run: Run, before: str) -> None:
 def test_several_at_once_are_not_acknowledged(run: Run) -> None:
     with pytest.raises(NotImplementedError, match="one by one"):
         run.basic_ack("m1", multiple=True)
+
+
+class Silent(Request):
+    """A request class of an application's own, which forgets to acknowledge."""
+
+    def acknowledge(self) -> None:
+        """Do nothing."""
+
+
+def test_a_message_that_nobody_settled_is_not_safe(
+    store: MemoryStore, queues: RecordedQueues
+) -> None:
+    app = make_app()
+
+    @app.task(name="silent", shared=False, Request=Silent)
+    def silent() -> None:
+        """Nothing to do."""
+
+    handler = WorkerHandler(app, store=store, queues=queues)
+    answer = handler(event(record(body("silent", task_id="t1"), "m1")))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from celery import Celery, signals
+from celery.worker.request import Request
+from kombu.message import Message
 
 from twolane import WorkerHandler
-from twolane.worker.lease import read_lease
+from twolane.worker.lease import LeaseFence, read_lease
 from twolane.worker.limits import Deadline
+from twolane.worker.outcomes import Outcome
 from twolane.worker.records import parse_event
+from twolane.worker.run import Run
 
 from .conftest import RecordedQueues, body, event, record
 
@@ -134,3 +138,48 @@ def test_with_no_time_left_the_next_record_takes_no_lease(
         signals.task_postrun.disconnect(time_passes)
     assert set(seen) == {"a"}
     assert leases(client) == ["a done"]
+
+
+def test_a_run_within_a_run_is_another_one(
+    app: Celery, handler: WorkerHandler, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever Celery calls for one record finds that record's run, and not the latest."""
+    settled: list[Any] = []
+
+    @app.task(shared=False, name="outer")
+    def outer() -> None:
+        inner = record(body("look", "i", task_id="i"), "m-i", received=2)
+        settled.extend(handler._worker.run(parse_event(event(inner)), None))
+        assert leases(client) == ["i done", "o running"]
+        raise ValueError("the outer one's")
+
+    caplog.set_level("INFO", "twolane.worker")
+    assert handler(event(record(body("outer", task_id="o"), "m-o"))) == {"batchItemFailures": []}
+    ((one, outcome, _),) = settled
+    assert (one.message_id, outcome) == ("m-i", Outcome.ACKNOWLEDGED)
+    assert (app.AsyncResult("i").result, app.AsyncResult("o").state) == ("i", "FAILURE")
+    assert leases(client) == ["i done", "o done"]
+    events = [getattr(line, "twolane", {}) for line in caplog.records]
+    ends = [(each.get("event"), each.get("taskId")) for each in events if "durationMs" in each]
+    assert ends == [("task.succeeded", "i"), ("task.failed", "o")]
+
+
+def test_nothing_that_is_shared_keeps_a_record(app: Celery, handler: WorkerHandler) -> None:
+    """Several records will be under way at once."""
+    worker = handler._worker
+    kept: list[str] = []
+
+    @app.task(shared=False, name="search")
+    def search() -> None:
+        backend: Any = app.backend
+        shared = [worker, worker.pool, worker.consumer, worker._timer, backend._real()]
+        kept.extend(
+            f"{type(owner).__name__}.{name}"
+            for owner in shared
+            for name, value in vars(owner).items()
+            if isinstance(value, Run | LeaseFence | Request | Message)
+        )
+
+    handler(event(record(body("search", task_id="s"))))
+    assert app.AsyncResult("s").state == "SUCCESS"
+    assert kept == []
