@@ -12,8 +12,7 @@ each frame of the traceback into objects that can be pickled, with every positio
 code: a third of a millisecond a frame in a function as long as Celery's tracer, ten times the cost
 of the task itself. The text costs as much again: to underline a part of a line, Python parses it. A
 function's code never changes, so its copy, and the text of each place in it, are made once. That
-halves
-"a task that fails" in ``benchmarks/worker.py``.
+halves "a task that fails" in ``benchmarks/worker.py``.
 """
 
 from __future__ import annotations
