@@ -188,16 +188,16 @@ def _of_configuration(
 def _template(
     config: pytest.Config, template: str | None, parameters: dict[str, str] | None
 ) -> tuple[Path, dict[str, str]]:
-    from twolane_local.template import parameters as samconfig
-    from twolane_local.template import parameters_of, places
+    from twolane_local.template import declared_parameters, places
+    from twolane_local.template.parameters import project_values
     from twolane_local.testing.project import STORE_PARAMETER
 
     named = template or config.getini("twolane_template")
-    path = config.rootpath / named if named else places.find(config.rootpath).path
-    declared = parameters_of(path) if path.is_file() else {}
+    path = config.rootpath / named if named else places.find_template(config.rootpath).path
+    declared = declared_parameters(path) if path.is_file() else {}
     # A test has the defaults, and never the Redis of a deployment.
     open_ones = {name: each for name, each in declared.items() if "Default" not in each}
-    projects = samconfig.parameters(path, open_ones)
+    projects = project_values(path, open_ones)
     projects.pop(STORE_PARAMETER, None)
     given = dict(_pair(line) for line in config.getini("twolane_parameters"))
     return path, {**projects, **given, **(parameters or {})}

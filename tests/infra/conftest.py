@@ -112,7 +112,7 @@ def expanded(**parameters: str) -> Expanded:
 def built(**parameters: str) -> tuple[Any, list[str]]:
     """What the emulator makes of the template, and what it cannot."""
     loaded = _loaded(frozenset(parameters.items()))
-    facts = stack.Facts(
+    facts = stack.BuildContext(
         "http://127.0.0.1:4566",
         lambda _: "http://127.0.0.1:3000",
         lambda name, attribute: f"{name}-{attribute}",

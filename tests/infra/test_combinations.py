@@ -14,7 +14,7 @@ import pytest
 from twolane_local import template
 from twolane_local.checks.lint import lint
 from twolane_local.checks.lint.physical_names import given_names
-from twolane_local.template import yaml as template_yaml
+from twolane_local.template.yaml import read_template
 
 from .combinations import COMBINATIONS, KEY, LONG_LANE, MAIL, NETWORK, TOKEN
 from .conftest import ROOT, Expanded, expanded
@@ -64,7 +64,7 @@ def refused(rules: dict[str, Any], parameters: dict[str, str]) -> list[str]:
 
 
 def values(parameters: dict[str, str]) -> dict[str, str]:
-    declared = template_yaml.read(ROOT / "template.yaml").content["Parameters"]
+    declared = read_template(ROOT / "template.yaml").content["Parameters"]
     assert set(parameters) <= set(declared)
     for name, value in parameters.items():
         allowed = declared[name].get("AllowedPattern", "")
@@ -109,7 +109,7 @@ def test_the_rules_refuse_what_does_not_go_together(parameters: dict[str, str], 
 
 
 def test_every_parameter_that_the_documentation_names_is_among_them() -> None:
-    declared = set(template_yaml.read(ROOT / "template.yaml").content["Parameters"])
+    declared = set(read_template(ROOT / "template.yaml").content["Parameters"])
     pages = "".join(
         (ROOT / "docs" / f"{page}.md").read_text()
         for page in ("deploying", "security", "operating")

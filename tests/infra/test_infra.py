@@ -12,7 +12,7 @@ import yaml
 from moto import mock_aws
 
 from twolane.environment import logs as metrics
-from twolane_local.template import yaml as template_yaml
+from twolane_local.template.yaml import read_template
 
 from .conftest import ROOT, built, expanded
 from .test_template import EVERYTHING
@@ -66,7 +66,7 @@ def test_each_is_off_by_default_and_says_when_to_take_it(name: str) -> None:
     text = path.read_text()
     comment = text[: text.index("AWSTemplateFormatVersion")]
     (switch,) = re.findall(r"# template\.yaml nests it where (With[A-Za-z]+) is \"true\"", comment)
-    parameter = template_yaml.read(ROOT / "template.yaml").content["Parameters"][switch]
+    parameter = read_template(ROOT / "template.yaml").content["Parameters"][switch]
     assert (parameter["Default"], parameter["AllowedValues"]) == ("false", ["false", "true"])
     deploying = (ROOT / "docs" / "deploying.md").read_text()
     assert f"`{switch}=true`" in deploying
@@ -75,13 +75,13 @@ def test_each_is_off_by_default_and_says_when_to_take_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", NESTED + WITHOUT_SWITCH)
 def test_the_template_gives_each_what_it_asks_for(name: str) -> None:
-    content = template_yaml.read(ROOT / "template.yaml").content
+    content = read_template(ROOT / "template.yaml").content
     (nested,) = [
         resource["Properties"]
         for resource in content["Resources"].values()
         if resource.get("Properties", {}).get("TemplateURL") == f"infra/{name}.yaml"
     ]
-    declared = template_yaml.read(ROOT / "infra" / f"{name}.yaml").content.get("Parameters") or {}
+    declared = read_template(ROOT / "infra" / f"{name}.yaml").content.get("Parameters") or {}
     given = set(nested.get("Parameters", {}))
     assert given <= set(declared)
     assert {key for key, value in declared.items() if "Default" not in value} <= given
@@ -182,7 +182,7 @@ def test_moto_creates_each_as_it_is(name: str) -> None:
         lambda match: f"10.{71 + (name == 'network')}.{16 * int(match[1])}.0/20",
         (ROOT / "infra" / f"{name}.yaml").read_text().partition("\nOutputs:")[0],
     )
-    declared = template_yaml.read(ROOT / "infra" / f"{name}.yaml").content.get("Parameters") or {}
+    declared = read_template(ROOT / "infra" / f"{name}.yaml").content.get("Parameters") or {}
     # Nor does it take an entry out of a list for AWS::NoValue.
     given = {
         "Repository": "owner/name", "Email": "someone@example.com",
@@ -206,7 +206,7 @@ def test_moto_creates_each_as_it_is(name: str) -> None:
 
 
 def test_the_pipelines_roles_name_what_they_may_touch() -> None:
-    content = template_yaml.read(ROOT / "infra" / "pipeline" / "role.yaml").content
+    content = read_template(ROOT / "infra" / "pipeline" / "role.yaml").content
     documents = [
         policy["PolicyDocument"]
         for resource in content["Resources"].values()
@@ -250,8 +250,8 @@ def test_the_workflow_pins_what_it_runs_and_asks_for_little() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"run: make ([a-z-]+)", text):
         assert f"\n{target}:" in makefile
-    parameters = template_yaml.read(ROOT / "template.yaml").content["Parameters"]
+    parameters = read_template(ROOT / "template.yaml").content["Parameters"]
     for name in re.findall(r"\b([A-Z][a-z][A-Za-z]+)=", text):
         assert name in parameters
-    outputs = template_yaml.read(ROOT / "infra" / "pipeline" / "role.yaml").content["Outputs"]
+    outputs = read_template(ROOT / "infra" / "pipeline" / "role.yaml").content["Outputs"]
     assert set(outputs) == {"DeployRoleArn", "ExecutionRoleArn", "ArtifactsBucket", "BoundaryArn"}

@@ -1,1 +1,1 @@
-"""What a project can be told before it is deployed: ``lint``, ``doctor`` and ``advise``."""
+"""Checks of a project before it is deployed: ``lint``, ``doctor`` and ``advise``."""

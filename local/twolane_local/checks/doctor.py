@@ -1,4 +1,4 @@
-"""Everything that `twolane doctor` looks at, in the order in which it is shown."""
+"""The checks of `twolane doctor`: this machine, this shell, and the project."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
     from twolane_local.model import FunctionSpec, Stack
 
-
-#: The levels, the worst last. Only an error keeps something from working.
+#: The ports that ``twolane up`` uses by default.
+PORTS = (3000, 4566)
+#: The levels, the worst last. Only with an error something does not work.
 LEVELS = ("ok", "note", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """``remedy`` is empty where all is well."""
+class CheckResult:
+    """The result of one check; ``remedy`` is empty if nothing is wrong."""
 
     check: str
     level: str
@@ -49,52 +50,54 @@ class Finding:
         return {name: value for name, value in found.items() if value}
 
 
-def ok(check: str, what: str) -> Finding:
-    return Finding(check, "ok", what)
+def ok(check: str, what: str) -> CheckResult:
+    return CheckResult(check, "ok", what)
 
 
-#: Those that Lambda offers and that this is tested with:
+#: The versions that Lambda offers and that twolane is tested with:
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
 OLDEST, NEWEST = (3, 11), (3, 13)
 
 
-def python(version: tuple[int, int] = sys.version_info[:2]) -> Iterator[Finding]:
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Iterator[CheckResult]:
     name = ".".join(map(str, version))
     if version < OLDEST:
-        yield Finding("python", "error", f"this is Python {name}", "use Python 3.11, 3.12 or 3.13")
+        yield CheckResult(
+            "python", "error", f"this is Python {name}", "use Python 3.11, 3.12 or 3.13"
+        )
     elif version > NEWEST:
-        yield Finding(
-            "python", "warning", f"Python {name} is newer than what Lambda runs and this is "
-            "tested with", "use Python 3.11, 3.12 or 3.13",
+        yield CheckResult(
+            "python", "warning", f"Python {name} is newer than the versions that Lambda runs and "
+            "twolane is tested with", "use Python 3.11, 3.12 or 3.13",
         )  # fmt: skip
     else:
         yield ok("python", f"Python {name}")
 
 
-def redis(which: Callable[[str], str | None] = shutil.which) -> Iterator[Finding]:
+def check_redis(which: Callable[[str], str | None] = shutil.which) -> Iterator[CheckResult]:
     found = which("redis-server")
     if found is None:
-        yield Finding(
-            "redis", "note", "redis-server is not on the PATH: an embedded store in Python stands "
-            "in, slower and not quite the same",
+        yield CheckResult(
+            "redis", "note", "redis-server is not on the PATH: an embedded store in Python is "
+            "used, which is slower and not quite the same",
             "install it (apt-get install redis-server, brew install redis), or set REDIS_URL",
         )  # fmt: skip
     else:
         yield ok("redis", found)
 
 
-def runtime_client(
+def check_runtime_client(
     platform: str = sys.platform,
     has: Callable[[str], object | None] = importlib.util.find_spec,
-) -> Iterator[Finding]:
-    """``awslambdaric`` has wheels for Linux only; isolated environments need it."""
+) -> Iterator[CheckResult]:
+    """Isolated environments need ``awslambdaric``, which has wheels for Linux only."""
     if platform != "linux":
-        yield Finding(
+        yield CheckResult(
             "awslambdaric", "warning", f"isolated environments need Linux, and this is {platform}",
             "start with `twolane up --in-process`",
         )  # fmt: skip
     elif has("awslambdaric") is None:
-        yield Finding(
+        yield CheckResult(
             "awslambdaric", "error", "AWS's runtime client is not installed",
             "pip install 'twolane[local]'",
         )  # fmt: skip
@@ -102,29 +105,31 @@ def runtime_client(
         yield ok("awslambdaric", "AWS's runtime client is installed")
 
 
-def sam(
+def check_sam(
     runtimes: Iterable[str], which: Callable[[str], str | None] = shutil.which
-) -> Iterator[Finding]:
-    """``sam build`` wants the very ``pythonX.Y`` of each runtime, and runs its pip."""
+) -> Iterator[CheckResult]:
+    """``sam build`` needs the exact ``pythonX.Y`` of each runtime, and runs its pip."""
     if which("sam") is None:
-        yield Finding(
-            "sam", "note", "the SAM CLI is not installed: it deploys; nothing here needs it",
+        yield CheckResult(
+            "sam", "note", "the SAM CLI is not installed; only a deployment needs it",
             "https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/"
             "install-sam-cli.html",
         )  # fmt: skip
         return
     missing = sorted({runtime for runtime in runtimes if which(runtime) is None})
     for runtime in missing:
-        yield Finding(
-            "sam", "warning", f"`sam build` needs {runtime} on the PATH, and there is none",
-            f"install {runtime}, or choose a runtime that is here (--parameter Runtime=…)",
+        yield CheckResult(
+            "sam", "warning", f"`sam build` needs {runtime}, which is not on the PATH",
+            f"install {runtime}, or choose an installed runtime (--parameter Runtime=…)",
         )  # fmt: skip
     if not missing:
-        yield ok("sam", "the SAM CLI and the runtimes that it builds for")
+        yield ok("sam", "the SAM CLI and the runtimes that it builds for are installed")
 
 
-def free_ports(wanted: Iterable[int], *, running: Iterable[str] = ()) -> Iterator[Finding]:
-    """``running`` are the addresses of emulators that run: they hold the ports, as they should."""
+def check_free_ports(
+    wanted: Iterable[int], *, running: Iterable[str] = ()
+) -> Iterator[CheckResult]:
+    """``running`` are the addresses of running emulators, which may hold the ports."""
     emulators = ", ".join(running)
     for port in wanted:
         try:
@@ -133,20 +138,20 @@ def free_ports(wanted: Iterable[int], *, running: Iterable[str] = ()) -> Iterato
             if emulators:
                 yield ok("ports", f"{port} is in use; `twolane up` runs ({emulators})")
             else:
-                yield Finding(
+                yield CheckResult(
                     "ports", "warning", str(error).partition(";")[0],
-                    f"stop what holds it (`ss -ltnp 'sport = :{port}'`), or start with "
+                    f"stop the process that uses it (`ss -ltnp 'sport = :{port}'`), or start with "
                     "`twolane up --port 0 --aws-port 0`",
                 )  # fmt: skip
         else:
             yield ok("ports", f"{port} is free")
 
 
-def venv(environ: Mapping[str, str], prefix: str = sys.prefix) -> Iterator[Finding]:
-    """The one that is active must be the one that runs."""
+def check_venv(environ: Mapping[str, str], prefix: str = sys.prefix) -> Iterator[CheckResult]:
+    """The active environment must be the one that runs ``twolane``."""
     active = environ.get("VIRTUAL_ENV")
     if active and Path(active).resolve() != Path(prefix).resolve():
-        yield Finding(
+        yield CheckResult(
             "venv", "warning", f"{active} is active, but `twolane` runs from {prefix}",
             "run `python -m twolane_local.cli`, or install twolane in the active environment",
         )  # fmt: skip
@@ -154,11 +159,11 @@ def venv(environ: Mapping[str, str], prefix: str = sys.prefix) -> Iterator[Findi
         yield ok("venv", prefix)
 
 
-def packages(
+def check_packages(
     required: Iterable[str] | None = None,
     version: Callable[[str], str] = metadata.version,
-) -> Iterator[Finding]:
-    """An environment that was made before a dependency changed misses it, or has an older one."""
+) -> Iterator[CheckResult]:
+    """An older environment may lack a dependency, or have an old version of it."""
     from packaging.requirements import Requirement
 
     wanted = metadata.requires("twolane") or [] if required is None else required
@@ -173,22 +178,22 @@ def packages(
             stale.append(f"{requirement} is missing")
             continue
         if not requirement.specifier.contains(found, prereleases=True):
-            stale.append(f"{requirement} is wanted, {found} is here")
+            stale.append(f"{requirement} is required, {found} is installed")
     for problem in stale:
-        yield Finding(
+        yield CheckResult(
             "packages", "error", problem, "install again: pip install --upgrade 'twolane[local]'"
         )
     if not stale:
         yield ok("packages", "all requirements are installed")
 
 
-def aws(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Functions never get these; the commands with ``--stack`` and the AWS CLI do."""
+def check_aws(environ: Mapping[str, str]) -> Iterator[CheckResult]:
+    """Functions never get the credentials; commands with ``--stack`` and the AWS CLI use them."""
     endpoint = environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         local = urlsplit(endpoint).hostname in {"127.0.0.1", "localhost", "::1"}
         if not local or not _answers(endpoint, 4566):
-            yield Finding(
+            yield CheckResult(
                 "aws", "warning", f"AWS_ENDPOINT_URL is {endpoint}, where "
                 + ("nothing answers" if local else "AWS calls of this shell go"),
                 "unset AWS_ENDPOINT_URL, or start `twolane up` and eval \"$(twolane env)\"",
@@ -196,12 +201,12 @@ def aws(environ: Mapping[str, str]) -> Iterator[Finding]:
         else:
             yield ok("aws", f"AWS calls of this shell go to {endpoint}")
         return
-    who = _credentials(environ)
-    if who is None:
+    name = _credentials(environ)
+    if name is None:
         yield ok("aws", "no AWS credentials in this shell's environment")
     else:
-        yield Finding(
-            "aws", "note", f"{who} is set: `--stack`, `sam` and `aws` in this shell act on a real "
+        yield CheckResult(
+            "aws", "note", f"{name} is set: `--stack`, `sam` and `aws` in this shell act on a real "
             "account; functions under `twolane up` never see it",
             "unset it if that is not what you want",
         )  # fmt: skip
@@ -214,8 +219,8 @@ def _credentials(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def redis_url(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """``twolane up`` takes the one that is named, and does not start one of its own."""
+def check_redis_url(environ: Mapping[str, str]) -> Iterator[CheckResult]:
+    """``twolane up`` uses this Redis instead of starting one."""
     url = environ.get("REDIS_URL")
     if not url:
         return
@@ -223,7 +228,7 @@ def redis_url(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield ok("redis url", "the Redis of REDIS_URL answers")
     else:
         where = urlsplit(url)
-        yield Finding(
+        yield CheckResult(
             "redis url", "error",
             f"nothing answers at REDIS_URL ({where.hostname}:{where.port or 6379})",
             "start it, or unset REDIS_URL so that `twolane up` starts one",
@@ -240,7 +245,7 @@ def _answers(url: str, port: int) -> bool:
     return True
 
 
-#: Nothing listens there: an import must not need AWS.
+#: Nothing listens on this port: an import must not need AWS.
 _NOWHERE = "http://127.0.0.1:9"
 _IMPORT_TIMEOUT_S = 60.0
 _IMPORT = """
@@ -251,82 +256,69 @@ getattr(importlib.import_module(module.replace("/", ".")), name)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A template that was read, and what is not played of it."""
-
-    stack: Stack
-    notes: tuple[str, ...]
-
-
-def load(path: Path, parameters: Mapping[str, str]) -> Project:
-    """Read it as ``twolane up`` does, without starting anything. Raises ``LocalError``."""
-    expanded = template.load(path, parameters, stack_name="local")
-    facts = stack.Facts(
+def check_template(
+    path: Path, parameters: Mapping[str, str]
+) -> tuple[Stack | None, list[CheckResult]]:
+    """Read the template as ``twolane up`` does, and return its stack, if it can be read."""
+    context = stack.BuildContext(
         aws_url=_NOWHERE,
         base_url=lambda _: _NOWHERE,
         elsewhere=lambda name, attribute: f"{name}.{attribute}" if attribute else name,
     )
-    built, notes = stack.build(expanded, facts)
-    return Project(built, tuple(notes))
-
-
-def reads(path: Path, parameters: Mapping[str, str]) -> tuple[Project | None, list[Finding]]:
-    """The project, if its template can be read, and what there is to say of that."""
     try:
-        project = load(path, parameters)
+        built, notes = stack.build(template.load(path, parameters, stack_name="local"), context)
     except LocalError as error:
         return None, [
-            Finding("template", "error", str(error), "correct it; `twolane lint` says more")
+            CheckResult("template", "error", str(error), "correct it; `twolane lint` says more")
         ]
-    said = [
-        Finding("template", "note", note, "nothing, if you do not need it on this machine")
-        for note in project.notes
+    results = [
+        CheckResult("template", "note", note, "nothing, if you do not need it on this machine")
+        for note in notes
     ]
-    functions, queues = len(project.stack.functions), len(project.stack.queues)
-    return project, [ok("template", f"{path}: {functions} functions, {queues} queues"), *said]
+    functions, queues = len(built.functions), len(built.queues)
+    return built, [ok("template", f"{path}: {functions} functions, {queues} queues"), *results]
 
 
-def rules(path: Path, parameters: Mapping[str, str]) -> Iterator[Finding]:
-    """How many of lint's rules do not hold; what they are, lint says itself."""
+def check_rules(path: Path, parameters: Mapping[str, str]) -> Iterator[CheckResult]:
+    """Count the broken rules of lint; `twolane lint` describes them."""
     found = lint(path, parameters, with_application=False)
     bad = [each for each in found if each.severity is not Severity.NOTE]
     if bad:
         worst = max(each.severity for each in bad)
         ids = ", ".join(sorted({each.rule.id for each in bad}))
-        yield Finding(
-            "lint", worst.label, f"{len(bad)} of lint's rules do not hold ({ids})",
+        yield CheckResult(
+            "lint", worst.label, f"{len(bad)} findings of lint ({ids})",
             "`twolane lint` says where, why and what to do",
         )  # fmt: skip
     else:
-        yield ok("lint", "the template keeps all rules")
+        yield ok("lint", "lint finds nothing")
 
 
-def queues(project: Project) -> Iterator[Finding]:
+def check_queues(built: Stack) -> Iterator[CheckResult]:
     """Each queue is read by a function, or is the dead-letter queue of another."""
-    read = {mapping.queue_arn.rpartition(":")[2] for mapping in project.stack.mappings}
+    read = {mapping.queue_arn.rpartition(":")[2] for mapping in built.mappings}
     dead = {
         json.loads(queue.attributes["RedrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
-        for queue in project.stack.queues
+        for queue in built.queues
         if queue.attributes.get("RedrivePolicy")
     }
-    unread = [each.name for each in project.stack.queues if each.name not in read | dead]
+    unread = [each.name for each in built.queues if each.name not in read | dead]
     for name in unread:
-        yield Finding(
-            "queues", "warning", f"nothing reads the queue {name}: what is sent there stays",
-            "give a function an Events entry of Type: SQS with this queue, or take it out",
+        yield CheckResult(
+            "queues", "warning", f"nothing reads the queue {name}: its messages stay there",
+            "give a function an Events entry of Type: SQS with this queue, or remove it",
         )  # fmt: skip
     if not unread:
-        yield ok("queues", "each queue is read, or holds the dead letters of one")
+        yield ok("queues", "each queue is read, or is a dead-letter queue")
 
 
-def handlers(specs: Iterable[FunctionSpec]) -> list[Finding]:
-    """Each handler imports, in a process of its own, guarded as in the emulator."""
+def check_handlers(specs: Iterable[FunctionSpec]) -> list[CheckResult]:
+    """Import each handler in a process of its own, with the emulator's environment."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(_imports, specs))
 
 
-def _imports(spec: FunctionSpec) -> Finding:
+def _imports(spec: FunctionSpec) -> CheckResult:
     environ = guard.function_environment(spec, endpoint_url=_NOWHERE)
     try:
         done = subprocess.run(
@@ -346,28 +338,24 @@ def _imports(spec: FunctionSpec) -> Finding:
     return ok("handlers", f"{spec.logical_id}: {spec.handler} imports")
 
 
-def _broken(spec: FunctionSpec, why: str) -> Finding:
-    return Finding(
+def _broken(spec: FunctionSpec, why: str) -> CheckResult:
+    return CheckResult(
         "handlers", "error", f"{spec.logical_id}: {spec.handler} does not import: {why}",
         f"correct it, or install what it needs (requirements.txt in {spec.code_dir})",
     )  # fmt: skip
 
 
-def requirements(specs: Iterable[FunctionSpec]) -> Iterator[Finding]:
+def check_requirements(specs: Iterable[FunctionSpec]) -> Iterator[CheckResult]:
     """Plain ``sam build`` installs what a ``requirements.txt`` beside the code names."""
     folders = sorted({spec.code_dir for spec in specs})
     missing = [folder for folder in folders if not (folder / "requirements.txt").is_file()]
     for folder in missing:
-        yield Finding(
+        yield CheckResult(
             "requirements", "warning", f"{folder} has no requirements.txt: `sam build` would ship "
-            "the code without what it imports", "write one (`pip freeze` is a start)",
+            "the code without its dependencies", "write one (`pip freeze` is a start)",
         )  # fmt: skip
     if folders and not missing:
-        yield ok("requirements", "each code folder has its requirements.txt")
-
-
-#: Where ``twolane up`` listens unless told otherwise.
-PORTS = (3000, 4566)
+        yield ok("requirements", "each code folder has a requirements.txt")
 
 
 def examine(
@@ -376,29 +364,29 @@ def examine(
     *,
     ports: Sequence[int] = PORTS,
     variables: Mapping[str, str] | None = None,
-) -> Iterator[Finding]:
-    """Each finding as soon as it is known; the slow ones, which import handlers, come last."""
+) -> Iterator[CheckResult]:
+    """Yield each result as soon as it is known; the slow check, which imports handlers, is last."""
     known = os.environ if variables is None else variables
-    yield from python()
-    yield from venv(known)
-    yield from packages()
-    yield from runtime_client()
-    yield from redis()
-    yield from redis_url(known)
-    yield from aws(known)
-    yield from free_ports(ports, running=[each.url for each in address.find()])
-    found, said = reads(path, parameters)
-    yield from said
-    if found is None:
+    yield from check_python()
+    yield from check_venv(known)
+    yield from check_packages()
+    yield from check_runtime_client()
+    yield from check_redis()
+    yield from check_redis_url(known)
+    yield from check_aws(known)
+    yield from check_free_ports(ports, running=[each.url for each in address.find()])
+    built, results = check_template(path, parameters)
+    yield from results
+    if built is None:
         return
-    # Others, of an OS-only runtime, bring an executable that needs nothing of Python.
+    # The functions of an OS-only runtime are executables, which do not need Python.
     specs = [
         spec
-        for spec in found.stack.functions
+        for spec in built.functions
         if spec.runtime.startswith("python") and not spec.unrunnable
     ]
-    yield from sam(spec.runtime for spec in specs)
-    yield from queues(found)
-    yield from rules(path, parameters)
-    yield from requirements(spec for spec in specs if spec.made_of is None)
-    yield from handlers(specs)
+    yield from check_sam(spec.runtime for spec in specs)
+    yield from check_queues(built)
+    yield from check_rules(path, parameters)
+    yield from check_requirements(spec for spec in specs if spec.made_of is None)
+    yield from check_handlers(specs)

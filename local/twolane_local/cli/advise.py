@@ -41,20 +41,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Return 0: advice is not an error."""
-    from twolane_local.checks.advise import measure, verdict
-    from twolane_local.checks.advise.costs import of_template
+    from twolane_local.checks.advise import verdict
+    from twolane_local.checks.advise.costs import cost_factors
+    from twolane_local.checks.advise.measure import measure
     from twolane_local.checks.advise.verdict import Limits, judge
-    from twolane_local.checks.lint.subject import read
+    from twolane_local.checks.lint.subject import read_subject
 
     work = measure(_events(options))
-    subject = read(options.template, template_parameters(options))
-    rates = of_template(subject, work, requests=options.requests_per_month)
+    subject = read_subject(options.template, template_parameters(options))
+    factors = cost_factors(subject, work, requests=options.requests_per_month)
     limits = Limits(slow_inline_ms=options.inline_budget * 1000)
     judged = [(one, judge(one, limits)) for one in work]
     if options.json:
-        print(json.dumps(verdict.as_json(judged, rates), indent=2))
+        print(json.dumps(verdict.as_json(judged, factors), indent=2))
     else:
-        print("\n".join(verdict.as_text(judged, rates)))
+        print("\n".join(verdict.as_text(judged, factors)))
     return 0
 
 

@@ -13,7 +13,7 @@ from twolane_local.errors import LocalError
 if TYPE_CHECKING:
     import argparse
 
-    from twolane_local.checks.doctor import Finding
+    from twolane_local.checks.doctor import CheckResult
 
 FLAGS = ("template",)
 EXAMPLES = ("twolane doctor", "twolane doctor --template shop/template.yaml --json")
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     """Print every finding, good or bad; return 1 if there is an error."""
     from twolane_local.checks.doctor import PORTS, examine
 
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     with progress("checking this machine") as note:
         for finding in examine(options.template, _parameters(options), ports=options.port or PORTS):
             found.append(finding)
@@ -54,7 +54,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, str]:
         return dict(options.parameter)  # a finding reports the error in the template
 
 
-def _print_findings(found: list[Finding]) -> None:
+def _print_findings(found: list[CheckResult]) -> None:
     width = max(len(finding.check) for finding in found)
     for finding in found:
         line = f"{_SIGNS[finding.level]} {finding.check:<{width}}  {one_line(finding.what)}"

@@ -16,7 +16,7 @@ from twolane_local import template
 from twolane_local.emulator import STORE_PARAMETER
 from twolane_local.errors import LocalError
 from twolane_local.remote.source import Edit
-from twolane_local.template.parameters import missing
+from twolane_local.template.parameters import without_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -197,7 +197,7 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
         return  # `twolane schedules TEMPLATE`
     from twolane_local.template import places
 
-    found = places.find(Path(), options.config_env)
+    found = places.find_template(Path(), options.config_env)
     options.template, options.template_why = found.path, found.why
     options.template_named = False
 
@@ -226,10 +226,10 @@ def template_parameters(options: argparse.Namespace) -> dict[str, str]:
     """
     from twolane_local.template import parameters
 
-    declared = template.parameters_of(options.template)
-    given = parameters.parameters(options.template, declared, options.config_env)
+    declared = template.declared_parameters(options.template)
+    given = parameters.project_values(options.template, declared, options.config_env)
     for path in options.parameter_file:
-        read = parameters.read_values(path)
+        read = parameters.read_parameter_file(path)
         given |= {name: value for name, value in read.items() if name in declared}
     return {**given, **dict(options.parameter)}
 
@@ -246,8 +246,8 @@ def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
 
 def ask_missing_parameters(path: Path, given: dict[str, str]) -> dict[str, str]:
     """Ask for missing parameters on a terminal; the emulator reports those that stay missing."""
-    declared = template.parameters_of(path)
-    names = missing(declared, {*given, STORE_PARAMETER})
+    declared = template.declared_parameters(path)
+    names = without_value(declared, {*given, STORE_PARAMETER})
     if not names or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return given
     print(f"{path} has parameters without a default:", file=sys.stderr)

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from twolane_local.journal import files
 
     if options.list:
-        print("\n".join(output.listed(RULES)))
+        print("\n".join(output.rules_as_text(RULES)))
         return 0
     journal = files.read(options.journal) if options.journal else []
     found = []

@@ -121,7 +121,7 @@ def beat_function(
     from twolane_local.template import stack
 
     expanded = template.load(path, parameters, stack_name="local")
-    facts = stack.Facts(
+    facts = stack.BuildContext(
         aws_url="http://127.0.0.1:4566",
         base_url=lambda _: "http://127.0.0.1:3000",
         elsewhere=lambda name, attribute: f"{name}.{attribute}" if attribute else name,

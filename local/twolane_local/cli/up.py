@@ -114,7 +114,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
             reload=not (options.no_reload or options.in_process or options.debug),
             build=options.build,
             real_cold_starts=options.real_cold_starts,
-            few=FEW,
+            warm_limit=FEW,
             console=not options.no_console,
             console_port=options.console_port,
         ),

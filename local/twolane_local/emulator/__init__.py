@@ -1,4 +1,4 @@
-"""The emulator: everything that a template asks for, composed on one event loop."""
+"""The emulator runs everything in a template on one event loop."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from twolane_local.aws.sources import Sources
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.aws.sqs.persistence import QueueLog
 from twolane_local.clock import SystemClock
+from twolane_local.emulator.progress import StartProgress
 from twolane_local.emulator.reload import stamps, watch
-from twolane_local.emulator.waiting import Waiting
 from twolane_local.errors import LocalError
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
@@ -44,8 +44,8 @@ from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
-from twolane_local.template.file_systems import mountable
-from twolane_local.template.functions import Packages, sweep
+from twolane_local.template.file_systems import with_mountable
+from twolane_local.template.functions import UnpackedCode, remove_abandoned
 from twolane_local.template.routes import served_apis
 
 if TYPE_CHECKING:
@@ -59,18 +59,21 @@ if TYPE_CHECKING:
     from twolane_local.console.server import Console
     from twolane_local.model import FunctionSpec, Stack
 
-__all__ = ["STORE_PARAMETER", "Addresses", "Emulator", "Options", "import_problem"]
+__all__ = ["STORE_PARAMETER", "Addresses", "Emulator", "Options"]
 
-#: The template parameter that gets the local store's address when nobody sets it.
+#: The template parameter that gets the local store's address, unless the user sets it.
 STORE_PARAMETER = "RedisUrl"
 
 
 class Emulator:
-    """Starts and stops all of it. One for each process: it gives the process dummy credentials."""
+    """Starts and stops the emulator.
+
+    A process may have only one: the emulator sets dummy credentials for the whole process.
+    """
 
     stack: Stack
     functions: Functions
-    #: A line for each function that does not load.
+    #: A line for each function whose init fails.
     problems: list[str]
 
     def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
@@ -85,25 +88,28 @@ class Emulator:
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
-        self._packages = Packages()
-        self.problems, self._unplayed = [], list[str]()
-        self._waiting = Waiting(self._say)
+        self._unpacked = UnpackedCode()
+        self.problems, self._template_notes = [], list[str]()
+        self._progress = StartProgress(self._log)
         self._preparation = Preparation(
             options.template.resolve().parent,
-            lambda: link_runtime_packages(self._packages.folder("runtime")),
-            self._say,
+            lambda: link_runtime_packages(self._unpacked.folder("runtime")),
+            self._log,
             build=options.build,
             others=not options.in_process,
         )
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = contextlib.AsyncExitStack()
-        #: Gets the exception of whatever ends that the rest needs.
+        #: Gets the exception of a part that ended and that the emulator cannot run without.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> Addresses:
-        """Everything up but for what ``notes`` name; raises ``LocalError``, with all stopped."""
+        """Start everything except for what ``notes`` name.
+
+        If the start fails, everything is stopped again. Raises ``LocalError``.
+        """
         try:
-            async with self._waiting.told():
+            async with self._progress.reported():
                 await self._start()
         except BaseException:
             await self.stop()
@@ -112,15 +118,15 @@ class Emulator:
 
     @property
     def notes(self) -> list[str]:
-        """A line for each thing that is not played, and for each function that does not load."""
-        return [*self._unplayed, *self.problems]
+        """A line for each resource that is not emulated, and each function whose init fails."""
+        return [*self._template_notes, *self.problems]
 
-    def _say(self, line: str) -> None:
-        self.journal.record("log", line=line, level="INFO")
+    def _log(self, line: str, level: str = "INFO") -> None:
+        self.journal.record("log", line=line, level=level)
 
     @property
     def remarks(self) -> list[str]:
-        """A line for each interpreter or package that is another one than on AWS."""
+        """A line for each interpreter or package that differs from AWS's."""
         return self._preparation.remarks
 
     async def _start(self) -> None:
@@ -129,28 +135,28 @@ class Emulator:
         if self.options.in_process:
             loop = asyncio.get_running_loop()
             self._stopping.enter_context(captured(self.journal, loop))
-        self._stopping.callback(self._packages.close)
-        self._watch(asyncio.to_thread(sweep), "sweep")
+        self._stopping.callback(self._unpacked.close)
+        self._supervise(asyncio.to_thread(remove_abandoned), "sweep")
         listener = bind(self.options.aws_port, "--aws-port")
         self._stopping.callback(listener.close)
         self.aws_url = url_of(listener)
         self._stopping.push_async_callback(self._gateways.stop)
-        self._keep_queues()
+        self._persist_queues()
         persist, now = self.options.persist, self.clock.time
         self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
         self._stopping.push_async_callback(self._moto.stop)
-        self._waiting.on("redis-server")
+        self._progress.waiting_for("redis-server")
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
         self._stopping.push_async_callback(self._store.stop)
-        self._waiting.on("the template, its code and what moto says of it")
-        self.stack, self._unplayed = await self._build()
-        before = stamps(self._watched()) if self.options.reload else {}
+        self._progress.waiting_for("the template, its code and moto's answers about it")
+        self.stack, self._template_notes = await self._build()
+        before = stamps(self._reload_paths()) if self.options.reload else {}
         self._ensure_queues()
-        # In one process there is one copy of a handler, which sees one invocation at a time.
-        most = 1 if self.options.in_process else MAX_ENVIRONMENTS
+        # One process has one copy of a handler, which takes one invocation at a time.
+        maximum = 1 if self.options.in_process else MAX_ENVIRONMENTS
         self.functions = Functions(
-            self.stack.functions, self._environment, self.journal, maximum=most
+            self.stack.functions, self._environment, self.journal, maximum=maximum
         )
         self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
         self._stopping.push_async_callback(self._launcher.close)
@@ -160,22 +166,23 @@ class Emulator:
         )
         self._stopping.push_async_callback(self.init_checks.stop)
         await self._serve_aws(listener)
-        self._watch(self._create(), "stack")
-        self._watch(self._moto.ended(), "moto")
-        self._watch(self._lose_store(), "store")
-        if self.options.warm and not self._many:
+        self._supervise(self._create(), "stack")
+        self._supervise(self._moto.ended(), "moto")
+        self._supervise(self._fail_without_store(), "store")
+        if self.options.warm and not self._too_many_to_warm:
             # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
             limit = f"the init of functions, each {INIT_LIMIT_S:g} s at most"
-            self._waiting.on(limit, self.functions.starting)
-            self.problems = await self._problems()
-        self._waiting.on("servers and sources")
+            self._progress.waiting_for(limit, self.functions.starting)
+            self.problems = await self._warm()
+        self._progress.waiting_for("servers and sources")
         await self._apply()
         self.invocations.resume()
         if self.options.console:
             await self._serve_console()
         if self.options.reload:
-            self._watch(watch(before, self._watched, self._changed, self.clock), "reload")
-        if self.options.warm and self._many:
+            watching = watch(before, self._reload_paths, self._reload, self.clock)
+            self._supervise(watching, "reload")
+        if self.options.warm and self._too_many_to_warm:
             await self.init_checks.begin(self.stack.functions)
 
     def _event_log(self) -> EventLog | None:
@@ -185,7 +192,7 @@ class Emulator:
         self._stopping.callback(log.close)
         return log
 
-    def _keep_queues(self) -> None:
+    def _persist_queues(self) -> None:
         if self.options.persist is not None:
             log = QueueLog(self.options.persist)
             self._stopping.callback(log.close)
@@ -194,44 +201,44 @@ class Emulator:
     # The template.
 
     async def _build(self) -> tuple[Stack, list[str]]:
-        """Read the template; what only moto knows is asked of it, and the rest waits for that."""
+        """Build the stack, again for as long as moto has new values for it."""
         expanded = await asyncio.to_thread(self._load)
         self._gateways.reserve(served_apis(expanded))
-        answers = MotoValues(self._moto)
-        facts = stack.Facts(
+        values = MotoValues(self._moto)
+        context = stack.BuildContext(
             self.aws_url,
             self._gateways.base_url,
-            answers.elsewhere,
-            self._packages,
+            values.elsewhere,
+            self._unpacked,
             self.options.imports,
-            answers.look_up,
+            values.look_up,
             self.options.persist / "file-systems" if self.options.persist else None,
         )
-        # On a thread: to unzip an archive, or to hash it, takes a while.
-        built, notes = await asyncio.to_thread(stack.build, expanded, facts)
-        while await answers.ask(built.name, built.moto_template):
-            built, notes = await asyncio.to_thread(stack.build, expanded, facts)
+        # On a thread: unzipping or hashing an archive takes a while.
+        built, notes = await asyncio.to_thread(stack.build, expanded, context)
+        while await values.ask(built.name, built.moto_template):
+            built, notes = await asyncio.to_thread(stack.build, expanded, context)
         notes += self._moto.notes
         restored = [spec.name for spec in built.functions if spec.snap_start]
-        if restored and not self._plays_snapshots:
+        if restored and not self._has_snapshots:
             notes.append(
-                f"SnapStart of {', '.join(restored)} is not played: each environment has an init "
+                f"SnapStart of {', '.join(restored)} is not emulated: each environment has an init "
                 "of its own. Snapshots need Linux, and neither --in-process nor "
                 "--real-cold-starts"
             )
         prevented = "functions run in one process" if self.options.in_process else None
-        specs, missing = await asyncio.to_thread(mountable, built.functions, prevented)
-        return replace(built, functions=await self._preparation.prepare(specs)), notes + missing
+        specs, not_mounted = await asyncio.to_thread(with_mountable, built.functions, prevented)
+        return replace(built, functions=await self._preparation.prepare(specs)), notes + not_mounted
 
     @property
-    def _plays_snapshots(self) -> bool:
+    def _has_snapshots(self) -> bool:
         forks = isinstance(self._launcher, ForkLauncher) and not self.options.in_process
         return forks and snapstart_available()
 
     def _load(self) -> template.Template:
-        declared = template.parameters_of(self.options.template)
+        declared = template.declared_parameters(self.options.template)
         given = self.options.parameters
-        # Its port is another one on each start.
+        # Its port differs on each start.
         wanted = STORE_PARAMETER in declared and STORE_PARAMETER not in given
         return template.load(
             self.options.template,
@@ -241,25 +248,24 @@ class Emulator:
         )
 
     def _ensure_queues(self) -> None:
-        # Those that others name as their dead-letter queue must be there first.
+        # Dead-letter queues must exist before the queues that name them.
         for queue in sorted(self.stack.queues, key=lambda spec: "RedrivePolicy" in spec.attributes):
             self.queues.ensure(queue.name, dict(queue.attributes))
 
     async def _create(self) -> None:
         await self._moto.create(self.stack.name, self.stack.moto_template)
 
-    async def _lose_store(self) -> None:
+    async def _fail_without_store(self) -> None:
         await self._store.ended()
-        raise LocalError("redis-server ended; what it held is lost but for --persist: start again")
+        raise LocalError(
+            "redis-server ended, and its content is lost without --persist: start again"
+        )
 
     async def _apply(self) -> None:
-        self._packages.keep(
+        self._unpacked.keep(
             {each for spec in self.stack.functions for each in (spec.code_dir, *spec.layer_dirs)}
         )
-        services: dict[str, AwsService] = {
-            "sqs": SqsApi(self.queues),
-            "events": self._moto.call,
-        }
+        services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": self._moto.call}
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
         if self.options.sources:
             await self._sources.apply(self.stack)
@@ -273,7 +279,7 @@ class Emulator:
             allow_real_aws=self.options.allow_real_aws,
             snapshot=(
                 self._credentials.variables(self.aws_url)
-                if spec.snap_start and self._plays_snapshots
+                if spec.snap_start and self._has_snapshots
                 else None
             ),
         )
@@ -296,18 +302,19 @@ class Emulator:
         )
 
     @property
-    def _many(self) -> bool:
-        """Whether functions are so many that each starts with its first invocation."""
-        few = self.options.few
-        return few is not None and len(self.stack.functions) > few and not self.options.in_process
+    def _too_many_to_warm(self) -> bool:
+        """Whether there are so many functions that the start does not wait for their init."""
+        limit = self.options.warm_limit
+        many = limit is not None and len(self.stack.functions) > limit
+        return many and not self.options.in_process
 
-    async def _problems(self) -> list[str]:
-        """A handler that does not import is said now, not at the first request."""
+    async def _warm(self) -> list[str]:
+        """Start an environment of each function; return a line for each whose init fails."""
         failures = await self.functions.warm()
         return [
             import_problem(spec, failures[spec.name])
             for spec in self.stack.functions
-            if spec.name in failures and not spec.unrunnable  # else the template said it already
+            if spec.name in failures and not spec.unrunnable  # else there is a note already
         ]
 
     # Servers and sources.
@@ -358,7 +365,7 @@ class Emulator:
 
     @property
     def addresses(self) -> Addresses:
-        """Where everything is, once it is started."""
+        """The URLs of everything, after the start."""
         account = f"{self.aws_url}/123456789012"
         return Addresses(
             apis=self._gateways.urls(),
@@ -371,27 +378,27 @@ class Emulator:
 
     # Changes while it runs.
 
-    def _watched(self) -> Iterable[Path]:
+    def _reload_paths(self) -> Iterable[Path]:
         runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
         folders = {spec.made_of or spec.code_dir for spec in runnable}
         folders |= {
             folder for spec in runnable for folder in (*spec.layer_dirs, *spec.layer_sources)
         }
-        return [*self._made_of(), *sorted(folders)]
+        return [*self._stack_files(), *sorted(folders)]
 
-    def _made_of(self) -> set[Path]:
-        """The files of which each change may be one of the whole stack."""
+    def _stack_files(self) -> set[Path]:
+        """Return the files whose change requires that the stack is built again."""
         found = {self.options.template, *self.stack.files}
         for spec in self.stack.functions:
             found |= {*spec.archives, *([spec.made_of] if spec.made_of else [])}
             found |= {*spec.requirements} if self.options.build else set()
         return found
 
-    async def _changed(self, paths: set[str]) -> None:
-        """Take up what changed: work under way ends on the old code, new work gets the new."""
+    async def _reload(self, paths: set[str]) -> None:
+        """Apply changed files: running invocations end on the old code, new ones get the new."""
         names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
-        self.journal.record("log", line=f"↻ {names} changed", level="INFO")
-        known = [*self.remarks, *self._unplayed]
+        self._log(f"↻ {names} changed")
+        known = [*self.remarks, *self._template_notes]
         if isinstance(self._launcher, ForkLauncher):
             self._launcher.forget()
         if self.console is not None:
@@ -402,9 +409,9 @@ class Emulator:
             return any(path.startswith(f"{folder}{os.sep}") for path in paths for folder in folders)
 
         former = dict(self.functions.specs)
-        template_changed = bool(paths & set(map(str, self._made_of())))
-        await self._take_up(stale, template_changed=template_changed)
-        if self._many:
+        template_changed = bool(paths & set(map(str, self._stack_files())))
+        await self._apply_changes(stale, template_changed=template_changed)
+        if self._too_many_to_warm:
             self.problems = []
             await self.init_checks.begin(
                 spec
@@ -412,46 +419,48 @@ class Emulator:
                 if stale(spec) or former.get(spec.name) != spec
             )
         else:
-            self.problems = await self._problems()
-        said = (note for note in [*self.remarks, *self._unplayed] if note not in known)
-        for line in [*said, *self.problems]:
-            self.journal.record("log", line=line, level="ERROR")
+            self.problems = await self._warm()
+        new = (note for note in [*self.remarks, *self._template_notes] if note not in known)
+        for line in [*new, *self.problems]:
+            self._log(line, "ERROR")
 
-    async def _take_up(
+    async def _apply_changes(
         self, stale: Callable[[FunctionSpec], bool], *, template_changed: bool
     ) -> None:
-        """All of it, or the former: whatever is wrong with a new template, what runs goes on."""
-        former = self.stack, self._unplayed
+        """Apply the changes; if that fails, restore the former stack."""
+        former = self.stack, self._template_notes
         try:
             if template_changed:
-                self.stack, self._unplayed = await self._build()
+                self.stack, self._template_notes = await self._build()
                 self._ensure_queues()
                 await self._create()
             self.functions.apply(self.stack.functions, renew=stale)
             await self._apply()
-        except Exception as error:  # noqa: BLE001 (a fault of ours must not end it either)
-            self.journal.record("log", line=f"{_said(error)} (the former stays)", level="ERROR")
+        except Exception as error:  # noqa: BLE001 (an error of ours must not end the emulator either)
+            self._log(f"{_error_text(error)} (the former stays)", "ERROR")
         else:
             return
         begun = self.stack is not former[0]
-        self.stack, self._unplayed = former
+        self.stack, self._template_notes = former
         try:
             if begun:
                 self._ensure_queues()
-            await self._create()  # a template may fail after moto was asked for its values
+            await self._create()  # a template may fail after moto has created it
             self.functions.apply(self.stack.functions, renew=stale)
             if begun:
                 await self._apply()
         except Exception as error:  # noqa: BLE001 (as above)
-            line = f"the former stack is not whole again: {_said(error)}; start again"
-            self.journal.record("log", line=line, level="ERROR")
+            self._log(
+                f"the former stack could not be restored: {_error_text(error)}; start again",
+                "ERROR",
+            )
 
-    # Ends.
+    # The end.
 
-    def _watch(self, work: Coroutine[Any, Any, Any], what: str) -> None:
-        """Run it beside the rest; if it fails, the emulator fails."""
+    def _supervise(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run it as a task; if it fails, the emulator fails."""
         task = asyncio.ensure_future(work)
-        task.set_name(what)
+        task.set_name(name)
         self._tasks.append(task)
 
         def done(finished: asyncio.Task[Any]) -> None:
@@ -466,23 +475,23 @@ class Emulator:
             self.failed.set_exception(error)
 
     async def run_until(self, stopped: asyncio.Task[Any]) -> None:
-        """Wait for ``stopped``; raises what made the emulator fail, if it does so before."""
+        """Wait for ``stopped``; raises the error if the emulator fails before."""
         waiting: list[asyncio.Future[Any]] = [stopped, self.failed]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if self.failed.done():
             self.failed.result()
 
     async def stop(self) -> None:
-        """Nothing of it is left when this returns."""
+        """Stop everything that was started."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stopping.aclose()
         if self.failed.done():
-            self.failed.exception()  # seen: whoever runs the emulator has raised it
+            self.failed.exception()  # mark it as retrieved: run_until has raised it
         else:
             self.failed.cancel()
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(error) if isinstance(error, LocalError) else repr(error)

@@ -1,4 +1,4 @@
-"""Notices changes of source files and of the template."""
+"""Watches source files and the template for changes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 _SKIPPED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".aws-sam", ".mypy_cache"})
 _EVERY_S = 0.5
 
+#: Modification time and size of each file.
 Stamps = dict[str, tuple[int, int]]
 
 
 def stamps(paths: Iterable[Path]) -> Stamps:
-    """Time and size of each file: of those named, and of all ``.py`` files below folders."""
+    """Return the stamps of the given files, and of all ``.py`` files below the given folders."""
     found: Stamps = {}
     for path in paths:
         if path.is_dir():
@@ -38,7 +39,7 @@ def _stamp(path: str, found: Stamps) -> None:
     try:
         status = os.stat(path)  # noqa: PTH116 (speed)
     except OSError:
-        return  # gone between listing and looking; the next look sees that
+        return  # deleted after it was listed; the next check sees that
     found[path] = (status.st_mtime_ns, status.st_size)
 
 
@@ -48,9 +49,9 @@ async def watch(
     changed: Callable[[set[str]], Awaitable[None]],
     clock: Clock,
 ) -> None:
-    """Call ``changed`` with the files that changed, appeared or went since ``before``.
+    """Call ``changed`` with the files that were changed, added or deleted since ``before``.
 
-    Editors write a file in several steps: a change counts once a second look finds it at rest.
+    Editors write a file in several steps, so a change is read again a moment later.
     """
     while True:
         await clock.sleep(_EVERY_S)
@@ -58,10 +59,10 @@ async def watch(
         if now == before:
             continue
         await clock.sleep(_EVERY_S / 5)
-        settled = await asyncio.to_thread(stamps, list(paths()))
+        after = await asyncio.to_thread(stamps, list(paths()))
         different = {
-            path for path in before.keys() | settled.keys() if before.get(path) != settled.get(path)
+            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
         }
-        before = settled
+        before = after
         if different:
             await changed(different)

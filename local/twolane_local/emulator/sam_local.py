@@ -1,9 +1,9 @@
-"""Functions in the containers of ``sam local``, beside the emulator.
+"""Makes the emulator reachable for functions in the containers of ``sam local``.
 
-``sam local`` runs a function in Docker and knows neither queues nor mappings. What the function
-enqueues goes to the emulator, and the emulator's mapping runs the worker. A container does not
-reach this machine's loopback: on Linux a forwarder listens on Docker's own bridge, which no other
-machine reaches; Docker Desktop leads ``host.docker.internal`` to loopback by itself.
+``sam local`` runs a function in Docker and has neither queues nor mappings. The function sends its
+tasks to the emulator, whose mapping runs the worker. A container cannot reach this machine's
+loopback. On Linux, a forwarder listens on Docker's bridge, which other machines cannot reach.
+Docker Desktop maps ``host.docker.internal`` to loopback itself.
 https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/using-sam-cli-local-start-api.html
 """
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
     from twolane_local.model.options import Addresses
 
-#: What containers call this machine, given ``--add-host host.docker.internal:host-gateway``.
+#: This machine's name in containers that have ``--add-host host.docker.internal:host-gateway``.
 HOST = "host.docker.internal"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _CHUNK = 65_536
 
 
 class NoDockerError(LocalError):
-    """Docker does not say where its bridge is: start it (``docker info`` must work), try again."""
+    """Docker does not return its bridge's address: start Docker (``docker info`` must work)."""
 
 
 @contextlib.asynccontextmanager
 async def served(
     file: Path, functions: Iterable[FunctionSpec], addresses: Addresses
 ) -> AsyncIterator[None]:
-    """Inside, containers reach the emulator and its store, and ``file`` tells them where."""
+    """Let containers reach the emulator and its store, at the addresses that ``file`` holds."""
     ports = ports_of(addresses.aws, addresses.store)
     async with reachable_at(await bridge_address(), ports):
         text = json.dumps(environment(functions, addresses.aws), indent=2)
@@ -51,10 +51,10 @@ async def served(
 
 
 def environment(functions: Iterable[FunctionSpec], aws_url: str) -> dict[str, dict[str, str]]:
-    """What ``sam local … --env-vars FILE`` takes: ``{logical id: {variable: value}}``.
+    """Return ``{logical id: {variable: value}}`` for ``sam local … --env-vars FILE``.
 
-    Addresses on loopback are those of this machine as containers see it. sam passes on only the
-    variables that the template declares, so ``AWS_ENDPOINT_URL`` must be one of them.
+    Loopback addresses become this machine's name in containers. sam passes on only the variables
+    that the template declares, so ``AWS_ENDPOINT_URL`` must be one of them.
     """
     return {
         spec.logical_id: {
@@ -72,30 +72,30 @@ def _seen_from_container(value: str) -> str:
 
 
 def ports_of(*urls: str) -> list[int]:
-    """The ports of those addresses that are on loopback."""
+    """Return the ports of the addresses on loopback."""
     parts = [urlsplit(url) for url in urls]
     return [part.port for part in parts if part.hostname in _LOOPBACK and part.port]
 
 
 async def bridge_address() -> str | None:
-    """The address of Docker's bridge on this machine; ``None`` where containers need none."""
+    """Return the address of Docker's bridge; ``None`` where containers do not need it."""
     if sys.platform != "linux":
         return None
     try:
-        asked = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             "docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise NoDockerError from error
-    said, complaint = await asked.communicate()
-    if asked.returncode:
-        raise NoDockerError(f"{NoDockerError.__doc__} It said: {complaint.decode().strip()}")
-    return gateway(json.loads(said))
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise NoDockerError(f"{NoDockerError.__doc__} Its error: {errors.decode().strip()}")
+    return gateway(json.loads(output))
 
 
 def gateway(ranges: list[dict[str, str]]) -> str:
-    """This machine's address on a Docker network; the first of its range where none is stated.
+    """Return this machine's address on a Docker network, by default the first of its range.
 
     https://docs.docker.com/reference/cli/docker/network/create/
     """
@@ -110,9 +110,9 @@ def gateway(ranges: list[dict[str, str]]) -> str:
 
 @contextlib.asynccontextmanager
 async def reachable_at(address: str | None, ports: Iterable[int]) -> AsyncIterator[None]:
-    """Inside, whoever connects to one of the ports at ``address`` gets the same port of loopback.
+    """Forward connections to the ports at ``address`` to the same ports of loopback.
 
-    Raises ``PortInUseError``, or ``NoDockerError`` where this machine has no such address.
+    Raises ``PortInUseError``, or ``NoDockerError`` if this machine does not have the address.
     """
     async with contextlib.AsyncExitStack() as stack:
         for port in ports if address else ():
@@ -132,7 +132,7 @@ def _forwarder(port: int) -> Callable[[StreamReader, StreamWriter], Awaitable[No
             try:
                 upstream, downstream = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                return  # the emulator is going down: the caller sees its connection end
+                return  # the emulator is stopping: the caller's connection ends
             with contextlib.closing(downstream):
                 await asyncio.gather(_copy(reader, downstream), _copy(upstream, writer))
 
@@ -140,7 +140,7 @@ def _forwarder(port: int) -> Callable[[StreamReader, StreamWriter], Awaitable[No
 
 
 async def _copy(source: StreamReader, target: StreamWriter) -> None:
-    """Until the source ends; an end or a break of one direction is passed on."""
+    """Copy until the source ends or breaks, then end the target."""
     with contextlib.suppress(ConnectionError):
         while chunk := await source.read(_CHUNK):
             target.write(chunk)

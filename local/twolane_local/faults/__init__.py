@@ -1,31 +1,13 @@
-"""Faults: named, seeded, composable; each journals that it happened.
+"""Fault injection: faults are named, seeded and can be combined; each is recorded in the journal.
 
     faults = Faults(journal, clock)
     faults.inject("send.reply-lost", target="TaskQueue", seed=7)
 
-The seams that ask them: ``faults.queues`` (SQS), ``faults.invoker`` (functions), ``faults.ticks``;
-in virtual time also ``faults.commands`` (a Redis in this process) and ``faults.points`` (inside a
-task); the clock in the simulator alone.
+Faults happen in ``faults.queues`` (SQS) and ``faults.invoker`` (functions and schedules). In
+virtual time they also happen in ``faults.commands`` (a Redis in this process) and ``faults.points``
+(inside a task). Only the simulator has faults of the clock.
 """
 
-from twolane_local.faults.injection import (
-    CATALOGUE,
-    Fault,
-    FaultError,
-    Faults,
-    Injector,
-    Kind,
-    Parameter,
-    fault_of,
-)
+from twolane_local.faults.injection import CATALOGUE, Fault, FaultError, Faults
 
-__all__ = [
-    "CATALOGUE",
-    "Fault",
-    "FaultError",
-    "Faults",
-    "Injector",
-    "Kind",
-    "Parameter",
-    "fault_of",
-]
+__all__ = ["CATALOGUE", "Fault", "FaultError", "Faults"]

@@ -1,4 +1,4 @@
-"""The seam at a Redis in this process: commands that fail, take long, or are lost as armed."""
+"""Faults of a Redis in this process: commands that fail, take long, or are lost."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from twolane_local.clock.threads import Process
     from twolane_local.faults.injection import Faults
 
-#: Commands that change nothing; looking after them would cost more than they do.
+#: Commands that change nothing; ``changed`` is not called for their keys.
 _READS = frozenset({"GET", "MGET", "EXISTS", "TTL", "PTTL", "SUBSCRIBE"})
-#: What a new connection begins with, while redis-py holds its pool's lock: no place to wait in.
+#: The first commands on a connection; redis-py holds its pool's lock, so they must not wait.
 _OPENING = frozenset({"HELLO", "CLIENT", "SELECT", "AUTH", "PING"})
-#: Celery sends it where a result is collected: anywhere, and no place to wait or to die in.
+#: Celery sends it when a result is garbage-collected, so at any point: it must not wait or fail.
 _FROM_FINALIZERS = "UNSUBSCRIBE"
 #: Keys among the words of packed commands: https://redis.io/docs/latest/develop/reference/protocol-spec/
 #: An application may have put a prefix before them.
@@ -29,11 +29,11 @@ _WORD = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
 
 
 class FaultyCommands:
-    """What is sent on a connection goes through ``call``.
+    """Passes on a connection's commands, with faults.
 
-    ``plain`` is a client of the same server with nothing in between. ``changed(key)`` hears of each
-    lease and result that may have been written, ``lost(key)`` of each write that was undone,
-    ``done(command)`` of each command that was carried out, before its answer is read.
+    ``plain`` is a client of the same server without faults. ``changed(key)`` is called for each
+    lease and result that may have been written, ``lost(key)`` for each write that was undone,
+    ``done(command)`` for each command that was carried out, before its answer is read.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class FaultyCommands:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do but to send."""
+        """Whether commands only have to be sent."""
         return self._changed is None and not self._faults.any_at(
             "store", "store.write", "store.done"
         )
 
     def call(self, packed: bytes, send: Callable[[], Any]) -> Any:
-        """One command, or several at once, with whatever goes wrong about it."""
+        """Send one command, or several at once, with the armed faults."""
         process = current.get()
         if process is None or on_loop(process.loop):
             return send()
@@ -101,7 +101,7 @@ class FaultyCommands:
 
 
 class _BrokenSocket:
-    """In the place of a connection's socket."""
+    """Replaces a connection's socket; sending raises the error."""
 
     def __init__(self, error: OSError) -> None:
         self._error = error
@@ -117,9 +117,7 @@ class _BrokenSocket:
 
 
 def break_down(connection: Any, send: Callable[[], object], error: redis.RedisError) -> NoReturn:
-    """Have redis-py find out by itself that a connection is broken, and raise it in its own words:
-    where an error comes from is part of what it says.
-    """
+    """Break a connection, so that redis-py itself detects it and raises its usual error."""
     timed_out = isinstance(error, redis.TimeoutError)
     broken = TimeoutError("timed out") if timed_out else ConnectionRefusedError(111, str(error))
     connection._sock = _BrokenSocket(broken)  # noqa: SLF001 - redis-py has no seam there
@@ -128,13 +126,13 @@ def break_down(connection: Any, send: Callable[[], object], error: redis.RedisEr
 
 
 def _word(packed: bytes) -> str:
-    """The first command's name."""
+    """Return the first command's name."""
     found = _WORD.match(packed)
     return found[1].decode().upper() if found else ""
 
 
 def on_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether this is the loop's own thread, which must not wait."""
+    """Return whether this is the loop's own thread, which must not wait."""
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:

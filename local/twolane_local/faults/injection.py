@@ -1,4 +1,4 @@
-"""Faults that are armed: each counts, draws from its own seed, and journals that it happened."""
+"""The catalogue of faults, and the armed faults: each counts, and has a seed of its own."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ if TYPE_CHECKING:
     from twolane_local.clock import Clock
     from twolane_local.journal import Journal
 
-
-#: Where a fault can be made: in virtual time (the plugin and the simulator), in a running emulator
-#: (by the control API), and with real processes, signals and sockets
-#: (``twolane_local.testing.processes``).
+#: The places where a fault can happen: in virtual time (the plugin and the simulator), in a running
+#: emulator (by the control API), and with real processes (``twolane_local.testing.processes``).
 VIRTUAL, EMULATOR, LIVE = "virtual", "emulator", "live"
 
 
 class FaultError(LocalError):
-    """No such fault, or a parameter that it does not have."""
+    """The fault is unknown, or one of its parameters is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One value of a fault: its default also tells its type."""
+    """One parameter of a fault; its default also gives its type."""
 
     name: str
     default: str | float | int | None
     text: str
 
 
-#: Every fault has these.
+#: The parameters that every fault has.
 COMMON = (
     Parameter("target", "*", "which function, queue or key it is for; * and ? are wildcards"),
     Parameter("count", 1, "how often it happens; 0: each time"),
@@ -47,7 +45,7 @@ COMMON = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One entry of the catalogue. ``point`` is the seam at which it happens."""
+    """One entry of the catalogue; the fault happens at ``point``."""
 
     name: str
     text: str
@@ -57,11 +55,10 @@ class Kind:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """All that can be set, its own first."""
+        """All parameters, its own first."""
         return (*self.own, *COMMON)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values, for a form."""
         return {
             "name": self.name,
             "text": self.text,
@@ -73,7 +70,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault to inject: a kind's name, what it is for, how often, and its own parameters."""
+    """One fault to inject: the name of its kind, its target, how often, and its own parameters."""
 
     name: str
     seed: int = 0
@@ -85,13 +82,8 @@ class Fault:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values; ``fault_of`` reads them again."""
+        """Return JSON values, the keyword arguments of ``Fault``."""
         return {**asdict(self), "parameters": dict(self.parameters)}
-
-
-def fault_of(value: Mapping[str, Any]) -> Fault:
-    """The fault that ``Fault.as_dict`` wrote."""
-    return Fault(**value)
 
 
 _INSIDE = (VIRTUAL, LIVE)
@@ -111,18 +103,18 @@ _KINDS = (
     Kind("environment.killed-after-result", "The environment dies after the result is stored and "
          "before the mapping deletes the message.", "result.stored", where=_INSIDE),
     Kind("environment.killed-after-task", "The environment dies once its handler has returned: "
-         "the mapping never hears the answer.", "answer", where=(VIRTUAL, EMULATOR)),
-    Kind("environment.frozen", "The environment stands still inside the task, beyond the "
+         "the mapping never gets the answer.", "answer", where=(VIRTUAL, EMULATOR)),
+    Kind("environment.frozen", "The environment freezes inside the task, beyond the "
          "visibility timeout, and then goes on.", "effect.before",
          (Parameter("freeze_s", 400.0, "for how many seconds"),), where=_INSIDE),
-    Kind("environment.frozen-after-effect", "The environment stands still between the task's "
+    Kind("environment.frozen-after-effect", "The environment freezes between the task's "
          "effect and its result, beyond the visibility timeout, and then goes on.", "effect.after",
          (Parameter("freeze_s", 400.0, "for how many seconds"),), where=_INSIDE),
     Kind("environment.timeout", "The task hangs until Lambda's function timeout.", "effect.before",
          (Parameter("hang_s", 600.0, "for how many seconds"),), where=_INSIDE),
     Kind("environment.out-of-memory", "The environment is killed for using too much memory, "
          "inside the task.", "effect.before", where=_INSIDE),
-    Kind("task.memory-error", "Python cannot allocate, and the task raises MemoryError.",
+    Kind("task.memory-error", "Python cannot allocate memory, and the task raises MemoryError.",
          "effect.before", where=_INSIDE),
     Kind("task.slow", "The task takes longer.", "effect.before",
          (Parameter("seconds", 5.0, "by how many seconds"),), where=_INSIDE),
@@ -143,14 +135,14 @@ _KINDS = (
     Kind("queue.reordered", "A message is overtaken by those sent after it.", "send",
          (Parameter("hold_s", 5.0, "for how many seconds"),), where=_BOTH),
     Kind("send.failed", "SQS does not take a message.", "send", where=_BOTH),
-    Kind("send.reply-lost", "SQS takes a message, and the sender does not hear of it.", "send",
+    Kind("send.reply-lost", "SQS takes a message, and the sender does not get the answer.", "send",
          where=_BOTH),
     Kind("receive.failed", "SQS does not answer the mapping's poll.", "receive", where=_BOTH),
     Kind("receive.reply-lost", "Messages are received, and the mapping does not get them.",
          "receive", where=_BOTH),
     Kind("delete.failed", "SQS does not delete a message whose work is done.", "delete",
          where=_BOTH),
-    Kind("delete.reply-lost", "SQS deletes a message, and the mapping does not hear of it.",
+    Kind("delete.reply-lost", "SQS deletes a message, and the mapping does not get the answer.",
          "delete", where=_BOTH),
     Kind("visibility.failed", "SQS does not change a message's visibility timeout.", "visibility",
          where=_BOTH),
@@ -159,14 +151,14 @@ _KINDS = (
          where=_BOTH),
     Kind("message.changed-signature", "A deploy has changed the signature of the task that a "
          "message names.", "send", where=_BOTH),
-    Kind("message.poison-body", "A message's body is no task at all.", "send", where=_BOTH),
+    Kind("message.poison-body", "A message's body is not a task.", "send", where=_BOTH),
     Kind("message.truncated", "A message's body ends in the middle.", "send", where=_BOTH),
     Kind("message.at-the-limit", "A message is as big as SQS takes: 1 MiB.", "send", where=_BOTH),
     # The result store.
     Kind("store.down", "The result store does not answer.", "store", where=(VIRTUAL, LIVE)),
     Kind("store.slow", "The result store answers late.", "store",
          (Parameter("seconds", 1.0, "by how many seconds"),), where=(VIRTUAL, LIVE)),
-    Kind("store.reply-lost", "The result store does what it is told, and its answer is lost.",
+    Kind("store.reply-lost", "The result store runs the command, and its answer is lost.",
          "store.done", where=(VIRTUAL, LIVE)),
     Kind("store.lost-write", "The result store fails over and has lost a write that it had "
          "acknowledged.", "store.write", where=(VIRTUAL,)),
@@ -180,30 +172,28 @@ _KINDS = (
 
 #: Name → kind.
 CATALOGUE: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
-
-
 _NOTHING: Mapping[str, str] = {}
 _COMMON = {field.name for field in fields(Fault)} - {"name", "parameters"}
 
 
-class Injector:
-    """One armed fault. ``occasions`` were met, on ``fired`` of them it happened."""
+class ArmedFault:
+    """One armed fault. It happened on ``fired`` of its ``occasions``."""
 
     def __init__(self, identity: str, fault: Fault) -> None:
-        self.id, self.fault = identity, fault
+        self.id, self.fault, self.name = identity, fault, fault.name
         self.kind = CATALOGUE[fault.name]
         self.occasions = self.fired = 0
         # A seed of its own, so that arming one more fault does not change the others.
-        self._rng = random.Random(f"{fault.name} {fault.seed}")  # noqa: S311 - no secret
+        self.rng = random.Random(f"{fault.name} {fault.seed}")  # noqa: S311 - no secret
         self._began: float | None = None
 
     @property
     def spent(self) -> bool:
-        """Whether it has happened as often as it shall."""
+        """Whether it has happened as often as it should."""
         return bool(self.fault.count) and self.fired >= self.fault.count
 
     def meets(self, target: str, now: float) -> bool:
-        """Whether it happens on this occasion; counted either way."""
+        """Count the occasion, and return whether the fault happens on it."""
         if self.spent or not fnmatchcase(target, self.fault.target):
             return False
         self.occasions += 1
@@ -213,21 +203,16 @@ class Injector:
             self._began = now
         if self.fault.for_s and now - self._began > self.fault.for_s:
             return False
-        return self.fault.chance >= 1 or self._rng.random() < self.fault.chance
+        return self.fault.chance >= 1 or self.rng.random() < self.fault.chance
 
     def value(self, name: str) -> Any:
-        """A parameter of its own, or its default."""
+        """Return one of its own parameters, or its default."""
         for parameter in self.kind.own:
             if parameter.name == name:
                 return self.fault.parameters.get(name, parameter.default)
         raise KeyError(name)
 
-    def draw(self) -> random.Random:
-        """For what a fault has to choose."""
-        return self._rng
-
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values, for whoever shows it."""
         common = {name: getattr(self.fault, name) for name in sorted(_COMMON - {"seed"})}
         return {
             "id": self.id,
@@ -239,21 +224,20 @@ class Injector:
 
 
 class Faults:
-    """All that are armed. Seams ask ``at(point, target)`` which ones happen now."""
+    """The armed faults; ``at(point, target)`` returns those that happen now."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, unmounted: Mapping[str, str] = _NOTHING
+        self, journal: Journal, clock: Clock, unavailable: Mapping[str, str] = _NOTHING
     ) -> None:
-        """``unmounted`` are the points that nobody asks here, each with where it is asked."""
-        #: Where each that happens is told.
+        """``unavailable`` are the points where faults cannot happen here, and where they can."""
         self.journal = journal
-        self._clock, self._unmounted = clock, unmounted
-        self._armed: list[Injector] = []
-        self._points: dict[str, list[Injector]] = {}
+        self._clock, self._unavailable = clock, unavailable
+        self._armed: list[ArmedFault] = []
+        self._points: dict[str, list[ArmedFault]] = {}
         self._count = 0
 
-    def arm(self, fault: Fault) -> Injector:
-        """Have it happen. Raises ``FaultError`` for an unknown name or parameter."""
+    def arm(self, fault: Fault) -> ArmedFault:
+        """Arm a fault. Raises ``FaultError`` for an unknown name or parameter."""
         kind = CATALOGUE.get(fault.name)
         if kind is None:
             raise FaultError(
@@ -265,34 +249,34 @@ class Faults:
                 f"{fault.name} has no parameter {', '.join(sorted(unknown))}; it has: "
                 f"{', '.join(parameter.name for parameter in kind.parameters)}"
             )
-        if kind.point in self._unmounted:
+        if kind.point in self._unavailable:
             raise FaultError(
-                f"{fault.name} cannot happen here; it can with {self._unmounted[kind.point]}"
+                f"{fault.name} cannot happen here; it can with {self._unavailable[kind.point]}"
             )
         self._count += 1
-        injector = Injector(str(self._count), fault)
+        injector = ArmedFault(str(self._count), fault)
         self._armed.append(injector)
         self._points.setdefault(kind.point, []).append(injector)
         return injector
 
     def inject(self, name: str, *, seed: int = 0, **parameters: Any) -> str:
-        """Arm one by name, common and own parameters mixed; gives its id."""
+        """Arm a fault by name, with common and own parameters, and return its id."""
         common = {key: parameters.pop(key) for key in _COMMON & parameters.keys()}
         return self.arm(Fault(name, seed=seed, parameters=parameters, **common)).id
 
     def any_at(self, *points: str) -> bool:
-        """Whether anything is armed for one of these points."""
+        """Return whether a fault is armed for one of these points."""
         return any(self._points.get(point) for point in points)
 
-    def at(self, point: str, target: str = "", **about: Any) -> Iterable[Injector]:
-        """Those that happen here and now; ``about`` goes into the journal with each."""
+    def at(self, point: str, target: str = "", **about: Any) -> Iterable[ArmedFault]:
+        """Return the faults that happen now, and record each in the journal with ``about``."""
         armed = self._points.get(point)
         if not armed:
             return ()
         now = self._clock.time()
         return [self._fire(each, target, about) for each in armed if each.meets(target, now)]
 
-    def _fire(self, injector: Injector, target: str, about: dict[str, Any]) -> Injector:
+    def _fire(self, injector: ArmedFault, target: str, about: dict[str, Any]) -> ArmedFault:
         injector.fired += 1
         fault = injector.fault
         self.journal.record(
@@ -302,17 +286,17 @@ class Faults:
         return injector
 
     def active(self) -> list[dict[str, Any]]:
-        """What is armed, as JSON values: id, name, seed, parameters, fired."""
+        """Return the armed faults as JSON values: id, name, seed, parameters, fired."""
         return [injector.as_dict() for injector in self._armed]
 
     def clear(self, identity: str | None = None) -> int:
-        """Disarm one, or all; tells how many."""
-        gone = [each for each in self._armed if identity in (None, each.id)]
-        for injector in gone:
+        """Disarm one fault, or all, and return the number."""
+        removed = [each for each in self._armed if identity in (None, each.id)]
+        for injector in removed:
             self._armed.remove(injector)
             self._points[injector.kind.point].remove(injector)
-        return len(gone)
+        return len(removed)
 
     def fired(self, name: str) -> int:
-        """How often faults of this name happened that are still armed."""
-        return sum(each.fired for each in self._armed if each.fault.name == name)
+        """Return how often the armed faults of this name have happened."""
+        return sum(each.fired for each in self._armed if each.name == name)

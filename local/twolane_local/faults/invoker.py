@@ -1,4 +1,4 @@
-"""The seam before the functions: an ``Invoker`` whose invocations go wrong as armed."""
+"""Faults of functions and schedules: an ``Invoker`` and ``Invocations`` with faults."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from twolane_local.aws.invocation import Invoker, ResponseStream
     from twolane_local.aws.scheduler.targets import Invocations
     from twolane_local.clock import Clock
-    from twolane_local.faults.injection import Faults, Injector
+    from twolane_local.faults.injection import ArmedFault, Faults
 
-
-#: An answer that names a message of no batch, and one that is no JSON:
+#: A response that names a message of another batch, and one that is not JSON:
 #: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 _MALFORMED = b'{"batchItemFailures": [{"itemIdentifier": "of-no-batch"}]}'
 _NOT_JSON = b"<html>502 Bad Gateway</html>"
@@ -68,7 +67,7 @@ class FaultyInvoker:
         client_context: str = "",
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
-        """As ``Streamer`` says; only what comes before the function can go wrong."""
+        """Implement ``Streamer``; only the faults before the function can happen."""
         killed = await self._before(function.partition(":")[0], event, request_id)
         if killed is not None or not isinstance(self._invoker, Streamer):
             return killed or await self._invoker.invoke(
@@ -84,7 +83,7 @@ class FaultyInvoker:
         self, function: str, event: bytes, request_id: str | None
     ) -> Invocation | None:
         for fault in self._faults.at("invoke", function, requestId=request_id):
-            match fault.fault.name:
+            match fault.name:
                 case "invocation.throttled":
                     raise ThrottledError
                 case "invocation.slow":
@@ -94,7 +93,7 @@ class FaultyInvoker:
         return None
 
     def _killed_at_start(self, function: str, event: bytes, request_id: str) -> Invocation:
-        """No environment of the pool has it: what one would tell the journal is told here."""
+        """Record what an environment would record: none of the pool's gets the invocation."""
         killed = _killed(request_id)
         record = InvocationRecord(self._faults.journal, function, request_id)
         record.started(cold=False, payload=event)
@@ -107,8 +106,8 @@ def _killed(request_id: str) -> Invocation:
     return Invocation(request_id, report.exited(request_id, -9), "Unhandled")
 
 
-def _changed(invocation: Invocation, fault: Injector, event: bytes) -> Invocation:
-    match fault.fault.name:
+def _changed(invocation: Invocation, fault: ArmedFault, event: bytes) -> Invocation:
+    match fault.name:
         case "environment.killed-after-task":
             return replace(_killed(invocation.request_id), cold=invocation.cold)
         case "response.malformed":
@@ -119,16 +118,16 @@ def _changed(invocation: Invocation, fault: Injector, event: bytes) -> Invocatio
             return replace(invocation, payload=_one_more_failure(invocation, fault, event))
 
 
-def _one_more_failure(invocation: Invocation, fault: Injector, event: bytes) -> bytes:
-    """The answer with one message more among its failures."""
+def _one_more_failure(invocation: Invocation, fault: ArmedFault, event: bytes) -> bytes:
+    """Return the response with one more message among its failures."""
     records: list[dict[str, Any]] = json.loads(event).get("Records", [])
-    answer = json.loads(invocation.payload or b"null") or {}
-    failures = list(answer.get("batchItemFailures") or [])
+    response = json.loads(invocation.payload or b"null") or {}
+    failures = list(response.get("batchItemFailures") or [])
     named = {failure.get("itemIdentifier") for failure in failures}
     done = [record["messageId"] for record in records if record.get("messageId") not in named]
     if done:
-        failures.append({"itemIdentifier": fault.draw().choice(done)})
-    return json.dumps({**answer, "batchItemFailures": failures}).encode()
+        failures.append({"itemIdentifier": fault.rng.choice(done)})
+    return json.dumps({**response, "batchItemFailures": failures}).encode()
 
 
 class FaultyTicks:
@@ -150,12 +149,12 @@ class FaultyTicks:
 
     def submit(self, function: str, payload: bytes) -> str:
         name = function.partition(":")[0]
-        happening = {each.fault.name: each for each in self._faults.at("tick", name)}
-        if "tick.missed" in happening:
+        faults = {each.name: each for each in self._faults.at("tick", name)}
+        if "tick.missed" in faults:
             return ""
-        if "tick.doubled" in happening:
+        if "tick.doubled" in faults:
             self._invocations.submit(function, payload)
-        late = happening.get("tick.late")
+        late = faults.get("tick.late")
         if late is not None:
             submit = partial(self._invocations.submit, function, payload)
             self._later(float(late.value("after_s")), submit)

@@ -1,4 +1,4 @@
-"""The points inside a task at which its execution environment may die, stand still or go wrong."""
+"""The points inside a task at which its execution environment may die, freeze or fail."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Points:
-    """Whoever runs tasks calls ``inside`` where a task begins, and before and after what it does.
+    """Faults inside tasks: ``inside`` is called when a task begins, before and after its effect.
 
-    ``frozen`` says of each process that stands still when it goes on, in seconds since the epoch.
+    ``frozen`` holds the time at which each frozen process goes on, in seconds since the epoch.
     """
 
     faults: Faults
@@ -25,7 +25,7 @@ class Points:
     frozen: dict[Process, float] = field(default_factory=dict)
 
     def inside(self, point: str, task: str) -> None:
-        """Let happen what is armed for this point; called on the environment's thread."""
+        """Run the faults of this point; called on the environment's thread."""
         process = current.get()
         if process is None:
             return
@@ -44,7 +44,7 @@ class Points:
                     process.die()
 
     def freeze(self, process: Process, seconds: float) -> None:
-        """The machine stands still: alarms that were due meanwhile come when it goes on."""
+        """Freeze the machine: alarms that are due meanwhile are raised when it goes on."""
         until = self.clock.time() + seconds
         held: BaseException | None = None
         self.frozen[process] = until

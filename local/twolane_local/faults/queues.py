@@ -1,4 +1,4 @@
-"""The seam at SQS: a ``QueueService`` whose calls go wrong as armed."""
+"""Faults of SQS: a ``QueueService`` whose calls fail, and changes of messages' bodies."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ if TYPE_CHECKING:
     from twolane_local.faults.injection import Faults
     from twolane_local.model.message import Message, Received
 
-
-#: What SQS takes, in bytes:
+#: The largest message that SQS takes, in bytes:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LIMIT = 1_048_576
-
-
-#: What reading a body raises that is no task's.
+#: Reading a body that is not a task may raise any of these.
 _NO_TASK = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def unknown_task(body: str) -> str:
-    """The body, for a task that no worker knows; what is no task stays as it is."""
+    """Rename the body's task to one that no worker has; another body stays as it is."""
     try:
         envelope = json.loads(body)
         envelope["headers"]["task"] = "gone.in.this.deploy"
@@ -38,14 +35,14 @@ def unknown_task(body: str) -> str:
 
 
 def _arguments(envelope: Any) -> tuple[Any, bool]:
-    """Arguments and what is embedded beside them, and whether they were in base64."""
+    """Return the decoded body of the task, and whether it was in base64."""
     encoded = envelope["properties"].get("body_encoding") == "base64"
     text = base64.b64decode(envelope["body"]).decode() if encoded else envelope["body"]
     return json.loads(text), encoded
 
 
 def has_consequences(body: str) -> bool:
-    """Whether a failure of the task has more to do than to be stored: a chord, chain or errback."""
+    """Return whether more than storing the result follows a failure: a chord, chain or errback."""
     try:
         (_, _, embed), _ = _arguments(json.loads(body))
     except _NO_TASK:
@@ -56,7 +53,7 @@ def has_consequences(body: str) -> bool:
 
 
 def changed_signature(body: str) -> str:
-    """The body, with an argument that the task does not take; what is no task stays as it is."""
+    """Add an argument that the task does not take; a body that is not a task stays as it is."""
     try:
         envelope = json.loads(body)
         (args, kwargs, embed), encoded = _arguments(envelope)
@@ -68,21 +65,21 @@ def changed_signature(body: str) -> str:
 
 
 def poison(_: str) -> str:
-    """No envelope, no JSON."""
+    """Return a body that is not JSON."""
     return "\N{SKULL AND CROSSBONES} this is no task"
 
 
 def truncated(body: str) -> str:
-    """The first half."""
+    """Return the first half."""
     return body[: len(body) // 2]
 
 
 def at_the_limit(body: str) -> str:
-    """The same task in a message of exactly 1 MiB; JSON ignores white space after its end."""
+    """Pad the body to exactly 1 MiB; JSON ignores white space after its end."""
     return body + " " * max(0, LIMIT - len(body.encode()))
 
 
-#: The fault's name → what it makes of a body.
+#: The function that changes a body, by the fault's name.
 BODIES: Mapping[str, Callable[[str], str]] = {
     "message.unknown-task": unknown_task,
     "message.changed-signature": changed_signature,
@@ -93,12 +90,12 @@ BODIES: Mapping[str, Callable[[str], str]] = {
 
 
 def task_id_of(body: str) -> str | None:
-    """The id of the task that a body carries; ``None`` where it is none."""
+    """Return the id of the body's task, or ``None`` if it is not a task."""
     return _header(body, "id")
 
 
 def task_name_of(body: str) -> str | None:
-    """The name of the task that a body carries; ``None`` where it is none."""
+    """Return the name of the body's task, or ``None`` if it is not a task."""
     return _header(body, "task")
 
 
@@ -111,18 +108,18 @@ def _header(body: str, name: str) -> str | None:
 
 
 class RequestTimeoutError(SqsError, code="RequestTimeout", query_status=503):
-    """The request took too long; whether it was carried out is not known."""
+    """The request timed out; it may have been carried out."""
 
 
 class FaultyQueues(QueueService):
-    """As ``QueueService``; without ``faults`` it costs one look a call."""
+    """A ``QueueService`` with faults, if ``faults`` is set."""
 
     faults: Faults | None = None
 
     def send(self, name: str, new: NewMessage) -> Message:
         lost = False
         for fault in self._at("send", name):
-            match fault.fault.name:
+            match fault.name:
                 case "send.failed":
                     raise ServiceUnavailableError
                 case "send.reply-lost":
@@ -152,22 +149,22 @@ class FaultyQueues(QueueService):
 
         with self._lock:
             if self.faults is None or not self.refreshed(name).ready():
-                return take()  # a poll that finds nothing is no occasion
-            happening = {fault.fault.name for fault in self._at("receive", name)}
-            if "receive.failed" in happening:
+                return take()  # a poll that finds nothing does not count as an occasion
+            faults = {fault.name for fault in self._at("receive", name)}
+            if "receive.failed" in faults:
                 raise ServiceUnavailableError
-            handed = take()
-            if "receive.reply-lost" in happening:
+            messages = take()
+            if "receive.reply-lost" in faults:
                 raise RequestTimeoutError
-            if "queue.two-deliveries-at-once" in happening:
-                for received in handed:
+            if "queue.two-deliveries-at-once" in faults:
+                for received in messages:
                     super().change_visibility(name, received.receipt_handle, 0)
-            return handed
+            return messages
 
     def delete(self, name: str, receipt_handle: str) -> bool:
         lost = False
         for fault in self._at("delete", name):
-            match fault.fault.name:
+            match fault.name:
                 case "delete.failed":
                     raise ServiceUnavailableError
                 case "delete.reply-lost":
@@ -175,10 +172,10 @@ class FaultyQueues(QueueService):
                 case _:  # queue.duplicate-delivery: a server kept its copy
                     super().change_visibility(name, receipt_handle, int(fault.value("after_s")))
                     return True
-        gone = super().delete(name, receipt_handle)
+        deleted = super().delete(name, receipt_handle)
         if lost:
             raise RequestTimeoutError
-        return gone
+        return deleted
 
     def change_visibility(self, name: str, receipt_handle: str, seconds: int) -> None:
         if self._at("visibility", name):

@@ -1,12 +1,12 @@
-"""What a template asks for, as the emulator understands it: plain frozen facts, no behaviour.
+"""The model of a stack: frozen dataclasses without behaviour.
 
-``twolane_local.template`` makes them from the expanded template; other packages only read them.
+``twolane_local.template`` builds them from the expanded template, other packages only read them.
 
-``states``   Where something is at one moment: environments, messages, mappings, queues.
+``states``   The state of environments, messages, mappings and queues at one moment.
 ``message``  One message, and the digests that SQS returns.
 ``lineage``  Lambda's recursive-loop detection.
-``openapi``  What each reader of an API's OpenAPI document needs.
-``options``  What the emulator can be told, and its addresses.
+``openapi``  Helpers for reading an API's OpenAPI document.
+``options``  The emulator's options and addresses.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """One Lambda function. ``timeout_s`` in seconds, ``memory_mb`` in MiB."""
 
-    name: str  # the function's name on AWS, or its logical id where it has none
+    name: str  # the function's name on AWS, or its logical id
     logical_id: str
     handler: str  # "app.api.handler"
     code_dir: Path
@@ -31,40 +34,40 @@ class FunctionSpec:
     timeout_s: float = 3.0
     memory_mb: int = 128
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: What stands in ``/opt``, one layer over the other.
+    #: The folders that are merged into ``/opt``, lowest layer first.
     layer_dirs: tuple[Path, ...] = ()
-    #: What a build puts into ``/opt/python``.
+    #: The folders that a build copies to ``/opt/python``.
     layer_sources: tuple[Path, ...] = ()
-    #: What stands below ``/mnt``, by its path.
+    #: The folders that are mounted below ``/mnt``, by path.
     file_systems: Mapping[str, Path] = field(default_factory=dict)
-    #: The .zip files that layers are made of.
+    #: The .zip files of layers.
     archives: tuple[Path, ...] = ()
-    #: Where requirements are installed.
+    #: The folders with installed requirements.
     packages: tuple[Path, ...] = ()
-    #: The interpreter, where it is another one than the emulator's.
+    #: The interpreter, if it is not the emulator's.
     python: Path | None = None
     reserved_concurrency: int | None = None
     event_invoke: Mapping[str, Any] = field(default_factory=dict)
-    #: The same of its versions and aliases.
+    #: ``event_invoke`` of its versions and aliases.
     qualified_invoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
     recursive_loop: str = "Terminate"  # or "Allow"
-    #: What stands for it behind a colon: the template's aliases of it, and their versions' numbers.
+    #: Its aliases and versions in the template.
     qualifiers: tuple[str, ...] = ()
-    #: Its published versions start from a snapshot, and there is one.
+    #: It has a published version, which starts from a snapshot.
     snap_start: bool = False
-    #: Why it cannot run on this machine, where it cannot: each of its invocations fails.
+    #: The reason why it cannot run on this machine; each invocation fails with it.
     unrunnable: str = ""
-    #: The file that ``code_dir`` is made of where the template names no folder: a .zip file, the
-    #: template itself, or what is not there yet.
+    #: The file that ``code_dir`` is made from, if the template names no folder: a .zip file, the
+    #: template itself, or a file that does not exist yet.
     made_of: Path | None = None
-    #: File and line of the template. A function is no other one when its line is.
+    #: File and line of the template. A function that only moves to another line is the same.
     where: str = field(default="", compare=False)
 
     @property
     def python_path(self) -> tuple[Path, ...]:
-        """Where its modules are looked for, in Lambda's order: a later layer is over an earlier.
+        """The folders that its modules are imported from; a later layer comes before an earlier.
 
         https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
         """
@@ -75,13 +78,13 @@ class FunctionSpec:
 
     @property
     def requirements(self) -> tuple[Path, ...]:
-        """The files whose packages a build installs, whether they are there or not."""
+        """The files whose packages a build installs; they may not exist."""
         own = () if self.made_of else (self.code_dir,)
         return tuple(folder / "requirements.txt" for folder in (*own, *self.layer_sources))
 
     @property
     def program(self) -> Path | None:
-        """What an OS-only runtime starts; ``None`` for Python.
+        """The program that an OS-only runtime starts; ``None`` for Python.
 
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-provided.html
         """
@@ -89,12 +92,12 @@ class FunctionSpec:
 
     @property
     def arn(self) -> str:
-        return f"arn:aws:lambda:us-east-1:123456789012:function:{self.name}"
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class UsagePlan:
-    """How much its keys may ask for. Without a rate or limit, as much as they like."""
+    """How many requests its keys may send. ``None`` is no limit."""
 
     name: str
     rate: float | None = None  # requests per second
@@ -105,7 +108,7 @@ class UsagePlan:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key of a REST API's stage, and the plan through which it may call."""
+    """An API key of a REST API's stage, and its usage plan."""
 
     id: str
     value: str
@@ -114,40 +117,40 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class RestApi:
-    """What the methods of one stage of a REST API share."""
+    """The settings that the methods of a REST API's stage share."""
 
     binary: tuple[str, ...] = ()
-    #: By their type, in the form of ``x-amazon-apigateway-gateway-responses``.
+    #: Gateway responses by type, in the form of ``x-amazon-apigateway-gateway-responses``.
     responses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     key_source: str = "HEADER"  # or "AUTHORIZER"
     keys: tuple[ApiKey, ...] = ()
-    #: Of custom domains, without slashes.
+    #: The base paths of custom domains, without slashes.
     base_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class MockAnswer:
-    """What a MOCK integration answers: the same on each request."""
+class MockResponse:
+    """The response of a MOCK integration, the same for each request."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: str = ""
-    #: Regular expressions: a request's origin that one of them matches is allowed by name.
+    #: Regular expressions for the origins that CORS allows.
     origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RestMethod:
-    """What a REST API's method has beside its route."""
+    """The settings of a REST API's method."""
 
     api: RestApi
     operation: str | None = None
     api_key: bool = False
-    #: As ``header.X-A``, where the method's validator asks for parameters.
+    #: The parameters that its validator requires, as ``header.X-A``.
     required: tuple[str, ...] = ()
-    #: JSON schemas by content type, where its validator looks at bodies.
+    #: JSON schemas by content type, if its validator checks bodies.
     models: Mapping[str, Any] = field(default_factory=dict)
-    mock: MockAnswer | None = None
+    mock: MockResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +166,8 @@ class RouteSpec:
     stage: str = "$default"
     authorizer: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # CORS, binary types …
-    #: Why it is not played, a sentence: it is there, and answers 501 with this.
-    unplayed: str = ""
-    #: Of its stage.
+    #: The reason why it is not supported; it then answers 501 with this sentence.
+    unsupported: str = ""
     stage_variables: Mapping[str, str] = field(default_factory=dict)
     rest: RestMethod | None = None
     #: The version or alias that it invokes.
@@ -173,7 +175,7 @@ class RouteSpec:
 
     @property
     def target(self) -> str:
-        """What is invoked: the function, by its version or alias if the route names one."""
+        """The function to invoke, with the version or alias that the route names."""
         return f"{self.function}:{self.qualifier}" if self.qualifier else self.function
 
 
@@ -200,7 +202,7 @@ class QueueMappingSpec:
     uuid: str = ""
     #: The version or alias that it invokes.
     qualifier: str = ""
-    #: Provisioned mode: from how many to how many dedicated pollers.
+    #: The limits of provisioned mode.
     minimum_pollers: int | None = None
     maximum_pollers: int | None = None
 
@@ -221,7 +223,7 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The whole of what a template asks the emulator to run."""
+    """Everything in a template that the emulator runs."""
 
     name: str
     functions: tuple[FunctionSpec, ...]
@@ -231,13 +233,7 @@ class Stack:
     schedules: tuple[ScheduleSpec, ...] = ()
     schedule_groups: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
-    #: The template that moto gets: what the emulator owns is taken out, references rewritten.
+    #: The template for moto, without the resources that the emulator owns.
     moto_template: Mapping[str, Any] = field(default_factory=dict)
-    #: What the template takes in from beside it.
+    #: The files that the template includes.
     files: tuple[Path, ...] = ()
-
-
-ACCOUNT = "123456789012"
-
-
-REGION = "us-east-1"

@@ -5,13 +5,13 @@ runtime, SDKs send it on with each request, SQS keeps it on the message, and the
 reads it there. A function is invoked 16 times in one chain of requests, and not once more:
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 
-AWS does not document the field, nor what SQS's own redrive does with it (unverified: `lineage`,
-`lineage-after-redrive`). It was seen as a list of hashed resources with how often the chain
-has come back to each, ``Lineage=061379e8:0|cbc84ad3:2``, which this module writes
-(https://github.com/aws/aws-xray-sdk-node/pull/651); newer ones hold one resource only, and not
-enough to count for each function. Which of a batch's chains an invocation belongs to is not
-documented either. Here it is the one that has invoked the function least: no chain is then stopped
-for being in one batch with a longer one.
+AWS does not document the field, nor its use in SQS's own redrive (unverified: `lineage`,
+`lineage-after-redrive`). This module writes the form that was seen: a list of hashed resources with
+the number of times that the chain has returned to each, ``Lineage=061379e8:0|cbc84ad3:2``
+(https://github.com/aws/aws-xray-sdk-node/pull/651). Newer headers hold one resource only, which is
+not enough to count for each function. AWS does not document either which of a batch's chains an
+invocation belongs to. Here it is the chain that has invoked the function least often, so that no
+chain is stopped because it shares a batch with a longer one.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: "Approximately 16 times", as AWS says it.
+#: AWS: "approximately 16 times".
 LIMIT = 16
 ALLOW, TERMINATE = "Allow", "Terminate"
 
 _FIELD = "Lineage="
-#: How many functions of a chain are kept in mind.
+#: The number of functions of a chain that the field holds.
 _KEPT = 16
 
 
-def visits(header: str, arn: str) -> int:
-    """How often the chain with this trace header has invoked the function."""
+def invocations(header: str, arn: str) -> int:
+    """Return how often the chain with this trace header has invoked the function."""
     return _counts(header).get(_hash(arn), -1) + 1
 
 
-def stopped(headers: Iterable[str], arn: str) -> frozenset[str]:
-    """Those trace headers whose chain may not invoke the function once more."""
-    return frozenset(header for header in headers if visits(header, arn) >= LIMIT)
+def at_limit(headers: Iterable[str], arn: str) -> frozenset[str]:
+    """Return the trace headers whose chain may not invoke the function again."""
+    return frozenset(header for header in headers if invocations(header, arn) >= LIMIT)
 
 
-def onward(headers: Iterable[str], arn: str) -> str:
-    """The field for the function's next invocation, which these trace headers have led to."""
-    nearest = min(headers, key=lambda header: visits(header, arn), default="")
-    counts = _counts(nearest)
+def next_field(headers: Iterable[str], arn: str) -> str:
+    """Return the field for the function's next invocation, caused by these trace headers."""
+    shortest = min(headers, key=lambda header: invocations(header, arn), default="")
+    counts = _counts(shortest)
     count = counts.pop(_hash(arn), -1) + 1
     kept = [*list(counts.items())[1 - _KEPT :], (_hash(arn), count)]
     return _FIELD + "|".join(f"{name}:{number}" for name, number in kept)
 
 
-def without(header: str) -> str:
-    """The trace header with no lineage: a chain of requests that begins here."""
+def without_lineage(header: str) -> str:
+    """Return the trace header without its lineage, for a chain of requests that begins here."""
     return ";".join(part for part in header.split(";") if not part.strip().startswith(_FIELD))
 
 
@@ -60,14 +60,12 @@ def _hash(arn: str) -> str:
 
 
 def _counts(header: str) -> dict[str, int]:
-    """What the header holds of it; what is not of this form (AWS's own) counts nothing."""
+    """Read the counts from a header; other forms of the field (AWS's own) are skipped."""
     found: dict[str, int] = {}
-    for part in header.split(";"):
-        field = part.strip()
-        if not field.startswith(_FIELD):
-            continue
-        for entry in field.removeprefix(_FIELD).split("|"):
-            name, _, number = entry.partition(":")
-            if number.isdecimal():
-                found[name] = int(number)
+    for part in map(str.strip, header.split(";")):
+        if part.startswith(_FIELD):
+            for entry in part.removeprefix(_FIELD).split("|"):
+                name, _, number = entry.partition(":")
+                if number.isdecimal():
+                    found[name] = int(number)
     return found

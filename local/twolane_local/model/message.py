@@ -1,4 +1,4 @@
-"""One message: what was sent, unchanged for its whole life, and the digests that SQS gives back.
+"""A message on a queue, and the digests that SQS returns.
 
 Digests: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html#sqs-attributes-md5-message-digest-calculation
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What SQS documents as an example of the id of an IAM user; every local sender has it.
+#: The id of every local sender: the IAM user's id in SQS's documentation.
 SENDER_ID = "AIDAIENQZJOLO23YVJ4VO"
 
 
@@ -27,7 +27,7 @@ class AttributeValue:
 
     @property
     def size(self) -> int:
-        """Bytes that count towards the message's size, without the attribute's name."""
+        """The bytes of type and value, which count towards the message's size."""
         value = self.binary if self.string is None else self.string.encode()
         return len(self.data_type.encode()) + len(value or b"")
 
@@ -56,7 +56,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as one receive handed it out."""
+    """A message as returned by one receive."""
 
     message: Message
     receipt_handle: str
@@ -64,8 +64,7 @@ class Received:
     first_received_at: float
 
     def system_attributes(self) -> dict[str, str]:
-        """The message's system attributes by name, times in epoch milliseconds, absent ones left
-        out.
+        """Return the message's system attributes by name, with times in epoch milliseconds.
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
         """
@@ -85,7 +84,7 @@ class Received:
 
 
 def message_size(body: str, attributes: Mapping[str, AttributeValue]) -> int:
-    """Bytes of the body and of each attribute's name, type and value, as SQS counts them.
+    """Return the bytes of the body and of each attribute's name, type and value, as SQS does.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
     """
@@ -96,14 +95,12 @@ def message_size(body: str, attributes: Mapping[str, AttributeValue]) -> int:
 
 
 def md5_of(data: bytes) -> str:
-    """The hexadecimal MD5 digest by which an SDK checks a transmission; nothing secret."""
+    """Return the hexadecimal MD5 digest by which an SDK checks the transmission."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def md5_of_attributes(attributes: Mapping[str, AttributeValue]) -> str | None:
-    """The digest over all attributes sorted by name, each part length-prefixed; ``None`` without
-    attributes.
-    """
+    """Return the digest over all attributes in the order of their names, ``None`` without any."""
     if not attributes:
         return None
     parts: list[bytes] = []

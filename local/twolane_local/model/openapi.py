@@ -1,4 +1,4 @@
-"""What every reader of an API's OpenAPI document needs."""
+"""Helpers for reading an API's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VARIABLE = re.compile(r"\$\{stageVariables\.([^}]+)\}")
 
 
 def function_name(value: Any) -> str | None:
-    """The function in an ARN, an integration's URI, or a bare name."""
+    """Return the function in an ARN, an integration's URI, or a plain name."""
     text = str(value)
     match = _FUNCTION.search(text)
     if match:
@@ -24,13 +24,13 @@ def function_name(value: Any) -> str | None:
 
 
 def qualifier_of(value: Any) -> str:
-    """The version or alias of the function in an ARN or an integration's URI, if there is one."""
+    """Return the version or alias of the function in an ARN or an integration's URI."""
     match = _FUNCTION.search(str(value))
     return (match.group(2) or "") if match else ""
 
 
 def with_variables(text: str, variables: Mapping[str, str]) -> str:
-    """An integration's address in one stage.
+    """Return an integration's address with a stage's variables filled in.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-stages.stage-variables.html
     https://docs.aws.amazon.com/apigateway/latest/developerguide/stage-variables.html
@@ -39,17 +39,17 @@ def with_variables(text: str, variables: Mapping[str, str]) -> str:
 
 
 def lower_keys(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A resource's properties in the spelling of a document."""
+    """Return a resource's properties with the spelling of an OpenAPI document."""
     return {key[0].lower() + key[1:]: value for key, value in properties.items()}
 
 
 def is_true(value: Any) -> bool:
-    """A boolean, which a template may write as a text."""
+    """Return a boolean, which a template may write as text."""
     return str(value).lower() == "true"
 
 
 def operations(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Path, method and operation of each."""
+    """Yield path, method and definition of each operation."""
     for path, item in (body.get("paths") or {}).items():
         for method, operation in (item or {}).items():
             if method == ANY:

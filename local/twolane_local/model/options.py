@@ -1,4 +1,4 @@
-"""What the emulator can be told, and where it then is."""
+"""The emulator's options and addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Options:
     http: bool = True
     sources: bool = True  # mappings, schedules and notifications
     warm: bool = True  # an environment of each function at the start
-    few: int | None = None  # warm at the start only where there are no more functions than these
+    warm_limit: int | None = None  # with more functions than these, warm none before the start ends
     reload: bool = False
     persist: Path | None = None
     console: bool = False
@@ -38,7 +38,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is; ``apis`` by API id, ``queues`` by name."""
+    """The emulator's URLs; ``apis`` by API id, ``queues`` by name."""
 
     apis: Mapping[str, str]
     aws: str

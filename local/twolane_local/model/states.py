@@ -1,4 +1,4 @@
-"""What is where at one moment: environments, messages, mappings and queues, as frozen facts."""
+"""The state of environments, messages, mappings and queues at one moment."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
     from twolane_local.model.message import Message
 
-
 DELAYED, VISIBLE, IN_FLIGHT, GONE = "delayed", "visible", "in flight", "gone"
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentState:
-    """One environment now: ``cold`` in its init phase, ``busy``, or ``frozen`` until it has work.
+    """One environment: ``cold`` in its init phase, ``busy``, or ``frozen`` until it has work.
 
-    ``for_s`` is for how many seconds it has been so; ``requests`` are the ids of its latest
-    invocation and of the one before.
+    ``for_s`` is the time in this state, in seconds; ``requests`` are the ids of its last two
+    invocations.
     """
 
     id: str
@@ -30,7 +29,7 @@ class EnvironmentState:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """How many environments of a function there are now, and how much work waits for one."""
+    """The number of a function's environments, and of invocations that wait for one."""
 
     limit: int
     reserved: int | None
@@ -43,7 +42,7 @@ class PoolState:
 
 @dataclass(frozen=True, slots=True)
 class MessageState:
-    """A message on its queue; ``visible_at`` is when it can next be received."""
+    """A message on its queue; it can be received from ``visible_at`` on."""
 
     message: Message
     queue: str
@@ -60,7 +59,7 @@ class MessageState:
 
 @dataclass(frozen=True, slots=True)
 class MappingState:
-    """An event source mapping; ``allowed`` is how many batches it may have under way now."""
+    """An event source mapping; ``allowed`` is the number of batches that may be under way."""
 
     id: str
     queue: str
@@ -115,7 +114,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All of it. ``messages`` holds those that were asked for."""
+    """Everything at one moment; ``messages`` holds the requested ones only."""
 
     now: float
     queues: dict[str, QueueState]

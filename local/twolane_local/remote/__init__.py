@@ -49,5 +49,5 @@ def open_emulator(template: Path | None) -> EmulatorSource:
 
     here = Path()
     with suppress(TemplateError):  # several templates: the running one is below this folder
-        template = places.find(here).path
+        template = places.find_template(here).path
     return EmulatorSource(choose(find(), template, here))

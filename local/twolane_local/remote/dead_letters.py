@@ -212,7 +212,7 @@ def resend_fields(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False)
     if attributes:
         fields["MessageAttributes"] = attributes
     system = message.get("Attributes") or {}
-    if trace := lineage.without(system.get("AWSTraceHeader") or ""):
+    if trace := lineage.without_lineage(system.get("AWSTraceHeader") or ""):
         fields["MessageSystemAttributes"] = {
             "AWSTraceHeader": {"DataType": "String", "StringValue": trace}
         }

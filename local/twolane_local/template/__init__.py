@@ -1,16 +1,17 @@
-"""A SAM template, expanded to CloudFormation by AWS's own translator.
+"""Loads a SAM template, expanded to CloudFormation by AWS's own translator.
 
 ``CodeUri``, ``ContentUri`` and ``DefinitionUri`` may name local paths, which the translator
-refuses: they travel through it as made-up S3 addresses and come back as paths.
+refuses. They pass through it as made-up S3 addresses and become paths again afterwards.
 
 Before the translator: ``places`` finds the template, ``yaml`` reads it with its lines, ``shape``
-checks its form, ``include`` and ``language_extensions`` do their transforms, ``parameters`` has the
-values of its parameters, ``nested`` flattens nested stacks, ``cache`` keeps what was expanded.
+checks its form, ``include`` and ``language_extensions`` apply these transforms, ``parameters``
+reads parameters' values, ``nested`` flattens nested stacks, ``cache`` keeps the expansion.
 
-After it: ``stack`` builds the model, from ``functions``, ``routes`` (``http_apis``, ``rest_apis``),
-``sources``, ``file_systems`` and ``names``; ``values`` resolves intrinsic functions, ``stand_ins``
-makes values of what is not played, ``limits`` refuses what AWS refuses, ``moto_part`` is what moto
-creates.
+After the translator: ``stack`` builds the model from ``functions``, ``routes`` (``http_apis``,
+``rest_apis``), ``sources``, ``file_systems`` and ``names``. ``values`` resolves intrinsic
+functions, ``placeholders`` makes values for resources that are not emulated, ``limits`` refuses
+what AWS refuses, ``moto_part`` is the template that moto creates, ``notes`` collects remarks for
+the user.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.model import REGION
-from twolane_local.template import cache, include, language_extensions, nested, shape
-from twolane_local.template import parameters as template_parameters
-from twolane_local.template import values as circles
-from twolane_local.template import yaml as template_yaml
-from twolane_local.template.nested import LOCAL_BUCKET, flatten
-from twolane_local.template.values import Resolver, pseudo_parameters
+from twolane_local.template import cache, include, language_extensions, shape
+from twolane_local.template.nested import LOCAL_BUCKET, flatten, with_local_paths
+from twolane_local.template.parameters import as_text, parameter_values
+from twolane_local.template.values import (
+    Resolver,
+    condition_names,
+    find_circle,
+    pseudo_parameters,
+)
+from twolane_local.template.yaml import TemplateFile, read_template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["LOCAL_BUCKET", "Template", "expand", "load", "parameters_of"]
+__all__ = ["LOCAL_BUCKET", "Template", "declared_parameters", "expand", "load"]
 
 _PATH_PROPERTIES = {
     "AWS::Serverless::Api": "DefinitionUri",
@@ -47,24 +52,29 @@ _PATH_PROPERTIES = {
 }
 SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
 
-
-#: A nested template as it is written, expanded, and its parameters' values.
-_Expanded = tuple[template_yaml.Source, dict[str, Any], dict[str, Any]]
+#: A nested template as written, its expansion, and the values of its parameters.
+_Expanded = tuple[TemplateFile, dict[str, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """An expanded template: CloudFormation resources whose conditions hold, nothing else."""
+    """An expanded template, without the resources and outputs whose condition is false."""
 
-    source: template_yaml.Source
+    source: TemplateFile
     stack_name: str
     resources: Mapping[str, Mapping[str, Any]]
     outputs: Mapping[str, Any]
     parameters: Mapping[str, Any]
     conditions: Mapping[str, Any]
     mappings: Mapping[str, Any]
-    #: What it takes in from beside it, and nested stacks' templates.
+    #: The files that it includes, and the templates of nested stacks.
     files: tuple[Path, ...] = ()
+
+    def of_type(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield the logical id and the properties of each resource of a type."""
+        for logical_id, resource in self.resources.items():
+            if resource["Type"] == kind:
+                yield logical_id, resource.get("Properties") or {}
 
 
 def load(
@@ -76,14 +86,14 @@ def load(
 ) -> Template:
     """Read and expand the template; ``parameters`` override the defaults of its Parameters.
 
-    ``volatile`` are further ones with another value on each start: a free port. They are put in
-    after the expansion, which so can be kept. Raises ``TemplateError`` for anything that SAM or
-    CloudFormation would refuse.
+    ``volatile`` parameters change on each start (a free port). They are filled in after the
+    expansion, so that the expansion can be cached. Raises ``TemplateError`` for anything that SAM
+    or CloudFormation would refuse.
     """
     source = _read(path)
     fresh = dict(volatile or {})
-    stand_ins = {name: f"twolane-stands-for-{name}" for name in fresh}
-    values = template_parameters.values(source, {**stand_ins, **parameters})
+    markers = {name: f"twolane-stands-for-{name}" for name in fresh}
+    values = parameter_values(source, {**markers, **parameters})
     root = path.parent
     nested_files: list[Path] = []
 
@@ -94,12 +104,12 @@ def load(
     whole = flatten(
         _cached(source, values, stack_name), source, root, expand_child, (path.resolve(),)
     )
-    expanded = _with_values(whole, stand_ins, fresh)
+    expanded = _fill_in(whole, markers, fresh)
     values |= {name: value for name, value in fresh.items() if name not in parameters}
     everything = {**values, **pseudo_parameters(stack_name)}
     conditions = expanded.get("Conditions") or {}
     mappings = expanded.get("Mappings") or {}
-    circle = circles.find({name: circles.conditions(item) for name, item in conditions.items()})
+    circle = find_circle({name: condition_names(item) for name, item in conditions.items()})
     if circle:
         raise TemplateError(
             f"{source.at('Conditions', circle[0])}: the conditions {' → '.join(circle)} are "
@@ -109,8 +119,8 @@ def load(
         everything,
         conditions=conditions,
         mappings=mappings,
-        ref=_not_yet,
-        attribute=_not_yet,
+        ref=_unresolved,
+        attribute=_unresolved,
     ).condition
 
     def holds(section: str, name: str, item: Mapping[str, Any]) -> bool:
@@ -130,104 +140,98 @@ def load(
         for name, output in (expanded.get("Outputs") or {}).items()
         if holds("Outputs", name, output)
     }
-    beside = include.files(source.content, root, include.resolver(source.content, everything))
-    files = (*nested_files, *beside)
+    resolve = include.location_resolver(source.content, everything)
+    files = (*nested_files, *include.included_files(source.content, root, resolve))
     return Template(source, stack_name, resources, outputs, everything, conditions, mappings, files)
 
 
-def _read(path: Path) -> template_yaml.Source:
-    source = template_yaml.read(path)
+def _read(path: Path) -> TemplateFile:
+    source = read_template(path)
     shape.check(source)
-    return replace(source, content=nested.located(source))
+    return replace(source, content=with_local_paths(source))
 
 
 def _expand_child(path: Path, parameters: Mapping[str, str]) -> _Expanded:
     source = _read(path)
-    values = template_parameters.values(source, parameters)
+    values = parameter_values(source, parameters)
     return source, _cached(source, values, "local"), values
 
 
-def parameters_of(path: Path) -> Mapping[str, Any]:
-    """The Parameters that the template declares."""
+def declared_parameters(path: Path) -> Mapping[str, Any]:
+    """Return the template's Parameters section."""
     declared: Mapping[str, Any] = _read(path).content.get("Parameters") or {}
     return declared
 
 
 def expand(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The template as plain CloudFormation, its local paths as S3 addresses."""
+    """Return the template as plain CloudFormation, with local paths as S3 addresses."""
     source = _read(path)
-    return _cached(source, template_parameters.values(source, parameters), "local")
+    return _cached(source, parameter_values(source, parameters), "local")
 
 
-def _cached(
-    source: template_yaml.Source, values: Mapping[str, Any], stack_name: str
-) -> dict[str, Any]:
+def _cached(source: TemplateFile, values: Mapping[str, Any], stack_name: str) -> dict[str, Any]:
     folder = source.path.parent
     everything = {**values, **pseudo_parameters(stack_name)}
     try:
-        whole = include.whole(source.content, folder, include.resolver(source.content, everything))
+        resolve = include.location_resolver(source.content, everything)
+        whole = include.with_includes(source.content, folder, resolve)
         if whole != source.content:
             shape.check(replace(source, content=whole))
-        content = language_extensions.applied(whole, everything)
+        content = language_extensions.apply(whole, everything)
     except TemplateError as error:
         raise TemplateError(f"{source.path}: {error}") from error
-    expanded = cache.through(
-        [content, values], lambda: _expand(source, content, values, stack_name)
-    )
-    expanded = include.with_bodies(expanded, source, LOCAL_BUCKET)
+    expanded = cache.cached([content, values], lambda: _expand(source, content, values, stack_name))
+    expanded = include.with_definitions(expanded, source, LOCAL_BUCKET)
     shape.check_expanded(source, expanded)
     return expanded
 
 
-def _with_values(
-    expanded: dict[str, Any], stand_ins: Mapping[str, str], values: Mapping[str, str]
+def _fill_in(
+    expanded: dict[str, Any], markers: Mapping[str, str], values: Mapping[str, str]
 ) -> dict[str, Any]:
     text = json.dumps(expanded) if values else ""
     for name, value in values.items():
-        text = text.replace(stand_ins[name], json.dumps(value)[1:-1])
+        text = text.replace(markers[name], json.dumps(value)[1:-1])
     result: dict[str, Any] = json.loads(text) if values else expanded
     return result
 
 
-def _not_yet(*names: str) -> str:
-    """What a resource will be called is open; that it is something is all a condition may ask.
+def _unresolved(*names: str) -> str:
+    """Stand for a resource's name, which is not known yet; a condition only needs some value.
 
-    A nested stack's conditions may compare what its parent gives it, resources' names among that.
+    A nested stack's conditions may compare values from its parent, such as a resource's name.
     """
     return "-".join(names)
 
 
 def _expand(
-    source: template_yaml.Source,
+    source: TemplateFile,
     written: dict[str, Any],
     parameters: Mapping[str, Any],
     stack_name: str,
 ) -> dict[str, Any]:
-    content = _with_local_paths(copy.deepcopy(written))
+    content = _hide_local_paths(copy.deepcopy(written))
     transforms = content.get("Transform") or []
     if SAM_TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
         return content
-    # Imported here: it costs half a second, and a cached expansion needs none of it.
+    # Imported here: it costs half a second, and a cached expansion does not need it.
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.translator.transform import transform
 
-    # It counts what it does for a service of AWS, and complains that nobody collects the counts;
-    # and that a configuration of that service is not there.
+    # It logs an error because nothing collects its metrics, and one because it finds no feature
+    # configuration; both are for AWS's own service.
     for name in ("samtranslator.metrics", "samtranslator.feature_toggle"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # The translator asks boto3 for a region, although it is given one.
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
-    text = {
-        name: ",".join(value) if isinstance(value, list) else value
-        for name, value in parameters.items()
-    }
+    text = {name: as_text(value) for name, value in parameters.items()}
     pseudo = pseudo_parameters(stack_name)
     text |= {name: pseudo[name] for name in ("AWS::Region", "AWS::Partition", "AWS::AccountId")}
 
     def transformed(resources: dict[str, Any]) -> dict[str, Any]:
         document = copy.deepcopy({**content, "Resources": resources})
-        made: dict[str, Any] = transform(document, text, _ManagedPolicies())
-        return made
+        result: dict[str, Any] = transform(document, text, _ManagedPolicies())
+        return result
 
     try:
         return transformed(content["Resources"])
@@ -235,10 +239,10 @@ def _expand(
         causes = "; ".join(cause.message for cause in error.causes) or error.message
         causes = " ".join(causes.split())
         raise TemplateError(
-            f"{_named(source, causes)}: SAM refuses the template: {causes}"
+            f"{_where(source, causes)}: SAM refuses the template: {causes}"
         ) from error
     except Exception as error:
-        # The translator stumbles over some templates without a word of its own: find out over what.
+        # The translator crashes on some templates: find the resource that makes it crash.
         for name, resource in content["Resources"].items():
             try:
                 transformed({name: resource})
@@ -250,8 +254,8 @@ def _expand(
         raise TemplateError(f"{source.path}: SAM cannot read it: {error!r}") from error
 
 
-def _named(source: template_yaml.Source, causes: str) -> str:
-    """Where what the translator names is written."""
+def _where(source: TemplateFile, causes: str) -> str:
+    """Return file and line of the resource or property that the translator's message names."""
     resource = re.search(r"(?:[Rr]esource|Event) with id \[(\w+)\]", causes)
     field = re.search(r"[Pp]roperty '(\w+)", causes)
     if not resource:
@@ -268,13 +272,13 @@ class _ManagedPolicies:
 
 #: Stands for an image that is built on this machine.
 _IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/twolane-local-image:latest"
-#: Stands for an application that is not on this machine.
+#: Stands for an application of the Serverless Application Repository.
 _REPOSITORY = "https://serverlessrepo.invalid/template"
-#: Where a function's code may be said.
+#: The properties that may give a function's code.
 _CODE = ("CodeUri", "InlineCode", "ImageUri", "PackageType")
 
 
-def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
+def _hide_local_paths(content: dict[str, Any]) -> dict[str, Any]:
     shared = (content.get("Globals") or {}).get("Function")
     shared = shared if isinstance(shared, dict) else {}
     for resource in content["Resources"].values():
@@ -286,7 +290,7 @@ def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
         properties = resource.get("Properties")
         if name and isinstance(properties, dict):
             if resource["Type"] == "AWS::Serverless::Function":
-                _say_code(properties, {**shared, **properties})
+                _set_default_code(properties, {**shared, **properties})
             _hide_path(properties, name)
             if resource["Type"] == "AWS::Serverless::LayerVersion":
                 _keep_build_method(properties, resource.get("Metadata"))
@@ -294,9 +298,9 @@ def _with_local_paths(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _say_code(properties: dict[str, Any], whole: Mapping[str, Any]) -> None:
-    """What the SAM CLI takes where nothing is said: the template's folder, or the image that
-    ``sam build`` makes of ``Metadata``.
+def _set_default_code(properties: dict[str, Any], whole: Mapping[str, Any]) -> None:
+    """Set the SAM CLI's default: the template's folder, or the image that ``sam build`` makes from
+    ``Metadata``.
     """
     if not any(each in whole for each in _CODE):
         properties["CodeUri"] = "."
@@ -305,20 +309,22 @@ def _say_code(properties: dict[str, Any], whole: Mapping[str, Any]) -> None:
 
 
 def _keep_build_method(properties: dict[str, Any], metadata: Any) -> None:
-    """As the version of the made-up S3 object: the translator drops a layer's metadata."""
+    """Keep it as the version of the made-up S3 object: the translator drops a layer's metadata."""
     method = metadata.get("BuildMethod") if isinstance(metadata, dict) else None
     uri = properties.get("ContentUri")
     if isinstance(method, str) and isinstance(uri, dict) and uri.get("Bucket") == LOCAL_BUCKET:
         uri["Version"] = method
 
 
-def code_of(value: Any) -> Mapping[str, Any]:
-    """Where code is; a path stands for itself, as `aws cloudformation package` takes it."""
+def code_location(value: Any) -> Mapping[str, Any]:
+    """Return code as a bucket and a key; a plain path is local, as `aws cloudformation package`
+    takes it.
+    """
     return {"S3Bucket": LOCAL_BUCKET, "S3Key": value} if isinstance(value, str) else value
 
 
 def _hide_application(resource: dict[str, Any]) -> None:
-    """The translator would ask AWS for an application of the Serverless Application Repository.
+    """Replace the location of an application, for which the translator would call AWS.
 
     https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-application.html
     """

@@ -1,7 +1,7 @@
 """A cache of expanded templates: the translator's import alone costs half a second.
 
-The key covers the whole input and the translator's version, so that a stale entry cannot be hit. A
-cache that cannot be read or written is no cache, and no error.
+The key covers the whole input and the translator's version, so an old entry is never returned.
+A cache that cannot be read or written is skipped without an error.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def through(key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """``make()``, or what it gave for the same key before. Both are JSON values."""
+def cached(key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return ``make()``, or its stored result for the same key. Both are JSON values."""
     try:
         text = json.dumps([version("aws-sam-translator"), key], sort_keys=True)
     except TypeError:
@@ -32,13 +32,10 @@ def through(key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return cached
     value = make()
     with suppress(OSError, TypeError):
-        _write(file, json.dumps(value))
+        text = json.dumps(value)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Written to a temporary file and moved, so that a reader never sees half a file.
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
+            temporary.write(text)
+        Path(temporary.name).replace(file)
     return value
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and moved, so that a reader never sees half a file.
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as aside:
-        aside.write(text)
-    Path(aside.name).replace(file)

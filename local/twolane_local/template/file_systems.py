@@ -1,4 +1,4 @@
-"""The file systems of functions: which folder plays each.
+"""Maps the file systems of functions to folders on this machine.
 
 https://docs.aws.amazon.com/lambda/latest/dg/configuration-filesystem.html
 """
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class FileSystems:
-    """One folder below ``root()`` for each file system; access points lead to what is below it."""
+    """The folders of file systems, below ``root()``; access points lead to folders in them."""
 
     def __init__(self, template: Template, names: Names, root: Callable[[], Path]) -> None:
         self._root = root
         self._points: dict[str, Path] = {}
-        for logical_id, resource in template.resources.items():
-            if resource["Type"] == "AWS::EFS::AccessPoint":
-                properties = names.resolve(resource.get("Properties") or {})
-                below = (properties.get("RootDirectory") or {}).get("Path") or "/"
-                place = Path(_last(properties["FileSystemId"]), *_parts(below))
-                self._points[str(names.attribute(logical_id, "Arn"))] = place
+        for logical_id, raw in template.of_type("AWS::EFS::AccessPoint"):
+            properties = names.resolve(dict(raw))
+            path = str((properties.get("RootDirectory") or {}).get("Path") or "/")
+            parts = [part for part in path.split("/") if part not in {"", ".", ".."}]
+            folder = Path(_last(properties["FileSystemId"]), *parts)
+            self._points[str(names.attribute(logical_id, "Arn"))] = folder
 
     def of(self, configs: Iterable[Mapping[str, Any]]) -> dict[str, Path]:
-        """By its path in the function. The folders are made."""
+        """Create the folders of a function, and return them by their paths in it."""
         found = {}
         for config in configs:
             arn = str(config["Arn"])
@@ -43,12 +43,12 @@ class FileSystems:
         return found
 
 
-def mountable(
+def with_mountable(
     specs: tuple[FunctionSpec, ...], prevented: str | None
 ) -> tuple[tuple[FunctionSpec, ...], list[str]]:
-    """The functions with what can be mounted, and a line for each file system that cannot.
+    """Return the functions with what can be mounted, and a line for each file system that cannot.
 
-    ``prevented`` says why none can; ``None`` has this machine asked.
+    ``prevented`` is why none can be mounted; with ``None``, this machine is checked.
     """
     if not any(spec.file_systems for spec in specs):
         return specs, []
@@ -68,7 +68,3 @@ def mountable(
 
 def _last(text: Any) -> str:
     return str(text).rpartition("/")[2]
-
-
-def _parts(path: Any) -> list[str]:
-    return [part for part in str(path).split("/") if part not in {"", ".", ".."}]

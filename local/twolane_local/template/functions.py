@@ -1,4 +1,4 @@
-"""The Lambda functions of an expanded template.
+"""Reads the Lambda functions and layers of an expanded template, and unpacks their code.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-function.html
 """
@@ -25,123 +25,44 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.invocation import LATEST, target_of
 from twolane_local.errors import TemplateError
 from twolane_local.model import FunctionSpec
-from twolane_local.template import code_of
+from twolane_local.template import code_location
 from twolane_local.template.limits import check_function
 from twolane_local.template.nested import LOCAL_BUCKET
+from twolane_local.template.parameters import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from twolane_local.template import Template
     from twolane_local.template.file_systems import FileSystems
     from twolane_local.template.names import Names
+    from twolane_local.template.notes import Notes
 
 
-_TYPE = "AWS::Lambda::LayerVersion"
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Either ``folder`` plays ``/opt``, or ``sources`` is what a build puts into ``/opt/python``.
-
-    ``archive`` is the file that the folder was made of.
-    """
-
-    folder: Path | None = None
-    sources: Path | None = None
-    archive: Path | None = None
-
-
-class Layers:
-    """By ARN; ``remark(logical_id, what)`` hears once of each that is not here."""
-
-    def __init__(
-        self,
-        template: Template,
-        names: Names,
-        packages: Packages,
-        remark: Callable[[str, str], None],
-    ) -> None:
-        self._template = template
-        self._packages = packages
-        self._remark = remark
-        self._root = template.source.path.resolve().parent
-        self._found: dict[str, Layer] = {}
-        self._elsewhere: set[str] = set()
-        for logical_id, resource in template.resources.items():
-            if resource["Type"] == _TYPE:
-                layer = self._read(logical_id, resource, names)
-                if layer is not None:
-                    self._found[str(names.ref(logical_id))] = layer
-
-    def of(self, logical_id: str, arns: Sequence[Any]) -> list[Layer]:
-        """Those of a function that are here, in the template's order."""
-        found: list[Layer] = []
-        for arn in map(str, arns):
-            if arn in self._found:
-                found.append(self._found[arn])
-            elif arn not in self._elsewhere:
-                self._elsewhere.add(arn)
-                self._remark(
-                    logical_id, f"its layer {arn} is not there: what it holds is found only where "
-                    "it is installed beside twolane",
-                )  # fmt: skip
-        return found
-
-    def _read(self, logical_id: str, resource: Mapping[str, Any], names: Names) -> Layer | None:
-        content = code_of(names.resolve((resource.get("Properties") or {}).get("Content") or {}))
-        if content.get("S3Bucket") != LOCAL_BUCKET:
-            return None  # said where a function uses it
-        path = (self._root / str(content["S3Key"])).resolve()
-        where = self._template.source.where(logical_id)
-        if path.is_file():
-            try:
-                return Layer(folder=self._packages.unpacked(logical_id, path), archive=path)
-            except TemplateError as error:
-                raise TemplateError(f"{where}: {logical_id}'s content {path} {error}") from error
-        if not path.exists():
-            self._remark(logical_id, f"there is no {path}")
-        # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-layers.html
-        method = (resource.get("Metadata") or {}).get("BuildMethod")
-        method = str(content.get("S3ObjectVersion") or method or "")
-        if not method:
-            return Layer(folder=path)
-        if not method.startswith("python"):
-            self._remark(logical_id, f"its BuildMethod {method!r} is not run; its folder is used")
-            return Layer(folder=path)
-        return Layer(sources=path)
-
-
-def functions(
+def read_functions(
     template: Template,
     names: Names,
-    packages: Packages,
+    unpacked: UnpackedCode,
     file_systems: FileSystems,
-    *,
-    cannot_run: Callable[[str, str], None],
-    remark: Callable[[str, str], None],
+    notes: Notes,
 ) -> Iterator[FunctionSpec]:
-    """Every function; ``cannot_run(logical_id, why)`` hears of those that fail on this machine,
-    ``remark`` of layers that are not here.
-    """
+    """Yield every function, also those that cannot run on this machine."""
     root = template.source.path.resolve().parent
     invoke_configs = _event_invoke_configs(template, names)
-    layers = Layers(template, names, packages, remark)
+    all_layers = _Layers(template, names, unpacked, notes)
     qualifiers = _qualifiers(template, names)
-    for logical_id, resource in template.resources.items():
-        if resource["Type"] != "AWS::Lambda::Function":
-            continue
-        properties = names.resolve(resource.get("Properties") or {})
-        code = code_of(properties.get("Code") or {})
+    for logical_id, raw in template.of_type("AWS::Lambda::Function"):
+        properties = names.resolve(dict(raw))
+        code = code_location(properties.get("Code") or {})
         check_function({**properties, "Code": code})
         why = _unrunnable(properties, code)
         if why:
-            cannot_run(logical_id, why)
+            notes.cannot_run(logical_id, why)
             code_dir, made_of = root, None
         else:
-            code_dir, made_of = _code_dir(template, logical_id, code, root, packages)
+            code_dir, made_of = _code_dir(template, logical_id, code, root, unpacked)
         name = names.name(logical_id)
-        above = layers.of(logical_id, properties.get("Layers") or ())
+        layers = all_layers.of(logical_id, properties.get("Layers") or ())
         yield FunctionSpec(
             name=name,
             logical_id=logical_id,
@@ -154,15 +75,15 @@ def functions(
             timeout_s=float(properties.get("Timeout", 3)),
             memory_mb=int(properties.get("MemorySize", 128)),
             environment={
-                key: _text(value)
+                key: as_text(value)
                 for key, value in (
                     (properties.get("Environment") or {}).get("Variables") or {}
                 ).items()
             },
-            layer_dirs=tuple(each.folder for each in above if each.folder),
-            layer_sources=tuple(each.sources for each in above if each.sources),
+            layer_dirs=tuple(each.folder for each in layers if each.folder),
+            layer_sources=tuple(each.sources for each in layers if each.sources),
             file_systems=file_systems.of(properties.get("FileSystemConfigs") or ()),
-            archives=tuple(each.archive for each in above if each.archive),
+            archives=tuple(each.archive for each in layers if each.archive),
             reserved_concurrency=(
                 int(properties["ReservedConcurrentExecutions"])
                 if "ReservedConcurrentExecutions" in properties
@@ -185,13 +106,9 @@ def functions(
         )
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _unrunnable(properties: Mapping[str, Any], code: Mapping[str, Any]) -> str | None:
     if properties.get("PackageType") == "Image" or "ImageUri" in code:
-        return "it is a container image, and those are not run"
+        return "it is a container image, which is not run"
     runtime = str(properties.get("Runtime", ""))
     if not runtime.startswith(("python", "provided")):
         return f"runtime {runtime or 'missing'!r} is neither Python nor OS-only"
@@ -201,26 +118,26 @@ def _unrunnable(properties: Mapping[str, Any], code: Mapping[str, Any]) -> str |
 
 
 def _code_dir(
-    template: Template, logical_id: str, code: Mapping[str, Any], root: Path, packages: Packages
+    template: Template, logical_id: str, code: Mapping[str, Any], root: Path, unpacked: UnpackedCode
 ) -> tuple[Path, Path | None]:
-    """The folder with the code, and the file that it is made of."""
+    """Return the folder with the code, and the file that it is made from."""
     where = template.source.where(logical_id)
     if "ZipFile" in code:
         try:
-            return packages.inline(logical_id, str(code["ZipFile"])), template.source.path
+            return unpacked.inline(logical_id, str(code["ZipFile"])), template.source.path
         except OSError as error:
             raise TemplateError(f"{where}: {logical_id}'s code cannot be kept: {error}") from error
     path = (root / str(code["S3Key"])).resolve()
     if path.is_file():
         try:
-            return packages.unpacked(logical_id, path), path
+            return unpacked.archive(logical_id, path), path
         except TemplateError as error:
             raise TemplateError(f"{where}: {logical_id}'s code {path} {error}") from error
     return path, None if path.is_dir() else path
 
 
 def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:
-    """By function, its aliases and versions: its version 1 is what there is now.
+    """Return the aliases and versions of each function; the current code is version 1.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-alias.html
     """
@@ -234,31 +151,101 @@ def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:
 
 
 def _event_invoke_configs(template: Template, names: Names) -> dict[tuple[str, str], Any]:
-    """By function and qualifier."""
+    """Return the configurations by function and qualifier."""
     found: dict[tuple[str, str], Any] = {}
-    for resource in template.resources.values():
-        if resource["Type"] == "AWS::Lambda::EventInvokeConfig":
-            properties = names.resolve(resource.get("Properties") or {})
-            name, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
-            found[name, str(properties.get("Qualifier") or qualifier or LATEST)] = properties
+    for _, raw in template.of_type("AWS::Lambda::EventInvokeConfig"):
+        properties = names.resolve(dict(raw))
+        name, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
+        found[name, str(properties.get("Qualifier") or qualifier or LATEST)] = properties
     return found
 
 
-#: Lambda's quota for a package that is unzipped, and a bound for what it may be made of.
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Either ``folder`` stands for ``/opt``, or a build puts ``sources`` into ``/opt/python``.
+
+    ``archive`` is the file that the folder was unpacked from.
+    """
+
+    folder: Path | None = None
+    sources: Path | None = None
+    archive: Path | None = None
+
+
+class _Layers:
+    """The template's layers by ARN."""
+
+    def __init__(
+        self, template: Template, names: Names, unpacked: UnpackedCode, notes: Notes
+    ) -> None:
+        self._template = template
+        self._unpacked = unpacked
+        self._notes = notes
+        self._root = template.source.path.resolve().parent
+        self._found: dict[str, _Layer] = {}
+        self._reported: set[str] = set()
+        for logical_id, raw in template.of_type("AWS::Lambda::LayerVersion"):
+            layer = self._read(logical_id, code_location(names.resolve(raw.get("Content") or {})))
+            if layer is not None:
+                self._found[str(names.ref(logical_id))] = layer
+
+    def of(self, logical_id: str, arns: Sequence[Any]) -> list[_Layer]:
+        """Return a function's layers in the template's order; a missing one is noted once."""
+        found: list[_Layer] = []
+        for arn in map(str, arns):
+            if arn in self._found:
+                found.append(self._found[arn])
+            elif arn not in self._reported:
+                self._reported.add(arn)
+                self._notes.remark(
+                    logical_id, f"its layer {arn} is not on this machine: its packages must be "
+                    "installed beside twolane",
+                )  # fmt: skip
+        return found
+
+    def _read(self, logical_id: str, content: Mapping[str, Any]) -> _Layer | None:
+        if content.get("S3Bucket") != LOCAL_BUCKET:
+            return None  # noted when a function uses it
+        path = (self._root / str(content["S3Key"])).resolve()
+        where = self._template.source.where(logical_id)
+        if path.is_file():
+            try:
+                return _Layer(folder=self._unpacked.archive(logical_id, path), archive=path)
+            except TemplateError as error:
+                raise TemplateError(f"{where}: {logical_id}'s content {path} {error}") from error
+        if not path.exists():
+            self._notes.remark(logical_id, f"there is no {path}")
+        # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-layers.html
+        metadata = self._template.resources[logical_id].get("Metadata") or {}
+        method = str(content.get("S3ObjectVersion") or metadata.get("BuildMethod") or "")
+        if not method:
+            return _Layer(folder=path)
+        if not method.startswith("python"):
+            self._notes.remark(
+                logical_id, f"its BuildMethod {method!r} is not run; its folder is used"
+            )
+            return _Layer(folder=path)
+        return _Layer(sources=path)
+
+
+#: Lambda's quota for an unzipped package, and our own limit for its number of files.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_BYTES, MAX_FILES = 262_144_000, 100_000
 _PREFIX = "twolane-code-"
-#: So long a folder may be there without its lock.
+#: A folder of this age may not have its lock yet.
 _FRESH_S = 60.0
-#: All that ``zipfile`` raises for what is no good archive, or of a kind that it cannot read.
+#: Everything that ``zipfile`` raises for a damaged archive, or for one of an unknown kind.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, LZMAError, EOFError, RuntimeError, ValueError, OSError,
     LookupError,
 )  # fmt: skip
 
 
-class Packages:
-    """The folders, below one that is removed in the end. The same code has the same folder."""
+class UnpackedCode:
+    """Folders for code that is not a folder yet, in a temporary one that ``close`` removes.
+
+    The same code has the same folder.
+    """
 
     def __init__(self, *, max_files: int = MAX_FILES) -> None:
         self._max_files = max_files
@@ -268,18 +255,18 @@ class Packages:
         self._used: set[Path] = set()
 
     def inline(self, owner: str, text: str) -> Path:
-        """A folder with the text as ``index.py``, as CloudFormation makes it of ``ZipFile``."""
-        code = text.encode("utf-8", "surrogatepass")  # what is no text fails when it is imported
+        """Return a folder with the text as ``index.py``, as CloudFormation does for ``ZipFile``."""
+        code = text.encode("utf-8", "surrogatepass")  # invalid text fails when it is imported
         folder, is_new = self._folder(owner, hashlib.sha256(code))
         if is_new:
             (folder / "index.py").write_bytes(code)
         return folder
 
-    def unpacked(self, owner: str, file: Path) -> Path:
-        """A folder with the archive's content; with the file itself where it is a module.
+    def archive(self, owner: str, file: Path) -> Path:
+        """Return a folder with the archive's content, or with the file itself if it is a module.
 
-        SAM packs such a file before it uploads it. Raises ``TemplateError``, which says what is
-        wrong with the archive but not whose it is.
+        SAM zips such a module before the upload. Raises ``TemplateError`` with the problem only;
+        the caller adds the name of the resource.
         """
         try:
             with file.open("rb") as opened:
@@ -300,7 +287,7 @@ class Packages:
         return folder
 
     def folder(self, name: str) -> Path:
-        """Where one of our own may be made, for something else."""
+        """Return a path in the temporary folder for another use."""
         return self._own_root() / name
 
     def _own_root(self) -> Path:
@@ -319,8 +306,9 @@ class Packages:
         return folder, is_new
 
     def keep(self, used: set[Path]) -> None:
-        """Remove what is not used any more, and was not at the last call: work under way then may
-        still run.
+        """Remove folders that are in neither this call's ``used`` nor the last one's.
+
+        Invocations that began before a change may still run in the last one's folders.
         """
         for folder in self._made - used - self._used:
             shutil.rmtree(folder, ignore_errors=True)
@@ -328,7 +316,6 @@ class Packages:
         self._used = used
 
     def close(self) -> None:
-        """Remove all of it."""
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
             os.close(self._lock)
@@ -336,11 +323,11 @@ class Packages:
         self._made.clear()
 
 
-def sweep(folder: Path | None = None, *, now: float | None = None) -> list[Path]:
-    """Remove what processes left that were killed: their locks ended with them."""
+def remove_abandoned(folder: Path | None = None, *, now: float | None = None) -> list[Path]:
+    """Remove the folders of killed processes, whose locks ended with them."""
     removed = []
     for root in (folder or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another user's, or locked: it is in use
+        with suppress(OSError):  # another user's, or locked because it is in use
             if (now or time.time()) - root.stat().st_mtime < _FRESH_S:
                 continue
             lock = os.open(root, os.O_RDONLY)
@@ -354,11 +341,11 @@ def sweep(folder: Path | None = None, *, now: float | None = None) -> list[Path]
 
 
 @lru_cache(maxsize=1)
-def for_process() -> Packages:
-    """Those of a command that reads a template and runs no emulator; they end with the process."""
-    packages = Packages()
-    atexit.register(packages.close)
-    return packages
+def process_folders() -> UnpackedCode:
+    """Return the folders of a command that runs no emulator; they end with the process."""
+    unpacked = UnpackedCode()
+    atexit.register(unpacked.close)
+    return unpacked
 
 
 def _unpack(file: Path, folder: Path, max_files: int) -> None:
@@ -372,14 +359,17 @@ def _unpack(file: Path, folder: Path, max_files: int) -> None:
                 target = Path(archive.extract(member, folder))
                 mode = member.external_attr >> 16
                 if stat.S_ISREG(mode) and mode & 0o111:
-                    target.chmod(0o755)  # a bootstrap, or what a layer brings along
+                    target.chmod(0o755)  # a bootstrap, or a program in a layer
     except _UNREADABLE as error:
         # AWS: "Could not unzip uploaded file. Please check your file, then try to upload again."
         raise TemplateError(f"cannot be unzipped: {error}") from error
 
 
 def _check(members: list[zipfile.ZipInfo], max_files: int) -> None:
-    """Before anything is written. Of a member no more is read than the size that it states."""
+    """Refuse an archive before anything is written.
+
+    ``zipfile`` reads no more of a member than the size that the member states.
+    """
     size = sum(member.file_size for member in members)
     if size > MAX_BYTES:
         raise TemplateError(_too_large(size))

@@ -1,7 +1,7 @@
-"""One form for HTTP APIs: whatever resources a template writes, they are read as OpenAPI.
+"""Reads an HTTP API as an OpenAPI document, however the template describes it.
 
-CDK and the Serverless Framework write a resource for each route, integration and authorizer, SAM a
-document, ``Target`` is all three in one property; a template may mix them.
+CDK and the Serverless Framework write a resource for each route, integration and authorizer. SAM
+writes a document. ``Target`` is all three in one property. A template may mix them.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-open-api.html
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ApiGatewayV2.html
 """
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
     Resources = Mapping[str, Mapping[str, Any]]
 
 INTEGRATION = "x-amazon-apigateway-integration"
-#: Ours: the resource that an operation is made of, where the document does not hold it.
+#: Our own extension: the resource that an operation comes from, if it is not in the document.
 RESOURCE = "x-twolane-resource"
-#: ``AWS_IAM`` as a document says it; SAM writes a scheme of this kind.
-SIGNED = {"x-amazon-apigateway-authtype": "awsSigv4"}
-#: What the gateway plays of
+#: ``AWS_IAM`` as a security scheme; SAM writes it like this.
+_SIGNED = {"x-amazon-apigateway-authtype": "awsSigv4"}
+#: The integration subtypes that the gateway supports, of
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-aws-services-reference.html
-SUBTYPES = ("EventBridge-PutEvents", "SQS-SendMessage")
+_SUBTYPES = ("EventBridge-PutEvents", "SQS-SendMessage")
 _DEFAULT = "$default"
 
 
 def document(logical_id: str, resources: Resources, names: Names) -> dict[str, Any]:
-    """The API's OpenAPI document: its ``Body``, and what other resources add to it."""
-    parts = _Parts(logical_id, resources, names)
+    """Return the API's OpenAPI document: its ``Body`` and the other resources of the API."""
+    own = _ApiResources(logical_id, resources, names)
     properties = names.resolve(resources[logical_id].get("Properties") or {})
     body: dict[str, Any] = copy.deepcopy(dict(properties.get("Body") or {}))
     schemes = body.setdefault("components", {}).setdefault("securitySchemes", {})
-    for name, authorizer in parts.of("Authorizer"):
+    for name, authorizer in own.of("Authorizer"):
         schemes[name] = _scheme(authorizer)
-    integrations = {names.ref(name): _integration(given) for name, given in parts.of("Integration")}
-    overrides = next((given for _, given in parts.of("ApiGatewayManagedOverrides")), {})
-    for route in parts.routes(properties, overrides):
+    integrations = {names.ref(name): _integration(given) for name, given in own.of("Integration")}
+    overrides = next((given for _, given in own.of("ApiGatewayManagedOverrides")), {})
+    for route in own.routes(properties, overrides):
         target = str(route.get("Target", ""))
         integration = integrations.get(target.removeprefix("integrations/"))
         if integration is None and target and target == properties.get("Target"):
-            integration = _quick(target, overrides.get("Integration") or {})
+            integration = _quick_create(target, overrides.get("Integration") or {})
         if not route.get("RouteKey"):
             raise TemplateError(f"{route[RESOURCE]} has no RouteKey")
         method, _, path = str(route["RouteKey"]).rpartition(" ")
         operations = body.setdefault("paths", {}).setdefault(path, {})
         operations[ANY if method in {"", "ANY"} else method.lower()] = {
             **({INTEGRATION: integration} if integration else {}),
-            "security": parts.security(route, schemes),
+            "security": own.security(route, schemes),
             RESOURCE: route.get(RESOURCE, logical_id),
         }
     return body
 
 
-class _Parts:
+class _ApiResources:
     """The resources that belong to one API."""
 
     def __init__(self, logical_id: str, resources: Resources, names: Names) -> None:
@@ -68,7 +68,7 @@ class _Parts:
         self._names = names
 
     def of(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Logical ids and resolved properties of one kind."""
+        """Yield logical ids and resolved properties of one kind."""
         for name, resource in self._resources.items():
             if resource["Type"] == f"AWS::ApiGatewayV2::{kind}":
                 properties = self._names.resolve(resource.get("Properties") or {})
@@ -78,7 +78,7 @@ class _Parts:
     def routes(
         self, api: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> Iterator[Mapping[str, Any]]:
-        """The API's routes as resources have them; ``Target`` in the API itself is one, too."""
+        """Yield the properties of the API's routes; a ``Target`` of the API is one, too."""
         if api.get("Target"):
             key = api.get("RouteKey", _DEFAULT)
             yield {"Target": api["Target"], **(overrides.get("Route") or {}), "RouteKey": key}
@@ -90,7 +90,7 @@ class _Parts:
     ) -> list[dict[str, list[str]]]:
         kind = str(route.get("AuthorizationType", "NONE")).upper()
         if kind == "AWS_IAM":
-            schemes["AWS_IAM"] = SIGNED
+            schemes["AWS_IAM"] = _SIGNED
             return [{"AWS_IAM": []}]
         if kind == "NONE":
             return []
@@ -101,14 +101,14 @@ class _Parts:
 
 
 def stages(logical_id: str, resources: Resources, names: Names) -> dict[str, dict[str, str]]:
-    """The API's stages, with the variables of each."""
-    parts = _Parts(logical_id, resources, names)
+    """Return the variables of each of the API's stages."""
+    own = _ApiResources(logical_id, resources, names)
     found = {
         str(stage.get("StageName", _DEFAULT)): _texts(stage.get("StageVariables"))
-        for _, stage in parts.of("Stage")
+        for _, stage in own.of("Stage")
     }
-    overridden = [given.get("Stage") or {} for _, given in parts.of("ApiGatewayManagedOverrides")]
-    # Without a stage, an API cannot be called on AWS; one that is made by `Target` has this.
+    overridden = [given.get("Stage") or {} for _, given in own.of("ApiGatewayManagedOverrides")]
+    # Without a stage, an API cannot be called on AWS; `Target` makes the default stage.
     return found or {_DEFAULT: _texts((overridden or [{}])[0].get("StageVariables"))}
 
 
@@ -117,7 +117,7 @@ def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def integration_of(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any]:
-    """An operation's integration, where it is written or where it refers to."""
+    """Return an operation's integration, also one that it refers to."""
     found: dict[str, Any] = operation.get(INTEGRATION) or {}
     if "$ref" in found:
         shared = (body.get("components") or {}).get("x-amazon-apigateway-integrations") or {}
@@ -125,11 +125,11 @@ def integration_of(body: Mapping[str, Any], operation: Mapping[str, Any]) -> dic
     return found
 
 
-def unplayed(integration: Mapping[str, Any], function: str | None) -> str:
-    """Why an integration is not played; empty where it is."""
+def why_unsupported(integration: Mapping[str, Any], function: str | None) -> str:
+    """Return why an integration is not supported; an empty text if it is."""
     subtype = str(integration.get("integrationSubtype") or integration.get("subtype") or "")
     if subtype:
-        return "" if subtype in SUBTYPES else f"{subtype} is not; {' and '.join(SUBTYPES)} are"
+        return "" if subtype in _SUBTYPES else f"{subtype} is not; {' and '.join(_SUBTYPES)} are"
     if not integration:
         return "it has no integration"
     if function is not None:
@@ -143,7 +143,7 @@ def unplayed(integration: Mapping[str, Any], function: str | None) -> str:
 
 
 def _integration(given: Mapping[str, Any]) -> dict[str, Any]:
-    """An ``Integration`` resource as the extension of a document."""
+    """Return an ``Integration`` resource as the extension of an OpenAPI document."""
     return {
         "type": str(given.get("IntegrationType", "")).lower(),
         "uri": given.get("IntegrationUri"),
@@ -157,7 +157,7 @@ def _integration(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quick(target: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _quick_create(target: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop.html#http-api-examples.cli.quick-create"""
     kind = "HTTP_PROXY" if target.startswith("http") else "AWS_PROXY"
     given = {"IntegrationType": kind, "IntegrationUri": target, "PayloadFormatVersion": "2.0"}
@@ -165,7 +165,7 @@ def _quick(target: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scheme(given: Mapping[str, Any]) -> dict[str, Any]:
-    """An ``Authorizer`` resource as a security scheme."""
+    """Return an ``Authorizer`` resource as a security scheme."""
     jwt = given.get("JwtConfiguration") or {}
     authorizer = {
         "type": str(given.get("AuthorizerType", "")).lower(),

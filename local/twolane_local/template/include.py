@@ -1,4 +1,4 @@
-"""Files that a template takes in: ``AWS::Include``, and an API's definition beside it.
+"""Reads the files that a template includes: ``AWS::Include``, and an API's definition.
 
 On AWS both lie in S3, where `sam package` puts local ones. What is in S3 stays as it is.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-include.html
@@ -9,20 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import yaml as template_yaml
 from twolane_local.template.values import Resolver
+from twolane_local.template.yaml import TemplateFile, read_fragment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    #: A location with the parameters in it.
+    #: Resolves a location, which may refer to parameters.
     Resolve = Callable[[Any], Any]
 
 _TRANSFORM = "Fn::Transform"
 _INCLUDE = "AWS::Include"
-#: The properties that hold the definition of an API by its address.
-DEFINITIONS = {
+#: The properties with the address of an API's definition.
+_DEFINITIONS = {
     "AWS::Serverless::Api": "DefinitionUri",
     "AWS::Serverless::HttpApi": "DefinitionUri",
     "AWS::ApiGateway::RestApi": "BodyS3Location",
@@ -30,8 +30,8 @@ DEFINITIONS = {
 }
 
 
-def resolver(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> Resolve:
-    """Resolves the locations of a template, which may name its parameters."""
+def location_resolver(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> Resolve:
+    """Return a resolver for the locations of a template, which may refer to its parameters."""
     mappings = content.get("Mappings") or {}
     return Resolver(
         parameters, conditions={}, mappings=mappings, ref=_no_resource, attribute=_no_resource
@@ -42,17 +42,17 @@ def _no_resource(*names: str) -> Any:
     raise KeyError(*names)
 
 
-def whole(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> dict[str, Any]:
-    """A template with all that it includes. Raises ``TemplateError``.
+def with_includes(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> dict[str, Any]:
+    """Return the template with all of its includes. Raises ``TemplateError``.
 
-    What its own ``Transform`` includes adds to its sections.
+    An include in the template's own ``Transform`` adds to its sections.
     """
-    result: dict[str, Any] = included(content, folder, resolve)
+    result: dict[str, Any] = expand_includes(content, folder, resolve)
     for each in _listed(content.get("Transform")):
         file = _local(each, resolve)
         if file is None:
             continue
-        added = template_yaml.fragment(folder / file)
+        added = read_fragment(folder / file)
         if not isinstance(added, dict):
             raise TemplateError(f"{folder / file} is included at the top, so it must be a map")
         for section, value in added.items():
@@ -67,14 +67,16 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def included(value: Any, folder: Path, resolve: Resolve) -> Any:
-    """The value with each local file in the place that includes it. Raises ``TemplateError``."""
+def expand_includes(value: Any, folder: Path, resolve: Resolve) -> Any:
+    """Return the value with its local includes replaced. Raises ``TemplateError``."""
     if isinstance(value, list):
-        return [included(item, folder, resolve) for item in value]
+        return [expand_includes(item, folder, resolve) for item in value]
     if not isinstance(value, dict):
         return value
     rest = {
-        key: included(item, folder, resolve) for key, item in value.items() if key != _TRANSFORM
+        key: expand_includes(item, folder, resolve)
+        for key, item in value.items()
+        if key != _TRANSFORM
     }
     if _TRANSFORM not in value:
         return rest
@@ -82,7 +84,7 @@ def included(value: Any, folder: Path, resolve: Resolve) -> Any:
     if file is None:
         return {**rest, _TRANSFORM: value[_TRANSFORM]}
     # AWS processes no include in an included file.
-    content = template_yaml.fragment(folder / file)
+    content = read_fragment(folder / file)
     if isinstance(content, dict):
         return {**content, **rest}
     if rest:
@@ -95,33 +97,31 @@ def _local(transform: Any, resolve: Resolve) -> str | None:
         return None
     parameters = transform.get("Parameters")
     location = resolve(parameters.get("Location")) if isinstance(parameters, dict) else None
-    return location if isinstance(location, str) and is_local(location) else None
+    return location if isinstance(location, str) and _is_local(location) else None
 
 
-def is_local(location: str) -> bool:
-    """Whether it is a file on this machine, as `sam package` sees it."""
+def _is_local(location: str) -> bool:
+    """Return whether `sam package` would take this for a file on this machine."""
     return bool(location) and not location.startswith(("s3://", "https://", "http://"))
 
 
-def with_bodies(
-    expanded: dict[str, Any], source: template_yaml.Source, bucket: str
-) -> dict[str, Any]:
-    """The expanded template with the local definitions of its APIs as their bodies.
+def with_definitions(expanded: dict[str, Any], source: TemplateFile, bucket: str) -> dict[str, Any]:
+    """Return the expanded template with local API definitions as ``Body``.
 
-    ``bucket`` stands for this machine in what SAM has expanded.
+    ``bucket`` stands for this machine in SAM's expansion.
     """
     resources = dict(expanded["Resources"])
     for name, resource in resources.items():
         if not isinstance(resource, dict):
             continue
-        key = DEFINITIONS.get(str(resource.get("Type")))
+        key = _DEFINITIONS.get(str(resource.get("Type")))
         properties = resource.get("Properties")
         given = properties.get(key) if key and isinstance(properties, dict) else None
         if isinstance(given, dict) and given.get("Bucket") == bucket:
             given = given.get("Key")
-        if key and properties and isinstance(given, str) and is_local(given):
+        if key and properties and isinstance(given, str) and _is_local(given):
             try:
-                body = template_yaml.fragment(source.path.parent / given)
+                body = read_fragment(source.path.parent / given)
             except TemplateError as error:
                 written = (source.content["Resources"].get(name) or {}).get("Properties") or {}
                 field = "DefinitionUri" if "DefinitionUri" in written else key
@@ -132,11 +132,11 @@ def with_bodies(
     return {**expanded, "Resources": resources}
 
 
-def elsewhere(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """What of the resources is not on this machine: logical ids and reasons."""
+def not_local(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield the resources whose definition is not on this machine, each with the reason."""
     for name, resource in resources.items():
         properties = resource.get("Properties") or {}
-        key = DEFINITIONS.get(str(resource.get("Type")))
+        key = _DEFINITIONS.get(str(resource.get("Type")))
         if key in properties:
             yield name, "its definition is in S3, and only a file beside the template is read"
         for transform in _transforms(properties):
@@ -156,16 +156,16 @@ def _transforms(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _transforms(item)
 
 
-def files(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> tuple[Path, ...]:
-    """Every file that a template as written takes in."""
+def included_files(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> tuple[Path, ...]:
+    """Return every file that a template includes."""
     at_top = (_local(each, resolve) for each in _listed(content.get("Transform")))
     inside = _includes(content, resolve)
     found = {folder / each for each in (*at_top, *inside) if each is not None}
     for resource in content["Resources"].values():
         if not isinstance(resource, dict) or not isinstance(resource.get("Properties"), dict):
             continue
-        given = resource["Properties"].get(DEFINITIONS.get(str(resource.get("Type")), ""))
-        if isinstance(given, str) and is_local(given):
+        given = resource["Properties"].get(_DEFINITIONS.get(str(resource.get("Type")), ""))
+        if isinstance(given, str) and _is_local(given):
             found.add(folder / given)
     return tuple(sorted(found))
 

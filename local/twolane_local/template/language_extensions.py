@@ -21,8 +21,8 @@ _LOOP = "Fn::ForEach::"
 _NOT_PLAIN = re.compile(r"[^0-9A-Za-z]")
 
 
-def applied(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The template after the transform, if it asks for it. Raises ``TemplateError``."""
+def apply(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template after the transform, if it declares it. Raises ``TemplateError``."""
     transforms = content.get("Transform") or []
     if TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
         loops = [key for name in _SECTIONS for key in content.get(name) or {} if _is_loop(key)]
@@ -39,12 +39,12 @@ def _is_loop(key: Any) -> bool:
     return isinstance(key, str) and key.startswith(_LOOP)
 
 
-def _only_parameters(*names: str) -> Any:
+def _not_a_parameter(*names: str) -> Any:
     raise KeyError(*names)
 
 
 class _Expansion:
-    """Goes through a value; ``names`` are the loops' identifiers, with the item of each."""
+    """Expands a value; ``names`` are the identifiers of the loops around it, and their items."""
 
     def __init__(self, parameters: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
         self._mappings = mappings
@@ -52,8 +52,8 @@ class _Expansion:
             parameters,
             conditions={},
             mappings=mappings,
-            ref=_only_parameters,
-            attribute=_only_parameters,
+            ref=_not_a_parameter,
+            attribute=_not_a_parameter,
         )
 
     def __call__(self, value: Any, names: Mapping[str, str]) -> Any:
@@ -72,7 +72,7 @@ class _Expansion:
             )
             twice = result.keys() & made.keys()
             if twice:
-                raise TemplateError(f"{key} makes {min(twice)!r}, which is there already")
+                raise TemplateError(f"{key} makes {min(twice)!r}, which exists already")
             result |= made
         return self._function(result, names)
 
@@ -94,7 +94,7 @@ class _Expansion:
         return result
 
     def _function(self, value: dict[str, Any], names: Mapping[str, str]) -> Any:
-        """What the transform itself resolves of the functions."""
+        """Resolve the functions that belong to this transform."""
         match value:
             case {"Ref": str() as name, **rest} if not rest and name in names:
                 return names[name]
@@ -118,7 +118,7 @@ class _Expansion:
 
 
 def _with_items(text: str, names: Mapping[str, str]) -> str:
-    """``${Name}`` is the loop's item, ``&{Name}`` that without what no logical id may hold."""
+    """Replace ``${Name}`` by the loop's item, ``&{Name}`` by its letters and digits only."""
     for name, item in names.items():
         text = text.replace(f"${{{name}}}", item)
         text = text.replace(f"&{{{name}}}", _NOT_PLAIN.sub("", item))

@@ -1,4 +1,4 @@
-"""What AWS refuses in a template beside what has no meaning at all.
+"""Refuses templates that can be read but that AWS does not accept.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
 """
@@ -9,8 +9,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import values
 from twolane_local.template.names import NAME_PROPERTY
+from twolane_local.template.values import find_circle, needed_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,38 +18,37 @@ if TYPE_CHECKING:
     from twolane_local.template import Template
     from twolane_local.template.names import Names
 
-#: On managed instances 5,400 s.
+#: The second is for managed instances.
 #: https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 _TIMEOUT_S, _MANAGED_TIMEOUT_S = 900, 5_400
 #: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 _MEMORY_MB = (128, 10_240)
-#: Of managed instances: https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
+#: For managed instances: https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
 _MANAGED_MEMORY_MB = 32_768
 #: https://docs.aws.amazon.com/lambda/latest/api/API_EphemeralStorage.html
 _STORAGE_MB, _ACCELERATED_STORAGE_MB = (512, 10_240), 32_768
 #: https://docs.aws.amazon.com/lambda/latest/api/API_Environment.html
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
-#: The name alone: 64 characters; an ARN is longer.
+#: A name has at most 64 characters; an ARN may be longer.
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}|.*:.*")
-#: Several layers are versions of one name; rules and schedules have a bus or group beside it.
-_NOT_ALONE = frozenset(
+#: Layers of one name are its versions; rules and schedules are unique in their bus or group only.
+_NAME_NOT_UNIQUE = frozenset(
     {"AWS::Lambda::LayerVersion", "AWS::Events::Rule", "AWS::Scheduler::Schedule"}
 )
 
 
 def check_circles(template: Template, names: Names) -> None:
     """Refuse resources that need each other."""
-    graph: dict[str, list[str]] = {}
-    for logical_id, resource in template.resources.items():
-        before = resource.get("DependsOn") or []
-        needs = [before] if isinstance(before, str) else list(before)
-        needs += values.references(resource.get("Properties"), names.condition)
-        graph[logical_id] = needs
-    circle = values.find(graph)
+    circle = find_circle(
+        {
+            logical_id: needed_by(resource, names.condition)
+            for logical_id, resource in template.resources.items()
+        }
+    )
     if circle:
         raise TemplateError(
             f"{template.source.where(circle[0])}: {' → '.join(circle)} is circular: none of them "
-            "can be created first; take one of the references out"
+            "can be created first; remove one of the references"
         )
 
 
@@ -59,28 +58,28 @@ def check_names(template: Template, names: Names) -> None:
     for logical_id, resource in template.resources.items():
         kind = resource["Type"]
         key = NAME_PROPERTY.get(kind, "")
-        if kind in _NOT_ALONE or (resource.get("Properties") or {}).get(key) is None:
+        if kind in _NAME_NOT_UNIQUE or (resource.get("Properties") or {}).get(key) is None:
             continue
         name = names.name(logical_id)
         first = owners.setdefault((kind, name), logical_id)
         if first != logical_id:
             raise TemplateError(
                 f"{template.source.where(logical_id, 'Properties', key)}: {logical_id}.{key}: "
-                f"{name!r} is {first}'s name already"
+                f"{name!r} is already the name of {first}"
             )
 
 
 def check_function(properties: Mapping[str, Any]) -> None:
     """Raise ``TemplateError`` for the first property that Lambda would refuse."""
     managed = "CapacityProviderConfig" in properties
-    number(properties, "Timeout", 3, 1, _MANAGED_TIMEOUT_S if managed else _TIMEOUT_S)
+    whole_number(properties, "Timeout", 3, 1, _MANAGED_TIMEOUT_S if managed else _TIMEOUT_S)
     low, high = _MEMORY_MB
-    number(properties, "MemorySize", low, low, _MANAGED_MEMORY_MB if managed else high)
-    number(properties, "ReservedConcurrentExecutions", 0, 0, None)
+    whole_number(properties, "MemorySize", low, low, _MANAGED_MEMORY_MB if managed else high)
+    whole_number(properties, "ReservedConcurrentExecutions", 0, 0, None)
     low, high = _STORAGE_MB
     storage = _map(properties, "EphemeralStorage")
     most = _ACCELERATED_STORAGE_MB if "AcceleratorConfig" in properties else high
-    number(storage, "Size", low, low, most, field="EphemeralStorage.Size")
+    whole_number(storage, "Size", low, low, most, field="EphemeralStorage.Size")
     for key in ("Handler", "Runtime", "FunctionName"):
         value = properties.get(key, "text")
         if not isinstance(value, str) or "\0" in value:
@@ -116,7 +115,7 @@ def _map(properties: Mapping[str, Any], key: str, field: str = "") -> Mapping[st
     return value
 
 
-def number(
+def whole_number(
     properties: Mapping[str, Any],
     key: str,
     default: int,
@@ -125,7 +124,7 @@ def number(
     *,
     field: str = "",
 ) -> int:
-    """A whole number, which text may say, within bounds; raises ``TemplateError``."""
+    """Return a whole number, given as a number or as text. Raises ``TemplateError``."""
     value = properties.get(key, default)
     try:
         found = int(value)
@@ -135,6 +134,6 @@ def number(
     if found is None or isinstance(value, bool) or not (is_text or value == found):
         raise TemplateError(f"{field or key} must be a whole number, not {value!r:.40}")
     if found < low or (high is not None and found > high):
-        bounds = f"from {low} on" if high is None else f"{low} to {high}"
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
         raise TemplateError(f"{field or key} must be {bounds}, not {found}")
     return found

@@ -1,32 +1,32 @@
-"""The part of a template that moto creates.
+"""Makes the part of a template that moto creates.
 
-What the emulator plays itself never reaches moto: its event source mappings would consume messages
-without running anything, and several types make it refuse the whole stack. References to what was
-taken out become the literal values that the emulator uses.
+Resources that the emulator owns never reach moto: its event source mappings would consume messages
+without running anything, and several types make it refuse the whole stack. References to them
+become the literal values that the emulator uses.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model.openapi import is_true
 from twolane_local.template import sources
-from twolane_local.template import stand_ins as specification
 from twolane_local.template.names import IN_MOTO, NAME_PROPERTY
-from twolane_local.template.sources import of_type
+from twolane_local.template.placeholders import missing_properties
+from twolane_local.template.values import needed_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names
+    from twolane_local.template.notes import Notes
 
 
-#: CDK's functions call S3 with what this has, in the spelling of its API.
-CUSTOM = "Custom::S3BucketNotifications"
-#: In S3's XML, and for each of these in a template and in the API: the list, and whom it names.
+#: CDK's resource for bucket notifications; its properties are spelled as in S3's API.
+_CDK_NOTIFICATIONS = "Custom::S3BucketNotifications"
+#: For each kind in S3's XML, the names of the list and of the target: in a template, in the API.
 _KINDS = {
     "CloudFunction": (
         ("LambdaConfigurations", "Function"),
@@ -37,34 +37,38 @@ _KINDS = {
 }
 
 
-def notifications(template: Template, names: Names) -> dict[str, Any]:
-    """By bucket, in the spelling of S3's XML."""
+def read_notifications(template: Template, names: Names) -> dict[str, Any]:
+    """Return the notifications of each bucket, spelled as in S3's XML."""
     found: dict[str, Any] = {}
-    for logical_id, properties in of_type(template, "AWS::S3::Bucket"):
+    for logical_id, properties in template.of_type("AWS::S3::Bucket"):
         given = names.resolve(properties.get("NotificationConfiguration") or {})
         bridge = given.get("EventBridgeConfiguration") or {"EventBridgeEnabled": False}
-        hears = is_true(bridge.get("EventBridgeEnabled", True))
-        _add(found, names.name(logical_id), _spelled(given, 0), bridge=hears)
-    for _, properties in of_type(template, CUSTOM):
+        enabled = is_true(bridge.get("EventBridgeEnabled", True))
+        _add(found, names.name(logical_id), _in_xml_names(given, 0), event_bridge=enabled)
+    for _, properties in template.of_type(_CDK_NOTIFICATIONS):
         resolved = names.resolve(dict(properties))
         given = resolved.get("NotificationConfiguration") or {}
-        hears = "EventBridgeConfiguration" in given
-        _add(found, str(resolved["BucketName"]), _spelled(given, 1), bridge=hears)
+        enabled = "EventBridgeConfiguration" in given
+        _add(found, str(resolved["BucketName"]), _in_xml_names(given, 1), event_bridge=enabled)
     return found
 
 
 def _add(
-    found: dict[str, Any], bucket: str, configuration: Mapping[str, list[Any]], *, bridge: bool
+    found: dict[str, Any],
+    bucket: str,
+    configuration: Mapping[str, list[Any]],
+    *,
+    event_bridge: bool,
 ) -> None:
-    if bridge or any(configuration.values()):
-        made = found.setdefault(bucket, {})
+    if event_bridge or any(configuration.values()):
+        whole = found.setdefault(bucket, {})
         for kind, items in configuration.items():
-            made[kind] = [*made.get(kind, ()), *items]
-        if bridge:
-            made["EventBridgeConfiguration"] = {}
+            whole[kind] = [*whole.get(kind, ()), *items]
+        if event_bridge:
+            whole["EventBridgeConfiguration"] = {}
 
 
-def _spelled(given: Mapping[str, Any], spelling: int) -> dict[str, list[Any]]:
+def _in_xml_names(given: Mapping[str, Any], spelling: int) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for kind, spellings in _KINDS.items():
         plural, target = spellings[spelling]
@@ -82,27 +86,24 @@ def _notification(item: Mapping[str, Any], kind: str, target: str) -> dict[str, 
     rules = (filters.get("S3Key") or {}).get("Rules") or (filters.get("Key") or {}).get(
         "FilterRules"
     )
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         kind: target,
         "Event": [events] if isinstance(events, str) else list(events or ()),
     }
     if rules:
         key_rules = [{"Name": str(r["Name"]).lower(), "Value": r["Value"]} for r in rules]
-        made["Filter"] = {"S3Key": {"FilterRule": key_rules}}
-    return made
-
-
-_SUB = re.compile(r"\$\{([^!}][^}]*)\}")
+        result["Filter"] = {"S3Key": {"FilterRule": key_rules}}
+    return result
 
 
 def moto_template(
     template: Template,
     names: Names,
     ours: tuple[str, ...],
-    complain: Callable[[str, str], None],
+    notes: Notes,
     outputs: Mapping[str, str],
 ) -> Mapping[str, Any]:
-    """A CloudFormation template without references to anything outside of it."""
+    """Return a CloudFormation template without references to anything outside of it."""
     kept: dict[str, Any] = {}
     identities: list[str] = []
     secrets: list[dict[str, Any]] = []
@@ -116,34 +117,33 @@ def moto_template(
             properties = names.resolve(resource.get("Properties") or {})
             secrets.append({**properties, "Name": names.name(logical_id)})
         elif kind != "AWS::CloudFormation::Stack" and not kind.startswith(ours):
-            complain(logical_id, f"{kind} is unknown to the emulator")
-    # References are literal by now; what they said about the order must not be lost.
+            notes.not_emulated(logical_id, f"{kind} is unknown to the emulator")
+    # The references are literal values by now; DependsOn keeps the order that they imply.
     for logical_id, resource in kept.items():
-        original = template.resources[logical_id]
-        before = mentioned(original.get("Properties")) | set(_listed(original.get("DependsOn")))
+        before = set(needed_by(template.resources[logical_id], names.condition))
         resource["DependsOn"] = sorted(before & kept.keys() - {logical_id})
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": kept,
         "Outputs": {name: {"Value": value} for name, value in outputs.items()},
-        # Not CloudFormation's: what DescribeStackResources is to name beside.
+        # The sections below are not CloudFormation's.
+        # The resources that moto does not have, for DescribeStackResources.
         "Elsewhere": dict(_elsewhere(template, names)),
-        # Nor these: for what moto cannot create.
+        # The lines of resources, for errors of moto.
         "Where": {logical_id: template.source.where(logical_id) for logical_id in kept},
-        # Nor these: moto's CloudFormation knows no senders, moto's SES does.
+        # moto's SES has identities, its CloudFormation does not.
         "Identities": identities,
-        # Nor these: they call functions that moto does not hold.
-        "Notifications": notifications(template, names),
-        "Rules": list(sources.rules(template, names, complain)),
-        # Nor these.
+        # Notifications and rules call functions that moto does not have.
+        "Notifications": read_notifications(template, names),
+        "Rules": list(sources.read_rules(template, names, notes)),
         "Secrets": secrets,
-        # moto's CloudFormation has no subscriptions, its SNS has.
-        "Subscriptions": list(sources.subscriptions(template, names, complain)),
+        # moto's SNS has subscriptions, its CloudFormation does not.
+        "Subscriptions": list(sources.read_subscriptions(template, names, notes)),
     }
 
 
 def _elsewhere(template: Template, names: Names) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Type and physical id of what is not moto's."""
+    """Yield type and physical id of the resources that moto does not have."""
     for logical_id, resource in template.resources.items():
         kind = resource["Type"]
         if kind == "AWS::CloudFormation::Stack" or kind in IN_MOTO:
@@ -151,48 +151,27 @@ def _elsewhere(template: Template, names: Names) -> Iterator[tuple[str, tuple[st
         try:
             yield logical_id, (kind, str(names.ref(logical_id)))
         except (LocalError, TypeError, ValueError, LookupError, AttributeError, RecursionError):
-            continue  # nothing refers to it, or that would have been refused
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
+            continue  # nothing refers to it, else it would have been refused
 
 
 def _literal(logical_id: str, resource: Mapping[str, Any], names: Names) -> dict[str, Any]:
     properties = names.resolve(resource.get("Properties") or {})
-    lacking = specification.missing(resource["Type"], properties)
-    if lacking:
-        raise TemplateError(f"{resource['Type']} needs {' and '.join(lacking)}")
-    # Notifications are the emulator's: moto would refuse a function that it does not hold.
+    missing = missing_properties(resource["Type"], properties)
+    if missing:
+        raise TemplateError(f"{resource['Type']} needs {' and '.join(missing)}")
+    # The emulator sets notifications: moto would refuse a function that it does not have.
     properties.pop("NotificationConfiguration", None)
     if resource["Type"] == "AWS::SNS::Topic":
         properties.pop("Subscription", None)
     if resource["Type"] == "AWS::SQS::Queue":
-        # Only the name: the queue that works is the emulator's.
+        # moto needs only the name: the emulator runs the queue.
         properties = {key: properties[key] for key in ("FifoQueue", "Tags") if key in properties}
     if resource["Type"] == "AWS::KMS::Key":
         properties.pop("Tags", None)  # moto's KMS would read them as its API's
-        # AWS takes a default for it, moto's CloudFormation does not:
+        # AWS has a default for it, moto's CloudFormation does not:
         # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-kms-key.html
         properties.setdefault("KeyPolicy", {})
     name = NAME_PROPERTY.get(resource["Type"])
     if name:
         properties[name] = names.name(logical_id)
     return {"Type": resource["Type"], "Properties": properties}
-
-
-def mentioned(value: Any) -> set[str]:
-    """The names that a value refers to, by Ref, GetAtt or Sub."""
-    if isinstance(value, dict):
-        found = {str(value["Ref"])} if "Ref" in value else set()
-        target = value.get("Fn::GetAtt")
-        if target:
-            found.add(str(target.split(".")[0] if isinstance(target, str) else target[0]))
-        text = value.get("Fn::Sub")
-        if text:
-            text = text if isinstance(text, str) else text[0]
-            found |= {name.split(".")[0].strip() for name in _SUB.findall(text)}
-        return found.union(*map(mentioned, value.values()))
-    if isinstance(value, list):
-        return set().union(*map(mentioned, value))
-    return set()

@@ -1,6 +1,6 @@
-"""What a resource is called on this machine: the answers to ``Ref`` and ``GetAtt``.
+"""Returns the values of ``Ref`` and ``GetAtt``: the names of resources on this machine.
 
-Names are made from the stack's name and the logical id, without AWS's random tail, so that they
+Names consist of the stack's name and the logical id, without AWS's random suffix, so that they
 are the same on every start.
 """
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from twolane_local.errors import TemplateError
 from twolane_local.model import ACCOUNT, REGION
-from twolane_local.template import stand_ins
-from twolane_local.template.stand_ins import StandIn
+from twolane_local.template import placeholders
+from twolane_local.template.placeholders import Placeholder
 from twolane_local.template.values import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twolane_local.template import Template
-    from twolane_local.template.stand_ins import Outside
+    from twolane_local.template.placeholders import ExternalValues
 
 #: The property that names a resource, for the types that the emulator names itself.
 NAME_PROPERTY = {
@@ -38,7 +38,7 @@ NAME_PROPERTY = {
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::SecretsManager::Secret": "Name",
 }
-#: What moto's CloudFormation creates of the types that a serverless template uses beside ours.
+#: The types that moto's CloudFormation creates.
 IN_MOTO = frozenset(
     {
         "AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SNS::Topic",
@@ -49,26 +49,27 @@ IN_MOTO = frozenset(
 )  # fmt: skip
 
 
-class _Referred(dict[str, Any]):
-    """Looks for the value of a stored parameter once something refers to it.
+class _LazyParameters(dict[str, Any]):
+    """Looks up the value of a stored parameter when something refers to it.
 
-    Every template of CDK's has one, to which nothing but its ``Rules`` does.
+    Every template of CDK's has one that only its ``Rules`` refer to.
     """
 
-    def __init__(self, values: Mapping[str, Any], outside: Outside) -> None:
+    def __init__(self, values: Mapping[str, Any], external: ExternalValues) -> None:
         super().__init__(values)
-        self._outside = outside
+        self._external = external
 
     def __getitem__(self, name: str) -> Any:
-        return self._outside.parameter(super().__getitem__(name))
+        return self._external.parameter(super().__getitem__(name))
 
 
 class Names:
-    """Answers ``Ref`` and ``GetAtt``: each has a value, a stand-in where nothing plays it.
+    """Returns the values of ``Ref`` and ``GetAtt``; a placeholder if the type is not emulated.
 
-    ``base_url(api_id)`` gives the local address of an API or function URL; ``elsewhere(name,
-    attribute or None)`` the values of resources that moto holds, or raises ``KeyError``. Without
-    ``outside``, values of other stacks raise ``TemplateError``, and dynamic references stay.
+    ``base_url(api_id)`` returns the local address of an API or function URL. ``elsewhere(name,
+    attribute or None)`` returns the values of resources that moto holds, or raises ``KeyError``.
+    Without ``external``, values of other stacks raise ``TemplateError``, and dynamic references
+    stay as they are.
     """
 
     def __init__(
@@ -78,48 +79,45 @@ class Names:
         aws_url: str,
         base_url: Callable[[str], str],
         elsewhere: Callable[[str, str | None], Any],
-        outside: Outside | None = None,
+        external: ExternalValues | None = None,
     ) -> None:
         self._template = template
         self._aws_url = aws_url
         self._base_url = base_url
         self._elsewhere = elsewhere
-        self._outside = outside
+        self._external = external
         self._under_way: set[tuple[str, str]] = set()
-        #: By resource and attribute, those that AWS's schema of the type does not have.
-        self.doubtful: dict[tuple[str, str], str] = {}
+        #: Attributes that the schema of the type does not have, by resource and attribute.
+        self.unknown_attributes: dict[tuple[str, str], str] = {}
         parameters = template.parameters
-        if outside is not None:
-            parameters = _Referred(parameters, outside)
+        if external is not None:
+            parameters = _LazyParameters(parameters, external)
         self._resolver = Resolver(
             parameters,
             conditions=template.conditions,
             mappings=template.mappings,
             ref=self.ref,
             attribute=self.attribute,
-            imported=outside.imported if outside is not None else None,
+            imported=external.imported if external is not None else None,
         )
 
     @cached_property
     def functions(self) -> frozenset[str]:
         """The names of the template's functions."""
-        return frozenset(
-            self.name(logical_id)
-            for logical_id, resource in self._template.resources.items()
-            if resource["Type"] == "AWS::Lambda::Function"
-        )
+        found = self._template.of_type("AWS::Lambda::Function")
+        return frozenset(self.name(logical_id) for logical_id, _ in found)
 
     def condition(self, name: str) -> bool:
-        """Whether the condition of this name holds."""
+        """Return whether the condition of this name is true."""
         return self._resolver.condition(name)
 
     def resolve(self, value: Any) -> Any:
-        """The value with every intrinsic and dynamic reference in it resolved."""
+        """Return the value with its intrinsic functions and dynamic references resolved."""
         resolved = self._resolver(value)
-        return resolved if self._outside is None else self._outside.dynamic(resolved)
+        return resolved if self._external is None else self._external.dynamic(resolved)
 
     def name(self, logical_id: str) -> str:
-        """The resource's own name: the property's value, or one made for it."""
+        """Return the resource's name: from its property, or a generated one."""
         resource = self._template.resources[logical_id]
         kind = resource["Type"]
         properties = resource.get("Properties") or {}
@@ -146,9 +144,9 @@ class Names:
                 return self._elsewhere(logical_id, None)
             except KeyError:
                 pass  # moto has no value for it
-        return self._stand_in(logical_id).ref()
+        return self._placeholder(logical_id).ref()
 
-    def _stand_in(self, logical_id: str) -> StandIn:
+    def _placeholder(self, logical_id: str) -> Placeholder:
         properties = self._properties(logical_id)
 
         def given(path: str) -> Any | None:
@@ -166,7 +164,7 @@ class Names:
                 self._under_way.discard((logical_id, path))
 
         kind = self._kind(logical_id)
-        return StandIn(kind, logical_id, self.name(logical_id), given)
+        return Placeholder(kind, logical_id, self.name(logical_id), given)
 
     def _queue_url(self, logical_id: str) -> str:
         return f"{self._aws_url}/{ACCOUNT}/{self.name(logical_id)}"
@@ -187,7 +185,7 @@ class Names:
         return self._arn("sns", self.name(logical_id))
 
     def _secret_arn(self, logical_id: str) -> str:
-        # Without AWS's random tail, which its API does not ask for either:
+        # Without AWS's random suffix, which its API does not require either:
         # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
         return self._arn("secretsmanager", f"secret:{self.name(logical_id)}")
 
@@ -212,7 +210,7 @@ class Names:
         "AWS::ApiGatewayV2::Deployment": _deployment_id,
         "AWS::ApiGatewayV2::Stage": _stage_name,
         "AWS::ApiGateway::Stage": _stage_name,
-        # The uuid that the mapping is played under.
+        # The emulator uses the logical id as the mapping's uuid.
         "AWS::Lambda::EventSourceMapping": lambda _, logical_id: logical_id,
         "AWS::Lambda::Url": _url_function_arn,
         "AWS::Lambda::Version": _version_arn,
@@ -232,9 +230,9 @@ class Names:
                 return self._elsewhere(logical_id, attribute)
             except KeyError:
                 pass  # moto has no value for it
-        if not stand_ins.knows(kind, attribute):
-            self.doubtful[logical_id, attribute] = kind
-        return self._stand_in(logical_id).attribute(attribute)
+        if not placeholders.has_attribute(kind, attribute):
+            self.unknown_attributes[logical_id, attribute] = kind
+        return self._placeholder(logical_id).attribute(attribute)
 
     def _own_attribute(self, kind: str, logical_id: str, attribute: str) -> str | None:
         if attribute in {"Arn", "TopicArn"}:
@@ -289,7 +287,7 @@ class Names:
         }.get(kind)
 
     def _bus(self, logical_id: str) -> str:
-        """Before a rule's name in its ARN; the default bus is not named there."""
+        """Return the part before a rule's name in its ARN; the default bus is not named there."""
         given = self._properties(logical_id).get("EventBusName")
         bus = str(self.resolve(given) or "").rpartition("event-bus/")[2]
         return f"{bus}/" if bus not in {"", "default"} else ""

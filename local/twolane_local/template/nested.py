@@ -1,7 +1,8 @@
-"""Nested stacks from local files, flattened into the template that nests them.
+"""Flattens nested stacks from local files into the template that nests them.
 
-Every name of the child gets the nesting resource's name in front; the child's parameters become the
-expressions that the parent gives, its outputs what the parent's ``GetAtt`` stands for.
+Every name in the child gets the nesting resource's name as a prefix. The child's parameters become
+the expressions that the parent passes, and its outputs replace the parent's ``GetAtt``. Before
+that, ``with_local_paths`` finds the local files of code and templates with an S3 address.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-nested-stacks.html
 """
 
@@ -10,26 +11,27 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import yaml as template_yaml
+from twolane_local.template.yaml import read_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from twolane_local.template.yaml import Source
+    from twolane_local.template.yaml import TemplateFile
 
-    Look = Callable[[str, Mapping[str, Any], Any], Path | None]
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    #: Takes logical id, resource and the S3 address; returns the local path, if it finds one.
+    Lookup = Callable[[str, Mapping[str, Any], Any], Path | None]
+    #: Returns the template as written, its expansion and the values of its parameters.
+    Expand = Callable[
+        [Path, Mapping[str, str]], tuple[TemplateFile, dict[str, Any], dict[str, Any]]
+    ]
 
-    Expand = Callable[[Path, Mapping[str, str]], tuple[Source, dict[str, Any], dict[str, Any]]]
-
-
-#: Where a resource has its code, or the template that it nests.
-PROPERTIES = {
+#: The property with a resource's code, or with the template that it nests.
+_PROPERTIES = {
     "AWS::Serverless::Function": "CodeUri",
     "AWS::Serverless::LayerVersion": "ContentUri",
     "AWS::Serverless::Application": "Location",
@@ -37,69 +39,74 @@ PROPERTIES = {
     "AWS::Lambda::LayerVersion": "Content",
     "AWS::CloudFormation::Stack": "TemplateURL",
 }
-#: They take a path as text; the others have a bucket and a key.
-_TEXT = frozenset({"CodeUri", "ContentUri", "Location", "TemplateURL"})
-#: Stands for "a path on this machine" in S3's form; the key is the path.
+#: These take a path as text; the others take a bucket and a key.
+_PATH_AS_TEXT = frozenset({"CodeUri", "ContentUri", "Location", "TemplateURL"})
+#: The bucket that stands for this machine; the key is a local path.
 LOCAL_BUCKET = "twolane-local-path"
-#: Beside what ``sam package`` and ``aws cloudformation package`` write; a build knows best.
-_SIBLINGS = (".aws-sam/build/template.yaml", "template.yaml", "template.yml", "template.json")
+#: The templates that ``sam package`` and ``aws cloudformation package`` read, a build first.
+_ORIGINALS = (".aws-sam/build/template.yaml", "template.yaml", "template.yml", "template.json")
 
 
-def located(source: Source) -> dict[str, Any]:
-    """The content with local paths for what stands for code in S3 and is here."""
+def with_local_paths(source: TemplateFile) -> dict[str, Any]:
+    """Return the content with local paths instead of S3 addresses of files on this machine."""
     content = source.content
-    looks: list[Look] | None = None
-    made: dict[str, Any] = {}
+    lookups: list[Lookup] | None = None
+    changed: dict[str, Any] = {}
     for name, resource in content["Resources"].items():
         kind = resource.get("Type", "") if isinstance(resource, dict) else ""
-        key = PROPERTIES.get(kind)
+        key = _PROPERTIES.get(kind)
         properties: Any = resource.get("Properties") if key else None
         value = properties.get(key) if key and isinstance(properties, dict) else None
         if key is None or not _is_remote(value):
             continue
-        if looks is None:
-            looks = [_by_metadata(source.path.parent), *_looks(source)]
-        paths = (look(name, resource, value) for look in looks)
+        if lookups is None:
+            lookups = [_by_metadata(source.path.parent), *_other_lookups(source)]
+        paths = (lookup(name, resource, value) for lookup in lookups)
         path = next((path for path in paths if path is not None), None)
         if path is not None:
             text = str(path.absolute())
-            local = text if key in _TEXT else {"S3Bucket": LOCAL_BUCKET, "S3Key": text}
-            made[name] = {**resource, "Properties": {**properties, key: local}}
-    return {**content, "Resources": {**content["Resources"], **made}} if made else content
+            local = text if key in _PATH_AS_TEXT else {"S3Bucket": LOCAL_BUCKET, "S3Key": text}
+            changed[name] = {**resource, "Properties": {**properties, key: local}}
+    return {**content, "Resources": {**content["Resources"], **changed}} if changed else content
 
 
 def _is_remote(value: Any) -> bool:
     if isinstance(value, str):
         return "://" in value
-    # Of a nested stack, CDK's is an expression; inline code and images are what they are.
+    # CDK gives a nested stack's address as an expression. Inline code and images stay as they are.
     return isinstance(value, dict) and not {"ZipFile", "ImageUri", "ApplicationId"} & value.keys()
 
 
-def _looks(source: Source) -> Iterator[Look]:
-    by_key = dict(_by_object_key(source.path.parent, source.path))
+def _other_lookups(source: TemplateFile) -> Iterator[Lookup]:
+    by_key = dict(_files_by_object_key(source.path.parent, source.path))
     if by_key:
         yield lambda _name, _resource, value: by_key.get(_file_name(value))
-    yield from _by_siblings(source.path)
+    for name in _ORIGINALS:
+        path = source.path.parent / name
+        if path != source.path and path.is_file():
+            # A template that cannot be read is skipped: the user did not name it.
+            with suppress(TemplateError):
+                yield _in_original(path.parent, read_template(path).content)
 
 
-def _by_metadata(folder: Path) -> Look:
+def _by_metadata(folder: Path) -> Lookup:
     """https://docs.aws.amazon.com/cdk/v2/guide/assets.html"""
 
-    def look(_name: str, resource: Mapping[str, Any], _value: Any) -> Path | None:
+    def lookup(_name: str, resource: Mapping[str, Any], _value: Any) -> Path | None:
         metadata = resource.get("Metadata")
         asset = metadata.get("aws:asset:path") if isinstance(metadata, dict) else None
         if not isinstance(asset, str) or not metadata:
             return None
         wanted = metadata.get("aws:asset:property", "Code")
-        here = PROPERTIES.get(str(resource["Type"]))
+        actual = _PROPERTIES.get(str(resource["Type"]))
         path = folder / asset
-        return path if path.exists() and str(wanted).partition(".")[0] == here else None
+        return path if path.exists() and str(wanted).partition(".")[0] == actual else None
 
-    return look
+    return lookup
 
 
-def _by_object_key(folder: Path, template: Path) -> Iterator[tuple[str, Path]]:
-    """By the last part of the object's key: what CDK and the Serverless Framework would upload."""
+def _files_by_object_key(folder: Path, template: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files that CDK and the Serverless Framework upload, by the end of the S3 key."""
     name = template.name.removesuffix(".json").removesuffix(".template").removesuffix(".nested")
     for file in [folder / f"{name}.assets.json", *sorted(folder.glob("*.assets.json"))]:
         for asset in (_json(file).get("files") or {}).values():
@@ -116,7 +123,7 @@ def _by_object_key(folder: Path, template: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _file_name(value: Any) -> str:
-    """The last part of an address in S3: text, or a map whose key may be an expression."""
+    """Return the last part of an S3 address: text, or a map whose key may be an expression."""
     if isinstance(value, dict):
         value = value.get("S3Key") or value.get("Key") or value
     # An expression ends with the object's name: `.../${AWS::URLSuffix}/bucket/name.json`.
@@ -129,26 +136,15 @@ def _last(text: str) -> str:
     return text.rstrip("/").rpartition("/")[2]
 
 
-def _by_siblings(template: Path) -> Iterator[Look]:
-    """What ``sam package`` wrote has the resources of the template that it was given."""
-    for name in _SIBLINGS:
-        path = template.parent / name
-        if path == template or not path.is_file():
-            continue
-        try:
-            yield _sibling(path.parent, template_yaml.read(path).content)
-        except TemplateError:
-            continue  # it is not the one that was asked for
-
-
-def _sibling(folder: Path, content: Mapping[str, Any]) -> Look:
+def _in_original(folder: Path, content: Mapping[str, Any]) -> Lookup:
+    """Look in the template from which ``sam package`` made this one, with the same resources."""
     shared = (content.get("Globals") or {}).get("Function") or {}
 
-    def look(name: str, resource: Mapping[str, Any], _value: Any) -> Path | None:
+    def lookup(name: str, resource: Mapping[str, Any], _value: Any) -> Path | None:
         twin = content["Resources"].get(name)
         if not isinstance(twin, dict) or twin.get("Type") != resource["Type"]:
             return None
-        key = PROPERTIES[str(twin["Type"])]
+        key = _PROPERTIES[str(twin["Type"])]
         value = (twin.get("Properties") or {}).get(key)
         if value is None and key == "CodeUri":
             value = shared.get(key, ".")
@@ -157,41 +153,45 @@ def _sibling(folder: Path, content: Mapping[str, Any]) -> Look:
         path = folder / value
         return path if path.exists() else None
 
-    return look
+    return lookup
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
-        return {}  # a template without it is as good as one whose file cannot be read
+        return {}  # an unreadable file is treated as a missing one
     return content if isinstance(content, dict) else {}
 
 
 _STACK = "AWS::CloudFormation::Stack"
 _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
-_STAND_IN = "twolane-nested-"
-#: AWS documents no limit but 2,000 stacks for an account; each one here is a level of recursion.
-_MOST_LEVELS = 20
+_MARKER = "twolane-nested-"
+#: AWS's only documented limit is 2,000 stacks in an account; each level is a recursion here.
+_MAX_LEVELS = 20
 
 
-def is_stand_in(value: Any) -> bool:
-    """Whether a parameter's value stands for an expression of the parent, to be put in later."""
-    return isinstance(value, str) and value.startswith(_STAND_IN)
+def is_parent_expression(value: Any) -> bool:
+    """Return whether a parameter's value stands for an expression of the parent stack."""
+    return isinstance(value, str) and value.startswith(_MARKER)
 
 
 def flatten(
-    expanded: dict[str, Any], source: Source, root: Path, expand: Expand, above: tuple[Path, ...]
+    expanded: dict[str, Any],
+    source: TemplateFile,
+    root: Path,
+    expand: Expand,
+    above: tuple[Path, ...],
 ) -> dict[str, Any]:
-    """The template without nested stacks from local files; others stay as they are.
+    """Return the template with the resources of its nested local stacks; others stay as they are.
 
-    Paths of code are made relative to ``root``; ``above`` are the files that this is nested in, and
-    itself. Raises ``TemplateError`` for a child that is not there, or never ends.
+    Paths of code become relative to ``root``. ``above`` are this template's file and those that it
+    is nested in. Raises ``TemplateError`` for a child that is missing, or nests itself.
     """
     folder = source.path.parent
     result = {**expanded, "Resources": dict(expanded["Resources"])}
     for name in expanded["Resources"]:
-        # As it is by now: what a stack before it puts out may be what this one is given.
+        # From the result: an earlier stack's outputs may be this stack's parameters.
         resource = result["Resources"][name]
         location = (resource.get("Properties") or {}).get("TemplateURL")
         if resource["Type"] != _STACK or not isinstance(location, str) or "://" in location:
@@ -199,11 +199,11 @@ def flatten(
         path = folder / location
         where = source.where(name, "Properties", "TemplateURL")
         if not path.is_file():
-            raise TemplateError(f"{where}: {name}'s template {location!r} is no file ({path})")
+            raise TemplateError(f"{where}: {name}'s template {location!r} is not a file ({path})")
         if path.resolve() in above:
             raise TemplateError(f"{where}: {name}.TemplateURL: the template nests itself")
-        if len(above) > _MOST_LEVELS:
-            raise TemplateError(f"{where}: {name} is nested more than {_MOST_LEVELS} stacks deep")
+        if len(above) > _MAX_LEVELS:
+            raise TemplateError(f"{where}: {name} is nested more than {_MAX_LEVELS} stacks deep")
         try:
             child = _child(name, resource, path, root, expand, above=above)
             del result["Resources"][name]
@@ -227,16 +227,17 @@ def _child(
     *,
     above: tuple[Path, ...],
 ) -> dict[str, Any]:
-    """The child's sections, in the parent's names."""
+    """Return the child's sections with the parent's names."""
     given: Mapping[str, Any] = (resource.get("Properties") or {}).get("Parameters") or {}
-    # What is an expression in the parent travels through the child's expansion under a stand-in.
-    stand_ins = {
-        key: value if isinstance(value, str) else f"{_STAND_IN}{name}-{key}"
+    # A marker stands for each of the parent's expressions while the child is expanded.
+    markers = {
+        key: value if isinstance(value, str) else f"{_MARKER}{name}-{key}"
         for key, value in given.items()
     }
-    source, expanded, values = expand(path, stand_ins)
+    source, expanded, values = expand(path, markers)
     expanded = flatten(expanded, source, root, expand, (*above, path.resolve()))
-    rewrite = _Rewrite(name, expanded, {**values, **given}, stand_ins, given)
+    by_marker = {marker: given[key] for key, marker in markers.items()}
+    rewrite = _Rewrite(name, expanded["Resources"], {**values, **given}, by_marker)
     condition = resource.get("Condition")
     resources = {}
     for key, item in expanded["Resources"].items():
@@ -265,7 +266,7 @@ def _child(
 
 
 def _both(outer: str | None, inner: Any) -> Any:
-    """A child's condition holds only where its whole stack is wanted."""
+    """Return a condition that is true if the stack's and the child's are."""
     return inner if outer is None else {"Fn::And": [{"Condition": outer}, inner]}
 
 
@@ -285,19 +286,18 @@ class _Rewrite:
     def __init__(
         self,
         prefix: str,
-        child: Mapping[str, Any],
+        resources: Mapping[str, Any],
         parameters: Mapping[str, Any],
-        stand_ins: Mapping[str, str],
-        given: Mapping[str, Any],
+        by_marker: Mapping[str, Any],
     ) -> None:
         self._prefix = prefix
-        self._resources = child["Resources"]
+        self._resources = resources
         self._parameters = parameters
-        self._given = {stand_in: given[key] for key, stand_in in stand_ins.items()}
+        self._by_marker = by_marker
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._given.get(value, value)
+            return self._by_marker.get(value, value)
         if isinstance(value, list):
             return [self(item) for item in value]
         if not isinstance(value, dict):
@@ -346,12 +346,12 @@ class _Rewrite:
 
 
 def _with_outputs(value: Any, name: str, outputs: Mapping[str, Any]) -> Any:
-    """The parent's values with the child's outputs in place."""
+    """Return the parent's values with the child's outputs filled in."""
     if isinstance(value, list):
         return [_with_outputs(item, name, outputs) for item in value]
     if not isinstance(value, dict):
         return value
-    alone = value if len(value) == 1 else {}  # beside other keys it is no function
+    alone = value if len(value) == 1 else {}  # with other keys beside it, it is not a function
     target = alone.get("Fn::GetAtt")
     if target is not None:
         nested, attribute = target.split(".", 1) if isinstance(target, str) else target
@@ -363,9 +363,9 @@ def _with_outputs(value: Any, name: str, outputs: Mapping[str, Any]) -> Any:
         variables = _with_outputs(dict(variables), name, outputs)
         for whole in _VARIABLE.findall(text):
             if whole.startswith(f"{name}.Outputs."):
-                stand_in = whole.replace(".", "")
-                text = text.replace("${" + whole + "}", "${" + stand_in + "}")
-                variables[stand_in] = _output(name, whole.partition(".")[2], outputs)
+                variable = whole.replace(".", "")
+                text = text.replace("${" + whole + "}", "${" + variable + "}")
+                variables[variable] = _output(name, whole.partition(".")[2], outputs)
         return {"Fn::Sub": [text, variables]}
     return {key: _with_outputs(item, name, outputs) for key, item in value.items()}
 

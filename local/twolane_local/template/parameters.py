@@ -1,4 +1,4 @@
-"""The values of a template's Parameters.
+"""Reads the values of a template's Parameters: from files, ``.env`` and ``samconfig.toml``.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
 """
@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import yaml as template_yaml
-from twolane_local.template.nested import is_stand_in
+from twolane_local.template.nested import is_parent_expression
+from twolane_local.template.yaml import read_fragment
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-    from twolane_local.template.yaml import Source
+    from twolane_local.template.yaml import TemplateFile
 
-
-#: Its value is the name of a parameter in the Systems Manager's store.
+#: The type of a parameter whose value is a name in Systems Manager's parameter store.
 _STORED = re.compile(r"AWS::SSM::Parameter::Value<(.+)>")
 
 
-def missing(declared: Mapping[str, Any], given: Container[str]) -> list[str]:
-    """The parameters that have neither a value nor a default."""
+def without_value(declared: Mapping[str, Any], given: Container[str]) -> list[str]:
+    """Return the parameters that have neither a value nor a default."""
     return [
         name
         for name, parameter in declared.items()
@@ -35,41 +34,41 @@ def missing(declared: Mapping[str, Any], given: Container[str]) -> list[str]:
     ]
 
 
-def values(source: Source, given: Mapping[str, str]) -> dict[str, Any]:
-    """Every parameter's value. Raises ``TemplateError``.
+def parameter_values(source: TemplateFile, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return every parameter's value. Raises ``TemplateError``.
 
-    One in the parameter store is the dynamic reference to it.
+    The value of a parameter in the store is the dynamic reference to it.
     """
     declared = source.content.get("Parameters") or {}
     unknown = sorted(set(given) - set(declared))
     if unknown:
         known = ", ".join(sorted(declared)) or "none"
         raise TemplateError(f"{source.path} has no parameter {unknown[0]!r}; it has: {known}")
-    open_ones = missing(declared, given)
+    open_ones = without_value(declared, given)
     if open_ones:
         raise TemplateError(_no_value(source, declared, open_ones))
     found: dict[str, Any] = {}
     for name, parameter in declared.items():
         value = given.get(name, parameter.get("Default"))
         allowed = parameter.get("AllowedValues")
-        if allowed and str(value) not in map(str, allowed) and not is_stand_in(value):
+        if allowed and str(value) not in map(str, allowed) and not is_parent_expression(value):
             choices = ", ".join(map(str, allowed))
             raise TemplateError(
                 f"{source.path}: parameter {name}={value!r} is not one of {choices}"
             )
-        found[name] = _typed(str(parameter.get("Type", "String")), _as_text(value))
+        found[name] = _typed(str(parameter.get("Type", "String")), as_text(value))
     return found
 
 
-def _no_value(source: Source, declared: Mapping[str, Any], names: list[str]) -> str:
-    def said(name: str) -> str:
+def _no_value(source: TemplateFile, declared: Mapping[str, Any], names: list[str]) -> str:
+    def described(name: str) -> str:
         description = str(declared[name].get("Description") or "").strip()
         return f"{name} ({description})" if description else name
 
     one = len(names) == 1
     flags = " ".join(f"--parameter {name}=VALUE" for name in names)
     return (
-        f"{source.path}: {'parameter' if one else 'parameters'} {', '.join(map(said, names))} "
+        f"{source.path}: {'parameter' if one else 'parameters'} {', '.join(map(described, names))} "
         f"{'has' if one else 'have'} no default; give {flags}, a --parameter-file, "
         "parameter_overrides in samconfig.toml, or a line in .env"
     )
@@ -78,36 +77,39 @@ def _no_value(source: Source, declared: Mapping[str, Any], names: list[str]) -> 
 def _typed(kind: str, text: str) -> Any:
     stored = _STORED.fullmatch(kind)
     inner = stored[1] if stored else kind
-    if stored and not is_stand_in(text):
+    if stored and not is_parent_expression(text):
         text = f"{{{{resolve:ssm:{text}}}}}"
     if inner == "CommaDelimitedList" or inner.startswith("List<"):
         return [item.strip() for item in text.split(",")]
     return text
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as CloudFormation writes it: ``true``, ``a,b``."""
+    if isinstance(value, list):
+        return ",".join(map(as_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=(.*)")
 
 
-def read_values(path: Path) -> dict[str, str]:
-    """The values in one file. Raises ``TemplateError``."""
+def read_parameter_file(path: Path) -> dict[str, str]:
+    """Return the values in a file. Raises ``TemplateError``."""
     if path.name.endswith(".env") or path.name.startswith(".env"):
         return _variables(path)
-    content = template_yaml.fragment(path)
+    content = read_fragment(path)
     if isinstance(content, dict):
-        # CodePipeline's files have them below this.
+        # CodePipeline's files have the values below this key.
         inner = content.get("Parameters")
-        return _texts(path, inner if isinstance(inner, dict) else content)
+        return _as_texts(path, inner if isinstance(inner, dict) else content)
     if isinstance(content, list):
-        return _texts(path, dict(_pairs(path, content)))
+        return _as_texts(path, dict(_pairs(path, content)))
     raise TemplateError(f"{path} holds no parameters: it must be a map, or a list")
 
 
-def beside(template: Path, declared: Mapping[str, Any]) -> dict[str, str]:
-    """Of ``.env`` beside a template, the values of parameters that have no default."""
+def from_env_file(template: Path, declared: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of parameters without a default from ``.env`` beside the template."""
     path = template.parent / ".env"
     if not path.is_file():
         return {}
@@ -121,7 +123,7 @@ def _pairs(path: Path, items: Iterable[Any]) -> Iterable[tuple[str, Any]]:
             case {"ParameterKey": str() as name, "ParameterValue": value}:
                 yield name, value
             case {"ParameterKey": str(), "UsePreviousValue": _}:
-                continue  # there is no stack before this one
+                continue  # no previous stack exists
             case str() if "=" in item:
                 name, _, text = item.partition("=")
                 yield name, text
@@ -132,20 +134,16 @@ def _pairs(path: Path, items: Iterable[Any]) -> Iterable[tuple[str, Any]]:
                 )
 
 
-def _texts(path: Path, values: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _as_texts(path: Path, values: Mapping[str, Any]) -> dict[str, str]:
     for name, value in values.items():
         items = value if isinstance(value, list) else [value]
         if any(item is None or isinstance(item, dict | list) for item in items):
             raise TemplateError(f"{path}: {name} must be text, a number, or a list of them")
-        found[name] = ",".join(
-            str(item).lower() if isinstance(item, bool) else str(item) for item in items
-        )
-    return found
+    return {name: as_text(value) for name, value in values.items()}
 
 
 def _variables(path: Path) -> dict[str, str]:
-    """``NAME=value`` lines, as a shell reads them but with nothing expanded."""
+    """Read ``NAME=value`` lines as a shell does, without expansion."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -165,16 +163,16 @@ def _variables(path: Path) -> dict[str, str]:
     return found
 
 
-#: The tables that are read, the later ones winning: what is said for local use beats a deployment.
+#: The tables that are read. A later one overrides an earlier one: local use overrides deployment.
 _COMMANDS = ("global", "deploy", "local_start_api")
-#: Those that may name the template; ``deploy`` names what was built or packaged.
+#: The tables that may name the template; ``deploy`` names a built or packaged one.
 _TEMPLATES = ("global", "validate", "build", "local_start_api")
 _BUILT = (".aws-sam", "build")
 
 
 @dataclass(frozen=True, slots=True)
 class SamConfig:
-    """``stack_name`` and ``template_file`` are ``None`` where the file names none."""
+    """The values in ``samconfig.toml`` that twolane uses."""
 
     stack_name: str | None = None
     template_file: str | None = None
@@ -182,36 +180,32 @@ class SamConfig:
 
 
 def read_samconfig(template: Path, environment: str = "default") -> SamConfig:
-    """The configuration beside the template, of the project that it was built in, or of the current
-    directory where that one names the template; an empty one where there is no such file.
+    """Return the configuration beside the template, or beside the project of a built template.
 
-    Raises ``TemplateError`` for a file that is no TOML.
+    If there is none, the current directory's is used if it names this template, else an empty one.
+    Raises ``TemplateError`` for a file that is not TOML.
     """
     folder = template.parent
     is_built = folder.absolute().parts[-2:] == _BUILT
-    found = _in(folder.parent.parent if is_built else folder, environment)
+    found = _read_config(folder.parent.parent if is_built else folder, environment)
     if found is None and folder.absolute() != Path.cwd():
-        named = _in(Path(), environment)
-        if (
-            named
-            and named.template_file
-            and Path(named.template_file).absolute() == (template.absolute())
-        ):
-            return named
+        current = _read_config(Path(), environment)
+        file = current.template_file if current else None
+        if current and file and Path(file).absolute() == template.absolute():
+            return current
     return found or SamConfig()
 
 
-def parameters(
+def project_values(
     template: Path, declared: Mapping[str, Any], environment: str = "default"
 ) -> dict[str, str]:
-    """What the project itself gives the template that declares these: by this file, and by ``.env``
-    where there is no default.
-    """
-    given = {**beside(template, declared), **read_samconfig(template, environment).parameters}
+    """Return the values of declared parameters in the project's ``samconfig.toml`` and ``.env``."""
+    config = read_samconfig(template, environment)
+    given = {**from_env_file(template, declared), **config.parameters}
     return {name: value for name, value in given.items() if name in declared}
 
 
-def _in(folder: Path, environment: str) -> SamConfig | None:
+def _read_config(folder: Path, environment: str) -> SamConfig | None:
     path = folder / "samconfig.toml"
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -227,9 +221,9 @@ def _in(folder: Path, environment: str) -> SamConfig | None:
         stack_name = table.get("stack_name", stack_name)
         given = table.get("parameter_overrides")
         if isinstance(given, str) and given.startswith("file://"):
-            parameters |= read_values(folder / given.removeprefix("file://"))
+            parameters |= read_parameter_file(folder / given.removeprefix("file://"))
         else:
-            parameters |= overrides(given)
+            parameters |= parse_overrides(given)
     return SamConfig(stack_name, _template_file(tables), parameters)
 
 
@@ -241,8 +235,8 @@ def _template_file(tables: Mapping[str, Any]) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def overrides(value: Any) -> dict[str, str]:
-    """``'A="x y" B=z'``, a list of such, or the long form ``ParameterKey=A,ParameterValue=x``."""
+def parse_overrides(value: Any) -> dict[str, str]:
+    """Parse ``'A="x y" B=z'``, a list of these, or ``ParameterKey=A,ParameterValue=x``."""
     words = value if isinstance(value, list) else shlex.split(str(value or ""))
     found: dict[str, str] = {}
     for word in words:

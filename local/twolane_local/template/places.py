@@ -1,6 +1,6 @@
-"""Where a project keeps its template, when nobody names it.
+"""Finds a project's template.
 
-As the SAM CLI looks for it, and where CDK and the Serverless Framework write what they compile:
+It looks where the SAM CLI does, and where CDK and the Serverless Framework write their templates:
 https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-cli-command-reference-sam-build.html
 https://docs.aws.amazon.com/cdk/v2/guide/configure-synth.html
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.lambda_ import installation as sam_build
+from twolane_local.aws.lambda_ import installation
 from twolane_local.errors import TemplateError
 from twolane_local.template import parameters
 
@@ -25,66 +25,65 @@ _SERVERLESS = Path(".serverless", "cloudformation-template-update-stack.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """``why`` says why this one, where that is not plain."""
+class FoundTemplate:
+    """A template's path; ``why`` it was chosen, if that is not obvious."""
 
     path: Path
     why: str = ""
 
 
-def find(folder: Path, environment: str = "default") -> Found:
-    """The project's template. Raises ``TemplateError``, with how to choose, where several are one
-    kind of it, and with what makes one where nothing is there.
+def find_template(folder: Path, environment: str = "default") -> FoundTemplate:
+    """Return the project's template.
+
+    Raises ``TemplateError`` for several CDK stacks, and for a project that has to be built first.
     """
     written = _written(folder, environment)
     if written is not None:
         built = folder / BUILT
         if is_newest(built, written.path):
-            if sam_build.read_sam_build(written.path.resolve().parent).is_copy:
-                # So that a change is seen: what was built has the packages.
+            if installation.read_sam_build(written.path.resolve().parent).is_copy:
+                # The source runs, so that a change is seen, with the packages of the build.
                 return replace(written, why=f"with the packages in {built.parent}")
-            return Found(
+            return FoundTemplate(
                 built,
                 f"it is newer than {written.path} and its source; after a change, run `sam build` "
                 f"again or name --template {written.path}",
             )
         return written
-    for look in (_cdk, _serverless, _only_built):
-        found = look(folder)
-        if found is not None:
-            return found
-    # The one that most projects have: what cannot be read says what to do.
-    return Found(folder / _NAMES[0])
+    found = _cdk(folder) or _serverless(folder)
+    if found is not None:
+        return found
+    if (folder / BUILT).is_file():
+        return FoundTemplate(folder / BUILT, "there is no other template")
+    # The usual name: reading it fails with an error that says what to do.
+    return FoundTemplate(folder / _NAMES[0])
 
 
-def _written(folder: Path, environment: str) -> Found | None:
+def _written(folder: Path, environment: str) -> FoundTemplate | None:
     named = parameters.read_samconfig(folder / _NAMES[0], environment).template_file
     if named is not None:
-        return Found(folder / named, "samconfig.toml names it")
+        return FoundTemplate(folder / named, "samconfig.toml names it")
     for number, name in enumerate(_NAMES):
         if (folder / name).is_file():
-            return Found(folder / name, "" if number == 0 else "there is no template.yaml")
+            return FoundTemplate(folder / name, "" if number == 0 else "there is no template.yaml")
     return None
 
 
 def is_newest(built: Path, template: Path) -> bool:
-    """Whether ``sam build`` was run after the last change."""
-    made = sam_build.changed_at(built)
-    return made > 0 and all(sam_build.changed_at(path) < made for path in _sources(template))
+    """Return whether ``sam build`` was run after the last change."""
+    built_at = installation.changed_at(built)
+    return built_at > 0 and all(
+        installation.changed_at(path) < built_at for path in _sources(template)
+    )
 
 
 def _sources(template: Path) -> Iterator[Path]:
     yield template
-    yield from sam_build.code_below(template.parent, (".py", ".txt", ".toml"))
+    yield from installation.code_below(template.parent, (".py", ".txt", ".toml"))
 
 
-def _only_built(folder: Path) -> Found | None:
-    built = folder / BUILT
-    return Found(built, "there is no other template") if built.is_file() else None
-
-
-def _cdk(folder: Path) -> Found | None:
-    """The one stack of ``cdk.out``, or where ``cdk.json`` has its output."""
+def _cdk(folder: Path) -> FoundTemplate | None:
+    """Return the only stack of ``cdk.out``, or of the output folder that ``cdk.json`` names."""
     settings = _json(folder / "cdk.json")
     out = folder / str(settings.get("output") or "cdk.out")
     if not (out / "manifest.json").is_file():
@@ -99,7 +98,7 @@ def _cdk(folder: Path) -> Found | None:
         raise TemplateError(
             f"{out} holds {len(stacks)} stacks: {names}; name one: --template {stacks[0]}"
         )
-    return Found(stacks[0], f"the stack of {out}")
+    return FoundTemplate(stacks[0], f"the stack of {out}")
 
 
 def _stacks(assembly: Path) -> Iterator[Path]:
@@ -112,10 +111,10 @@ def _stacks(assembly: Path) -> Iterator[Path]:
             yield from _stacks(assembly / str(properties.get("directoryName")))
 
 
-def _serverless(folder: Path) -> Found | None:
+def _serverless(folder: Path) -> FoundTemplate | None:
     path = folder / _SERVERLESS
     if path.is_file():
-        return Found(path, "the Serverless Framework packaged it")
+        return FoundTemplate(path, "the Serverless Framework packaged it")
     settings = [name for name in ("serverless.yml", "serverless.yaml") if (folder / name).is_file()]
     if settings:
         raise TemplateError(

@@ -1,4 +1,4 @@
-"""The methods of REST APIs: from an OpenAPI document, from resources, or from both.
+"""Reads the methods of REST APIs from an OpenAPI document, from resources, or from both.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger-extensions.html
 """
@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.model import ApiKey, MockAnswer, RestApi, RestMethod, RouteSpec, UsagePlan
+from twolane_local.model import ApiKey, MockResponse, RestApi, RestMethod, RouteSpec, UsagePlan
 from twolane_local.model.openapi import (
     ANY,
     function_name,
@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from twolane_local.template.names import Names
-    from twolane_local.template.routes import Reading
+    from twolane_local.template.routes import ApiContext
 
 
-class OfApi:
-    """What the template has for one API beside the API itself, with its values resolved."""
+_EXTENSION = "x-amazon-apigateway-"
+_SERVICE = re.compile(r"arn:[\w-]+:apigateway:[^:]*:([\w.-]+):")
+_EMULATED_AUTHORIZERS = frozenset({"request", "token"})
+
+
+class ApiResources:
+    """The resolved resources of API Gateway in a template, as one API sees them."""
 
     def __init__(self, api: str, resources: Mapping[str, Mapping[str, Any]], names: Names) -> None:
         self.id = names.ref(api)
@@ -42,25 +47,25 @@ class OfApi:
         }
 
     def every(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """The ids, as ``Ref`` gives them, and properties of all resources of a type."""
-        for name, (its, properties) in self._all.items():
-            if its == f"AWS::ApiGateway::{kind}":
+        """Yield the ``Ref`` and the properties of all resources of a type."""
+        for name, (full_kind, properties) in self._all.items():
+            if full_kind == f"AWS::ApiGateway::{kind}":
                 yield str(self._names.ref(name)), properties
 
     def own(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Those that belong to this API."""
+        """Yield those that belong to this API."""
         for name, properties in self.every(kind):
             if properties.get("RestApiId") == self.id:
                 yield name, properties
 
 
-def body_of(own: OfApi) -> dict[str, Any]:
-    """The document that the API's resources amount to; without any, one that is empty."""
-    paths = _paths(own)
-    authorizers = {name: _scheme(name, item) for name, item in own.own("Authorizer")}
+def document_from_resources(resources: ApiResources) -> dict[str, Any]:
+    """Return the API's resources as an OpenAPI document."""
+    paths = _paths(resources)
+    authorizers = {name: _scheme(name, item) for name, item in resources.own("Authorizer")}
     models = {
         key: item.get("Schema") or {}
-        for name, item in own.own("Model")
+        for name, item in resources.own("Model")
         for key in (name, str(item.get("Name", name)))
     }
     document: dict[str, Any] = {
@@ -76,14 +81,14 @@ def body_of(own: OfApi) -> dict[str, Any]:
                 "validateRequestBody": item.get("ValidateRequestBody"),
                 "validateRequestParameters": item.get("ValidateRequestParameters"),
             }
-            for name, item in own.own("RequestValidator")
+            for name, item in resources.own("RequestValidator")
         },
         f"{_EXTENSION}gateway-responses": {
             str(item.get("ResponseType")): lower_keys(item)
-            for _, item in own.own("GatewayResponse")
+            for _, item in resources.own("GatewayResponse")
         },
     }
-    for _, item in own.own("Method"):
+    for _, item in resources.own("Method"):
         path = paths.get(item.get("ResourceId"))
         if path is not None:
             method = str(item.get("HttpMethod", "ANY"))
@@ -92,22 +97,22 @@ def body_of(own: OfApi) -> dict[str, Any]:
     return document
 
 
-def merged(body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Both documents as one: an API's methods may stand in its body and beside it."""
+def merge_documents(body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two documents: an API's methods may be in its body, in resources, or in both."""
     result = dict(body)
     for key, value in more.items():
         result[key] = {**value, **(body.get(key) or {})}
     return result
 
 
-def _paths(own: OfApi) -> dict[Any, str]:
-    """The path of each resource by its id."""
-    found = {own.root: "/"}
-    left = dict(own.own("Resource"))
+def _paths(resources: ApiResources) -> dict[Any, str]:
+    """Return the path of each resource by its id."""
+    found = {resources.root: "/"}
+    left = dict(resources.own("Resource"))
     while left:
         placed = {name: item for name, item in left.items() if item.get("ParentId") in found}
         if not placed:
-            break  # their parents are not in this template
+            break  # the parents are not in this template
         for name, item in placed.items():
             found[name] = f"{found[item['ParentId']].rstrip('/')}/{item.get('PathPart', '')}"
             del left[name]
@@ -164,36 +169,31 @@ def _scheme(name: str, authorizer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def keys_of(own: OfApi, stage: str) -> tuple[ApiKey, ...]:
-    """The keys that open a stage. A key that no plan has for it opens nothing."""
-    plans = dict(own.every("UsagePlan"))
-    links = [item for _, item in own.every("UsagePlanKey")]
+def api_keys(resources: ApiResources, stage: str) -> tuple[ApiKey, ...]:
+    """Return the keys that a usage plan allows for a stage."""
+    plans = dict(resources.every("UsagePlan"))
+    links = [item for _, item in resources.every("UsagePlanKey")]
     found = []
-    for name, key in own.every("ApiKey"):
+    for name, key in resources.every("ApiKey"):
         # CloudFormation's default is a key that is not enabled.
         if str(key.get("Enabled", False)).lower() != "true":
             continue
         value = str(key.get("Value") or hashlib.sha256(f"key {name}".encode()).hexdigest()[:40])
-        of_plans = [
+        of_key = [
             plans.get(str(link.get("UsagePlanId"))) for link in links if link["KeyId"] == name
         ]
-        plan = next((each for each in of_plans if each and _covers(each, own.id, stage)), None)
+        plan = next((each for each in of_key if each and _covers(each, resources.id, stage)), None)
         if plan is not None:
-            found.append(ApiKey(name, value, _plan(plan, name)))
+            found.append(ApiKey(name, value, _usage_plan(plan, name)))
     return tuple(found)
 
 
 def _covers(plan: Mapping[str, Any], api: str, stage: str) -> bool:
-    return any(
-        (item.get("ApiId"), item.get("Stage")) == (api, stage) for item in _plan_stages(plan)
-    )
+    stages = plan.get("ApiStages") or ()
+    return any((item.get("ApiId"), item.get("Stage")) == (api, stage) for item in stages)
 
 
-def _plan_stages(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from plan.get("ApiStages") or ()
-
-
-def _plan(plan: Mapping[str, Any], key: str) -> UsagePlan:
+def _usage_plan(plan: Mapping[str, Any], key: str) -> UsagePlan:
     throttle, quota = plan.get("Throttle") or {}, plan.get("Quota") or {}
     rate, limit = throttle.get("RateLimit"), quota.get("Limit")
     return UsagePlan(
@@ -209,22 +209,22 @@ _HEADER = "method.response.header."
 _STATUS = re.compile(r"[\"']?statusCode[\"']?\s*:\s*[\"']?(\d{3})")
 #: A directive or a reference of the Velocity Template Language.
 _VELOCITY = re.compile(r"#(?:set|if|else|elseif|end|foreach|define|##|\*)|\$[!{]?[A-Za-z]")
-#: How CDK and the Serverless Framework let several origins in.
+#: CDK and the Serverless Framework write this to allow several origins.
 _ALLOW_ORIGIN = "$context.responseOverride.header.Access-Control-Allow-Origin = $origin"
 _MATCHES = re.compile(r"""\$origin\.matches\(["'](.*?)["']\)""")
 _EQUALS = re.compile(r"""\$origin\s*==\s*["']([^"']+)["']""")
 
 
-def answer(integration: Mapping[str, Any]) -> MockAnswer | str:
-    """The answer, or why it is not played."""
-    asked = _text(integration.get("requestTemplates"))
-    if _VELOCITY.search(asked):
+def mock_response(integration: Mapping[str, Any]) -> MockResponse | str:
+    """Return a MOCK integration's response, or why it is not supported."""
+    request = _json_template(integration.get("requestTemplates"))
+    if _VELOCITY.search(request):
         return "its MOCK integration decides by a mapping template (VTL)"
-    status = _STATUS.search(asked)
+    status = _STATUS.search(request)
     responses: Mapping[str, Any] = integration.get("responses") or {}
     try:
-        found = _chosen(responses, status.group(1) if status else "")
-        body, origins = _text((found or {}).get("responseTemplates")), ()
+        found = _response_for(status.group(1) if status else "", responses)
+        body, origins = _json_template((found or {}).get("responseTemplates")), ()
         if _ALLOW_ORIGIN in body:
             origins = (*_MATCHES.findall(body), *map(re.escape, _EQUALS.findall(body)))
             body = ""
@@ -241,17 +241,17 @@ def answer(integration: Mapping[str, Any]) -> MockAnswer | str:
         if not (len(text) > 1 and text[0] == text[-1] == "'"):
             return f"its MOCK integration maps {text} to a header"
         headers.append((name.removeprefix(_HEADER).lower(), text[1:-1]))
-    return MockAnswer(int(found.get("statusCode", 200)), tuple(headers), body.strip(), origins)
+    return MockResponse(int(found.get("statusCode", 200)), tuple(headers), body.strip(), origins)
 
 
-def _text(templates: Mapping[str, Any] | None) -> str:
-    """The template for JSON, or the first."""
+def _json_template(templates: Mapping[str, Any] | None) -> str:
+    """Return the mapping template for JSON, or the first one."""
     found = templates or {}
     return str(found.get("application/json", next(iter(found.values()), "")) or "")
 
 
-def _chosen(responses: Mapping[str, Any], status: str) -> Mapping[str, Any] | None:
-    """A selection pattern is matched with the status, as a whole."""
+def _response_for(status: str, responses: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the response whose selection pattern matches the whole status."""
     for pattern, response in responses.items():
         if pattern != "default" and re.fullmatch(pattern, status):
             return dict(response)
@@ -259,27 +259,28 @@ def _chosen(responses: Mapping[str, Any], status: str) -> Mapping[str, Any] | No
     return None if default is None else dict(default)
 
 
-_EXTENSION = "x-amazon-apigateway-"
-_SERVICE = re.compile(r"arn:[\w-]+:apigateway:[^:]*:([\w.-]+):")
-_EMULATED = frozenset({"request", "token"})
-
-
-def routes(logical_id: str, properties: Mapping[str, Any], reading: Reading) -> Iterator[RouteSpec]:
-    """The routes of one API, once for each of its stages."""
-    own = OfApi(logical_id, reading.resources, reading.names)
+def read_routes(
+    logical_id: str, properties: Mapping[str, Any], context: ApiContext
+) -> Iterator[RouteSpec]:
+    """Yield the routes of one API for each of its stages."""
+    resources = ApiResources(logical_id, context.template.resources, context.names)
     body = properties.get("Body") or {}
-    elsewhere = "Fn::Transform" in body or (not body and properties.get("BodyS3Location"))
-    document = merged(_with_base(properties, body), body_of(own))
-    reader = _Reader(logical_id, document, reading)
-    for stage, variables in _stages(own):
-        yield from reader.routes(stage, variables, _api(own, properties, document, stage))
-        if elsewhere:
-            why = "the API's definition is in S3"  # which the start says
-            yield RouteSpec("", kind="rest", api_id=logical_id.lower(), stage=stage, unplayed=why)
-    reader.say()
+    in_s3 = "Fn::Transform" in body or (not body and properties.get("BodyS3Location"))
+    document = merge_documents(
+        _with_base_path(properties, body), document_from_resources(resources)
+    )
+    reader = _Reader(logical_id, document, context)
+    for stage, variables in _stages(resources):
+        yield from reader.routes(stage, variables, _api(resources, properties, document, stage))
+        if in_s3:  # noted already, as not on this machine
+            why = "the API's definition is in S3"
+            yield RouteSpec(
+                "", kind="rest", api_id=logical_id.lower(), stage=stage, unsupported=why
+            )
+    reader.report_unsupported()
 
 
-def _with_base(properties: Mapping[str, Any], body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_base_path(properties: Mapping[str, Any], body: Mapping[str, Any]) -> Mapping[str, Any]:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-import-api-basePath.html"""
     base = str(body.get("basePath") or "").rstrip("/")
     if (properties.get("Parameters") or {}).get("basepath") != "prepend" or not base:
@@ -288,20 +289,21 @@ def _with_base(properties: Mapping[str, Any], body: Mapping[str, Any]) -> Mappin
     return {**body, "paths": paths}
 
 
-def _stages(own: OfApi) -> list[tuple[str, Mapping[str, str]]]:
+def _stages(resources: ApiResources) -> list[tuple[str, Mapping[str, str]]]:
     found = {
-        str(item.get("StageName")): item.get("Variables") or {} for _, item in own.own("Stage")
+        str(item.get("StageName")): item.get("Variables") or {}
+        for _, item in resources.own("Stage")
     }
-    for _, item in own.own("Deployment"):
+    for _, item in resources.own("Deployment"):
         name = str(item.get("StageName") or "")
-        # SAM's deployments make a stage of this name too, which nobody calls.
+        # SAM's deployments make a second stage named "Stage", which is not used.
         if name and name not in found and not (found and name == "Stage"):
             found[name] = (item.get("StageDescription") or {}).get("Variables") or {}
     return list(found.items()) or [("Prod", {})]
 
 
 def _api(
-    own: OfApi,
+    resources: ApiResources,
     properties: Mapping[str, Any],
     document: Mapping[str, Any],
     stage: str,
@@ -312,39 +314,40 @@ def _api(
         binary=tuple(str(item).replace("~1", "/") for item in binary or ()),
         responses=document.get(f"{_EXTENSION}gateway-responses") or {},
         key_source=str(source or "HEADER").upper(),
-        keys=keys_of(own, stage),
+        keys=api_keys(resources, stage),
         base_paths=tuple(
             str(item["BasePath"]).strip("/")
-            for _, item in own.own("BasePathMapping")
+            for _, item in resources.own("BasePathMapping")
             if item.get("BasePath") and item.get("Stage", stage) == stage
         ),
     )
 
 
 class _Reader:
-    """Reads one document; ``unplayed`` has the methods by the sentence that they answer with."""
+    """Reads the operations of one document."""
 
-    def __init__(self, logical_id: str, document: Mapping[str, Any], reading: Reading) -> None:
+    def __init__(self, logical_id: str, document: Mapping[str, Any], context: ApiContext) -> None:
         self._id = logical_id
         self._document = document
-        self._reading = reading
-        self._functions = reading.names.functions
-        self.unplayed: dict[str, list[str]] = defaultdict(list)
-        self._open: set[str] = set()
+        self._context = context
+        self._functions = context.names.functions
+        #: Methods by the reason why they are not supported.
+        self._unsupported: dict[str, list[str]] = defaultdict(list)
+        self._reported_authorizers: set[str] = set()
 
     def routes(self, stage: str, variables: Mapping[str, str], api: RestApi) -> Iterator[RouteSpec]:
         for path, method, operation in operations(self._document):
             integration = operation.get(f"{_EXTENSION}integration") or {}
-            played = self._integration(integration, variables)
+            target = self._integration(integration, variables)
             authorizer, api_key = self._security(operation)
-            unplayed = self._unplayed_guard(authorizer or {})
-            unplayed = unplayed or (played if isinstance(played, str) else "")
-            if unplayed:
-                self.unplayed[unplayed].append(f"{method} {path}")
-            validator = self._validator(operation)
+            unsupported = self._unsupported_authorizer(authorizer or {})
+            unsupported = unsupported or (target if isinstance(target, str) else "")
+            if unsupported:
+                self._unsupported[unsupported].append(f"{method} {path}")
+            check_body, check_parameters = self._validator(operation)
             yield RouteSpec(
-                function="" if isinstance(played, str | MockAnswer) else played[0],
-                qualifier="" if isinstance(played, str | MockAnswer) else played[1],
+                function="" if isinstance(target, str | MockResponse) else target[0],
+                qualifier="" if isinstance(target, str | MockResponse) else target[1],
                 method=method,
                 path=path,
                 kind="rest",
@@ -353,33 +356,33 @@ class _Reader:
                 stage=stage,
                 authorizer=authorizer,
                 options={"integration": integration},
-                unplayed=unplayed,
+                unsupported=unsupported,
                 stage_variables={name: str(value) for name, value in variables.items()},
                 rest=RestMethod(
                     api=api,
                     operation=operation.get("operationId"),
                     api_key=api_key,
-                    required=self._required(operation) if validator[1] else (),
-                    models=self._models(operation) if validator[0] else {},
-                    mock=played if isinstance(played, MockAnswer) else None,
+                    required=self._required(operation) if check_parameters else (),
+                    models=self._models(operation) if check_body else {},
+                    mock=target if isinstance(target, MockResponse) else None,
                 ),
             )
 
-    def say(self) -> None:
-        """One line for each reason, not for each method."""
-        for why, methods in self.unplayed.items():
+    def report_unsupported(self) -> None:
+        """Note one line for each reason, not for each method."""
+        for why, methods in self._unsupported.items():
             each = list(dict.fromkeys(methods))
             shown = ", ".join(each[:3]) + (f" and {len(each) - 3} more" if len(each) > 3 else "")
             verb = "answers" if len(each) == 1 else "answer"
-            self._reading.complain(self._id, f"{shown} {verb} 501: {why}")
+            self._context.notes.not_emulated(self._id, f"{shown} {verb} 501: {why}")
 
     def _integration(
         self, integration: Mapping[str, Any], variables: Mapping[str, str]
-    ) -> tuple[str, str] | MockAnswer | str:
-        """The function with its alias, a fixed answer, or why it is not played."""
+    ) -> tuple[str, str] | MockResponse | str:
+        """Return the function and its alias, a fixed response, or why it is not supported."""
         kind = str(integration.get("type", "")).lower()
         if kind == "mock":
-            return answer(integration)
+            return mock_response(integration)
         uri = with_variables(str(integration.get("uri", "")), variables)
         function = function_name(uri) if "function:" in uri else None
         if kind.startswith("http"):
@@ -391,11 +394,11 @@ class _Reader:
         if function is None:
             return "it has no Lambda integration"
         if function not in self._functions:
-            return f"{function} is no function of this template"
+            return f"{function} is not a function of this template"
         return function, qualifier_of(uri)
 
     def _security(self, operation: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:
-        """The Lambda authorizer of an operation, and whether it asks for an API key."""
+        """Return an operation's Lambda authorizer, and whether it requires an API key."""
         components = self._document.get("components") or {}
         schemes = {
             **(components.get("securitySchemes") or {}),
@@ -406,39 +409,38 @@ class _Reader:
         for name, scopes in [item for each in wanted for item in each.items()]:
             scheme = schemes.get(name) or {}
             extension = scheme.get(f"{_EXTENSION}authorizer") or {}
-            if str(extension.get("type", "")).lower() in _EMULATED:
+            if str(extension.get("type", "")).lower() in _EMULATED_AUTHORIZERS:
                 named = {"name": name, "scopes": scopes, "scheme": scheme}
                 authorizer = authorizer or {**extension, **named}
             elif scheme.get(f"{_EXTENSION}authtype") == "awsSigv4":
                 authorizer = authorizer or {"name": name, "type": "iam"}
             elif extension or scheme.get(f"{_EXTENSION}authtype"):
-                self._complain_of_guard(str(scheme.get("title", name)))
+                self._report_authorizer(str(scheme.get("title", name)))
             elif str(scheme.get("name", "")).lower() == "x-api-key":
                 api_key = True
         return authorizer, api_key
 
-    def _unplayed_guard(self, authorizer: Mapping[str, Any]) -> str:
-        """Why the authorizer cannot be asked, if it cannot."""
+    def _unsupported_authorizer(self, authorizer: Mapping[str, Any]) -> str:
+        """Return why an authorizer cannot be called; an empty text if it can."""
         if authorizer.get("type", "iam") == "iam":
             return ""
         function = function_name(authorizer.get("authorizerUri", ""))
         if function not in self._functions:
-            return (
-                f"its authorizer {function or authorizer['name']} is no function of this template"
-            )
+            name = function or authorizer["name"]
+            return f"its authorizer {name} is not a function of this template"
         try:
             re.compile(str(authorizer.get("identityValidationExpression") or ""))
         except re.error as error:
             return f"its authorizer's validation expression cannot be read: {error}"
         return ""
 
-    def _complain_of_guard(self, name: str) -> None:
-        if name not in self._open:
-            self._open.add(name)
-            self._reading.complain(self._id, f"{name} guards a route and lets everyone pass here")
+    def _report_authorizer(self, name: str) -> None:
+        if name not in self._reported_authorizers:
+            self._reported_authorizers.add(name)
+            self._context.not_emulated_authorizer(self._id, name)
 
     def _validator(self, operation: Mapping[str, Any]) -> tuple[bool, bool]:
-        """Whether bodies are looked at, and whether parameters are."""
+        """Return whether bodies are validated, and whether parameters are."""
         key = f"{_EXTENSION}request-validator"
         name = operation.get(key) or self._document.get(key)
         found = (self._document.get(f"{key}s") or {}).get(name) or {}
@@ -472,7 +474,7 @@ class _Reader:
         return {kind: {**_local_references(schema), **shared} for kind, schema in found.items()}
 
     def _resolved(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The item, or what it refers to in this document."""
+        """Return the item, or the one that it refers to in this document."""
         reference = str(item.get("$ref", ""))
         if not reference.startswith("#/"):
             return item
@@ -483,7 +485,7 @@ class _Reader:
 
 
 def _local_references(schema: Any) -> Any:
-    """With the models that it names by their address as those of this document.
+    """Replace the addresses of models by references into this document.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/models-mappings-models.html
     """

@@ -1,4 +1,4 @@
-"""The HTTP routes of an expanded template: HTTP APIs, REST APIs, function URLs.
+"""Reads the HTTP routes of an expanded template: HTTP APIs, REST APIs and function URLs.
 
 SAM writes an API's routes as an OpenAPI document with API Gateway's extensions:
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger-extensions.html
@@ -17,77 +17,47 @@ from twolane_local.model.openapi import (
     qualifier_of,
     with_variables,
 )
-from twolane_local.template import http_apis, include, rest_apis
-from twolane_local.template.limits import number
+from twolane_local.template import http_apis, rest_apis
+from twolane_local.template.limits import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names
+    from twolane_local.template.notes import Notes
+#: The kinds of authorizers that ``twolane_local.aws.http_api.authorizers`` supports.
+_EMULATED_AUTHORIZERS = frozenset({"iam", "jwt", "request", "token"})
 
 
-_DOMAIN = "each API is served at its own local address only"
-
-_WHY = {
-    "AWS::ApiGateway::DomainName": _DOMAIN,
-    "AWS::ApiGateway::DomainNameV2": _DOMAIN,
-    "AWS::ApiGatewayV2::DomainName": _DOMAIN,
-    "AWS::ApiGateway::VpcLink": "there is no VPC here",
-    "AWS::ApiGatewayV2::VpcLink": "there is no VPC here",
-    "AWS::Logs::SubscriptionFilter": "nobody gets log lines",
-    "AWS::CloudFormation::Stack": "its template is not on this machine",
-    "AWS::Lambda::CodeSigningConfig": "code is not checked for signatures",
-}
-
-
-def is_websocket(resource: Mapping[str, Any]) -> bool:
-    """Whether a resource is an API of WebSockets."""
+def is_websocket_api(resource: Mapping[str, Any]) -> bool:
+    """Return whether a resource is a WebSocket API."""
     protocol = (resource.get("Properties") or {}).get("ProtocolType")
     return resource["Type"] == "AWS::ApiGatewayV2::Api" and protocol == "WEBSOCKET"
 
 
-def complain_of_unplayed(
-    resources: Mapping[str, Mapping[str, Any]], complain: Callable[[str, str], None]
-) -> None:
-    """``complain(logical_id, why)`` hears of each."""
-    for logical_id, why in include.elsewhere(resources):
-        complain(logical_id, why)
-    for logical_id, resource in resources.items():
-        if is_websocket(resource):
-            complain(logical_id, "APIs of WebSockets are not served")
-        elif resource["Type"] in _WHY:
-            complain(logical_id, _WHY[resource["Type"]])
-
-
-#: The kinds of authorizers that ``twolane_local.aws.http_api.authorizers`` decides for.
-_EMULATED = frozenset({"iam", "jwt", "request", "token"})
-
-
-def routes(
-    resources: Mapping[str, Mapping[str, Any]],
-    names: Names,
-    complain: Callable[[str, str], None],
-    qualifiers: Mapping[str, Collection[str]] | None = None,
+def read_routes(
+    template: Template, names: Names, notes: Notes, qualifiers: Mapping[str, Collection[str]]
 ) -> tuple[RouteSpec, ...]:
-    """All routes; ``complain(logical_id, why)`` hears of each that cannot be served.
+    """Return all routes, also those that cannot be served.
 
-    ``qualifiers``: by function, its versions and aliases. Another one is left out of its route.
+    ``qualifiers`` are the versions and aliases of each function; a route loses any other one.
     """
     found: list[RouteSpec] = []
-    reading = Reading(resources, names, complain)
-    for logical_id, resource in resources.items():
+    context = ApiContext(template, names, notes)
+    for logical_id, resource in template.resources.items():
         reader = _READERS.get(resource["Type"])
-        if reader and not is_websocket(resource):
+        if reader and not is_websocket_api(resource):
             properties = names.resolve(resource.get("Properties") or {})
-            found += reader(logical_id, properties, reading)
-    apis = {each.lower(): each for each in resources}
+            found += reader(logical_id, properties, context)
+    apis = {each.lower(): each for each in template.resources}
     for index, spec in enumerate(found):
         if spec.function and spec.function not in names.functions:
-            unplayed = f"its function {spec.function} is not in this template"
-            complain(apis[spec.api_id], f"{spec.method} {spec.path} answers 501: {unplayed}")
-            found[index] = replace(spec, function="", qualifier="", unplayed=unplayed)
-        elif spec.qualifier not in ("", *(qualifiers or {}).get(spec.function, ())):
+            unsupported = f"its function {spec.function} is not in this template"
+            why = f"{spec.method} {spec.path} answers 501: {unsupported}"
+            notes.not_emulated(apis[spec.api_id], why)
+            found[index] = replace(spec, function="", qualifier="", unsupported=unsupported)
+        elif spec.qualifier not in ("", *qualifiers.get(spec.function, ())):
             found[index] = replace(spec, qualifier="")
     return tuple(found)
 
@@ -96,61 +66,57 @@ _SERVED = frozenset({"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi", "AWS:
 
 
 def served_apis(template: Template) -> Iterator[str]:
-    """The ids of the APIs and function URLs that have an address, in the template's order."""
+    """Yield the ids of the APIs and function URLs that have an address."""
     for name, resource in template.resources.items():
-        if resource["Type"] in _SERVED and not is_websocket(resource):
+        if resource["Type"] in _SERVED and not is_websocket_api(resource):
             yield name.lower()
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What every reader needs beside its own resource."""
+class ApiContext:
+    """The arguments that the readers of all kinds of APIs share."""
 
-    resources: Mapping[str, Mapping[str, Any]]
+    template: Template
     names: Names
-    complain: Callable[[str, str], None]
+    notes: Notes
 
-    def authorizer(
-        self, api: str, body: Mapping[str, Any], operation: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """What guards an operation; a guard of a kind that is not emulated is complained of."""
-        found = _authorizer(body, operation)
-        if found is not None and str(found.get("type", "")).lower() not in _EMULATED:
-            self.complain(api, f"{found['name']} guards a route and lets everyone pass here")
-        return found
+    def not_emulated_authorizer(self, api: str, name: str) -> None:
+        self.notes.not_emulated(api, f"{name} guards a route and lets everyone pass here")
 
 
 def _http_api(
-    logical_id: str,
-    properties: Mapping[str, Any],
-    reading: Reading,
+    logical_id: str, properties: Mapping[str, Any], context: ApiContext
 ) -> Iterator[RouteSpec]:
-    body = http_apis.document(logical_id, reading.resources, reading.names)
+    resources = context.template.resources
+    body = http_apis.document(logical_id, resources, context.names)
     cors = body.get("x-amazon-apigateway-cors")
     cors = cors or lower_keys(properties.get("CorsConfiguration") or {}) or None
-    stages = http_apis.stages(logical_id, reading.resources, reading.names)
+    stages = http_apis.stages(logical_id, resources, context.names)
     if "BodyS3Location" in properties or "Fn::Transform" in body:
-        unplayed = "its document is in S3"
-        yield RouteSpec(function="", api_id=logical_id.lower(), unplayed=unplayed)
+        unsupported = "its document is in S3"
+        yield RouteSpec(function="", api_id=logical_id.lower(), unsupported=unsupported)
     for path, method, operation in operations(body):
         integration = http_apis.integration_of(body, operation)
         if integration.get("timeoutInMillis") is not None:
-            number(integration, "timeoutInMillis", 30_000, 50, 30_000)
+            whole_number(integration, "timeoutInMillis", 30_000, 50, 30_000)
         default = operation.get("isDefaultRoute") or path.removeprefix("/") == "$default"
-        authorizer = reading.authorizer(logical_id, body, operation)
-        said = ""
+        authorizer = _authorizer(body, operation)
+        if authorizer and str(authorizer.get("type", "")).lower() not in _EMULATED_AUTHORIZERS:
+            context.not_emulated_authorizer(logical_id, authorizer["name"])
+        noted = ""
         for stage, variables in stages.items():
             uri = with_variables(str(integration.get("uri") or "arn:"), variables)
             proxy = str(integration.get("type", "")).lower() == "http_proxy"
             function = None if proxy else function_name(uri)
-            unplayed = http_apis.unplayed(integration, function)
-            if unplayed and unplayed != said:
+            unsupported = http_apis.why_unsupported(integration, function)
+            if unsupported and unsupported != noted:
                 resource = str(operation.get(http_apis.RESOURCE, logical_id))
-                reading.complain(resource, f"route {method} {path} answers 501: {unplayed}")
-            said = unplayed
+                why = f"route {method} {path} answers 501: {unsupported}"
+                context.notes.not_emulated(resource, why)
+            noted = unsupported
             yield RouteSpec(
                 function=function or "",
-                unplayed=unplayed,
+                unsupported=unsupported,
                 method=method,
                 path="$default" if default else path,
                 kind="httpapi",
@@ -165,13 +131,11 @@ def _http_api(
 
 
 def _function_url(
-    logical_id: str,
-    properties: Mapping[str, Any],
-    reading: Reading,
+    logical_id: str, properties: Mapping[str, Any], context: ApiContext
 ) -> Iterator[RouteSpec]:
     function = function_name(properties["TargetFunctionArn"])
     if function is None:
-        reading.complain(logical_id, "its target is not a function of this template")
+        context.notes.not_emulated(logical_id, "its target is not a function of this template")
         return
     yield RouteSpec(
         function=function,
@@ -188,7 +152,7 @@ def _function_url(
 
 _READERS = {
     "AWS::ApiGatewayV2::Api": _http_api,
-    "AWS::ApiGateway::RestApi": rest_apis.routes,
+    "AWS::ApiGateway::RestApi": rest_apis.read_routes,
     "AWS::Lambda::Url": _function_url,
 }
 

@@ -1,7 +1,4 @@
-"""What invokes functions beside requests: mappings, schedules, rules and subscriptions.
-
-What is not played of them is complained of, by ``complain(logical_id, why)``.
-"""
+"""Reads what invokes functions, apart from requests: mappings, schedules, rules, subscriptions."""
 
 from __future__ import annotations
 
@@ -16,17 +13,16 @@ from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.errors import TemplateError
 from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec, ScheduleSpec
 from twolane_local.model.openapi import is_true
-from twolane_local.template.limits import number
+from twolane_local.template.limits import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names
+    from twolane_local.template.notes import Notes
 
-    Complain = Callable[[str, str], None]
-
-#: By the service in the ARN of its source, what a mapping reads.
+#: Sources of mappings that are not emulated, by the service in the source's ARN.
 _STREAMS = {
     "dynamodb": "a DynamoDB stream",
     "kinesis": "a Kinesis stream",
@@ -34,27 +30,21 @@ _STREAMS = {
     "mq": "a broker of Amazon MQ",
     "rds": "changes in DocumentDB",
 }
-#: The services that a rule with a pattern reaches, as it or moto plays them.
+#: The targets that an event pattern's rule reaches, in the emulator or in moto.
 _RULE_TARGETS = frozenset({"lambda", "sqs", "sns", "events", "logs"})
 _PROTOCOLS = frozenset({"lambda", "sqs", "http", "https"})
 
 
-def of_type(template: Template, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The resources of a type, with their properties."""
-    for logical_id, resource in template.resources.items():
-        if resource["Type"] == kind:
-            yield logical_id, resource.get("Properties") or {}
-
-
-def mappings(template: Template, names: Names, complain: Complain) -> Iterator[QueueMappingSpec]:
-    """Event source mappings from queues."""
-    for logical_id, raw in of_type(template, "AWS::Lambda::EventSourceMapping"):
+def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[QueueMappingSpec]:
+    """Yield the event source mappings of queues."""
+    for logical_id, raw in template.of_type("AWS::Lambda::EventSourceMapping"):
         properties = names.resolve(dict(raw))
         arn = str(properties.get("EventSourceArn", ""))
         function, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
         if ":sqs:" not in arn:
             stream = _STREAMS.get(service_in_arn(arn), "a self-managed Kafka cluster")
-            complain(logical_id, f"{function} gets nothing from {stream}: only queues are read")
+            why = f"{function} gets nothing from {stream}: only queues are read"
+            notes.not_emulated(logical_id, why)
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
         filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
@@ -62,8 +52,10 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
             function=function,
             qualifier=qualifier,
             queue_arn=arn,
-            batch_size=number(properties, "BatchSize", 10, 1, None),
-            batching_window_s=number(properties, "MaximumBatchingWindowInSeconds", 0, 0, None),
+            batch_size=whole_number(properties, "BatchSize", 10, 1, None),
+            batching_window_s=whole_number(
+                properties, "MaximumBatchingWindowInSeconds", 0, 0, None
+            ),
             maximum_concurrency=_optional_int(
                 (properties.get("ScalingConfig") or {}).get("MaximumConcurrency")
             ),
@@ -76,29 +68,29 @@ def mappings(template: Template, names: Names, complain: Complain) -> Iterator[Q
             uuid=logical_id,
         )
         check_mapping(spec)
-        compile_filters(spec.filter_patterns)  # refuses what AWS does
+        compile_filters(spec.filter_patterns)  # refuses what AWS refuses
         if function in names.functions:
             yield spec
         else:
-            complain(logical_id, f"{function} is no function of this template")
+            notes.not_emulated(logical_id, f"{function} is not a function of this template")
 
 
 def _optional_int(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def schedules(template: Template, names: Names, complain: Complain) -> Iterator[ScheduleSpec]:
-    """Those of EventBridge Scheduler, and rules on a schedule, one for each target."""
-    for logical_id, spec in _read_schedules(template, names):
-        from_spec(spec, now=0)  # refuses what AWS does
+def read_schedules(template: Template, names: Names, notes: Notes) -> Iterator[ScheduleSpec]:
+    """Yield the schedules of EventBridge Scheduler, and one for each target of a scheduled rule."""
+    for logical_id, spec in _all_schedules(template, names):
+        from_spec(spec, now=0)  # refuses what AWS refuses
         if is_supported(spec.target_arn):
             yield spec
         else:
-            complain(logical_id, f"nothing is sent to {spec.target_arn}")
+            notes.not_emulated(logical_id, f"nothing is sent to {spec.target_arn}")
 
 
-def _read_schedules(template: Template, names: Names) -> Iterator[tuple[str, ScheduleSpec]]:
-    for logical_id, raw in of_type(template, "AWS::Scheduler::Schedule"):
+def _all_schedules(template: Template, names: Names) -> Iterator[tuple[str, ScheduleSpec]]:
+    for logical_id, raw in template.of_type("AWS::Scheduler::Schedule"):
         properties = names.resolve(dict(raw))
         target = properties["Target"]
         yield (
@@ -114,7 +106,7 @@ def _read_schedules(template: Template, names: Names) -> Iterator[tuple[str, Sch
                 options={**properties, "Target": target},
             ),
         )
-    for logical_id, raw in of_type(template, "AWS::Events::Rule"):
+    for logical_id, raw in template.of_type("AWS::Events::Rule"):
         properties = names.resolve(dict(raw))
         if "ScheduleExpression" not in properties:
             continue
@@ -133,43 +125,43 @@ def _read_schedules(template: Template, names: Names) -> Iterator[tuple[str, Sch
             )
 
 
-def rules(template: Template, names: Names, complain: Complain) -> Iterator[dict[str, Any]]:
-    """The rules of EventBridge that match events, as moto takes them."""
-    for logical_id, raw in of_type(template, "AWS::Events::Rule"):
+def read_rules(template: Template, names: Names, notes: Notes) -> Iterator[dict[str, Any]]:
+    """Yield EventBridge's rules with an event pattern, in moto's form."""
+    for logical_id, raw in template.of_type("AWS::Events::Rule"):
         properties = names.resolve(dict(raw))
         pattern = properties.get("EventPattern")
         if pattern is None:
             continue
         pattern = json.loads(pattern) if isinstance(pattern, str) else pattern
-        compile_pattern(pattern)  # refuses what AWS does
-        targets = properties.get("Targets") or []
-        for target in targets:
+        compile_pattern(pattern)  # refuses what AWS refuses
+        for target in properties.get("Targets") or []:
             if service_in_arn(str(target["Arn"])) not in _RULE_TARGETS:
-                complain(logical_id, f"nothing is sent to {target['Arn']}")
+                notes.not_emulated(logical_id, f"nothing is sent to {target['Arn']}")
         yield {**properties, "Name": names.name(logical_id), "EventPattern": pattern}
 
 
-def subscriptions(template: Template, names: Names, complain: Complain) -> Iterator[dict[str, Any]]:
-    """Subscriptions to topics, also those that a topic has in itself."""
+def read_subscriptions(template: Template, names: Names, notes: Notes) -> Iterator[dict[str, Any]]:
+    """Yield the subscriptions to topics, also those in the topics' own properties."""
     for logical_id, found in _all_subscriptions(template, names):
         if found["Protocol"] not in _PROTOCOLS:
-            complain(logical_id, f"nothing is sent by {found['Protocol']}")
+            notes.not_emulated(logical_id, f"nothing is sent by {found['Protocol']}")
         elif not str(found["TopicArn"]).startswith(f"arn:aws:sns:{REGION}:{ACCOUNT}:"):
-            complain(logical_id, f"{found['TopicArn']} is no topic of this account and region")
+            why = f"{found['TopicArn']} is not a topic of this account and region"
+            notes.not_emulated(logical_id, why)
         else:
             policy = found.get("FilterPolicy")
             if isinstance(policy, str):
                 policy = json.loads(policy)
             if policy:
-                compile_policy(policy, found.get("FilterPolicyScope"))  # refuses what AWS does
+                compile_policy(policy, found.get("FilterPolicyScope"))  # refuses what AWS refuses
             yield {**found, "FilterPolicy": policy or None}
 
 
 def _all_subscriptions(template: Template, names: Names) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for logical_id, raw in of_type(template, "AWS::SNS::Topic"):
+    for logical_id, raw in template.of_type("AWS::SNS::Topic"):
         for item in names.resolve(raw.get("Subscription") or []):
             yield logical_id, {**item, "TopicArn": names.ref(logical_id)}
-    for logical_id, raw in of_type(template, "AWS::SNS::Subscription"):
+    for logical_id, raw in template.of_type("AWS::SNS::Subscription"):
         found = names.resolve(dict(raw))
         if not found.get("Endpoint"):
             raise TemplateError("Endpoint is missing")

@@ -1,7 +1,7 @@
-"""From an expanded template to what the emulator runs: functions, routes, queues, sources.
+"""Builds the model of a stack from an expanded template: functions, routes, queues, sources.
 
-Each resource is one of three: *ours* (the emulator plays it), *moto's* (it goes into the stack that
-moto creates), or *not emulated*, which is said by name and line.
+Each resource is one of three: *ours* (the emulator runs it), *moto's* (it goes into the stack that
+moto creates), or *not emulated*, which a note says by name and line.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.sqs import attributes as queue_attributes
 from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model import QueueSpec, Stack
-from twolane_local.template import functions, routes, sources
+from twolane_local.template import functions, include, routes, sources
 from twolane_local.template.file_systems import FileSystems
-from twolane_local.template.functions import Packages, for_process
+from twolane_local.template.functions import UnpackedCode, process_folders
 from twolane_local.template.limits import check_circles, check_names
 from twolane_local.template.moto_part import moto_template
 from twolane_local.template.names import Names
-from twolane_local.template.routes import complain_of_unplayed
-from twolane_local.template.stand_ins import Outside
+from twolane_local.template.notes import Notes
+from twolane_local.template.placeholders import ExternalValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from twolane_local.template import Template
 
-#: Played by the emulator, or without meaning on one machine (roles, permissions, stages).
+#: The emulator runs these, or they have no meaning on one machine (roles, permissions, stages).
 OURS = (
     "AWS::Lambda::", "AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Scheduler::",
     "AWS::Events::Rule", "AWS::IAM::", "AWS::EFS::", "AWS::SQS::QueuePolicy",
@@ -37,120 +37,117 @@ OURS = (
     "AWS::SNS::Subscription", "AWS::Events::EventBusPolicy", "AWS::S3::BucketPolicy",
     "Custom::S3BucketNotifications", "AWS::Logs::", "AWS::CloudWatch::", "AWS::CDK::Metadata",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Where things are on this machine."""
-
-    aws_url: str
-    base_url: Callable[[str], str]
-    elsewhere: Callable[[str, str | None], Any]
-    #: Keeps the code that is no folder.
-    packages: Packages = field(default_factory=for_process)
-    imports: Mapping[str, str] = field(default_factory=dict)
-    look_up: Callable[[str], str | None] = lambda _: None
-    #: Where file systems are kept, if not beside that code.
-    file_systems: Path | None = None
-
-
-def build(template: Template, facts: Facts) -> tuple[Stack, list[str]]:
-    """The stack, and a line for each thing in the template that is not emulated or cannot run."""
-    outside = Outside(facts.imports, facts.look_up)
-    names = Names(
-        template,
-        aws_url=facts.aws_url,
-        base_url=facts.base_url,
-        elsewhere=facts.elsewhere,
-        outside=outside,
-    )
-    notes: list[str] = []
-
-    def complain(logical_id: str, why: str) -> None:
-        notes.append(f"{template.source.where(logical_id)}: {logical_id} is not emulated: {why}")
-
-    def cannot_run(logical_id: str, why: str) -> None:
-        where = template.source.where(logical_id)
-        notes.append(f"{where}: {logical_id} cannot run here, its invocations fail: {why}")
-
-    def remark(logical_id: str, what: str) -> None:
-        notes.append(f"{template.source.where(logical_id)}: {logical_id}: {what}")
-
-    complain_of_unplayed(template.resources, complain)
-    try:
-        check_circles(template, names)
-        check_names(template, names)
-        stack = _read(
-            template, names, facts, complain=complain, cannot_run=cannot_run, remark=remark
-        )
-    except _UNREADABLE as error:
-        raise _located(error, template, names, facts) from error
-    for (logical_id, attribute), kind in names.doubtful.items():
-        notes.append(
-            f"{template.source.where(logical_id)}: {logical_id}.{attribute} is a placeholder: "
-            f"{kind} has no such attribute in CloudFormation's schema, and AWS may refuse it"
-        )
-    notes += [f"{template.source.path}: {note}" for note in outside.notes()]
-    _check_functions(template, stack)
-    return stack, notes
-
-
-#: What reading a value of the wrong form raises, and what a checked value does.
+_DOMAIN = "each API is served at its own local address only"
+#: Types that are not emulated although they are ours, each with the reason.
+_NOT_EMULATED = {
+    "AWS::ApiGateway::DomainName": _DOMAIN,
+    "AWS::ApiGateway::DomainNameV2": _DOMAIN,
+    "AWS::ApiGatewayV2::DomainName": _DOMAIN,
+    "AWS::ApiGateway::VpcLink": "there is no VPC here",
+    "AWS::ApiGatewayV2::VpcLink": "there is no VPC here",
+    "AWS::Logs::SubscriptionFilter": "log lines are not sent anywhere",
+    "AWS::CloudFormation::Stack": "its template is not on this machine",
+    "AWS::Lambda::CodeSigningConfig": "code is not checked for signatures",
+}
+#: Reading a value of the wrong form may raise any of these.
 _UNREADABLE = (LocalError, TypeError, ValueError, LookupError, AttributeError, RecursionError)
 
 
-def _read(
-    template: Template,
-    names: Names,
-    facts: Facts,
-    *,
-    complain: Callable[[str, str], None],
-    cannot_run: Callable[[str, str], None],
-    remark: Callable[[str, str], None],
-) -> Stack:
-    file_systems = FileSystems(
-        template, names, lambda: facts.file_systems or facts.packages.folder("file-systems")
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """The addresses and values of this machine that a stack is built with."""
+
+    aws_url: str
+    #: Returns the local address of an API.
+    base_url: Callable[[str], str]
+    #: Returns the values of resources that moto holds, or raises ``KeyError``.
+    elsewhere: Callable[[str, str | None], Any]
+    unpacked: UnpackedCode = field(default_factory=process_folders)
+    #: Values of other stacks' exports.
+    imports: Mapping[str, str] = field(default_factory=dict)
+    #: Returns the value of a dynamic reference (``ssm:/a/name``).
+    look_up: Callable[[str], str | None] = lambda _: None
+    #: The folder of file systems, by default a temporary one.
+    file_systems: Path | None = None
+
+
+def build(template: Template, context: BuildContext) -> tuple[Stack, list[str]]:
+    """Return the stack, and a line for each resource that is not emulated or cannot run."""
+    external = ExternalValues(context.imports, context.look_up)
+    names = Names(
+        template,
+        aws_url=context.aws_url,
+        base_url=context.base_url,
+        elsewhere=context.elsewhere,
+        external=external,
     )
-    specs = tuple(
-        functions.functions(
-            template, names, facts.packages, file_systems, cannot_run=cannot_run, remark=remark
+    notes = Notes(template.source)
+    _note_unsupported(template, notes)
+    try:
+        check_circles(template, names)
+        check_names(template, names)
+        stack = _read_stack(template, names, context, notes)
+    except _UNREADABLE as error:
+        raise _located(error, template, names, context) from error
+    lines = notes.lines
+    for (logical_id, attribute), kind in names.unknown_attributes.items():
+        lines.append(
+            f"{template.source.where(logical_id)}: {logical_id}.{attribute} is a placeholder: "
+            f"{kind} has no such attribute in CloudFormation's schema, and AWS may refuse it"
         )
+    lines += [f"{template.source.path}: {note}" for note in external.notes()]
+    _check_functions(template, stack)
+    return stack, lines
+
+
+def _note_unsupported(template: Template, notes: Notes) -> None:
+    for logical_id, why in include.not_local(template.resources):
+        notes.not_emulated(logical_id, why)
+    for logical_id, resource in template.resources.items():
+        if routes.is_websocket_api(resource):
+            notes.not_emulated(logical_id, "APIs of WebSockets are not served")
+        elif resource["Type"] in _NOT_EMULATED:
+            notes.not_emulated(logical_id, _NOT_EMULATED[resource["Type"]])
+
+
+def _read_stack(template: Template, names: Names, context: BuildContext, notes: Notes) -> Stack:
+    unpacked = context.unpacked
+    file_systems = FileSystems(
+        template, names, lambda: context.file_systems or unpacked.folder("file-systems")
     )
+    specs = tuple(functions.read_functions(template, names, unpacked, file_systems, notes))
+    qualifiers = {spec.name: spec.qualifiers for spec in specs}
     outputs = {
-        name: local_address(names.resolve(value), facts) for name, value in template.outputs.items()
+        name: _output(names.resolve(value), context) for name, value in template.outputs.items()
     }
     return Stack(
         name=template.stack_name,
         functions=specs,
-        routes=routes.routes(
-            template.resources, names, complain, {spec.name: spec.qualifiers for spec in specs}
-        ),
-        queues=tuple(_queues(template, names)),
-        mappings=tuple(sources.mappings(template, names, complain)),
-        schedules=tuple(sources.schedules(template, names, complain)),
+        routes=routes.read_routes(template, names, notes, qualifiers),
+        queues=tuple(_read_queues(template, names)),
+        mappings=tuple(sources.read_mappings(template, names, notes)),
+        schedules=tuple(sources.read_schedules(template, names, notes)),
         schedule_groups=tuple(
             names.name(logical_id)
-            for logical_id, _ in sources.of_type(template, "AWS::Scheduler::ScheduleGroup")
+            for logical_id, _ in template.of_type("AWS::Scheduler::ScheduleGroup")
         ),
         outputs=outputs,
-        moto_template=moto_template(template, names, OURS, complain, outputs),
+        moto_template=moto_template(template, names, OURS, notes, outputs),
         files=template.files,
     )
 
 
-def _silent(_logical_id: str, _what: str) -> None:
-    """What is read again was said already."""
-
-
-def _located(error: BaseException, template: Template, names: Names, facts: Facts) -> TemplateError:
-    """The error with file, line and field: what cannot be read is read again, one by one."""
+def _located(
+    error: BaseException, template: Template, names: Names, context: BuildContext
+) -> TemplateError:
+    """Return the error with file, line and field; it reads the resources again, one by one."""
     source = template.source
     if isinstance(error, TemplateError) and str(error).startswith(f"{source.path}"):
         return error
     for logical_id, resource in template.resources.items():
         alone = replace(template, resources={logical_id: resource}, outputs={})
         try:
-            _read(alone, names, facts, complain=_silent, cannot_run=_silent, remark=_silent)
+            _read_stack(alone, names, context, Notes(source))
         except _UNREADABLE as own:
             why = _reason(own)
             properties = resource.get("Properties") or {}
@@ -183,25 +180,25 @@ def _breaks(names: Names, value: Any) -> bool:
     return False
 
 
-def local_address(value: Any, facts: Facts) -> str:
-    """An output's text; an API's public address becomes the local one."""
+def _output(value: Any, context: BuildContext) -> str:
+    """Return an output as text; an API's public address becomes the local one."""
     text = value if isinstance(value, str) else json.dumps(value)
     head, mark, tail = text.partition(".execute-api.")
     if mark and head.startswith("https://"):
         rest = tail.partition("amazonaws.com")[2]
-        return facts.base_url(head.removeprefix("https://")) + rest
+        return context.base_url(head.removeprefix("https://")) + rest
     return text
 
 
-def _queues(template: Template, names: Names) -> Iterator[QueueSpec]:
-    for logical_id, raw in sources.of_type(template, "AWS::SQS::Queue"):
+def _read_queues(template: Template, names: Names) -> Iterator[QueueSpec]:
+    for logical_id, raw in template.of_type("AWS::SQS::Queue"):
         properties = names.resolve(dict(raw))
         attributes = {
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in properties.items()
             if key not in {"QueueName", "Tags"}
         }
-        # The API knows no standard queue that says so: it refuses "false".
+        # The API refuses FifoQueue "false" for a standard queue.
         if attributes.get("FifoQueue") == "false":
             del attributes["FifoQueue"]
         name, fifo = names.name(logical_id), "FifoQueue" in attributes
@@ -216,6 +213,6 @@ def _check_functions(template: Template, stack: Stack) -> None:
     missing = sorted(wanted - known)
     if missing:
         raise TemplateError(
-            f"{template.source.path}: {missing[0]!r} receives events, but is no function of "
+            f"{template.source.path}: {missing[0]!r} receives events, but is not a function of "
             "this template"
         )

@@ -1,4 +1,4 @@
-"""Intrinsic functions, resolved to the emulator's own values.
+"""Resolves intrinsic functions to the emulator's own values, and finds circles of references.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference.html
 """
@@ -18,12 +18,15 @@ from twolane_local.model import ACCOUNT, REGION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+#: Stands for ``AWS::NoValue``: its entry is dropped from the map or list that holds it.
+NO_VALUE = object()
 
+_SUB = re.compile(r"\$\{(!?)([^}]*)\}")
 _SUB_NAME = re.compile(r"\$\{([^!}][^}]*)\}")
 
 
-def find(graph: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """One circle, its first member again at its end; None where there is none."""
+def find_circle(graph: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """Return one circle, which ends with its first member again, or ``None``."""
     known = {name: [each for each in needs if each in graph] for name, needs in graph.items()}
     for name, needs in known.items():
         if name in needs:
@@ -36,37 +39,44 @@ def find(graph: Mapping[str, Iterable[str]]) -> list[str] | None:
     return None
 
 
-def conditions(value: Any) -> Iterator[str]:
-    """The conditions that one is made of."""
+def condition_names(value: Any) -> Iterator[str]:
+    """Yield the names of the conditions that a condition uses."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key == "Condition" and isinstance(item, str):
                 yield item
             elif key == "Fn::If" and isinstance(item, list) and item and isinstance(item[0], str):
                 yield item[0]
-            yield from conditions(item)
+            yield from condition_names(item)
     elif isinstance(value, list):
         for item in value:
-            yield from conditions(item)
+            yield from condition_names(item)
 
 
-def references(value: Any, holds: Callable[[str], bool]) -> Iterator[str]:
-    """The names that a value refers to; of an ``Fn::If``, the side that is taken."""
+def needed_by(resource: Mapping[str, Any], holds: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the names that a resource depends on or refers to."""
+    before = resource.get("DependsOn") or []
+    yield from [before] if isinstance(before, str) else before
+    yield from referenced_names(resource.get("Properties"), holds)
+
+
+def referenced_names(value: Any, holds: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the names that a value refers to; of an ``Fn::If``, those of the chosen side."""
     if isinstance(value, dict):
         if len(value) == 1:
             ((name, argument),) = value.items()
             if name == "Fn::If" and isinstance(argument, list) and len(argument) == 3:
-                yield from references(argument[1 if holds(argument[0]) else 2], holds)
+                yield from referenced_names(argument[1 if holds(argument[0]) else 2], holds)
                 return
-            yield from _named(name, argument)
+            yield from _names_in(name, argument)
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from references(item, holds)
+            yield from referenced_names(item, holds)
 
 
-def _named(function: str, argument: Any) -> Iterator[str]:
-    """What an intrinsic names itself; other forms of it are refused where they are resolved."""
+def _names_in(function: str, argument: Any) -> Iterator[str]:
+    """Yield the names in a function's own argument; invalid forms are refused when resolved."""
     first, *more = argument if isinstance(argument, list) and argument else [argument]
     if not isinstance(first, str):
         return
@@ -81,18 +91,12 @@ def _named(function: str, argument: Any) -> Iterator[str]:
                 yield name.split(".")[0].strip()
 
 
-#: Stands for ``AWS::NoValue``: whoever holds it in a map or list drops the entry.
-NO_VALUE = object()
-
-_SUB = re.compile(r"\$\{(!?)([^}]*)\}")
-
-
 def pseudo_parameters(stack: str) -> dict[str, Any]:
-    """What ``AWS::…`` names stand for.
+    """Return the values of the ``AWS::…`` parameters.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html
     """
-    # Names are made of its parts: it has as many as AWS's, and the same ones on every start.
+    # Templates split the stack's id: it has as many parts as AWS's, the same on every start.
     number = uuid.uuid5(uuid.NAMESPACE_URL, stack)
     return {
         "AWS::AccountId": ACCOUNT,
@@ -109,8 +113,8 @@ def pseudo_parameters(stack: str) -> dict[str, Any]:
 class Resolver:
     """Resolves values of one template.
 
-    ``ref`` and ``attribute`` answer for resources (they raise ``KeyError`` for one they do not
-    know), ``imported`` for other stacks' exports; everything else is in the template.
+    ``ref`` and ``attribute`` return the values of resources, or raise ``KeyError`` for an unknown
+    one. ``imported`` returns the values of other stacks' exports.
     """
 
     def __init__(
@@ -151,17 +155,17 @@ class Resolver:
         }
 
     def __call__(self, value: Any) -> Any:
-        """The value with every intrinsic in it resolved."""
+        """Return the value with its intrinsic functions resolved."""
         if isinstance(value, dict):
             if len(value) == 1:
                 ((name, argument),) = value.items()
                 function = self._functions.get(name)
-                # In a policy, a map with the one key "Condition" is no intrinsic.
+                # In a policy, a map with the one key "Condition" is not a function.
                 if function and (name != "Condition" or isinstance(argument, str)):
                     try:
                         return function(argument)
                     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-                        # Each takes arguments of one form; whatever else is there is no template.
+                        # Each function takes arguments of one form, and raises for any other.
                         short = name.removeprefix("Fn::")
                         raise TemplateError(f"{short} does not take {argument!r:.60}") from error
             resolved = ((key, self(item)) for key, item in value.items())
@@ -171,14 +175,14 @@ class Resolver:
         return value
 
     def condition(self, name: str) -> bool:
-        """Whether the condition of that name holds."""
+        """Return whether the condition of this name is true."""
         if name not in self._conditions:
             raise TemplateError(f"the template has no condition {name!r}; declare it in Conditions")
         return bool(self(self._conditions[name]))
 
     def _ref(self, name: Any) -> Any:
         if not isinstance(name, str):
-            raise TemplateError(f"Ref takes a name, and this is {name!r}")
+            raise TemplateError(f"Ref takes a name, not {name!r}")
         if name in self._parameters:
             return self._parameters[name]
         try:
@@ -222,17 +226,18 @@ class Resolver:
         if not isinstance(values, list):
             raise TypeError(values)
         if not 0 <= index < len(values):
-            if values and self._is_made_up(argument[1]):
+            if values and self._refers_to_resources(argument[1]):
                 return values[-1]
             raise TemplateError(f"the index {index} of Select is not in 0 to {len(values) - 1}")
         return values[index]
 
-    def _is_made_up(self, value: Any) -> bool:
-        """Whether resources have a part in it: AWS's values of them may have more parts than ours,
-        as an ARN that ends with a number of AWS's.
+    def _refers_to_resources(self, value: Any) -> bool:
+        """Return whether a value refers to resources.
+
+        AWS's values for them may have more parts than ours: an ARN may end with a random suffix.
         """
-        named = references(value, self.condition)
-        return any(name not in self._parameters for name in named)
+        names = referenced_names(value, self.condition)
+        return any(name not in self._parameters for name in names)
 
     def _find_in_map(self, argument: list[Any]) -> Any:
         keys = [str(self(item)) for item in argument[:3]]

@@ -1,4 +1,4 @@
-"""A CloudFormation template's YAML, with its short-form intrinsics and the lines of its values.
+"""Reads a CloudFormation template's YAML, with its short-form functions and its values' lines.
 
 Short forms (``!Ref``, ``!GetAtt a.b`` …) become their long forms:
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference.html
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-#: A template's body may have 1 MB; its comments do not reach AWS with it.
+#: A template may have 1 MB, without its comments, which are not sent to AWS.
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
-MOST_CHARACTERS = 1 << 20
-_MOST_WITH_COMMENTS = 4 * MOST_CHARACTERS
-#: AWS documents no limit. Python's own is reached a few hundred levels further down.
-MOST_LEVELS = 100
+MAX_CHARACTERS = 1 << 20
+_MAX_WITH_COMMENTS = 4 * MAX_CHARACTERS
+#: AWS documents no limit. Python reaches its recursion limit at a few hundred levels more.
+MAX_LEVELS = 100
 
-#: What has a short form; the last row is for Rules.
+#: The functions with a short form; those in the last row are for Rules.
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-rules.html
 _SHORT_FORMS = frozenset(
     {
@@ -41,14 +41,14 @@ _SHORT_FORMS = frozenset(
     }
 )  # fmt: skip
 _YAML = "tag:yaml.org,2002:"
-#: What stands below is a name, as the keys are: `Yes` is no boolean here.
+#: The values of these keys are names: `Yes` stays text here.
 _NAMES = frozenset({"Condition", "Ref", "DependsOn"})
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html
 _NOT_IN_JSON = ("binary", "omap", "pairs", "set", "timestamp")
 
 
 class _RefusedError(yaml.YAMLError):
-    """It is YAML, but no template."""
+    """The YAML is valid, but not as a template."""
 
     def __init__(self, problem: str, node: yaml.Node | yaml.Event) -> None:
         super().__init__(problem)
@@ -56,14 +56,14 @@ class _RefusedError(yaml.YAMLError):
         self.problem, self.line = problem, mark.line + 1
 
 
-class _Judging(_Base):
-    """What knows CloudFormation's tags and takes what JSON can say, no more, over either parser."""
+class _CloudFormation(_Base):
+    """Adds CloudFormation's tags to a YAML loader, and refuses values that JSON does not have."""
 
     _levels = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._levels += 1
-        if self._levels > MOST_LEVELS:
+        if self._levels > MAX_LEVELS:
             raise _too_deep(self.peek_event())  # type: ignore[no-untyped-call]
         node = super().compose_node(parent, index)
         self._levels -= 1
@@ -73,7 +73,7 @@ class _Judging(_Base):
         if isinstance(node, yaml.MappingNode):
             self.flatten_mapping(node)
             for key, value in node.value:
-                # JSON's keys are text: an account's number, a status, `on`.
+                # Keys are text, as in JSON: an account's number, a status, `on`.
                 _take_as_text(key)
                 if key.tag == f"{_YAML}str" and key.value in _NAMES:
                     _take_as_text(value)
@@ -86,7 +86,7 @@ class _Judging(_Base):
         try:
             return super().construct_yaml_int(node)
         except ValueError as error:
-            raise _RefusedError(f"{node.value[:20]!r} is no number; quote it", node) from error
+            raise _RefusedError(f"{node.value[:20]!r} is not a number; quote it", node) from error
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         try:
@@ -94,7 +94,7 @@ class _Judging(_Base):
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise _RefusedError(f"{node.value} is no number that JSON has; quote it", node)
+            raise _RefusedError(f"{node.value} is not a number in JSON; quote it", node)
         return number
 
 
@@ -126,16 +126,16 @@ def _not_in_json(_: yaml.SafeLoader, node: yaml.Node) -> None:
     raise _RefusedError(f"CloudFormation does not take YAML's !!{kind}", node)
 
 
-class _Loader(_Judging, yaml.SafeLoader):
-    """PyYAML's own parser, whose words for what is wrong are those that we pass on."""
+class _Loader(_CloudFormation, yaml.SafeLoader):
+    """Uses PyYAML's own parser, whose error messages we pass on."""
 
 
 _LOADERS: list[Any] = [_Loader]
 if yaml.__with_libyaml__:
     from yaml.cyaml import CSafeLoader
 
-    class _FastLoader(_Judging, Composer, CSafeLoader):
-        """libyaml's parser: the template is read in a third of the time."""
+    class _FastLoader(_CloudFormation, Composer, CSafeLoader):
+        """Uses libyaml's parser, which takes a third of the time."""
 
         def __init__(self, stream: str) -> None:
             CSafeLoader.__init__(self, stream)
@@ -144,7 +144,7 @@ if yaml.__with_libyaml__:
     _LOADERS.insert(0, _FastLoader)
 
 for _each in _LOADERS:
-    # YAML 1.1 would make a date of `AWSTemplateFormatVersion: 2010-09-09`; AWS does not.
+    # YAML 1.1 reads `AWSTemplateFormatVersion: 2010-09-09` as a date; AWS does not.
     _each.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in pairs if tag != f"{_YAML}timestamp"]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -158,7 +158,7 @@ for _each in _LOADERS:
 
 def _content(text: str) -> tuple[yaml.Node | None, Any]:
     for fast in _LOADERS[:-1]:
-        with suppress(yaml.YAMLError):  # the other parser says what is wrong
+        with suppress(yaml.YAMLError):  # the other parser has better error messages
             return _read_by(fast, text)
     return _read_by(_LOADERS[-1], text)
 
@@ -173,21 +173,21 @@ def _read_by(loader_class: Any, text: str) -> tuple[yaml.Node | None, Any]:
 
 
 def _too_deep(node: yaml.Node | yaml.Event) -> _RefusedError:
-    return _RefusedError(f"it is nested more than {MOST_LEVELS} levels deep", node)
+    return _RefusedError(f"it is nested more than {MAX_LEVELS} levels deep", node)
 
 
 def _check_aliases(root: yaml.Node) -> None:
-    """Refuse what would not end, or become too large or too deep, once aliases are replaced."""
+    """Refuse a document that is endless, too large or too deep once its aliases are replaced."""
     measured: dict[int, tuple[int, int]] = {}
     open_: set[int] = set()
 
     def measure(node: yaml.Node) -> tuple[int, int]:
-        """Characters and levels. An alias is measured already: its anchor stands before it."""
+        """Return characters and levels. An alias is known already: its anchor comes first."""
         known = measured.get(id(node))
         if known is not None:
             return known
         if id(node) in open_:
-            raise _RefusedError("this anchor holds itself; write it out", node)
+            raise _RefusedError("this anchor contains itself; write it out", node)
         open_.add(id(node))
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
@@ -198,9 +198,9 @@ def _check_aliases(root: yaml.Node) -> None:
         for each in children:
             inner, below = measure(each)
             size, levels = size + inner + 1, max(levels, below + 1)
-        if levels > MOST_LEVELS:
+        if levels > MAX_LEVELS:
             raise _too_deep(node)
-        if size > MOST_CHARACTERS:
+        if size > MAX_CHARACTERS:
             raise _RefusedError("with its aliases replaced, it is larger than AWS's 1 MB", node)
         open_.discard(id(node))
         measured[id(node)] = (size, levels)
@@ -210,18 +210,18 @@ def _check_aliases(root: yaml.Node) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A template as written: its content, and the lines on which its values stand."""
+class TemplateFile:
+    """A template as written: its content, and the lines of its values."""
 
     path: Path
     content: dict[str, Any]
     node: yaml.MappingNode
 
     def where(self, logical_id: str, *fields: str) -> str:
-        """``template.yaml:12`` for a resource or a field of it, as far down as there is one.
+        """Return ``template.yaml:12`` for the deepest of the resource's fields that is written.
 
-        What SAM or a nested stack makes has the name of what it is made of in front, and its line;
-        where there is neither, the path alone.
+        A resource that SAM or a nested stack generates has the line of the resource whose name is
+        its prefix. If there is none, the result is the path alone.
         """
         written = self.content["Resources"]
         if logical_id not in written:
@@ -229,7 +229,7 @@ class Source:
         return self.at("Resources", logical_id, *fields) if logical_id else str(self.path)
 
     def at(self, *keys: str) -> str:
-        """``template.yaml:12`` for the value below these keys, as far down as there is one."""
+        """Return ``template.yaml:12`` for the deepest of these keys that is written."""
         node: Any = self.node
         line = 0
         for key in keys:
@@ -241,8 +241,8 @@ class Source:
         return f"{self.path}:{line}" if line else str(self.path)
 
 
-def read(path: Path) -> Source:
-    """Parse the file; raises ``TemplateError`` which names file, line and remedy."""
+def read_template(path: Path) -> TemplateFile:
+    """Parse the file. Raises ``TemplateError`` with the file, the line and a remedy."""
     node, content = _parse(path, "run this where template.yaml is, or name it with --template")
     if (
         not isinstance(node, yaml.MappingNode)
@@ -250,12 +250,12 @@ def read(path: Path) -> Source:
         or not isinstance(content.get("Resources"), dict)
     ):
         raise TemplateError(f"{path} has no Resources; twolane needs a SAM template")
-    return Source(path, content, node)
+    return TemplateFile(path, content, node)
 
 
-def fragment(path: Path) -> Any:
-    """What stands in a file that a template takes in. Raises ``TemplateError``."""
-    return _parse(path, "the template takes it in")[1]
+def read_fragment(path: Path) -> Any:
+    """Parse a file that a template includes. Raises ``TemplateError``."""
+    return _parse(path, "the template includes it")[1]
 
 
 def _parse(path: Path, unreadable: str) -> tuple[yaml.Node | None, Any]:
@@ -266,10 +266,8 @@ def _parse(path: Path, unreadable: str) -> tuple[yaml.Node | None, Any]:
     except UnicodeDecodeError as error:
         raise TemplateError(f"{path} is not UTF-8 ({error.reason} at {error.start})") from error
     except ValueError as error:  # a NUL in its name
-        raise TemplateError(
-            f"{str(path)!r} is no name of a file ({error}); {unreadable}"
-        ) from error
-    if len(text) > _MOST_WITH_COMMENTS:
+        raise TemplateError(f"{str(path)!r} is not a file name ({error}); {unreadable}") from error
+    if len(text) > _MAX_WITH_COMMENTS:
         raise TemplateError(f"{path} is larger than the 1 MB that AWS takes; use nested stacks")
     try:
         node, content = _content(text)

@@ -91,11 +91,15 @@ def of_template(path: Path, parameters: Mapping[str, str]) -> Project:
 @lru_cache(maxsize=16)
 def _read(path: Path, _: int, given: tuple[tuple[str, str], ...]) -> Project:
     parameters = dict(given)
-    wanted = STORE_PARAMETER in template.parameters_of(path) and STORE_PARAMETER not in parameters
+    wanted = (
+        STORE_PARAMETER in template.declared_parameters(path) and STORE_PARAMETER not in parameters
+    )
     if wanted:
         parameters[STORE_PARAMETER] = STORE_URL
     expanded = template.load(path, parameters, stack_name=_STACK_NAME)
-    facts = stack.Facts(SQS_URL, api_url, lambda name, attribute: f"{name}-{attribute or 'ref'}")
+    facts = stack.BuildContext(
+        SQS_URL, api_url, lambda name, attribute: f"{name}-{attribute or 'ref'}"
+    )
     built, _notes = stack.build(expanded, facts)
     return Project(built)
 

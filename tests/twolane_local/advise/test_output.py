@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from itertools import chain
 
-from twolane_local.checks.advise import measure, verdict
-from twolane_local.checks.advise.costs import Rates
+from twolane_local.checks.advise import verdict
+from twolane_local.checks.advise.costs import CostFactors
+from twolane_local.checks.advise.measure import measure
 from twolane_local.checks.advise.verdict import judge
 
 from .conftest import deferred, inline
@@ -13,7 +14,7 @@ from .conftest import deferred, inline
 def test_for_a_person() -> None:
     events = [*chain(*(inline("slow", 3000.0) for _ in range(2))), *deferred("once", 5.0)]
     judged = [(work, judge(work)) for work in measure(events)]
-    text = list(verdict.as_text(judged, Rates(3_000_000, dynamodb=False)))
+    text = list(verdict.as_text(judged, CostFactors(3_000_000, dynamodb=False)))
     assert text[0] == "once  (deferred)  →  too few runs"
     assert text[1] == "    deferred  1 runs, p50 5 ms, p95 5 ms"
     assert "slow  (inline)  →  DEFER" in text
@@ -24,17 +25,17 @@ def test_for_a_person() -> None:
 
 
 def test_an_empty_journal_says_what_to_do() -> None:
-    assert list(verdict.as_text([], Rates(1))) == [
+    assert list(verdict.as_text([], CostFactors(1))) == [
         "the journal names no work of either lane; send some requests first"
     ]
 
 
 def test_as_json() -> None:
     judged = [(work, judge(work)) for work in measure(inline("slow", 3000.0))]
-    said = json.loads(json.dumps(verdict.as_json(judged, Rates(1_000_000))))
-    assert said["prices"]["sources"][0] == "https://aws.amazon.com/lambda/pricing/"
-    assert (said["prices"]["date"], said["prices"]["verified"]) == ("2026-11-22", False)
-    (work,) = said["work"]
+    result = json.loads(json.dumps(verdict.as_json(judged, CostFactors(1_000_000))))
+    assert result["prices"]["sources"][0] == "https://aws.amazon.com/lambda/pricing/"
+    assert (result["prices"]["date"], result["prices"]["verified"]) == ("2026-11-22", False)
+    (work,) = result["work"]
     assert (work["name"], work["lane"], work["advice"]) == ("slow", "inline", "defer")
     assert work["deferred"] is None
     assert work["inline"]["p95Ms"] == 3000.0

@@ -1,4 +1,4 @@
-"""What the data file says of twolane itself is what twolane does."""
+"""The data file's figures about twolane itself are true."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_attempt_writes_and_reads_as_often_as_it_is_charged_for(calls: Counte
 
     handler = WorkerHandler(celery)
     assert handler(event("counted.one")) == {"batchItemFailures": []}
-    calls.clear()  # the first one also told of the worker
+    calls.clear()  # the first call also announced the worker
     assert handler(event("counted.one")) == {"batchItemFailures": []}
     per_task = prices()["per_task"]
     # A transaction of two items, each of which counts twice:

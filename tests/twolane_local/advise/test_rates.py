@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.advise.costs import of_template
-from twolane_local.checks.advise.measure import Lane, Work
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.advise.costs import cost_factors
+from twolane_local.checks.advise.measure import LaneStats, WorkStats
+from twolane_local.checks.lint.subject import read_subject
 
 if TYPE_CHECKING:
     import pytest
@@ -24,16 +24,16 @@ Resources:
     Type: AWS::Lambda::EventSourceMapping
     Properties: {FunctionName: !Ref Worker, EventSourceArn: !GetAtt Orders.Arn}
 """
-WORK = [Work("mail", inline=Lane("Api"), deferred=Lane("Worker"))]
+WORK = [WorkStats("mail", inline=LaneStats("Api"), deferred=LaneStats("Worker"))]
 
 
 def test_what_the_template_says_of_the_measured_functions(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(TEMPLATE)
-    rates = of_template(read(path, {}), WORK, requests=5)
-    assert (rates.requests, rates.api_memory_mb, rates.worker_memory_mb) == (5, 512, 128)
-    assert (rates.architecture, rates.fifo, rates.dynamodb) == ("arm64", True, False)
-    assert rates.per_task_metrics
+    factors = cost_factors(read_subject(path, {}), WORK, requests=5)
+    assert (factors.requests, factors.api_memory_mb, factors.worker_memory_mb) == (5, 512, 128)
+    assert (factors.architecture, factors.fifo, factors.dynamodb) == ("arm64", True, False)
+    assert factors.per_task_metrics
 
 
 def test_metrics_that_the_template_turns_off(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_metrics_that_the_template_turns_off(tmp_path: Path) -> None:
     for name, value in (("PER_TASK", "false"), ("NAMESPACE", "")):
         off = f'{{Variables: {{TWOLANE_METRICS_{name}: "{value}"}}}}'
         path.write_text(TEMPLATE.replace("[arm64]}", f"[arm64], Environment: {off}}}"))
-        assert not of_template(read(path, {}), WORK, requests=5).per_task_metrics
+        assert not cost_factors(read_subject(path, {}), WORK, requests=5).per_task_metrics
 
 
 def test_our_own_template(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    names = [Work("x", inline=Lane("ApiFunction"), deferred=Lane("WorkerFunction"))]
-    rates = of_template(read(Path("template.yaml"), {}), names, requests=1)
-    assert (rates.architecture, rates.fifo, rates.dynamodb) == ("x86_64", False, True)
-    assert rates.api_memory_mb >= 512
+    names = [WorkStats("x", inline=LaneStats("ApiFunction"), deferred=LaneStats("WorkerFunction"))]
+    factors = cost_factors(read_subject(Path("template.yaml"), {}), names, requests=1)
+    assert (factors.architecture, factors.fifo, factors.dynamodb) == ("x86_64", False, True)
+    assert factors.api_memory_mb >= 512

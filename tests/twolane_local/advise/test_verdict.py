@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.advise import measure
+from twolane_local.checks.advise.measure import measure
 from twolane_local.checks.advise.verdict import Limits, Verdict, judge
 
 from .conftest import deferred, inline
@@ -55,7 +55,7 @@ def test_the_budget_may_be_another() -> None:
 def test_inline_work_that_fails_is_deferred() -> None:
     found = judged(many(19, 15.0), inline("mail", 5.0, kind="inline.failed"))
     assert found.verdict is Verdict.DEFER
-    assert found.reasons == ("fails: 1 of 20 inline runs, and none comes again",)
+    assert found.reasons == ("fails: 1 of 20 inline runs, and none is retried",)
 
 
 def test_one_failure_in_a_thousand_is_borne() -> None:
@@ -80,7 +80,7 @@ def test_trivial_deferred_work_may_run_inline() -> None:
 @pytest.mark.parametrize(
     ("one_more", "why"),
     [
-        (lambda: deferred("mail", 30.0, retries=1), "needs its second chances: 1 retries"),
+        (lambda: deferred("mail", 30.0, retries=1), "needs its retries: 1 retries"),
         (lambda: deferred("mail", 30.0, delay=60), "waits: 1 of 21 messages have a delay"),
         (lambda: deferred("mail", 30.0, by_request=False), "no request sends it: 1 of 21"),
     ],
@@ -101,7 +101,7 @@ def test_work_that_is_not_trivial_keeps_its_queue() -> None:
 def test_few_runs_prove_nothing() -> None:
     found = judged(tasks(19, 1.0))
     assert found.verdict is Verdict.UNKNOWN
-    assert found.reasons == ("19 runs are too few to tell; 20 are enough",)
+    assert found.reasons == ("19 runs are too few to judge; 20 are enough",)
 
 
 def test_in_both_lanes_the_inline_one_is_judged() -> None:

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.checks import doctor as examinations
-from twolane_local.checks.doctor import Finding, ok
+from twolane_local.checks.doctor import CheckResult, ok
 from twolane_local.cli import doctor, exits
 from twolane_local.cli.parser import parser
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-GOOD = [ok("python", "Python 3.13"), Finding("redis", "note", "none", "install it")]
-BAD = [*GOOD, Finding("handlers", "error", "does not\nimport\x1b", "correct it")]
+GOOD = [ok("python", "Python 3.13"), CheckResult("redis", "note", "none", "install it")]
+BAD = [*GOOD, CheckResult("handlers", "error", "does not\nimport\x1b", "correct it")]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, found: list[Finding], *arguments: str) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, found: list[CheckResult], *arguments: str) -> int:
     monkeypatch.setattr(examinations, "examine", lambda *args, **more: iter(found))
     return doctor.run(parser().parse_args(["doctor", *arguments]))
 
@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, found: list[Finding], *arguments: str) 
 def test_only_an_error_is_no(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    found: list[Finding],
+    found: list[CheckResult],
     code: int,
 ) -> None:
     assert run(monkeypatch, found, "--json") == code

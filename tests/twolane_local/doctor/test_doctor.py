@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.doctor import LEVELS, Finding, examine, ok
+from twolane_local.checks.doctor import LEVELS, CheckResult, examine, ok
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_without_a_template_it_still_looks_at_the_machine(
 
 def test_findings_as_json_leave_out_what_is_not_there() -> None:
     assert ok("redis", "there").as_dict() == {"check": "redis", "level": "ok", "what": "there"}
-    assert Finding("redis", "note", "none", "install it").as_dict()["do"] == "install it"
+    assert CheckResult("redis", "note", "none", "install it").as_dict()["do"] == "install it"
 
 
 TEMPLATE = """

@@ -33,9 +33,11 @@ def nobody() -> int:
 def test_the_active_environment_is_the_one_that_runs(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
-    assert [each.level for each in doctor.venv({}, str(tmp_path))] == ["ok"]
-    assert [each.level for each in doctor.venv({"VIRTUAL_ENV": str(link)}, str(tmp_path))] == ["ok"]
-    (stale,) = doctor.venv({"VIRTUAL_ENV": "/elsewhere"}, str(tmp_path))
+    assert [each.level for each in doctor.check_venv({}, str(tmp_path))] == ["ok"]
+    assert [
+        each.level for each in doctor.check_venv({"VIRTUAL_ENV": str(link)}, str(tmp_path))
+    ] == ["ok"]
+    (stale,) = doctor.check_venv({"VIRTUAL_ENV": "/elsewhere"}, str(tmp_path))
     assert stale.level == "warning"
     assert "/elsewhere is active" in stale.what
 
@@ -50,16 +52,16 @@ def test_packages_that_are_missing_or_too_old_are_named() -> None:
         "here>=1.2", "old>=2", "gone>=1", "elsewhere; sys_platform == 'nowhere'",
         "extra>=9; extra == 'test'", 'local>=1; extra == "local"',
     ]  # fmt: skip
-    found = list(doctor.packages(required, version))
+    found = list(doctor.check_packages(required, version))
     assert [(each.level, each.what) for each in found] == [
-        ("error", "old>=2 is wanted, 1.4 is here"),
+        ("error", "old>=2 is required, 1.4 is installed"),
         ("error", "gone>=1 is missing"),
     ]
-    assert [each.level for each in doctor.packages(["here>=1"], version)] == ["ok"]
+    assert [each.level for each in doctor.check_packages(["here>=1"], version)] == ["ok"]
 
 
 def test_the_packages_of_this_environment_are_those_that_are_wanted() -> None:
-    assert [each.what for each in doctor.packages() if each.level != "ok"] == []
+    assert [each.what for each in doctor.check_packages() if each.level != "ok"] == []
 
 
 @pytest.mark.parametrize(
@@ -73,21 +75,21 @@ def test_the_packages_of_this_environment_are_those_that_are_wanted() -> None:
     ],
 )
 def test_aws_settings(variables: dict[str, str], level: str) -> None:
-    (finding,) = doctor.aws(variables)
+    (finding,) = doctor.check_aws(variables)
     assert finding.level == level
     assert "AKIA…" not in finding.what
 
 
 def test_an_endpoint_of_this_machine_must_answer(port: int, nobody: int) -> None:
-    (up,) = doctor.aws({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
-    (down,) = doctor.aws({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{nobody}"})
+    (up,) = doctor.check_aws({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
+    (down,) = doctor.check_aws({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{nobody}"})
     assert (up.level, down.level) == ("ok", "warning")
     assert "nothing answers" in down.what
 
 
 def test_a_redis_that_is_named_must_answer(port: int, nobody: int) -> None:
-    assert list(doctor.redis_url({})) == []
-    (up,) = doctor.redis_url({"REDIS_URL": f"redis://:geheim@127.0.0.1:{port}/0"})
-    (down,) = doctor.redis_url({"REDIS_URL": f"redis://:geheim@127.0.0.1:{nobody}/0"})
+    assert list(doctor.check_redis_url({})) == []
+    (up,) = doctor.check_redis_url({"REDIS_URL": f"redis://:geheim@127.0.0.1:{port}/0"})
+    (down,) = doctor.check_redis_url({"REDIS_URL": f"redis://:geheim@127.0.0.1:{nobody}/0"})
     assert (up.level, down.level) == ("ok", "error")
     assert "geheim" not in up.what + down.what + down.remedy

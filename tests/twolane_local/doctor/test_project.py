@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.checks import doctor
-from twolane_local.checks.doctor import Project, reads
+from twolane_local.checks.doctor import check_template
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from twolane_local.model import Stack
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -45,50 +47,50 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def found(path: Path) -> Project:
-    read, said = reads(path, {})
-    assert read is not None
-    assert said[0].what == f"{path}: 2 functions, 3 queues"
-    return read
+def stack(path: Path) -> Stack:
+    stack, results = check_template(path, {})
+    assert stack is not None
+    assert results[0].what == f"{path}: 2 functions, 3 queues"
+    return stack
 
 
 def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:
-    read, (finding,) = reads(tmp_path / "none.yaml", {})
-    assert read is None
+    stack, (finding,) = check_template(tmp_path / "none.yaml", {})
+    assert stack is None
     assert finding.level == "error"
     assert "none.yaml cannot be read" in finding.what
 
 
-def test_a_queue_that_nobody_reads(found: Project) -> None:
-    (finding,) = doctor.queues(found)
+def test_a_queue_that_nobody_reads(stack: Stack) -> None:
+    (finding,) = doctor.check_queues(stack)
     assert finding.level == "warning"
     assert "local-Lonely" in finding.what
 
 
-def test_each_handler_is_imported_as_a_function_would(found: Project) -> None:
-    good, bad = doctor.handlers(found.stack.functions)
+def test_each_handler_is_imported_as_a_function_would(stack: Stack) -> None:
+    good, bad = doctor.check_handlers(stack.functions)
     assert (good.level, bad.level) == ("ok", "error")
     assert "No module named 'nothing_there'" in bad.what
 
 
 def test_a_handler_that_never_comes_back_is_said(
-    found: Project, path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "_IMPORT_TIMEOUT_S", 0.5)
     (path.parent / "src" / "good.py").write_text("import time; time.sleep(60)\n")
-    good, _ = doctor.handlers(found.stack.functions)
+    good, _ = doctor.check_handlers(stack.functions)
     assert good.level == "error"
     assert "timed out" in good.what
 
 
-def test_code_without_requirements(found: Project, path: Path) -> None:
-    (finding,) = doctor.requirements(found.stack.functions)
+def test_code_without_requirements(stack: Stack, path: Path) -> None:
+    (finding,) = doctor.check_requirements(stack.functions)
     assert finding.level == "warning"
     (path.parent / "src" / "requirements.txt").touch()
-    assert [each.level for each in doctor.requirements(found.stack.functions)] == ["ok"]
+    assert [each.level for each in doctor.check_requirements(stack.functions)] == ["ok"]
 
 
 def test_rules_that_do_not_hold_are_counted(path: Path) -> None:
-    (finding,) = doctor.rules(path, {})
+    (finding,) = doctor.check_rules(path, {})
     assert finding.level in {"warning", "error"}
     assert "TL" in finding.what

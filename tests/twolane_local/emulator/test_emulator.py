@@ -231,7 +231,7 @@ def test_a_template_change_is_applied(tmp_path: Path) -> None:
 
 
 BATCH = "{Queue: !GetAtt Tasks.Arn, FunctionResponseTypes: [ReportBatchItemFailures]"
-#: By what each is refused: the text, the form, the mapping, a queue's attributes, moto.
+#: Refused by the text, the form, the mapping, a queue's attributes, and moto.
 BAD_CHANGES = {
     "text": ("Globals:", "Globals: ["),
     "form": ("Type: AWS::DynamoDB::Table", "Type: 5"),
@@ -275,9 +275,9 @@ def test_a_bad_template_leaves_the_former_running(tmp_path: Path, names: tuple[s
                 assert (await client.get("/table")).json() == {"items": 1}
                 await client.post("/send", content="work", headers={"content-type": "text/plain"})
                 await until(emulator, "message.deleted", number)
-            said = refusals(emulator)
-            assert len(said) == len(names), said
-            assert all("\n" not in line for line in said)
+            lines = refusals(emulator)
+            assert len(lines) == len(names), lines
+            assert all("\n" not in line for line in lines)
             assert not any("is not whole" in str(e.data.get("line")) for e in emulator.journal)
             path.write_text(TEMPLATE.replace("STORE: !Ref RedisUrl", "STORE: after"))
             await until_it_holds(

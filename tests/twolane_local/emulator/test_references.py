@@ -1,4 +1,4 @@
-"""Templates that refer to what is not played: they start, and their functions get values."""
+"""Templates that refer to resources that are not emulated start, and get values for them."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ Resources:
 
 @pytest.mark.slow
 def test_an_attribute_that_moto_does_not_have(tmp_path: Path) -> None:
-    """It has one of ``Arn``, and none of the other two; the last is none of AWS's either."""
+    """moto has ``Arn``, but not the other two; the last does not exist on AWS either."""
     template = small(
         "!GetAtt Key.Arn, !GetAtt Machine.StateMachineRevisionId, !GetAtt Key.Colour",
         """

@@ -30,13 +30,13 @@ def test_a_change_is_told_once(tmp_path: Path, how: str) -> None:
     file = tmp_path / "a.py"
     if how != "new":
         file.write_text("1")
-    told: list[set[str]] = []
+    changes: list[set[str]] = []
 
     async def main() -> None:
         seen = asyncio.Event()
 
         async def changed(paths: set[str]) -> None:
-            told.append(paths)
+            changes.append(paths)
             seen.set()
 
         before = stamps([tmp_path])
@@ -54,4 +54,4 @@ def test_a_change_is_told_once(tmp_path: Path, how: str) -> None:
             await asyncio.sleep(seconds / 50)
 
     asyncio.run(main())
-    assert told == [{str(file)}]
+    assert changes == [{str(file)}]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.faults.injection import CATALOGUE, Fault, FaultError, Faults, fault_of
+from twolane_local.faults.injection import CATALOGUE, Fault, FaultError, Faults
 
 if TYPE_CHECKING:
     from twolane_local.journal import Journal
@@ -106,7 +106,7 @@ def test_an_unknown_name_or_parameter_says_what_there_is(faults: Faults) -> None
 
 def test_a_fault_is_json_and_back() -> None:
     one = Fault("queue.reordered", seed=3, count=0, parameters={"hold_s": 9})
-    assert fault_of(json.loads(json.dumps(one.as_dict()))) == one
+    assert Fault(**json.loads(json.dumps(one.as_dict()))) == one
 
 
 def test_the_catalogue_can_be_shown_as_a_form() -> None:

@@ -1,4 +1,4 @@
-"""Invocations and their answers that go wrong as they are told."""
+"""Faults of invocations and their responses."""
 
 from __future__ import annotations
 

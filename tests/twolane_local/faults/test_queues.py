@@ -1,4 +1,4 @@
-"""SQS that goes wrong as it is told."""
+"""Faults of SQS."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_receive_that_fails_and_one_whose_answer_is_lost(
     queues: FaultyQueues, faults: Faults, clock: HandClock
 ) -> None:
     faults.inject("receive.failed")
-    assert bodies(queues) == [], "a poll that finds nothing is no occasion"
+    assert bodies(queues) == [], "a poll that finds nothing does not count"
     queues.send("tasks", NewMessage("a"))
     with pytest.raises(ServiceUnavailableError):
         queues.receive("tasks")

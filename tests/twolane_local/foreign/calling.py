@@ -30,9 +30,9 @@ def call(
     (template,) = (TEMPLATES / project).glob("template.*")
 
     async def called(emulator: Emulator) -> None:
-        said = [_WHERE.sub("", note) for note in emulator.notes if _WHERE.match(note)]
-        assert len(said) == len(emulator.notes)
-        assert sorted(said) == sorted(notes)
+        lines = [_WHERE.sub("", note) for note in emulator.notes if _WHERE.match(note)]
+        assert len(lines) == len(emulator.notes)
+        assert sorted(lines) == sorted(notes)
         base = emulator.stack.outputs[output]
         async with httpx.AsyncClient(base_url=base, timeout=20) as client:
             await script(emulator, client)

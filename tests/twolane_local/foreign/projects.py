@@ -50,7 +50,7 @@ async def invoke(emulator: Emulator, logical_id: str) -> tuple[Any, str | None]:
 
 
 def lines(emulator: Emulator) -> list[str]:
-    """What the log says."""
+    """Return the lines of the log."""
     return [str(event.data.get("line")) for event in emulator.journal if event.kind == "log"]
 
 

@@ -42,14 +42,14 @@ class Project:
         return await asyncio.to_thread(getattr(client, operation), **arguments)
 
     async def seen(self, function: str, count: int = 1) -> list[Any]:
-        """What a function has seen since the last time, once that is so much: event and ARN."""
+        """Wait for this many new events of a function, and return each with the ARN."""
         async with asyncio.timeout(30):
             while len(self._seen.get(function, ())) < count:
                 await asyncio.sleep(0.02)
         return self._seen.pop(function)
 
     def unseen(self, function: str) -> bool:
-        """Whether a function has seen nothing since the last time."""
+        """Return whether a function has seen nothing since the last call."""
         return function not in self._seen
 
     async def messages(self, queue: str, count: int = 1) -> list[str]:
@@ -64,7 +64,7 @@ class Project:
 
     @property
     def notes(self) -> list[tuple[str, str]]:
-        """Of each the name that is on its line of the template, and what it says."""
+        """The name on the note's line of the template, and the text, of each note."""
         template = self.emulator.options.template
         lines = template.read_text().splitlines()
         found = []

@@ -1,4 +1,4 @@
-"""Where a function's code comes from: layers, folders, archives, requirements, interpreters."""
+"""The sources of a function's code: layers, folders, archives, requirements, interpreters."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_layers_are_on_the_path_the_later_over_the_earlier(tmp_path: Path) -> No
         payload, error = await projects.invoke(emulator, "Second")
         assert (error, payload["body"]) == (None, '["salt", "dill", "ground"]')
         elsewhere = (
-            f"{projects.line_of(path, 'Soup')}: Soup: its layer {ELSEWHERE} is not there: what it "
-            "holds is found only where it is installed beside twolane"
+            f"{projects.line_of(path, 'Soup')}: Soup: its layer {ELSEWHERE} is not on this "
+            "machine: its packages must be installed beside twolane"
         )
         assert [note for note in emulator.notes if ELSEWHERE in note] == [elsewhere]
         assert len(emulator.notes) == 2  # and the one in a bucket
@@ -97,12 +97,12 @@ def test_what_is_not_installed_is_named_with_its_file(tmp_path: Path) -> None:
         assert "coffee/requirements.txt names star_anise" in by_id["Coffee"]
         assert milk in by_id["Milk"]
         assert (await get(emulator, "/cup")).status_code == 500
-        said = [
+        with_request_id = [
             event.request_id is not None
             for event in emulator.journal
             if event.kind == "log" and event.data.get("line") == tea
         ]
-        assert said == [True]
+        assert with_request_id == [True]
 
     projects.run(path, script)
 

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 @contextmanager
 def up(folder: Path, *arguments: str) -> Iterator[tuple[dict[str, Any], Path]]:
     """``twolane up`` in the folder: what it prints, and the file with what it says."""
-    said = folder / "said.txt"
+    log = folder / "log.txt"
     command = [sys.executable, "-m", "twolane_local.cli", "up", "--port", "0", "--aws-port", "0"]
-    with said.open("w") as errors:
+    with log.open("w") as errors:
         child = subprocess.Popen(
             [*command, "--no-console", "--json", *arguments],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
@@ -38,8 +38,8 @@ def up(folder: Path, *arguments: str) -> Iterator[tuple[dict[str, Any], Path]]:
         try:
             assert child.stdout is not None
             line = child.stdout.readline()
-            assert line, said.read_text()
-            yield json.loads(line), said
+            assert line, log.read_text()
+            yield json.loads(line), log
         finally:
             child.send_signal(signal.SIGINT)
             child.communicate(timeout=30)
@@ -49,19 +49,19 @@ def copy(shape: str, folder: Path) -> Path:
     return Path(shutil.copytree(SHAPES / shape, folder / shape))
 
 
-def eventually(said: Path, words: str) -> None:
+def eventually(log: Path, words: str) -> None:
     limit = time.monotonic() + 20
-    while words not in said.read_text():
-        assert time.monotonic() < limit, said.read_text()
+    while words not in log.read_text():
+        assert time.monotonic() < limit, log.read_text()
         time.sleep(0.05)
 
 
 def test_cdk(tmp_path: Path) -> None:
     """Assets by metadata and by manifest, a nested stack, a custom resource that is named."""
-    with up(copy("cdk", tmp_path), "--verbose") as (answer, said):
+    with up(copy("cdk", tmp_path), "--verbose") as (answer, log):
         assert httpx.get(answer["outputs"]["Url"] + "tea", timeout=20).text == "ordered"
-        eventually(said, "worked on /tea")
-    text = said.read_text()
+        eventually(log, "worked on /tea")
+    text = log.read_text()
     assert "template: cdk.out/Shop.template.json (the stack of cdk.out)" in text
     # Which Python runs them depends on the machine.
     notes = [line for line in text.splitlines() if line.startswith("!") and " runs " not in line]
@@ -93,27 +93,27 @@ def test_serverless(tmp_path: Path) -> None:
     folder = copy("serverless", tmp_path)
     with zipfile.ZipFile(folder / ".serverless" / "notes.zip", "w") as archive:
         archive.write(folder / "handler.py", "handler.py")
-    with up(folder) as (answer, said):
+    with up(folder) as (answer, log):
         hello = httpx.get(answer["outputs"]["HelloLambdaFunctionUrl"], timeout=20)
         assert hello.text == "hello from notes-dev-hello"
-    text = said.read_text()
+    text = log.read_text()
     assert ".serverless/cloudformation-template-update-stack.json (the Serverless" in text
     assert "OtherLambdaFunction cannot run here" in text
 
 
 def test_sam_build(tmp_path: Path) -> None:
-    """What was built after the last change runs; after a change, the source does."""
+    """A build after the last change runs; after a change, the source runs."""
     folder = copy("sam_build", tmp_path)
     (folder / "aws-sam").rename(folder / ".aws-sam")
     now = time.time()
     os.utime(folder / ".aws-sam" / "build" / "template.yaml", (now + 5, now + 5))
-    with up(folder) as (answer, said):
+    with up(folder) as (answer, log):
         assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the build"
-    assert "template: .aws-sam/build/template.yaml (it is newer than" in said.read_text()
+    assert "template: .aws-sam/build/template.yaml (it is newer than" in log.read_text()
     os.utime(folder / "src" / "hello.py", (now + 9, now + 9))
-    with up(folder) as (answer, said):
+    with up(folder) as (answer, log):
         assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the source"
-    assert "template:" not in said.read_text()
+    assert "template:" not in log.read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="`sam build` compiles for Linux")
@@ -144,26 +144,26 @@ SamResourceId = "Hello"
     now = time.time()
     for path in (folder / ".aws-sam" / "build.toml", built / "template.yaml"):
         os.utime(path, (now + 5, now + 5))
-    with up(folder) as (answer, said):
+    with up(folder) as (answer, log):
         assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the build"
         source.write_text(source.read_text().replace("greeting.TEXT", "greeting.TEXT + '!'"))
         os.utime(source, (now + 9, now + 9))
-        eventually(said, "hello.py changed")
+        eventually(log, "hello.py changed")
         limit = time.monotonic() + 20
         while httpx.get(answer["outputs"]["Url"], timeout=20).text != "from the build!":
-            assert time.monotonic() < limit, said.read_text()
+            assert time.monotonic() < limit, log.read_text()
             time.sleep(0.05)
-    assert "template: template.yaml (with the packages in .aws-sam/build)" in said.read_text()
+    assert "template: template.yaml (with the packages in .aws-sam/build)" in log.read_text()
     assert "!" not in (built / "Hello" / "hello.py").read_text()
-    with up(folder) as (answer, said):
+    with up(folder) as (answer, log):
         assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the build!"
 
 
 def test_sam_package(tmp_path: Path) -> None:
     """Code that was uploaded is run from where the template beside it has it, or named."""
-    with up(copy("sam_package", tmp_path), "--template", "packaged.yaml") as (answer, said):
+    with up(copy("sam_package", tmp_path), "--template", "packaged.yaml") as (answer, log):
         assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "from the sibling's code"
-    text = said.read_text()
+    text = log.read_text()
     assert "packaged.yaml:13: Elsewhere cannot run here" in text
     assert "packaged.yaml:18: Shared is not emulated" in text
     assert "Traceback" not in text
@@ -171,6 +171,6 @@ def test_sam_package(tmp_path: Path) -> None:
 
 def test_where_samconfig_says(tmp_path: Path) -> None:
     """The template, the stack's name and the parameters of the project that it is in."""
-    with up(copy("usual_places", tmp_path)) as (answer, said):
+    with up(copy("usual_places", tmp_path)) as (answer, log):
         assert httpx.get(answer["outputs"]["Url"], timeout=20).text == "shop configured"
-    assert "template: infra/shop.yml (samconfig.toml names it)" in said.read_text()
+    assert "template: infra/shop.yml (samconfig.toml names it)" in log.read_text()

@@ -50,7 +50,7 @@ def test_a_definition_that_the_template_includes() -> None:
             "/live/picture", content=b"\x89", headers={"content-type": "image/png"}
         )
         assert sent.text == "True"
-        # What a proxy response may not have makes it malformed.
+        # These make a proxy response malformed.
         assert (await client.post("/live/picture")).status_code == 502
 
     call("rest_include", script)
@@ -218,7 +218,7 @@ def test_what_is_not_played_answers_501() -> None:
         f"{api} GET /site answers 501: it calls another server (HTTP_PROXY)",
         f"{api} GET /now answers 501: its MOCK integration writes its answer by a mapping "
         "template (VTL)",
-        f"{api} GET /elsewhere answers 501: theirs is no function of this template",
+        f"{api} GET /elsewhere answers 501: theirs is not a function of this template",
     )
 
 

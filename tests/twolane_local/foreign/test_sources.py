@@ -71,7 +71,7 @@ def test_rules() -> None:
 
 
 async def inputs(project: Project) -> None:
-    """Of one function, by three rules."""
+    """Three rules for one function."""
     await put(project, "part", {"item": {"n": 1}})
     await put(project, "part", {"no": "item"})
     await put(project, "fixed", {})
@@ -118,7 +118,10 @@ def test_a_topic_to_functions_and_queues() -> None:
     async def script(project: Project) -> None:
         assert project.notes == [
             ("ByMail", "ByMail is not emulated: nothing is sent by email"),
-            ("OfAws", f"OfAws is not emulated: {IP_SPACE} is no topic of this account and region"),
+            (
+                "OfAws",
+                f"OfAws is not emulated: {IP_SPACE} is not a topic of this account and region",
+            ),
         ]
         news = "arn:aws:sns:us-east-1:123456789012:local-News"
 
@@ -259,7 +262,7 @@ def test_aliases_and_versions() -> None:
 
 
 async def invoked_by_name(project: Project) -> None:
-    """By the Lambda API, in each way that it takes."""
+    """Each way of invoking by the Lambda API."""
     for name, qualifier, arn in (
         ("Plain:blue", None, ":blue"),
         ("Plain", "blue", ":blue"),
@@ -310,7 +313,7 @@ def test_streams_are_named_and_the_rest_is_played() -> None:
         assert sorted(project.notes) == [
             (line, f"{name} is not emulated: {why}")
             for line, name, why in (
-                ("Foreign", "Foreign", "of-another-stack is no function of this template"),
+                ("Foreign", "Foreign", "of-another-stack is not a function of this template"),
                 ("Reads", "ReadsBroker", f"Reads gets nothing from a broker of Amazon MQ: {only}"),
                 ("Reads", "ReadsCluster", f"Reads gets nothing from a Kafka cluster: {only}"),
                 (

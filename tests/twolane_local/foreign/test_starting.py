@@ -26,8 +26,8 @@ def test_an_init_of_more_than_ten_seconds_is_repeated_within_the_invocation(
 ) -> None:
     async def script(emulator: Emulator) -> None:
         assert emulator.notes == []  # none of them ends the start, or is broken
-        said = projects.lines(emulator)
-        waiting = next(line for line in said if line.startswith("waiting for the init"))
+        lines = projects.lines(emulator)
+        waiting = next(line for line in lines if line.startswith("waiting for the init"))
         assert "each 10 s at most" in waiting
         places = {
             "Tortoise": "tortoise.py:3 in <module>",
@@ -37,9 +37,9 @@ def test_an_init_of_more_than_ten_seconds_is_repeated_within_the_invocation(
         for place in places.values():
             assert any(
                 line.startswith(f"! its init took more than 10 s (it is in {place})")
-                for line in said
+                for line in lines
             )
-        reports = [line for line in said if line.startswith("INIT_REPORT Init Duration: 10000.00")]
+        reports = [line for line in lines if line.startswith("INIT_REPORT Init Duration: 10000.00")]
         assert len(reports) == 3
         (api,) = emulator.addresses.apis.values()
         async with httpx.AsyncClient(timeout=40) as client:

@@ -70,7 +70,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     folder: Path = tmp_path_factory.mktemp("dialects")
     (folder / "template.yaml").write_text(TEMPLATE)
     loaded = template.load(folder / "template.yaml", {}, stack_name="s")
-    facts = stack.Facts("http://127.0.0.1:1", lambda api: f"http://127.0.0.1/{api}", lambda *_: "")
+    facts = stack.BuildContext(
+        "http://127.0.0.1:1", lambda api: f"http://127.0.0.1/{api}", lambda *_: ""
+    )
     made, notes = stack.build(loaded, facts)
     assert notes == []
     return made

@@ -133,7 +133,7 @@ def test_the_size_limits_of_a_request(kind: str, size: int, status: int, said: s
 @pytest.mark.parametrize("kind", ["httpapi", "rest"])
 def test_a_route_that_is_not_emulated_answers_501(kind: str) -> None:
     invoker = Answering({"statusCode": 200})
-    route = RouteSpec("", "GET", "/x", kind, unplayed="it puts into Kinesis")
+    route = RouteSpec("", "GET", "/x", kind, unsupported="it puts into Kinesis")
     response, journal = ask(invoker, "GET", "/x", route)
     assert response.status_code == 501
     assert response.json() == {"message": "twolane: GET /x is not emulated: it puts into Kinesis"}

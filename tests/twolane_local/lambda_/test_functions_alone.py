@@ -297,8 +297,8 @@ def test_another_runtime_and_an_image_fail_alone(tmp_path: Path) -> None:
     path = write(tmp_path, {"template.yaml": FOREIGN, "bakery/oven.py": OVEN})
     why = {
         "Painter": "runtime 'nodejs22.x' is neither Python nor OS-only",
-        "Sculptor": "it is a container image, and those are not run",
-        "Carver": "it is a container image, and those are not run",
+        "Sculptor": "it is a container image, which is not run",
+        "Carver": "it is a container image, which is not run",
         "Stored": "its code is not a path on this machine",
     }
 

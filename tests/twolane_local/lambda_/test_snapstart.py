@@ -284,7 +284,7 @@ def test_a_naive_application_is_caught_by_name(tmp_path: Path) -> None:
 def test_what_cannot_be_played_is_said_once(tmp_path: Path) -> None:
     async def script(emulator: Emulator) -> None:
         (note,) = [note for note in emulator.notes if "SnapStart" in note]
-        assert note.startswith("SnapStart of Api, Worker is not played")
+        assert note.startswith("SnapStart of Api, Worker is not emulated")
         answer = await emulator.functions.invoke("Worker", b"{}")
         assert json.loads(answer.payload)["tables"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import template
-from twolane_local.checks.lint import findings
-from twolane_local.checks.lint.application import Application, Entry, Task
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.lint import check
+from twolane_local.checks.lint.application import Application, BeatEntry, Task
+from twolane_local.checks.lint.subject import read_subject
 from twolane_local.journal import Event
 
 if TYPE_CHECKING:
@@ -100,14 +100,14 @@ QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/local-Tasks"
 
 
 def task(**changes: Any) -> Task:
-    """``shop.tasks.sweep`` as its import would tell of it."""
+    """Return ``shop.tasks.sweep`` as an import would describe it."""
     facts = Task("shop.tasks.sweep", "tasks", QUEUE_URL, 5.0, None, Path("code/tasks.py"), 15)
     return replace(facts, **changes)
 
 
 def shop(*tasks: Task, broker: str = "sqs://") -> dict[str, Application]:
-    """What the two functions hold."""
-    entries = (Entry("sweep", "shop.tasks.sweep"),)
+    """Return the applications of the two functions."""
+    entries = (BeatEntry("sweep", "shop.tasks.sweep"),)
     return {
         function: Application(adapter, "shop", broker, tasks or (task(),), entries)
         for function, adapter in (("Worker", "WorkerHandler"), ("Beat", "BeatHandler"))
@@ -139,18 +139,18 @@ class Project:
         (code / "beat.py").write_text(HANDLER.format(adapter="BeatHandler"))
 
     def expand(self) -> Path:
-        """What `twolane template` prints, as a file."""
+        """Write the output of `twolane template` to a file."""
         expanded = self.folder / "expanded.json"
         expanded.write_text(json.dumps(template.expand(self.template, {}), indent=2))
         return expanded
 
     def found(self, rule: str, **more: Any) -> list[Finding]:
-        """What one rule finds in the raw template; in the expanded one it must be the same.
+        """Return a rule's findings in the raw template; the expanded one must have the same.
 
-        ``more`` is what else the subject has: ``applications``, ``journal``, ``inline_budget_s``.
+        ``more`` are further fields of the subject: ``applications``, ``journal`` and others.
         """
         raw, expanded = (
-            [one for one in findings(replace(read(path, {}), **more)) if one.rule.id == rule]
+            [one for one in check(replace(read_subject(path, {}), **more)) if one.rule.id == rule]
             for path in (self.template, self.expand())
         )
         assert _messages(raw) == _messages(expanded)

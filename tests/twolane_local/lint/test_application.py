@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.checks.lint import application, lint
-from twolane_local.checks.lint.application import Entry
-from twolane_local.checks.lint.subject import function_specs, read
+from twolane_local.checks.lint.application import BeatEntry
+from twolane_local.checks.lint.subject import function_specs, read_subject
 from twolane_local.errors import HandlerImportError
 
 from .conftest import QUEUE_URL
@@ -20,7 +20,7 @@ TASKS = "code/shop/tasks.py"
 
 
 def loaded(project: Project) -> dict[str, application.Application]:
-    return application.load(function_specs(read(project.template, {})))
+    return application.load(function_specs(read_subject(project.template, {})))
 
 
 def test_worker_and_beat_are_imported_with_their_environment(project: Project) -> None:
@@ -45,7 +45,7 @@ def test_worker_and_beat_are_imported_with_their_environment(project: Project) -
     }
     worker = found["Worker"]
     assert (worker.app, worker.broker) == ("shop", "sqs://")
-    assert worker.entries == (Entry("sweep", "shop.tasks.sweep"),)
+    assert worker.entries == (BeatEntry("sweep", "shop.tasks.sweep"),)
     named, routed, sweep = worker.tasks
     assert (named.name, named.queue, named.queue_url) == ("shop.tasks.named", "own", None)
     assert (routed.queue, routed.hard_limit_s, routed.soft_limit_s) == ("mail", None, 9)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.lint.findings import Lines
+from twolane_local.checks.lint.findings import TemplateLines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     ],
 )
 def test_lines(project: Project, resource: str, path: tuple[str | int, ...], line: str) -> None:
-    assert Lines(project.template).of(resource, path) == project.line(line)
+    assert TemplateLines(project.template).of(resource, path) == project.line(line)
 
 
 def test_what_is_nowhere_is_at_the_top(project: Project) -> None:
-    assert Lines(project.template).of("Unheard", ("Of",)) == 1
+    assert TemplateLines(project.template).of("Unheard", ("Of",)) == 1
 
 
 def test_json_has_lines_too(tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_text('{\n"Resources": {\n"Q": {"Type": "AWS::SQS::Queue",\n"Properties": {\n'
                     '"DelaySeconds": 1}}}}')  # fmt: skip
-    assert Lines(path).of("Q", ("DelaySeconds",)) == 5
+    assert TemplateLines(path).of("Q", ("DelaySeconds",)) == 5

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.lint import findings, lint
+from twolane_local.checks.lint import check, lint
 from twolane_local.checks.lint.findings import Severity
 from twolane_local.checks.lint.rules import RULES
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.lint.subject import read_subject
 from twolane_local.errors import TemplateError
 
 from ..emulator.test_foreign_templates import (  # noqa: TID252
@@ -49,7 +49,7 @@ def test_nor_does_it_with_all_that_may_be_nested_in_it(monkeypatch: pytest.Monke
 
 
 def foreign(folder: Path, template: str, module: str, code: str) -> list[Finding]:
-    """What is found in the raw template and in the expanded one, which is the same."""
+    """Check that the raw and the expanded template have the same findings, and return them."""
     (folder / "template.yaml").write_text(template)
     (folder / module).parent.mkdir()
     (folder / module).write_text(code)
@@ -90,18 +90,18 @@ def test_a_foreign_fifo_pipeline_raises_no_alarm_but_is_told_what_aws_recommends
 
 def test_a_resource_may_be_excepted_with_a_reason(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    assert len(findings(read(project.template, {}))) == 1
+    assert len(check(read_subject(project.template, {}))) == 1
     project.change(
         "  Dead:\n",
         "  Dead:\n    Metadata: {twolane: {ignore: {TL102: not this one}}}\n",
     )
-    assert len(findings(read(project.template, {}))) == 1, "another resource's exception"
+    assert len(check(read_subject(project.template, {}))) == 1, "another resource's exception"
     project.change(
         "  Tasks:\n    Type",
         "  Tasks:\n    Metadata: {twolane: {ignore: {TL102: the queue is drained by hand}}}\n"
         "    Type",
     )
-    assert findings(read(project.template, {})) == []
+    assert check(read_subject(project.template, {})) == []
 
 
 def test_a_functions_exception_holds_for_what_sam_makes_of_it(project: Project) -> None:
@@ -110,19 +110,19 @@ def test_a_functions_exception_holds_for_what_sam_makes_of_it(project: Project) 
         "  Worker:\n",
         "  Worker:\n    Metadata: {twolane: {ignore: {TL107: it is the administrator's}}}\n",
     )
-    assert findings(read(project.template, {})) == []
+    assert check(read_subject(project.template, {})) == []
 
 
 def test_a_rule_may_be_left_out(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    assert findings(read(project.template, {}), ignore=["TL102"]) == []
+    assert check(read_subject(project.template, {}), ignore=["TL102"]) == []
 
 
 def test_findings_come_in_the_order_of_the_lines(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
     project.change("            FunctionResponseTypes: [ReportBatchItemFailures]\n", "")
     project.change("VisibilityTimeout: 360", "VisibilityTimeout: 59")
-    found = findings(read(project.template, {}))
+    found = check(read_subject(project.template, {}))
     assert [one.rule.id for one in found] == ["TL101", "TL102", "TL103"]
     assert [one.line for one in found] == sorted(one.line for one in found)
 
@@ -132,7 +132,7 @@ def test_a_queue_that_two_functions_read_is_told_of_once(project: Project) -> No
     worker = text[text.index("  Worker:") : text.index("  Beat:")]
     project.template.write_text(text + worker.replace("  Worker:", "  Another:"))
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    assert [one.rule.id for one in findings(read(project.template, {}))] == ["TL102"]
+    assert [one.rule.id for one in check(read_subject(project.template, {}))] == ["TL102"]
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,16 @@ def test_a_queue_that_two_functions_read_is_told_of_once(project: Project) -> No
 )  # fmt: skip
 def test_what_another_stack_knows_breaks_nothing(project: Project, old: str, new: str) -> None:
     project.change(old, new)
-    assert findings(read(project.template, {})) == []
+    assert check(read_subject(project.template, {})) == []
 
 
 def test_a_resource_without_a_type_is_refused_with_its_line(project: Project) -> None:
     project.change("    Type: AWS::SQS::Queue\n    Properties:\n      VisibilityTimeout",
                    "    Properties:\n      VisibilityTimeout")  # fmt: skip
-    with pytest.raises(TemplateError, match=rf":{project.line('  Tasks:')}: Tasks is no resource"):
-        read(project.template, {})
+    with pytest.raises(
+        TemplateError, match=rf":{project.line('  Tasks:')}: Tasks is not a resource"
+    ):
+        read_subject(project.template, {})
 
 
 def test_rules_have_ids_names_and_pages_of_their_own() -> None:

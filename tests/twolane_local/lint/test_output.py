@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint import findings, output
+from twolane_local.checks.lint import check, output
 from twolane_local.checks.lint.rules import RULES
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.lint.subject import read_subject
 
 if TYPE_CHECKING:
     from .conftest import Project
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def test_for_a_person(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
     project.change("VisibilityTimeout: 360", "VisibilityTimeout: 59")
-    lines = list(output.as_text(findings(read(project.template, {}))))
+    lines = list(output.as_text(check(read_subject(project.template, {}))))
     where = f"{project.template}:{project.line('VisibilityTimeout')}"
     assert lines[0].startswith(f"{where}: error TL101 visibility-timeout: Tasks shows a message")
     assert lines[1].startswith("    set VisibilityTimeout: 360")
@@ -26,7 +26,7 @@ def test_nothing_found_is_said() -> None:
 
 def test_as_json(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    (one,) = output.as_json(findings(read(project.template, {})))
+    (one,) = output.as_json(check(read_subject(project.template, {})))
     assert one.pop("message").startswith("Tasks sends")
     assert one == {
         "rule": "TL102",
@@ -41,7 +41,7 @@ def test_as_json(project: Project) -> None:
 
 
 def test_every_rule_is_listed() -> None:
-    words = [line.split() for line in output.listed(RULES)]
+    words = [line.split() for line in output.rules_as_text(RULES)]
     assert [line[:4] for line in words] == [
         [rule.id, rule.severity.label, rule.needs, rule.name] for rule in RULES
     ]

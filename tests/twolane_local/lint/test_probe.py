@@ -1,4 +1,4 @@
-"""What the child process tells, asked in this one."""
+"""The probe's descriptions, made in this process instead of a child."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def test_a_worker_is_described() -> None:
     def one() -> None: ...
 
     celery.conf.beat_schedule = {"tick": {"task": "one", "schedule": 5.0}}
-    said = probe.describe(recorder("WorkerHandler", celery))
-    assert (said["adapter"], said["app"], said["broker"]) == (
+    described = probe.describe(recorder("WorkerHandler", celery))
+    assert (described["adapter"], described["app"], described["broker"]) == (
         "WorkerHandler",
         "probed",
         "memory://",
     )
-    assert [task["name"] for task in said["tasks"]] == ["one"], "Celery's own are left out"
-    assert said["tasks"][0]["queue"] == "celery"
-    assert said["entries"] == [{"name": "tick", "task": "one"}]
+    assert [task["name"] for task in described["tasks"]] == ["one"], "Celery's own are left out"
+    assert described["tasks"][0]["queue"] == "celery"
+    assert described["entries"] == [{"name": "tick", "task": "one"}]
 
 
 def test_an_api_has_no_celery_of_its_own() -> None:

@@ -6,9 +6,9 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint import findings, output
+from twolane_local.checks.lint import check, output
 from twolane_local.checks.lint.rules import RULES
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.lint.subject import read_subject
 
 if TYPE_CHECKING:
     import pytest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_a_finding_in_sarif(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.folder)
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    found = findings(read(project.template, {}))
+    found = check(read_subject(project.template, {}))
     log = json.loads(json.dumps(output.as_sarif(found, RULES)))
     assert set(log) == {"$schema", "version", "runs"}
     assert log["version"] == "2.1.0"
@@ -38,7 +38,8 @@ def test_a_finding_in_sarif(project: Project, monkeypatch: pytest.MonkeyPatch) -
         "level": "warning",
         "message": {
             "text": "Tasks sends a message to the dead-letter queue after 4 receives; throttled "
-            "batches count as such, so whole work lands there. Fix: set maxReceiveCount: 5 or more."
+            "batches count as receives, so messages that never ran land there. Fix: set "
+            "maxReceiveCount: 5 or more."
         },
         "locations": [
             {
@@ -54,9 +55,9 @@ def test_a_finding_in_sarif(project: Project, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_fingerprint_outlives_a_line(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    before = output.as_sarif(findings(read(project.template, {})), RULES)
+    before = output.as_sarif(check(read_subject(project.template, {})), RULES)
     project.change("Resources:", "# moved\nResources:")
-    after = output.as_sarif(findings(read(project.template, {})), RULES)
+    after = output.as_sarif(check(read_subject(project.template, {})), RULES)
     one, other = (log["runs"][0]["results"][0] for log in (before, after))
     assert one["partialFingerprints"] == other["partialFingerprints"]
     assert one["locations"] != other["locations"]
@@ -64,7 +65,7 @@ def test_the_fingerprint_outlives_a_line(project: Project) -> None:
 
 def test_a_file_that_lies_elsewhere_is_absolute(project: Project) -> None:
     project.change("maxReceiveCount: 5", "maxReceiveCount: 4")
-    log = output.as_sarif(findings(read(project.template, {})), RULES)
+    log = output.as_sarif(check(read_subject(project.template, {})), RULES)
     place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == project.template.as_uri()
 

@@ -65,7 +65,7 @@ _MAPPING = (
 )
 
 BAD: dict[str, Bad] = {
-    # What is no template.
+    # Files that are not templates.
     "unknown tag": Bad(
         FUNCTION % "Timeout: !Frob 3", r":6: .*!Frob"
     ),

@@ -18,10 +18,10 @@ from twolane_local.template import stack
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Of processor time, the interpreter's start and the imports in it: a wall clock would measure what
-#: else runs on the machine. It takes about one.
+#: Processor time, with the interpreter's start and the imports: about 1 s. A wall clock would also
+#: measure the other processes on the machine.
 MOST_S = 3.0
-#: Those that hung, each in a way of its own, and one that does not.
+#: One that used to hang, and one that did not.
 FEW = ("bomb", "name with =")
 
 
@@ -66,6 +66,6 @@ def test_loading_says_the_same(tmp_path: Path, name: str, monkeypatch: pytest.Mo
     assert "\n" not in str(raised.value)
 
 
-FACTS = stack.Facts(
+FACTS = stack.BuildContext(
     "http://127.0.0.1:1", lambda api: f"http://127.0.0.1:1/{api}", lambda name, _: name
 )

@@ -8,7 +8,7 @@ import pytest
 
 from twolane_local import template
 from twolane_local.errors import TemplateError
-from twolane_local.template.language_extensions import applied
+from twolane_local.template.language_extensions import apply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ def extended(resources: Any, **parameters: Any) -> Any:
         "Mappings": {"M": {"a": {"b": 1}}},
         "Resources": resources,
     }
-    return applied(content, parameters)["Resources"]
+    return apply(content, parameters)["Resources"]
 
 
 def test_loops_in_loops_and_in_properties() -> None:
@@ -96,7 +96,7 @@ def test_an_ampersand_leaves_out_what_an_id_may_not_hold() -> None:
         ({"Fn::ForEach::L": ["A", "no list", {}]}, r"Fn::ForEach::L takes \[identifier, a list"),
         ({"Fn::ForEach::L": 5}, r"Fn::ForEach::L takes"),
         ({"Fn::ForEach::L": ["A", ["1", "2"], {"Same": {}}]}, "makes 'Same' more than once"),
-        ({"One": {}, "Fn::ForEach::L": ["A", ["1"], {"One": {}}]}, "'One', which is there already"),
+        ({"One": {}, "Fn::ForEach::L": ["A", ["1"], {"One": {}}]}, "'One', which exists already"),
         ({"R": {"Fn::FindInMap": ["M", "a", "c"]}}, r"FindInMap M\.a\.c is not in Mappings"),
         ({"Fn::ForEach::L": ["A", {"Ref": "Nobody"}, {}]}, "Ref 'Nobody' is neither"),
     ],

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from twolane_local import template
 from twolane_local.errors import LocalError
 from twolane_local.template import stack
-from twolane_local.template import yaml as template_yaml
+from twolane_local.template.yaml import read_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,10 +81,10 @@ Resources:
 Outputs:
   Url: {Value: !Sub "https://${ServerlessHttpApi}.execute-api.us-east-1.amazonaws.com"}
 """
-FACTS = stack.Facts(
+FACTS = stack.BuildContext(
     "http://127.0.0.1:1", lambda api: f"http://127.0.0.1:1/{api}", lambda name, _: name
 )
-#: What a hand that slips, or means harm, writes somewhere.
+#: Values that a mistake, or an attacker, could put anywhere.
 VALUES: list[Any] = [
     None, True, 0, -1, 5, 2.5, 99_999_999, "", "abc", "a\0b", "${", "${Nobody}", "${Jobs.Arn}",
     "arn:aws:sqs:::x", "rate(0 minutes)", "{", [], {}, [1], [None], [[]], {"a": "b"}, {"": 1},
@@ -143,11 +143,11 @@ def original(text: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "template.yaml"
         path.write_text(text)
-        return template_yaml.read(path).content
+        return read_template(path).content
 
 
 ORIGINALS = [original(SMALL), original((ROOT / "template.yaml").read_text())]
-#: Of the shapes that are called elsewhere; their code does not come along.
+#: The templates of the shapes, without their code.
 SHAPES = sorted(
     path
     for path in (ROOT / "tests" / "templates").glob("*/template.*")
@@ -181,12 +181,12 @@ def check(content: Any) -> None:
         (Path(folder) / "handlers").mkdir()
         (Path(folder) / "infra").mkdir()
         (Path(folder) / "infra" / "redis.yaml").write_bytes(NESTED.read_bytes())
-        said = None
+        message = None
         try:
             stack.build(template.load(path, {}, stack_name="local"), FACTS)
         except LocalError as error:
-            said = str(error)
-    assert said is None or ("template.yaml" in said and "\n" not in said), said
+            message = str(error)
+    assert message is None or ("template.yaml" in message and "\n" not in message), message
 
 
 def test_what_is_mutated_is_good() -> None:

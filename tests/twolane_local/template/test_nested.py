@@ -75,7 +75,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_nested_stack_is_part_of_its_parent(folder: Path) -> None:
     loaded = template.load(folder / "template.yaml", {"Size": "512"}, stack_name="s")
-    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    facts = stack.BuildContext("http://127.0.0.1:1", lambda _: "", lambda *_: "")
     made, notes = stack.build(loaded, facts)
     assert notes == []
     functions = {spec.logical_id: spec for spec in made.functions}
@@ -98,7 +98,9 @@ def test_a_nested_stack_is_part_of_its_parent(folder: Path) -> None:
 
 def test_a_missing_child_is_named(folder: Path) -> None:
     (folder / "child" / "template.yaml").unlink()
-    with pytest.raises(TemplateError, match=r"Orders's template 'child/template\.yaml' is no file"):
+    with pytest.raises(
+        TemplateError, match=r"Orders's template 'child/template\.yaml' is not a file"
+    ):
         template.load(folder / "template.yaml", {}, stack_name="s")
 
 
@@ -165,7 +167,7 @@ def test_a_nested_stack_is_given_what_another_puts_out(folder: Path) -> None:
     (folder / "child" / "template.yaml").write_text(LINK)
     (folder / "template.yaml").write_text(CHAIN)
     loaded = template.load(folder / "template.yaml", {}, stack_name="s")
-    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    facts = stack.BuildContext("http://127.0.0.1:1", lambda _: "", lambda *_: "")
     made, _ = stack.build(loaded, facts)
     told = {
         name: made.moto_template["Resources"][name]["Properties"]

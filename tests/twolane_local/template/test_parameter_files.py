@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 def test_the_forms_of_a_file(tmp_path: Path, name: str, text: str) -> None:
     file = tmp_path / name
     file.write_text(text)
-    assert parameters.read_values(file) == {"A": "1", "B": "x,y"}
+    assert parameters.read_parameter_file(file) == {"A": "1", "B": "x,y"}
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "error"),
     [
         ("p.json", "[1]", r"p\.json: 1 is neither"),
         ("p.yaml", "text", r"p\.yaml holds no parameters"),
@@ -46,17 +46,17 @@ def test_the_forms_of_a_file(tmp_path: Path, name: str, text: str) -> None:
     ],
 )
 def test_what_is_no_parameter_file_is_named(
-    tmp_path: Path, name: str, text: str, said: str
+    tmp_path: Path, name: str, text: str, error: str
 ) -> None:
     file = tmp_path / name
     file.write_text(text)
-    with pytest.raises(TemplateError, match=said):
-        parameters.read_values(file)
+    with pytest.raises(TemplateError, match=error):
+        parameters.read_parameter_file(file)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="cannot be read"):
-        parameters.read_values(tmp_path / "p.json")
+        parameters.read_parameter_file(tmp_path / "p.json")
 
 
 def test_which_value_wins(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_which_value_wins(tmp_path: Path) -> None:
         ["--template", str(template), "--parameter", "A=line",
          "--parameter-file", str(tmp_path / "p.yaml")]
     )  # fmt: skip
-    # E has a default, which `.env` is not asked for; F is no parameter of this template.
+    # E has a default, so `.env` is not used; F is not a parameter of this template.
     assert template_parameters(options) == {"A": "line", "B": "file", "C": "sam", "D": "env"}
 
 

@@ -1,4 +1,4 @@
-"""Where a project's template is looked for."""
+"""Finding a project's template."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import nested as artifacts
 from twolane_local.template import places
-from twolane_local.template import yaml as template_yaml
+from twolane_local.template.nested import with_local_paths
+from twolane_local.template.yaml import read_template
 
 SHAPES = Path(__file__).parents[2] / "templates"
 
@@ -35,7 +35,7 @@ def write(folder: Path, *names: str) -> None:
 )
 def test_the_first_of_them(tmp_path: Path, names: list[str]) -> None:
     write(tmp_path, *names)
-    assert places.find(tmp_path).path == tmp_path / names[0]
+    assert places.find_template(tmp_path).path == tmp_path / names[0]
 
 
 def test_a_stage_of_a_pipeline(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_stage_of_a_pipeline(tmp_path: Path) -> None:
         (tmp_path / "cdk.out" / name / "manifest.json").write_text(
             json.dumps({"artifacts": {"One": artifact}})
         )
-    assert places.find(tmp_path).path == tmp_path / "cdk.out/assembly-Prod/S.template.json"
+    assert places.find_template(tmp_path).path == tmp_path / "cdk.out/assembly-Prod/S.template.json"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_stage_of_a_pipeline(tmp_path: Path) -> None:
 def test_what_is_not_compiled_yet(tmp_path: Path, name: str, remedy: str) -> None:
     (tmp_path / name).write_text('{"app": "x"}')
     with pytest.raises(TemplateError, match=f"run `{remedy}`"):
-        places.find(tmp_path)
+        places.find_template(tmp_path)
 
 
 def test_a_build_is_taken_until_the_source_changes(tmp_path: Path) -> None:
@@ -65,17 +65,17 @@ def test_a_build_is_taken_until_the_source_changes(tmp_path: Path) -> None:
     (tmp_path / "src" / "gone.py").symlink_to("nowhere.py")
     for path in (tmp_path / "template.yaml", tmp_path / "src/handler.py"):
         os.utime(path, (1_000, 1_000))
-    assert places.find(tmp_path).path == built
+    assert places.find_template(tmp_path).path == built
     os.utime(tmp_path / "src/handler.py")
     os.utime(built, (2_000, 2_000))
-    assert places.find(tmp_path).path == tmp_path / "template.yaml"
+    assert places.find_template(tmp_path).path == tmp_path / "template.yaml"
 
 
 def test_assets_without_metadata_are_found_by_the_manifest() -> None:
-    source = template_yaml.read(SHAPES / "cdk" / "cdk.out" / "Shop.template.json")
+    source = read_template(SHAPES / "cdk" / "cdk.out" / "Shop.template.json")
     for resource in source.content["Resources"].values():
         resource.pop("Metadata", None)
-    resources = artifacts.located(source)["Resources"]
+    resources = with_local_paths(source)["Resources"]
     folder = source.path.parent
     assert resources["Front5A1B"]["Properties"]["Code"]["S3Key"] == str(folder / "asset.1a2b")
     nested = resources["BackNestedStackResource"]["Properties"]["TemplateURL"]

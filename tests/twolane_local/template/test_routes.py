@@ -60,7 +60,7 @@ Resources:
 def test_authorizers_and_what_is_not_emulated(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(TEMPLATE)
     loaded = template.load(tmp_path / "template.yaml", {}, stack_name="s")
-    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    facts = stack.BuildContext("http://127.0.0.1:1", lambda _: "", lambda *_: "")
     made, notes = stack.build(loaded, facts)
     routes = {route.path: route for route in made.routes}
     tokens = routes["/a"].authorizer
@@ -96,14 +96,14 @@ NO_KEY = """TimeoutInMillis: 1000}}
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "error"),
     [
         ("TimeoutInMillis: 40000", "timeoutInMillis must be 50 to 30000, not 40000"),
         ("TimeoutInMillis: soon", "timeoutInMillis must be a whole number, not 'soon'"),
         (NO_KEY, "R has no RouteKey"),
     ],
 )
-def test_what_aws_refuses_of_an_http_api(tmp_path: Path, part: str, said: str) -> None:
+def test_what_aws_refuses_of_an_http_api(tmp_path: Path, part: str, error: str) -> None:
     (tmp_path / "template.yaml").write_text(
         f"""
 Resources:
@@ -115,6 +115,6 @@ Resources:
 """
     )
     loaded = template.load(tmp_path / "template.yaml", {}, stack_name="s")
-    facts = stack.Facts("http://127.0.0.1:1", lambda _: "", lambda *_: "")
-    with pytest.raises(TemplateError, match=said):
+    facts = stack.BuildContext("http://127.0.0.1:1", lambda _: "", lambda *_: "")
+    with pytest.raises(TemplateError, match=error):
         stack.build(loaded, facts)

@@ -45,7 +45,7 @@ stack_name = "other"
     ],
 )
 def test_overrides(value: Any, expected: dict[str, str]) -> None:
-    found = parameters.overrides(value)
+    found = parameters.parse_overrides(value)
     assert {name: found[name] for name in expected} == expected
 
 

@@ -97,11 +97,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stack, list[str], P
     return (*stack.build(loaded, facts()), folder)
 
 
-def facts() -> stack.Facts:
+def facts() -> stack.BuildContext:
     def elsewhere(name: str, attribute: str | None) -> Any:
         raise KeyError(name)
 
-    return stack.Facts("http://127.0.0.1:4566", lambda api: f"http://127.0.0.1/{api}", elsewhere)
+    return stack.BuildContext(
+        "http://127.0.0.1:4566", lambda api: f"http://127.0.0.1/{api}", elsewhere
+    )
 
 
 def test_functions(built: tuple[Stack, list[str], Path]) -> None:

@@ -51,15 +51,15 @@ def test_sam_is_expanded_with_its_globals(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "key"), [("", "."), (", CodeUri: here/", "here/"), (", InlineCode: 'x = 1'", None)]
+    ("code", "key"), [("", "."), (", CodeUri: here/", "here/"), (", InlineCode: 'x = 1'", None)]
 )
 def test_code_is_beside_the_template_where_nothing_is_said(
-    tmp_path: Path, said: str, key: str | None
+    tmp_path: Path, code: str, key: str | None
 ) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(
         "Transform: AWS::Serverless-2016-10-31\nResources: {F: {Type: AWS::Serverless::Function, "
-        f"Properties: {{Handler: a.b, Runtime: python3.13{said}}}}}}}\n"
+        f"Properties: {{Handler: a.b, Runtime: python3.13{code}}}}}}}\n"
     )
     code = template.load(path, {}, stack_name="s").resources["F"]["Properties"]["Code"]
     assert code.get("S3Key") == key

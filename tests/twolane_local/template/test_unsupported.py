@@ -42,7 +42,7 @@ def test_each_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     file = tmp_path / "template.yaml"
     file.write_text(TEMPLATE)
-    facts = stack.Facts("http://127.0.0.1:4566", lambda api: api, lambda *_: "x")
+    facts = stack.BuildContext("http://127.0.0.1:4566", lambda api: api, lambda *_: "x")
     built, notes = stack.build(template.load(file, {}, stack_name="s"), facts)
     said = {}
     for note in notes:

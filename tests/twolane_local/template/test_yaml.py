@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.template import yaml as template_yaml
+from twolane_local.template.yaml import read_template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_short_forms_become_long_ones(tmp_path: Path) -> None:
-    source = template_yaml.read(
+    source = read_template(
         write(
             tmp_path,
             """
@@ -47,22 +47,22 @@ Resources:
 
 def test_a_resource_is_found_by_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "Resources:\n  A: {Type: T}\n\n  B: {Type: T}\n")
-    source = template_yaml.read(path)
+    source = read_template(path)
     assert source.where("B") == f"{path}:4"
     assert source.where("Generated") == str(path)
 
 
 def test_a_missing_template_names_the_flag(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="--template"):
-        template_yaml.read(tmp_path / "none.yaml")
+        read_template(tmp_path / "none.yaml")
 
 
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match=r"template\.yaml:3 is not valid YAML"):
-        template_yaml.read(write(tmp_path, "Resources:\n  A: [1,\n  B: }\n"))
+        read_template(write(tmp_path, "Resources:\n  A: [1,\n  B: }\n"))
 
 
 @pytest.mark.parametrize("text", ["", "- a", "Resources: []", "{}"])
 def test_a_file_without_resources_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(TemplateError, match="no Resources"):
-        template_yaml.read(write(tmp_path, text))
+        read_template(write(tmp_path, text))

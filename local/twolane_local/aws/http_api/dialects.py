@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane_local.aws.events.http import HttpRequest, RouteMatch
-    from twolane_local.model import MockAnswer, RouteSpec
+    from twolane_local.model import MockResponse, RouteSpec
 
 _MB = 1024 * 1024
 
@@ -131,11 +131,11 @@ def dialect_of(route: RouteSpec) -> Dialect:
 
 def not_emulated(route: RouteSpec) -> HttpResponse:
     """The response for a route that works on AWS only: 501, which no gateway returns."""
-    why = f"{route.method} {route.path} is not emulated: {route.unplayed}"
+    why = f"{route.method} {route.path} is not emulated: {route.unsupported}"
     return json_response(501, {"message": f"twolane: {why}"}, why)
 
 
-def mock_response(mock: MockAnswer, request: HttpRequest) -> HttpResponse:
+def mock_response(mock: MockResponse, request: HttpRequest) -> HttpResponse:
     """The response of a REST method with a mock integration, as SAM and CDK declare preflights.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-mock-integration.html

@@ -172,7 +172,7 @@ class Gateway:
         self, request: HttpRequest, route: Route, parameters: dict[str, str]
     ) -> HttpResponse:
         spec = route.spec
-        if spec.unplayed:
+        if spec.unsupported:
             return not_emulated(spec)
         dialect = dialect_of(spec)
         match = RouteMatch(

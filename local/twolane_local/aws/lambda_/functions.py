@@ -358,7 +358,7 @@ class RecursionDetection:
 
     def check(self, spec: FunctionSpec, headers: Sequence[str], request_id: str) -> str:
         """The lineage of an invocation; raises ``RecursiveInvocationError`` if it is a loop."""
-        over = lineage.stopped(headers, spec.arn)
+        over = lineage.at_limit(headers, spec.arn)
         if over and self.settings.get(spec.name, spec.recursive_loop) != lineage.ALLOW:
             self._journal.record(
                 "invocation.dropped", function=spec.name, request_id=request_id,
@@ -370,7 +370,7 @@ class RecursionDetection:
                 "RecursiveLoop: Allow",
             )  # fmt: skip
             raise RecursiveInvocationError(spec.name, over)
-        return lineage.onward(headers, spec.arn)
+        return lineage.next_field(headers, spec.arn)
 
 
 class Functions:

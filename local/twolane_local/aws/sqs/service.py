@@ -516,7 +516,7 @@ class QueueService(QueueRegistry):
                 id=self._new_id(),
                 sent_at=now,
                 dead_letter_source=None,
-                trace_header=lineage.without(trace) if trace and new_chain else trace,
+                trace_header=lineage.without_lineage(trace) if trace and new_chain else trace,
                 sequence=to.next_sequence() if to.fifo else None,
             )
             moved = to.put(message, visible_at=now, now=now)

@@ -1,7 +1,7 @@
-"""What a piece of work costs a month in either lane, by the prices of ``prices.toml``.
+"""Estimates a piece of work's cost per month in each lane, by the prices in ``prices.toml``.
 
-Counted is what differs between the lanes: the time it takes, its messages, its invocations, its
-records in the results table. The request that starts it costs the same either way.
+Only what differs between the lanes is counted: the duration, messages, invocations and records in
+the results table. The request that starts the work costs the same in both.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from twolane.environment.logs import is_per_task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from twolane_local.checks.advise.measure import Work
+    from twolane_local.checks.advise.measure import WorkStats
     from twolane_local.checks.lint.subject import Resource, Subject
-
 
 _FILE = Path(__file__).with_name("prices.toml")
 _MONTH_S = 730 * 3600
@@ -27,13 +26,12 @@ _MONTH_S = 730 * 3600
 
 @cache
 def prices() -> Mapping[str, Any]:
-    """The data file, as it is."""
     return tomllib.loads(_FILE.read_text("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """What the deployment says. Memory in MiB; ``requests`` a month."""
+class CostFactors:
+    """The facts of a deployment that costs depend on. Memory in MiB; ``requests`` per month."""
 
     requests: float
     api_memory_mb: float = 1024
@@ -46,42 +44,42 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
-    """US dollars a month for ``runs`` a month; ``None`` where no run was measured."""
+class MonthlyCost:
+    """US dollars for ``runs`` per month; ``None`` if no run was measured."""
 
     runs: float
     inline: float | None
     deferred: float | None
-    #: For its metrics, at whatever rate it runs.
+    #: The cost of its metrics, which does not depend on the number of runs.
     metrics: float = 0.0
 
 
-def bill(work: Work, rates: Rates) -> Bill:
-    """The work's share of a month at that rate; runs per request are the journal's."""
+def monthly_cost(work: WorkStats, factors: CostFactors) -> MonthlyCost:
+    """Return the work's cost; the number of runs per request is the journal's."""
     started = work.inline.runs + work.published
-    runs = rates.requests * (started / work.requests if work.requests else 1.0)
+    runs = factors.requests * (started / work.requests if work.requests else 1.0)
     inline_ms, deferred_ms = work.inline.mean_ms, work.deferred.mean_ms
-    # What was only measured in one lane takes as long in the other.
+    # A lane without measurements gets the other lane's duration.
     inline_ms = deferred_ms if inline_ms is None else inline_ms
     deferred_ms = inline_ms if deferred_ms is None else deferred_ms
     if inline_ms is None or deferred_ms is None:
-        return Bill(runs, None, None, metrics(work, rates))
+        return MonthlyCost(runs, None, None, _metrics_cost(work, factors))
     attempts = work.deferred.runs / (work.deferred.runs - work.deferred.retried or 1) or 1.0
-    return Bill(
+    return MonthlyCost(
         runs,
-        runs * compute(inline_ms, rates.api_memory_mb, rates.architecture),
-        runs * attempts * _deferred(deferred_ms, work.mean_batch, rates),
-        metrics(work, rates),
+        runs * compute_cost(inline_ms, factors.api_memory_mb, factors.architecture),
+        runs * attempts * _attempt_cost(deferred_ms, work.mean_batch, factors),
+        _metrics_cost(work, factors),
     )
 
 
-def metrics(work: Work, rates: Rates) -> float:
-    """What CloudWatch asks for the metrics of this task alone, if it runs each hour.
+def _metrics_cost(work: WorkStats, factors: CostFactors) -> float:
+    """Return CloudWatch's price for the metrics of this task, if it runs each hour.
 
-    Each lane has a count of what began, of what succeeded and of how long it took, and one more for
-    each other end that was seen: see ``twolane.environment.logs``.
+    Each lane counts starts, successes and durations, and each other outcome that was seen: see
+    ``twolane.environment.logs``.
     """
-    if not rates.per_task_metrics:
+    if not factors.per_task_metrics:
         return 0.0
     count = sum(
         3 + sum(map(bool, (lane.failed, lane.retried, lane.lost, lane.deferred)))
@@ -92,45 +90,45 @@ def metrics(work: Work, rates: Rates) -> float:
     return count * price
 
 
-def compute(milliseconds: float, memory_mb: float, architecture: str) -> float:
-    """Lambda's price of a duration."""
+def compute_cost(milliseconds: float, memory_mb: float, architecture: str) -> float:
+    """Return Lambda's price of a duration."""
     price: float = prices()["lambda"][f"gb_second_{architecture}"]
     return milliseconds / 1000 * memory_mb / 1024 * price
 
 
-def _deferred(milliseconds: float, batch: float, rates: Rates) -> float:
-    """One attempt: publish, its share of a batch, its own time, its records."""
+def _attempt_cost(milliseconds: float, batch: float, factors: CostFactors) -> float:
+    """Return the cost of one deferred attempt: publish, share of a batch, duration, records."""
     known = prices()
     per_task = known["per_task"]
-    kind = "fifo" if rates.fifo else "standard"
+    kind = "fifo" if factors.fifo else "standard"
     # Sent one by one; received and deleted a batch at a time.
     calls = 1 + 2 / batch
     cost: float = calls * known["sqs"][f"million_requests_{kind}"] / 1e6
     cost += known["lambda"]["million_requests"] / 1e6 / batch
-    cost += compute(per_task["publish_ms"], rates.api_memory_mb, rates.architecture)
-    cost += compute(milliseconds, rates.worker_memory_mb, rates.architecture)
-    if rates.dynamodb:
+    cost += compute_cost(per_task["publish_ms"], factors.api_memory_mb, factors.architecture)
+    cost += compute_cost(milliseconds, factors.worker_memory_mb, factors.architecture)
+    if factors.dynamodb:
         cost += per_task["store_writes"] * known["dynamodb"]["million_writes"] / 1e6
         cost += per_task["store_reads"] * known["dynamodb"]["million_reads"] / 1e6
     return cost
 
 
-def idle(rates: Rates) -> float:
-    """What the deferred lane costs a month while nothing waits: Lambda polls its queue."""
+def idle_cost(factors: CostFactors) -> float:
+    """Return the deferred lane's cost per month without work: Lambda polls its queue."""
     known = prices()
     polls = _MONTH_S / known["idle"]["poll_seconds"] * known["idle"]["polls_at_a_time"]
-    kind = "fifo" if rates.fifo else "standard"
+    kind = "fifo" if factors.fifo else "standard"
     cost: float = polls * known["sqs"][f"million_requests_{kind}"] / 1e6
     return cost
 
 
-def of_template(subject: Subject, work: Iterable[Work], *, requests: float) -> Rates:
-    """The functions are those that the journal names; Lambda's defaults stand in for others."""
+def cost_factors(subject: Subject, work: Iterable[WorkStats], *, requests: float) -> CostFactors:
+    """Read the factors from the template, for the functions that the journal names."""
     measured = list(work)
     api = _named(subject, (one.inline.function for one in measured))
     worker = _named(subject, (one.deferred.function for one in measured))
     reading = next((one for one in subject.sources() if one.function == worker), None)
-    return Rates(
+    return CostFactors(
         requests=requests,
         api_memory_mb=_memory(api or worker),
         worker_memory_mb=_memory(worker or api),
@@ -142,9 +140,7 @@ def of_template(subject: Subject, work: Iterable[Work], *, requests: float) -> R
 
 
 def _named(subject: Subject, names: Iterable[str | None]) -> Resource | None:
-    return next(
-        (found for name in names if name and (found := subject.function_called(name))), None
-    )
+    return next((found for name in names if name and (found := subject.find_function(name))), None)
 
 
 def _memory(function: Resource | None) -> float:

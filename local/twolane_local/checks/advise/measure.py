@@ -1,4 +1,4 @@
-"""How long each piece of work took and how often it failed, in either lane."""
+"""Measures from the journal how long each piece of work took and how often it failed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """The runs of one piece of work in one lane; times in milliseconds.
+class LaneStats:
+    """The runs of one piece of work in one lane; times in milliseconds. A run is an attempt.
 
-    ``lost`` and ``deferred`` only happen inline: work that did not fit into its invocation.
-    ``retried`` only happens to tasks. A run is an attempt.
+    Only inline work is ``lost`` or ``deferred``: it did not fit into its invocation. Only tasks are
+    ``retried``.
     """
 
     function: str | None = None
@@ -48,17 +48,17 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One callable by its name.
+class WorkStats:
+    """The runs of one callable.
 
-    ``published`` counts tasks, each once however often it was retried; ``by_requests`` those that a
-    request sent, ``delayed`` those with a delay. ``mean_batch`` is how many messages came in one
-    invocation; ``requests`` how many HTTP requests the journal saw in all.
+    ``published`` counts tasks, each once even if it was retried; ``by_requests`` those that a
+    request sent, ``delayed`` those with a delay. ``mean_batch`` is the number of messages in one
+    invocation, ``requests`` the number of all HTTP requests in the journal.
     """
 
     name: str
-    inline: Lane = field(default_factory=Lane)
-    deferred: Lane = field(default_factory=Lane)
+    inline: LaneStats = field(default_factory=LaneStats)
+    deferred: LaneStats = field(default_factory=LaneStats)
     published: int = 0
     by_requests: int = 0
     delayed: int = 0
@@ -73,8 +73,8 @@ _INLINE = {
 _DEFERRED = {"task.succeeded": "succeeded", "task.failed": "failed", "task.retried": "retried"}
 
 
-def measure(events: Iterable[Event]) -> list[Work]:
-    """Each piece of work that the journal names, by name."""
+def measure(events: Iterable[Event]) -> list[WorkStats]:
+    """Return each piece of work in the journal, sorted by name."""
     seen = list(events)
     requests = {
         event.request_id for event in seen if event.kind == "request.received" and event.request_id
@@ -84,7 +84,7 @@ def measure(events: Iterable[Event]) -> list[Work]:
     deferred = _by_name([event for event in seen if not repeats(event)], _DEFERRED)
     published = _by_name(_first_of_each_task(seen), ["task.published"])
     return [
-        Work(
+        WorkStats(
             name=name,
             inline=_lane(inline[name], _INLINE),
             deferred=_lane(deferred[name], _DEFERRED),
@@ -99,7 +99,7 @@ def measure(events: Iterable[Event]) -> list[Work]:
 
 
 def _first_of_each_task(events: Iterable[Event]) -> list[Event]:
-    """A retry publishes its task again, with a delay and from the worker: that is no new one."""
+    """Return each task's first publication; a retry publishes the same task again."""
     first: dict[str | None, Event] = {}
     for event in events:
         if event.kind == "task.published":
@@ -116,10 +116,10 @@ def _by_name(events: Sequence[Event], kinds: Iterable[str]) -> defaultdict[str, 
     return found
 
 
-def _lane(events: Sequence[Event], kinds: dict[str, str]) -> Lane:
+def _lane(events: Sequence[Event], kinds: dict[str, str]) -> LaneStats:
     counted = Counter(kinds[event.kind] for event in events)
     durations = (event.data.get("durationMs") for event in events)
-    return Lane(
+    return LaneStats(
         function=next((event.function for event in events if event.function), None),
         durations_ms=tuple(float(value) for value in durations if isinstance(value, int | float)),
         **counted,
@@ -127,7 +127,7 @@ def _lane(events: Sequence[Event], kinds: dict[str, str]) -> Lane:
 
 
 def _mean_batch(events: Sequence[Event], runs: Sequence[Event]) -> float:
-    """Messages a batch, of the batches in which the work ran."""
+    """Return the mean size of the batches in which the work ran."""
     invocations = {event.request_id for event in runs if event.request_id}
     sizes = [
         len(event.data.get("messageIds") or ())

@@ -1,8 +1,8 @@
-"""Stay, defer, or run inline: with the numbers that say so.
+"""Judges whether work should stay, be deferred or run inline, and prints this with its numbers.
 
 The inline lane is for quick work that may be lost; it never retries. The deferred lane costs a
-message and an invocation, and its work comes later. So slow or failing inline work belongs on a
-queue, and deferred work that is trivial and never needed a second attempt may do without one.
+message and an invocation, and runs its work later. So slow or failing inline work belongs on a
+queue, and trivial deferred work that never needed a second attempt does not need one.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.checks.advise.costs import bill, idle, prices
+from twolane_local.checks.advise.costs import idle_cost, monthly_cost, prices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twolane_local.checks.advise.costs import Rates
-    from twolane_local.checks.advise.measure import Lane, Work
+    from twolane_local.checks.advise.costs import CostFactors
+    from twolane_local.checks.advise.measure import LaneStats, WorkStats
 
 
 class Verdict(StrEnum):
-    """What to do with a piece of work."""
+    """The recommended lane of a piece of work."""
 
     DEFER = "defer"
     INLINE = "inline"
@@ -31,34 +31,34 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where advice begins. Times in milliseconds, of the slowest run in twenty."""
+    """The thresholds of the advice. Times in milliseconds, of the slowest run in twenty."""
 
     slow_inline_ms: float = 2_000.0
     trivial_ms: float = 100.0
-    #: A share of inline runs; none of them comes again.
+    #: The share of failed inline runs, which are not retried.
     failing: float = 0.01
-    #: Fewer runs than this prove nothing about work that always went well.
+    #: With fewer runs than this, success proves nothing.
     enough_runs: int = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``lane`` is where the work is now; ``reasons`` are whole sentences with numbers in them."""
+    """``lane`` is the work's current lane; ``reasons`` are sentences with numbers."""
 
     verdict: Verdict
     lane: str  # inline | deferred | both | none
     reasons: tuple[str, ...]
 
 
-def judge(work: Work, limits: Limits | None = None) -> Judgement:
-    """What the journal says of one piece of work. Pure."""
+def judge(work: WorkStats, limits: Limits | None = None) -> Judgement:
+    """Return the verdict on one piece of work."""
     limits = limits or Limits()
     lane = _lane_of(work)
     if work.inline.runs and (reasons := _against_inline(work.inline, limits)):
         return Judgement(Verdict.DEFER, lane, tuple(reasons))
     runs = max(work.inline.runs, work.deferred.runs)
     if runs < limits.enough_runs:
-        few = f"{runs} runs are too few to tell; {limits.enough_runs} are enough"
+        few = f"{runs} runs are too few to judge; {limits.enough_runs} are enough"
         return Judgement(Verdict.UNKNOWN, lane, (few,))
     if work.inline.runs:
         quick = f"{_quick(work.inline)}, and none failed or was lost"
@@ -74,13 +74,13 @@ def judge(work: Work, limits: Limits | None = None) -> Judgement:
     return Judgement(Verdict.INLINE, lane, (trivial, would_do))
 
 
-def _lane_of(work: Work) -> str:
+def _lane_of(work: WorkStats) -> str:
     lanes = [name for name, lane in (("inline", work.inline), ("deferred", work.deferred))
              if lane.runs]  # fmt: skip
     return "both" if len(lanes) == 2 else (lanes or ["none"])[0]
 
 
-def _against_inline(lane: Lane, limits: Limits) -> list[str]:
+def _against_inline(lane: LaneStats, limits: Limits) -> list[str]:
     reasons = []
     if lane.p95_ms is not None and lane.p95_ms > limits.slow_inline_ms:
         reasons.append(
@@ -88,7 +88,7 @@ def _against_inline(lane: Lane, limits: Limits) -> list[str]:
             f"lane is for {_time(limits.slow_inline_ms)}"
         )
     if lane.failed and lane.failed >= limits.failing * lane.runs:
-        reasons.append(f"fails: {lane.failed} of {lane.runs} inline runs, and none comes again")
+        reasons.append(f"fails: {lane.failed} of {lane.runs} inline runs, and none is retried")
     if lane.lost or lane.deferred:
         reasons.append(
             f"does not fit: of {lane.runs} inline runs {lane.lost} were lost and {lane.deferred} "
@@ -97,14 +97,14 @@ def _against_inline(lane: Lane, limits: Limits) -> list[str]:
     return reasons
 
 
-def _for_the_queue(work: Work, limits: Limits) -> list[str]:
+def _for_the_queue(work: WorkStats, limits: Limits) -> list[str]:
     lane = work.deferred
     reasons = []
     if lane.p95_ms is not None and lane.p95_ms > limits.trivial_ms:
         reasons.append(f"not trivial: one run in twenty takes {_time(lane.p95_ms)} or more")
     if lane.failed or lane.retried:
         reasons.append(
-            f"needs its second chances: {lane.retried} retries and {lane.failed} failures in "
+            f"needs its retries: {lane.retried} retries and {lane.failed} failures in "
             f"{lane.runs} runs"
         )
     if work.delayed:
@@ -118,7 +118,7 @@ def _for_the_queue(work: Work, limits: Limits) -> list[str]:
     return reasons
 
 
-def _quick(lane: Lane) -> str:
+def _quick(lane: LaneStats) -> str:
     p95 = _time(lane.p95_ms) if lane.p95_ms is not None else "an unknown time"
     return f"quick: 19 of 20 runs take at most {p95} ({lane.runs} runs)"
 
@@ -130,15 +130,15 @@ def _time(milliseconds: float) -> str:
 _WORDS = {"defer": "DEFER", "inline": "INLINE", "stay": "stay", "unknown": "too few runs"}
 
 
-def as_text(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> Iterator[str]:
-    """A paragraph for each piece of work: what it is, what to do, why, and what it costs."""
+def as_text(judged: Sequence[tuple[WorkStats, Judgement]], factors: CostFactors) -> Iterator[str]:
+    """Yield a paragraph for each piece of work: its name, the verdict, the reasons, the cost."""
     for work, judgement in judged:
         yield f"{work.name}  ({judgement.lane})  →  {_WORDS[judgement.verdict]}"
         for name, lane in (("inline", work.inline), ("deferred", work.deferred)):
             if lane.runs:
                 yield f"    {name:<9} {_numbers(lane)}"
         yield from (f"    · {reason}" for reason in judgement.reasons)
-        cost = bill(work, rates)
+        cost = monthly_cost(work, factors)
         if cost.inline is not None and cost.deferred is not None:
             yield (
                 f"    a month, {cost.runs:,.0f} runs: ${cost.inline:,.2f} inline, "
@@ -152,11 +152,11 @@ def as_text(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> Iterator[
     checked = "" if known["verified"] else ", to be checked"
     yield (
         f"Prices: {known['region']}, {known['date']}{checked}; without free tier. The deferred "
-        f"lane costs ${idle(rates):,.2f} a month at rest (polling)."
+        f"lane costs ${idle_cost(factors):,.2f} a month at rest (polling)."
     )
 
 
-def _numbers(lane: Lane) -> str:
+def _numbers(lane: LaneStats) -> str:
     parts = [f"{lane.runs} runs"]
     if lane.p50_ms is not None and lane.p95_ms is not None:
         parts.append(f"p50 {lane.p50_ms:.0f} ms, p95 {lane.p95_ms:.0f} ms")
@@ -171,7 +171,7 @@ def _numbers(lane: Lane) -> str:
     return ", ".join(parts)
 
 
-def as_json(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> dict[str, Any]:
+def as_json(judged: Sequence[tuple[WorkStats, Judgement]], factors: CostFactors) -> dict[str, Any]:
     """``{"prices", "idle", "work": [{"name", "lane", "advice", "reasons", "inline", …}]}``."""
     known = prices()
     return {
@@ -182,14 +182,14 @@ def as_json(judged: Sequence[tuple[Work, Judgement]], rates: Rates) -> dict[str,
             "sources": [part["source"] for part in known.values() if isinstance(part, dict)
                         and "source" in part],
         },
-        "requestsPerMonth": rates.requests,
-        "idle": round(idle(rates), 4),
-        "work": [_work(work, judgement, rates) for work, judgement in judged],
+        "requestsPerMonth": factors.requests,
+        "idle": round(idle_cost(factors), 4),
+        "work": [_work(work, judgement, factors) for work, judgement in judged],
     }  # fmt: skip
 
 
-def _work(work: Work, judgement: Judgement, rates: Rates) -> dict[str, Any]:
-    cost = bill(work, rates)
+def _work(work: WorkStats, judgement: Judgement, factors: CostFactors) -> dict[str, Any]:
+    cost = monthly_cost(work, factors)
     return {
         "name": work.name,
         "lane": judgement.lane,
@@ -206,7 +206,7 @@ def _work(work: Work, judgement: Judgement, rates: Rates) -> dict[str, Any]:
     }
 
 
-def _lane(lane: Lane) -> dict[str, Any] | None:
+def _lane(lane: LaneStats) -> dict[str, Any] | None:
     if not lane.runs:
         return None
     return {

@@ -1,12 +1,13 @@
-"""Rules of FastAPI and Celery on Lambda, for a template, the application in it and its journal.
+"""Checks a template, the application in it and its journal for mistakes with FastAPI and Celery on
+Lambda.
 
-They look for what CloudFormation accepts and a night's operation does not. What cfn-lint knows
-(schemas, types, references, a FIFO mapping's batch size) is left to it: run both.
+The rules find mistakes that CloudFormation accepts and that fail in operation. They leave to
+cfn-lint what it checks (schemas, types, references, a FIFO mapping's batch size): run both.
 
-``rules``           The rules. To add one, add it to a module there and to ``rules.RULES``.
-``findings``        What a rule is, what it finds, and on which line.
-``subject``         What rules look at: resources, application, journal.
-``application``     The Celery application in a function; ``probe`` asks for it in a child process.
+``rules``           The rules. To add one, decorate its check with ``rule``, list it in ``RULES``.
+``findings``        Rules, their violations, and the lines of these.
+``subject``         The input of rules: resources, application, journal.
+``application``     The Celery application in a function; ``probe`` reads it in a child process.
 ``physical_names``  The names that a template gives its resources.
 ``output``          Findings as text, JSON and SARIF.
 """
@@ -17,9 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twolane_local.checks.lint import application
-from twolane_local.checks.lint.findings import Finding, Found, Lines, Rule, Severity
+from twolane_local.checks.lint.findings import Finding, Rule, Severity, TemplateLines, Violation
 from twolane_local.checks.lint.rules import RULES
-from twolane_local.checks.lint.subject import function_specs, read
+from twolane_local.checks.lint.subject import function_specs, read_subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from twolane_local.checks.lint.subject import Subject
     from twolane_local.journal import Event
 
-__all__ = ["RULES", "Finding", "Found", "Rule", "Severity", "findings", "lint"]
+__all__ = ["RULES", "Finding", "Rule", "Severity", "Violation", "check", "lint"]
 
 
 def lint(
@@ -40,12 +41,12 @@ def lint(
     ignore: Collection[str] = (),
     with_application: bool = True,
 ) -> list[Finding]:
-    """What the rules find in the template, in the order of its lines.
+    """Return the findings in a template, in the order of its lines.
 
     Raises ``TemplateError`` for a template that SAM refuses, ``HandlerImportError`` for a worker or
-    beat function whose code does not import; ``with_application=False`` imports nothing.
+    beat function whose code does not import. ``with_application=False`` imports nothing.
     """
-    subject = read(path, parameters)
+    subject = read_subject(path, parameters)
     specs = list(function_specs(subject)) if with_application else []
     subject = replace(
         subject,
@@ -53,13 +54,13 @@ def lint(
         journal=tuple(journal),
         inline_budget_s=inline_budget_s,
     )
-    return findings(subject, ignore=ignore)
+    return check(subject, ignore=ignore)
 
 
-def findings(subject: Subject, *, ignore: Collection[str] = ()) -> list[Finding]:
-    """What the rules find in what was read; it reads the template's text for its lines only."""
-    lines = Lines(subject.path)
-    # A queue that two functions read is looked at twice, and told of once.
+def check(subject: Subject, *, ignore: Collection[str] = ()) -> list[Finding]:
+    """Return the findings in a subject; the template's file is read again for its lines."""
+    lines = TemplateLines(subject.path)
+    # A set: a queue that two functions read is checked twice and reported once.
     found = {
         _finding(subject, lines, rule, one)
         for rule in RULES
@@ -70,14 +71,14 @@ def findings(subject: Subject, *, ignore: Collection[str] = ()) -> list[Finding]
     return sorted(found, key=lambda one: (str(one.path), one.line, one.rule.id, one.message))
 
 
-def _is_excepted(subject: Subject, rule: Rule, found: Found) -> bool:
-    """Whether the resource's own ``Metadata`` says, with a reason, that it may."""
+def _is_excepted(subject: Subject, rule: Rule, found: Violation) -> bool:
+    """Return whether the resource's own ``Metadata`` ignores the rule, with a reason."""
     resource = subject.resources.get(found.resource)
     own = (resource.metadata if resource else {}).get("twolane") or {}
     return bool((own.get("ignore") or {}).get(rule.id))
 
 
-def _finding(subject: Subject, lines: Lines, rule: Rule, found: Found) -> Finding:
+def _finding(subject: Subject, lines: TemplateLines, rule: Rule, found: Violation) -> Finding:
     in_template = found.file is None
     return Finding(
         rule=rule,

@@ -1,8 +1,8 @@
-"""The Celery application in a function, as far as rules ask for it.
+"""Reads the Celery application of a function.
 
-The handler's module is imported as the function does it, with the function's environment, in a
-child process: two functions may both call their package ``app``, and this process stays clean. Only
-modules that name an adapter of ours which holds a Celery app are imported; nothing in them is run.
+A child process imports the handler's module with the function's environment, because two functions
+may both call their package ``app``. Only modules that name an adapter for Celery are imported;
+their tasks and handlers are not called.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 ADAPTERS = ("WorkerHandler", "BeatHandler")
-#: Where no AWS is: port 9 discards, and nothing of the import should call at all.
+#: Nothing listens on this port: an import must not need AWS.
 _NOWHERE = "http://127.0.0.1:9"
 _TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task: limits in seconds; ``queue_url`` where the configuration names one."""
+    """One task. Limits are in seconds; ``queue_url`` is the configured one."""
 
     name: str
     queue: str
@@ -43,12 +43,12 @@ class Task:
 
     @property
     def worst_s(self) -> float | None:
-        """As long as it may run at most; ``None`` where nothing limits it."""
+        """The longest time that it may run; ``None`` without a limit."""
         return self.hard_limit_s or self.soft_limit_s
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BeatEntry:
     """One entry of ``beat_schedule``."""
 
     name: str
@@ -57,32 +57,31 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What one function's handler holds; ``adapter`` is its class, ``app`` Celery's name for it."""
+    """The application of one function; ``adapter`` is the class of its handler."""
 
     adapter: str
     app: str
     broker: str
     tasks: tuple[Task, ...]
-    entries: tuple[Entry, ...]
-    #: The limits that the application sets for one answer of its Redis, by setting, in seconds.
+    entries: tuple[BeatEntry, ...]
+    #: The timeouts that the application sets for its Redis, by setting, in seconds.
     store_limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def load(specs: Iterable[FunctionSpec]) -> dict[str, Application]:
-    """By logical id, the applications of worker and beat functions; others are left alone.
+    """Return the applications of worker and beat functions by logical id.
 
     Functions with the same code and environment share a child process. Raises
-    ``HandlerImportError`` with what the import said.
+    ``HandlerImportError`` with the error of the import.
     """
     groups: dict[str, list[FunctionSpec]] = {}
     for spec in filter(_names_an_adapter, specs):
         groups.setdefault(repr((spec.code_dir, sorted(spec.environment.items()))), []).append(spec)
     found = {}
     for group in groups.values():
-        for spec, said in zip(group, _described(group), strict=True):
-            application = _from_json(said)
-            if application is not None:
-                found[spec.logical_id] = application
+        for spec, described in zip(group, _probe(group), strict=True):
+            if described["adapter"] in ADAPTERS:
+                found[spec.logical_id] = _from_json(described)
     return found
 
 
@@ -94,10 +93,10 @@ def _names_an_adapter(spec: FunctionSpec) -> bool:
     return source is not None and any(name in source.read_text("utf-8") for name in ADAPTERS)
 
 
-def _described(group: Sequence[FunctionSpec]) -> list[dict[str, Any]]:
-    """What the probe says of each, in order."""
+def _probe(group: Sequence[FunctionSpec]) -> list[dict[str, Any]]:
+    """Return the probe's description of each function, in order."""
     environ = function_environment(group[0], endpoint_url=_NOWHERE)
-    ours = Path(__file__).parents[2]
+    ours = Path(__file__).parents[3]
     environ["PYTHONPATH"] = os.pathsep.join([environ["PYTHONPATH"], str(ours)])
     handlers = [spec.handler for spec in group]
     done = subprocess.run(
@@ -110,26 +109,22 @@ def _described(group: Sequence[FunctionSpec]) -> list[dict[str, Any]]:
         check=False,
     )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         names = ", ".join(spec.logical_id for spec in group)
         raise HandlerImportError(
             f"{names}: {' or '.join(handlers)} in {group[0].code_dir} does not import here: "
             f"{last}; install what the function needs into this environment, or lint with "
             "--template-only"
         )
-    # The modules may print; the probe's own line is the last.
+    # The modules may print, too; the probe's line is the last.
     described: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return described
 
 
-def _from_json(said: dict[str, Any]) -> Application | None:
-    if said["adapter"] not in ADAPTERS:
-        return None
+def _from_json(described: dict[str, Any]) -> Application:
     tasks = tuple(
         Task(**{**task, "file": Path(task["file"]) if task["file"] else None})
-        for task in said["tasks"]
+        for task in described["tasks"]
     )
-    entries = tuple(Entry(**entry) for entry in said["entries"])
-    return Application(
-        said["adapter"], said["app"], said["broker"], tasks, entries, said["store_limits"]
-    )
+    entries = tuple(BeatEntry(**entry) for entry in described["entries"])
+    return Application(**{**described, "tasks": tasks, "entries": entries})

@@ -1,4 +1,4 @@
-"""What a rule is and what it finds: plain frozen facts."""
+"""Rules, their violations, and where these are in the template's text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Severity(IntEnum):
-    """The greater, the worse. SARIF's three levels have the same names."""
+    """A higher number is worse. SARIF's three levels have the same names."""
 
     NOTE = 1
     WARNING = 2
@@ -31,9 +31,9 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing that must hold.
+    """A rule and its check.
 
-    ``summary`` says what the rule asks for, ``source`` is the page on which that stands. ``needs``:
+    ``summary`` is the requirement, ``source`` the page that documents it. ``needs`` is
     ``template``, ``application`` (its Celery app) or ``journal``.
     """
 
@@ -42,7 +42,7 @@ class Rule:
     severity: Severity
     summary: str
     source: str
-    check: Callable[[Subject], Iterable[Found]]
+    check: Callable[[Subject], Iterable[Violation]]
     needs: str = "template"
 
     @property
@@ -51,13 +51,20 @@ class Rule:
         return f"{self.id.lower()}-{self.name}"
 
 
+def rule(
+    id_: str, name: str, severity: Severity, summary: str, source: str, *, needs: str = "template"
+) -> Callable[[Callable[[Subject], Iterable[Violation]]], Rule]:
+    """Make a ``Rule`` of the decorated check."""
+    return lambda check: Rule(id_, name, severity, summary, source, check, needs)
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a rule's check yields.
+class Violation:
+    """The result of a rule's check.
 
     ``resource`` is a logical id of the expanded template, ``path`` leads from its ``Properties`` to
-    the value. ``severity`` is only given where it is not the rule's own. ``file`` and ``line`` are
-    of the application's code, where the thing stands there and not in the template.
+    the value. ``severity`` is the rule's own by default. ``file`` and ``line`` are given for a
+    violation in the application's code.
     """
 
     resource: str
@@ -71,7 +78,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and where in the text it stands."""
+    """A violation of a rule, with its place in the text."""
 
     rule: Rule
     severity: Severity
@@ -86,14 +93,14 @@ class Finding:
         return f"{self.path}:{self.line}"
 
 
-#: libyaml's is ten times as fast, and not in every build of PyYAML.
+#: libyaml is ten times as fast, but not in every build of PyYAML.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-#: What SAM calls a property of a function's event, by CloudFormation's name for it.
+#: SAM's names for properties of a function's event, by CloudFormation's name.
 _EVENT_PROPERTIES = {"EventSourceArn": "Queue"}
 
 
-class Lines:
-    """Answers with the line of the nearest thing that is in the text."""
+class TemplateLines:
+    """Finds the lines of values, or of the nearest values above them, in a template's text."""
 
     def __init__(self, path: Path) -> None:
         # Only composed, so that CloudFormation's tags need no constructor; JSON is YAML, too.
@@ -104,9 +111,9 @@ class Lines:
         self._events = {f"{steps[1]}{steps[4]}": steps for steps in self._lines if _is_event(steps)}
 
     def of(self, logical_id: str, path: Steps = ()) -> int:
-        """The line of ``path`` in the properties of a resource of the expanded template.
+        """Return the line of ``path`` in the properties of a resource of the expanded template.
 
-        With no resource, ``path`` begins at the template's sections.
+        Without a resource, ``path`` begins at the template's sections.
         """
         for base, rest in self._candidates(logical_id, path):
             for length in range(len(rest), bool(rest) - 1, -1):
@@ -115,7 +122,7 @@ class Lines:
         return 1
 
     def _candidates(self, logical_id: str, path: Steps) -> Iterator[tuple[Steps, Steps]]:
-        """Where it may stand, likeliest first."""
+        """Yield the possible places, the most likely first."""
         resource = ("Resources", logical_id)
         if not logical_id or path[:1] == ("Rules",):
             yield (), path
@@ -136,7 +143,7 @@ class Lines:
             yield ("Resources", owner), ()
 
     def _owner(self, logical_id: str) -> str | None:
-        """Of a resource that SAM or a nested stack made: the one that stands in the text."""
+        """Return the written resource from which SAM or a nested stack made this one."""
         owners = [name for name in self._written if logical_id.startswith(name)]
         return max(owners, key=len, default=None)
 

@@ -1,4 +1,4 @@
-"""Findings for a person, and as JSON for a script."""
+"""Writes findings as text, JSON and SARIF."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def as_text(findings: Sequence[Finding]) -> Iterator[str]:
-    """Two lines each, the fix on the second, and a count."""
+    """Yield two lines for each finding, the second with the fix, and a line with the counts."""
     for finding in findings:
         yield (
             f"{finding.where}: {finding.severity.label} {finding.rule.id} {finding.rule.name}: "
@@ -51,8 +51,8 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     ]
 
 
-def listed(rules: Sequence[Rule]) -> Iterator[str]:
-    """A line for each rule: how bad it is, what it looks at, what it asks for."""
+def rules_as_text(rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield a line for each rule: its severity, what it needs, its summary."""
     width = max(len(rule.name) for rule in rules)
     for rule in rules:
         head = f"{rule.id}  {rule.severity.label:<7}  {rule.needs:<11}  {rule.name:<{width}}"
@@ -65,7 +65,7 @@ SCHEMA = (
 
 
 def as_sarif(findings: Sequence[Finding], rules: Sequence[Rule]) -> dict[str, Any]:
-    """One log with one run; every rule is described, also those that found nothing."""
+    """Return a log with one run; it describes every rule, also those without findings."""
     index = {rule.id: number for number, rule in enumerate(rules)}
     driver = {
         "name": "twolane lint",
@@ -104,13 +104,15 @@ def _result(finding: Finding, rule_index: int) -> dict[str, Any]:
 
 
 def _uri(path: Path) -> str:
-    """Relative to here, as code scanning wants it; absolute for what lies elsewhere."""
+    """Return a path relative to the current folder, as code scanning needs it, else absolute."""
     whole = path.resolve()
-    here = Path.cwd()
-    return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else whole.as_uri()
+    current = Path.cwd()
+    return (
+        whole.relative_to(current).as_posix() if whole.is_relative_to(current) else whole.as_uri()
+    )
 
 
 def _fingerprint(finding: Finding) -> str:
-    """The same for the same thing after lines have moved."""
+    """Return a hash that stays the same when lines move."""
     text = f"{finding.rule.id}\n{_uri(finding.path)}\n{finding.resource}\n{finding.message}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

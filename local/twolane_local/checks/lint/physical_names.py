@@ -1,7 +1,7 @@
-"""The names that a template gives its resources itself, and what they are made of.
+"""Reads the names that a template gives its resources, and what they consist of.
 
-CloudFormation shortens the names that it makes, and adds what makes them unique. A name that the
-template gives is taken as it is: too long, or taken already, and the deployment fails.
+CloudFormation shortens the names that it generates, and makes them unique. It does not change a
+name from the template: if that is too long, or not unique, the deployment fails.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
 """
 
@@ -19,63 +19,63 @@ if TYPE_CHECKING:
 
     from twolane_local.template import Template
 
-#: Where a name must be the only one of its kind.
-REGION, ACCOUNT, WORLD = "account and region", "account", "world, whoever has them"
+#: The scope in which a name must be unique.
+REGION, ACCOUNT, WORLD = "in its account and region", "in its account", "in all accounts"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What AWS asks of the names of one kind of resource."""
+class NameRules:
+    """AWS's limits for the names of one kind of resource."""
 
     name_property: str
     longest: int
     unique_in: str | None = REGION
 
 
-#: Lengths are those of each service's API: the constraint of the name in its Create… action.
-KINDS: Mapping[str, Kind] = {
-    "AWS::ApiGatewayV2::Api": Kind("Name", 128, None),
-    "AWS::CloudWatch::Alarm": Kind("AlarmName", 255),
-    "AWS::CloudWatch::CompositeAlarm": Kind("AlarmName", 255),
-    "AWS::CloudWatch::Dashboard": Kind("DashboardName", 255, ACCOUNT),
-    "AWS::DynamoDB::Table": Kind("TableName", 255),
-    "AWS::ECR::Repository": Kind("RepositoryName", 256),
-    "AWS::ECS::Cluster": Kind("ClusterName", 255),
-    "AWS::ECS::Service": Kind("ServiceName", 255, None),
-    "AWS::ECS::TaskDefinition": Kind("Family", 255, None),
-    "AWS::ElastiCache::CacheCluster": Kind("ClusterName", 50),
-    "AWS::ElastiCache::ReplicationGroup": Kind("ReplicationGroupId", 40),
-    "AWS::ElastiCache::ServerlessCache": Kind("ServerlessCacheName", 40),
-    "AWS::ElasticLoadBalancingV2::LoadBalancer": Kind("Name", 32),
-    "AWS::ElasticLoadBalancingV2::TargetGroup": Kind("Name", 32),
-    "AWS::Events::EventBus": Kind("Name", 256),
-    "AWS::Events::Rule": Kind("Name", 64),
-    "AWS::IAM::Group": Kind("GroupName", 128, ACCOUNT),
-    "AWS::IAM::InstanceProfile": Kind("InstanceProfileName", 128, ACCOUNT),
-    "AWS::IAM::ManagedPolicy": Kind("ManagedPolicyName", 128, ACCOUNT),
-    "AWS::IAM::Role": Kind("RoleName", 64, ACCOUNT),
-    "AWS::IAM::User": Kind("UserName", 64, ACCOUNT),
-    "AWS::Kinesis::Stream": Kind("Name", 128),
-    "AWS::Lambda::Function": Kind("FunctionName", 64),
-    "AWS::Lambda::LayerVersion": Kind("LayerName", 140, None),
-    "AWS::Logs::LogGroup": Kind("LogGroupName", 512),
-    "AWS::RDS::DBCluster": Kind("DBClusterIdentifier", 63),
-    "AWS::RDS::DBInstance": Kind("DBInstanceIdentifier", 63),
-    "AWS::S3::Bucket": Kind("BucketName", 63, WORLD),
-    "AWS::SES::EmailIdentity": Kind("EmailIdentity", 320),
-    "AWS::SNS::Topic": Kind("TopicName", 256),
-    "AWS::SQS::Queue": Kind("QueueName", 80),
-    "AWS::SSM::Parameter": Kind("Name", 1011),
-    "AWS::Scheduler::Schedule": Kind("Name", 64),
-    "AWS::Scheduler::ScheduleGroup": Kind("Name", 64),
-    "AWS::SecretsManager::Secret": Kind("Name", 512),
-    "AWS::StepFunctions::StateMachine": Kind("StateMachineName", 80),
+#: The lengths are those of each service's API, in its Create… action.
+NAME_RULES: Mapping[str, NameRules] = {
+    "AWS::ApiGatewayV2::Api": NameRules("Name", 128, None),
+    "AWS::CloudWatch::Alarm": NameRules("AlarmName", 255),
+    "AWS::CloudWatch::CompositeAlarm": NameRules("AlarmName", 255),
+    "AWS::CloudWatch::Dashboard": NameRules("DashboardName", 255, ACCOUNT),
+    "AWS::DynamoDB::Table": NameRules("TableName", 255),
+    "AWS::ECR::Repository": NameRules("RepositoryName", 256),
+    "AWS::ECS::Cluster": NameRules("ClusterName", 255),
+    "AWS::ECS::Service": NameRules("ServiceName", 255, None),
+    "AWS::ECS::TaskDefinition": NameRules("Family", 255, None),
+    "AWS::ElastiCache::CacheCluster": NameRules("ClusterName", 50),
+    "AWS::ElastiCache::ReplicationGroup": NameRules("ReplicationGroupId", 40),
+    "AWS::ElastiCache::ServerlessCache": NameRules("ServerlessCacheName", 40),
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": NameRules("Name", 32),
+    "AWS::ElasticLoadBalancingV2::TargetGroup": NameRules("Name", 32),
+    "AWS::Events::EventBus": NameRules("Name", 256),
+    "AWS::Events::Rule": NameRules("Name", 64),
+    "AWS::IAM::Group": NameRules("GroupName", 128, ACCOUNT),
+    "AWS::IAM::InstanceProfile": NameRules("InstanceProfileName", 128, ACCOUNT),
+    "AWS::IAM::ManagedPolicy": NameRules("ManagedPolicyName", 128, ACCOUNT),
+    "AWS::IAM::Role": NameRules("RoleName", 64, ACCOUNT),
+    "AWS::IAM::User": NameRules("UserName", 64, ACCOUNT),
+    "AWS::Kinesis::Stream": NameRules("Name", 128),
+    "AWS::Lambda::Function": NameRules("FunctionName", 64),
+    "AWS::Lambda::LayerVersion": NameRules("LayerName", 140, None),
+    "AWS::Logs::LogGroup": NameRules("LogGroupName", 512),
+    "AWS::RDS::DBCluster": NameRules("DBClusterIdentifier", 63),
+    "AWS::RDS::DBInstance": NameRules("DBInstanceIdentifier", 63),
+    "AWS::S3::Bucket": NameRules("BucketName", 63, WORLD),
+    "AWS::SES::EmailIdentity": NameRules("EmailIdentity", 320),
+    "AWS::SNS::Topic": NameRules("TopicName", 256),
+    "AWS::SQS::Queue": NameRules("QueueName", 80),
+    "AWS::SSM::Parameter": NameRules("Name", 1011),
+    "AWS::Scheduler::Schedule": NameRules("Name", 64),
+    "AWS::Scheduler::ScheduleGroup": NameRules("Name", 64),
+    "AWS::SecretsManager::Secret": NameRules("Name", 512),
+    "AWS::StepFunctions::StateMachine": NameRules("StateMachineName", 80),
 }
-#: An account has an address or a domain once, whichever parameter named it.
-ONCE_HOWEVER_NAMED = frozenset({"AWS::SES::EmailIdentity"})
-#: The same for every stack of an account and region.
+#: An account has an address or a domain only once, also if a parameter names it.
+ALWAYS_UNIQUE = frozenset({"AWS::SES::EmailIdentity"})
+#: These have the same value in every stack of an account and region.
 _SHARED = frozenset({"AWS::AccountId", "AWS::Partition", "AWS::Region", "AWS::URLSuffix"})
-_MARK = "\0stack\0"
+_STACK = "\0stack\0"
 _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
 
 
@@ -83,21 +83,21 @@ _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
 class GivenName:
     """One name that the template gives.
 
-    ``fixed`` counts the characters that are the same whatever the stack is called, ``times`` how
-    often its name is in it; both are ``None`` where the name is not known before a deployment.
-    ``depends`` is whether a stack can have another, by its own name, a parameter or a resource.
+    ``times`` is how often the stack's name is part of it, ``fixed`` the number of its other
+    characters; both are ``None`` if the name is only known after a deployment. ``depends`` is
+    whether the name depends on the stack: on its name, a parameter or a resource.
     """
 
     kind: str
-    rules: Kind
+    rules: NameRules
     fixed: int | None
     times: int | None
     depends: bool
 
 
 def given_names(loaded: Template) -> Iterator[tuple[str, GivenName]]:
-    """Every resource of a known kind that has its name from the template, by logical id."""
-    parameters = {**loaded.parameters, **pseudo_parameters(_MARK)}
+    """Yield the name of each resource of a known kind to which the template gives one."""
+    parameters = {**loaded.parameters, **pseudo_parameters(_STACK)}
     resolve = Resolver(
         parameters,
         conditions=loaded.conditions,
@@ -106,15 +106,15 @@ def given_names(loaded: Template) -> Iterator[tuple[str, GivenName]]:
         attribute=_unknown,
     )
     for logical_id, resource in loaded.resources.items():
-        kind = KINDS.get(str(resource["Type"]))
+        kind = NAME_RULES.get(str(resource["Type"]))
         properties = resource.get("Properties") or {}
         if kind is None or kind.name_property not in properties:
             continue
         value = properties[kind.name_property]
         text = _text(resolve, value)
-        times = None if text is None else text.count(_MARK)
-        fixed = None if text is None or times is None else len(text) - times * len(_MARK)
-        # A schedule's name is its group's.
+        times = None if text is None else text.count(_STACK)
+        fixed = None if text is None or times is None else len(text) - times * len(_STACK)
+        # A schedule's name is unique in its group only.
         shared = set() if "GroupName" not in properties else _references(properties["GroupName"])
         depends = not (_references(value) | shared) <= _SHARED
         yield logical_id, GivenName(str(resource["Type"]), kind, fixed, times, depends)
@@ -133,7 +133,7 @@ def _text(resolve: Resolver, value: Any) -> str | None:
 
 
 def _references(value: Any) -> set[str]:
-    """What an expression takes from elsewhere: parameters, resources, pseudo parameters."""
+    """Return the parameters, resources, pseudo parameters and exports in an expression."""
     if isinstance(value, list):
         return set().union(*map(_references, value))
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""``python -m twolane_local.checks.lint.probe HANDLER …``: a line of JSON on the Celery apps.
+"""``python -m twolane_local.checks.lint.probe HANDLER …`` prints Celery applications as JSON.
 
-The adapters are replaced by one that only remembers its application: no lifespan starts, no store
-is asked.
+The adapters are replaced by one that only stores its application, so that no lifespan starts and
+no result store is used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class _Recorder:
         self.app = app
 
 
-def recorders() -> None:
-    """Put one in the place of each adapter, wherever it may be imported from."""
+def replace_adapters() -> None:
+    """Replace each adapter in every module from which it can be imported."""
     import twolane
     import twolane.beat
     import twolane.worker
@@ -41,8 +41,8 @@ def recorders() -> None:
 
 
 def describe(handler: Any) -> dict[str, Any]:
-    """``{"adapter", "app", "broker", "store_limits", "tasks", "entries"}``, or the first alone: no
-    Celery app.
+    """Return ``{"adapter", "app", "broker", "store_limits", "tasks", "entries"}``, without a Celery
+    application only ``adapter``.
     """
     adapter = type(handler).__name__
     if not isinstance(handler, _Recorder) or adapter == "ApiHandler":
@@ -69,9 +69,7 @@ def describe(handler: Any) -> dict[str, Any]:
 
 
 def _store_limits(app: Celery) -> dict[str, float]:
-    """How long the application itself lets its result store and SQS take; what it has not set is
-    not its own.
-    """
+    """Return the timeouts for its result store and SQS that the application itself sets."""
     options = app.conf.broker_transport_options or {}
     client = options.get("client-config") or {}
     found: dict[str, Any] = {
@@ -80,8 +78,7 @@ def _store_limits(app: Celery) -> dict[str, float]:
     url = str(app.conf.result_backend or "")
     if url.startswith(("redis", "sentinel")):
         names = ("redis_socket_timeout", "redis_socket_connect_timeout")
-        # Celery's settings know which are defaults; celery-types does not know that they do.
-        settings: Any = app.conf
+        settings: Any = app.conf  # celery-types does not have ``value_set_for``
         found |= {name: app.conf.get(name) for name in names if settings.value_set_for(name)}
         query = dict(parse_qsl(urlsplit(url).query))
         found |= {name: query.get(name) for name in ("socket_timeout", "socket_connect_timeout")}
@@ -105,7 +102,7 @@ def _task(app: Celery, task: Any) -> dict[str, Any]:
 
 
 def _queue(app: Celery, task: Any) -> str:
-    """Where ``task.delay()`` would put it."""
+    """Return the queue that ``task.delay()`` sends to."""
     route = app.amqp.router.route({"queue": task.queue} if getattr(task, "queue", None) else {},
                                   task.name)  # fmt: skip
     queue = route.get("queue") or app.conf.task_default_queue
@@ -113,8 +110,8 @@ def _queue(app: Celery, task: Any) -> str:
 
 
 def main(names: Sequence[str]) -> None:
-    """Write what there is to say of each handler, as one list."""
-    recorders()
+    """Print the descriptions of all handlers, as one list."""
+    replace_adapters()
     described = []
     for name in names:
         module, _, attribute = name.rpartition(".")

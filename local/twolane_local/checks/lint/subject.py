@@ -1,7 +1,7 @@
-"""What the rules look at: a template's resources with their values, its application, its journal.
+"""The input of the rules: a template's resources with their values, its application, its journal.
 
-A value that only a deployment knows (an import, a parameter without a default) is ``UNKNOWN``: what
-is unknown breaks no rule.
+A value that is only known in a deployment (an import, a parameter without a default) is
+``UNKNOWN``, and breaks no rule.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from twolane_local.checks.lint.physical_names import GivenName, given_names
 from twolane_local.errors import TemplateError
 from twolane_local.model import FunctionSpec
 from twolane_local.model.openapi import function_name
-from twolane_local.template import parameters as samconfig
-from twolane_local.template import yaml as template_yaml
 from twolane_local.template.names import Names
 from twolane_local.template.nested import LOCAL_BUCKET
+from twolane_local.template.parameters import read_samconfig
+from twolane_local.template.yaml import TemplateFile, read_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from twolane_local.checks.lint.application import Application
     from twolane_local.journal import Event
 
-#: A queue's address as AWS makes them, so that the application finds nothing odd about it.
+#: Queue URLs begin as on AWS, so that the application accepts them.
 _SQS = "https://sqs.us-east-1.amazonaws.com"
-_STAND_IN = "twolane-unknown-"
+_MARKER = "twolane-unknown-"
 
 
 class _Unknown:
@@ -41,7 +41,7 @@ UNKNOWN: Any = _Unknown()
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of the expanded template, its intrinsics resolved as far as they can be."""
+    """One resource of the expanded template, with its values resolved as far as possible."""
 
     id: str
     kind: str
@@ -49,16 +49,16 @@ class Resource:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def number(self, name: str, default: float) -> float | None:
-        """A property in numbers; ``None`` where nobody knows."""
-        return number(self.properties.get(name, default))
+        """Return a property as a number; ``None`` if it is unknown."""
+        return as_number(self.properties.get(name, default))
 
     def flag(self, name: str) -> bool:
         return str(self.properties.get(name, False)).lower() == "true"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One event source mapping with its queue and function, where the template has them."""
+class QueueSource:
+    """One event source mapping of a queue, with the queue and the function in the template."""
 
     mapping: Resource
     queue: Resource | None
@@ -67,7 +67,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Everything that a rule may look at."""
+    """Everything that a rule can read."""
 
     path: Path
     resources: Mapping[str, Resource]
@@ -82,53 +82,51 @@ class Subject:
     def of_kind(self, *kinds: str) -> Iterator[Resource]:
         return (item for item in self.resources.values() if item.kind in kinds)
 
-    def sources(self) -> Iterator[Source]:
-        """Every event source mapping that reads a queue."""
+    def sources(self) -> Iterator[QueueSource]:
+        """Yield every event source mapping that reads a queue."""
         for mapping in self.of_kind("AWS::Lambda::EventSourceMapping"):
             arn = str(mapping.properties.get("EventSourceArn", ""))
             if ":sqs:" in arn and str(mapping.properties.get("Enabled", True)).lower() != "false":
-                yield Source(mapping, self.queue(arn), self.function(mapping))
+                function = self.find_function(mapping.properties.get("FunctionName", ""))
+                yield QueueSource(mapping, self.queue(arn), function)
 
     def queue(self, address: str) -> Resource | None:
-        """The queue of that ARN, URL or name."""
+        """Return the queue with this ARN, URL or name."""
         name = address.rpartition(":")[2].rpartition("/")[2]
         found = self.resources.get(self.names.get(name, ""))
         return found if found is not None and found.kind == "AWS::SQS::Queue" else None
 
-    def function(self, mapping: Resource) -> Resource | None:
-        return self.function_called(mapping.properties.get("FunctionName", ""))
-
-    def function_called(self, address: Any) -> Resource | None:
-        """The function of that name or ARN, an alias's too."""
+    def find_function(self, address: Any) -> Resource | None:
+        """Return the function with this name or ARN, or with an alias of this ARN."""
         name = function_name(address) or ""
         found = self.resources.get(self.names.get(name, ""))
         return found if found is not None and found.kind == "AWS::Lambda::Function" else None
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one: absent, unknown, or something else."""
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def listed(value: Any) -> list[Any]:
-    """A list, of the one value where it is none; empty where it is absent or unknown."""
+def as_list(value: Any) -> list[Any]:
+    """Return the value as a list, empty if it is absent or unknown."""
     if value is None or value is UNKNOWN:
         return []
     return value if isinstance(value, list) else [value]
 
 
-def number(value: Any) -> float | None:
-    """``"30"`` and ``30`` are 30; what is no number yet is ``None``."""
+def as_number(value: Any) -> float | None:
+    """Return 30 for ``"30"`` and ``30``, and ``None`` for a value that is not a number."""
     try:
         return None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return None
 
 
-def read(path: Path, parameters: Mapping[str, str]) -> Subject:
-    """The template's resources, raw or expanded. Raises ``TemplateError`` for what SAM refuses."""
-    _check_types(template_yaml.read(path))
-    loaded = template.load(path, {**_stand_ins(path, parameters), **parameters}, stack_name="local")
+def read_subject(path: Path, parameters: Mapping[str, str]) -> Subject:
+    """Read a template, raw or expanded. Raises ``TemplateError`` if SAM refuses it."""
+    _check_types(read_template(path))
+    loaded = template.load(path, {**_markers(path, parameters), **parameters}, stack_name="local")
     names = Names(
         loaded,
         aws_url=_SQS,
@@ -155,12 +153,12 @@ def read(path: Path, parameters: Mapping[str, str]) -> Subject:
         named,
         text=loaded.source.content,
         given_names=dict(given_names(loaded)),
-        stack_name=samconfig.read_samconfig(path).stack_name,
+        stack_name=read_samconfig(path).stack_name,
     )
 
 
 def _name(names: Names, logical_id: str) -> str:
-    """What a resource is called; its logical id where only a deployment knows."""
+    """Return a resource's name, or its logical id if the name is unknown."""
     try:
         return names.name(logical_id)
     except TemplateError:
@@ -168,19 +166,19 @@ def _name(names: Names, logical_id: str) -> str:
 
 
 def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
-    """The Python functions whose code is on this machine."""
+    """Yield the functions whose code is on this machine."""
     root = subject.path.resolve().parent
     by_id = {logical_id: name for name, logical_id in subject.names.items()}
     for item in subject.of_kind("AWS::Lambda::Function"):
         properties = item.properties
-        code = mapping(properties.get("Code"))
+        code = as_mapping(properties.get("Code"))
         handler = properties.get("Handler")
         if code.get("S3Bucket") != LOCAL_BUCKET:
             continue
         code_dir = root / str(code["S3Key"])
         if not isinstance(handler, str) or not code_dir.is_dir():
             continue
-        variables = mapping(mapping(properties.get("Environment")).get("Variables"))
+        variables = as_mapping(as_mapping(properties.get("Environment")).get("Variables"))
         yield FunctionSpec(
             name=by_id[item.id],
             logical_id=item.id,
@@ -194,19 +192,19 @@ def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
         )
 
 
-def _check_types(source: template_yaml.Source) -> None:
+def _check_types(source: TemplateFile) -> None:
     for logical_id, item in source.content["Resources"].items():
         if logical_id.startswith("Fn::ForEach::"):
             continue  # a loop of resources, which the transform expands
         if not isinstance(item, dict) or not isinstance(item.get("Type"), str):
             raise TemplateError(
-                f"{source.where(logical_id)}: {logical_id} is no resource with a Type; cfn-lint "
+                f"{source.where(logical_id)}: {logical_id} is not a resource with a Type; cfn-lint "
                 "says more about it"
             )
 
 
 def _metadata(loaded: template.Template, logical_id: str, item: Mapping[str, Any]) -> Any:
-    """Its ``Metadata``; that of the function which SAM made it of, where it has none itself."""
+    """Return its ``Metadata``, with that of the resource from which SAM made it."""
     written = loaded.source.content["Resources"]
     owner = max((name for name in written if logical_id.startswith(name)), key=len, default="")
     own = item.get("Metadata") or {}
@@ -215,7 +213,7 @@ def _metadata(loaded: template.Template, logical_id: str, item: Mapping[str, Any
 
 
 def _resolved(names: Names, value: Any) -> Any:
-    """The value with every intrinsic resolved, or ``UNKNOWN`` where one cannot be."""
+    """Return the value with its functions resolved, or ``UNKNOWN`` where that is not possible."""
     try:
         whole = names.resolve(value)
     except (TemplateError, KeyError, TypeError, IndexError, ValueError):
@@ -224,25 +222,25 @@ def _resolved(names: Names, value: Any) -> Any:
         if isinstance(value, list):
             return [_resolved(names, item) for item in value]
         return UNKNOWN
-    return _without_stand_ins(whole)
+    return _without_markers(whole)
 
 
 def _is_intrinsic(value: Mapping[str, Any]) -> bool:
     return len(value) == 1 and (next(iter(value)).startswith("Fn::") or "Ref" in value)
 
 
-def _without_stand_ins(value: Any) -> Any:
+def _without_markers(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_stand_ins(item) for key, item in value.items()}
+        return {key: _without_markers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_stand_ins(item) for item in value]
-    return UNKNOWN if isinstance(value, str) and _STAND_IN in value else value
+        return [_without_markers(item) for item in value]
+    return UNKNOWN if isinstance(value, str) and _MARKER in value else value
 
 
-def _stand_ins(path: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """A value for each parameter that has no default and was not given."""
+def _markers(path: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Return a value for each parameter without a default that was not given."""
     return {
-        name: str((declared.get("AllowedValues") or [f"{_STAND_IN}{name}"])[0])
-        for name, declared in template.parameters_of(path).items()
+        name: str((declared.get("AllowedValues") or [f"{_MARKER}{name}"])[0])
+        for name, declared in template.declared_parameters(path).items()
         if "Default" not in declared and name not in given
     }

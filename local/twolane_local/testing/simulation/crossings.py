@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.injection import Fault, Faults, Injector
+from twolane_local.faults.injection import ArmedFault, Fault, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +61,7 @@ class Crossings(Faults):
         """Always: each is asked."""
         return True
 
-    def at(self, point: str, target: str = "", **_: Any) -> Iterable[Injector]:
+    def at(self, point: str, target: str = "", **_: Any) -> Iterable[ArmedFault]:
         """What strikes here and now."""
         if point == "store" and self._clock.time() < self._down_until:
             return [self._strike(point, target, OUTAGE, -1)]
@@ -78,13 +78,13 @@ class Crossings(Faults):
             self._down_until = self._clock.time() + OUTAGE_S
         return [self._strike(point, target, kind, number)]
 
-    def _strike(self, point: str, target: str, kind: str, number: int) -> Injector:
+    def _strike(self, point: str, target: str, kind: str, number: int) -> ArmedFault:
         fault = kinds_at(point, target)[kind]
         self.journal.record(
             "fault.injected", function=self.where(), name=fault.name, strike=kind, point=point,
             target=target, occasion=number,
         )  # fmt: skip
-        return Injector(str(number), fault)
+        return ArmedFault(str(number), fault)
 
 
 #: Beyond the lease and the visibility timeout, both.

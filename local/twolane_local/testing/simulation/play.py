@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.injection import Fault, fault_of
+from twolane_local.faults.injection import Fault
 from twolane_local.faults.queues import task_id_of
 from twolane_local.testing.simulation.demo import demo, http_event
 from twolane_local.testing.simulation.invariants import Violation, violations
@@ -414,7 +414,7 @@ def schedule_of(value: Mapping[str, Any]) -> Schedule:
     return Schedule(
         value["seed"],
         tuple(Step(**step) for step in value["steps"]),
-        tuple(Armed(each["at"], fault_of(each["fault"])) for each in value["faults"]),
+        tuple(Armed(each["at"], Fault(**each["fault"])) for each in value["faults"]),
         value["length_s"],
     )
 

@@ -37,7 +37,7 @@ def test_a_name_with_no_room_is_an_error(project: Project) -> None:
     name(project, f"!Join ['-', [!Ref AWS::StackName, {'x' * 63}]]")
     (finding,) = project.found("TL231")
     assert finding.severity is Severity.ERROR
-    assert "no stack can be made" in finding.message
+    assert "no stack can be created" in finding.message
 
 
 def test_a_stack_whose_name_is_known_must_fit(project: Project) -> None:

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.lint import findings
+from twolane_local.checks.lint import check
 from twolane_local.checks.lint.findings import Severity
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.lint.subject import read_subject
 
 if TYPE_CHECKING:
     from ..conftest import Project  # noqa: TID252
@@ -83,5 +83,5 @@ def test_with_language_extensions_it_may_be_a_function(project: Project) -> None
         )
     )
     # Only the template as written: SAM leaves no transform in what it expands.
-    found = findings(read(project.template, {}))
+    found = check(read_subject(project.template, {}))
     assert "TL230" not in {one.rule.id for one in found}

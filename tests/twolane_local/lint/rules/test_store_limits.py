@@ -13,7 +13,7 @@ TASKS = "code/shop/tasks.py"
 
 
 def found(project: Project, backend: str, *settings: str) -> list[str]:
-    """What the rule says of an application that is really imported, function by function."""
+    """Return the rule's findings for an imported application, by function."""
     project.write_code()
     project.change("cache+memory://", backend, file=TASKS)
     project.change("celery.conf.update(", f"celery.conf.update({''.join(settings)}", file=TASKS)

@@ -32,7 +32,7 @@ def test_a_fixed_name_is_every_stacks(project: Project, value: str) -> None:
     (finding,) = project.found("TL232")
     assert finding.severity is Severity.NOTE
     assert "Worker's FunctionName is the same in every stack" in finding.message
-    assert "a second stack of this template cannot be made" in finding.message
+    assert "a second stack of this template cannot be created" in finding.message
     assert finding.line == project.line("FunctionName")
 
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.lint import findings
+from twolane_local.checks.lint import check
 from twolane_local.checks.lint.findings import Severity
-from twolane_local.checks.lint.subject import read
+from twolane_local.checks.lint.subject import read_subject
 
 if TYPE_CHECKING:
     from ..conftest import Project  # noqa: TID252
@@ -62,4 +62,4 @@ def test_on_a_fifo_queue_a_short_one_is_a_note(project: Project) -> None:
 def test_what_is_not_known_breaks_nothing(project: Project, value: str) -> None:
     project.change("VisibilityTimeout: 360", f"VisibilityTimeout: {value}")
     project.change("Globals:", "Parameters:\n  Given: {Type: Number}\nGlobals:")
-    assert findings(read(project.template, {})) == []
+    assert check(read_subject(project.template, {})) == []

@@ -20,7 +20,7 @@ def test_a_star_inside_an_arn_is_well(project: Project) -> None:
     [
         ('Action: "*"', "FRole allows *"),
         ('Action: ["s3:*", s3:GetObject]', "FRole allows s3:*"),
-        ("NotAction: iam:PassRole", "FRole allows every action but a few"),
+        ("NotAction: iam:PassRole", "FRole allows all actions except a few"),
     ],
 )
 def test_every_action(project: Project, action: str, says: str) -> None:

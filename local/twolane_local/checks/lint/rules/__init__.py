@@ -1,4 +1,4 @@
-"""The rules, in the order in which they run. Each is a ``Rule`` with its check beside it."""
+"""The rules, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from twolane_local.checks.lint.findings import Rule
 
 RULES: tuple[Rule, ...] = (
-    queues.VISIBILITY,
-    queues.RECEIVE_COUNT,
-    batches.BATCH_FAILURES,
-    batches.BATCH_TIME,
-    queues.DEAD_LETTERS,
-    batches.FIFO_WINDOW,
-    names.WILDCARDS,
-    queues.DEAD_LETTER_RETENTION,
-    functions.CONCURRENCY,
-    names.SECTION_FUNCTIONS,
-    names.NAME_LENGTHS,
-    names.UNIQUE_NAMES,
-    functions.BEAT_ENTRIES,
-    queues.QUEUES_READ,
-    batches.HARD_LIMITS,
-    functions.STORE_LIMITS,
-    functions.RECURSIVE_LOOP,
-    batches.INLINE_BUDGET,
+    queues.visibility,
+    queues.receive_count,
+    batches.batch_failures,
+    batches.batch_time,
+    queues.dead_letters,
+    batches.fifo_window,
+    names.wildcards,
+    queues.dead_letter_retention,
+    functions.concurrency,
+    names.section_functions,
+    names.name_lengths,
+    names.unique_names,
+    functions.beat_entries,
+    queues.queues_read,
+    batches.hard_limits,
+    functions.store_limits,
+    functions.recursive_loop,
+    batches.inline_budget,
 )

@@ -1,25 +1,33 @@
-"""One failed message does not bring its whole batch back, nor is it lost."""
+"""Rules about batches: failures of one message, and the time that tasks take."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint.findings import Found, Rule, Severity
-from twolane_local.checks.lint.subject import UNKNOWN, listed
+from twolane_local.checks.lint.findings import Severity, Violation, rule
+from twolane_local.checks.lint.subject import UNKNOWN, as_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twolane_local.checks.lint.application import Task
-    from twolane_local.checks.lint.subject import Source, Subject
+    from twolane_local.checks.lint.subject import QueueSource, Subject
     from twolane_local.journal import Event
 
 
-def check_batch_failures(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL103",
+    "report-batch-item-failures",
+    Severity.ERROR,
+    "An event source mapping with more than one message a batch, or in front of a WorkerHandler, "
+    "reports batch item failures.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html",
+)
+def batch_failures(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         types = source.mapping.properties.get("FunctionResponseTypes")
-        if types is UNKNOWN or "ReportBatchItemFailures" in listed(types):
+        if types is UNKNOWN or "ReportBatchItemFailures" in as_list(types):
             continue
         function = source.function.id if source.function else "the function"
         application = subject.applications.get(function)
@@ -34,7 +42,7 @@ def check_batch_failures(subject: Subject) -> Iterator[Found]:
             severity = Severity.WARNING
         else:
             continue
-        yield Found(
+        yield Violation(
             source.mapping.id,
             message,
             "add FunctionResponseTypes: [ReportBatchItemFailures] to the event source",
@@ -43,18 +51,16 @@ def check_batch_failures(subject: Subject) -> Iterator[Found]:
         )
 
 
-BATCH_FAILURES = Rule(
-    "TL103",
-    "report-batch-item-failures",
-    Severity.ERROR,
-    "An event source mapping with more than one message a batch, or in front of a WorkerHandler, "
-    "reports batch item failures.",
-    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html",
-    check_batch_failures,
+@rule(
+    "TL104",
+    "batch-time",
+    Severity.WARNING,
+    "Batch size times the worst task time, by its limits or as the journal measured it, fits into "
+    "the function's timeout.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html",
+    needs="application",
 )
-
-
-def check_batch_time(subject: Subject) -> Iterator[Found]:
+def batch_time(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         worst = _worst(subject, source)
         timeout = source.function.number("Timeout", 3) if source.function else None
@@ -69,11 +75,11 @@ def check_batch_time(subject: Subject) -> Iterator[Found]:
         if size * seconds <= timeout:
             continue
         fits = max(1, int(timeout // seconds))
-        yield Found(
+        yield Violation(
             source.mapping.id,
             f"a batch of {size:g} messages of {task}, {how} {seconds:g} s, takes "
-            f"{size * seconds:g} s one after the other; the function has {timeout:g} s. What has "
-            "no time left goes back and loses a receive",
+            f"{size * seconds:g} s one after the other; the function has {timeout:g} s. Messages "
+            "without time left go back and lose a receive",
             f"set BatchSize: {fits}, or raise Timeout to {size * seconds:g}"
             if size * seconds <= 900
             else f"set BatchSize: {fits}",
@@ -82,15 +88,15 @@ def check_batch_time(subject: Subject) -> Iterator[Found]:
 
 
 def _without_limit(
-    subject: Subject, source: Source, timeout: float, size: float
-) -> Iterator[Found]:
-    """A task that nothing ends before the function does may take the time of its whole batch."""
+    subject: Subject, source: QueueSource, timeout: float, size: float
+) -> Iterator[Violation]:
+    """Report tasks without a limit: one may take the time of its whole batch."""
     names = sorted(task.name for task in _tasks(subject, source) if not task.worst_s)
     if not names or size <= 1:
         return
     what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     has = "has" if len(names) == 1 else "have"
-    yield Found(
+    yield Violation(
         source.mapping.id,
         f"{what} {has} no time limit: one may take all of the function's {timeout:g} s, and the "
         f"other {size - 1:g} of its batch go back and lose a receive each",
@@ -100,8 +106,8 @@ def _without_limit(
     )
 
 
-def _tasks(subject: Subject, source: Source) -> list[Task]:
-    """The tasks that come by this queue."""
+def _tasks(subject: Subject, source: QueueSource) -> list[Task]:
+    """Return the tasks that are sent to this queue."""
     application = subject.applications.get(source.function.id) if source.function else None
     return [
         task
@@ -110,8 +116,8 @@ def _tasks(subject: Subject, source: Source) -> list[Task]:
     ]
 
 
-def _worst(subject: Subject, source: Source) -> tuple[str, float, str] | None:
-    """The slowest task of the queue, its seconds, and how they are known."""
+def _worst(subject: Subject, source: QueueSource) -> tuple[str, float, str] | None:
+    """Return the slowest task of the queue, its seconds, and how they are known."""
     if source.function is None or source.queue is None:
         return None
     found = [
@@ -131,24 +137,19 @@ def _worst(subject: Subject, source: Source) -> tuple[str, float, str] | None:
     return max(found, key=lambda one: one[1], default=None)
 
 
-BATCH_TIME = Rule(
-    "TL104",
-    "batch-time",
-    Severity.WARNING,
-    "Batch size times the worst task time, by its limits or as the journal measured it, fits into "
-    "the function's timeout.",
+@rule(
+    "TL106",
+    "fifo-window",
+    Severity.ERROR,
+    "An event source mapping of a FIFO queue has no batching window.",
     "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html",
-    check_batch_time,
-    needs="application",
 )
-
-
-def check_fifo_window(subject: Subject) -> Iterator[Found]:
+def fifo_window(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         window = source.mapping.number("MaximumBatchingWindowInSeconds", 0)
         arn = str(source.mapping.properties["EventSourceArn"])
         if window and arn.endswith(".fifo"):
-            yield Found(
+            yield Violation(
                 source.mapping.id,
                 "Lambda takes no batching window for a FIFO queue; the deployment fails",
                 "take MaximumBatchingWindowInSeconds out",
@@ -156,22 +157,20 @@ def check_fifo_window(subject: Subject) -> Iterator[Found]:
             )
 
 
-FIFO_WINDOW = Rule(
-    "TL106",
-    "fifo-window",
-    Severity.ERROR,
-    "An event source mapping of a FIFO queue has no batching window.",
-    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html",
-    check_fifo_window,
-)
-
-
 _ENDED = frozenset({"inline.succeeded", "inline.failed"})
-#: What no longer fitted in: put on a queue, or lost.
+#: The work did not fit into its invocation.
 _CUT = frozenset({"inline.deferred", "inline.lost"})
 
 
-def check_inline_budget(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL301",
+    "slow-inline-work",
+    Severity.WARNING,
+    "Work in the inline lane ends within its budget, 2 s unless --inline-budget says otherwise.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html",
+    needs="journal",
+)
+def inline_budget(subject: Subject) -> Iterator[Violation]:
     runs: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in subject.journal:
         name = event.data.get("taskName")
@@ -181,7 +180,7 @@ def check_inline_budget(subject: Subject) -> Iterator[Found]:
         budget = _budget_s(subject, function)
         message = _over(name, events, budget)
         if message is not None:
-            yield Found(
+            yield Violation(
                 subject.names.get(function, function),
                 message,
                 f"make {name} a Celery task and call .delay(); `twolane advise` has the numbers",
@@ -190,11 +189,11 @@ def check_inline_budget(subject: Subject) -> Iterator[Found]:
 
 
 def _budget_s(subject: Subject, function: str) -> float:
-    """What the rule allows, and never more than the function has: its reserve is kept.
+    """Return the rule's budget, at most the function's timeout without ApiHandler's reserve.
 
-    The reserve is ApiHandler's default: a second, at most a quarter of the timeout.
+    The reserve is by default a second, at most a quarter of the timeout.
     """
-    resource = subject.function_called(function)
+    resource = subject.find_function(function)
     timeout = resource.number("Timeout", 3) if resource else None
     if timeout is None:
         return subject.inline_budget_s
@@ -202,7 +201,7 @@ def _budget_s(subject: Subject, function: str) -> float:
 
 
 def _over(name: str, events: list[Event], budget_s: float) -> str | None:
-    # Starlette's order makes tasks behind a failed one lost, too; that is not slowness.
+    # A failed task also makes Starlette skip those after it; only "timeout" means slow work.
     cut = [
         event
         for event in events
@@ -225,18 +224,15 @@ def _over(name: str, events: list[Event], budget_s: float) -> str | None:
     )
 
 
-INLINE_BUDGET = Rule(
-    "TL301",
-    "slow-inline-work",
+@rule(
+    "TL203",
+    "hard-limit-beyond-timeout",
     Severity.WARNING,
-    "Work in the inline lane ends within its budget, 2 s unless --inline-budget says otherwise.",
-    "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html",
-    check_inline_budget,
-    needs="journal",
+    "A task's hard time limit is shorter than the timeout of the function that runs it.",
+    "https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits",
+    needs="application",
 )
-
-
-def check_hard_limits(subject: Subject) -> Iterator[Found]:
+def hard_limits(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         if source.function is None or source.queue is None:
             continue
@@ -248,7 +244,7 @@ def check_hard_limits(subject: Subject) -> Iterator[Found]:
                 continue
             if subject.queue(task.queue_url or task.queue) != source.queue:
                 continue
-            yield Found(
+            yield Violation(
                 source.function.id,
                 f"{task.name} may run {limit:g} s, but {source.function.id} is killed after "
                 f"{timeout:g} s: the limit is never reached, and the whole batch comes back",
@@ -258,14 +254,3 @@ def check_hard_limits(subject: Subject) -> Iterator[Found]:
                 file=task.file,
                 line=task.line,
             )
-
-
-HARD_LIMITS = Rule(
-    "TL203",
-    "hard-limit-beyond-timeout",
-    Severity.WARNING,
-    "A task's hard time limit is shorter than the timeout of the function that runs it.",
-    "https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits",
-    check_hard_limits,
-    needs="application",
-)

@@ -1,4 +1,4 @@
-"""A mapping asks for no more environments than its function may have."""
+"""Rules about functions: concurrency, loops, timeouts of the result store, beat entries."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.checks.lint.findings import Found, Rule, Severity
-from twolane_local.checks.lint.subject import UNKNOWN, listed, mapping, number
+from twolane_local.checks.lint.findings import Severity, Violation, rule
+from twolane_local.checks.lint.subject import UNKNOWN, as_list, as_mapping, as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from twolane_local.checks.lint.subject import Resource, Source, Subject
+    from twolane_local.checks.lint.subject import QueueSource, Resource, Subject
 
 
-def check_concurrency(subject: Subject) -> Iterator[Found]:
-    readers: dict[str, list[Source]] = defaultdict(list)
+@rule(
+    "TL109",
+    "concurrency",
+    Severity.WARNING,
+    "The mappings of a function with reserved concurrency drive no more environments than that.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html",
+)
+def concurrency(subject: Subject) -> Iterator[Violation]:
+    readers: dict[str, list[QueueSource]] = defaultdict(list)
     for source in subject.sources():
         if source.function is not None:
             readers[source.function.id].append(source)
     for function, sources in readers.items():
         properties = subject.resources[function].properties
-        reserved = number(properties.get("ReservedConcurrentExecutions"))
+        reserved = as_number(properties.get("ReservedConcurrentExecutions"))
         wanted = [_maximum(source) for source in sources]
         if reserved is None or None in wanted:
             continue
@@ -30,37 +37,34 @@ def check_concurrency(subject: Subject) -> Iterator[Found]:
         if total <= reserved:
             continue
         of = "its mapping drives" if len(sources) == 1 else f"its {len(sources)} mappings drive"
-        yield Found(
+        yield Violation(
             function,
-            f"{function} may have {reserved:g} environments, and {of} {total:g}: what is refused "
-            "was received for nothing, and is dead-lettered in the end",
+            f"{function} may have {reserved:g} environments, and {of} {total:g}: refused messages "
+            "were received for nothing, and end in the dead-letter queue",
             f"set ReservedConcurrentExecutions: {total:g}, or lower MaximumConcurrency",
             ("ReservedConcurrentExecutions",),
         )
 
 
-def _maximum(source: Source) -> float | None:
-    scaling = mapping(source.mapping.properties.get("ScalingConfig"))
-    return number(scaling.get("MaximumConcurrency"))
+def _maximum(source: QueueSource) -> float | None:
+    scaling = as_mapping(source.mapping.properties.get("ScalingConfig"))
+    return as_number(scaling.get("MaximumConcurrency"))
 
 
-CONCURRENCY = Rule(
-    "TL109",
-    "concurrency",
-    Severity.WARNING,
-    "The mappings of a function with reserved concurrency drive no more environments than that.",
-    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html",
-    check_concurrency,
-)
-
-
-#: What may be sent where: the services through which Lambda follows a chain of requests.
+#: The actions by which a chain of requests goes on, in the services where Lambda follows it.
 _SENDS = frozenset(
     {"sqs:SendMessage", "sqs:*", "sns:Publish", "sns:*", "lambda:InvokeFunction", "lambda:*", "*"}
 )
 
 
-def check_recursive_loop(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL240",
+    "recursive-loop",
+    Severity.WARNING,
+    "A function whose messages come back to it has RecursiveLoop: Allow.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html",
+)
+def recursive_loop(subject: Subject) -> Iterator[Violation]:
     reached = _reached(subject)
     by_celery = _celery_workers(subject)
     for function in subject.of_kind("AWS::Lambda::Function"):
@@ -74,7 +78,7 @@ def check_recursive_loop(subject: Subject) -> Iterator[Found]:
         else:
             others = [subject.resources[each].id for each in way or ()]
             what = f"what it sends comes back to it by {', '.join(others)}"
-        yield Found(
+        yield Violation(
             function.id,
             f"{function.id}: {what}. Lambda stops a chain of requests that has invoked a function "
             "16 times, and its message ends on the dead-letter queue without a line in the log",
@@ -84,7 +88,7 @@ def check_recursive_loop(subject: Subject) -> Iterator[Found]:
 
 
 def _celery_workers(subject: Subject) -> frozenset[str]:
-    """The functions with a ``WorkerHandler`` that read a queue which their tasks are sent to."""
+    """Return the functions with a ``WorkerHandler`` whose tasks are sent to their own queue."""
     found = set()
     for source in subject.sources():
         if source.function is None or source.queue is None:
@@ -99,7 +103,7 @@ def _celery_workers(subject: Subject) -> frozenset[str]:
 
 
 def _reached(subject: Subject) -> dict[str, set[str]]:
-    """By logical id, where what it gets or sends goes next: functions, queues, topics."""
+    """Return the functions, queues and topics that each of them sends to, by logical id."""
     edges: dict[str, set[str]] = {}
     for source in subject.sources():
         if source.function is not None and source.queue is not None:
@@ -119,7 +123,7 @@ def _reached(subject: Subject) -> dict[str, set[str]]:
 
 
 def _way_back(start: str, edges: dict[str, set[str]]) -> list[str] | None:
-    """What lies between the function and itself, on the shortest way; ``None`` if there is none."""
+    """Return the resources on the shortest way from a function to itself, or ``None``."""
     ways: list[list[str]] = [[each] for each in sorted(edges.get(start, ()))]
     seen = {way[0] for way in ways}
     for way in ways:
@@ -135,14 +139,14 @@ def _way_back(start: str, edges: dict[str, set[str]]) -> list[str] | None:
 
 
 def _target(subject: Subject, arn: Any) -> str | None:
-    """The logical id of a queue, function or topic of the template."""
+    """Return the logical id of a queue, function or topic of the template."""
     if not isinstance(arn, str):
         return None
     if ":sqs:" in arn:
         queue = subject.queue(arn)
         return queue.id if queue is not None else None
     if ":lambda:" in arn:
-        function = subject.function_called(arn.removesuffix(":*"))
+        function = subject.find_function(arn.removesuffix(":*"))
         return function.id if function is not None else None
     name = arn.rpartition(":")[2]
     for topic in subject.of_kind("AWS::SNS::Topic"):
@@ -152,70 +156,66 @@ def _target(subject: Subject, arn: Any) -> str | None:
 
 
 def _may_send_to(subject: Subject, function: Resource) -> Iterator[str]:
-    """The ARNs that the policies of the function's role let it send to."""
+    """Yield the ARNs to which the policies of the function's role allow sending."""
     role = str(function.properties.get("Role", "")).rpartition("/")[2]
     for resource in subject.of_kind("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::RolePolicy"):
         properties = resource.properties
         if resource.kind == "AWS::IAM::Role":
             own = role == properties.get("RoleName") or role.endswith(f"-{resource.id}")
-            documents = [mapping(each) for each in listed(properties.get("Policies"))]
+            documents = [as_mapping(each) for each in as_list(properties.get("Policies"))]
         else:
-            roles = [*listed(properties.get("Roles")), properties.get("RoleName")]
+            roles = [*as_list(properties.get("Roles")), properties.get("RoleName")]
             own = role in roles
             documents = [properties]
         for document in documents if own and role else ():
-            for statement in listed(mapping(document.get("PolicyDocument")).get("Statement")):
-                if _allows_sending(mapping(statement)):
-                    yield from (str(each) for each in listed(statement.get("Resource")))
+            for statement in as_list(as_mapping(document.get("PolicyDocument")).get("Statement")):
+                if _allows_sending(as_mapping(statement)):
+                    yield from (str(each) for each in as_list(statement.get("Resource")))
 
 
 def _allows_sending(statement: Any) -> bool:
-    actions = {str(action) for action in listed(statement.get("Action"))}
+    actions = {str(action) for action in as_list(statement.get("Action"))}
     return statement.get("Effect") == "Allow" and not _SENDS.isdisjoint(actions)
 
 
-RECURSIVE_LOOP = Rule(
-    "TL240",
-    "recursive-loop",
+@rule(
+    "TL220",
+    "store-limit-beyond-timeout",
     Severity.WARNING,
-    "A function whose messages come back to it has RecursiveLoop: Allow.",
-    "https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html",
-    check_recursive_loop,
+    "The application's own time-outs for its result store and SQS are shorter than its function's.",
+    "https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-socket-timeout",
+    needs="application",
 )
-
-
-def check_store_limits(subject: Subject) -> Iterator[Found]:
+def store_limits(subject: Subject) -> Iterator[Violation]:
     for name, application in sorted(subject.applications.items()):
         function = subject.resources[name]
         timeout = function.number("Timeout", 3)
         for setting, limit in application.store_limits.items():
             if timeout is None or limit < timeout:
                 continue
-            whose = "SQS" if setting.startswith("client-config") else "Redis"
-            yield Found(
+            service = "SQS" if setting.startswith("client-config") else "Redis"
+            yield Violation(
                 name,
-                f"{setting} lets {whose} take {limit:g} s for an answer, but {name} is killed "
+                f"{setting} lets {service} take {limit:g} s for an answer, but {name} is killed "
                 f"after {timeout:g} s: inside an invocation twolane waits for half of what is left "
                 "at most, but the application's own calls elsewhere wait for all of it",
                 f"set {setting} below {timeout:g}, or leave it out",
             )
 
 
-STORE_LIMITS = Rule(
-    "TL220",
-    "store-limit-beyond-timeout",
+@rule(
+    "TL201",
+    "beat-entry-without-schedule",
     Severity.WARNING,
-    "The application's own time-outs for its result store and SQS are shorter than its function's.",
-    "https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-socket-timeout",
-    check_store_limits,
+    "Every entry of `beat_schedule` is sent: by the tick of a BeatHandler's function, or by a "
+    "schedule of its own.",
+    "https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html",
     needs="application",
 )
-
-
-def check_beat_entries(subject: Subject) -> Iterator[Found]:
-    ticked, sent = _driven(subject)
-    told: set[tuple[str, str]] = set()
-    # The beat function's word first: that is where the schedule belongs.
+def beat_entries(subject: Subject) -> Iterator[Violation]:
+    ticked, sent = _ticked_and_sent(subject)
+    reported: set[tuple[str, str]] = set()
+    # The beat function first: the schedule belongs there.
     ordered = sorted(
         subject.applications.items(), key=lambda item: item[1].adapter != "BeatHandler"
     )
@@ -224,10 +224,10 @@ def check_beat_entries(subject: Subject) -> Iterator[Found]:
             continue
         for entry in application.entries:
             key = (application.app, entry.name)
-            if key in told or entry.name in sent:
+            if key in reported or entry.name in sent:
                 continue
-            told.add(key)
-            yield Found(
+            reported.add(key)
+            yield Violation(
                 function,
                 f"no schedule sends the beat_schedule entry {entry.name!r} ({entry.task})",
                 "give the BeatHandler's function an event of type ScheduleV2 with "
@@ -237,12 +237,12 @@ def check_beat_entries(subject: Subject) -> Iterator[Found]:
             )
 
 
-def _driven(subject: Subject) -> tuple[set[str], set[str]]:
-    """The applications that are woken by a tick, and the entries with a schedule of their own."""
+def _ticked_and_sent(subject: Subject) -> tuple[set[str], set[str]]:
+    """Return the applications that get a tick, and the entries with a schedule of their own."""
     ticked: set[str] = set()
     sent: set[str] = set()
     for target in _targets(subject):
-        function = subject.function_called(target.get("Arn"))
+        function = subject.find_function(target.get("Arn"))
         application = subject.applications.get(function.id) if function else None
         if application is None or application.adapter != "BeatHandler":
             continue
@@ -261,36 +261,23 @@ def _targets(subject: Subject) -> Iterator[Mapping[str, Any]]:
         if "ScheduleExpression" not in schedule.properties:
             continue
         for name in ("Target", "Targets"):
-            yield from map(mapping, listed(schedule.properties.get(name)))
+            yield from map(as_mapping, as_list(schedule.properties.get(name)))
 
 
 def _entry(text: Any) -> str | None:
-    """The one entry that a schedule's input names, as `twolane schedules` writes it."""
+    """Return the entry that a schedule's input names, as `twolane schedules` writes it."""
     try:
-        asked = json.loads(text)["twolane"]["entry"]
+        return str(json.loads(text)["twolane"]["entry"])
     except (TypeError, ValueError, KeyError):
         return None
-    return str(asked)
 
 
 def _beats_in_a_container(subject: Subject) -> bool:
-    """Whether a container of the template runs `celery beat`."""
+    """Return whether a container of the template runs `celery beat`."""
     return any(_runs_beat(item) for item in subject.of_kind("AWS::ECS::TaskDefinition"))
 
 
 def _runs_beat(definition: Resource) -> bool:
-    containers = map(mapping, listed(definition.properties.get("ContainerDefinitions")))
-    commands = [listed(container.get("Command")) for container in containers]
+    containers = map(as_mapping, as_list(definition.properties.get("ContainerDefinitions")))
+    commands = [as_list(container.get("Command")) for container in containers]
     return any({"beat", "-B", "--beat"} & set(map(str, command)) for command in commands)
-
-
-BEAT_ENTRIES = Rule(
-    "TL201",
-    "beat-entry-without-schedule",
-    Severity.WARNING,
-    "Every entry of `beat_schedule` is sent: by the tick of a BeatHandler's function, or by a "
-    "schedule of its own.",
-    "https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html",
-    check_beat_entries,
-    needs="application",
-)

@@ -1,25 +1,31 @@
-"""A name that has the stack's in it leaves room for that."""
+"""Rules about names of resources, functions in sections, and wildcards in policies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.checks.lint.findings import Found, Rule, Severity
-from twolane_local.checks.lint.physical_names import ONCE_HOWEVER_NAMED
-from twolane_local.checks.lint.subject import listed, mapping
+from twolane_local.checks.lint.findings import Severity, Violation, rule
+from twolane_local.checks.lint.physical_names import ALWAYS_UNIQUE
+from twolane_local.checks.lint.subject import as_list, as_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from twolane_local.checks.lint.subject import Resource, Subject
 
-
-#: A stack's own limit, and what is short enough to be worth a word.
+#: The limit of a stack's name, and the length that a template should allow.
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
 _LONGEST_STACK, _SHORT = 128, 40
 
 
-def check_name_lengths(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL231",
+    "name-length",
+    Severity.ERROR,
+    "A name that is made of the stack's leaves room for a stack's name of at least 40 characters.",
+    "https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html",
+)
+def name_lengths(subject: Subject) -> Iterator[Violation]:
     for logical_id, name in subject.given_names.items():
         if not name.times or name.fixed is None:
             continue
@@ -32,14 +38,14 @@ def check_name_lengths(subject: Subject) -> Iterator[Found]:
         if room < max(1, stack):
             severity = Severity.ERROR
             so = (
-                f"no stack can be made: {takes} are too many"
+                f"no stack can be created: {takes} are too many"
                 if room < 1
                 else f"{takes} leave {room}; samconfig.toml has {subject.stack_name!r}, {stack}"
             )
         else:
             severity = Severity.NOTE
-            so = f"{takes} leave {room}: a stack with a longer name cannot be made"
-        yield Found(
+            so = f"{takes} leave {room}: a stack with a longer name cannot be created"
+        yield Violation(
             logical_id,
             f"{what}; {so}",
             f"shorten it, or leave {name.rules.name_property} out: CloudFormation then makes one "
@@ -47,16 +53,6 @@ def check_name_lengths(subject: Subject) -> Iterator[Found]:
             (name.rules.name_property,),
             severity,
         )
-
-
-NAME_LENGTHS = Rule(
-    "TL231",
-    "name-length",
-    Severity.ERROR,
-    "A name that is made of the stack's leaves room for a stack's name of at least 40 characters.",
-    "https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html",
-    check_name_lengths,
-)
 
 
 _FIXES = {
@@ -68,37 +64,33 @@ _FIXES = {
 }
 
 
-def check_unique_names(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL232",
+    "unique-name",
+    Severity.NOTE,
+    "No resource has a name that a second stack of the template would need, too.",
+    "https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html",
+)
+def unique_names(subject: Subject) -> Iterator[Violation]:
     for logical_id, name in subject.given_names.items():
-        once = name.kind in ONCE_HOWEVER_NAMED
-        if name.rules.unique_in is None or (name.depends and not once):
+        always = name.kind in ALWAYS_UNIQUE
+        if name.rules.unique_in is None or (name.depends and not always):
             continue
-        yield Found(
+        yield Violation(
             logical_id,
             f"{logical_id}'s {name.rules.name_property} is the same in every stack, and must be "
-            f"the only one of its {name.rules.unique_in}: a second stack of this template cannot "
-            "be made",
+            f"unique {name.rules.unique_in}: a second stack of this template cannot be created",
             _FIXES.get(name.kind)
             or f"leave {name.rules.name_property} out, or put ${{AWS::StackName}} in it",
             (name.rules.name_property,),
         )
 
 
-UNIQUE_NAMES = Rule(
-    "TL232",
-    "unique-name",
-    Severity.NOTE,
-    "No resource has a name that a second stack of the template would need, too.",
-    "https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html",
-    check_unique_names,
-)
-
-
 _PAGE = (
     "https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/"
     "intrinsic-function-reference-rules.html"
 )
-#: All that a rule's condition and assertions may be made of, by that page.
+#: The functions that this page allows in a rule's condition and assertions.
 _OF_RULES = frozenset(
     {
         "Ref", "Fn::And", "Fn::Contains", "Fn::EachMemberEquals", "Fn::EachMemberIn", "Fn::Equals",
@@ -110,24 +102,32 @@ _EXTENSIONS = "AWS::LanguageExtensions"
 _POLICIES = ("DeletionPolicy", "UpdateReplacePolicy")
 
 
-def check_section_functions(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL230",
+    "section-functions",
+    Severity.ERROR,
+    "Rules use no functions but Ref and their own; a deletion policy uses none without "
+    "AWS::LanguageExtensions.",
+    _PAGE,
+)
+def section_functions(subject: Subject) -> Iterator[Violation]:
     yield from _rules(subject)
-    if _EXTENSIONS not in listed(subject.text.get("Transform")):
+    if _EXTENSIONS not in as_list(subject.text.get("Transform")):
         yield from _policies(subject)
 
 
-def _rules(subject: Subject) -> Iterator[Found]:
-    for name, rule in mapping(subject.text.get("Rules")).items():
+def _rules(subject: Subject) -> Iterator[Violation]:
+    for name, written in as_mapping(subject.text.get("Rules")).items():
         parts: list[tuple[tuple[str | int, ...], Any]] = [
-            (("RuleCondition",), mapping(rule).get("RuleCondition"))
+            (("RuleCondition",), as_mapping(written).get("RuleCondition"))
         ]
         parts += [
-            (("Assertions", index), mapping(each).get("Assert"))
-            for index, each in enumerate(listed(mapping(rule).get("Assertions")))
+            (("Assertions", index), as_mapping(each).get("Assert"))
+            for index, each in enumerate(as_list(as_mapping(written).get("Assertions")))
         ]
         for path, value in parts:
             for function in sorted(_functions(value) - _OF_RULES):
-                yield Found(
+                yield Violation(
                     str(name),
                     f"the rule {name} uses {function}: CloudFormation refuses the change set, "
                     "since Rules take Ref and their own functions only",
@@ -137,11 +137,11 @@ def _rules(subject: Subject) -> Iterator[Found]:
                 )
 
 
-def _policies(subject: Subject) -> Iterator[Found]:
-    for name, resource in mapping(subject.text.get("Resources")).items():
+def _policies(subject: Subject) -> Iterator[Violation]:
+    for name, resource in as_mapping(subject.text.get("Resources")).items():
         for policy in _POLICIES:
             if isinstance(resource.get(policy), dict):
-                yield Found(
+                yield Violation(
                     str(name),
                     f"{name}'s {policy} is a function: CloudFormation takes plain text there, "
                     f"unless the template has the transform {_EXTENSIONS}",
@@ -159,18 +159,7 @@ def _functions(value: Any) -> set[str]:
     return own | _functions(list(value.values()))
 
 
-SECTION_FUNCTIONS = Rule(
-    "TL230",
-    "section-functions",
-    Severity.ERROR,
-    "Rules use no functions but Ref and their own; a deletion policy uses none without "
-    "AWS::LanguageExtensions.",
-    _PAGE,
-    check_section_functions,
-)
-
-
-#: IAM knows no resource for these. A test holds them against cfn-lint's table of IAM.
+#: IAM has no resource for these. A test compares them with cfn-lint's table of IAM.
 NO_RESOURCE = frozenset(
     {
         "athena:ListWorkGroups", "bedrock:ListFoundationModels", "bedrock:ListInferenceProfiles",
@@ -205,8 +194,8 @@ NO_RESOURCE = frozenset(
         "xray:PutTraceSegments",
     }
 )  # fmt: skip
-#: IAM knows one, and AWS's own policies still say ``"*"``: the network interfaces of a function in
-#: a VPC are made later, a metric has none but its namespace.
+#: IAM has a resource for these, but AWS's own policies use ``"*"``: the network interfaces of a
+#: function in a VPC are created later, a metric has only a namespace.
 #: https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSLambdaVPCAccessExecutionRole.html
 IN_PRACTICE = frozenset(
     {
@@ -217,25 +206,32 @@ IN_PRACTICE = frozenset(
 )  # fmt: skip
 
 
-def takes_no_resource(action: str) -> bool:
-    """Whether the action may have ``"*"``; IAM does not mind how it is capitalised."""
-    return action.lower() in _LOWER
-
-
 _LOWER = frozenset(action.lower() for action in NO_RESOURCE | IN_PRACTICE)
+
+
+def takes_no_resource(action: str) -> bool:
+    """Return whether the action may have ``"*"``; IAM ignores its case."""
+    return action.lower() in _LOWER
 
 
 _KINDS = ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy")
 _EVERYTHING = ("AdministratorAccess", "PowerUserAccess")
 
 
-def check_wildcards(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL107",
+    "wildcard-permission",
+    Severity.WARNING,
+    "No policy of a role allows `*`, neither as action nor as resource, where IAM can be exact.",
+    "https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege",
+)
+def wildcards(subject: Subject) -> Iterator[Violation]:
     for resource in subject.of_kind(*_KINDS):
         for path, statement in _statements(resource):
             yield from _of_statement(resource, path, statement)
-        for index, arn in enumerate(listed(resource.properties.get("ManagedPolicyArns"))):
+        for index, arn in enumerate(as_list(resource.properties.get("ManagedPolicyArns"))):
             if str(arn).endswith(_EVERYTHING):
-                yield Found(
+                yield Violation(
                     resource.id,
                     f"{resource.id} takes {str(arn).rpartition('/')[2]}, which may do everything",
                     "name the actions that the code calls, and their resources",
@@ -247,45 +243,35 @@ def _statements(resource: Resource) -> Iterator[tuple[tuple[str | int, ...], Map
     documents: list[tuple[tuple[str | int, ...], Any]] = [
         (("PolicyDocument",), resource.properties.get("PolicyDocument"))
     ]
-    for index, policy in enumerate(listed(resource.properties.get("Policies"))):
+    for index, policy in enumerate(as_list(resource.properties.get("Policies"))):
         if isinstance(policy, dict):
             documents.append((("Policies", index, "PolicyDocument"), policy.get("PolicyDocument")))
     for path, document in documents:
         if isinstance(document, dict):
-            for index, statement in enumerate(listed(document.get("Statement"))):
+            for index, statement in enumerate(as_list(document.get("Statement"))):
                 if isinstance(statement, dict) and statement.get("Effect") == "Allow":
                     yield (*path, "Statement", index), statement
 
 
 def _of_statement(
     resource: Resource, path: tuple[str | int, ...], statement: Mapping[str, Any]
-) -> Iterator[Found]:
-    actions = [str(action) for action in listed(statement.get("Action"))]
+) -> Iterator[Violation]:
+    actions = [str(action) for action in as_list(statement.get("Action"))]
     wide = [action for action in actions if action == "*" or action.endswith(":*")]
     if wide or "NotAction" in statement:
-        what = ", ".join(wide) or "every action but a few"
-        yield Found(
+        what = ", ".join(wide) or "all actions except a few"
+        yield Violation(
             resource.id,
             f"{resource.id} allows {what}",
             "name the actions that the code calls",
             (*path, "Action" if wide else "NotAction"),
         )
-    resources = [str(item) for item in listed(statement.get("Resource"))]
+    resources = [str(item) for item in as_list(statement.get("Resource"))]
     bound = [action for action in actions if not takes_no_resource(action)]
     if ("*" in resources or "NotResource" in statement) and bound:
-        yield Found(
+        yield Violation(
             resource.id,
             f"{resource.id} allows {bound[0]} on every resource of the account",
             "name the resource, by !GetAtt or !Sub",
             (*path, "Resource" if "*" in resources else "NotResource"),
         )
-
-
-WILDCARDS = Rule(
-    "TL107",
-    "wildcard-permission",
-    Severity.WARNING,
-    "No policy of a role allows `*`, neither as action nor as resource, where IAM can be exact.",
-    "https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege",
-    check_wildcards,
-)

@@ -1,71 +1,75 @@
-"""A message gets enough chances before the dead-letter queue."""
+"""Rules about queues: receive counts, dead-letter queues, readers, visibility timeouts."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.checks.lint.findings import Found, Rule, Severity
-from twolane_local.checks.lint.subject import UNKNOWN, mapping, number
+from twolane_local.checks.lint.findings import Severity, Violation, rule
+from twolane_local.checks.lint.subject import UNKNOWN, as_mapping, as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from twolane_local.checks.lint.application import Task
-    from twolane_local.checks.lint.subject import Resource, Source, Subject
+    from twolane_local.checks.lint.subject import Resource, Subject
 
 
 _LEAST = 5
 
 
 def redrive(queue: Resource) -> Mapping[str, Any]:
-    """A queue's redrive policy, which may be written as JSON text."""
+    """Return a queue's redrive policy, which may be JSON text."""
     policy = queue.properties.get("RedrivePolicy")
     if isinstance(policy, str):
         try:
             policy = json.loads(policy)
         except ValueError:
             return {}
-    return mapping(policy)
+    return as_mapping(policy)
 
 
-def check_receive_count(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL102",
+    "receive-count",
+    Severity.WARNING,
+    "A queue that a function reads gives each message at least five receives.",
+    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html",
+)
+def receive_count(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         if source.queue is None:
             continue
-        count = number(redrive(source.queue).get("maxReceiveCount"))
+        count = as_number(redrive(source.queue).get("maxReceiveCount"))
         if count is None or count >= _LEAST:
             continue
         # A message that fails on a FIFO queue holds up its group: few receives may be meant.
         fifo = source.queue.flag("FifoQueue")
-        yield Found(
+        yield Violation(
             source.queue.id,
             f"{source.queue.id} sends a message to the dead-letter queue after {count:g} "
-            f"receive{'s' if count > 1 else ''}; throttled batches count as such, so whole work "
-            "lands there",
+            f"receive{'s' if count > 1 else ''}; throttled batches count as receives, so "
+            "messages that never ran land there",
             f"set maxReceiveCount: {_LEAST} or more",
             ("RedrivePolicy", "maxReceiveCount"),
             Severity.NOTE if fifo else None,
         )
 
 
-RECEIVE_COUNT = Rule(
-    "TL102",
-    "receive-count",
+@rule(
+    "TL105",
+    "dead-letter-queue",
     Severity.WARNING,
-    "A queue that a function reads gives each message at least five receives.",
-    "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html",
-    check_receive_count,
+    "A queue that a function reads has a dead-letter queue.",
+    "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html",
 )
-
-
-def check_dead_letters(subject: Subject) -> Iterator[Found]:
+def dead_letters(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         queue = source.queue
         if queue is None or queue.properties.get("RedrivePolicy") is UNKNOWN:
             continue
         if not redrive(queue).get("deadLetterTargetArn"):
-            yield Found(
+            yield Violation(
                 queue.id,
                 f"{queue.id} has no dead-letter queue: a message that always fails comes back "
                 "until its retention is over, and is then gone",
@@ -74,22 +78,19 @@ def check_dead_letters(subject: Subject) -> Iterator[Found]:
             )
 
 
-DEAD_LETTERS = Rule(
-    "TL105",
-    "dead-letter-queue",
-    Severity.WARNING,
-    "A queue that a function reads has a dead-letter queue.",
-    "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html",
-    check_dead_letters,
-)
-
-
 #: SQS's default, four days.
 _DEFAULT_S = 345_600
 _DAY_S = 86_400
 
 
-def check_dead_letter_retention(subject: Subject) -> Iterator[Found]:
+@rule(
+    "TL108",
+    "dead-letter-retention",
+    Severity.NOTE,
+    "A standard queue's dead letters are kept for longer than its messages.",
+    "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html",
+)
+def dead_letter_retention(subject: Subject) -> Iterator[Violation]:
     for source in subject.sources():
         queue = source.queue
         # On a FIFO queue the move starts the retention anew.
@@ -102,38 +103,37 @@ def check_dead_letter_retention(subject: Subject) -> Iterator[Found]:
         kept_dead = dead.number("MessageRetentionPeriod", _DEFAULT_S)
         if kept_dead is None or kept_dead > kept:
             continue
-        yield Found(
+        yield Violation(
             dead.id,
             f"{dead.id} keeps a message for {kept_dead / _DAY_S:g} days from when it was first "
-            f"sent, and {queue.id} for {kept / _DAY_S:g}: one that waited there for long is gone "
-            "before anybody sees it",
+            f"sent, and {queue.id} for {kept / _DAY_S:g}: one that waited there for long is "
+            "deleted before anybody sees it",
             f"set MessageRetentionPeriod: 1209600 on {dead.id}, and less on {queue.id}",
             ("MessageRetentionPeriod",),
         )
 
 
-DEAD_LETTER_RETENTION = Rule(
-    "TL108",
-    "dead-letter-retention",
-    Severity.NOTE,
-    "A standard queue's dead letters are kept for longer than its messages.",
-    "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html",
-    check_dead_letter_retention,
+@rule(
+    "TL202",
+    "queue-without-reader",
+    Severity.WARNING,
+    "Every queue that a task is routed to is read by an event source mapping, or by a container of "
+    "the template.",
+    "https://docs.celeryq.dev/en/stable/userguide/routing.html",
+    needs="application",
 )
-
-
-def check_queues_read(subject: Subject) -> Iterator[Found]:
+def queues_read(subject: Subject) -> Iterator[Violation]:
     read = {source.queue.id for source in subject.sources() if source.queue is not None}
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for function, application in subject.applications.items():
         if not application.broker.startswith("sqs:"):
             continue
         for task in application.tasks:
             key = (application.app, task.name)
-            if key in told or is_read(subject, task, read):
+            if key in reported or is_read(subject, task, read):
                 continue
-            told.add(key)
-            yield Found(
+            reported.add(key)
+            yield Violation(
                 function,
                 f"{task.name} is routed to the queue {task.queue!r}, which no event source mapping "
                 "of this template reads",
@@ -145,7 +145,7 @@ def check_queues_read(subject: Subject) -> Iterator[Found]:
 
 
 def is_read(subject: Subject, task: Task, by_mappings: set[str]) -> bool:
-    """Whether a function, or a container of the template, takes from the task's queue."""
+    """Return whether a function, or a container of the template, reads the task's queue."""
     queue = subject.queue(task.queue_url or task.queue)
     if queue is not None and queue.id in by_mappings:
         return True
@@ -157,66 +157,46 @@ def is_read(subject: Subject, task: Task, by_mappings: set[str]) -> bool:
     )
 
 
-QUEUES_READ = Rule(
-    "TL202",
-    "queue-without-reader",
-    Severity.WARNING,
-    "Every queue that a task is routed to is read by an event source mapping, or by a container of "
-    "the template.",
-    "https://docs.celeryq.dev/en/stable/userguide/routing.html",
-    check_queues_read,
-    needs="application",
-)
-
-
 _TIMES = 6
 #: SQS's own limit: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
 _MOST_S = 43_200
 
 
-def check_visibility(subject: Subject) -> Iterator[Found]:
-    for source in subject.sources():
-        found = _compared(source)
-        if found is not None:
-            yield found
-
-
-def _compared(source: Source) -> Found | None:
-    if source.queue is None or source.function is None:
-        return None
-    visibility = source.queue.number("VisibilityTimeout", 30)
-    timeout = source.function.number("Timeout", 3)
-    window = source.mapping.number("MaximumBatchingWindowInSeconds", 0)
-    if visibility is None or timeout is None or window is None:
-        return None
-    wanted = min(_TIMES * timeout + window, _MOST_S)
-    if visibility >= wanted:
-        return None
-    name, function = source.queue.id, source.function.id
-    if visibility < timeout:
-        message = (
-            f"{name} shows a message again after {visibility:g} s, while {function} may still work "
-            f"on it for {timeout:g} s: it runs twice, and Lambda refuses the mapping"
-        )
-        severity = Severity.ERROR
-    else:
-        message = (
-            f"{name}'s visibility timeout is {visibility:g} s, less than {_TIMES} times the "
-            f"{timeout:g} s of {function}: a batch that Lambda has to try again is delivered twice"
-        )
-        # On a FIFO queue a failed message holds up its group for as long as it is hidden, so a
-        # short time may be meant.
-        severity = Severity.NOTE if source.queue.flag("FifoQueue") else Severity.WARNING
-    fix = f"set VisibilityTimeout: {wanted:g} on {name}, or lower {function}'s Timeout"
-    return Found(name, message, fix, ("VisibilityTimeout",), severity)
-
-
-VISIBILITY = Rule(
+@rule(
     "TL101",
     "visibility-timeout",
     Severity.ERROR,
     "A queue's visibility timeout is at least six times its function's timeout, and the batching "
     "window on top.",
     "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html",
-    check_visibility,
 )
+def visibility(subject: Subject) -> Iterator[Violation]:
+    for source in subject.sources():
+        if source.queue is None or source.function is None:
+            continue
+        hidden = source.queue.number("VisibilityTimeout", 30)
+        timeout = source.function.number("Timeout", 3)
+        window = source.mapping.number("MaximumBatchingWindowInSeconds", 0)
+        if hidden is None or timeout is None or window is None:
+            continue
+        wanted = min(_TIMES * timeout + window, _MOST_S)
+        if hidden >= wanted:
+            continue
+        name, function = source.queue.id, source.function.id
+        if hidden < timeout:
+            message = (
+                f"{name} shows a message again after {hidden:g} s, while {function} may still work "
+                f"on it for {timeout:g} s: it runs twice, and Lambda refuses the mapping"
+            )
+            severity = Severity.ERROR
+        else:
+            message = (
+                f"{name}'s visibility timeout is {hidden:g} s, less than {_TIMES} times the "
+                f"{timeout:g} s of {function}: a batch that Lambda has to try again is delivered "
+                "twice"
+            )
+            # On a FIFO queue a failed message holds up its group for as long as it is hidden, so a
+            # short time may be meant.
+            severity = Severity.NOTE if source.queue.flag("FifoQueue") else Severity.WARNING
+        fix = f"set VisibilityTimeout: {wanted:g} on {name}, or lower {function}'s Timeout"
+        yield Violation(name, message, fix, ("VisibilityTimeout",), severity)

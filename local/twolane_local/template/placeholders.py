@@ -1,8 +1,8 @@
-"""Values that stand for what is not played: of the form that AWS's have, the same on every start.
+"""Makes placeholders for the values of resources that are not emulated.
 
-A template hands the id of a network or the address of a cache to functions that may never use it:
-each ``Ref`` and ``GetAtt`` has a value. What is made up contains the logical id, and its hosts are
-under ``.invalid``, which is nobody's (RFC 2606).
+A template may pass the id of a network or the address of a cache to functions that never use it,
+so each ``Ref`` and ``GetAtt`` has a value: of the form that AWS's has, the same on every start. It
+contains the logical id. Hosts are under ``.invalid``, which nobody can own (RFC 2606).
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from twolane_local.model import ACCOUNT, REGION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-
-#: What the stack puts out, and what the function behind the resource returns.
-_OPEN = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
+#: Types with attributes that no schema lists: outputs, or what the function returns.
+_ANY_ATTRIBUTE = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
 
 
 @cache
@@ -33,51 +32,53 @@ def _read(*parts: str) -> Mapping[str, Any]:
     try:
         content: dict[str, Any] = json.loads(Path(spec.origin).parent.joinpath(*parts).read_bytes())
     except (OSError, ValueError):
-        return {}  # a release that keeps them elsewhere
+        return {}  # a release with other paths
     return content
 
 
 @cache
 def schema(kind: str) -> Mapping[str, Any]:
-    """The type's schema; an empty one for a type that is not known."""
+    """Return the type's schema, empty for an unknown type."""
     name = _read("data", "schemas", "providers", "us-east-1.json").get(kind)
     return _read("data", "schemas", "resources", f"{name}.json") if name else {}
 
 
-def identifier(kind: str) -> str | None:
-    """The property that ``Ref`` returns; ``None`` for a type that is not known.
+def ref_property(kind: str) -> str | None:
+    """Return the property that ``Ref`` returns, ``None`` for an unknown type.
 
-    Where several properties make up the primary identifier, it is the one that AWS chooses, or the
+    Of a primary identifier with several properties, it is the one whose value AWS generates, or the
     one that is named after the type (``StageName`` of a ``Stage``).
     """
     known = schema(kind)
     names = [_name(pointer) for pointer in known.get("primaryIdentifier") or ()]
-    chosen = [name for name in names if is_read_only(kind, name)]
+    generated = [name for name in names if is_read_only(kind, name)]
     own = kind.rpartition("::")[2].lower()
     alike = [name for name in names if name.lower().startswith(own)]
-    return next(iter([*chosen, *alike, *reversed(names)]), None)
+    return next(iter([*generated, *alike, *reversed(names)]), None)
 
 
 def is_read_only(kind: str, attribute: str) -> bool:
-    """Whether AWS chooses the value, not the template."""
+    """Return whether AWS generates the value."""
     return attribute in map(_name, schema(kind).get("readOnlyProperties") or ())
 
 
-def missing(kind: str, properties: Mapping[str, Any]) -> list[str]:
-    """What the type requires and these properties have not: CloudFormation refuses it."""
+def missing_properties(kind: str, properties: Mapping[str, Any]) -> list[str]:
+    """Return the properties that the type requires, without which CloudFormation refuses it."""
     return [name for name in schema(kind).get("required") or () if properties.get(name) is None]
 
 
-def knows(kind: str, attribute: str) -> bool:
-    """Whether the type has such an attribute; an unknown type has each."""
+def has_attribute(kind: str, attribute: str) -> bool:
+    """Return whether the type has such an attribute; ``True`` for an unknown type."""
     known = schema(kind)
+    if not known or kind in _ANY_ATTRIBUTE:
+        return True
     first = attribute.partition(".")[0]
     read_only = {_name(each).partition(".")[0] for each in known.get("readOnlyProperties") or ()}
-    return not known or kind in _OPEN or first in read_only or first in known["properties"]
+    return first in read_only or first in known["properties"]
 
 
-def schema_of(kind: str, attribute: str) -> Mapping[str, Any]:
-    """What the schema says of a property's values; nothing where it is not known."""
+def property_schema(kind: str, attribute: str) -> Mapping[str, Any]:
+    """Return the schema of a property, empty for an unknown one."""
     found: Mapping[str, Any] = schema(kind)
     for name in attribute.split("."):
         found = (found.get("properties") or {}).get(name) or {}
@@ -88,7 +89,7 @@ def schema_of(kind: str, attribute: str) -> Mapping[str, Any]:
 
 
 def arn_format(service: str, resource: str) -> str | None:
-    """How IAM writes the ARNs of a resource, with its variables (``${Account}``, ``${Name}``).
+    """Return IAM's format for the ARNs of a resource, with variables (``${Account}``, ``${Name}``).
 
     IAM's name for a resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
     """
@@ -111,7 +112,7 @@ def arn_format(service: str, resource: str) -> str | None:
             for each in table[name]["ARNFormats"]
             if each.startswith("arn:${Partition}:" + service + ":")
             and each.endswith(".*")
-            and not each.endswith("${Account}:.*")  # too general to say more than the rule
+            and not each.endswith("${Account}:.*")  # no more exact than the default
         ]
         if any(fit(name)) and formats:
             return str(formats[0].removesuffix(".*")) + "${Name}"
@@ -122,7 +123,7 @@ def _name(pointer: str) -> str:
     return pointer.removeprefix("/properties/").replace("/", ".")
 
 
-#: In ARNs, where it is not the type's second part in small letters.
+#: A service's name in ARNs, where it is not the type's second part in lower case.
 _SERVICES = {
     "AmazonMQ": "mq",
     "ApplicationAutoScaling": "application-autoscaling",
@@ -141,7 +142,7 @@ _SERVICES = {
     "StepFunctions": "states",
 }
 _VARIABLE = re.compile(r"\$\{\w+\}")
-#: Of what EC2 and EFS call by a number, by the end of the property that holds it.
+#: The prefixes of EC2's and EFS's ids, by the end of the property's name.
 _PREFIXES = {
     "AccessPointId": "fsap",
     "FileSystemId": "fs",
@@ -157,14 +158,14 @@ _PREFIXES = {
     "VpcId": "vpc",
     "VpcEndpointId": "vpce",
 }
-#: By service; a database's is its engine's.
+#: Ports by service; a database's port depends on its engine.
 _PORTS = {"elasticache": 6379, "memorydb": 6379, "redshift": 5439, "docdb": 27017, "neptune": 8182}
 _ENGINES = {"postgres": 5432, "mysql": 3306, "mariadb": 3306, "oracle": 1521, "sqlserver": 1433}
 _URLS = ("url", "uri", "endpoint")
-#: Their endpoints are hosts, and an image's address has no scheme.
+#: The endpoints of DocDB and Neptune are hosts, and an image's address has no scheme.
 _WITHOUT_SCHEME = frozenset({"DocDB", "ECR", "Neptune"})
 _HOSTS = ("address", "addresses", "domainname", "dnsname", "dns", "domainendpoint", "hostname")
-#: ``Ref`` gives an ARN though its schema calls it an id:
+#: ``Ref`` returns an ARN, which the schema calls an id:
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-certificatemanager-certificate.html
 _REF_IS_ARN = frozenset(
     {
@@ -173,18 +174,18 @@ _REF_IS_ARN = frozenset(
         "AWS::CloudFormation::Stack",
     }
 )
-#: ``Ref`` gives all three parts:
+#: ``Ref`` returns three parts:
 #: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-wafv2-webacl.html
 _REF_IS_TRIPLE = "AWS::WAFv2::"
 
 
-class StandIn:
-    """One resource that is not played."""
+class Placeholder:
+    """The values of one resource that is not emulated."""
 
     def __init__(
         self, kind: str, logical_id: str, name: str, given: Callable[[str], Any | None]
     ) -> None:
-        """``given`` has the template's value of a property, ``None`` where it gives none."""
+        """``given`` returns the template's value of a property, or ``None``."""
         self._kind = kind
         self._id = logical_id
         self._name = name
@@ -194,8 +195,8 @@ class StandIn:
         self._service = _SERVICES.get(self._namespace, self._namespace.lower())
 
     def ref(self) -> Any:
-        """What ``Ref`` returns."""
-        wanted = identifier(self._kind)
+        """Return the value of ``Ref``."""
+        wanted = ref_property(self._kind)
         if wanted is None:
             return self._name
         if self._kind in _REF_IS_ARN:
@@ -208,11 +209,11 @@ class StandIn:
         return self._own_name(wanted)
 
     def attribute(self, attribute: str) -> Any:
-        """What ``GetAtt`` returns: what the template says, or a value of the attribute's form."""
+        """Return the value of ``GetAtt``: the template's, or a value of the attribute's form."""
         given = self._given(attribute)
         if given is not None:
             return given
-        described = schema_of(self._kind, attribute)
+        described = property_schema(self._kind, attribute)
         match described.get("type"):
             case "array" if attribute == "DnsEntries":
                 # ``zone:name``, which templates split:
@@ -232,7 +233,7 @@ class StandIn:
             self._cognito(last)
             or self._as_arn(last.lower(), str(described.get("pattern", "")))
             or self._as_address(last.lower())
-            or self._named(attribute)
+            or self._id_or_name(attribute)
         )
 
     def _as_arn(self, attribute: str, pattern: str) -> str | None:
@@ -251,15 +252,15 @@ class StandIn:
         if attribute.endswith(_URLS):
             return f"{'' if self._namespace in _WITHOUT_SCHEME else 'https://'}{self._host()}"
         if attribute.endswith(("ip", "ipaddress")):
-            return "192.0.2.1"  # for documentation, nobody's: RFC 5737
+            return "192.0.2.1"  # reserved for documentation: RFC 5737
         return None
 
     def _own_name(self, wanted: str) -> str:
-        return str(self._given(wanted) or self._named(wanted))
+        return str(self._given(wanted) or self._id_or_name(wanted))
 
-    def _named(self, attribute: str) -> str:
+    def _id_or_name(self, attribute: str) -> str:
         if self._namespace in {"EC2", "EFS"}:
-            # A security group's id is its "Id".
+            # A security group's id is called "Id" only.
             last = self._kind.rpartition("::")[2] + attribute if attribute == "Id" else attribute
             for end, prefix in _PREFIXES.items():
                 if last.lower().endswith((end.lower(), f"{end}id".lower())):
@@ -283,14 +284,14 @@ class StandIn:
 
     def _arn(self) -> str:
         resource = self._kind.rpartition("::")[2]
-        form = arn_format(self._service, resource) or (
+        arn = arn_format(self._service, resource) or (
             f"arn:aws:{self._service}:{REGION}:{ACCOUNT}:{resource.lower()}/${{Name}}"
         )
         for variable, value in (("Partition", "aws"), ("Region", REGION), ("Account", ACCOUNT)):
-            form = form.replace(f"${{{variable}}}", value)
-        wanted = identifier(self._kind)
+            arn = arn.replace(f"${{{variable}}}", value)
+        wanted = ref_property(self._kind)
         name = self._name if wanted is None or wanted.endswith("Arn") else self._own_name(wanted)
-        return _VARIABLE.sub(lambda _: name, form)
+        return _VARIABLE.sub(lambda _: name, arn)
 
     def _host(self) -> str:
         return f"{self._id}.{self._namespace}.invalid".lower()
@@ -303,8 +304,8 @@ class StandIn:
         return ports[0] if ports else _PORTS.get(self._namespace.lower(), 443)
 
 
-def by_name(name: str) -> str:
-    """For a value of which only the name is known: another stack's export, a parameter."""
+def placeholder_for_name(name: str) -> str:
+    """Return a placeholder for a value of which only the name is known, such as an export."""
     small = name.lower()
     if small.endswith("arn"):
         return f"arn:aws:unknown:{REGION}:{ACCOUNT}:{name}"
@@ -318,8 +319,10 @@ _DYNAMIC = re.compile(r"\{\{resolve:((?:ssm|ssm-secure|secretsmanager):[^{}]+)\}
 
 
 @dataclass(slots=True)
-class Outside:
-    """``imports`` are values by the name of their export; ``look_up`` has that of a dynamic
+class ExternalValues:
+    """Values from outside of the template; a placeholder stands for an unknown one.
+
+    ``imports`` are values of other stacks' exports. ``look_up`` returns the value of a dynamic
     reference (``ssm:/a/name``), or ``None``.
     """
 
@@ -329,13 +332,13 @@ class Outside:
     _unknown_references: dict[str, str] = field(default_factory=dict)
 
     def imported(self, name: str) -> str:
-        """The value of ``Fn::ImportValue``."""
+        """Return the value of ``Fn::ImportValue``."""
         if name in self.imports:
             return self.imports[name]
-        return self._unknown_imports.setdefault(name, by_name(name))
+        return self._unknown_imports.setdefault(name, placeholder_for_name(name))
 
     def dynamic(self, value: Any) -> Any:
-        """The value with the dynamic references in its texts resolved."""
+        """Return the value with its dynamic references resolved."""
         if isinstance(value, str):
             return _DYNAMIC.sub(lambda match: self._reference(match[1]), value)
         if isinstance(value, dict):
@@ -345,7 +348,7 @@ class Outside:
         return value
 
     def parameter(self, value: Any) -> Any:
-        """A parameter's value: one in the parameter store may be a list in one text."""
+        """Return a parameter's value; the parameter store may hold a list as one text."""
         if isinstance(value, list) and any(_DYNAMIC.search(str(item)) for item in value):
             return str(self.dynamic(",".join(value))).split(",")
         return self.dynamic(value) if isinstance(value, str) else value
@@ -354,24 +357,20 @@ class Outside:
         found = self.look_up(reference)
         if found is not None:
             return found
-        return self._unknown_references.setdefault(reference, by_name(reference))
+        return self._unknown_references.setdefault(reference, placeholder_for_name(reference))
 
     def notes(self) -> Iterator[str]:
-        """A line for all exports that nobody gives, and one for all references."""
+        """Yield a line about all unknown exports, and one about all unknown references."""
         if self._unknown_imports:
             first = next(iter(self._unknown_imports))
             yield (
-                f"{_listed(self._unknown_imports)}: ImportValue takes this from another stack, "
-                f"which is not here, and a placeholder stands for it; --import {first}=VALUE gives "
-                "it a value"
+                f"{', '.join(sorted(self._unknown_imports))}: ImportValue takes this from another "
+                f"stack, which is not here, and a placeholder stands for it; --import "
+                f"{first}=VALUE gives it a value"
             )
         if self._unknown_references:
             yield (
-                f"{_listed(self._unknown_references)}: no parameter or secret of that name is "
-                "here, and a placeholder stands for it; declare it in the template, or create it "
-                "at the AWS endpoint and save the template"
+                f"{', '.join(sorted(self._unknown_references))}: no parameter or secret of that "
+                "name is here, and a placeholder stands for it; declare it in the template, or "
+                "create it at the AWS endpoint and save the template"
             )
-
-
-def _listed(values: Mapping[str, str]) -> str:
-    return ", ".join(sorted(values))

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.errors import TemplateError
-from twolane_local.template.functions import Packages, sweep
+from twolane_local.template.functions import UnpackedCode, remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture
-def made() -> Iterator[Packages]:
-    made = Packages()
+def made() -> Iterator[UnpackedCode]:
+    made = UnpackedCode()
     yield made
     made.close()
 
@@ -37,7 +37,7 @@ def archive(members: dict[str, str], compression: int = zipfile.ZIP_DEFLATED) ->
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of zipfile, at a doubled name
 def test_a_damaged_archive_is_refused_whatever_is_wrong_with_it(
-    made: Packages, tmp_path: Path
+    made: UnpackedCode, tmp_path: Path
 ) -> None:
     rng = random.Random(7)
     kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -50,35 +50,35 @@ def test_a_damaged_archive_is_refused_whatever_is_wrong_with_it(
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         file.write_bytes(damaged)
         try:
-            made.unpacked("F", file)
+            made.archive("F", file)
         except TemplateError:
             refused += 1
     assert 100 < refused < 300
 
 
-def test_a_member_without_a_name_is_refused(made: Packages, tmp_path: Path) -> None:
+def test_a_member_without_a_name_is_refused(made: UnpackedCode, tmp_path: Path) -> None:
     file = tmp_path / "a.zip"
     file.write_bytes(archive({"name": "text"}).replace(b"name", b"\0ame"))
     with pytest.raises(TemplateError, match="cannot be unzipped"):
-        made.unpacked("F", file)
+        made.archive("F", file)
 
 
 def test_many_empty_files_are_refused(tmp_path: Path) -> None:
-    made = Packages(max_files=3)
+    made = UnpackedCode(max_files=3)
     file = tmp_path / "a.zip"
     file.write_bytes(archive(dict.fromkeys("abcd", "")))
     with pytest.raises(TemplateError, match="holds 4 files; more than 3"):
-        made.unpacked("F", file)
+        made.archive("F", file)
     made.close()
 
 
-def test_a_module_is_packed_alone(made: Packages, tmp_path: Path) -> None:
+def test_a_module_is_packed_alone(made: UnpackedCode, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("x = 1")
-    folder = made.unpacked("F", tmp_path / "app.py")
+    folder = made.archive("F", tmp_path / "app.py")
     assert [file.name for file in folder.iterdir()] == ["app.py"]
 
 
-def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: Packages) -> None:
+def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: UnpackedCode) -> None:
     first = made.inline("F", "1")
     made.keep({first})
     given_up = made.inline("F", "2")  # its template was refused for something else
@@ -93,8 +93,8 @@ def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: Packag
 def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from twolane_local.template.functions import Packages\n"
-        "print(Packages().inline('Bell', 'x = 1').parent, flush=True)\n"
+        "from twolane_local.template.functions import UnpackedCode\n"
+        "print(UnpackedCode().inline('Bell', 'x = 1').parent, flush=True)\n"
         "time.sleep(60)\n"
     )
     with subprocess.Popen(
@@ -104,9 +104,9 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path:
         assert process.stdout is not None
         root = Path(process.stdout.readline().strip())
         later = root.stat().st_mtime + 120
-        assert sweep(tmp_path, now=later) == []
+        assert remove_abandoned(tmp_path, now=later) == []
         process.kill()
         process.wait()
-    assert sweep(tmp_path, now=later - 100) == []  # it may be too young to have its lock
-    assert sweep(tmp_path, now=later) == [root]
+    assert remove_abandoned(tmp_path, now=later - 100) == []  # it may be too young to have its lock
+    assert remove_abandoned(tmp_path, now=later) == [root]
     assert not root.exists()

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from twolane_local.template import stand_ins
-from twolane_local.template.stand_ins import StandIn, by_name
+from twolane_local.template import placeholders
+from twolane_local.template.placeholders import Placeholder, placeholder_for_name
 
 ACCOUNT = "us-east-1:123456789012"
 
 
-def stand_in(kind: str, **given: Any) -> StandIn:
-    return StandIn(kind, "Main", "local-Main", given.get)
+def stand_in(kind: str, **given: Any) -> Placeholder:
+    return Placeholder(kind, "Main", "local-Main", given.get)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_what_the_template_gives_is_the_value() -> None:
 
 
 def test_each_type_that_cloudformation_has_gives_a_value() -> None:
-    kinds = stand_ins._read("data", "schemas", "providers", "us-east-1.json")
+    kinds = placeholders._read("data", "schemas", "providers", "us-east-1.json")
     assert len(kinds) > 1000
     for kind in kinds:
         made = stand_in(kind)
         assert made.ref(), kind
-        assert stand_ins.identifier(kind), kind
-        for pointer in stand_ins.schema(kind).get("readOnlyProperties", ()):
-            attribute = stand_ins._name(pointer)
+        assert placeholders.ref_property(kind), kind
+        for pointer in placeholders.schema(kind).get("readOnlyProperties", ()):
+            attribute = placeholders._name(pointer)
             value = made.attribute(attribute)
             assert value, (kind, attribute)
             if attribute.endswith("Arn") and isinstance(value, str):
@@ -109,11 +109,11 @@ def test_each_type_that_cloudformation_has_gives_a_value() -> None:
 
 
 def test_which_attributes_a_type_has() -> None:
-    assert stand_ins.knows("AWS::RDS::DBInstance", "Endpoint.Address")
-    assert stand_ins.knows("AWS::CloudFormation::Stack", "Outputs.Url")
-    assert stand_ins.knows("Custom::Thing", "Anything")
-    assert stand_ins.knows("AWS::CloudFormation::CustomResource", "Anything")
-    assert not stand_ins.knows("AWS::EC2::VPC", "VpcIdd")
+    assert placeholders.has_attribute("AWS::RDS::DBInstance", "Endpoint.Address")
+    assert placeholders.has_attribute("AWS::CloudFormation::Stack", "Outputs.Url")
+    assert placeholders.has_attribute("Custom::Thing", "Anything")
+    assert placeholders.has_attribute("AWS::CloudFormation::CustomResource", "Anything")
+    assert not placeholders.has_attribute("AWS::EC2::VPC", "VpcIdd")
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_which_attributes_a_type_has() -> None:
     ],
 )
 def test_by_the_name_alone(name: str, expected: str) -> None:
-    assert by_name(name) == expected
+    assert placeholder_for_name(name) == expected
