@@ -251,7 +251,7 @@ def test_purge_needs_a_yes_and_says_how_many(shop: Shop) -> None:
         "1 deleted from local-Dead\n"
     )
     gone = shop.run("dlq", "purge", "--id", task_id, "--yes", code=1)
-    assert "is meant by message" in gone.stderr
+    assert "matches message" in gone.stderr
     assert shop.run("dlq", "show", task_id, code=1).stderr.startswith("no dead letter in ")
 
 
