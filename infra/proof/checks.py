@@ -441,7 +441,7 @@ def mapping_backoff(stack: Asked) -> Answer:
 )
 def publish_to_sqs(stack: Asked) -> Answer:
     from twolane.publish.client import SqsClient
-    from twolane.publish.target import Broker, resolve
+    from twolane.publish.transport import Broker, resolve
 
     url = stack.outputs["ScheduledQueueUrl"]
     target = resolve("tasks", Broker({"predefined_queues": {"tasks": {"url": url}}}), stack.environ)

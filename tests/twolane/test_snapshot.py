@@ -139,8 +139,8 @@ def test_the_light_publishers_connection_is_closed() -> None:
     said = run("""
         import socket, threading
         from twolane.environment import snapshot
-        from twolane.publish.target import Endpoint
-        from twolane.publish.connection import Wire
+        from twolane.publish.transport import Endpoint
+        from twolane.publish.client import Wire
         server = socket.create_server(("127.0.0.1", 0))
         ended = said["ended"] = []
 

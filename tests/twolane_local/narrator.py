@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.seams import FaultyQueues
 from twolane_local.journal.messages import task_message
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from twolane.errors import StoreUnavailableError
 from twolane.http.problems import Problem
-from twolane.publish.headers import times_of
+from twolane.publish.message import times_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

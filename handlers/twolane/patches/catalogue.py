@@ -74,13 +74,13 @@ ENTRIES = (
     ),
     Entry(
         "times beside a result",
-        "twolane.patches.backends",
+        "twolane.patches.clients",
         "Celery stores when a task was done, and neither when it was published nor when it began",
         ("celery.backends.base:Backend._get_result_meta",),
     ),
     Entry(
         "whose error it is",
-        "twolane.patches.backends",
+        "twolane.patches.clients",
         "a store that is down and a hook that fails raise the same classes; only the place differs",
         (
             "celery.backends.base:Backend.store_result",

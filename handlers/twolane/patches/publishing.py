@@ -32,7 +32,7 @@ from kombu.utils.objects import cached_property
 
 from twolane.environment import snapshot
 from twolane.patches import replace
-from twolane.patches.backends import guard, stores_more
+from twolane.patches.clients import guard, stores_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

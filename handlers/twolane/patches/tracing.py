@@ -27,7 +27,7 @@ from celery.app.task import Context
 from celery.utils.saferepr import saferepr
 
 from twolane.patches import replace
-from twolane.patches.backends import FENCE, STARTED
+from twolane.patches.clients import FENCE, STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane.publish.client import SqsClient
-    from twolane.publish.target import Target
+    from twolane.publish.transport import Target
 
 MAX_ENTRIES = 10
 #: Messages further apart than this, in seconds, do not wait for each other.

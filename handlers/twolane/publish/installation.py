@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from twolane import otel, patches
 from twolane.environment import snapshot
-from twolane.publish import headers
+from twolane.publish import message as headers
 
 LIGHT = "twolane.publish.transport:Transport"
 

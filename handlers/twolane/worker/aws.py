@@ -18,7 +18,7 @@ from twolane.environment import snapshot
 from twolane.patches.clients import patient_boto
 from twolane.publish.client import Call, LightClient, SqsClient
 from twolane.publish.errors import EnqueueError
-from twolane.publish.target import (
+from twolane.publish.transport import (
     Broker,
     Endpoint,
     configured,
@@ -31,7 +31,7 @@ from twolane.publish.target import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from twolane.publish.connection import Response
+    from twolane.publish.client import Response
 
 logger = logging.getLogger("twolane.worker")
 

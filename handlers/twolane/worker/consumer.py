@@ -20,9 +20,9 @@ from celery.app.trace import build_tracer
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 
-from twolane.patches.backends import guard
-from twolane.worker.outcomes import Outcome
+from twolane.patches.clients import guard
 from twolane.worker.pool import guard_body
+from twolane.worker.records import Outcome
 from twolane.worker.run import run_of
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from twolane.patches.publishing import on_sqs
 from twolane.state import open_store
 from twolane.state.store import bounded
 from twolane.worker.lease import LeaseState, lease_key, read_lease
-from twolane.worker.presence import Presence
-from twolane.worker.revocation import (
+from twolane.worker.lookup import (
     KEEP_S,
     Revocation,
     remember,
@@ -35,6 +34,7 @@ from twolane.worker.revocation import (
     stamp_key,
     write_revocation,
 )
+from twolane.worker.presence import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -33,7 +33,7 @@ from twolane.worker.aws import Scheduler
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from twolane.publish.target import Target
+    from twolane.publish.transport import Target
     from twolane.worker.aws import QueueClient
     from twolane.worker.records import Record
 

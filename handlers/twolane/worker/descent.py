@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twolane.errors import ConfigurationError, RunawayError
-from twolane.publish.headers import DEPTH, SINCE
+from twolane.publish.message import DEPTH, SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -53,8 +53,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils.encoding import bytes_to_str
 
 from twolane.errors import StoreUnavailableError
-from twolane.patches.backends import is_outage
-from twolane.patches.clients import patient_boto
+from twolane.patches.clients import is_outage, patient_boto
 from twolane.state.dynamodb import TRIES, item_of, read_all, wait_s
 from twolane.state.store import LIMIT, digested
 from twolane.worker.lease import Change, FencedResults, Stored, read_lease, with_marked_body

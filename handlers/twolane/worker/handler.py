@@ -19,7 +19,7 @@ from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import deadline as invocation_end
 from twolane.environment.invocation import within
-from twolane.publish import headers
+from twolane.publish import message as headers
 from twolane.publish.claimcheck import claim_check
 from twolane.publish.installation import install
 from twolane.state import find_store
@@ -28,11 +28,9 @@ from twolane.worker.delay import Deferral, postponing, schedules
 from twolane.worker.descent import Descent
 from twolane.worker.lease import Leases
 from twolane.worker.limits import Waits, deadline_of
-from twolane.worker.lookup import Lookup
-from twolane.worker.outcomes import Settled, response, visibility_s
+from twolane.worker.lookup import Lookup, Watch
 from twolane.worker.presence import WorkerPresence
-from twolane.worker.records import parse_event
-from twolane.worker.revocation import Watch
+from twolane.worker.records import Settled, parse_event, response, visibility_s
 from twolane.worker.work import Worker
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ from celery._state import get_current_worker_task
 from kombu.exceptions import KombuError
 
 from twolane.errors import StoreUnavailableError
-from twolane.patches.backends import FENCE, guard
+from twolane.patches.clients import FENCE, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping

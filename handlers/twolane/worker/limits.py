@@ -23,7 +23,7 @@ from importlib import import_module
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane.patches.backends import Trouble, noted
+from twolane.patches.clients import Trouble, noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

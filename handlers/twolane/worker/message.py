@@ -30,7 +30,7 @@ from kombu.utils import json as kombu_json
 
 from twolane.errors import MalformedMessageError
 from twolane.publish.claimcheck import MAX_BODY_BYTES
-from twolane.publish.headers import REQUEST_ID, TRACE_ID, incoming
+from twolane.publish.message import REQUEST_ID, TRACE_ID, incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

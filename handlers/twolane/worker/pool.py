@@ -37,7 +37,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from twolane.environment import forks
-from twolane.patches.backends import Trouble, trouble_of
+from twolane.patches.clients import Trouble, trouble_of
 from twolane.worker.limits import (
     Alarms,
     Deadline,
@@ -46,15 +46,15 @@ from twolane.worker.limits import (
     TaskTerminated,
     limits,
 )
-from twolane.worker.outcomes import TaskEnd
+from twolane.worker.records import TaskEnd
 from twolane.worker.run import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
 
-    from twolane.worker.limits import Deadline, Limits
-    from twolane.worker.revocation import Watch
+    from twolane.worker.limits import Limits
+    from twolane.worker.lookup import Watch
 
 logger = logging.getLogger("twolane.worker")
 

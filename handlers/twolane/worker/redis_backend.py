@@ -27,8 +27,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.functional import retry_over_time
 
 from twolane.environment.invocation import LONGEST_S, left_s
-from twolane.patches.backends import is_outage
-from twolane.patches.clients import impatient_redis, patient_redis
+from twolane.patches.clients import impatient_redis, is_outage, patient_redis
 from twolane.state.redis import key_prefix, run
 from twolane.worker.lease import Change, FencedResults, Stored, read_lease, with_marked_body
 from twolane.worker.limits import is_late, struck

@@ -17,7 +17,7 @@ from twolane.publish.claimcheck import MAX_BODY_BYTES
 from twolane.state.store import bounded
 from twolane.worker.lease import BODY_OF, ORIGIN, Delivery, delivery_of, lease_key, prior_key
 from twolane.worker.message import Envelope, TaskFacts, decoded, open_envelope, read_facts
-from twolane.worker.outcomes import Outcome
+from twolane.worker.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from twolane.worker.lease import LeaseFence
     from twolane.worker.limits import Deadline
-    from twolane.worker.outcomes import TaskEnd
-    from twolane.worker.records import Record
+    from twolane.worker.records import Record, TaskEnd
 
 
 @dataclass(eq=False)

@@ -23,15 +23,16 @@ from kombu.serialization import prepare_accept_content
 from twolane.environment.invocation import sleep
 from twolane.environment.logs import correlation
 from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
-from twolane.patches.backends import FENCE
+from twolane.patches.clients import FENCE
 from twolane.publish.claimcheck import max_body_size
-from twolane.publish.headers import DEPTH, running
+from twolane.publish.message import DEPTH, running
 from twolane.worker.consumer import TaskConsumer, Timer
 from twolane.worker.lease import LeaseFence, LeaseState
 from twolane.worker.limits import alarms_at_hand
 from twolane.worker.lookup import Finished, Lookup
 from twolane.worker.message import to_message
-from twolane.worker.outcomes import (
+from twolane.worker.pool import Pool
+from twolane.worker.records import (
     Outcome,
     Settled,
     is_stopper,
@@ -40,7 +41,6 @@ from twolane.worker.outcomes import (
     log_settled,
     log_started,
 )
-from twolane.worker.pool import Pool
 from twolane.worker.run import Run, open_run, run_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The domains of ``twolane.publish.target``, which must not be imported here: this module runs in
+#: As in ``twolane.publish.transport``, which must not be imported here: this module runs in
 #: every function's process, before the function's code.
 _DOMAINS = (
     "amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "c2s.ic.gov", "sc2s.sgov.gov",

@@ -43,8 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """Return 0: advice is not an error."""
     from twolane_local.checks.advise import verdict
     from twolane_local.checks.advise.costs import cost_factors
-    from twolane_local.checks.advise.measure import measure
-    from twolane_local.checks.advise.verdict import Limits, judge
+    from twolane_local.checks.advise.verdict import Limits, judge, measure
     from twolane_local.checks.lint.subject import read_subject
 
     work = measure(_events(options))

@@ -50,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Return 1 if there is a finding of at least the severity ``--fail-on``."""
-    from twolane_local.checks.lint import lint, output
+    from twolane_local.checks.lint import findings as output
+    from twolane_local.checks.lint import lint
     from twolane_local.checks.lint.findings import Severity
     from twolane_local.checks.lint.rules import RULES
     from twolane_local.journal import files

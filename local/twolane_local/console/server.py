@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from twolane_local.http import access
+from twolane_local.http import servers as access
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal.files import KeptJournal
 from twolane_local.remote import address
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from twolane_local.console.attach import Parts
-    from twolane_local.http.access import Asgi, Receive, Scope, Send
+    from twolane_local.http.servers import Asgi, Receive, Scope, Send
 
 
 #: Nothing from elsewhere, nothing inline, in nobody's frame.

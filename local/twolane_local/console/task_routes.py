@@ -13,8 +13,7 @@ from twolane.errors import MalformedMessageError
 from twolane_local.aws.invocation import ThrottledError
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.checks.advise.measure import measure
-from twolane_local.checks.advise.verdict import judge
+from twolane_local.checks.advise.verdict import judge, measure
 from twolane_local.console.application import ApplicationError
 from twolane_local.console.requests import (
     Json,

@@ -37,16 +37,14 @@ from twolane_local.emulator.progress import StartProgress
 from twolane_local.emulator.reload import stamps, watch
 from twolane_local.errors import LocalError
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
-from twolane_local.faults.queues import FaultyQueues
-from twolane_local.http.access import LocalOnly
-from twolane_local.http.servers import HttpServer, bind, url_of
+from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
+from twolane_local.http.servers import HttpServer, LocalOnly, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
-from twolane_local.template.file_systems import with_mountable
 from twolane_local.template.functions import UnpackedCode, remove_abandoned
 from twolane_local.template.routes import served_apis
+from twolane_local.template.sources import with_mountable
 
 if TYPE_CHECKING:
     import socket

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import socket
 from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httptools
 
@@ -22,10 +23,14 @@ from twolane_local.http import content as request_body
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 
-    from twolane_local.http.access import Asgi, Scope
-
     Message = MutableMapping[str, Any]
     Answer = Callable[["Exchange"], Awaitable[None]]
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 #: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
@@ -563,3 +568,56 @@ class HttpServer:
         for connection in tuple(self._connections):
             connection.abort()
         self._listener.close()
+
+
+#: Names of this machine; the second by which containers know it. Buckets are names below them.
+_HOSTS = ("localhost", "host.docker.internal", "127.0.0.1", "[::1]")
+
+
+class LocalOnly:
+    """An ASGI app in front of another; refuses, with 403, whatever comes from elsewhere."""
+
+    def __init__(self, app: Asgi) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        why = refusal(scope["headers"]) if scope["type"] == "http" else None
+        if why is None:
+            await self._app(scope, receive, send)
+            return
+        body = json.dumps({"message": f"Forbidden: {why}"}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def refusal(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Why a request with these headers is not from this machine, or ``None``."""
+    found = {name: value.decode("latin-1") for name, value in headers}
+    host = found.get(b"host", "")
+    if not is_local(host):
+        return f"Host {host!r} is no name of this machine"
+    origin = found.get(b"origin", "")
+    if origin and not is_local(urlsplit(origin).netloc):
+        return f"Origin {origin!r} is not on this machine"
+    site = found.get(b"sec-fetch-site", "none")
+    if site not in {"none", "same-origin"} and not origin:
+        return f"Sec-Fetch-Site is {site!r}"
+    return None
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header names this machine, with or without a port."""
+    name = host.rpartition(":")[0] if _has_port(host) else host
+    name = name.lower().rstrip(".")
+    # AWS's own names come from clients that were told where to connect, not from browsers.
+    if name.endswith(".amazonaws.com"):
+        return True
+    return name in _HOSTS or name.endswith(tuple(f".{each}" for each in _HOSTS[:2]))
+
+
+def _has_port(host: str) -> bool:
+    return host.rpartition(":")[2].isdigit() and not host.endswith("]")

@@ -1,7 +1,7 @@
 """Finds the events that belong to one request, task or message, and a task's place in its canvas.
 
 Everything that a request starts carries its id: the worker's log lines have it as
-``originRequestId`` (``twolane.publish.headers``). Messages and invocations of the worker are found
+``originRequestId`` (``twolane.publish.message``). Messages and invocations of the worker are found
 through their tasks.
 """
 

@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import TemplateError
 from twolane_local.model import REGION
-from twolane_local.template import cache, include, language_extensions, shape
+from twolane_local.template import cache, shape
+from twolane_local.template import transforms as include
+from twolane_local.template import transforms as language_extensions
 from twolane_local.template.nested import LOCAL_BUCKET, flatten, with_local_paths
 from twolane_local.template.parameters import as_text, parameter_values
 from twolane_local.template.values import (

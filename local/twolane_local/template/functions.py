@@ -26,17 +26,17 @@ from twolane_local.aws.invocation import LATEST, target_of
 from twolane_local.errors import TemplateError
 from twolane_local.model import FunctionSpec
 from twolane_local.template import code_location
-from twolane_local.template.limits import check_function
 from twolane_local.template.nested import LOCAL_BUCKET
 from twolane_local.template.parameters import as_text
+from twolane_local.template.shape import check_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from twolane_local.template import Template
-    from twolane_local.template.file_systems import FileSystems
     from twolane_local.template.names import Names
     from twolane_local.template.notes import Notes
+    from twolane_local.template.sources import FileSystems
 
 
 def read_functions(

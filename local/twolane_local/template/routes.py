@@ -18,7 +18,7 @@ from twolane_local.model.openapi import (
     with_variables,
 )
 from twolane_local.template import http_apis, rest_apis
-from twolane_local.template.limits import whole_number
+from twolane_local.template.shape import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

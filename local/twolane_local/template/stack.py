@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.sqs import attributes as queue_attributes
 from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model import QueueSpec, Stack
-from twolane_local.template import functions, include, routes, sources
-from twolane_local.template.file_systems import FileSystems
+from twolane_local.template import functions, routes, sources
+from twolane_local.template import transforms as include
 from twolane_local.template.functions import UnpackedCode, process_folders
-from twolane_local.template.limits import check_circles, check_names
 from twolane_local.template.moto_part import moto_template
 from twolane_local.template.names import Names
 from twolane_local.template.notes import Notes
 from twolane_local.template.placeholders import ExternalValues
+from twolane_local.template.shape import check_circles, check_names
+from twolane_local.template.sources import FileSystems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

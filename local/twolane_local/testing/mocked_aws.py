@@ -173,7 +173,7 @@ def _clients_without_hook(stubber: Any) -> Any:
 
 def _light_path(local: LocalAws) -> Any:
     """twolane's publisher, which does not use boto3."""
-    from twolane.publish.connection import Response, Wire
+    from twolane.publish.client import Response, Wire
 
     def post(
         wire: Any, headers: Mapping[str, str], body: bytes, *, timeout_s: float, path: str = "/"

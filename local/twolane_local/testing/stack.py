@@ -39,9 +39,8 @@ from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.clock.virtual import NEW_YEAR
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyInvoker, FaultyTicks
 from twolane_local.faults.points import Points
-from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
 from twolane_local.journal import Journal
 from twolane_local.testing import TestingError, application_code, mocked_aws, stores, task_points
 from twolane_local.testing.chance import seeded

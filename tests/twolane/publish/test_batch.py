@@ -13,11 +13,10 @@ from kombu.exceptions import OperationalError
 
 from twolane.publish import client as client_module
 from twolane.publish.batch import MAX_ENTRIES, Batch
-from twolane.publish.client import SqsClient
+from twolane.publish.client import Credentials, SqsClient
 from twolane.publish.errors import EnqueueBatchError
 from twolane.publish.message import MAX_BYTES, Entry
-from twolane.publish.sigv4 import Credentials
-from twolane.publish.target import Endpoint, Target
+from twolane.publish.transport import Endpoint, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

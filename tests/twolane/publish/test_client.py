@@ -10,15 +10,14 @@ from kombu.exceptions import OperationalError
 
 from twolane.environment.invocation import deadline
 from twolane.errors import PublishError
-from twolane.publish.client import ATTEMPT_S, ATTEMPTS, RESERVE_S, TOTAL_S, SqsClient
+from twolane.publish.client import ATTEMPT_S, ATTEMPTS, RESERVE_S, TOTAL_S, Credentials, SqsClient
 from twolane.publish.errors import EnqueueError
-from twolane.publish.sigv4 import Credentials
-from twolane.publish.target import Endpoint, Target
+from twolane.publish.transport import Endpoint, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twolane.publish.connection import Response
+    from twolane.publish.client import Response
 
 
 class Time:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from celery import group
 
 from twolane.environment.logs import correlation
-from twolane.publish.headers import incoming, outgoing
+from twolane.publish.message import incoming, outgoing
 
 if TYPE_CHECKING:
     from celery import Celery

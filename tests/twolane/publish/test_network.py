@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane.publish.target import domain_of, needs_boto, region_of
+from twolane.publish.transport import domain_of, needs_boto, region_of
 from twolane.worker.aws import Sqs, queue_url
 
 if TYPE_CHECKING:

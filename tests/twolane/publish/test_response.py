@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from twolane.publish.connection import BrokenResponseError, Response, read
+from twolane.publish.client import BrokenResponseError, Response, read
 
 
 def answer(*lines: bytes, body: bytes = b"") -> io.BytesIO:

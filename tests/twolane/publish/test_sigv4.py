@@ -12,7 +12,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twolane.publish.sigv4 import Credentials, signed_headers
+from twolane.publish.client import Credentials, signed_headers
 
 NOW = datetime.datetime(2026, 3, 1, 12, 34, 56, tzinfo=datetime.UTC)
 

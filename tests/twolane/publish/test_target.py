@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from twolane.publish.sigv4 import Credentials
-from twolane.publish.target import Broker, Endpoint, Target, resolve
+from twolane.publish.client import Credentials
+from twolane.publish.transport import Broker, Endpoint, Target, resolve
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/tasks"
 ENV = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-2"}

@@ -13,7 +13,7 @@ from twolane import WorkerHandler
 from twolane.environment.logs import correlation
 from twolane.http.tasks import from_meta
 from twolane.publish import install
-from twolane.publish.headers import stamp, times_of
+from twolane.publish.message import stamp, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from twolane.publish.connection import IDLE_S, BrokenResponseError, Response, Wire
-from twolane.publish.target import Endpoint
+from twolane.publish.client import IDLE_S, BrokenResponseError, Response, Wire
+from twolane.publish.transport import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from celery.utils.saferepr import saferepr
 
 from twolane import WorkerHandler
 from twolane.patches.tracing import TaskContext, short_repr
-from twolane.publish import headers as times
+from twolane.publish import message as times
 
 from .conftest import RecordedQueues, body, event, record
 

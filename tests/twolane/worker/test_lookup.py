@@ -11,9 +11,8 @@ from celery.worker import state as worker_state
 from twolane.errors import MalformedMessageError
 from twolane.state.memory import MemoryStore
 from twolane.worker.lease import Delivery, LeaseState, lease_key, write_lease
-from twolane.worker.lookup import Lookup
+from twolane.worker.lookup import Lookup, Revocation, revoked_key, stamp_key, write_revocation
 from twolane.worker.records import parse_event
-from twolane.worker.revocation import Revocation, revoked_key, stamp_key, write_revocation
 from twolane.worker.run import Run, open_run
 
 from .conftest import body, event, record

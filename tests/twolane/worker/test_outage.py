@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from twolane.errors import StoreUnavailableError
-from twolane.patches.backends import Trouble, guard, is_outage, trouble_of
+from twolane.patches.clients import Trouble, guard, is_outage, trouble_of
 
 
 def answered(code: str, status: int) -> ClientError:

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 
 from twolane import WorkerHandler
-from twolane.publish.connection import Response, Wire
+from twolane.publish.client import Response, Wire
 from twolane.publish.message import due_at
 
 from .conftest import QUEUE_ARN, Context, body, event, record

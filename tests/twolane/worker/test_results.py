@@ -13,7 +13,7 @@ from celery import Celery, states
 from celery.app.task import Context
 
 from twolane.errors import StoreUnavailableError
-from twolane.patches.backends import FENCE
+from twolane.patches.clients import FENCE
 from twolane.state.redis import RedisStore
 from twolane.worker.lease import (
     Delivery,

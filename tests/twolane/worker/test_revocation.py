@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from twolane.state.memory import MemoryStore
-from twolane.worker.revocation import (
+from twolane.worker.lookup import (
     Revocation,
     read_revocation,
     remember,

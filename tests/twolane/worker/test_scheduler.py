@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from twolane.publish.connection import Response, Wire
+from twolane.publish.client import Response, Wire
 from twolane.publish.errors import EnqueueError
 from twolane.worker.aws import Scheduler
 from twolane.worker.delay import entry

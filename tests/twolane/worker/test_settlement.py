@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twolane.worker.outcomes import Outcome, Settled, is_stopper, response, visibility_s
-from twolane.worker.records import Record
+from twolane.worker.records import Outcome, Record, Settled, is_stopper, response, visibility_s
 
 ARN = "arn:aws:sqs:us-east-1:123456789012:tasks"
 

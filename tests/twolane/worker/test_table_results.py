@@ -11,7 +11,7 @@ from celery import Celery, states
 from celery.app.task import Context
 
 from twolane.errors import StoreUnavailableError
-from twolane.patches.backends import FENCE
+from twolane.patches.clients import FENCE
 from twolane.state.dynamodb import DynamoDBStore
 from twolane.worker.dynamodb_backend import DynamoDBBackend
 from twolane.worker.handler import WorkerHandler

@@ -10,7 +10,7 @@ import pytest
 from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.worker.limits import TaskTerminated
-from twolane.worker.revocation import Revocation, Watch, revoked_key, write_revocation
+from twolane.worker.lookup import Revocation, Watch, revoked_key, write_revocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from twolane_local.checks.advise.costs import (
     monthly_cost,
     prices,
 )
-from twolane_local.checks.advise.measure import LaneStats, WorkStats
+from twolane_local.checks.advise.verdict import LaneStats, WorkStats
 
 MILLION = CostFactors(requests=1_000_000)
 #: One task for each request, 100 ms each, in batches of ten.

@@ -5,8 +5,7 @@ from itertools import chain
 
 from twolane_local.checks.advise import verdict
 from twolane_local.checks.advise.costs import CostFactors
-from twolane_local.checks.advise.measure import measure
-from twolane_local.checks.advise.verdict import judge
+from twolane_local.checks.advise.verdict import judge, measure
 
 from .conftest import deferred, inline
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.advise.measure import measure
-from twolane_local.checks.advise.verdict import Limits, Verdict, judge
+from twolane_local.checks.advise.verdict import Limits, Verdict, judge, measure
 
 from .conftest import deferred, inline
 

@@ -75,7 +75,7 @@ def test_a_process_that_refuses_cannot_take_it_back() -> None:
 
 
 def test_every_partitions_domain_is_known() -> None:
-    from twolane.publish.target import DOMAINS
+    from twolane.publish.transport import DOMAINS
 
     for domain in DOMAINS:
         assert real_aws.is_aws_host(f"sqs.somewhere.{domain}"), domain

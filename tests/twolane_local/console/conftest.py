@@ -19,7 +19,7 @@ from twolane_local.console.application import Application
 from twolane_local.console.attach import Parts
 from twolane_local.console.server import Console
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.queues import FaultyQueues
+from twolane_local.faults.seams import FaultyQueues
 from twolane_local.journal import Journal
 from twolane_local.model import FunctionSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
-from twolane_local.faults import queues
+from twolane_local.faults import seams as queues
 from twolane_local.journal.messages import task_message
 
 IDENTITY, BODY = task_message("app.tasks.work", [1], {"a": 2})

@@ -12,7 +12,7 @@ from twolane_local.aws.event_source_mapping import batch_item_failures
 from twolane_local.aws.invocation import Invocation, ThrottledError
 from twolane_local.clock import SystemClock
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.seams import FaultyInvoker
 from twolane_local.journal import Journal
 
 BATCH = json.dumps({"Records": [{"messageId": "m1"}, {"messageId": "m2"}]}).encode()

@@ -9,7 +9,7 @@ import pytest
 from twolane_local.aws.sqs.errors import ServiceUnavailableError
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError
+from twolane_local.faults.seams import FaultyQueues, RequestTimeoutError
 
 if TYPE_CHECKING:
     from twolane_local.journal import Journal

@@ -8,7 +8,7 @@ import pytest
 
 from twolane_local.clock import SystemClock
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyTicks
+from twolane_local.faults.seams import FaultyTicks
 from twolane_local.journal import Journal
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from twolane_local.cli.text import print_json
 from twolane_local.console.requests import Json
 from twolane_local.console.task_routes import real_arguments
 from twolane_local.errors import LocalError
-from twolane_local.faults.queues import BODIES, has_consequences, task_id_of, task_name_of
+from twolane_local.faults.seams import BODIES, has_consequences, task_id_of, task_name_of
 from twolane_local.journal import redact
 from twolane_local.journal.messages import decode, task_message, with_arguments
 from twolane_local.journal.related_events import canvas_place_of

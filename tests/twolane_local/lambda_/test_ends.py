@@ -22,7 +22,7 @@ from twolane_local.aws.lambda_.launchers import ForkLauncher
 from twolane_local.aws.lambda_.process import SpawnLauncher
 from twolane_local.clock import SystemClock
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.invoker import FaultyInvoker
+from twolane_local.faults.seams import FaultyInvoker
 from twolane_local.journal import Event, Journal
 from twolane_local.model import FunctionSpec
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint import check, output
+from twolane_local.checks.lint import check
+from twolane_local.checks.lint import findings as output
 from twolane_local.checks.lint.rules import RULES
 from twolane_local.checks.lint.subject import read_subject
 

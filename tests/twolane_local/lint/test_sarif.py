@@ -6,7 +6,8 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint import check, output
+from twolane_local.checks.lint import check
+from twolane_local.checks.lint import findings as output
 from twolane_local.checks.lint.rules import RULES
 from twolane_local.checks.lint.subject import read_subject
 

@@ -8,7 +8,7 @@ import pytest
 
 from twolane_local import template
 from twolane_local.errors import TemplateError
-from twolane_local.template.language_extensions import apply
+from twolane_local.template.transforms import apply
 
 if TYPE_CHECKING:
     from pathlib import Path

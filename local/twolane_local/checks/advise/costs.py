@@ -17,7 +17,7 @@ from twolane.environment.logs import is_per_task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from twolane_local.checks.advise.measure import WorkStats
+    from twolane_local.checks.advise.verdict import WorkStats
     from twolane_local.checks.lint.subject import Resource, Subject
 
 _FILE = Path(__file__).with_name("prices.toml")

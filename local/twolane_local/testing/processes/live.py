@@ -26,7 +26,7 @@ import redis
 from twolane_local.aws.redis import open_store
 from twolane_local.emulator import Emulator
 from twolane_local.errors import HandlerImportError, LocalError
-from twolane_local.faults.queues import task_id_of, task_name_of
+from twolane_local.faults.seams import task_id_of, task_name_of
 from twolane_local.model.options import Options
 from twolane_local.testing.processes.proxy import Proxy
 from twolane_local.testing.simulation.invariants import Bounds, Fact, History, Violation, violations

@@ -30,7 +30,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.faults.queues import has_consequences
+from twolane_local.faults.seams import has_consequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

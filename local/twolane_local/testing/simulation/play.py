@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.faults.injection import Fault
-from twolane_local.faults.queues import task_id_of
+from twolane_local.faults.seams import task_id_of
 from twolane_local.testing.simulation.demo import demo, http_event
 from twolane_local.testing.simulation.invariants import Violation, violations
 from twolane_local.testing.simulation.simulator import DEAD, QUEUE, Simulation

@@ -25,7 +25,7 @@ from twolane.worker.lease import PREFIX as LEASE
 from twolane.worker.lease import read_lease
 from twolane_local.clock.threads import Process, current
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.queues import FaultyQueues, RequestTimeoutError, task_id_of, task_name_of
+from twolane_local.faults.seams import FaultyQueues, RequestTimeoutError, task_id_of, task_name_of
 from twolane_local.model import ACCOUNT, REGION, FunctionSpec, QueueMappingSpec, QueueSpec, Stack
 from twolane_local.testing import stores
 from twolane_local.testing.project import Project

@@ -19,10 +19,10 @@ from celery import Celery
 from kombu import pools
 
 from twolane.environment import logs
-from twolane.publish.connection import Wire
+from twolane.publish.client import Wire
 from twolane.state.memory import MemoryStore
 from twolane.worker.lease import Delivery, LeaseState, write_lease
-from twolane.worker.revocation import Watch
+from twolane.worker.lookup import Watch
 from twolane_local.aws.invocation import ThrottledError
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.sqs.errors import SqsError
