@@ -12,10 +12,10 @@ from twolane.beat.entries import Missed, iso, read_entries, task_id
 from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore, Plan, plan_tick
 from twolane.beat.sending import claim_slot, send_all
-from twolane.environment import init_phase, snapshot
+from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import within
-from twolane.environment.logs import configure, emit
+from twolane.environment.logs import emit
 from twolane.errors import ConfigurationError, PublishError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class BeatHandler:
     ) -> None:
         from twolane.publish import install
 
-        configure()
+        logs.configure()
         snapshot.begin(os.environ)
         install()
         self.app = celery

@@ -118,7 +118,6 @@ def _print(tally: Tally) -> None:
 
 
 def _one(options: argparse.Namespace, root: Path) -> int:
-
     from twolane_local.testing.simulation.demo import demo
     from twolane_local.testing.simulation.play import draw, lines, play, shrink
 

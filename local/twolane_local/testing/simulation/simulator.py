@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from twolane_local.clock import Clock
     from twolane_local.clock.virtual import VirtualClock, VirtualLoop
     from twolane_local.faults.points import Points
-    from twolane_local.journal import Journal
+    from twolane_local.journal import Event, Journal
     from twolane_local.model import ScheduleSpec
     from twolane_local.model.message import Message
 
@@ -72,6 +72,14 @@ _TABLE = {
         "TimeToLiveSpecification": {"Enabled": True, "AttributeName": "ttl"},
     },
 }
+
+
+#: Of each invocation, and about nothing that an invariant speaks of.
+_LEFT_OUT = frozenset(
+    {"environment.started", "environment.stopped", "invocation.started", "invocation.responded",
+     "invocation.ended"}
+)  # fmt: skip
+_SAID_TWICE = frozenset({"level", "logger", "message", "originRequestId", "traceId"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +255,7 @@ class Simulation(stores.Listener):
         seams = Seams(
             queues=queues,
             faults=self._make_faults,
-            heard=self.history.heard,
+            heard=self._heard,
             # Its points are where leases, results and effects change.
             points=lambda _: nullcontext(),
             load=lambda spec: _Handler(functions[spec.name], self),
@@ -330,6 +338,14 @@ class Simulation(stores.Listener):
         return found
 
     # What happens in it.
+
+    def _heard(self, event: Event) -> None:
+        if event.kind in _LEFT_OUT:
+            return
+        if "logger" in event.data:  # a line of the runtime's, which says it in words, too
+            data = {name: each for name, each in event.data.items() if name not in _SAID_TWICE}
+            event = event._replace(data=data)
+        self.history.heard(event)
 
     def note(
         self, kind: str, *, task: str | None = None, message: str | None = None,
