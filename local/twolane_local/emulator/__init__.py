@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local import template
+from twolane_local import patches
 from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping import EventSourceMappings
@@ -175,6 +176,8 @@ class Emulator:
         self._progress.waiting_for("servers and sources")
         await self._apply()
         self.invocations.resume()
+        for line in patches.untested():
+            self._log(line, "WARNING")
         if self.options.console:
             await self._serve_console()
         if self.options.reload:

@@ -4,14 +4,14 @@
 refuses. They pass through it as made-up S3 addresses and become paths again afterwards.
 
 Before the translator: ``places`` finds the template, ``yaml`` reads it with its lines, ``shape``
-checks its form, ``include`` and ``language_extensions`` apply these transforms, ``parameters``
-reads parameters' values, ``nested`` flattens nested stacks, ``cache`` keeps the expansion.
+checks its form and refuses what AWS refuses, ``transforms`` applies ``AWS::Include`` and
+``AWS::LanguageExtensions``, ``parameters`` reads parameters' values, ``nested`` flattens nested
+stacks, ``cache`` keeps the expansion.
 
 After the translator: ``stack`` builds the model from ``functions``, ``routes`` (``http_apis``,
-``rest_apis``), ``sources``, ``file_systems`` and ``names``. ``values`` resolves intrinsic
-functions, ``placeholders`` makes values for resources that are not emulated, ``limits`` refuses
-what AWS refuses, ``moto_part`` is the template that moto creates, ``notes`` collects remarks for
-the user.
+``rest_apis``), ``sources`` and ``names``. ``values`` resolves intrinsic functions, ``placeholders``
+makes values for resources that are not emulated, ``moto_part`` is the template that moto creates,
+``notes`` collects remarks for the user.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def _parameters(function: Any) -> list[str]:
 
 def _inner(function: Any, name: str) -> str:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    if name.startswith("self."):
+    if "." in name:
         set_here = {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
         return "is set" if name in set_here else "gone"
     (node,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)

@@ -25,8 +25,8 @@ PLACES = [place for entry in ENTRIES for place in entry.places]
 #: Private names of ours, of the standard library, and of the runtime's own classes.
 OURS = {
     "_actions", "_app", "_awake", "_clock_resolution", "_current_frames", "_endpoint", "_engine",
-    "_gone", "_HelpAction", "_idle_semaphore", "_interval_s", "_process", "_reserve_s", "_selector",
-    "_SubParsersAction", "_threads",
+    "_gone", "_HelpAction", "_idle_semaphore", "_interval_s", "_pools", "_process", "_reserve_s",
+    "_selector", "_SubParsersAction", "_thread", "_threads",
 }  # fmt: skip
 
 

@@ -1,16 +1,14 @@
 """Lambda: functions, their execution environments, and the API.
 
-``functions``      Runs functions by name; each has its ``pool`` of environments.
-``pool``           The environments of one function: reused, grown, ended when idle.
+``functions``      Runs functions by name, each in its pool of environments.
 ``asynchronous``   Asynchronous invocation: retries, destinations, dead letters.
-``api``            The Lambda API; ``response_stream`` encodes its streamed responses.
+``api``            The Lambda API, with its streamed responses.
 ``environment``    The interface of an environment, and the work that it runs.
 ``inprocess``      An environment in this process.
 ``isolated``       An environment in a child process, with AWS's own runtime client.
 ``runtime_api``    The Runtime API and Extensions API that the child process calls.
 ``process``        The child process: starts it, reads its output, freezes and ends it.
-``fork_launcher``, ``fork_control``  Start environments by fork, from a ``forkserver``.
-``snapshot_launcher``  SnapStart: one init, many restores; the child runs ``snapshot``.
+``launchers``      Start environments by fork, from a ``forkserver``, or from a ``snapshot``.
 ``child``, ``transport``, ``plain_client``, ``preload``, ``stack_dump``, ``parent_death``  Run in
                    the function's process, so they import next to nothing.
 ``report``, ``output``  Lambda's own log lines and errors; the output of a function.

@@ -108,7 +108,7 @@ ENTRIES = (
     ),
     Entry(
         "moto's mocks without its patterns",
-        "twolane_local.testing.mocks",
+        "twolane_local.testing.mocked_aws",
         "moto compiles a thousand patterns for each test anew, a third of a small test's set-up",
         (
             "moto.core.models:backend_index",
@@ -128,5 +128,28 @@ ENTRIES = (
             "kombu.transport.virtual.base:Channel._get",
             "kombu.transport.virtual.base:Channel._delete",
         ),
+    ),
+    Entry(
+        "commands to the embedded store without a wire",
+        "twolane_local.testing.stores",
+        "redis-py packs each command for fakeredis to take it apart again, a third of its cost",
+        (
+            "fakeredis:FakeRedisConnection.__init__ self._server",
+            "fakeredis._socket._base:BaseFakeSocket._process_command",
+            "fakeredis._socket._base:BaseFakeSocket.__init__ self._killed",
+            "redis.connection:AbstractConnection.__init__ self._sock",
+        ),
+    ),
+    Entry(
+        "an application of its own for each test",
+        "twolane_local.testing.application_code",
+        "Celery offers the tasks of each application to each later one in the process",
+        ("celery._state:_on_app_finalizers", "celery._state:default_app"),
+    ),
+    Entry(
+        "the points inside a task",
+        "twolane_local.testing.task_points",
+        "a fault strikes before or after a task's own code, and Celery keeps that in one place",
+        ("celery.app.autoretry:add_autoretry_behaviour task._orig_run",),
     ),
 )
