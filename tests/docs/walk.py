@@ -66,6 +66,7 @@ async def main() -> None:
                 await asyncio.to_thread(send_notification.delay, **BODY)
                 await asyncio.sleep(2)
 
+            await asyncio.sleep(2)  # what the start still does is no part of a walk
             for kind, lane in (("inline", inline), ("deferred", deferred)):
                 await lane()
                 walk.modules = {}

@@ -9,8 +9,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local import template
-from twolane_local import patches
+from twolane_local import patches, template
 from twolane_local.aws import guard
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping import EventSourceMappings
