@@ -118,7 +118,7 @@ ENTRIES = (
     ),
     Entry(
         "the run of a record as its message's channel",
-        "twolane.worker.run",
+        "twolane.worker.records",
         "Celery gives us requests and messages, and kombu acknowledges a message on its channel",
         (
             "celery.worker.request:Request.message",

@@ -1,8 +1,15 @@
-"""Clients of redis-py and boto3 that take no longer for a call than the invocation has time.
+"""Clients of redis-py and boto3 with a limit for each call, and the errors of the result store.
 
-Neither has a limit for a single call that can change from one call to the next, so the place where
-each reads its limit is replaced; see ``environment.invocation``. kombu's channel to SQS gets such
-clients too.
+**Limits.** No call takes longer than the invocation has time. Neither client has a limit for a
+single call that can change from one call to the next, so the place where each reads its limit is
+replaced; see ``environment.invocation``. kombu's channel to SQS gets such clients too.
+
+**Errors.** Celery's tracer takes an error of its own (the result cannot be stored) for a failure of
+the task, and records that as soon as the store answers again. The task has not failed, it may not
+even have begun: its message goes back. Nothing else does that once the task's body has ended. So an
+error of the store must be told from one of a hook, an errback or a publisher, which may be of the
+same class: the application may well use the same Redis, and every library raises ``OSError``. The
+class does not show it, the place does: ``guard`` stands where Celery calls the store.
 """
 
 from __future__ import annotations

@@ -1,6 +1,14 @@
-"""Calls of AWS's JSON protocols, signed, with retries; and those of SQS.
+"""Calls of AWS's JSON protocols, signed, with retries, over a kept-alive connection; those of SQS.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-json-faqs.html
+
+**Signature.** Version 4 for one shape of request, a POST of JSON without a query. botocore's signer
+does the same and costs its import, 120 ms of a cold start:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+
+**Connection.** ``http.client`` reads a response through the e-mail parser, which is a third of the
+cost of an enqueue beside Celery itself; SQS answers with a dozen plain header lines and a length.
+https://www.rfc-editor.org/rfc/rfc9112
 """
 
 from __future__ import annotations

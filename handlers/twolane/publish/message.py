@@ -1,10 +1,25 @@
-"""One message as SQS takes it: a kombu envelope in, the fields of SendMessage out.
+"""One message as SQS takes it: a kombu envelope in, the fields of SendMessage out; and its headers.
 
 The envelope is byte for byte the one that kombu's own SQS transport writes, so a stock ``celery
 worker`` reads it:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-
 An ETA becomes SQS's delay, which hides a message for up to fifteen minutes.
+
+twolane puts headers on every message that Celery publishes:
+
+**The request that a task comes from**: ``twolane_request_id``, the id of the invocation that
+started it all, ``twolane_trace_id``, X-Ray's trace header, and ``twolane_published_at``. A task
+that publishes others hands on the two ids that it was given, so a whole chain, retries included, is
+found by the one request. Log lines of the worker carry the first as ``originRequestId``.
+
+**The descent of a task**, of any that another task publishes, be it a retry, the next of a chain, a
+chord's body or itself once more: ``twolane_depth``, the number of tasks between it and the first,
+and ``twolane_depth_since``, when the present window of generations began (epoch seconds). A message
+that is published outside of a task has none: it is a first one.
+
+**Times.** Celery stores when a task was done, and nothing before. The time of the publish is a
+header of the message, the time of the start is on the running task's request; each state is stored
+with both, for ``GET /tasks/{id}`` to show. Other readers of results ignore them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
-"""kombu's ``sqs`` transport for publishers, without boto3.
+"""kombu's ``sqs`` transport for publishers, without boto3; and the target of a queue's messages.
 
 kombu resolves transports by name, so everything above it (Celery's routing, protocol, signals,
 retries, canvas) runs as it always does; only the last step, "put this envelope on that queue", is
 ours. What the light path does not cover is handed over, one operation at a time, to a stock channel
 of the same connection: consuming, purging, FIFO queues, assumed roles, credentials that are not in
 the environment. Only then is boto3 imported.
+
+The target is read from the Celery application's own settings: ``broker_url``,
+``broker_transport_options``, and the environment as Lambda (or a user of the AWS SDKs) sets it. The
+addresses of a region's services are here, too, and the list of networks that only boto3 knows.
 """
 
 from __future__ import annotations

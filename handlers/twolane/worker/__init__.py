@@ -3,7 +3,7 @@
 The way of one record, and the modules on it:
 
 1. ``handler``: ``WorkerHandler`` gets Lambda's event. ``records`` reads its records.
-2. ``work``: ``Worker`` makes a ``run`` of each record. ``message`` reads its body into an envelope
+2. ``work``: ``Worker`` makes a run of each record. ``message`` reads its body into an envelope
    and into facts about its task; ``inflate`` decompresses it.
 3. ``lookup``: one question to the state store, for the leases and the revocations of the batch.
    ``presence`` writes the worker's facts there, for ``inspect``.

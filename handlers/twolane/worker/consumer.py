@@ -3,7 +3,7 @@
 ``Consumer.create_task_handler()`` is the code that a ``celery worker`` runs for each message:
 strategy, request, tracer, acknowledgement rules, expiry, revocation, events and signals are
 Celery's. The pool (``twolane.worker.pool``), the timer and the controller are ours; a message is
-acknowledged on its run (``twolane.worker.run``).
+acknowledged on its run (``twolane.worker.records``).
 
 The timer starts nothing by itself. Celery passes an ETA in *monotonic* time. The worker empties the
 timer after each message: an entry that is due runs, any other is deferred to SQS.
@@ -22,8 +22,7 @@ from celery.worker.consumer import Consumer
 
 from twolane.patches.clients import guard
 from twolane.worker.pool import guard_body
-from twolane.worker.records import Outcome
-from twolane.worker.run import run_of
+from twolane.worker.records import Outcome, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

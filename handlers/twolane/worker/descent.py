@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from twolane.worker.message import TaskFacts
-    from twolane.worker.run import Run
+    from twolane.worker.records import Run
 
 MAX_DEPTH, MAX_DEPTH_RATE = 1000, 600
 

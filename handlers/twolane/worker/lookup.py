@@ -1,9 +1,16 @@
-"""The look-up at the start of a batch, and the memory of a worker without a state store.
+"""The look-up at the start of a batch: leases and revocations, in the store or without one.
 
-``Lookup`` asks the store once for the leases and the revocations of all records that are still to
-run. Leases recognise a second copy of a message, whichever environment receives it; they need a
-store. Without one, ``Finished`` recognises at least what this environment has finished itself: if
-the answer to a publish was lost, both copies mostly come in one batch or the next.
+**Look-up.** ``Lookup`` asks the store once for the leases and the revocations of all records that
+are still to run. Leases recognise a second copy of a message, whichever environment receives it;
+they need a store. Without one, ``Finished`` recognises at least what this environment has finished
+itself: if the answer to a publish was lost, both copies mostly come in one batch or the next.
+
+**Revocation.** ``app.control.revoke`` writes revoked tasks to the store, a worker reads them there.
+Celery broadcasts a revoke to live workers, which keep it in memory. Between invocations no worker
+is alive to hear it, so the store keeps it, for as long as Celery's workers would (three hours), or
+the longest time a message stays on a queue if that is longer. With ``terminate=True`` a stock
+worker kills the pool's process. Here ``Watch`` is one thread that asks the store twice a second
+about each task that has run for half a second, and interrupts it.
 """
 
 from __future__ import annotations
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
     Each = Callable[[float, Callable[[], object]], Callable[[], object]]
     from collections.abc import Callable, Sequence
 
-    from twolane.worker.run import Run
+    from twolane.worker.records import Run
 
 
 PREFIX = "twolane:revoked:"

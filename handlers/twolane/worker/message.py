@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from twolane.worker.records import Record
-    from twolane.worker.run import Run
+    from twolane.worker.records import Record, Run
 
 
 _JSON = "application/json"

@@ -46,8 +46,7 @@ from twolane.worker.limits import (
     TaskTerminated,
     limits,
 )
-from twolane.worker.records import TaskEnd
-from twolane.worker.run import run_of
+from twolane.worker.records import TaskEnd, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

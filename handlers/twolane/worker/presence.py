@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twolane.state.store import StateStore
     from twolane.worker.consumer import TaskConsumer
     from twolane.worker.message import Envelope, TaskFacts
-    from twolane.worker.run import Run
+    from twolane.worker.records import Run
 
 INDEX_KEY = "twolane:workers"
 #: How many environments are listed: more than most accounts may have at once.

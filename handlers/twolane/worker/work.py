@@ -34,14 +34,16 @@ from twolane.worker.message import to_message
 from twolane.worker.pool import Pool
 from twolane.worker.records import (
     Outcome,
+    Run,
     Settled,
     is_stopper,
     log_context,
     log_malformed,
     log_settled,
     log_started,
+    open_run,
+    run_of,
 )
-from twolane.worker.run import Run, open_run, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -1,15 +1,23 @@
-"""One SQS event source mapping: polls a queue, invokes a function, deletes what succeeded.
+"""The SQS event source mapping: polls a queue, invokes a function, deletes what succeeded.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 
+- A batch is sent when its window is over, when it is full, or when its payload reaches 6 MB:
+  https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventsourcemapping.html#invocation-eventsourcemapping-batching
 - The messages of a successful batch are deleted; with ``ReportBatchItemFailures``, all but those
-  that the function reports.
+  that the function reports:
+  https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
 - Failed messages stay invisible until the queue's visibility timeout is over, then they are
   received again; the queue moves them to its dead-letter queue after ``maxReceiveCount``.
 - Messages of a recursive loop count as failed, without an invocation, on every receive.
 - A throttled invocation is tried again until the visibility timeout of its messages is over; they
   are then received again, so throttles use up receives:
   https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+
+Its parameters' limits, and how it scales:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
 """
 
 from __future__ import annotations

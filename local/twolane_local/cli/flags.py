@@ -1,4 +1,4 @@
-"""Flags that several commands have."""
+"""Flags that several commands have, what they mean together, and confirmations."""
 
 from __future__ import annotations
 

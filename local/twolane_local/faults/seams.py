@@ -1,4 +1,8 @@
-"""Faults of SQS: a ``QueueService`` whose calls fail, and changes of messages' bodies."""
+"""The seams at which faults strike: queues, functions and schedules.
+
+``FaultyQueues`` is a ``QueueService`` whose calls fail and whose messages' bodies change;
+``FaultyInvoker`` an ``Invoker``, ``FaultyTicks`` the ``Invocations`` of schedules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body of a request, whole or not at all."""
+"""The content of requests and responses: bodies, whole or not at all, and JSON as UTF-8."""
 
 from __future__ import annotations
 

@@ -2,6 +2,12 @@
 
 Each request to an API passes it, so it does little. With uvicorn in its place, and in that of the
 Runtime API, a request takes the emulator and its environment 11 % more processor time.
+``httptools`` parses requests. It refuses what RFC 9112 calls ambiguous.
+
+``LocalOnly`` keeps web pages of elsewhere away from what is served on loopback. A page in the
+developer's browser can send requests to 127.0.0.1. It cannot hide where it comes from: the Host it
+resolved to reach us (DNS rebinding), its Origin, and the browser's own ``Sec-Fetch-Site``:
+https://developer.mozilla.org/en-US/docs/Web/HTTP/Headers/Sec-Fetch-Site
 """
 
 from __future__ import annotations

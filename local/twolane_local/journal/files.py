@@ -1,8 +1,11 @@
-"""Journals on disk: read for ``twolane lint`` and ``advise``, and kept by ``twolane up --persist``.
+"""Journals on disk, and the append-only log of JSON lines that other state is kept in, too.
 
 One event a line, in the JSON of ``GET /api/journal``. ``read`` also takes a JSON array of events,
 or an object with one as ``events``. It rejects a line that is not an event: half a journal would
 give advice from half the facts.
+
+``JsonLog``: the operating system has a line before ``append`` returns, so a kill at any moment
+loses nothing. Lines are not forced onto the disk: a power cut may lose the last ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
-"""The journal on a terminal: one line per event, easy to scan.
+"""A function's log lines as events of the journal, and events as lines of a terminal.
 
-``→`` something begins, ``←`` it ends well, ``↻`` it will run again, ``!`` needs attention, ``·`` is
-the application's own log. A line has a time, a sign, the function or queue, a text, and the short
-id that the events of one request or task share.
+The runtime writes its own events as JSON log lines, with the kind in the field ``event``; every
+other line becomes a ``log`` event.
+
+On a terminal an event is a line that is easy to scan: ``→`` something begins, ``←`` it ends well,
+``↻`` it will run again, ``!`` needs attention, ``·`` is the application's own log. A line has a
+time, a sign, the function or queue, a text, and the short id that the events of one request or task
+share.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Checks the form of a template's sections, resources and their attributes before they are read.
+"""Checks a template: its form, before anything reads it, and what AWS refuses, once it is read.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-anatomy.html
+https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
 """
 
 from __future__ import annotations

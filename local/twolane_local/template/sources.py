@@ -1,4 +1,8 @@
-"""Reads what invokes functions, apart from requests: mappings, schedules, rules, subscriptions."""
+"""Reads what functions are connected to, apart from requests: their sources and file systems.
+
+Sources are mappings, schedules, rules and subscriptions. A file system becomes a folder on this
+machine: https://docs.aws.amazon.com/lambda/latest/dg/configuration-filesystem.html
+"""
 
 from __future__ import annotations
 

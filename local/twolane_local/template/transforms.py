@@ -1,7 +1,12 @@
-"""Reads the files that a template includes: ``AWS::Include``, and an API's definition.
+"""The transforms that CloudFormation applies: ``AWS::Include`` and ``AWS::LanguageExtensions``.
 
-On AWS both lie in S3, where `sam package` puts local ones. What is in S3 stays as it is.
+An included file, or an API's definition, lies in S3 on AWS, where `sam package` puts local ones.
+What is in S3 stays as it is.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-include.html
+
+Language extensions are loops, look-ups with a default, and computed names. ``Fn::Length`` and
+``Fn::ToJsonString`` are resolved with the other functions.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html
 """
 
 from __future__ import annotations

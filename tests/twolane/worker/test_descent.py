@@ -9,8 +9,7 @@ from celery import Celery
 
 from twolane.errors import ConfigurationError, RunawayError
 from twolane.worker.descent import Descent
-from twolane.worker.records import Record
-from twolane.worker.run import Run, open_run
+from twolane.worker.records import Record, Run, open_run
 
 from .conftest import QUEUE_ARN, body
 

@@ -12,8 +12,7 @@ from twolane.errors import MalformedMessageError
 from twolane.state.memory import MemoryStore
 from twolane.worker.lease import Delivery, LeaseState, lease_key, write_lease
 from twolane.worker.lookup import Lookup, Revocation, revoked_key, stamp_key, write_revocation
-from twolane.worker.records import parse_event
-from twolane.worker.run import Run, open_run
+from twolane.worker.records import Run, open_run, parse_event
 
 from .conftest import body, event, record
 

@@ -8,8 +8,7 @@ import pytest
 from celery.worker.request import Request
 
 from twolane import WorkerHandler
-from twolane.worker.records import Outcome, Record
-from twolane.worker.run import Run
+from twolane.worker.records import Outcome, Record, Run
 
 from .conftest import RecordedQueues, body, event, make_app, record
 

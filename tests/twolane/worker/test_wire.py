@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from twolane.errors import MalformedMessageError
 from twolane.worker.message import open_envelope, to_message
-from twolane.worker.records import Record
-from twolane.worker.run import Run
+from twolane.worker.records import Record, Run
 
 ARGS = [["ü", 1], {"k": None}, {"callbacks": None}]
 

@@ -15,8 +15,7 @@ from kombu.message import Message
 from twolane import WorkerHandler
 from twolane.worker.lease import LeaseFence, read_lease
 from twolane.worker.limits import Deadline
-from twolane.worker.records import Outcome, parse_event
-from twolane.worker.run import Run
+from twolane.worker.records import Outcome, Run, parse_event
 
 from .conftest import RecordedQueues, body, event, record
 

@@ -10,8 +10,7 @@ from twolane import WorkerHandler
 from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.worker.presence import Presence, WorkerFacts, WorkerPresence
-from twolane.worker.records import parse_event
-from twolane.worker.run import open_run
+from twolane.worker.records import open_run, parse_event
 
 from .conftest import RecordedQueues, body, event, make_app, record
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from twolane.worker.run import Run
+    from twolane.worker.records import Run
 
 
 class Hands:

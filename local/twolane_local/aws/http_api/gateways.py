@@ -1,4 +1,7 @@
-"""The HTTP servers of a stack: one for each API and function URL, each on its own port."""
+"""The gateways of a stack: each makes an event of a request, and a response of a function's result.
+
+Each API and function URL has a gateway of its own, on its own port.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """The Lambda API: invocations, event source mappings and the recursion config of functions.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+A streamed response is an event stream; one that the runtime does not stream becomes one chunk:
+https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
+The encoding: https://smithy.io/2.0/aws/amazon-eventstream.html
 """
 
 from __future__ import annotations

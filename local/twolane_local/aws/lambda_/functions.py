@@ -1,4 +1,7 @@
-"""Runs functions by name, each in its own pool of execution environments."""
+"""Runs functions by name, each in its own pool of execution environments.
+
+Environments are reused, started on demand, and ended when they have been idle.
+"""
 
 from __future__ import annotations
 

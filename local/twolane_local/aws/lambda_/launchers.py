@@ -1,10 +1,10 @@
-"""Starts environments by fork, from fork servers that are started with the first of them.
+"""Starts environments by fork: from a fork server, or from a function's snapshot.
 
-One serves all functions of a folder for which it would have imported the same: see ``forkserver``.
-"16 cold environments serving" in ``benchmarks/emulator.py`` takes 0.4 s so, and 2.8 s with a fresh
-interpreter for each.
+A fork server is started with the first environment, and serves all functions of a folder for which
+it would have imported the same: see ``forkserver``. "16 cold environments serving" in
+``benchmarks/emulator.py`` takes 0.4 s so, and 2.8 s with a fresh interpreter for each.
 
-A function with SnapStart has a snapshot in its place: see ``snapshot``.
+A snapshot is one init, then many restores: see ``snapshot``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The actions of the SQS API: parameters in, result out, in the shapes of the JSON protocol.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Operations.html
+Parameters are checked against the limits of the API:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-quotas.html
 Message move tasks, which redrive a dead-letter queue, are at the end:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 """

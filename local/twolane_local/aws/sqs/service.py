@@ -1,4 +1,4 @@
-"""The messages of all queues, for the SQS API, mappings, schedules and commands.
+"""The queues by name, and their messages, for the SQS API, mappings, schedules and commands.
 
 Synchronous, in memory, on the injected clock, guarded by one lock; an operation costs the same at
 any depth. Only waiting for a message is a coroutine.

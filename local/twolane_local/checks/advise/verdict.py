@@ -1,4 +1,4 @@
-"""Judges whether work should stay, be deferred or run inline, and prints this with its numbers.
+"""Measures work in the journal, and judges whether it should stay, be deferred or run inline.
 
 The inline lane is for quick work that may be lost; it never retries. The deferred lane costs a
 message and an invocation, and runs its work later. So slow or failing inline work belongs on a

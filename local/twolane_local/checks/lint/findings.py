@@ -1,4 +1,4 @@
-"""Rules, their violations, and where these are in the template's text."""
+"""Rules and their violations, the lines of these, and both as text, JSON and SARIF."""
 
 from __future__ import annotations
 
