@@ -3,8 +3,9 @@
     faults = Faults(journal, clock)
     faults.inject("send.reply-lost", target="TaskQueue", seed=7)
 
-Faults happen in ``faults.seams`` (SQS, functions and schedules). In virtual time they also happen in ``faults.commands`` (a Redis in this process) and ``faults.points``
-(inside a task). Only the simulator has faults of the clock.
+Faults happen in ``faults.seams`` (SQS, functions and schedules). In virtual time they also happen
+in ``faults.commands`` (a Redis in this process) and ``faults.points`` (inside a task). Only the
+simulator has faults of the clock.
 """
 
 from twolane_local.faults.injection import CATALOGUE, Fault, FaultError, Faults

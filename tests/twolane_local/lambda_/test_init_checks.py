@@ -72,7 +72,7 @@ def test_a_large_stack_starts_its_environments_with_their_invocations(tmp_path: 
         assert json.loads(outcome.payload) == ["One", "One", "One"]
         assert len(emulator.functions) == 1
 
-    run(Options(path, port=0, aws_port=0, few=2, reload=True), script)
+    run(Options(path, port=0, aws_port=0, warm_limit=2, reload=True), script)
 
 
 def test_a_small_stack_has_them_ready(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_small_stack_has_them_ready(tmp_path: Path) -> None:
         assert "Broken: handler broken.handler" in problem
         assert len(emulator.functions) == 2
 
-    run(Options(path, port=0, aws_port=0, few=3), script)
+    run(Options(path, port=0, aws_port=0, warm_limit=3), script)

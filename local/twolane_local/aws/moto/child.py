@@ -177,7 +177,7 @@ def keep_versions(resources: Iterable[dict[str, Any]]) -> None:
 
 
 def verify_senders(identities: list[str]) -> None:
-    """Verify senders of mail: moto refuses unverified ones, as Amazon SES does."""
+    """Verify senders of mail: moto refuses others, as Amazon SES does."""
     from moto.ses.models import ses_backends
 
     backend = ses_backends[ACCOUNT][REGION]
