@@ -1,4 +1,4 @@
-"""Every placement of faults, on both stores: some hundreds of them, and in the slow suite more."""
+"""Every placement of faults, on both stores, in processes of their own."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def simulate(*arguments: str, code: int = 0, hash_seed: int = 0) -> dict[str, An
     return told
 
 
+@pytest.mark.slow
 def test_some_hundred_placements() -> None:
     told = simulate("--runs", "330", "--jobs", "2")
     assert told["runs"] == 330
