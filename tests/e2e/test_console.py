@@ -241,7 +241,8 @@ def waiting_for_a_retry(url: str, tasks: list[str]) -> tuple[str, int] | None:
     found = None
     for task in tasks:
         spans = httpx.get(f"{url}/api/trace/{task}", trust_env=False).json()["spans"]
-        tried = [each["attempt"] for each in spans if each["kind"] == "attempt"]
+        # A task without luck has used up its retries, and its message is refused without an attempt.
+        tried = [each["attempt"] for each in spans if "attempt" in each]
         if not tried or any(each["state"] == "running" for each in spans):
             return None
         if any(each["kind"] == "wait" and each["state"] == "waiting" for each in spans):

@@ -14,6 +14,8 @@ from .conftest import BIN, Service, free_port, readme_blocks, running, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def service(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
@@ -48,15 +50,11 @@ def ready(service: Service) -> bool | None:
 
 @pytest.mark.parametrize(
     "scenario",
-    [
-        pytest.param(scenario, marks=[pytest.mark.slow] * (scenario is scenarios.revoked))
-        for scenario in scenarios.STOCK
-    ],
+    [scenario for scenario in scenarios.STOCK],
 )
 def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None:
     scenario(service)
 
 
-@pytest.mark.slow
 def test_beat_reads_the_schedule(service: Service) -> None:
     Service("", service.log.with_name("beat.log")).logged("daily-digest", seconds=20)

@@ -176,6 +176,7 @@ def test_an_object_s_head_says_its_length_and_a_large_one_comes_whole() -> None:
     with_moto(script)
 
 
+@pytest.mark.slow
 def test_items_expire_at_the_emulator_s_time() -> None:
     """It may be ahead of the machine's clock."""
     hands = [1_900_000_000.0]
@@ -247,6 +248,7 @@ def test_the_process_is_only_started_where_something_needs_it() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_tables_items_expire_as_the_template_says() -> None:
     def look(endpoint: str) -> Any:
         return client("dynamodb", endpoint).describe_time_to_live(TableName="kept")
@@ -293,6 +295,7 @@ def test_a_killed_process_that_kept_nothing_is_an_error() -> None:
         _killed(None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's limits are Linux's to set")
 def test_on_a_full_disk_a_table_answers_nothing_that_a_kill_may_undo(tmp_path: Path) -> None:
     """A full disk, as the kernel plays it for one process: no file of its may grow."""

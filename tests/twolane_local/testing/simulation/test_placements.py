@@ -98,6 +98,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 # What it has found, and was mended.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_a_tick_that_stood_still_beyond_its_claim_sends_nothing(
     explorers: dict[str, Explorer], store: str
@@ -108,6 +109,7 @@ def test_a_tick_that_stood_still_beyond_its_claim_sends_nothing(
     assert invariants(runs) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_a_step_that_is_published_again_much_later_does_not_run_again(
     explorers: dict[str, Explorer], store: str
@@ -128,6 +130,7 @@ def test_an_environment_that_wakes_too_late_calls_no_errback(
     assert invariants(runs) == set()
 
 
+@pytest.mark.slow
 def test_an_errback_is_not_lost_with_a_store_that_is_down(redis: Explorer) -> None:
     """Celery subscribed to the errback's result before it published it, in vain."""
     runs = singles(redis, "failing-chord", "redis", "store", "outage")
@@ -135,6 +138,7 @@ def test_an_errback_is_not_lost_with_a_store_that_is_down(redis: Explorer) -> No
     assert invariants(runs) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_an_environment_that_wakes_too_late_leaves_the_lease_alone(
     explorers: dict[str, Explorer], store: str
@@ -184,6 +188,7 @@ def test_a_hop_that_is_not_sent(redis: Explorer, monkeypatch: pytest.MonkeyPatch
     assert {"L", "C"} <= invariants([run])
 
 
+@pytest.mark.slow
 def test_a_table_without_conditions(dynamodb: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes a lease has it."""
     from twolane.state.dynamodb import DynamoDBStore
@@ -197,6 +202,7 @@ def test_a_table_without_conditions(dynamodb: Explorer, monkeypatch: pytest.Monk
     assert invariants(found) & {"D", "E"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_a_retry_whose_attempt_was_killed_waits_for_its_lease(
     explorers: dict[str, Explorer], store: str
@@ -207,6 +213,7 @@ def test_a_retry_whose_attempt_was_killed_waits_for_its_lease(
     assert invariants(runs) == set()
 
 
+@pytest.mark.slow
 def test_a_chord_that_is_to_be_completed_later_keeps_its_size(redis: Explorer) -> None:
     """Celery dropped it with the error, and the environment was killed before it was put back."""
     runs = [
