@@ -48,10 +48,7 @@ def ready(service: Service) -> bool | None:
         return None
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [scenario for scenario in scenarios.STOCK],
-)
+@pytest.mark.parametrize("scenario", scenarios.STOCK)
 def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None:
     scenario(service)
 
