@@ -13,6 +13,9 @@ RUNTIME ?= python3.13
 ARCHITECTURE ?= x86_64
 BUILD_DIR ?= .aws-sam/build
 
+# One more than there are cores: many tests wait for a process of theirs.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
+
 .DEFAULT_GOAL := help
 .PHONY: help up test test-slow coverage fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
 
@@ -29,7 +32,7 @@ up: $(STAMP) ## Start the API, the queues, the worker and the schedules on this 
 	@$(BIN)/twolane up
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 test-slow: $(STAMP) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
@@ -37,7 +40,7 @@ test-slow: $(STAMP) ## Run the tests that take longer
 COVERED ?= not slow
 coverage: $(STAMP) ## Run the tests and say how many lines and branches of both packages they reach (COVERED='slow or not slow')
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest -n auto --dist loadfile -m '$(COVERED)'
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile -m '$(COVERED)'
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --sort=cover
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -312,16 +313,21 @@ class VirtualEnvironment:
 
 
 class Narrator(logging.Handler):
-    """Journals what twolane's runtime tells, and what handlers log."""
+    """Journals the runtime's events, and what handlers log."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__()
         self._journal = journal
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         process = current.get()
         told: dict[str, Any] | None = getattr(record, "twolane", None)
-        if (process is not None and process.dead) or (told is None and process is None):
+        if process is None:
+            # A thread of an earlier stack may still wait in real time, and log in this one's.
+            if told is None or threading.get_ident() != self._thread:
+                return
+        elif process.dead:
             return
         fields: dict[str, Any] = {
             "level": record.levelname,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from fastapi import FastAPI
 
 from twolane import ApiHandler
 from twolane.environment.logs import emit
+from twolane_local.clock import SystemClock
 from twolane_local.clock.threads import current
 from twolane_local.clock.virtual import NEW_YEAR
+from twolane_local.journal import Journal
 from twolane_local.testing.project import of_handlers
-from twolane_local.testing.virtual_environment import is_journaled
+from twolane_local.testing.virtual_environment import is_journaled, narrated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,3 +176,18 @@ def test_which_lines_the_journal_has_too() -> None:
     record = logging.makeLogRecord({"twolane": {"event": "task.started"}})
     assert is_journaled(record)
     assert not is_journaled(logging.makeLogRecord({}))
+
+
+def test_a_thread_of_an_earlier_stack_does_not_write_into_the_journal() -> None:
+    journal = Journal(SystemClock())
+    logger = logging.getLogger("twolane.api")
+
+    def late() -> None:
+        emit(logger, "inline.lost", "left over", level=logging.ERROR)
+
+    with narrated(journal, quiet=True):
+        late()
+        other = threading.Thread(target=late)
+        other.start()
+        other.join()
+    assert [event.kind for event in journal] == ["inline.lost"]

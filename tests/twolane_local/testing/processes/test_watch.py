@@ -20,6 +20,9 @@ from twolane_local.testing.simulation.invariants import Bounds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Celery's own backend, which sets a result's time to live so.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+
 BODY = json.dumps({"headers": {"id": "t1", "task": "app.mail"}, "body": "[]"})
 
 
