@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_a_package_is_one_capability(package: str) -> None:
 
 @pytest.mark.parametrize("package", MOST_MODULES)
 def test_a_package_of_many_modules_has_a_map(package: str) -> None:
-    """Its docstring names each of its modules and packages."""
+    """Its docstring names each of its modules and packages, and lists no others."""
     known, missing = modules(package), []
     for name, path in known.items():
         if path.name != "__init__.py" or name == package:
@@ -158,6 +159,9 @@ def test_a_package_of_many_modules_has_a_map(package: str) -> None:
         inner = {n.removeprefix(f"{name}.") for n in known if n.startswith(f"{name}.")}
         inner = {each for each in inner if "." not in each and not each.startswith("__")}
         map_ = ast.get_docstring(ast.parse(path.read_text())) or ""
+        rows = re.findall(r"^``\w+``(?:, ``\w+``)*  ", map_, re.MULTILINE)
+        listed = re.findall(r"``(\w+)``", " ".join(rows))
+        missing += [f"{name}: {each} is gone" for each in listed if each not in inner]
         if len(inner) > 5:
             missing += [f"{name}: {each}" for each in sorted(inner) if f"``{each}``" not in map_]
     assert missing == []

@@ -7,7 +7,7 @@ besides; a test holds each entry against the installed versions.
 - ``publishing``: kombu's transport for SQS, Celery's groups, backends, events and ``app.control``;
 - ``tracing``: the context, the texts and the tracebacks that Celery's tracer makes for each task;
 - ``serving``: Starlette's background tasks, and the moment at which ``awslambdaric`` has answered;
-- ``backends``, ``clients``: what single result backends and clients of databases are given;
+- ``clients``: what single result backends and clients of databases are given;
 - ``snapshot``: what Celery, kombu and boto3 keep open, before a snapshot and after it.
 """
 

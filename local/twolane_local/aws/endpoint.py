@@ -26,7 +26,7 @@ from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
 from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.sqs.api import SqsApi
-from twolane_local.http import content as request_body
+from twolane_local.http import servers
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -131,10 +131,10 @@ class AwsEndpoint:
             await self._fallback(scope, receive, send)
             return
         try:
-            body = await request_body.read(receive, BODY_LIMIT)
-        except request_body.ClientGoneError:
+            body = await servers.read_body(receive, BODY_LIMIT)
+        except servers.ClientGoneError:
             return
-        except request_body.TooLargeError:
+        except servers.TooLargeError:
             await _respond(send, AwsResponse(413, b"Request body too large"))
             return
         request = AwsRequest(

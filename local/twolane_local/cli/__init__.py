@@ -6,8 +6,7 @@ Each command is a module of its own with ``configure(parser)`` and ``run(argumen
 ``trace``, ``up``. To add one, add its module and its line in ``parser``.
 
 ``parser``     All commands as one parser, and the help.
-``flags``      Flags that several commands have.
-``options``    Finds the template, and asks for missing parameters and confirmations.
+``flags``      Flags that several commands have: finds the template, asks for what is missing.
 ``text``       Tables, times, progress and JSON on a terminal.
 ``exits``      Exit codes.
 ``reference``  Writes docs/commands.md.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from twolane_local.cli import exits
 from twolane_local.cli.flags import since_flag
 from twolane_local.cli.text import progress
-from twolane_local.http.content import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal import redact
 from twolane_local.journal.filters import Filter
 from twolane_local.journal.lines import EventPrinter

@@ -10,7 +10,7 @@ import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from twolane_local.http.content import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal.lines import printable
 
 if TYPE_CHECKING:

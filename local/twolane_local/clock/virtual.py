@@ -20,6 +20,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
+from twolane_local.clock import SystemClock
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -156,26 +157,14 @@ class _LeapingSelector(selectors.DefaultSelector):
         return ready
 
 
-class VirtualClock:
-    """``twolane_local.clock.Clock`` on a ``VirtualLoop``."""
+class VirtualClock(SystemClock):
+    """The clock of a ``VirtualLoop``. Sleeps and waits are those of the loop that they run on."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
 
     def time(self) -> float:
         return self._loop.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(max(0.0, seconds))
-
-    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
-        if timeout_s is None:
-            return await event.wait()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await event.wait()
-        except TimeoutError:
-            return False
 
     @contextmanager
     def real_work(self) -> Iterator[None]:

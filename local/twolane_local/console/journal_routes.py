@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from twolane_local.console.requests import Json, ProblemError, int_parameter
 from twolane_local.console.state import snapshot
-from twolane_local.http.content import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal import redact
 from twolane_local.journal.filters import from_query
 from twolane_local.journal.json_shapes import trace_as_json

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from twolane.errors import TwolaneError
 from twolane_local.aws.sqs.errors import QueueDoesNotExistError, SqsError
 from twolane_local.console.application import ApplicationError
-from twolane_local.http.content import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal.related_events import AmbiguousIdError, UnknownIdError
 
 if TYPE_CHECKING:

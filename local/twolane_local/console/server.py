@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from twolane_local.http import servers as access
+from twolane_local.http import access
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal.files import KeptJournal
 from twolane_local.remote import address

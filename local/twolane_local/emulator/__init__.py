@@ -38,7 +38,8 @@ from twolane_local.emulator.reload import stamps, watch
 from twolane_local.errors import LocalError
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
-from twolane_local.http.servers import HttpServer, LocalOnly, bind, url_of
+from twolane_local.http.access import LocalOnly
+from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack

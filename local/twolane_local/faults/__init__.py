@@ -4,7 +4,7 @@
     faults.inject("send.reply-lost", target="TaskQueue", seed=7)
 
 Faults happen in ``faults.seams`` (SQS, functions and schedules). In virtual time they also happen
-in ``faults.commands`` (a Redis in this process) and ``faults.points`` (inside a task). Only the
+in ``testing.stores`` (the result store) and ``testing.task_points`` (inside a task). Only the
 simulator has faults of the clock.
 """
 

@@ -1,5 +1,6 @@
 """HTTP on loopback: servers, the head and body of a request, and who may ask.
 
-``servers``  The server of every port, and the refusal of requests from elsewhere.
-``content``  A request's body, whole or not at all; JSON as UTF-8.
+``servers``    The server of every port, and the bodies of requests.
+``access``     Refuses requests whose Host or Origin is not of this machine.
+``json_text``  JSON as UTF-8.
 """

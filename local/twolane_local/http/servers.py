@@ -3,36 +3,27 @@
 Each request to an API passes it, so it does little. With uvicorn in its place, and in that of the
 Runtime API, a request takes the emulator and its environment 11 % more processor time.
 ``httptools`` parses requests. It refuses what RFC 9112 calls ambiguous.
-
-``LocalOnly`` keeps web pages of elsewhere away from what is served on loopback. A page in the
-developer's browser can send requests to 127.0.0.1. It cannot hide where it comes from: the Host it
-resolved to reach us (DNS rebinding), its Origin, and the browser's own ``Sec-Fetch-Site``:
-https://developer.mozilla.org/en-US/docs/Web/HTTP/Headers/Sec-Fetch-Site
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import socket
 from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import httptools
 
 from twolane_local.errors import LocalError, PortInUseError
-from twolane_local.http import content as request_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 
     Message = MutableMapping[str, Any]
     Answer = Callable[["Exchange"], Awaitable[None]]
-    from collections.abc import Awaitable, Callable, MutableMapping
-
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -219,9 +210,9 @@ class Exchange:
         }
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises what ``request_body.read`` does."""
+        """The whole body. Raises what ``read_body`` does."""
         if not self.whole or self.held > limit:
-            return await request_body.read(self.receive, limit)
+            return await read_body(self.receive, limit)
         body = b"".join(self._pieces)
         self._given = True
         self._drop()
@@ -576,54 +567,36 @@ class HttpServer:
         self._listener.close()
 
 
-#: Names of this machine; the second by which containers know it. Buckets are names below them.
-_HOSTS = ("localhost", "host.docker.internal", "127.0.0.1", "[::1]")
+class TooLargeError(Exception):
+    """It is above the limit."""
 
 
-class LocalOnly:
-    """An ASGI app in front of another; refuses, with 403, whatever comes from elsewhere."""
+class ClientGoneError(Exception):
+    """The client went, or sent what is no HTTP, before the body was whole.
 
-    def __init__(self, app: Asgi) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        why = refusal(scope["headers"]) if scope["type"] == "http" else None
-        if why is None:
-            await self._app(scope, receive, send)
-            return
-        body = json.dumps({"message": f"Forbidden: {why}"}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 403, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    What came must not be taken for the body: half a message is another message.
+    """
 
 
-def refusal(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Why a request with these headers is not from this machine, or ``None``."""
-    found = {name: value.decode("latin-1") for name, value in headers}
-    host = found.get(b"host", "")
-    if not is_local(host):
-        return f"Host {host!r} is no name of this machine"
-    origin = found.get(b"origin", "")
-    if origin and not is_local(urlsplit(origin).netloc):
-        return f"Origin {origin!r} is not on this machine"
-    site = found.get(b"sec-fetch-site", "none")
-    if site not in {"none", "same-origin"} and not origin:
-        return f"Sec-Fetch-Site is {site!r}"
-    return None
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """A whole body; raises ``TooLargeError`` above ``limit`` bytes, or ``ClientGoneError``.
 
-
-def is_local(host: str) -> bool:
-    """Whether a Host header names this machine, with or without a port."""
-    name = host.rpartition(":")[0] if _has_port(host) else host
-    name = name.lower().rstrip(".")
-    # AWS's own names come from clients that were told where to connect, not from browsers.
-    if name.endswith(".amazonaws.com"):
-        return True
-    return name in _HOSTS or name.endswith(tuple(f".{each}" for each in _HOSTS[:2]))
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not host.endswith("]")
+    What is too large is read to its end, or else the client might never read the answer.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= limit:
+            parts.append(part)
+        else:
+            parts.clear()
+        if not message.get("more_body"):
+            break
+    if size > limit:
+        raise TooLargeError
+    return b"".join(parts)

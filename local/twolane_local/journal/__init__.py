@@ -2,9 +2,8 @@
 
 Logs, commands, the web console and the pytest plugin all read it, so they all show the same.
 
-``files``, ``json_log``  A journal on disk, and the append-only log that other parts use too.
-``log_lines``            From a line that a function writes to an event.
-``lines``                From an event to a line on a terminal.
+``files``                A journal on disk, and the append-only log that other parts use too.
+``lines``                From a function's log line to an event, and from an event to a terminal.
 ``messages``             From an SQS message's body to the Celery task in it.
 ``redact``               Replaces secrets before something is shown.
 ``filters``              Selects events.

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
-from twolane_local.http.content import utf8
+from twolane_local.http.json_text import utf8
 from twolane_local.journal import Event, redact
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from twolane_local.aws.scheduler.schedule import Schedule
     from twolane_local.aws.sqs.service import QueueService
     from twolane_local.clock import Clock
-    from twolane_local.faults.points import Points
     from twolane_local.journal import Journal
     from twolane_local.model import QueueMappingSpec
     from twolane_local.model.message import Received
+    from twolane_local.testing.task_points import Points
     from twolane_local.testing.world import World
 
 

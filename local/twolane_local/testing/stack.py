@@ -39,7 +39,6 @@ from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.clock.virtual import NEW_YEAR
 from twolane_local.faults.injection import Faults
-from twolane_local.faults.points import Points
 from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
 from twolane_local.journal import Journal
 from twolane_local.testing import TestingError, application_code, mocked_aws, stores, task_points
@@ -47,6 +46,7 @@ from twolane_local.testing.chance import seeded
 from twolane_local.testing.deferred import Deferred, Deliveries, Schedules, settle
 from twolane_local.testing.project import api_url
 from twolane_local.testing.stores import Tables
+from twolane_local.testing.task_points import Points
 from twolane_local.testing.views import JournalView, Queue, Tasks, find
 from twolane_local.testing.virtual_environment import VirtualEnvironment, narrated
 from twolane_local.testing.waits import own_sleeps, virtual_waits

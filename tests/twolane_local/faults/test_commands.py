@@ -8,9 +8,9 @@ import fakeredis
 import pytest
 import redis
 
-from twolane_local.faults.commands import FaultyCommands
 from twolane_local.faults.injection import Faults
 from twolane_local.journal import Journal
+from twolane_local.testing.stores import FaultyCommands
 from twolane_local.testing.world import World
 
 if TYPE_CHECKING:

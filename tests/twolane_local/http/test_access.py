@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from twolane_local.http.servers import LocalOnly, is_local, refusal
+from twolane_local.http.access import LocalOnly, is_local, refusal
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.http import content as json_text
+from twolane_local.http import json_text
 
 VALUES: list[Any] = [
     None, True, 1, 1.5, "é\u2028\n\"\\", [], {}, {"a": [1, {"b": None}]}, 2**63, 2**80, -(2**70),

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.http_api.requests import Received
-from twolane_local.http import content as request_body
+from twolane_local.http import servers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -40,10 +40,10 @@ async def serve(gateway: Serves, scope: Scope, receive: Receive, send: Send) -> 
     """Answer one HTTP request."""
     body: bytes | None
     try:
-        body = await request_body.read(receive, gateway.max_body)
-    except request_body.ClientGoneError:
+        body = await servers.read_body(receive, gateway.max_body)
+    except servers.ClientGoneError:
         return
-    except request_body.TooLargeError:
+    except servers.TooLargeError:
         body = None
     client, server = scope.get("client"), scope.get("server")
     received = Received(
@@ -69,9 +69,9 @@ async def answer(gateway: Serves, exchange: Exchange) -> None:
     body: bytes | None
     try:
         body = await exchange.body(gateway.max_body)
-    except request_body.ClientGoneError:
+    except servers.ClientGoneError:
         return
-    except request_body.TooLargeError:
+    except servers.TooLargeError:
         body = None
     received = Received(
         method=exchange.method,

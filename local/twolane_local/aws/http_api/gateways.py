@@ -27,7 +27,7 @@ from twolane_local.aws.http_api.integrations import ParameterValues, mapped_requ
 from twolane_local.aws.http_api.requests import Routes, request_of
 from twolane_local.aws.invocation import StreamedInvocation, ThrottledError
 from twolane_local.errors import LocalError
-from twolane_local.http import content as json_text
+from twolane_local.http import json_text
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import cut
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.call import AwsResponse
 from twolane_local.aws.moto.dynamodb import NOW
 from twolane_local.errors import LocalError
-from twolane_local.http import content as request_body
+from twolane_local.http import servers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
@@ -244,8 +244,8 @@ class MotoProcess:
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         try:
-            body = await request_body.read(receive, _LIMIT)
-        except request_body.ClientGoneError:
+            body = await servers.read_body(receive, _LIMIT)
+        except servers.ClientGoneError:
             return
         target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         if scope["query_string"]:

@@ -20,6 +20,7 @@ from twolane_local.aws.sqs.errors import (
     MalformedInputError,
     SqsError,
 )
+from twolane_local.aws.sqs.moves import MoveTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -201,7 +202,7 @@ class SqsApi:
 
     def __init__(self, queues: QueueService) -> None:
         self._queues = queues
-        self._moves = actions.MoveTasks(queues)
+        self._moves = MoveTasks(queues)
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         request_id = request.request_id or str(uuid.uuid4())

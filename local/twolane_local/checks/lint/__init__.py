@@ -5,11 +5,10 @@ The rules find mistakes that CloudFormation accepts and that fail in operation. 
 cfn-lint what it checks (schemas, types, references, a FIFO mapping's batch size): run both.
 
 ``rules``           The rules. To add one, decorate its check with ``rule``, list it in ``RULES``.
-``findings``        Rules, their violations, and the lines of these.
+``findings``        Rules, their violations and the lines of these; text, JSON and SARIF.
 ``subject``         The input of rules: resources, application, journal.
 ``application``     The Celery application in a function; ``probe`` reads it in a child process.
 ``physical_names``  The names that a template gives its resources.
-``output``          Findings as text, JSON and SARIF.
 """
 
 from __future__ import annotations

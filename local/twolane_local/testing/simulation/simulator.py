@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from twolane_local.aws.sqs.service import NewMessage
     from twolane_local.clock import Clock
     from twolane_local.clock.virtual import VirtualClock, VirtualLoop
-    from twolane_local.faults.points import Points
     from twolane_local.journal import Event, Journal
     from twolane_local.model import ScheduleSpec
     from twolane_local.model.message import Message
+    from twolane_local.testing.task_points import Points
 
     MakeFaults = Callable[[Journal, Clock], Faults]
 
