@@ -1,9 +1,9 @@
 """REST APIs, HTTP APIs and function URLs.
 
 A request enters through ``asgi``, from the server or from a client in this process, as a
-``requests.Received``. ``gateways.Gateway`` finds its route, checks its ``authorizers``, makes the event
-in the API's dialect (``dialects``), invokes the function or calls a service (``integrations``), and
-returns the response.
+``requests.Received``. ``gateways.Gateway`` finds its route, checks its ``authorizers``, makes the
+event in the API's dialect (``dialects``), invokes the function or calls a service
+(``integrations``), and returns the response.
 
 ``gateways``      The gateways of a stack, a port each: from a request to its response.
 ``asgi``          A gateway behind the server, and as an ASGI application.
