@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twolane.environment import snapshot
+from twolane.environment.invocation import left_s
 from twolane.errors import StoreUnavailableError
 from twolane.state.store import bounded
 
@@ -237,7 +238,8 @@ def call(client: Any, *command: Any) -> Any:
         if isinstance(error, exceptions.ResponseError):
             raise
         connection.disconnect()
-        if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
+        lost = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError)
+        if lost and left_s() != 0.0:  # with no time left, the answer of the function comes first
             return client.execute_command(*command)
         # A time limit struck between the command and its reply, which must not be the next one's.
         raise
