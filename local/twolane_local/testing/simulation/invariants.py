@@ -138,6 +138,7 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     lost = Counter(fact.task for fact in history.of("answer.lost"))
     excused = _excused(history) | {task for task, times in lost.items() if times >= ATTEMPTS}
     sent = {fact.task: fact.at for fact in history.of("body.taken")}
+    copies = Counter(fact.task for fact in history.of("body.taken"))
     first_sent: dict[str | None, float] = {}
     for fact in history.of("body.taken"):
         first_sent.setdefault(fact.task, fact.at)
@@ -152,10 +153,11 @@ def check_m(history: History, _: Bounds) -> Iterator[Violation]:
     for fact in history.of("result.changed"):
         task, status = str(fact.task), fact.data.get("status")
         before, since = last.get(task, ("PENDING", 0.0))
-        # A copy that was sent after the first one had failed counts as a redriven message; so does
-        # one of a message whose task nobody knew, if it names the right one.
-        late = sent.get(fact.task, 0.0) >= since or fact.task in unknown
-        copied = before == "FAILURE" and lost[fact.task] > 0 and late
+        # A copy that was sent after the first one had failed counts as a redriven message. So does
+        # one of a message whose task nobody knew, if it names the right one: a tick that beat sends
+        # again, as the store could not keep that it was sent, is such a copy.
+        late = lost[fact.task] > 0 and sent.get(fact.task, 0.0) >= since
+        copied = before == "FAILURE" and (late or (fact.task in unknown and copies[fact.task] > 1))
         too_late = (before, status) == ("REVOKED", "STARTED") and fact.at - since <= REVOKE_S
         regressed = before in TERMINAL and status != before
         # Its chain failed before it, and then did not: that task ran again.

@@ -175,11 +175,14 @@ def test_a_copy_runs_again_only_where_it_was_sent_after_the_failure(
     assert {each.invariant for each in violations(History(facts))} == broken
 
 
+@pytest.mark.parametrize("sender", [[Fact(2.0, "answer.lost", task="t1")], []])
 @pytest.mark.parametrize(("named", "broken"), [("gone.in.this.deploy", set()), ("a.mail", {"M"})])
-def test_a_copy_runs_where_the_first_one_s_task_was_unknown(named: str, broken: set[str]) -> None:
+def test_a_copy_runs_where_the_first_one_s_task_was_unknown(
+    sender: list[Fact], named: str, broken: set[str]
+) -> None:
     facts = [
         *without("result.changed", "faults.ended", "run.ended"),
-        Fact(2.0, "answer.lost", task="t1"),
+        *sender,
         replace(taken(2.0, message="m2"), data={"body": "b", "name": "a.mail"}),
         Fact(2.0, "message.deleted", message="m2"),
         result(3.0, "FAILURE"),
