@@ -122,11 +122,9 @@ if not STOCK:
             "sqs_base64_encoding": False,
         },
     )
-    from twolane.patches import publishing as hooks
     from twolane.publish import install
 
     install()
-    hooks.install()
 
 
 @contextlib.contextmanager
