@@ -7,6 +7,8 @@ SUITE_VENV ?= .venv-suite
 SAM_VENV ?= .venv-sam
 CHECKOV_VENV ?= .venv-checkov
 export SAM_CLI_TELEMETRY ?= 0
+# Hundreds of child processes import the same sources: each would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 # What the functions are built for: template.yaml's Runtime and Architecture. Give the same to
 # `sam deploy --parameter-overrides`.
 RUNTIME ?= python3.13

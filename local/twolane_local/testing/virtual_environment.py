@@ -45,11 +45,12 @@ class VirtualContext(Context, Waits):
     """``deadline`` is in seconds since the epoch, on the virtual clock.
 
     With it come time limits that interrupt a sleep, and a timer of the virtual loop for what is to
-    be looked at again and again.
+    be looked at again and again, except while the process is ``frozen``.
     """
 
     process: Process = field(kw_only=True)
     looks: bool = True
+    frozen: Container[Process] = ()
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self.deadline - self.monotonic()) * 1000))
@@ -68,7 +69,8 @@ class VirtualContext(Context, Waits):
 
         def again() -> None:
             if not self.process.dead:
-                look()
+                if self.process not in self.frozen:
+                    look()
                 timer[:] = [loop.call_later(interval_s, again)]
 
         def stop() -> None:
@@ -192,6 +194,7 @@ class VirtualEnvironment:
             log_group_name=f"/aws/lambda/{self.spec.name}",
             process=self.process,
             looks=self._looks,
+            frozen=self._frozen,
         )
         self._timer = self._world.loop.call_later(self.spec.timeout_s, self._timed_out)
         self._running = self.process.run(partial(self._call, work.event, context))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,10 +38,8 @@ KEY = "twolane:lease:t1"
 def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
     """On a real Redis; on the embedded one for a test that asks for it."""
     with ExitStack() as undo:
-        if getattr(request, "param", "redis-server") == "embedded":
-            url = undo.enter_context(embedded_redis())
-        else:
-            url = request.getfixturevalue("redis_url")
+        wanted = getattr(request, "param", "redis-server")
+        url = request.getfixturevalue("embedded_redis" if wanted == "embedded" else "redis_url")
         app = Celery("results", backend=url, set_as_current=False)
         app.conf.update(result_expires=600, result_failure_expires=60)
         backend: Any = RedisBackend(app=app, url=url)
@@ -50,7 +48,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield backend
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def embedded_redis() -> Iterator[str]:
     """The server that ``twolane up`` starts on a machine without ``redis-server``."""
     from fakeredis import TcpFakeServer
