@@ -10,14 +10,22 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
+    from http.server import BaseHTTPRequestHandler
+
+    from twolane_local.emulator import Emulator
+    from twolane_local.model.options import Options
 
 # A checkout that passes must pass again: what has not changed is not rejected for an example that
 # chance found. `make fuzz` looks for new ones.
@@ -62,6 +70,80 @@ def own_environ() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+class Serve(Protocol):
+    """``with serve(Handler) as address``: an HTTP server on a thread, at ``host:port``."""
+
+    def __call__(self, handler: type[BaseHTTPRequestHandler], /) -> AbstractContextManager[str]: ...
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """An HTTP server of a test's own, whose answers it writes itself."""
+
+    @contextmanager
+    def serve(handler: type[BaseHTTPRequestHandler], /) -> Iterator[str]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True  # a client that stays connected must not hold up the end
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    return serve
+
+
+class Emulate(Protocol):
+    """``emulate(options, script)`` runs the script beside a started emulator."""
+
+    def __call__(
+        self, options: Options, script: Callable[[Emulator], Awaitable[None]], /
+    ) -> None: ...
+
+
+@pytest.fixture
+def emulate(own_environ: None) -> Emulate:
+    """An emulator in this process, which is stopped whatever comes of the script."""
+    from twolane_local.emulator import Emulator
+
+    def emulate(options: Options, script: Callable[[Emulator], Awaitable[None]], /) -> None:
+        async def main() -> None:
+            emulator = Emulator(options)
+            await emulator.start()
+            try:
+                await script(emulator)
+            finally:
+                await emulator.stop()
+
+        asyncio.run(main())
+
+    return emulate
+
+
+class RunPython(Protocol):
+    """``run_python(code)`` returns what the code prints."""
+
+    def __call__(self, code: str, /) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def run_python() -> RunPython:
+    """A Python process of its own, for what is imported and set up when one starts."""
+
+    def run_python(code: str, /) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_python
 
 
 def free_port() -> int:

@@ -50,7 +50,10 @@ def copy_of_repository(folder: Path) -> Path:
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name)
+    for source in ("handlers", "local"):  # what Python has compiled of it is valid there, too
+        for compiled in (ROOT / source).rglob("__pycache__"):
+            shutil.copytree(compiled, folder / compiled.relative_to(ROOT), dirs_exist_ok=True)
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
 

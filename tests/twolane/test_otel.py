@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from twolane import WorkerHandler, otel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ..conftest import RunPython  # noqa: TID252
 
 SIGNALS = (
     signals.before_task_publish,
@@ -127,11 +128,11 @@ def test_an_sdk_that_is_loaded_is_used_and_celerys_own_instrumentation_comes_fir
     assert installed == [True]
 
 
-def test_nobody_who_does_not_use_it_pays_for_it() -> None:
+def test_nobody_who_does_not_use_it_pays_for_it(run_python: RunPython) -> None:
     program = """
 import sys
 from twolane.publish import install
 install()
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    run_python(program)

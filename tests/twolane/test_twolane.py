@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 import twolane
+
+if TYPE_CHECKING:
+    from ..conftest import RunPython  # noqa: TID252
 
 
 @pytest.mark.parametrize("name", twolane.__all__)
@@ -28,13 +30,11 @@ def test_unknown_name_is_an_attribute_error() -> None:
         ("BeatHandler", ["boto3", "botocore", "fastapi", "mangum", "kombu.transport.SQS"]),
     ],
 )
-def test_adapter_imports_only_what_it_needs(adapter: str, absent: list[str]) -> None:
+def test_adapter_imports_only_what_it_needs(
+    adapter: str, absent: list[str], run_python: RunPython
+) -> None:
     code = (
         f"import sys; from twolane import {adapter}; "
         f"print([name for name in {absent!r} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )  # fmt: skip
-    assert done.stdout.strip() == "[]"
+    assert run_python(code).strip() == "[]"

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.schedules import crontab
 from fastapi import FastAPI
@@ -13,6 +11,9 @@ from twolane.beat import BeatHandler
 from twolane.beat.router import schedules_router
 from twolane.http.problems import install_problems
 from twolane.state import open_store
+
+if TYPE_CHECKING:
+    from ...conftest import RunPython  # noqa: TID252
 
 DAILY: dict[str, Any] = {"task": "shop.report", "schedule": crontab(hour=7, minute=0)}
 
@@ -72,14 +73,10 @@ def test_a_store_that_does_not_answer_is_503(bench: Any) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_an_api_starts_without_beat() -> None:
+def test_an_api_starts_without_beat(run_python: RunPython) -> None:
     code = (
         "import sys; from celery import Celery; from twolane import schedules_router; "
         "schedules_router(Celery('shop')); "
         "print(*sorted(name for name in sys.modules if name.startswith('twolane.beat')))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )  # fmt: skip
-    assert done.stdout.split() == ["twolane.beat", "twolane.beat.router"]
+    assert run_python(code).split() == ["twolane.beat", "twolane.beat.router"]

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 
 from twolane.errors import PublishError
+
+if TYPE_CHECKING:
+    from ...conftest import RunPython  # noqa: TID252
 
 SLOT = "2026-01-01T07:00:00Z"
 ENTRY: dict[str, Any] = {"task": "shop.report", "schedule": crontab(hour=7, minute=0)}
@@ -182,7 +184,7 @@ def test_a_tasks_modules_are_imported_only_when_it_is_not_known(
     assert late.headers["ignore_result"] is True
 
 
-def test_a_cold_beat_function_imports_nothing_that_it_does_not_need() -> None:
+def test_a_cold_beat_function_imports_nothing_that_it_does_not_need(run_python: RunPython) -> None:
     """FastAPI, botocore, the state store's client and the broker's: not before a task is due."""
     code = """
 import sys
@@ -197,5 +199,4 @@ heavy = ("fastapi", "starlette", "pydantic", "mangum", "boto3", "botocore", "red
          "celery.beat", "kombu.transport.SQS", "http.server")
 print(*[name for name in heavy if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert run_python(code).strip() == ""

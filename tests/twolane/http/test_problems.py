@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +14,8 @@ from twolane.publish.errors import EnqueueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ...conftest import RunPython  # noqa: TID252
 
 
 class Order(BaseModel):
@@ -165,7 +165,7 @@ async def test_the_openapi_document_says_so_too(client_of: Callable[..., Any]) -
     assert app.openapi() is app.openapi()
 
 
-def test_an_application_without_celery_does_not_pay_for_it() -> None:
+def test_an_application_without_celery_does_not_pay_for_it(run_python: RunPython) -> None:
     program = """
 import sys
 from fastapi import FastAPI
@@ -175,4 +175,4 @@ install_problems(FastAPI())
 heavy = {"celery", "kombu", "amqp", "boto3", "redis"} & set(sys.modules)
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    run_python(program)

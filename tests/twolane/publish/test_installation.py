@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+from typing import TYPE_CHECKING
 
 from celery import signals
 from kombu import Connection
@@ -10,6 +9,9 @@ from kombu.transport import TRANSPORT_ALIASES, get_transport_cls
 from twolane.publish import install
 from twolane.publish.installation import LIGHT
 from twolane.publish.transport import Transport
+
+if TYPE_CHECKING:
+    from ...conftest import RunPython  # noqa: TID252
 
 
 def test_sqs_leads_to_the_light_transport_even_if_it_was_resolved_before() -> None:
@@ -28,7 +30,7 @@ def test_installing_twice_is_as_good_as_once() -> None:
     assert len(signals.before_task_publish.receivers) == before
 
 
-def test_installing_imports_nothing_that_only_a_publish_needs() -> None:
+def test_installing_imports_nothing_that_only_a_publish_needs(run_python: RunPython) -> None:
     program = """
 import sys
 import celery
@@ -39,4 +41,4 @@ names = ("twolane.publish.transport", "kombu.transport.virtual", "boto3", "redis
 early = [name for name in names if name in sys.modules]
 assert not early, early
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    run_python(program)

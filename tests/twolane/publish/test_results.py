@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,8 @@ from twolane.publish import install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ...conftest import RunPython  # noqa: TID252
 
 # Celery 5.7 writes results with a command that redis-py 8 would rather have spelled otherwise.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -143,7 +143,9 @@ def test_a_store_that_is_down_does_not_hold_a_publish_up(unused_tcp_port: int) -
 
 
 @pytest.mark.parametrize("backend", ["dynamodb://@us-east-1/results", "redis://127.0.0.1:1/0"])
-def test_a_publish_imports_no_client_of_the_result_store(backend: str) -> None:
+def test_a_publish_imports_no_client_of_the_result_store(
+    backend: str, run_python: RunPython
+) -> None:
     program = f"""
 import sys
 from celery import Celery
@@ -154,4 +156,4 @@ app.send_task("shop.add", (1, 2))
 heavy = sorted({{n.split(".")[0] for n in sys.modules}} & {{"boto3", "botocore", "redis"}})
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    run_python(program)

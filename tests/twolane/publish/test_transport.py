@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+
+    from ...conftest import RunPython  # noqa: TID252
 
 
 def envelope(message: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +162,9 @@ def test_boto3s_refusal_is_an_enqueue_error_too(
         app.tasks["shop.add"].apply_async((1, 2), queue="missing.fifo")
 
 
-def test_a_publish_imports_neither_boto3_nor_kombus_sqs(aws: str, queue: Any) -> None:
+def test_a_publish_imports_neither_boto3_nor_kombus_sqs(
+    aws: str, queue: Any, run_python: RunPython
+) -> None:
     program = f"""
 import sys
 from celery import Celery
@@ -178,7 +180,7 @@ heavy = [n for n in sys.modules if n.split(".")[0] in ("boto3", "botocore", "red
 assert not heavy, heavy
 assert "kombu.transport.SQS" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    run_python(program)
     assert len(queue.take()) == 1
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from twolane_local.aws import guard, real_aws
+
+if TYPE_CHECKING:
+    from ...conftest import RunPython  # noqa: TID252
 
 HOSTS = ["sqs.us-east-1.amazonaws.com", "SQS.amazonaws.com.", "x.lambda-url.us-east-1.on.aws",
          "s3.cn-north-1.amazonaws.com.cn", "169.254.169.254", "fd00:ec2::254"]  # fmt: skip
@@ -61,17 +64,14 @@ def test_the_emulators_process_is_protected_unless_a_flag_says_otherwise(
         sys.audit("socket.getaddrinfo", HOSTS[0], 443, 0, 0, 0)
 
 
-def test_a_process_that_refuses_cannot_take_it_back() -> None:
+def test_a_process_that_refuses_cannot_take_it_back(run_python: RunPython) -> None:
     code = (
         "import socket, sys; from twolane_local.aws import real_aws; real_aws.refuse()\n"
         "try: socket.gethostbyname('sts.amazonaws.com')\n"
         "except ConnectionRefusedError as error: print(error)\n"
         "else: sys.exit(1)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
-    )
-    assert "sts.amazonaws.com" in done.stdout
+    assert "sts.amazonaws.com" in run_python(code)
 
 
 def test_every_partitions_domain_is_known() -> None:
@@ -81,7 +81,7 @@ def test_every_partitions_domain_is_known() -> None:
         assert real_aws.is_aws_host(f"sqs.somewhere.{domain}"), domain
 
 
-def test_it_imports_nothing_of_the_runtime() -> None:
+def test_it_imports_nothing_of_the_runtime(run_python: RunPython) -> None:
     # It runs in every function's process, before the function's own code.
     code = "import sys, twolane_local.aws.lambda_.child; assert 'twolane' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python(code)
