@@ -33,8 +33,11 @@ $(STAMP): pyproject.toml
 up: $(STAMP) ## Start the API, the queues, the worker and the schedules on this machine
 	@$(BIN)/twolane up
 
+# In the order of tests/conftest.py: the longest first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
+	@$(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) -m 'not slow'
 
 test-slow: $(STAMP) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
@@ -42,7 +45,7 @@ test-slow: $(STAMP) ## Run the tests that take longer
 COVERED ?= not slow
 coverage: $(STAMP) ## Run the tests and say how many lines and branches of both packages they reach (COVERED='slow or not slow')
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile -m '$(COVERED)'
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) $(BY_FILE) -m '$(COVERED)'
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --sort=cover
 

@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -32,6 +33,30 @@ if TYPE_CHECKING:
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("fresh", derandomize=False)
 settings.load_profile("fixed")
+
+
+#: Of the default run. Begun last, one of them would be waited for while the other cores are idle.
+LONGEST = (
+    "twolane_local/testing/simulation/test_play.py",
+    "docs/test_pages.py",
+    "twolane_local/testing/simulation/test_placements.py",
+    "twolane_local/emulator/test_emulator.py",
+    "e2e/test_commands.py",
+    "twolane/worker/test_malformed.py",
+    "e2e/test_up_dynamodb.py",
+    "e2e/test_up.py",
+    "infra/test_combinations.py",
+    "twolane_local/lambda_/test_isolated.py",
+    "test_architecture.py",
+    "docs/test_runner.py",
+    "faults/test_matrix.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    order = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(autouse=True)

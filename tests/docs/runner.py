@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import re
-import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,19 +43,28 @@ runpy.run_path(sys.argv[1])
 """
 
 
-def copy_of_repository(folder: Path) -> Path:
-    """What is tracked, or about to be; and the environment of this interpreter as `.venv`."""
+@functools.cache
+def _archive() -> bytes:
+    """What is tracked, or about to be, and what Python has compiled of it."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for source in ("handlers", "local"):  # what Python has compiled of it is valid there, too
-        for compiled in (ROOT / source).rglob("__pycache__"):
-            shutil.copytree(compiled, folder / compiled.relative_to(ROOT), dirs_exist_ok=True)
+    ).stdout.split("\0")  # fmt: skip
+    names = [name for name in listed if name and (ROOT / name).is_file()]
+    for source in ("handlers", "local"):
+        compiled = (ROOT / source).rglob("__pycache__/*.pyc")
+        names += [str(path.relative_to(ROOT)) for path in compiled if "pytest" not in path.name]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in names:
+            archive.add(ROOT / name, name)
+    return packed.getvalue()
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """Unpack it, with the environment of this interpreter as `.venv`."""
+    folder.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=_archive(), check=True)
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
 
