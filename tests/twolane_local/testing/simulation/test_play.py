@@ -302,9 +302,7 @@ def test_tallies_add_up() -> None:
 
 def test_seeds_are_run_and_progress_is_told() -> None:
     seen: list[tuple[int, Counter[str]]] = []
-    tally = run_many(
-        0, 25, 1, lambda tally: seen.append((tally.runs, Counter(tally.faults))), ROOT
-    )
+    tally = run_many(0, 25, 1, lambda tally: seen.append((tally.runs, Counter(tally.faults))), ROOT)
     assert [runs for runs, _ in seen] == [20, 25]
     assert tally.violations == {}
     assert tally.cpu_seconds > 0
