@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+    from ..conftest import Serve  # noqa: TID252
     from .conftest import Service
 
 pytestmark = pytest.mark.slow
@@ -339,20 +340,17 @@ class Elsewhere(http.server.BaseHTTPRequestHandler):
         """Silent."""
 
 
-def test_a_page_of_elsewhere_reads_and_changes_nothing(browser: Browser, started: Up) -> None:
+def test_a_page_of_elsewhere_reads_and_changes_nothing(
+    browser: Browser, started: Up, serve: Serve
+) -> None:
     _, url = started
     Elsewhere.page = EVIL.replace("CONSOLE", url).replace("QUEUE", DEAD).encode()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serve(Elsewhere) as address:
         page = browser.new_page()
-        page.goto(f"http://localhost:{server.server_port}/")
+        page.goto(f"http://localhost:{address.rpartition(':')[2]}/")
         page.wait_for_function("document.title.includes('end:reached')")
         title = page.title()
         page.close()
-    finally:
-        server.shutdown()
-        server.server_close()
     for name in ("read", "page", "change", "module", "stream"):
         assert f"{name}:refused" in title
     messages = httpx.get(f"{url}/api/queues/{DEAD}/messages", trust_env=False).json()["messages"]

@@ -3,8 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -14,7 +13,9 @@ from celery.schedules import crontab
 from twolane.errors import PublishError
 
 if TYPE_CHECKING:
-    from ...conftest import RunPython  # noqa: TID252
+    from collections.abc import Iterator
+
+    from ...conftest import RunPython, Serve  # noqa: TID252
 
 SLOT = "2026-01-01T07:00:00Z"
 ENTRY: dict[str, Any] = {"task": "shop.report", "schedule": crontab(hour=7, minute=0)}
@@ -128,13 +129,17 @@ class OneRefusal(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
+@pytest.fixture
+def one_refusal(serve: Serve) -> Iterator[str]:
+    with serve(OneRefusal) as address:
+        yield address
+
+
 def test_on_sqs_ten_go_in_one_request_and_what_is_refused_is_kept(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
+    bench: Any, one_refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), OneRefusal)
     monkeypatch.setattr(OneRefusal, "batches", [])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
+    url = f"http://{one_refusal}"
     for name, value in {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "local",
@@ -153,13 +158,9 @@ def test_on_sqs_ten_go_in_one_request_and_what_is_refused_is_kept(
             "sqs_base64_encoding": False,
         },
     )
-    try:
-        with pytest.raises(PublishError, match=r"1 of 10 .*\(entry-7\)"):
-            bench.tick(bench.handler(app), SLOT)
-        again = bench.tick(bench.handler(app), SLOT, late_s=60)
-    finally:
-        server.shutdown()
-        server.server_close()
+    with pytest.raises(PublishError, match=r"1 of 10 .*\(entry-7\)"):
+        bench.tick(bench.handler(app), SLOT)
+    again = bench.tick(bench.handler(app), SLOT, late_s=60)
     assert again == [("entry-7", SLOT)]
     assert [len(batch) for batch in OneRefusal.batches] == [10, 1]
 

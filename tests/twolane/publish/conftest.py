@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -16,6 +16,8 @@ from twolane.publish import batch, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ...conftest import Serve  # noqa: TID252
 
 KEY = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG"}
 
@@ -195,28 +197,17 @@ class ScriptedSqs:
                 return
 
         Handler.wbufsize = -1
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.handler = Handler
+        self.url = ""
 
     def will(self, status: int | None, **body: Any) -> None:
         """Say what the next request gets; ``None`` drops the connection without an answer."""
         self.script.append(Answer(status, body))
 
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
 
 @pytest.fixture
-def scripted() -> Iterator[ScriptedSqs]:
+def scripted(serve: Serve) -> Iterator[ScriptedSqs]:
     server = ScriptedSqs()
-    yield server
-    server.close()
+    with serve(server.handler) as address:
+        server.url = f"http://{address}"
+        yield server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,8 @@ from twolane.worker.aws import Sqs, queue_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ...conftest import Serve  # noqa: TID252
 
 
 def test_domains_are_those_of_botocore() -> None:
@@ -90,7 +91,7 @@ def test_what_needs_boto3(environ: dict[str, str], host: str, needs: bool) -> No
 
 
 @pytest.fixture
-def proxy() -> Iterator[tuple[str, list[str]]]:
+def proxy(serve: Serve) -> Iterator[tuple[str, list[str]]]:
     """A forward proxy that knows one server, an SQS that takes everything; and its requests."""
     asked: list[str] = []
 
@@ -108,13 +109,8 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Proxy) as address:
+        yield f"http://{address}", asked
 
 
 def test_a_message_goes_through_the_environments_proxy(

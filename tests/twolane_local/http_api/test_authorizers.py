@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,8 @@ from twolane_local.model import RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ...conftest import Serve  # noqa: TID252
 
 MATCH = RouteMatch("GET /x", "/x", "fn", api_id="api", stage="Prod")
 ARN = "arn:aws:execute-api:us-east-1:123456789012:api/Prod/GET/x"
@@ -164,7 +165,7 @@ OTHER = RSAKey.generate_key(2048, {"kid": "1"})
 
 
 @pytest.fixture(scope="module")
-def issuer() -> Iterator[str]:
+def issuer(serve: Serve) -> Iterator[str]:
     """A local OpenID provider: its configuration and its keys."""
 
     class Provider(BaseHTTPRequestHandler):
@@ -182,12 +183,9 @@ def issuer() -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield url
-    server.shutdown()
-    server.server_close()
+    with serve(Provider) as address:
+        url = f"http://{address}"
+        yield url
 
 
 def token(issuer: str, key: RSAKey = KEY, **claims: Any) -> str:

@@ -5,8 +5,7 @@ it is tried in tests/e2e/test_commands.py.
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,8 @@ from twolane_local.remote.emulator import ControlClient, ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ...conftest import Serve  # noqa: TID252
 
 
 class Api:
@@ -50,29 +51,22 @@ class Api:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.running = Running(
-            1, f"http://127.0.0.1:{self.server.server_port}", "geheim", "local", "/t", 0.0
-        )
+        self.handler = Handler
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    api = Api()
-    thread = threading.Thread(target=api.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield api
-    api.server.shutdown()
-    api.server.server_close()
-    thread.join()
+def api() -> Api:
+    return Api()
 
 
 @pytest.fixture
-def control(api: Api) -> Iterator[ControlClient]:
-    """Closed in any case: the server waits for the end of a kept-alive connection."""
-    control = ControlClient(api.running, timeout_s=5)
-    yield control
-    control.close()
+def control(api: Api, serve: Serve) -> Iterator[ControlClient]:
+    """Closed in any case: its connection is kept alive."""
+    with serve(api.handler) as address:
+        running = Running(1, f"http://{address}", "geheim", "local", "/t", 0.0)
+        control = ControlClient(running, timeout_s=5)
+        yield control
+        control.close()
 
 
 def test_a_question_is_quoted_and_carries_no_token(api: Api, control: ControlClient) -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ....conftest import Serve  # noqa: TID252
 
 WAIT_S = 30.0
 ROOT = Path(__file__).parents[4]
@@ -71,16 +73,8 @@ class Lambda:
         class Handler(_Handler):
             service = outer
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.handler = Handler
+        self.address = ""
 
     def send(self, event: dict[str, Any], *, timeout_s: float = 30.0) -> Invocation:
         """Hand an event to the runtime and to the extension, once both have asked for one."""
@@ -269,10 +263,10 @@ def _flat(line: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def service() -> Iterator[Lambda]:
+def service(serve: Serve) -> Iterator[Lambda]:
     service = Lambda()
-    yield service
-    service.close()
+    with serve(service.handler) as service.address:
+        yield service
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +14,8 @@ from twolane.api.extension import Extension, ExtensionsApi, ExtensionsApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ....conftest import Serve  # noqa: TID252
 
 INVOKE = {"eventType": "INVOKE", "requestId": "r-1", "deadlineMs": 1}
 
@@ -54,27 +56,22 @@ class Api:
             def log_message(self, *args: Any) -> None:
                 """The tests say what they need."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"127.0.0.1:{self.server.server_port}"
+        self.handler = Handler
+        self.address = ""
 
 
 @pytest.fixture
-def server() -> Iterator[Api]:
+def server(serve: Serve) -> Iterator[Api]:
     api = Api()
-    thread = threading.Thread(target=api.server.serve_forever, args=(0.05,))
-    thread.start()
-    yield api
-    # The extension's thread ends when it is told so often enough that it is not wanted.
-    for _ in range(8):
-        api.answers.put((500, {"errorType": "Extension.Stopped"}))
-    for other in threading.enumerate():
-        if other.name == "twolane-extension":
-            other.join(30)
-            assert not other.is_alive()
-    api.server.shutdown()
-    api.server.server_close()
-    thread.join()
+    with serve(api.handler) as api.address:
+        yield api
+        # The extension's thread ends when it is told so often enough that it is not wanted.
+        for _ in range(8):
+            api.answers.put((500, {"errorType": "Extension.Stopped"}))
+        for other in threading.enumerate():
+            if other.name == "twolane-extension":
+                other.join(30)
+                assert not other.is_alive()
 
 
 @pytest.fixture(autouse=True)
