@@ -18,7 +18,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import httpx
@@ -28,6 +28,9 @@ from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 
 from .conftest import ROOT, clean_environ
+
+if TYPE_CHECKING:
+    from ..conftest import Emulate  # noqa: TID252
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FUNCTIONS = {"ApiFunction": "app.api", "WorkerFunction": "app.worker", "BeatFunction": "app.beat"}
@@ -204,22 +207,13 @@ def alone(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_the_stack_runs_from_the_artifact_alone(
-    alone: Path, own_environ: None, redis_url: str
+    alone: Path, redis_url: str, emulate: Emulate
 ) -> None:
-    async def main() -> None:
-        parameters = {"RedisUrl": redis_url, "Runtime": PYTHON}
-        options = Options(
-            alone / "template.yaml", port=0, aws_port=0, parameters=parameters,
-            real_cold_starts=True,
-        )  # fmt: skip
-        emulator = Emulator(options)
-        await emulator.start()
-        try:
-            await both_lanes_and_the_clock(emulator)
-        finally:
-            await emulator.stop()
-
-    asyncio.run(main())
+    parameters = {"RedisUrl": redis_url, "Runtime": PYTHON}
+    options = Options(
+        alone / "template.yaml", port=0, aws_port=0, parameters=parameters, real_cold_starts=True
+    )
+    emulate(options, both_lanes_and_the_clock)
 
 
 async def both_lanes_and_the_clock(emulator: Emulator) -> None:

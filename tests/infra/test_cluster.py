@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/WhatIs.corecomponents.ht
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
 import subprocess
@@ -22,14 +21,16 @@ from redis.exceptions import RedisError, ResponseError
 from twolane.errors import StoreUnavailableError
 from twolane.state import open_store
 from twolane.state.redis import key_prefix
-from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 
 from .conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from twolane_local.emulator import Emulator
+
+    from ..conftest import Emulate  # noqa: TID252
 
 #: What template.yaml gives to the Redis of infra/redis.yaml.
 PREFIX = "{twolane}:"
@@ -118,18 +119,9 @@ def test_the_prefix_is_celerys_own(cluster: str, prefix: str) -> None:
 
 
 @pytest.mark.slow
-def test_both_lanes_work_on_a_cluster(cluster: str, own_environ: None, tmp_path: Path) -> None:
-    async def main() -> None:
-        parameters = {"RedisUrl": cluster, "RedisKeyPrefix": PREFIX}
-        options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=parameters)
-        emulator = Emulator(options)
-        await emulator.start()
-        try:
-            await scenarios(emulator)
-        finally:
-            await emulator.stop()
-
-    asyncio.run(main())
+def test_both_lanes_work_on_a_cluster(cluster: str, emulate: Emulate) -> None:
+    parameters = {"RedisUrl": cluster, "RedisKeyPrefix": PREFIX}
+    emulate(Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=parameters), scenarios)
 
 
 async def scenarios(emulator: Emulator) -> None:

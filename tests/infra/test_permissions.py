@@ -17,15 +17,15 @@ import httpx
 import pytest
 
 from twolane_local.aws import guard
-from twolane_local.emulator import Emulator
 from twolane_local.model.options import Options
 
 from .conftest import ROOT, Call, Statement, expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
+    from twolane_local.emulator import Emulator
     from twolane_local.model import FunctionSpec
+
+    from ..conftest import Emulate  # noqa: TID252
 
 #: ``stock|light TASK EMAIL OPTIONS``: publishes one task.
 PRODUCER = """
@@ -75,19 +75,6 @@ def _named(own_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
         return {**plain(spec, **options), "AWS_ACCESS_KEY_ID": spec.name}
 
     monkeypatch.setattr(guard, "function_environment", named)
-
-
-def run(parameters: Mapping[str, str], script: Callable[[Emulator], Awaitable[None]]) -> None:
-    async def main() -> None:
-        options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=parameters)
-        emulator = Emulator(options)
-        await emulator.start()
-        try:
-            await script(emulator)
-        finally:
-            await emulator.stop()
-
-    asyncio.run(main())
 
 
 class Client:
@@ -204,8 +191,11 @@ async def publish_from_outside(emulator: Emulator) -> None:
 
 
 @pytest.mark.slow
-def test_each_function_calls_what_its_role_allows_and_nothing_else(calls: set[Call]) -> None:
-    run(PARAMETERS, lambda emulator: every_scenario(emulator, calls))
+def test_each_function_calls_what_its_role_allows_and_nothing_else(
+    calls: set[Call], emulate: Emulate
+) -> None:
+    options = Options(ROOT / "template.yaml", port=0, aws_port=0, parameters=PARAMETERS)
+    emulate(options, lambda emulator: every_scenario(emulator, calls))
     template = expanded(**PARAMETERS)
     for function, role in ROLES.items():
         allowed = template.allowed(role)

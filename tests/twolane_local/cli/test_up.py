@@ -9,12 +9,17 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from select import select
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -61,12 +66,15 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+@contextmanager
+def awaited(pids: Iterable[int]) -> Iterator[Callable[[float], bool]]:
+    """Whether all of them have ended within so many seconds."""
+    with ExitStack() as undo:
+        descriptors = []
+        for pid in pids:
+            descriptors.append(os.pidfd_open(pid))
+            undo.callback(os.close, descriptors[-1])
+        yield lambda seconds: all(select([one], [], [], seconds)[0] for one in descriptors)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -82,17 +90,14 @@ def test_up_serves_and_leaves_no_process_behind(project: Path, number: signal.Si
         pid = json.load(response)["pid"]
     below = children(process.pid)
     assert pid in below
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    with awaited(below) as gone:
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+        assert gone(4)
     if number != signal.SIGKILL:
         assert process.returncode == 0
         assert " → gateway         GET /x" in errors
         assert " · Api             shown line" in errors
-    for _ in range(200):
-        if not any(map(alive, below)):
-            break
-        subprocess.run(["sleep", "0.02"], check=True)
-    assert not [child for child in below if alive(child)]
 
 
 def test_the_table_says_where_everything_is(project: Path) -> None:

@@ -19,14 +19,14 @@ from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http.servers import bind
 from twolane_local.model.options import Options
 
-from ..running import run  # noqa: TID252
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from twolane_local.emulator import Emulator
     from twolane_local.journal import Journal
+
+    from ...conftest import Emulate  # noqa: TID252
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -108,7 +108,7 @@ async def until(emulator: Emulator, kind: str, count: int = 1) -> None:
 
 
 @pytest.mark.parametrize("in_process", [False, True])
-def test_the_whole_way(tmp_path: Path, in_process: bool) -> None:
+def test_the_whole_way(tmp_path: Path, in_process: bool, emulate: Emulate) -> None:
     async def script(emulator: Emulator) -> None:
         url = next(iter(emulator.addresses.apis.values()))
         async with httpx.AsyncClient(base_url=url, timeout=20) as client:
@@ -125,13 +125,15 @@ def test_the_whole_way(tmp_path: Path, in_process: bool) -> None:
         queue = emulator.queues.get("local-Tasks")
         assert queue is not None
 
-    run(
+    emulate(
         Options(project(tmp_path), port=0, aws_port=0, in_process=in_process),
         script,
     )
 
 
-def test_a_handler_that_does_not_import_is_said_at_the_start(tmp_path: Path) -> None:
+def test_a_handler_that_does_not_import_is_said_at_the_start(
+    tmp_path: Path, emulate: Emulate
+) -> None:
     path = project(tmp_path, code="import nothing_there")
 
     async def script(emulator: Emulator) -> None:
@@ -139,26 +141,28 @@ def test_a_handler_that_does_not_import_is_said_at_the_start(tmp_path: Path) -> 
         assert f"template.yaml:8: Api: handler emulated.api in {tmp_path / 'src'} does not" in api
         assert "Worker: handler emulated.worker" in worker
 
-    run(Options(path, port=0, aws_port=0), script)
+    emulate(Options(path, port=0, aws_port=0), script)
 
 
-def test_a_port_in_use_names_the_flag(tmp_path: Path) -> None:
+def test_a_port_in_use_names_the_flag(tmp_path: Path, emulate: Emulate) -> None:
     with bind(0, "--port") as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortInUseError, match=rf"port {port} is in use.*--aws-port"):
-            run(Options(project(tmp_path), port=0, aws_port=port), _never)
+            emulate(Options(project(tmp_path), port=0, aws_port=port), _never)
 
 
-def test_an_unknown_parameter_is_an_error_even_with_a_store(tmp_path: Path) -> None:
+def test_an_unknown_parameter_is_an_error_even_with_a_store(
+    tmp_path: Path, emulate: Emulate
+) -> None:
     with pytest.raises(LocalError, match="no parameter 'Nope'"):
-        run(Options(project(tmp_path), port=0, aws_port=0, parameters={"Nope": "1"}), _never)
+        emulate(Options(project(tmp_path), port=0, aws_port=0, parameters={"Nope": "1"}), _never)
 
 
 async def _never(_: Any) -> None:
     raise AssertionError("it must not start")
 
 
-def test_a_store_parameter_that_is_given_stays(tmp_path: Path) -> None:
+def test_a_store_parameter_that_is_given_stays(tmp_path: Path, emulate: Emulate) -> None:
     async def script(emulator: Emulator) -> None:
         spec = next(spec for spec in emulator.stack.functions if spec.name == "Api")
         assert spec.environment["STORE"] == "redis://elsewhere"
@@ -166,10 +170,10 @@ def test_a_store_parameter_that_is_given_stays(tmp_path: Path) -> None:
     options = Options(
         project(tmp_path), port=0, aws_port=0, parameters={"RedisUrl": "redis://elsewhere"}
     )
-    run(options, script)
+    emulate(options, script)
 
 
-def test_the_invoke_api_on_the_endpoint(tmp_path: Path) -> None:
+def test_the_invoke_api_on_the_endpoint(tmp_path: Path, emulate: Emulate) -> None:
     async def script(emulator: Emulator) -> None:
         async with httpx.AsyncClient(base_url=emulator.addresses.aws, timeout=20) as client:
             response = await client.post(
@@ -180,10 +184,12 @@ def test_the_invoke_api_on_the_endpoint(tmp_path: Path) -> None:
             {"batchItemFailures": []},
         )
 
-    run(Options(project(tmp_path), port=0, aws_port=0), script)
+    emulate(Options(project(tmp_path), port=0, aws_port=0), script)
 
 
-def test_a_source_change_is_taken_up_while_work_under_way_finishes(tmp_path: Path) -> None:
+def test_a_source_change_is_taken_up_while_work_under_way_finishes(
+    tmp_path: Path, emulate: Emulate
+) -> None:
     path = project(tmp_path, code=CODE.replace("import json, os", "import json, os, time"))
     source = tmp_path / "src" / "emulated.py"
     slow = source.read_text().replace(
@@ -204,10 +210,10 @@ def test_a_source_change_is_taken_up_while_work_under_way_finishes(tmp_path: Pat
             assert not under_way.done()
             assert "changed" not in (await under_way).json()
 
-    run(Options(path, port=0, aws_port=0, reload=True), script)
+    emulate(Options(path, port=0, aws_port=0, reload=True), script)
 
 
-def test_a_template_change_is_applied(tmp_path: Path) -> None:
+def test_a_template_change_is_applied(tmp_path: Path, emulate: Emulate) -> None:
     path = project(tmp_path)
 
     async def script(emulator: Emulator) -> None:
@@ -227,7 +233,7 @@ def test_a_template_change_is_applied(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
         assert emulator.functions.specs.keys() == {"Api", "Worker"}
 
-    run(Options(path, port=0, aws_port=0, reload=True), script)
+    emulate(Options(path, port=0, aws_port=0, reload=True), script)
 
 
 BATCH = "{Queue: !GetAtt Tasks.Arn, FunctionResponseTypes: [ReportBatchItemFailures]"
@@ -251,7 +257,9 @@ BAD_CHANGES = {
     "names",
     [("mapping", "moto"), pytest.param(tuple(BAD_CHANGES), marks=pytest.mark.slow)],
 )
-def test_a_bad_template_leaves_the_former_running(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_a_bad_template_leaves_the_former_running(
+    tmp_path: Path, names: tuple[str, ...], emulate: Emulate
+) -> None:
     path = project(tmp_path)
 
     def refusals(emulator: Emulator) -> list[str]:
@@ -285,10 +293,10 @@ def test_a_bad_template_leaves_the_former_running(tmp_path: Path, names: tuple[s
             )
             assert (await client.get("/")).json()["store"] == "after"
 
-    run(Options(path, port=0, aws_port=0, reload=True), script)
+    emulate(Options(path, port=0, aws_port=0, reload=True), script)
 
 
-def test_persisted_queues_survive(tmp_path: Path) -> None:
+def test_persisted_queues_survive(tmp_path: Path, emulate: Emulate) -> None:
     path = project(tmp_path)
     options = Options(path, port=0, aws_port=0, persist=tmp_path / "kept", sources=False)
 
@@ -299,12 +307,12 @@ def test_persisted_queues_survive(tmp_path: Path) -> None:
         (message,) = emulator.queues.receive("local-Dead", 10)
         assert message.message.body == "kept"
 
-    run(options, fill)
-    run(options, look)
+    emulate(options, fill)
+    emulate(options, look)
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
-def test_a_store_that_dies_ends_the_emulator_with_a_word(tmp_path: Path) -> None:
+def test_a_store_that_dies_ends_the_emulator_with_a_word(tmp_path: Path, emulate: Emulate) -> None:
     async def script(emulator: Emulator) -> None:
         emulator._store._process.kill()  # type: ignore[attr-defined]
         forever = asyncio.create_task(asyncio.Event().wait())
@@ -312,7 +320,7 @@ def test_a_store_that_dies_ends_the_emulator_with_a_word(tmp_path: Path) -> None
             await asyncio.wait_for(emulator.run_until(forever), 20)
         forever.cancel()
 
-    run(Options(project(tmp_path), port=0, aws_port=0, warm=False), script)
+    emulate(Options(project(tmp_path), port=0, aws_port=0, warm=False), script)
 
 
 SLEEPS = """
@@ -328,7 +336,7 @@ worker = api
 @pytest.mark.slow
 @pytest.mark.parametrize("in_process", [False, True])
 def test_each_invocation_ends_in_the_journal_whatever_its_source(
-    tmp_path: Path, in_process: bool
+    tmp_path: Path, in_process: bool, emulate: Emulate
 ) -> None:
     """From an API, a queue, an asynchronous invocation as schedules make them, and the Lambda API:
     killed from outside (in this process: timed out), and under way when the emulator stops.
@@ -367,7 +375,7 @@ def test_each_invocation_ends_in_the_journal_whatever_its_source(
 
     template = project(tmp_path, code=SLEEPS.replace("SECONDS", "1.5" if in_process else "60"))
     template.write_text(TEMPLATE.replace("Timeout: 10", f"Timeout: {1 if in_process else 50}"))
-    run(Options(template, in_process=in_process, port=0, aws_port=0), script)
+    emulate(Options(template, in_process=in_process, port=0, aws_port=0), script)
     (journal,) = journals
     began = Counter(e.request_id for e in journal if e.kind == "invocation.started")
     ended = Counter(e.request_id for e in journal if e.kind == "invocation.ended")

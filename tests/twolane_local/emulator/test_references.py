@@ -13,12 +13,12 @@ import pytest
 
 from twolane_local.model.options import Options
 
-from ..running import run  # noqa: TID252
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from twolane_local.emulator import Emulator
+
+    from ...conftest import Emulate  # noqa: TID252
 
 ACCOUNT = "us-east-1:123456789012"
 SHOP = """
@@ -119,14 +119,14 @@ def own_process(own_environ: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_references_to_what_is_not_played_have_values(tmp_path: Path) -> None:
+def test_references_to_what_is_not_played_have_values(tmp_path: Path, emulate: Emulate) -> None:
     async def script(emulator: Emulator) -> None:
         assert await told(emulator) == VALUES
         unplayed = [note for note in emulator.notes if "is not emulated" in note]
         assert len(unplayed) == 14
         assert len(emulator.notes) == 14
 
-    run(Options(project(tmp_path, SHOP), port=0, aws_port=0), script)
+    emulate(Options(project(tmp_path, SHOP), port=0, aws_port=0), script)
 
 
 def small(variables: str, resources: str = "", head: str = "") -> str:
@@ -147,7 +147,7 @@ Resources:
 
 
 @pytest.mark.slow
-def test_an_attribute_that_moto_does_not_have(tmp_path: Path) -> None:
+def test_an_attribute_that_moto_does_not_have(tmp_path: Path, emulate: Emulate) -> None:
     """moto has ``Arn``, but not the other two; the last does not exist on AWS either."""
     template = small(
         "!GetAtt Key.Arn, !GetAtt Machine.StateMachineRevisionId, !GetAtt Key.Colour",
@@ -168,10 +168,10 @@ def test_an_attribute_that_moto_does_not_have(tmp_path: Path) -> None:
         (note,) = emulator.notes
         assert "Key.Colour is a placeholder: AWS::KMS::Key has no such attribute" in note
 
-    run(Options(project(tmp_path, template), port=0, aws_port=0), script)
+    emulate(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
-def test_what_other_stacks_export(tmp_path: Path) -> None:
+def test_what_other_stacks_export(tmp_path: Path, emulate: Emulate) -> None:
     template = small(
         "!ImportValue net-VpcId, !ImportValue {'Fn::Sub': '${AWS::StackName}-Url'},"
         "!ImportValue net-KeyArn"
@@ -190,10 +190,10 @@ def test_what_other_stacks_export(tmp_path: Path) -> None:
     options = Options(
         project(tmp_path, template), port=0, aws_port=0, imports={"net-VpcId": "vpc-7"}
     )
-    run(options, script)
+    emulate(options, script)
 
 
-def test_dynamic_references_and_parameters_in_the_store(tmp_path: Path) -> None:
+def test_dynamic_references_and_parameters_in_the_store(tmp_path: Path, emulate: Emulate) -> None:
     template = small(
         "'{{resolve:ssm:/shop/host}}:{{resolve:ssm:/shop/port:1}}',"
         "'{{resolve:secretsmanager:shop-secret:SecretString:password}}', !Ref HostName,"
@@ -233,11 +233,11 @@ Parameters:
             "ssm:/aws/ami: no parameter or secret of that name is here"
         ) in note
 
-    run(Options(project(tmp_path, template), port=0, aws_port=0), script)
+    emulate(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
 @pytest.mark.slow
-def test_a_secret_of_the_template_is_there(tmp_path: Path) -> None:
+def test_a_secret_of_the_template_is_there(tmp_path: Path, emulate: Emulate) -> None:
     template = small(
         "!Ref Login, !Sub '{{resolve:secretsmanager:${Login}:SecretString:user}}',"
         "'{{resolve:secretsmanager:local-Login:SecretString:word}}'",
@@ -263,7 +263,7 @@ def test_a_secret_of_the_template_is_there(tmp_path: Path) -> None:
         answer = await asyncio.to_thread(client.get_secret_value, SecretId=arn)
         assert json.loads(answer["SecretString"]) == {"user": "ann", "word": word}
 
-    run(Options(project(tmp_path, template), port=0, aws_port=0), script)
+    emulate(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
 def client_options(emulator: Emulator) -> dict[str, str]:
@@ -275,7 +275,7 @@ def client_options(emulator: Emulator) -> dict[str, str]:
     }
 
 
-def test_a_dynamic_reference_starts_no_moto(tmp_path: Path) -> None:
+def test_a_dynamic_reference_starts_no_moto(tmp_path: Path, emulate: Emulate) -> None:
     """Nothing of the template can be in it."""
     template = small("'{{resolve:ssm:/shop/host}}'")
 
@@ -283,11 +283,11 @@ def test_a_dynamic_reference_starts_no_moto(tmp_path: Path) -> None:
         assert await told(emulator) == ["ssm:/shop/host"]
         assert emulator._moto._process is None
 
-    run(Options(project(tmp_path, template), port=0, aws_port=0), script)
+    emulate(Options(project(tmp_path, template), port=0, aws_port=0), script)
 
 
 @pytest.mark.slow
-def test_a_parameter_that_was_put_is_found_on_a_reload(tmp_path: Path) -> None:
+def test_a_parameter_that_was_put_is_found_on_a_reload(tmp_path: Path, emulate: Emulate) -> None:
     path = project(tmp_path, small("'{{resolve:ssm:/shop/host}}'"))
 
     async def script(emulator: Emulator) -> None:
@@ -304,4 +304,4 @@ def test_a_parameter_that_was_put_is_found_on_a_reload(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         assert not emulator.notes
 
-    run(Options(path, port=0, aws_port=0, reload=True), script)
+    emulate(Options(path, port=0, aws_port=0, reload=True), script)

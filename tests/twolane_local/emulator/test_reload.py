@@ -31,9 +31,11 @@ def test_a_change_is_told_once(tmp_path: Path, how: str) -> None:
     if how != "new":
         file.write_text("1")
     changes: list[set[str]] = []
+    looked: asyncio.Event
 
     async def main() -> None:
-        seen = asyncio.Event()
+        nonlocal looked
+        seen, looked = asyncio.Event(), asyncio.Event()
 
         async def changed(paths: set[str]) -> None:
             changes.append(paths)
@@ -46,11 +48,14 @@ def test_a_change_is_told_once(tmp_path: Path, how: str) -> None:
         else:
             file.write_text("something else")
         await asyncio.wait_for(seen.wait(), 10)
-        await asyncio.sleep(0.1)
+        for _ in range(2):  # rounds that see nothing new
+            looked.clear()
+            await asyncio.wait_for(looked.wait(), 10)
         watching.cancel()
 
     class Quick(SystemClock):
         async def sleep(self, seconds: float) -> None:
+            looked.set()
             await asyncio.sleep(seconds / 50)
 
     asyncio.run(main())

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from twolane_local.model.options import Options
 
-from ..running import run  # noqa: TID252
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from twolane_local.emulator import Emulator
+
+    from ...conftest import Emulate  # noqa: TID252
 
 HEAD = """
 Transform: AWS::Serverless-2016-10-31
@@ -55,7 +55,9 @@ async def until(emulator: Emulator, text: str) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_large_stack_starts_its_environments_with_their_invocations(tmp_path: Path) -> None:
+def test_a_large_stack_starts_its_environments_with_their_invocations(
+    tmp_path: Path, emulate: Emulate
+) -> None:
     path = project(tmp_path, "One", "Broken", "Two")
 
     async def script(emulator: Emulator) -> None:
@@ -72,10 +74,10 @@ def test_a_large_stack_starts_its_environments_with_their_invocations(tmp_path: 
         assert json.loads(outcome.payload) == ["One", "One", "One"]
         assert len(emulator.functions) == 1
 
-    run(Options(path, port=0, aws_port=0, warm_limit=2, reload=True), script)
+    emulate(Options(path, port=0, aws_port=0, warm_limit=2, reload=True), script)
 
 
-def test_a_small_stack_has_them_ready(tmp_path: Path) -> None:
+def test_a_small_stack_has_them_ready(tmp_path: Path, emulate: Emulate) -> None:
     path = project(tmp_path, "One", "Broken", "Two")
 
     async def script(emulator: Emulator) -> None:
@@ -83,4 +85,4 @@ def test_a_small_stack_has_them_ready(tmp_path: Path) -> None:
         assert "Broken: handler broken.handler" in problem
         assert len(emulator.functions) == 2
 
-    run(Options(path, port=0, aws_port=0, warm_limit=3), script)
+    emulate(Options(path, port=0, aws_port=0, warm_limit=3), script)
