@@ -134,20 +134,9 @@ class Emulate(Protocol):
 @pytest.fixture
 def emulate(own_environ: None) -> Emulate:
     """An emulator in this process, which is stopped whatever comes of the script."""
-    from twolane_local.emulator import Emulator
+    from .twolane_local.running import run
 
-    def emulate(options: Options, script: Callable[[Emulator], Awaitable[None]], /) -> None:
-        async def main() -> None:
-            emulator = Emulator(options)
-            await emulator.start()
-            try:
-                await script(emulator)
-            finally:
-                await emulator.stop()
-
-        asyncio.run(main())
-
-    return emulate
+    return run
 
 
 class RunPython(Protocol):
