@@ -60,9 +60,7 @@ class Cycle:
             self._released.set_result(None)
 
     async def run(self, app: ASGI) -> None:
-        """Run the whole ASGI call. Raises nothing of the application's: a request must not break
-        the next one.
-        """
+        """Run the whole ASGI call; what the application raises must not break the next request."""
         try:
             await app(self._scope, self._receive, self._send)
         except CancelledError:

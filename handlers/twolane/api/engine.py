@@ -25,9 +25,8 @@ from twolane.environment.invocation import deadline
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from contextvars import Context
-    from types import TracebackType
 
     from mangum.types import ASGI, LambdaContext, LifespanMode, Response, Scope
 
@@ -75,9 +74,7 @@ class Engine:
             self._awake.between_requests(self._termination.resume)
 
     def respond(self, scope: Scope, body: bytes, context: LambdaContext) -> Response:
-        """Run ``app`` for one request: until its response is complete where an extension is there
-        to finish the rest, else until the whole ASGI call is done.
-        """
+        """Run ``app`` until its response is complete, or to its end if no extension is there."""
         shared = self._awake
         hold = shared is not None and shared.holds
         with self._turn:
@@ -133,7 +130,8 @@ class Engine:
         if trace := self._environ.get("_X_AMZN_TRACE_ID"):
             told["traceId"] = trace
         context = copy_context()
-        context.run(_enter, lane, told)
+        context.run(inline.current.set, lane)
+        context.run(logs.correlation.set, told)
         # Where tasks are published, an enqueue has to give up in time to answer 503.
         if (left_s := lane.remaining()) < float("inf"):
             context.run(deadline.set, time.monotonic() + left_s)
@@ -149,25 +147,21 @@ class Engine:
         if self._turn.mine:
             return False
         if self._turn.acquire(_WORK_GRACE_S):
-            stop = asyncio.wait_for(self._lifespan.stop(), _SHUTDOWN_GRACE_S)
-            self._shut_down(stop, self._loop.run_until_complete)
+            self._shut_down(beside=False)
             # A handler of the application's own, which comes after us, may let the process live.
             self._turn.release()
         else:
             # Work after a response still has the loop: the shutdown runs beside it there.
-            self._shut_down(self._lifespan.stop(), self._run_beside)
+            self._shut_down(beside=True)
         return True
 
-    def _run_beside(self, stop: Coroutine[None, None, None]) -> None:
-        asyncio.run_coroutine_threadsafe(stop, self._loop).result(_SHUTDOWN_GRACE_S)
-
-    def _shut_down(
-        self,
-        stop: Coroutine[None, None, None],
-        run: Callable[[Coroutine[None, None, None]], None],
-    ) -> None:
+    def _shut_down(self, *, beside: bool) -> None:
+        stop = self._lifespan.stop()
         try:
-            run(stop)
+            if beside:
+                asyncio.run_coroutine_threadsafe(stop, self._loop).result(_SHUTDOWN_GRACE_S)
+            else:
+                self._loop.run_until_complete(asyncio.wait_for(stop, _SHUTDOWN_GRACE_S))
         except Exception as exc:  # noqa: BLE001
             logs.emit(
                 logger,
@@ -176,11 +170,6 @@ class Engine:
                 level=logging.ERROR,
                 exc_info=exc,
             )
-
-
-def _enter(lane: inline.Lane, told: dict[str, str]) -> None:
-    inline.current.set(lane)
-    logs.correlation.set(told)
 
 
 async def _cancel_all() -> None:
@@ -207,12 +196,7 @@ class Turn:
         self._lock.acquire()
         self._owner = threading.get_ident()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._owner = None
         self._lock.release()
 

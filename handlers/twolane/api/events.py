@@ -205,8 +205,7 @@ class LoadBalancer(_Fixes, ALB):
 
 
 class Edge(_Fixes, LambdaAtEdge):
-    """Lambda@Edge.
-
+    """Lambda@Edge:
     https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/lambda-generating-http-responses-in-requests.html
     """
 

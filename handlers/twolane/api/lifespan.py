@@ -41,8 +41,7 @@ class Lifespan:
 
     @property
     def state(self) -> dict[str, Any]:
-        """A shallow copy for one request, as the ASGI specification asks for.
-
+        """A shallow copy for one request, as the ASGI specification asks for:
         https://asgi.readthedocs.io/en/latest/specs/lifespan.html#lifespan-state
         """
         return {} if self._cycle is None else self._cycle.lifespan_state.copy()

@@ -170,10 +170,7 @@ DURATIONS = {
 
 
 def embedded(line: Mapping[str, Any], environ: Mapping[str, str], *, now_ms: int) -> dict[str, Any]:
-    """The members that make metrics of a log line; none for a line that is not a counted event.
-
-    ``now_ms``: milliseconds since the epoch, as the format wants it.
-    """
+    """Metrics of a counted event's line; ``now_ms``: milliseconds since the epoch."""
     event = str(line.get("event", ""))
     namespace = environ.get("TWOLANE_METRICS_NAMESPACE", "twolane")
     function = environ.get("AWS_LAMBDA_FUNCTION_NAME")
