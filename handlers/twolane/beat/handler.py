@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from twolane.beat.entries import Missed, iso, read_entries, task_id
@@ -70,13 +69,16 @@ class BeatHandler:
     @ends_in_child
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
         remaining = getattr(context, "get_remaining_time_in_millis", None)
-        with within(remaining() / 1000) if remaining is not None else nullcontext():
-            return self._answer(event, context)
+        if remaining is None:
+            return self._answer(event, _LEASE_S)
+        left_s = remaining() / 1000
+        with within(left_s):
+            return self._answer(event, left_s + 1.0)
 
-    def _answer(self, event: Any, context: Any) -> dict[str, Any]:
+    def _answer(self, event: Any, lease_s: float) -> dict[str, Any]:
         now = self._clock()
         asked = read_event(event, now)
-        lease_until = now + _lease_s(context)
+        lease_until = now + lease_s
         if isinstance(asked, Slot):
             return self._one_slot(asked, now, lease_until)
         if isinstance(asked, Request):
@@ -205,8 +207,3 @@ def _released(ledger: Ledger, task_ids: set[str]) -> Ledger:
         claim._replace(until=0.0) if claim.task_id in task_ids else claim for claim in ledger.outbox
     )
     return Ledger(ledger.records, outbox)
-
-
-def _lease_s(context: Any) -> float:
-    remaining = getattr(context, "get_remaining_time_in_millis", None)
-    return _LEASE_S if remaining is None else float(remaining()) / 1000 + 1.0

@@ -154,7 +154,6 @@ def claim_slot(store: StateStore, task_id: str, *, now: float, until: float) -> 
 
 
 def claim_key(task_id: str) -> str:
-    """The key of the claim."""
     return f"twolane:tick:slot:{task_id}"
 
 

@@ -38,10 +38,7 @@ _POLLS = frozenset({"AmazonSQS.ReceiveMessage", b"AmazonSQS.ReceiveMessage"})
 
 
 def patient_redis(client: Any, *, longest: float = LONGEST_S) -> Any:
-    """Give each call of a redis-py client the time that there is; returns the client.
-
-    ``longest``: what the application has set for one answer, if anything.
-    """
+    """Limit each call of a client to the time that there is, and to ``longest``; returns it."""
     pool: Any = client.connection_pool
     pool.connection_class = _patient(pool.connection_class, longest)
     return client
@@ -245,10 +242,7 @@ def stores_more(backend: Any, more: Callable[[Any], dict[str, str]]) -> Any:
 
 
 def is_outage(error: BaseException, backend: Any = None) -> bool:
-    """True if the store did not answer, where ``guard`` stands between.
-
-    With the backend: where its error has not come to the guard yet.
-    """
+    """True if the store did not answer; ``backend``: its error may not have come to a guard."""
     if backend is not None and isinstance(error, Exception):
         noted(error, _trouble(error, backend))
     return trouble_of(error) is Trouble.DOWN

@@ -31,10 +31,7 @@ _MARK = "__twolane__"
 
 
 def enter_lanes(current: ContextVar[Any]) -> bool:
-    """Wrap Starlette's classes if they are in this process. Idempotent.
-
-    ``current``: the lane of the request that the running asyncio task serves.
-    """
+    """Wrap Starlette's classes if they are here; ``current``: the request's lane. Idempotent."""
     # Looked up, never imported: an application without Starlette has no such tasks.
     module = sys.modules.get("starlette.background")
     if module is None:

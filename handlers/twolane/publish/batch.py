@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twolane.publish.client import ATTEMPTS, is_passing
 from twolane.publish.errors import EnqueueBatchError, EnqueueError
@@ -17,21 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane.publish.client import SqsClient
-    from twolane.publish.transport import Target
+    from twolane.publish.transport import Channel, Target
 
 MAX_ENTRIES = 10
 #: Messages further apart than this, in seconds, do not wait for each other.
 SLOW_S = 0.05
-
-
-class Channel(Protocol):
-    """The part of the transport's channel that a batch needs."""
-
-    @property
-    def sqs(self) -> SqsClient: ...
-
-    @property
-    def basic_publish(self) -> Callable[..., Any]: ...
 
 
 class Batch:
@@ -95,8 +85,7 @@ class Batch:
         """Forget what is kept; what was sent stays sent."""
         self._waiting.clear()
 
-    def close(self) -> None:
-        self._waiting.clear()
+    close = discard
 
     def _send(self, target: Target) -> None:
         waiting = self._waiting.pop(target, [])
@@ -119,7 +108,8 @@ def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[
     """
     refused: dict[str, str] = {}
     for attempt in range(ATTEMPTS):
-        answer = client.call("SendMessageBatch", target, {"Entries": _numbered(entries)})
+        numbered = [{"Id": str(number), **entry.fields} for number, entry in enumerate(entries)]
+        answer = client.call("SendMessageBatch", target, {"Entries": numbered})
         left = dict(enumerate(entries))
         for taken in answer.get("Successful") or ():
             entry = left.pop(int(taken["Id"]))
@@ -137,7 +127,3 @@ def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[
         if attempt + 1 < ATTEMPTS:
             client.pause(attempt)
     return {**refused, **{entry.task_id: why[entry.task_id] for entry in entries}}
-
-
-def _numbered(entries: list[Entry]) -> list[dict[str, Any]]:
-    return [{"Id": str(number), **entry.fields} for number, entry in enumerate(entries)]

@@ -168,10 +168,7 @@ class Wire:
         return self._socket, self._reader
 
     def _usable(self, sock: socket.socket) -> bool:
-        """A frozen environment wakes up with sockets that the other side closed meanwhile.
-
-        An idle connection has nothing to read; one that is readable has been closed.
-        """
+        """An idle connection that is readable was closed by the other side, as in a freeze."""
         # A forked process has the descriptor too, but the conversation is its parent's.
         if self._monotonic() - self._last_used > IDLE_S or self._pid != os.getpid():
             return False
@@ -352,7 +349,12 @@ class LightClient:
             try:
                 response = self._post(call, min(left, ATTEMPT_S))
             except OSError as exc:
-                failure = _unreachable(call, exc)
+                failure = EnqueueError(
+                    f"{call.name} at {call.endpoint.host} did not answer for {call.about} "
+                    f"({type(exc).__name__}: {exc}). Check the network path (VPC endpoint, "
+                    f"AWS_ENDPOINT_URL); {call.taken}."
+                )
+                failure.__cause__ = exc
             else:
                 answer = read(response)
                 if answer is not None:
@@ -393,15 +395,11 @@ class LightClient:
             now=self._clock(),
             path=call.path,
         )
-        wire = self._wire(call.endpoint)
-        return wire.post(headers, call.body, timeout_s=timeout_s, path=call.path)
-
-    def _wire(self, endpoint: Endpoint) -> Wire:
-        wire = self._wires.get(endpoint)
+        wire = self._wires.get(call.endpoint)
         if wire is None:
-            wire = Wire(endpoint, ca_bundle=os.environ.get("AWS_CA_BUNDLE"))
-            self._wires[endpoint] = wire
-        return wire
+            wire = Wire(call.endpoint, ca_bundle=os.environ.get("AWS_CA_BUNDLE"))
+            self._wires[call.endpoint] = wire
+        return wire.post(headers, call.body, timeout_s=timeout_s, path=call.path)
 
 
 class SqsClient(LightClient):
@@ -437,16 +435,6 @@ class SqsClient(LightClient):
 def is_passing(code: str) -> bool:
     """True if an error code is worth another attempt."""
     return code in _PASSING
-
-
-def _unreachable(call: Call, exc: Exception) -> EnqueueError:
-    failure = EnqueueError(
-        f"{call.name} at {call.endpoint.host} did not answer for {call.about} "
-        f"({type(exc).__name__}: {exc}). Check the network path (VPC endpoint, AWS_ENDPOINT_URL); "
-        f"{call.taken}."
-    )
-    failure.__cause__ = exc
-    return failure
 
 
 def _answer(response: Response) -> dict[str, Any] | None:

@@ -45,8 +45,7 @@ class Location:
 
 
 def parse_url(url: str) -> Location:
-    """Read ``dynamodb://[key:secret@]region-or-host[:port]/table?…`` as Celery's backend does.
-
+    """Read ``dynamodb://[key:secret@]region-or-host[:port]/table?…`` as Celery's backend does:
     https://docs.celeryq.dev/en/stable/userguide/configuration.html#aws-dynamodb-backend-settings
     """
     parts = urlsplit(url)

@@ -44,8 +44,6 @@ return redis.call('DEL', KEYS[1])
 
 
 class _Opened:
-    """A client and its scripts."""
-
     parts: tuple[Any, Any, Any] | None = None
 
 
@@ -127,7 +125,6 @@ class RedisStore:
             yield
 
     def opened(self) -> tuple[Any, Any, Any]:
-        """The client and its scripts."""
         if self._opened.parts is None:
             client = self._connect()
             self._opened.parts = (
@@ -221,10 +218,7 @@ def kept_connection(client: Any) -> Iterator[None]:
 
 
 def call(client: Any, *command: Any) -> Any:
-    """Run one command; the reply is as Redis sends it, without redis-py's conversions.
-
-    Raises what the client raises.
-    """
+    """Run one command, without redis-py's conversions of replies; raises what the client does."""
     connection = _kept.connection
     if connection is None or _kept.client is not client:
         return client.execute_command(*command)

@@ -173,7 +173,9 @@ class NameList:
             listed = _read(text)
             kept = {name: at for name, at in listed.items() if at > oldest and name not in names}
             newest = [*kept.items(), *((name, now) for name in names)][-self._most :]
-            changed = _written(newest)
+            # As many of the newest as fit: a name may be as long as a task's id.
+            while len(changed := json.dumps(dict(newest))) > _MOST_BYTES and newest:
+                newest = newest[len(newest) // 4 + 1 :]
             if self._store.swap(key, text, changed, ttl_s=self._ttl_s) is None:
                 return
 
@@ -182,13 +184,6 @@ class NameList:
         found = self._store.get_many(self._keys)
         listed = [pair for text in found.values() for pair in _read(text).items()]
         return [name for name, _ in sorted(listed, key=lambda pair: pair[1])]
-
-
-def _written(newest: list[tuple[str, float]]) -> str:
-    """As many of the newest as fit: a name may be as long as a task's id."""
-    while len(text := json.dumps(dict(newest))) > _MOST_BYTES and newest:
-        newest = newest[len(newest) // 4 + 1 :]
-    return text
 
 
 def _read(text: str | None) -> dict[str, float]:
