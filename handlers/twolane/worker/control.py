@@ -59,8 +59,7 @@ class Control(CeleryControl):
     """Celery's remote control client, for workers that live for one batch at a time."""
 
     def purge(self, connection: Any = None) -> int:
-        """As Celery's; SQS takes one purge a minute, and one that is under way is enough.
-
+        """As Celery's; SQS takes one purge a minute, and one that is under way is enough:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html
         """
         try:

@@ -79,7 +79,14 @@ class WorkerHandler:
         _prepare(app, hostname)
         store = store or find_store(app)
         if store is None:
-            _warn_of_no_store()
+            logs.emit(
+                logging.getLogger("twolane.worker"),
+                "worker.without-store",
+                "! There is no state store: a message that comes twice runs twice, unless this "
+                "environment has finished it before; and revoke and inspect know nothing. Set "
+                "Celery's result_backend or twolane_state_store to redis://… or dynamodb://…",
+                level=logging.WARNING,
+            )
         self._long_delays = schedules(environ)
         self._worker = Worker(
             app,
@@ -88,14 +95,16 @@ class WorkerHandler:
             leases=Leases(store, clock, _keep_s(app)) if store else None,
             deferral=Deferral(self._queues, self._long_delays),
             descent=Descent(app, clock),
-            redeem=claim.redeem if (claim := claim_check(app)) else _itself,
+            redeem=claim.redeem if (claim := claim_check(app)) else str,
             clock=clock,
         )
         self._presence = WorkerPresence(app, store, self._worker.consumer, clock) if store else None
         self._watch = self._worker.pool.watch = (
             Watch(store, each_time=self._presence.catch_up) if store and self._presence else None
         )
-        _announce(app, hostname, self._worker)
+        controller = self._worker.consumer.controller
+        signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
+        signals.worker_init.send(sender=controller)
         if snapshot.pending():
             snapshot.after_restore(self._restored)
         else:
@@ -137,8 +146,10 @@ class WorkerHandler:
             if self._watch is not None:
                 self._watch.wake(context.each if isinstance(context, Waits) else None)
             if self._worker.consumer.event_dispatcher is not None:
-                _tell_alive(self._worker.consumer.event_dispatcher)
-            announce = self._presence.begin_batch if self._presence is not None else _nothing
+                from twolane.worker import events
+
+                events.tell_alive(self._worker.consumer.event_dispatcher)
+            announce = self._presence.begin_batch if self._presence is not None else lambda _: None
             delays = self._long_delays
             with postponing(delays, records) if delays is not None else nullcontext():
                 settled = self._worker.run(records, deadline, announce)
@@ -162,23 +173,6 @@ class WorkerHandler:
                 changes.append((record.receipt_handle, wait_s))
         for queue_arn, changes in by_queue.items():
             self._queues.change_visibility(queue_arn, changes)
-
-
-def _warn_of_no_store() -> None:
-    logs.emit(
-        logging.getLogger("twolane.worker"),
-        "worker.without-store",
-        "! There is no state store: a message that comes twice runs twice, unless this environment "
-        "has finished it before; and revoke and inspect know nothing. Set Celery's result_backend "
-        "or twolane_state_store to redis://… or dynamodb://…",
-        level=logging.WARNING,
-    )
-
-
-def _tell_alive(dispatcher: Any) -> None:
-    from twolane.worker import events
-
-    events.tell_alive(dispatcher)
 
 
 def _prepare(app: Celery, hostname: str) -> None:
@@ -209,12 +203,6 @@ def _send_events(app: Celery, worker: Worker) -> None:
         events.tell_alive(dispatcher, "worker-online")
 
 
-def _announce(app: Celery, hostname: str, worker: Worker) -> None:
-    controller = worker.consumer.controller
-    signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
-    signals.worker_init.send(sender=controller)
-
-
 def _keep_s(app: Celery) -> float:
     """How long finished work is remembered: as long as its result, an hour at least."""
     expires = app.conf.result_expires
@@ -225,15 +213,6 @@ def _keep_s(app: Celery) -> float:
 def _request(context: Any) -> dict[str, str]:
     request_id = getattr(context, "aws_request_id", None)
     return {"requestId": request_id} if request_id else {}
-
-
-def _itself(body: str) -> str:
-    """Without a claim check every body is the message."""
-    return body
-
-
-def _nothing(_: object) -> None:
-    """Without a store nothing is announced."""
 
 
 def node_name(environ: Mapping[str, str]) -> str:

@@ -252,21 +252,17 @@ class _Watched:
         with self._lock:
             if not self._done.is_set():
                 self._strikes[0] += 1
-                _raise_in(self._target, error)
+                # Raised at the thread's next bytecode:
+                # https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._target), ctypes.py_object(error)
+                )
 
     def _watch(self) -> None:
         for at, error in self._pending:
             if self._done.wait(min(_LONGEST_S, max(0.0, at - time.monotonic()))):
                 return
             self.interrupt(error)
-
-
-def _raise_in(thread_id: int, error: type[BaseException]) -> None:
-    """Raise ``error`` in a thread, at its next bytecode.
-
-    https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
-    """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
 
 
 class Waits(ABC):
@@ -319,8 +315,7 @@ class Deadline:
 
 
 def deadline_of(context: Any, monotonic: Callable[[], float] = time.monotonic) -> Deadline | None:
-    """The deadline of Lambda's context object; ``None`` for a direct call without one.
-
+    """The deadline of Lambda's context object; ``None`` for a direct call without one:
     https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
     """
     remaining = getattr(context, "get_remaining_time_in_millis", None)

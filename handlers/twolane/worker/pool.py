@@ -109,7 +109,9 @@ class Pool(BasePool):
             settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
         except Exception as error:
             run.end = TaskEnd("broken", monotonic() - started)
-            if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
+            # Raised outside of Celery's tracer, the message was not even understood.
+            traced = _trace_frame(error.__traceback__) is not None
+            if not traced or trouble_of(error) is not Trouble.NONE:
                 raise
             run.end = TaskEnd("failed", run.end.runtime_s, error)
             self._fail(request, error)
@@ -282,11 +284,6 @@ def acknowledge(request: Any) -> None:
         request.reject(requeue=False)
     else:
         request.acknowledge()
-
-
-def is_traced(error: BaseException) -> bool:
-    """True if it was raised in Celery's tracer; else the message was not even understood."""
-    return _trace_frame(error.__traceback__) is not None
 
 
 def body_has_ended(error: BaseException) -> bool:

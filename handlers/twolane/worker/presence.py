@@ -231,7 +231,6 @@ class WorkerPresence:
             self._write(runs)
 
     def end_batch(self) -> None:
-        """Forget the batch, which has ended."""
         self._postponed = None
 
     def _write(self, runs: Sequence[Run]) -> None:

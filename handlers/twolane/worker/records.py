@@ -29,7 +29,14 @@ from twolane.errors import ConfigurationError, MalformedMessageError
 from twolane.publish.claimcheck import MAX_BODY_BYTES
 from twolane.state.store import bounded
 from twolane.worker.lease import BODY_OF, ORIGIN, Delivery, delivery_of, lease_key, prior_key
-from twolane.worker.message import Envelope, TaskFacts, decoded, open_envelope, read_facts
+from twolane.worker.message import (
+    Envelope,
+    TaskFacts,
+    decoded,
+    is_unicode,
+    open_envelope,
+    read_facts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -146,7 +153,9 @@ def _parse_with_care(record: Any) -> Record:
         body,
         queue_arn,
         attributes if isinstance(attributes, dict) else {},
-        _of_dicts(own) if own and isinstance(own, dict) else {},
+        {name: value for name, value in own.items() if isinstance(value, dict)}
+        if isinstance(own, dict)
+        else {},
         problem,
     )
 
@@ -160,20 +169,8 @@ def _lacking(texts: list[Any]) -> tuple[str, list[str]]:
     return f"the record has no {', '.join(names)} as SQS gives it", kept
 
 
-def _of_dicts(values: dict[Any, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if isinstance(value, dict)}
-
-
 def _is_text(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return isinstance(value, str) and is_unicode(value)
 
 
 def _number(text: Any) -> float:
