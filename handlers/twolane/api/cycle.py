@@ -26,10 +26,8 @@ logger = logging.getLogger("mangum.http")
 
 
 class Cycle:
-    """``hold`` keeps the application in its last ``send`` until ``release``.
-
-    ``stop`` is called when whoever drives the loop has to look: the response is complete (if it is
-    held), or the ASGI call is over.
+    """``hold`` keeps the application in its last ``send`` until ``release``. ``stop`` is called
+    when the loop's driver has to look: the held response is complete, or the ASGI call is over.
     """
 
     def __init__(

@@ -82,7 +82,20 @@ class Engine:
                 self._lifespan.start()
             if self._lifespan.active:
                 scope["state"] = self._lifespan.state
-            lane = self._lane(scope, context)
+            remaining_ms = getattr(context, "get_remaining_time_in_millis", _forever)
+            try:
+                timeout_ms = remaining_ms()
+            except NotImplementedError:
+                # A stand-in for a context, as tests have it, with no clock in it.
+                remaining_ms, timeout_ms = _forever, _forever()
+            lane = inline.Lane(
+                getattr(context, "aws_request_id", ""),
+                lambda: f"{scope['method']} {scope['path']}",
+                lambda: remaining_ms() / 1000,
+                # A function with a timeout of a second still gets most of it for its work.
+                reserve_s=min(self._reserve_s, timeout_ms / 4000),
+                watch=self._watchdog.watch,
+            )
             cycle = Cycle(scope, body, lane=lane, stop=self._drive.stop, hold=hold)
             task = self._loop.create_task(cycle.run(self._app), context=self._context(lane))
             if shared is not None and hold:
@@ -107,22 +120,6 @@ class Engine:
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
                 self._loop.close()
                 self._watchdog.stop()
-
-    def _lane(self, scope: Scope, context: LambdaContext) -> inline.Lane:
-        remaining_ms = getattr(context, "get_remaining_time_in_millis", _forever)
-        try:
-            timeout_ms = remaining_ms()
-        except NotImplementedError:
-            # A stand-in for a context, as tests have it, with no clock in it.
-            remaining_ms, timeout_ms = _forever, _forever()
-        return inline.Lane(
-            getattr(context, "aws_request_id", ""),
-            lambda: f"{scope['method']} {scope['path']}",
-            lambda: remaining_ms() / 1000,
-            # A function with a timeout of a second still gets most of it for its work.
-            reserve_s=min(self._reserve_s, timeout_ms / 4000),
-            watch=self._watchdog.watch,
-        )
 
     def _context(self, lane: inline.Lane) -> Context:
         """The context of one request: it ends with it, in whichever thread that is."""
@@ -236,7 +233,14 @@ class Drive:
         while not over():
             root = self._root
             if root is None or root.done():
-                root = self._take_root()
+                last = _last(self._loop)
+                try:
+                    self._root = self._loop.create_task(last)
+                except RuntimeError:
+                    last.close()
+                    raise
+                _before_threads_are_joined(weakref.WeakMethod(self.end))
+                root = self._root
             try:
                 # With the root, and not `run_forever`: AnyIO looks for what is run so.
                 self._loop.run_until_complete(root)
@@ -260,16 +264,6 @@ class Drive:
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
 
-    def _take_root(self) -> Task[None]:
-        last = _last(self._loop)
-        try:
-            self._root = self._loop.create_task(last)
-        except RuntimeError:
-            last.close()
-            raise
-        _before_threads_are_joined(weakref.WeakMethod(self.end))
-        return self._root
-
 
 def in_a_loop() -> bool:
     """True if this thread runs an event loop, so that no other can be run in it."""
@@ -285,10 +279,8 @@ async def _last(loop: AbstractEventLoop) -> None:
 
 
 def _before_threads_are_joined(end: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call ``end()`` when the interpreter exits, before it waits for AnyIO's threads.
-
-    They are no daemons and end with their root only, and ``atexit`` comes after that wait. The
-    hook is the one that ``concurrent.futures`` uses for the same reason.
+    """Call ``end()`` at exit, before the interpreter waits for AnyIO's threads, which end with
+    their root: ``atexit`` comes after that wait. ``concurrent.futures`` uses the same hook.
     """
 
     def call() -> None:

@@ -254,9 +254,7 @@ def name_of(func: Any) -> str:
 
 def publisher_of(work: Work) -> Callable[[], str] | None:
     """A call that puts ``work`` on its queue and returns the task's id; ``None`` without a queue.
-
-    A Celery task goes with its arguments. So does a call of ``task.delay`` or ``apply_async``,
-    which was only ever going to publish.
+    A ``task.delay`` or ``apply_async``, which only publishes, goes with its arguments as well.
     """
     func: Any = work.func
     args, kwargs = work.args, work.kwargs

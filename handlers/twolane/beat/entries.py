@@ -161,7 +161,11 @@ class Slots:
     def __init__(self, source: BaseSchedule, app: Celery) -> None:
         self._zone = app.timezone
         self._now = datetime.fromtimestamp(0, self._zone)
-        self._schedule = _pinned(source, lambda: self._now)
+        # With its clock in our hand; the application's own object is left as it is.
+        copy: BaseSchedule = object.__new__(type(source))
+        copy.__dict__.update(source.__dict__)
+        copy.__dict__["nowfun"] = lambda: self._now
+        self._schedule = copy
         #: The distance of two slots, where it is always the same.
         self.interval_s = _plain_interval(source)
         # True if ``remaining_estimate`` is all that counts: Celery's classes, ``is_due`` untouched.
@@ -171,10 +175,9 @@ class Slots:
         )
 
     def anchor(self, tick: float) -> float:
-        """From where an entry counts that is seen for the first time at ``tick``.
-
-        An interval begins then, as it does when ``celery beat`` starts; a time of day that falls on
-        this very tick is still to come, so that a deploy just before it does not miss it.
+        """From where an entry counts that is new at ``tick``: an interval from it, as ``celery
+        beat`` does at its start; a time of day from just before, so that this very tick still
+        counts.
         """
         return tick if isinstance(self._schedule, schedule) else tick - 1.0
 
@@ -190,9 +193,7 @@ class Slots:
 
     def recent(self, last: float, until: float, limit: int) -> tuple[deque[float], float]:
         """The latest ``limit`` slots in (``last``, ``until``], and the last of them or ``last``.
-
-        After a long outage the chain is not followed from its beginning: what is more than
-        ``limit`` slots back is not wanted, and must not cost time.
+        After an outage the chain is not followed from its beginning, which would cost time.
         """
         if self.interval_s is not None:
             skipped = max(0, int((until - last) / self.interval_s) - limit - 1)
@@ -254,14 +255,6 @@ def describe(source: Any) -> str:
 def plainly(source: Any) -> str:
     """A schedule for a person to read: Celery's own words, without the brackets."""
     return repr(source).strip("<>").removesuffix(" (m/h/dM/MY/d)")
-
-
-def _pinned(source: BaseSchedule, now: Any) -> BaseSchedule:
-    """The schedule with its clock in our hand, the application's own object left as it is."""
-    copy: BaseSchedule = object.__new__(type(source))
-    copy.__dict__.update(source.__dict__)
-    copy.__dict__["nowfun"] = now
-    return copy
 
 
 def _plain_interval(source: Any) -> float | None:

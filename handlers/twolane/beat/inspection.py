@@ -60,9 +60,8 @@ class Listed:
 def list_entries(
     app: Celery, store: StateStore, now: float, *, count: int = 3, missed: Missed = "latest"
 ) -> list[Listed]:
-    """Every enabled entry with its next ``count`` times and its last run, sorted by name.
-
-    An interval that no tick has seen yet counts from now. Raises ``StoreUnavailableError``.
+    """Every enabled entry with its next ``count`` times, from now without a tick yet, and its last
+    run, by name. Raises ``StoreUnavailableError``.
     """
     entries = read_entries(app, missed=missed)
     records = LedgerStore(store, app.main or "").read().records

@@ -217,10 +217,9 @@ def plan_tick(
     lease_until: float,
     name_task: Callable[[str, float], str],
 ) -> Plan:
-    """Claim every slot that is due at ``tick``, and what an earlier tick left unsent.
-
-    ``tick`` is the tick's own time, ``now`` the real one; both in epoch seconds. An entry whose
-    next slot cannot be computed stays as it is: it must not stop the others.
+    """Claim each slot due at ``tick`` and what an earlier one left unsent; ``now`` is the real
+    time, both in epoch seconds. An entry whose next slot cannot be computed does not stop the
+    others.
     """
     due: list[tuple[str, float]] = []
     missed: list[Missed] = []

@@ -61,9 +61,8 @@ def emit(
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; a value that is not JSON is shown by its ``repr``.
-
-    ``end`` is for a handler that, unlike the standard library's, does not end a line by itself.
+    """A record as a line of JSON; other values by their ``repr``. ``end`` is for a handler that
+    does not end a line by itself.
     """
 
     def __init__(self, end: str = "") -> None:
@@ -114,10 +113,8 @@ def _plain(value: Any) -> Any:
 
 
 def configure(environ: dict[str, str] | None = None) -> None:
-    """Give the root logger our formatter inside an execution environment, and only there.
-
-    Idempotent. Lambda's own bootstrap installs one handler on the root logger; that handler stays
-    (it knows how to reach CloudWatch) and gets the formatter.
+    """Give the root logger's handler our formatter in an execution environment only; Lambda's own
+    handler, which knows how to reach CloudWatch, stays. Idempotent.
     """
     env = os.environ if environ is None else environ
     if "AWS_LAMBDA_FUNCTION_NAME" not in env:

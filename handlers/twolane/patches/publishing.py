@@ -128,9 +128,8 @@ class LazyBackend:
         object.__setattr__(self, "_local", threading.local())
 
     def on_task_call(self, producer: Any, task_id: str) -> Any:
-        """Subscribe early, as stock does, where there is a backend and it is a process that stays.
-
-        Otherwise nothing: whoever waits for the result subscribes first, then looks what is there.
+        """Subscribe early, as stock does, where there is a backend and a process that stays; else
+        whoever waits for the result subscribes first, then looks.
         """
         real = self._made()
         if real is None or "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

@@ -83,10 +83,8 @@ _METHODS = ("post_invocation_result", "post_invocation_error")
 
 
 def listen(posted: Callable[[str], None]) -> bool:
-    """Call ``posted(request id)`` each time after the runtime has posted a response or an error.
-
-    ``False``, and nothing touched, where there is no such runtime client in this process: the
-    caller then has to finish its work before it returns.
+    """Call ``posted(request id)`` after the runtime has posted a response or an error. ``False``
+    without such a client here: the caller then has to finish its work before it returns.
     """
     # Looked up, never imported: without the runtime in the process there is nothing to hear.
     module = sys.modules.get(_MODULE)

@@ -62,10 +62,8 @@ def close_backend(backend: Any) -> None:
 
 
 def forget_credentials(session: Any) -> None:
-    """Have a session of botocore ask anew for what it got from the endpoint of its container.
-
-    Whoever asks there keeps the connection. The clients of before keep their credentials, and renew
-    them once they expire.
+    """Have a botocore session ask anew for what its container's endpoint gave it, and keeps with
+    the connection; earlier clients renew theirs once they expire.
     """
     session._credentials = None  # noqa: SLF001 - as it begins
     from botocore.exceptions import UnknownCredentialError

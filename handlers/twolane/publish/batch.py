@@ -54,10 +54,8 @@ class Batch:
         return self.channel.basic_publish(message, batch=self, **kwargs)
 
     def add(self, target: Target, entry: Entry) -> None:
-        """Keep one message; send what is full, and all if they come slowly.
-
-        Celery draws a group's generator as it publishes: one that takes its time must not hold back
-        what it has yielded already.
+        """Keep one message; send what is full, and all if they come slowly: Celery draws a group's
+        generator as it publishes, and one that takes its time must not hold them back.
         """
         slow = self._monotonic() - self._last_added > SLOW_S
         waiting = self._waiting.setdefault(target, [])
@@ -101,10 +99,8 @@ class Batch:
 
 
 def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[str, str]:
-    """Send at most ten messages; returns what SQS refused for good: task id → reason.
-
-    A batch answers 200 even where it refused every entry. ``SenderFault`` says that the same entry
-    would be refused again; anything else, an entry that the answer forgot included, is tried again.
+    """Send at most ten messages; what SQS refused for good, by task id. A batch is answered with
+    200 in any case; only a ``SenderFault`` is refused again, all else is tried again.
     """
     refused: dict[str, str] = {}
     for attempt in range(ATTEMPTS):

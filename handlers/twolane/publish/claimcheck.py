@@ -71,10 +71,8 @@ class ClaimCheck:
     def check_in(
         self, body: str, attributes: Mapping[str, Mapping[str, Any]] | None = None
     ) -> tuple[str, Attributes]:
-        """The body and the message attributes (as SendMessage takes them) to send.
-
-        Up to the limit both come back as they are; beyond, the body is stored and its pointer
-        comes back. The object is written first: a pointer to nothing is never sent.
+        """The body and attributes of SendMessage: as they are up to the limit, else a pointer, once
+        the body is stored: a pointer to nothing is never sent.
         """
         kept = {name: dict(value) for name, value in (attributes or {}).items()}
         if message_size(body, kept) <= self.limit:

@@ -39,10 +39,8 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Credentials(NamedTuple):
-    """The credentials that sign a request; only the key's id may ever be shown.
-
-    A named tuple like all small values on the light path: a frozen dataclass takes ten times as
-    long to define, and cold starts define every class once.
+    """They sign a request; only the key's id may be shown. A named tuple, as all small values of
+    the light path: a frozen dataclass takes ten times as long to define, at each cold start.
     """
 
     access_key_id: str
@@ -63,10 +61,8 @@ def signed_headers(
     now: float,
     path: str = "/",
 ) -> dict[str, str]:
-    """``headers`` (lower-case names, with ``host``) and what makes them a signed request.
-
-    ``now`` is in seconds since the epoch; AWS accepts a request within five minutes of it. ``path``
-    has only characters that need no encoding.
+    """``headers`` (lower-case, with ``host``) and a signature over them and a plain ``path``; AWS
+    accepts it within five minutes of ``now``, epoch seconds.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     signed = {**headers, "x-amz-date": stamp}
@@ -438,10 +434,8 @@ def is_passing(code: str) -> bool:
 
 
 def _answer(response: Response) -> dict[str, Any] | None:
-    """SQS's answer to a request that it took; ``None`` for anything else.
-
-    Only a message id, or the list of a batch, is a promise: a 200 can come from whatever stands in
-    between.
+    """SQS's answer if it took the request. Only a message id, or the list of a batch, is a promise:
+    a 200 can come from whatever stands in between.
     """
     if response.status != 200:
         return None

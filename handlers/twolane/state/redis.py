@@ -199,10 +199,8 @@ os.register_at_fork(after_in_child=_forget)
 
 @contextmanager
 def kept_connection(client: Any) -> Iterator[None]:
-    """Let ``call`` use one connection of ``client`` in this thread.
-
-    Takes it from the client's pool, so a connection that died while the environment was frozen is
-    found out. Without a server, or with a client of another kind, ``call`` works all the same.
+    """Let ``call`` use one connection of ``client`` in this thread, from its pool, which finds out
+    dead ones. ``call`` works without a server, or with another client, all the same.
     """
     pool: Any = getattr(client, "connection_pool", None)
     connection = _take(pool) if pool is not None and _kept.connection is None else None

@@ -62,10 +62,8 @@ _HEAD = 64
 
 
 def bounded(key: str) -> str:
-    """The key itself where it is 1 to ``LIMIT`` bytes of UTF-8, else its head and a digest.
-
-    The same text always gives the same key, and a bounded key is its own. Text with a lone
-    surrogate has no UTF-8, so it gets a digest too.
+    """The key itself where it is 1 to ``LIMIT`` bytes of UTF-8, else, or with a lone surrogate, its
+    head and a digest; always the same, and itself once bounded.
     """
     if key.isascii() and 0 < len(key) <= LIMIT:
         return key

@@ -30,11 +30,11 @@ from twolane.worker.lease import Leases
 from twolane.worker.limits import Waits, deadline_of
 from twolane.worker.lookup import Lookup, Watch
 from twolane.worker.presence import WorkerPresence
-from twolane.worker.records import Settled, parse_event, response, visibility_s
+from twolane.worker.records import parse_event, response, visibility_s
 from twolane.worker.work import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from celery import Celery
 
@@ -115,7 +115,12 @@ class WorkerHandler:
         """Do what a pool's new process does; with SnapStart, in each restored environment."""
         app, worker = self._app, self._worker
         if app.conf.worker_send_task_events:
-            _send_events(app, worker)
+            from twolane.worker import events
+
+            dispatcher = events.worker_dispatcher(app, worker.consumer.hostname)
+            if dispatcher is not None:
+                worker.consumer.event_dispatcher = dispatcher
+                events.tell_alive(dispatcher, "worker-online")
         signals.worker_process_init.send(sender=worker.consumer.hostname)
         signals.worker_ready.send(sender=worker.consumer)
         if self._presence is not None:
@@ -153,7 +158,15 @@ class WorkerHandler:
             delays = self._long_delays
             with postponing(delays, records) if delays is not None else nullcontext():
                 settled = self._worker.run(records, deadline, announce)
-            self._delay(settled)
+            # When each returned message is to come back.
+            by_queue: dict[str, list[tuple[str, int]]] = {}
+            for one in settled:
+                wait_s, record = visibility_s(one), one.record
+                if wait_s is not None and record.queue_arn and record.receipt_handle:
+                    changes = by_queue.setdefault(record.queue_arn, [])
+                    changes.append((record.receipt_handle, wait_s))
+            for queue_arn, changes in by_queue.items():
+                self._queues.change_visibility(queue_arn, changes)
             return response(settled)
         finally:
             if self._watch is not None and self._presence is not None:
@@ -162,17 +175,6 @@ class WorkerHandler:
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
             invocation_end.reset(ends)
             logs.correlation.reset(token)
-
-    def _delay(self, settled: Iterable[Settled]) -> None:
-        """Say when each returned message is to come back."""
-        by_queue: dict[str, list[tuple[str, int]]] = {}
-        for one in settled:
-            wait_s, record = visibility_s(one), one.record
-            if wait_s is not None and record.queue_arn and record.receipt_handle:
-                changes = by_queue.setdefault(record.queue_arn, [])
-                changes.append((record.receipt_handle, wait_s))
-        for queue_arn, changes in by_queue.items():
-            self._queues.change_visibility(queue_arn, changes)
 
 
 def _prepare(app: Celery, hostname: str) -> None:
@@ -192,15 +194,6 @@ def _take_over(app: Celery, hostname: str) -> None:
     localized = tracing._localized  # noqa: SLF001 - where Celery keeps whose worker this is
     if not localized or localized[0] is not registry:
         trace.setup_worker_optimizations(app, hostname)
-
-
-def _send_events(app: Celery, worker: Worker) -> None:
-    from twolane.worker import events
-
-    dispatcher = events.worker_dispatcher(app, worker.consumer.hostname)
-    if dispatcher is not None:
-        worker.consumer.event_dispatcher = dispatcher
-        events.tell_alive(dispatcher, "worker-online")
 
 
 def _keep_s(app: Celery) -> float:

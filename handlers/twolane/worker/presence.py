@@ -75,7 +75,15 @@ class Presence:
         text = json.dumps(fields)
         for left_out in ("tasks", "registered"):
             if len(text) > _MOST_BYTES:
-                fields[left_out] = _fewer(fields[left_out])
+                # As many of the first as leave room for the rest of a worker's facts.
+                kept: dict[str, Any] = {}
+                size = 0
+                for key, value in fields[left_out].items():
+                    size += len(json.dumps({key: value}))
+                    if size > _MOST_BYTES // 2:
+                        break
+                    kept[key] = value
+                fields[left_out] = kept
                 text = json.dumps(fields)
         self._store.put(PREFIX + facts.hostname, text, ttl_s=KEEP_S)
 
@@ -152,18 +160,6 @@ def _short(value: Any) -> Any:
     if isinstance(value, str):
         return value[:_SHOWN]
     return value if isinstance(value, int | float) and abs(value) < 1e15 else None
-
-
-def _fewer(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """As many of the first as leave room for the rest of a worker's facts."""
-    kept: dict[str, Any] = {}
-    size = 0
-    for key, value in facts.items():
-        size += len(json.dumps({key: value}))
-        if size > _MOST_BYTES // 2:
-            break
-        kept[key] = value
-    return kept
 
 
 def _state(leases: Mapping[str, str], key: str) -> str:

@@ -145,7 +145,11 @@ def _parse_with_care(record: Any) -> Record:
     problem = None if record.get("eventSource") == "aws:sqs" else "the record is not from SQS"
     texts: list[Any] = [record.get(name) for name in _TEXTS]
     if not all(map(_is_text, texts)) or texts[-1].count(":") != _COLONS:
-        problem, texts = _lacking(texts)
+        lacking = [not _is_text(text) for text in texts]
+        lacking[-1] = lacking[-1] or texts[-1].count(":") != _COLONS
+        names = [name for name, missing in zip(_TEXTS, lacking, strict=True) if missing]
+        kept = ["" if missing else text for text, missing in zip(texts, lacking, strict=True)]
+        problem, texts = f"the record has no {', '.join(names)} as SQS gives it", kept
     message_id, receipt_handle, body, queue_arn = texts
     return Record(
         message_id,
@@ -158,15 +162,6 @@ def _parse_with_care(record: Any) -> Record:
         else {},
         problem,
     )
-
-
-def _lacking(texts: list[Any]) -> tuple[str, list[str]]:
-    """The problem of a record with texts missing, and its texts, empty if they are missing."""
-    lacking = [not _is_text(text) for text in texts]
-    lacking[-1] = lacking[-1] or texts[-1].count(":") != _COLONS
-    names = [name for name, missing in zip(_TEXTS, lacking, strict=True) if missing]
-    kept = ["" if missing else text for text, missing in zip(texts, lacking, strict=True)]
-    return f"the record has no {', '.join(names)} as SQS gives it", kept
 
 
 def _is_text(value: Any) -> bool:
