@@ -8,7 +8,7 @@ queue, and trivial deferred work that never needed a second attempt does not nee
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,9 @@ class Judgement:
 def judge(work: WorkStats, limits: Limits | None = None) -> Judgement:
     """Return the verdict on one piece of work."""
     limits = limits or Limits()
-    lane = _lane_of(work)
+    lanes = [name for name, lane in (("inline", work.inline), ("deferred", work.deferred))
+             if lane.runs]  # fmt: skip
+    lane = "both" if len(lanes) == 2 else (lanes or ["none"])[0]
     if work.inline.runs and (reasons := _against_inline(work.inline, limits)):
         return Judgement(Verdict.DEFER, lane, tuple(reasons))
     runs = max(work.inline.runs, work.deferred.runs)
@@ -74,12 +76,6 @@ def judge(work: WorkStats, limits: Limits | None = None) -> Judgement:
         "when its environment dies"
     )
     return Judgement(Verdict.INLINE, lane, (trivial, would_do))
-
-
-def _lane_of(work: WorkStats) -> str:
-    lanes = [name for name, lane in (("inline", work.inline), ("deferred", work.deferred))
-             if lane.runs]  # fmt: skip
-    return "both" if len(lanes) == 2 else (lanes or ["none"])[0]
 
 
 def _against_inline(lane: LaneStats, limits: Limits) -> list[str]:
@@ -199,12 +195,7 @@ def _work(work: WorkStats, judgement: Judgement, factors: CostFactors) -> dict[s
         "reasons": list(judgement.reasons),
         "inline": _lane(work.inline),
         "deferred": _lane(work.deferred),
-        "monthly": {
-            "runs": cost.runs,
-            "inline": cost.inline,
-            "deferred": cost.deferred,
-            "metrics": cost.metrics,
-        },
+        "monthly": asdict(cost),
     }
 
 
@@ -337,7 +328,6 @@ def _lane_of_measure(events: Sequence[Event], kinds: dict[str, str]) -> LaneStat
 
 
 def _mean_batch(events: Sequence[Event], runs: Sequence[Event]) -> float:
-    """Return the mean size of the batches in which the work ran."""
     invocations = {event.request_id for event in runs if event.request_id}
     sizes = [
         len(event.data.get("messageIds") or ())
