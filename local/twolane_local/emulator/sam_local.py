@@ -95,8 +95,7 @@ async def bridge_address() -> str | None:
 
 
 def gateway(ranges: list[dict[str, str]]) -> str:
-    """Return this machine's address on a Docker network, by default the first of its range.
-
+    """Return this machine's address on a Docker network, by default the first of its range:
     https://docs.docker.com/reference/cli/docker/network/create/
     """
     for each in ranges:
@@ -110,10 +109,7 @@ def gateway(ranges: list[dict[str, str]]) -> str:
 
 @contextlib.asynccontextmanager
 async def reachable_at(address: str | None, ports: Iterable[int]) -> AsyncIterator[None]:
-    """Forward connections to the ports at ``address`` to the same ports of loopback.
-
-    Raises ``PortInUseError``, or ``NoDockerError`` if this machine does not have the address.
-    """
+    """Forward the ports at ``address`` to loopback's; ``PortInUseError`` or ``NoDockerError``."""
     async with contextlib.AsyncExitStack() as stack:
         for port in ports if address else ():
             try:
