@@ -153,7 +153,8 @@ class Journal:
         return len(kept)
 
     def _keep(self, event: Event) -> None:
-        weight = _weight(event.data)
+        contents = map(event.data.get, CONTENT)
+        weight = sum(len(each) for each in contents if isinstance(each, (str, bytes)))
         self._events.append(event)
         self._weights.append(weight)
         self.bytes += weight
@@ -198,12 +199,3 @@ def _missing_ends(former: Iterable[Event]) -> list[Event]:
         )
         for begun in open_.values()
     ]  # fmt: skip
-
-
-def _weight(data: Mapping[str, Any]) -> int:
-    weight = 0
-    for name in CONTENT:
-        content = data.get(name)
-        if isinstance(content, (str, bytes)):
-            weight += len(content)
-    return weight

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twolane.errors import MalformedMessageError
 from twolane.publish.claimcheck import read_pointer
 from twolane_local.errors import LocalError
+from twolane_local.model.states import camel_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,22 +61,12 @@ class TaskMessage:
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values under camelCase names, without the absent ones."""
         found = {
-            "id": self.id,
-            "name": self.name,
+            **camel_case(self),
             "args": None if self.args is None else list(self.args),
             "kwargs": None if self.kwargs is None else dict(self.kwargs),
-            "argsRepr": self.args_repr,
-            "kwargsRepr": self.kwargs_repr,
             "hidden": self.hidden or None,
             "retries": self.retries or None,
-            "eta": self.eta,
-            "expires": self.expires,
-            "rootId": self.root_id,
-            "parentId": self.parent_id,
-            "groupId": self.group_id,
-            "origin": self.origin,
             "pointer": "s3://{}/{}".format(*self.pointer) if self.pointer else None,
-            "problem": self.problem,
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -252,9 +243,7 @@ def _reprs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _alike(published: str, real: str) -> bool:
-    """Compare two representations. JSON turns tuples into lists, and a long text may be cut at
-    another place.
-    """
+    """Compare as JSON does, which turns tuples into lists; a long text may be cut elsewhere."""
     left, right = _tuples_as_lists(published), _tuples_as_lists(real)
     if left == right:
         return True

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.model.states import camel_case
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -45,16 +47,7 @@ class Run:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "taskId": self.task_id,
-            "name": self.name,
-            "at": self.at,
-            "state": self.state,
-            "attempts": self.attempts,
-            "durationMs": self.duration_ms,
-            "requestId": self.request_id,
-            "error": self.error,
-        }
+        return camel_case(self)
 
 
 @dataclass(slots=True)
@@ -72,19 +65,10 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the control API's shape: ``{name, counts: {…}, p50Ms, p95Ms}``."""
-        return {
-            "name": self.name,
-            "counts": {
-                "published": self.published,
-                "started": self.started,
-                "succeeded": self.succeeded,
-                "failed": self.failed,
-                "retried": self.retried,
-                "running": self.running,
-            },
-            "p50Ms": percentile(self.durations_ms, 50),
-            "p95Ms": percentile(self.durations_ms, 95),
-        }
+        counts = camel_case(self)
+        name, durations = counts.pop("name"), counts.pop("durationsMs")
+        p50, p95 = percentile(durations, 50), percentile(durations, 95)
+        return {"name": name, "counts": counts, "p50Ms": p50, "p95Ms": p95}
 
 
 _OPEN = frozenset({"waiting", "running"})
@@ -92,10 +76,7 @@ _FAILED = frozenset(kind for kind, (state, _) in _STATES.items() if state == "fa
 
 
 class RepeatedFailures:
-    """Recognises events that report the failure of a task again; call it with events in order.
-
-    A rejected message comes back as often as its queue allows, and is rejected again.
-    """
+    """Recognises repeated reports, in order: a rejected message comes back to be rejected."""
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
