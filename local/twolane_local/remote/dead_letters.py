@@ -224,7 +224,6 @@ def resend_fields(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False)
 
 
 def message_shape(queue: str, message: Mapping[str, Any]) -> JsonObject:
-    """Return the ``Message`` of a received message."""
     system = message.get("Attributes") or {}
     source = str(system.get("DeadLetterQueueSourceArn", "")).rpartition(":")[2]
     task = decode(message["Body"])
