@@ -35,10 +35,7 @@ def without_value(declared: Mapping[str, Any], given: Container[str]) -> list[st
 
 
 def parameter_values(source: TemplateFile, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return every parameter's value. Raises ``TemplateError``.
-
-    The value of a parameter in the store is the dynamic reference to it.
-    """
+    """Return every value; one in the store is a reference to it. Raises ``TemplateError``."""
     declared = source.content.get("Parameters") or {}
     unknown = sorted(set(given) - set(declared))
     if unknown:

@@ -77,17 +77,6 @@ def has_attribute(kind: str, attribute: str) -> bool:
     return first in read_only or first in known["properties"]
 
 
-def property_schema(kind: str, attribute: str) -> Mapping[str, Any]:
-    """Return the schema of a property, empty for an unknown one."""
-    found: Mapping[str, Any] = schema(kind)
-    for name in attribute.split("."):
-        found = (found.get("properties") or {}).get(name) or {}
-        definition = str(found.get("$ref", "")).removeprefix("#/definitions/")
-        if definition:
-            found = schema(kind).get("definitions", {}).get(definition) or {}
-    return found
-
-
 def arn_format(service: str, resource: str) -> str | None:
     """Return IAM's format for the ARNs of a resource, with variables (``${Account}``, ``${Name}``).
 
@@ -195,7 +184,6 @@ class Placeholder:
         self._service = _SERVICES.get(self._namespace, self._namespace.lower())
 
     def ref(self) -> Any:
-        """Return the value of ``Ref``."""
         wanted = ref_property(self._kind)
         if wanted is None:
             return self._name
@@ -213,7 +201,12 @@ class Placeholder:
         given = self._given(attribute)
         if given is not None:
             return given
-        described = property_schema(self._kind, attribute)
+        described: Mapping[str, Any] = schema(self._kind)
+        for name in attribute.split("."):
+            described = (described.get("properties") or {}).get(name) or {}
+            definition = str(described.get("$ref", "")).removeprefix("#/definitions/")
+            if definition:
+                described = schema(self._kind).get("definitions", {}).get(definition) or {}
         match described.get("type"):
             case "array" if attribute == "DnsEntries":
                 # ``zone:name``, which templates split:
@@ -338,7 +331,6 @@ class ExternalValues:
         return self._unknown_imports.setdefault(name, placeholder_for_name(name))
 
     def dynamic(self, value: Any) -> Any:
-        """Return the value with its dynamic references resolved."""
         if isinstance(value, str):
             return _DYNAMIC.sub(lambda match: self._reference(match[1]), value)
         if isinstance(value, dict):
