@@ -91,9 +91,7 @@ class Deferred:
         return total
 
     def _deliver(self, go_on: Callable[[], bool], limit: int | None = None) -> int:
-        """Deliver up to ``limit`` messages as long as there are any; time leaps on while
-        ``go_on()``. Returns how many were received.
-        """
+        """Deliver at most ``limit`` messages; leap on while ``go_on()``. Returns their number."""
         parts = self._parts
         deliveries = parts.deliveries
         allowance = deliveries.allowance
@@ -230,7 +228,6 @@ class Deliveries:
 
     @property
     def queues(self) -> list[str]:
-        """The names of the queues that they take from."""
         return [mapping.spec.queue_arn.rpartition(":")[2] for mapping in self._mappings]
 
     def ready(self) -> bool:

@@ -363,9 +363,7 @@ def narrated(journal: Journal, *, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Only who listens to the runtime's own logger hears of anything. Costs next to nothing inside
-    of another such block.
-    """
+    """Only the runtime's own logger is heard. Costs next to nothing inside another such block."""
     loggers = [logging.getLogger(), *map(logging.getLogger, ("twolane", "celery", "app"))]
     before = [(log, log.propagate, log.handlers[:]) for log in loggers]
     loggers[0].handlers[:] = [logging.NullHandler()]

@@ -172,14 +172,11 @@ class Clock:
         self._pass_time(self.time + seconds)
 
     def at(self, moment: Moment) -> None:
-        """Let time pass until ``moment``: an aware datetime, seconds since the epoch, or ISO 8601
-        (without an offset: UTC).
-        """
+        """Let time pass until an aware datetime, epoch seconds, or ISO 8601 (UTC by default)."""
         self.advance(seconds_of(moment) - self.time)
 
 
 def seconds_of(moment: Moment) -> float:
-    """A moment in seconds since the epoch."""
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
     if isinstance(moment, datetime):

@@ -35,7 +35,6 @@ from twolane_local.testing.views import JournalView, Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import httpx
 
@@ -86,12 +85,7 @@ class Live:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._run(self._undo.aclose(), _START_LIMIT_S)
         finally:
@@ -154,7 +148,6 @@ class Live:
 
     @cached_property
     def journal(self) -> JournalView:
-        """What happened."""
         return JournalView(self.emulator.journal, self._started_at)
 
     def until(self, what: Callable[[], object], within_s: float = 30.0) -> None:
@@ -166,9 +159,7 @@ class Live:
             time.sleep(0.02)
 
     def signal(self, function: str, number: int = signal.SIGKILL) -> int:
-        """Send a signal to each execution environment of the function of this name, or of this
-        logical id in the template; tells to how many.
-        """
+        """Signal each environment of the function of this name or logical id; return how many."""
         names = {function, f"{self.emulator.stack.name}-{function}"}
 
         async def send() -> int:

@@ -332,7 +332,9 @@ Results = dict[str, dict[str, Any] | None]
 def judged(history: History, primitive: Primitive, results: Results) -> Iterator[Violation]:
     """All that does not hold."""
     raised = _raised(history, primitive)
-    if raised and _failed(history):
+    if raised and any(
+        fact.data.get("status") == "FAILURE" for fact in history.of("result.changed")
+    ):
         results = {}
     for each in violations(history):
         if each.invariant != "L" or not raised or each.subject in _with_message(history):
@@ -353,10 +355,6 @@ def _raised(history: History, primitive: Primitive) -> bool:
     errors = {str(fact.data.get("error")) for fact in history.of("result.changed")}
     limited = primitive.limited or any(limit in error for limit in _TIME_LIMITS for error in errors)
     return "raises" in strikes or ("frozen" in strikes and limited)
-
-
-def _failed(history: History) -> bool:
-    return any(fact.data.get("status") == "FAILURE" for fact in history.of("result.changed"))
 
 
 def _with_message(history: History) -> set[str | None]:

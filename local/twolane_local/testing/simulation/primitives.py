@@ -152,9 +152,7 @@ ENTRY, SLOT_HOUR, SLOT_MINUTE = "daily", 7, 0
 
 
 def application(results: str, effect: Effect) -> Celery:
-    """A Celery application on SQS with its results at this URL; ``effect(task id, what)`` is what
-    its tasks do.
-    """
+    """A Celery application on SQS; its tasks call ``effect(task id, what)``."""
     celery: Any = Celery("primitives", set_as_current=False)
     celery.conf.update(
         broker_url="sqs://",
