@@ -170,11 +170,9 @@ class Lane:
             )
 
     def end(self) -> None:
-        """The ASGI call is over. What has not started by now is not going to.
-
-        That is so after an exception in an earlier task of the same response: Starlette stops
-        there, under every server, and what follows is not deferred either, so that the order of
-        effects is the same everywhere.
+        """The ASGI call is over, and what has not started is not going to: after an exception in an
+        earlier task of the same response Starlette stops, under every server, and what follows is
+        not deferred either, so that the order of effects is the same everywhere.
         """
         self.ended = True
         for entry in self._give_up() if self._entries else ():

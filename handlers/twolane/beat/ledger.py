@@ -139,11 +139,9 @@ class LedgerStore:
         return self._ledger
 
     def change(self, step: Callable[[Ledger], Ledger | None]) -> None:
-        """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile.
-
-        ``step`` returns ``None`` where there is nothing to write; it may be called several times,
-        and only its last call counts. Raises ``StoreUnavailableError`` where the ledger cannot be
-        written.
+        """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile; only its
+        last call counts, and ``None`` writes nothing. Raises ``StoreUnavailableError`` if that
+        cannot be done.
         """
         # What was last seen is tried first: the write is on the condition that it still stands, so
         # being wrong costs a round trip, and being right saves one. That there is nothing to write

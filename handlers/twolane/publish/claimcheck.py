@@ -84,11 +84,9 @@ class ClaimCheck:
         return pointer_to(self.bucket, key), {**kept, SIZE_ATTRIBUTE: size}
 
     def redeem(self, body: str) -> str:
-        """The body behind a pointer, or the body itself.
-
-        Raises ``MalformedMessageError`` for a pointer out of this bucket and prefix, so that nobody
-        who can write to the queue makes the worker read elsewhere, and where the object is gone or
-        is larger than ``largest``.
+        """The body behind a pointer, or the body itself. Raises ``MalformedMessageError`` for a
+        pointer out of this bucket and prefix, so that nobody who can write to the queue makes the
+        worker read elsewhere, and where the object is gone or is larger than ``largest``.
         """
         pointer = read_pointer(body)
         if pointer is None:

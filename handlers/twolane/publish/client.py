@@ -330,11 +330,9 @@ class LightClient:
         self._wires: dict[Endpoint, Wire] = {}
 
     def make(self, call: Call, read: Callable[[Response], dict[str, Any] | None]) -> dict[str, Any]:
-        """Make one call; ``read`` gives what the answer says, ``None`` where it is a refusal.
-
-        Raises ``EnqueueError``, which tells what the service said, once attempts or time are used
-        up. A call that timed out may have been carried out: it is then made again, as every AWS SDK
-        does.
+        """Make one call; ``read`` gives what the answer says, ``None`` for a refusal. Raises
+        ``EnqueueError`` with what the service said, once attempts or time are used up. A call that
+        timed out is made again, as by every AWS SDK, though it may have been carried out.
         """
         ends = self._ends()
         failure: EnqueueError | None = None

@@ -78,10 +78,8 @@ def connect(location: Location) -> Any:
 
 
 class DynamoDBStore:
-    """``connect`` returns the boto3 client; it is called once, on first use.
-
-    ``beside_results``: Celery's results are in the same table, so that one transaction can change
-    both.
+    """``connect`` returns the boto3 client; it is called once, on first use. ``beside_results``:
+    Celery's results are in the same table, so that one transaction can change both.
     """
 
     def __init__(

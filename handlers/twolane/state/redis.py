@@ -52,11 +52,10 @@ class _OfThread(threading.local, _Opened):
 
 
 class RedisStore:
-    """``connect`` returns the client; it is called on first use.
-
-    ``beside_results``: Celery's results are in the same database, so that one command can change
-    both; ``connect`` is then called in each thread, as Celery has a client for each. ``prefix`` is
-    put before every key: what ``key_prefix`` says, beside results.
+    """``connect`` returns the client; it is called on first use. ``beside_results``: Celery's
+    results are in the same database, so that one command can change both, and ``connect`` is called
+    in each thread, as Celery has a client for each. ``prefix``, of ``key_prefix``, is put before
+    every key.
     """
 
     def __init__(

@@ -48,29 +48,23 @@ class LongDelays(Protocol):
     """Sends messages that are due later than SQS can delay them."""
 
     def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
-        """Have the body sent to the queue at ``due`` (epoch seconds), or, where it need not be
-        ``exact``, up to a minute later.
-
-        Returns ``False`` if that is not possible for this body. Raises ``EnqueueError``.
+        """Have the body sent to the queue at ``due`` (epoch seconds), or up to a minute later if
+        not ``exact``. ``False``: not possible for this body. Raises ``EnqueueError``.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Sends a copy of a record that becomes visible when it is due.
-
-    The copy goes out before the original is deleted: a crash between the two leaves two messages
-    with one task id, of which the lease lets one run.
+    """Sends a copy of a record that becomes visible when it is due, before the original is deleted:
+    a crash between the two leaves two messages with one task id, of which the lease lets one run.
     """
 
     queues: QueueClient
     long_delays: LongDelays | None = None
 
     def defer(self, record: Record, delay_s: float, now: float) -> bool:
-        """Put the record off. ``False`` where the queue takes no delay for a single message.
-
-        On a FIFO queue a delay belongs to the queue, not to the message; the original stays, and
-        its visibility timeout carries the wait.
+        """Put the record off. ``False`` where the queue takes no delay for a single message: on a
+        FIFO queue the original stays, and its visibility timeout carries the wait.
         """
         if record.is_fifo:
             return False
@@ -109,10 +103,8 @@ def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict
 
 @contextmanager
 def postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
-    """Inside, a message to one of the records' own queues that is due late enough is scheduled.
-
-    To their queues only: the role that schedules send with need not reach another one, and a
-    schedule would find that out too late to be noticed.
+    """Inside, a message to one of the records' own queues that is due late enough is scheduled. The
+    role that schedules send with need not reach another queue, which a schedule finds out too late.
     """
     arns = {_address(record.queue_arn): record.queue_arn for record in records if record.queue_arn}
 

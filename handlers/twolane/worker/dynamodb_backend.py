@@ -87,9 +87,8 @@ _PIECE = 250 * 1024
 
 
 class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
-    """``dynamodb://``, in Celery's own table and format.
-
-    The exceptions are the parts of a chord, and values that are too big for an item.
+    """``dynamodb://``, in Celery's own table and format, but for the parts of a chord, and values
+    that are too big for an item.
     """
 
     #: ``mget`` reads many at once here, which Celery's does one by one.

@@ -100,10 +100,9 @@ class LeaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receive of one message. ``publish`` stays the same for every copy of the message.
-
-    ``sent_s``: when it was sent, in epoch seconds; infinite if SQS does not say. ``first_s``: when
-    it was received for the first time, likewise.
+    """One receive of one message. ``publish`` is the same for every copy of it; ``sent_s`` and
+    ``first_s``: when it was sent and first received, in epoch seconds, infinite if SQS does not
+    say.
     """
 
     holder: str
@@ -142,10 +141,8 @@ def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
 
 
 def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
-    """The key of the attempt that published this retry; ``None`` for a first attempt.
-
-    The retry of a task without a parent has the task itself for a parent: Celery fills in the task
-    that publishes.
+    """The key of the attempt that published this retry, if any. The retry of a task without a
+    parent has the task itself for one: Celery fills in the task that publishes.
     """
     retries = headers.get("retries") or 0
     if not retries:
@@ -176,10 +173,8 @@ def delivery_of(
     *,
     origins: Iterable[object] = (),
 ) -> Delivery:
-    """The delivery that a record is.
-
-    ``publish``: kombu's delivery tag, which copies and redeliveries share. ``origins``: the
-    message's headers ``BODY_OF`` and ``ORIGIN``.
+    """The delivery that a record is. ``publish``: kombu's delivery tag, which copies and
+    redeliveries share; ``origins``: the message's headers ``BODY_OF`` and ``ORIGIN``.
     """
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
     for sent in origins:
@@ -308,11 +303,9 @@ class Leases:
 
 @dataclass(eq=False, slots=True)
 class LeaseFence:
-    """The lease of a task from the start of its run to the end of its message.
-
-    ``ended``: the lease as it was stored together with a result. ``passed``: another delivery has
-    the work, and its lease with it. ``written``: the state that was stored last for a task that
-    goes on, encoded; the next write mostly finds it.
+    """The lease of a task from the start of its run to the end of its message. ``ended``: as it was
+    stored with a result; ``passed``: another delivery has the work, and the lease; ``written``: the
+    encoded state that was stored last for a task that goes on, which the next write mostly finds.
     """
 
     task_id: str
@@ -378,10 +371,8 @@ def _nothing() -> None:
 
 
 def fence_of(request: Any, task_id: str) -> LeaseFence | None:
-    """The fence of a task's request, if the request is this task's.
-
-    An application may store a state of its running task without a request, or with one of its own.
-    As Celery does, this then looks at the current task.
+    """The fence of a task's request, if it is this task's. An application may store a state without
+    a request, or with its own; as Celery does, this then looks at the current task.
     """
     fence: LeaseFence | None = getattr(request, FENCE, None)
     if fence is None and (task := get_current_worker_task()) is not None:
@@ -413,10 +404,8 @@ class Stored(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One write of a result: in the place of the one that was seen, and no other.
-
-    ``fence``: write only while its lease is ``expected``, or gone. ``ended``: write this lease with
-    the result.
+    """One write of a result in the place of the one that was seen, and no other: only while the
+    lease of ``fence`` is ``expected``, or gone. ``ended``: write this lease with the result.
     """
 
     key: Any
@@ -610,11 +599,9 @@ class _Uncounted:
 
 
 def with_marked_body(request: Any) -> Any:
-    """A copy of a header task's request that marks the chord's body as the body of its chord.
-
-    The mark says when the header task was sent. Of a body that is a group, a chain or a chord,
-    Celery gives the headers to the tasks that it publishes at once; the rest has ids and parents of
-    its own.
+    """A copy of a header task's request that marks its chord's body as such, with when the header
+    task was sent. Of a group, a chain or a chord, Celery gives the headers to the tasks that it
+    publishes at once; the rest has ids and parents of its own.
     """
     chord = getattr(request, "chord", None)
     if not isinstance(chord, dict):

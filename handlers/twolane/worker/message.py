@@ -46,10 +46,9 @@ _read_kombus_json = json.JSONDecoder(object_hook=kombu_json.object_hook).raw_dec
 
 
 class SqsMessage(Message):
-    """A kombu message that decodes plain JSON with a decoder made once.
-
-    kombu makes one for each message. A message that is not plain or cannot be decoded, and any with
-    a serializer that the application has registered under JSON's name, is left to kombu.
+    """A kombu message that decodes plain JSON with a decoder made once, not for each message. One
+    that is not plain or cannot be decoded, or has a serializer that the application has registered
+    under JSON's name, is left to kombu.
     """
 
     def _decode(self) -> Any:
@@ -113,11 +112,9 @@ def to_message(
     accept: AbstractSet[str],
     limit: int = MAX_BODY_BYTES,
 ) -> Message:
-    """The kombu message that Celery's consumer takes.
-
-    ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on.
-    Raises ``MalformedMessageError`` where the body cannot be decompressed, or has more bytes than
-    ``limit`` then.
+    """The kombu message that Celery's consumer takes, ``redelivered`` by SQS's receive count, which
+    kombu's own transport never passes on. Raises ``MalformedMessageError`` where the body cannot be
+    decompressed, or has more bytes than ``limit`` then.
     """
     info = envelope.properties.get("delivery_info")
     return _message(
@@ -217,9 +214,8 @@ class TaskFacts(NamedTuple):
 
 
 def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFacts:
-    """The facts of a message; ``decode`` gives its body, which is asked for only where it counts.
-
-    Raises ``MalformedMessageError``, which names the field; ``decode`` may raise as it does.
+    """The facts of a message; ``decode`` gives its body, and is called only where it counts, and
+    may raise. Raises ``MalformedMessageError``, which names the field.
     """
     headers = _protocol_2(envelope, decode)
     task_id = headers.get("id")

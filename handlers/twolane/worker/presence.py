@@ -113,10 +113,8 @@ def task_info(
     with_args: bool,
     redelivered: bool,
 ) -> dict[str, Any]:
-    """A task as ``Request.info()`` has it, from its message alone.
-
-    It has the arguments only if the result backend stores them too (``result_extended``), and only
-    small ones.
+    """A task as ``Request.info()`` has it, from its message alone, with small arguments only, and
+    if the result backend stores them too (``result_extended``).
     """
     headers, properties = facts.headers, envelope.properties
     info = properties.get("delivery_info")
@@ -209,10 +207,8 @@ class WorkerPresence:
             logger.warning("this worker is not listed for inspect: %s", error)
 
     def begin_batch(self, runs: Sequence[Run]) -> None:
-        """Write at once, or, soon after the last time, only if the batch lasts.
-
-        A batch that is over in no time need not be known; to write its facts costs more than to run
-        it.
+        """Write at once, or, soon after the last time, only if the batch lasts: its facts cost more
+        than a batch that is over in no time.
         """
         # A clock that was set back says nothing about the last time.
         if 0 <= self._clock() - self._written < _RARELY_S:

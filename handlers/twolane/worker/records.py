@@ -55,10 +55,8 @@ _FOREVER = float("inf")
 
 
 class Record(NamedTuple):
-    """One message of an event.
-
-    ``problem`` says why it is not a message at all. Every attribute may be absent, and one of the
-    wrong type counts as absent.
+    """One message of an event, or, with a ``problem``, none at all. Every attribute may be absent,
+    and one of the wrong type counts as absent.
     """
 
     message_id: str
@@ -241,11 +239,9 @@ def response(settled: Iterable[Settled]) -> dict[str, Any]:
 
 
 def visibility_s(one: Settled) -> int | None:
-    """Seconds until a returned message is received again; ``None`` for a deleted one.
-
-    Untouched and rejected messages come back at once: the first shall run, the second has only to
-    be received until the queue's ``maxReceiveCount`` moves it to the dead-letter queue. What may
-    fail again backs off with each receive, so that it never turns into a hot loop.
+    """Seconds until a returned message is received again; ``None`` for a deleted one. At once for
+    untouched and rejected ones: the first shall run, the second has only to reach the queue's
+    ``maxReceiveCount``. What may fail again backs off with each receive.
     """
     if one.outcome in DELETED:
         return None
@@ -267,10 +263,9 @@ def _backoff_s(attempt: int, first_s: int = 1) -> int:
 
 
 def is_stopper(outcome: Outcome) -> bool:
-    """True if the rest of a FIFO message group must wait behind a message with this outcome.
-
-    A function with partial batch responses on a FIFO queue returns everything behind the first
-    failure, or the group's order is lost (the page above).
+    """True if the rest of a FIFO message group must wait behind this outcome: partial batch
+    responses must return all behind the first failure, or the group's order is lost (the page
+    above).
     """
     return outcome not in DELETED
 
@@ -390,12 +385,10 @@ def _where(record: Record) -> dict[str, Any]:
 
 @dataclass(eq=False)
 class Run:
-    """One record on its way, from its event to the answer for it.
-
-    ``problem`` is why the message cannot be read; ``envelope`` and ``facts`` are then absent.
-    ``fence`` is the lease, once it is taken. ``end`` is how the task ended, once it has run.
-    ``outcome`` is what Celery or the worker says of the message, ``wait_s`` how long a message that
-    goes back should stay away.
+    """One record on its way, from its event to the answer for it. ``problem``: why the message
+    cannot be read, without ``envelope`` and ``facts``. ``fence``: the lease, once taken; ``end``:
+    how the task ended; ``outcome``: what is said of the message, ``wait_s``: how long it should
+    stay away.
     """
 
     record: Record
@@ -469,9 +462,8 @@ def open_run(
     limit: int = MAX_BODY_BYTES,
     deadline: Deadline | None = None,
 ) -> Run:
-    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways.
-
-    Raises nothing: an error is the run's own ``problem``, which is raised when its turn comes.
+    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways. Any
+    error is the run's ``problem``, which is raised when its turn comes.
     """
     run = Run(record, deadline=deadline)
     try:

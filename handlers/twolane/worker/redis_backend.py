@@ -140,10 +140,9 @@ return 0
 
 
 class _ChordPart:
-    """The backend as Celery's own code uses it to count one part of a chord.
-
-    Its claim has the part's name. And it leaves the chord as it is if the store was down, or too
-    slow: the chord is then completed when the part's message comes again. Celery would fail it.
+    """The backend as Celery counts one part of a chord by it. Its claim has the part's name. A
+    store that is down, or slow, leaves the chord as it is, where Celery would fail it: it is
+    completed when the part's message comes again.
     """
 
     def __init__(self, backend: RedisBackend, request: Any) -> None:

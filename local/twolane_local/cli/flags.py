@@ -279,10 +279,8 @@ def confirm(
     terminal: TextIO | None = None,
     answer: Callable[[], str] = input,
 ) -> None:
-    """Return, or raise ``UnconfirmedError``.
-
-    ``yes`` is ``--yes``. On a terminal the question is asked. Elsewhere the change is refused if a
-    confirmation is ``needed``: a stack has real messages, an emulator does not.
+    """Return, or raise ``UnconfirmedError``. ``yes`` is ``--yes``. On a terminal the question is
+    asked; elsewhere it is refused if ``needed``: a stack has real messages, an emulator does not.
     """
     if yes:
         return

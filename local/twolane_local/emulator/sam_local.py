@@ -51,10 +51,8 @@ async def served(
 
 
 def environment(functions: Iterable[FunctionSpec], aws_url: str) -> dict[str, dict[str, str]]:
-    """Return ``{logical id: {variable: value}}`` for ``sam local … --env-vars FILE``.
-
-    Loopback addresses become this machine's name in containers. sam passes on only the variables
-    that the template declares, so ``AWS_ENDPOINT_URL`` must be one of them.
+    """Return ``{logical id: {variable: value}}`` for ``sam local … --env-vars FILE``, with this
+    machine's name in containers for loopback. sam passes on only what the template declares.
     """
     return {
         spec.logical_id: {

@@ -570,9 +570,8 @@ class ClientGoneError(Exception):
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """A whole body; raises ``TooLargeError`` above ``limit`` bytes, or ``ClientGoneError``.
-
-    What is too large is read to its end, or else the client might never read the answer.
+    """A whole body; raises ``TooLargeError`` above ``limit`` bytes, once all is read, or else the
+    client might never read the answer, or ``ClientGoneError``.
     """
     parts: list[bytes] = []
     size = 0

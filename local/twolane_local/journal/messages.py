@@ -114,10 +114,9 @@ def arguments_of(body: str) -> tuple[list[Any], dict[str, Any]]:
 def with_arguments(
     body: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> str:
-    """Return the message with other arguments; the id, the headers and the encodings stay.
-
-    Raises ``LocalError`` if it is not a task, if it is a claim check (edit the object in S3), or if
-    it is signed, since the signature would no longer hold.
+    """Return the message with other arguments; id, headers and encodings stay. Raises
+    ``LocalError`` if it is not a task, a claim check (edit the object in S3), or signed: that would
+    no longer hold.
     """
     from kombu.utils.json import dumps
 

@@ -102,10 +102,8 @@ def _kind(event: Event, identity: str) -> str:
 
 
 def _since(events: Sequence[Event], identity: str) -> Sequence[Event]:
-    """Return the events from a request's beginning on, if the journal has its beginning.
-
-    A task that was sent by hand has a request id without a request: its message comes before every
-    event with that id.
+    """Return the events from a request's beginning on, if the journal has it. A task sent by hand
+    has a request id without a request: its message comes before every event with that id.
     """
     for index, event in enumerate(events):
         if event.request_id == identity:

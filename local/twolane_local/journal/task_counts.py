@@ -31,10 +31,9 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One task, by its id; ``at`` is the time of its first event, in seconds since the epoch.
-
-    ``state`` is ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again),
-    ``revoked`` or ``expired``.
+    """One task, by its id; ``at`` is when its first event was (epoch seconds); ``state``:
+    ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again), ``revoked`` or
+    ``expired``.
     """
 
     task_id: str
@@ -93,10 +92,8 @@ class RepeatedFailures:
 
 
 def count_tasks(events: Iterable[Event]) -> TaskCounts:
-    """Count ``task.*`` events, which must be in the order in which they happened.
-
-    ``invocation.ended`` ends the tasks of a killed environment, which report no end of their own,
-    and ``message.dead_lettered`` those that do not run again.
+    """Count ``task.*`` events in order. ``invocation.ended`` ends the tasks of a killed
+    environment, which report no end, ``message.dead_lettered`` those that do not run again.
     """
     counted = TaskCounts()
     for event in events:
@@ -184,9 +181,8 @@ LOOK = 20_000
 
 
 def throughput(events: Iterable[Event], now: float) -> dict[str, dict[str, Any]]:
-    """Return ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}`` by queue.
-
-    ``events`` come latest first; reading stops where the plots begin. A plot has the oldest first.
+    """Return ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}`` by queue, oldest
+    first, from events, latest first, which are read until the plots begin.
     """
     # Whole steps, so that the height of a bar does not change with time.
     end = (now // STEP_S + 1) * STEP_S

@@ -25,11 +25,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One step from ``start`` to ``end`` (seconds since the epoch), below ``parent``.
-
-    ``end`` is ``None`` while the step goes on. docs/console.md lists the values of ``kind`` and
-    ``state``. ``detail`` holds JSON values and contents with their secrets: redact it before it
-    is shown.
+    """One step from ``start`` to ``end`` (epoch seconds; ``None`` while it goes on), below
+    ``parent``. docs/console.md lists the values of ``kind`` and ``state``. ``detail`` holds JSON
+    values and contents with their secrets: redact it before it is shown.
     """
 
     id: str

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """``code`` for programs, ``text`` for people, ``numbers`` for both.
-
-    ``state`` is ``running``, ``waiting`` (it will move by itself), ``stuck`` (it will not) or
-    ``over``.
+    """``code`` is for programs, ``text`` for people, ``numbers`` for both. ``state``: ``running``,
+    ``waiting`` (it will move by itself), ``stuck`` (it will not) or ``over``.
     """
 
     code: str

@@ -21,10 +21,8 @@ def camel_case(item: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentState:
-    """One environment: ``cold`` in its init phase, ``busy``, or ``frozen`` until it has work.
-
-    ``for_s`` is the time in this state, in seconds; ``requests`` are the ids of its last two
-    invocations.
+    """``cold`` in its init phase, ``busy``, or ``frozen`` until it has work, for ``for_s`` seconds;
+    ``requests`` are the ids of its last two invocations.
     """
 
     id: str

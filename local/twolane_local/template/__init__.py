@@ -88,9 +88,8 @@ def load(
 ) -> Template:
     """Read and expand the template; ``parameters`` override the defaults of its Parameters.
 
-    ``volatile`` parameters change on each start (a free port). They are filled in after the
-    expansion, so that the expansion can be cached. Raises ``TemplateError`` for anything that SAM
-    or CloudFormation would refuse.
+    ``volatile`` ones change on each start (a free port) and are filled in after the expansion, so
+    that it can be cached. Raises ``TemplateError`` for what SAM or CloudFormation would refuse.
     """
     source = _read(path)
     fresh = dict(volatile or {})

@@ -242,10 +242,9 @@ class UnpackedCode:
         return folder
 
     def archive(self, owner: str, file: Path) -> Path:
-        """Return a folder with the archive's content, or with the file itself if it is a module.
-
-        SAM zips such a module before the upload. Raises ``TemplateError`` with the problem only;
-        the caller adds the name of the resource.
+        """Return a folder with the archive's content, or with the file itself, a module that SAM
+        zips before the upload. Raises ``TemplateError`` with the problem; the caller adds the
+        resource's name.
         """
         try:
             with file.open("rb") as opened:

@@ -61,12 +61,10 @@ class _LazyParameters(dict[str, Any]):
 
 
 class Names:
-    """Returns the values of ``Ref`` and ``GetAtt``; a placeholder if the type is not emulated.
-
-    ``base_url(api_id)`` returns the local address of an API or function URL. ``elsewhere(name,
-    attribute or None)`` returns the values of resources that moto holds, or raises ``KeyError``.
-    Without ``external``, values of other stacks raise ``TemplateError``, and dynamic references
-    stay as they are.
+    """Returns the values of ``Ref`` and ``GetAtt``, a placeholder for a type that is not emulated.
+    ``base_url(api_id)`` is an API's or function URL's local address; ``elsewhere(name, attribute or
+    None)`` a value that moto holds, or raises ``KeyError``. Without ``external``, values of other
+    stacks raise ``TemplateError``, and dynamic references stay as they are.
     """
 
     def __init__(

@@ -44,10 +44,8 @@ def schema(kind: str) -> Mapping[str, Any]:
 
 
 def ref_property(kind: str) -> str | None:
-    """Return the property that ``Ref`` returns, ``None`` for an unknown type.
-
-    Of a primary identifier with several properties, it is the one whose value AWS generates, or the
-    one that is named after the type (``StageName`` of a ``Stage``).
+    """Return the property that ``Ref`` returns, ``None`` for an unknown type. Of several in a
+    primary identifier, AWS's generated one, or the type's name (``StageName`` of a ``Stage``).
     """
     known = schema(kind)
     names = [_name(pointer) for pointer in known.get("primaryIdentifier") or ()]
@@ -78,9 +76,8 @@ def has_attribute(kind: str, attribute: str) -> bool:
 
 
 def arn_format(service: str, resource: str) -> str | None:
-    """Return IAM's format for the ARNs of a resource, with variables (``${Account}``, ``${Name}``).
-
-    IAM's name for a resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
+    """Return IAM's ARN format, with variables (``${Account}``, ``${Name}``). IAM's name for a
+    resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
     """
     of_service = _read("data", "AdditionalSpecs", "Policies.json").get(service) or {}
     table: Mapping[str, Any] = of_service.get("Resources") or {}
@@ -313,10 +310,8 @@ _DYNAMIC = re.compile(r"\{\{resolve:((?:ssm|ssm-secure|secretsmanager):[^{}]+)\}
 
 @dataclass(slots=True)
 class ExternalValues:
-    """Values from outside of the template; a placeholder stands for an unknown one.
-
-    ``imports`` are values of other stacks' exports. ``look_up`` returns the value of a dynamic
-    reference (``ssm:/a/name``), or ``None``.
+    """Values from outside; a placeholder stands for an unknown one. ``imports`` are other stacks'
+    exports; ``look_up`` returns a dynamic reference's value (``ssm:/a/name``), or ``None``.
     """
 
     imports: Mapping[str, str] = field(default_factory=dict)

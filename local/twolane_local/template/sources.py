@@ -191,9 +191,8 @@ class FileSystems:
 def with_mountable(
     specs: tuple[FunctionSpec, ...], prevented: str | None
 ) -> tuple[tuple[FunctionSpec, ...], list[str]]:
-    """Return the functions with what can be mounted, and a line for each file system that cannot.
-
-    ``prevented`` is why none can be mounted; with ``None``, this machine is checked.
+    """Return the functions with what can be mounted, and a line for each file system that cannot:
+    ``prevented`` says why; with ``None``, this machine is checked.
     """
     if not any(spec.file_systems for spec in specs):
         return specs, []

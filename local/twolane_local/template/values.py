@@ -109,10 +109,8 @@ def pseudo_parameters(stack: str) -> dict[str, Any]:
 
 
 class Resolver:
-    """Resolves values of one template.
-
-    ``ref`` and ``attribute`` return the values of resources, or raise ``KeyError`` for an unknown
-    one. ``imported`` returns the values of other stacks' exports.
+    """Resolves values of one template. ``ref`` and ``attribute`` return the values of resources, or
+    raise ``KeyError``; ``imported`` those of other stacks' exports.
     """
 
     def __init__(

@@ -125,10 +125,8 @@ def mocked(
     template: Mapping[str, Any],
     tables: Callable[[Any, Callable[[Any], Any]], Any] = lambda request, answer: answer(request),
 ) -> Iterator[None]:
-    """moto's mocks with ours in front; dummy credentials; real AWS out of reach.
-
-    ``template`` is what moto is to create, once something asks moto for the first time; ``tables``
-    stands between a call and moto's answer.
+    """moto's mocks with ours in front; dummy credentials; real AWS out of reach. ``template`` is
+    what moto creates once something asks for it; ``tables`` stands before moto's answers.
     """
     from moto.core.models import botocore_stubber
 

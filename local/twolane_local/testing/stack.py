@@ -79,14 +79,6 @@ class _AlwaysThere:
     alive = True
 
 
-def _plain_queues(clock: AnyClock, journal: Journal, rng: random.Random) -> QueueService:
-    return FaultyQueues(clock, journal, rng=rng)
-
-
-def _plain_faults(journal: Journal, clock: AnyClock) -> Faults:
-    return Faults(journal, clock, task_points.UNMOUNTED)
-
-
 @dataclass(frozen=True)
 class Seams:
     """Where a stack's user may put something of its own.
@@ -99,8 +91,8 @@ class Seams:
     ``quiet``, it has the runtime's own lines only, and other loggers say nothing.
     """
 
-    queues: MakeQueues = _plain_queues
-    faults: MakeFaults = _plain_faults
+    queues: MakeQueues = lambda clock, journal, rng: FaultyQueues(clock, journal, rng=rng)
+    faults: MakeFaults = lambda journal, clock: Faults(journal, clock, task_points.UNMOUNTED)
     heard: Callable[[Event], None] | None = None
     points: Callable[[Points], AbstractContextManager[None]] = task_points.mounted
     load: Callable[[FunctionSpec], Handler] | None = None

@@ -43,11 +43,9 @@ _WORD = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
 
 
 class FaultyCommands:
-    """Passes on a connection's commands, with faults.
-
-    ``plain`` is a client of the same server without faults. ``changed(key)`` is called for each
-    lease and result that may have been written, ``lost(key)`` for each write that was undone,
-    ``done(command)`` for each command that was carried out, before its answer is read.
+    """Passes on a connection's commands, with faults. ``plain`` is a client without them.
+    ``changed(key)`` is called for a lease or result that may be written, ``lost(key)`` for a write
+    that was undone, ``done(command)`` for each command carried out, before its answer is read.
     """
 
     def __init__(

@@ -144,9 +144,8 @@ def _but_call(stock: Callable[[Any, str], bool]) -> Callable[[Any, str], bool]:
 
 @dataclass(frozen=True)
 class Points:
-    """Faults inside tasks: ``inside`` is called when a task begins, before and after its effect.
-
-    ``frozen`` holds the time at which each frozen process goes on, in seconds since the epoch.
+    """Faults inside tasks: ``inside`` is called as a task begins, before and after its effect.
+    ``frozen`` has the time at which each frozen process goes on, in epoch seconds.
     """
 
     faults: Faults

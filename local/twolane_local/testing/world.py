@@ -59,10 +59,8 @@ class World:
         return task.result()
 
     def drive(self, go_on: Callable[[], bool], *, until: float | None = None) -> None:
-        """Let happen all that is due by ``until`` (now, by default); beyond that, leap on only as
-        long as ``go_on()`` says so and something is due.
-
-        Raises what a callback of the loop has raised.
+        """Let happen all that is due by ``until`` (now, by default); beyond, leap on as long as
+        ``go_on()`` says so and something is due. Raises what a callback of the loop has raised.
         """
         if current.get() is not None:
             raise TestingError("the test drives the stack; a handler cannot")

@@ -217,9 +217,8 @@ def _lane(lane: LaneStats) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class LaneStats:
-    """The runs of one piece of work in one lane; times in milliseconds. A run is an attempt.
-
-    Only inline work is ``lost`` or ``deferred``: it did not fit into its invocation. Only tasks are
+    """The runs of one piece of work in one lane; times in milliseconds. A run is an attempt. Only
+    inline work is ``lost`` or ``deferred``, as it did not fit into its invocation; only tasks are
     ``retried``.
     """
 
@@ -250,11 +249,9 @@ class LaneStats:
 
 @dataclass(frozen=True, slots=True)
 class WorkStats:
-    """The runs of one callable.
-
-    ``published`` counts tasks, each once even if it was retried; ``by_requests`` those that a
-    request sent, ``delayed`` those with a delay. ``mean_batch`` is the number of messages in one
-    invocation, ``requests`` the number of all HTTP requests in the journal.
+    """The runs of one callable. ``published`` counts tasks, retried or not, once; ``by_requests``
+    those that a request sent, ``delayed`` those with a delay; ``mean_batch`` is the number of
+    messages in one invocation, ``requests`` that of all HTTP requests in the journal.
     """
 
     name: str

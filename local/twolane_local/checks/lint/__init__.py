@@ -40,10 +40,9 @@ def lint(
     ignore: Collection[str] = (),
     with_application: bool = True,
 ) -> list[Finding]:
-    """Return the findings in a template, in the order of its lines.
-
-    Raises ``TemplateError`` for a template that SAM refuses, ``HandlerImportError`` for a worker or
-    beat function whose code does not import. ``with_application=False`` imports nothing.
+    """Return the findings in a template, in the order of its lines; ``with_application=False``
+    imports nothing. Raises ``TemplateError`` if SAM refuses it, ``HandlerImportError`` if code does
+    not import.
     """
     subject = read_subject(path, parameters)
     specs = list(function_specs(subject)) if with_application else []

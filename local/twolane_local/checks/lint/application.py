@@ -69,10 +69,8 @@ class Application:
 
 
 def load(specs: Iterable[FunctionSpec]) -> dict[str, Application]:
-    """Return the applications of worker and beat functions by logical id.
-
-    Functions with the same code and environment share a child process. Raises
-    ``HandlerImportError`` with the error of the import.
+    """Return the applications of worker and beat functions by logical id; those with one code and
+    environment share a child process. Raises ``HandlerImportError`` with the error of the import.
     """
     groups: dict[str, list[FunctionSpec]] = {}
     for spec in filter(_names_an_adapter, specs):

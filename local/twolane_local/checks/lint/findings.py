@@ -35,10 +35,8 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and its check.
-
-    ``summary`` is the requirement, ``source`` the page that documents it. ``needs`` is
-    ``template``, ``application`` (its Celery app) or ``journal``.
+    """A rule and its check: ``summary`` is the requirement, ``source`` the page that documents it;
+    ``needs`` is ``template``, ``application`` (its Celery app) or ``journal``.
     """
 
     id: str
@@ -64,11 +62,9 @@ def rule(
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The result of a rule's check.
-
-    ``resource`` is a logical id of the expanded template, ``path`` leads from its ``Properties`` to
-    the value. ``severity`` is the rule's own by default. ``file`` and ``line`` are given for a
-    violation in the application's code.
+    """The result of a rule's check. ``resource`` is a logical id of the expanded template, ``path``
+    leads from its ``Properties`` to the value. ``severity`` is the rule's own by default; ``file``
+    and ``line`` are those of the application's code.
     """
 
     resource: str

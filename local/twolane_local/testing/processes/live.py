@@ -187,12 +187,9 @@ RESULT = "celery-task-meta-"
 
 
 class LiveWatch:
-    """Watches one emulator from its start.
-
-    ``client`` is redis-py's, to the emulator's Redis. Results are heard on the channels on which
-    Celery publishes each change of a task's state;
-    effects are what the application has pushed to ``effects_key`` as JSON: ``{"task", "lease",
-    "holder", "at"}``.
+    """Watches one emulator from its start, with a ``client`` (redis-py's) of its Redis: results on
+    the channels on which Celery publishes each state; effects as JSON on ``effects_key``:
+    ``{"task", "lease", "holder", "at"}``.
     """
 
     def __init__(self, emulator: Emulator, client: Any, *, effects_key: str = "effects") -> None:

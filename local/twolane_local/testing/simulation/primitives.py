@@ -27,11 +27,10 @@ Promised = list[str]
 
 @dataclass(frozen=True)
 class Primitive:
-    """``publish`` runs in an execution environment of its own, with the application's tasks.
-
-    ``effects`` must have happened once the last task promised has succeeded (failed, where that is
-    its ``state``), in this order where they are ``ordered``; ``value`` is then its result.
-    ``function`` is invoked in the place of a publisher; ``revokes`` so many seconds later.
+    """``publish`` runs in an environment of its own, with the application's tasks. ``effects`` must
+    have happened once the last task has succeeded (failed, if its ``state`` is), in order where
+    ``ordered``; ``value`` is its result. ``function`` is invoked in a publisher's place;
+    ``revokes`` so many seconds later.
     """
 
     name: str

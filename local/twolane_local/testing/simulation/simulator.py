@@ -81,9 +81,8 @@ _SAID_TWICE = frozenset({"level", "logger", "message", "originRequestId", "trace
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """``make(clock)`` is what the handler's module does at import: it gives the handler.
-
-    ``unmake(handler, intact)`` is told of each at the end; one that was killed is not intact.
+    """``make(clock)`` gives the handler, as its module does at import; ``unmake(handler, intact)``
+    is told of each at the end; one that was killed is not intact.
     """
 
     name: str
@@ -106,10 +105,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Application:
-    """``functions`` by name: ``api``, ``worker`` and ``beat`` are expected.
-
-    ``watched(simulation)`` has the application tell of its effects while it is open;
-    ``slots(from, to)`` are the slots that beat owes in that time. ``store`` is a key of
+    """``functions`` by name: ``api``, ``worker`` and ``beat``. ``watched(simulation)`` has it tell
+    of its effects while open; ``slots(from, to)`` are those that beat owes. ``store`` is a key of
     ``RESULTS``. An effect takes one of ``effect_s``, drawn from the seed.
     """
 
