@@ -77,14 +77,26 @@ def changed_signature(body: str) -> str:
         return body
 
 
+def poison(_: str) -> str:
+    return "\N{SKULL AND CROSSBONES} this is no task"
+
+
+def truncated(body: str) -> str:
+    return body[: len(body) // 2]
+
+
+def at_the_limit(body: str) -> str:
+    """Pad the body to exactly 1 MiB; JSON ignores white space after its end."""
+    return body + " " * max(0, LIMIT - len(body.encode()))
+
+
 #: The function that changes a body, by the fault's name.
 BODIES: Mapping[str, Callable[[str], str]] = {
     "message.unknown-task": unknown_task,
     "message.changed-signature": changed_signature,
-    "message.poison-body": lambda _: "\N{SKULL AND CROSSBONES} this is no task",
-    "message.truncated": lambda body: body[: len(body) // 2],
-    # To exactly 1 MiB; JSON ignores white space after its end.
-    "message.at-the-limit": lambda body: body + " " * max(0, LIMIT - len(body.encode())),
+    "message.poison-body": poison,
+    "message.truncated": truncated,
+    "message.at-the-limit": at_the_limit,
 }
 
 
