@@ -90,10 +90,8 @@ def of(environ: Mapping[str, str]) -> Awake | None:
 
 
 def _begin(awake: Awake, address: str) -> None:
-    """Have an extension, if there is none that lives.
-
-    A snapshot of Lambda's holds the thread of the one that registered in init. One that was refused
-    there, or a copy without its threads, as a fork is, registers anew.
+    """Have a living extension. A snapshot holds the thread of the one from init; one that was
+    refused there, or a copy without its threads, as a fork is, registers anew.
     """
     from twolane.api.extension import Extension
 
@@ -107,10 +105,8 @@ _REMEMBERED = 32
 
 
 class Turns:
-    """The hand-over between the two threads, by request id.
-
-    By id and not by a flag, because the two APIs race: the extension may hear of an invocation
-    before the handler's thread does, or only after that thread has already posted its response.
+    """The hand-over between the two threads, by request id: the extension may hear of an
+    invocation before the handler's thread does, or only after that has posted its response.
     """
 
     def __init__(self) -> None:
@@ -133,9 +129,7 @@ class Turns:
 
     def take(self, request_id: str, timeout_s: float) -> Work | None:
         """Wait until the response of ``request_id`` has left; then what it left, if anything.
-
-        ``None`` after ``timeout_s`` too: past its deadline an invocation is Lambda's to kill, and
-        a thread that waits on would keep every later invocation from ending.
+        ``None`` after ``timeout_s``, too: waiting on would keep later invocations from ending.
         """
         with self._changed:
             self._changed.wait_for(lambda: request_id in self._posted, timeout_s)

@@ -26,10 +26,8 @@ logger = logging.getLogger("mangum.http")
 
 
 class Cycle:
-    """``hold`` keeps the application in its last ``send`` until ``release``.
-
-    ``stop`` is called when whoever drives the loop has to look: the response is complete (if it is
-    held), or the ASGI call is over.
+    """``hold`` keeps the application in its last ``send`` until ``release``. ``stop`` is called
+    when the loop's driver has to look: the held response is complete, or the ASGI call is over.
     """
 
     def __init__(
@@ -60,9 +58,7 @@ class Cycle:
             self._released.set_result(None)
 
     async def run(self, app: ASGI) -> None:
-        """Run the whole ASGI call. Raises nothing of the application's: a request must not break
-        the next one.
-        """
+        """Run the whole ASGI call; what the application raises must not break the next request."""
         try:
             await app(self._scope, self._receive, self._send)
         except CancelledError:

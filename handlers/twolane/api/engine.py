@@ -25,9 +25,8 @@ from twolane.environment.invocation import deadline
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from contextvars import Context
-    from types import TracebackType
 
     from mangum.types import ASGI, LambdaContext, LifespanMode, Response, Scope
 
@@ -75,9 +74,7 @@ class Engine:
             self._awake.between_requests(self._termination.resume)
 
     def respond(self, scope: Scope, body: bytes, context: LambdaContext) -> Response:
-        """Run ``app`` for one request: until its response is complete where an extension is there
-        to finish the rest, else until the whole ASGI call is done.
-        """
+        """Run ``app`` until its response is complete, or to its end if no extension is there."""
         shared = self._awake
         hold = shared is not None and shared.holds
         with self._turn:
@@ -85,7 +82,20 @@ class Engine:
                 self._lifespan.start()
             if self._lifespan.active:
                 scope["state"] = self._lifespan.state
-            lane = self._lane(scope, context)
+            remaining_ms = getattr(context, "get_remaining_time_in_millis", _forever)
+            try:
+                timeout_ms = remaining_ms()
+            except NotImplementedError:
+                # A stand-in for a context, as tests have it, with no clock in it.
+                remaining_ms, timeout_ms = _forever, _forever()
+            lane = inline.Lane(
+                getattr(context, "aws_request_id", ""),
+                lambda: f"{scope['method']} {scope['path']}",
+                lambda: remaining_ms() / 1000,
+                # A function with a timeout of a second still gets most of it for its work.
+                reserve_s=min(self._reserve_s, timeout_ms / 4000),
+                watch=self._watchdog.watch,
+            )
             cycle = Cycle(scope, body, lane=lane, stop=self._drive.stop, hold=hold)
             task = self._loop.create_task(cycle.run(self._app), context=self._context(lane))
             if shared is not None and hold:
@@ -111,29 +121,14 @@ class Engine:
                 self._loop.close()
                 self._watchdog.stop()
 
-    def _lane(self, scope: Scope, context: LambdaContext) -> inline.Lane:
-        remaining_ms = getattr(context, "get_remaining_time_in_millis", _forever)
-        try:
-            timeout_ms = remaining_ms()
-        except NotImplementedError:
-            # A stand-in for a context, as tests have it, with no clock in it.
-            remaining_ms, timeout_ms = _forever, _forever()
-        return inline.Lane(
-            getattr(context, "aws_request_id", ""),
-            lambda: f"{scope['method']} {scope['path']}",
-            lambda: remaining_ms() / 1000,
-            # A function with a timeout of a second still gets most of it for its work.
-            reserve_s=min(self._reserve_s, timeout_ms / 4000),
-            watch=self._watchdog.watch,
-        )
-
     def _context(self, lane: inline.Lane) -> Context:
         """The context of one request: it ends with it, in whichever thread that is."""
         told = {"requestId": lane.request_id}
         if trace := self._environ.get("_X_AMZN_TRACE_ID"):
             told["traceId"] = trace
         context = copy_context()
-        context.run(_enter, lane, told)
+        context.run(inline.current.set, lane)
+        context.run(logs.correlation.set, told)
         # Where tasks are published, an enqueue has to give up in time to answer 503.
         if (left_s := lane.remaining()) < float("inf"):
             context.run(deadline.set, time.monotonic() + left_s)
@@ -149,25 +144,21 @@ class Engine:
         if self._turn.mine:
             return False
         if self._turn.acquire(_WORK_GRACE_S):
-            stop = asyncio.wait_for(self._lifespan.stop(), _SHUTDOWN_GRACE_S)
-            self._shut_down(stop, self._loop.run_until_complete)
+            self._shut_down(beside=False)
             # A handler of the application's own, which comes after us, may let the process live.
             self._turn.release()
         else:
             # Work after a response still has the loop: the shutdown runs beside it there.
-            self._shut_down(self._lifespan.stop(), self._run_beside)
+            self._shut_down(beside=True)
         return True
 
-    def _run_beside(self, stop: Coroutine[None, None, None]) -> None:
-        asyncio.run_coroutine_threadsafe(stop, self._loop).result(_SHUTDOWN_GRACE_S)
-
-    def _shut_down(
-        self,
-        stop: Coroutine[None, None, None],
-        run: Callable[[Coroutine[None, None, None]], None],
-    ) -> None:
+    def _shut_down(self, *, beside: bool) -> None:
+        stop = self._lifespan.stop()
         try:
-            run(stop)
+            if beside:
+                asyncio.run_coroutine_threadsafe(stop, self._loop).result(_SHUTDOWN_GRACE_S)
+            else:
+                self._loop.run_until_complete(asyncio.wait_for(stop, _SHUTDOWN_GRACE_S))
         except Exception as exc:  # noqa: BLE001
             logs.emit(
                 logger,
@@ -176,11 +167,6 @@ class Engine:
                 level=logging.ERROR,
                 exc_info=exc,
             )
-
-
-def _enter(lane: inline.Lane, told: dict[str, str]) -> None:
-    inline.current.set(lane)
-    logs.correlation.set(told)
 
 
 async def _cancel_all() -> None:
@@ -207,12 +193,7 @@ class Turn:
         self._lock.acquire()
         self._owner = threading.get_ident()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._owner = None
         self._lock.release()
 
@@ -252,7 +233,14 @@ class Drive:
         while not over():
             root = self._root
             if root is None or root.done():
-                root = self._take_root()
+                last = _last(self._loop)
+                try:
+                    self._root = self._loop.create_task(last)
+                except RuntimeError:
+                    last.close()
+                    raise
+                _before_threads_are_joined(weakref.WeakMethod(self.end))
+                root = self._root
             try:
                 # With the root, and not `run_forever`: AnyIO looks for what is run so.
                 self._loop.run_until_complete(root)
@@ -276,16 +264,6 @@ class Drive:
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
 
-    def _take_root(self) -> Task[None]:
-        last = _last(self._loop)
-        try:
-            self._root = self._loop.create_task(last)
-        except RuntimeError:
-            last.close()
-            raise
-        _before_threads_are_joined(weakref.WeakMethod(self.end))
-        return self._root
-
 
 def in_a_loop() -> bool:
     """True if this thread runs an event loop, so that no other can be run in it."""
@@ -301,10 +279,8 @@ async def _last(loop: AbstractEventLoop) -> None:
 
 
 def _before_threads_are_joined(end: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call ``end()`` when the interpreter exits, before it waits for AnyIO's threads.
-
-    They are no daemons and end with their root only, and ``atexit`` comes after that wait. The
-    hook is the one that ``concurrent.futures`` uses for the same reason.
+    """Call ``end()`` at exit, before the interpreter waits for AnyIO's threads, which end with
+    their root: ``atexit`` comes after that wait. ``concurrent.futures`` uses the same hook.
     """
 
     def call() -> None:

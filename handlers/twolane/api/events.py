@@ -205,8 +205,7 @@ class LoadBalancer(_Fixes, ALB):
 
 
 class Edge(_Fixes, LambdaAtEdge):
-    """Lambda@Edge.
-
+    """Lambda@Edge:
     https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/lambda-generating-http-responses-in-requests.html
     """
 
@@ -245,9 +244,7 @@ def _under(path: str, prefix: str) -> bool:
 
 def _separate(headers: Any, multi: dict[str, Any]) -> Any:
     """Repeated request headers one by one, as under any server; Mangum joins them with commas.
-
-    Cookies are one header, joined with semicolons (RFC 9113, 8.2.3): with a comma, the second
-    cookie becomes a part of the first one's value.
+    Cookies are one header, joined with semicolons (RFC 9113, 8.2.3).
     """
     repeated = {k.lower(): v for k, v in multi.items() if isinstance(v, list) and len(v) > 1}
     for key, value in headers:

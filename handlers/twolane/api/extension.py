@@ -46,10 +46,7 @@ class ExtensionsApiError(TwolaneError):
 
 
 class ExtensionsApi:
-    """The two calls that we need, on one connection that stays open.
-
-    ``address`` is ``host:port``, the value of ``AWS_LAMBDA_RUNTIME_API``.
-    """
+    """The two calls that we need, on one kept connection to ``host:port``."""
 
     def __init__(self, address: str) -> None:
         self._address = address

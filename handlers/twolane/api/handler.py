@@ -63,8 +63,11 @@ class ApiHandler(Mangum):
         environ = os.environ if environ is None else environ
         logs.configure()
         snapshot.begin(environ)
-        if "AWS_LAMBDA_FUNCTION_NAME" in environ:
-            _quieten(logging.getLogger("mangum"))
+        mangum = logging.getLogger("mangum")
+        # Our log level lets INFO pass there, at which Mangum logs each request, as the access log
+        # of whatever sent the event does. A level that somebody has set stays.
+        if "AWS_LAMBDA_FUNCTION_NAME" in environ and mangum.level == logging.NOTSET:
+            mangum.setLevel(logging.WARNING)
         self._publisher_installed = False
         self._install_publisher()
         self._engine = Engine(app, lifespan, inline_reserve_s, environ)
@@ -83,9 +86,7 @@ class ApiHandler(Mangum):
 
     @ends_in_child
     def __call__(self, event: LambdaEvent, context: LambdaContext) -> dict[str, Any]:
-        """Answer one event: as soon as the response is complete, where an extension is there to
-        finish the rest, else when the whole ASGI call is done.
-        """
+        """Answer one event: when the response is complete, or at the end without an extension."""
         self._install_publisher()
         handler = self.infer(event, context)
         try:
@@ -96,9 +97,7 @@ class ApiHandler(Mangum):
         return handler(self._engine.respond(scope, body, context))
 
     def infer(self, event: LambdaEvent, context: LambdaContext) -> LambdaHandler:
-        """The class for this event. Raises ``UnknownEventError``: the function was not invoked by
-        an HTTP source, or not with an event of one.
-        """
+        """The class for this event. Raises ``UnknownEventError`` if it is no HTTP source's."""
         classes: Iterable[type[Any]] = chain(self.custom_handlers, HANDLERS)
         for handler in classes:
             if handler.infer(event, context, self.config):
@@ -113,10 +112,3 @@ class ApiHandler(Mangum):
     def close(self) -> None:
         """End the lifespan and the loop; for tests and for whoever runs handlers in-process."""
         self._engine.close()
-
-
-def _quieten(log: logging.Logger) -> None:
-    # Our log level lets INFO pass there, at which Mangum logs each request, as the access log of
-    # whatever sent the event does. A level that somebody has set stays.
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.WARNING)

@@ -170,11 +170,9 @@ class Lane:
             )
 
     def end(self) -> None:
-        """The ASGI call is over. What has not started by now is not going to.
-
-        That is so after an exception in an earlier task of the same response: Starlette stops
-        there, under every server, and what follows is not deferred either, so that the order of
-        effects is the same everywhere.
+        """The ASGI call is over, and what has not started is not going to: after an exception in an
+        earlier task of the same response Starlette stops, under every server, and what follows is
+        not deferred either, so that the order of effects is the same everywhere.
         """
         self.ended = True
         for entry in self._give_up() if self._entries else ():
@@ -254,9 +252,7 @@ def name_of(func: Any) -> str:
 
 def publisher_of(work: Work) -> Callable[[], str] | None:
     """A call that puts ``work`` on its queue and returns the task's id; ``None`` without a queue.
-
-    A Celery task goes with its arguments. So does a call of ``task.delay`` or ``apply_async``,
-    which was only ever going to publish.
+    A ``task.delay`` or ``apply_async``, which only publishes, goes with its arguments as well.
     """
     func: Any = work.func
     args, kwargs = work.args, work.kwargs

@@ -41,8 +41,7 @@ class Lifespan:
 
     @property
     def state(self) -> dict[str, Any]:
-        """A shallow copy for one request, as the ASGI specification asks for.
-
+        """A shallow copy for one request, as the ASGI specification asks for:
         https://asgi.readthedocs.io/en/latest/specs/lifespan.html#lifespan-state
         """
         return {} if self._cycle is None else self._cycle.lifespan_state.copy()
@@ -80,10 +79,8 @@ class Lifespan:
 
 
 class Termination:
-    """Calls ``close`` on SIGTERM, then lets the signal do what it did before.
-
-    ``close`` returns ``False`` while it cannot be done: the signal came in the middle of a request,
-    in the thread that serves it. ``resume`` is then called after that request.
+    """Calls ``close`` on SIGTERM, then lets the signal do what it did before. ``close`` returns
+    ``False`` within a request of this thread; after it, ``resume`` is called.
     """
 
     def __init__(self, close: Callable[[], bool]) -> None:

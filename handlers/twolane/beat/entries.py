@@ -41,8 +41,6 @@ _SELF_EXPIRING = ("redis", "rediss", "sentinel", "dynamodb", "cache", "memcached
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of ``beat_schedule``."""
-
     name: str
     task: str
     schedule: BaseSchedule
@@ -60,7 +58,14 @@ def read_entries(app: Celery, *, missed: Missed = "latest") -> dict[str, Entry]:
 
     Raises ``ConfigurationError`` that names the entry which cannot be used.
     """
-    _check_zone(app)
+    # Lambda's images have no time zones of their own: https://docs.python.org/3/library/zoneinfo.html#data-sources
+    try:
+        app.timezone  # noqa: B018 - looked up, and kept by the app
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError(
+            f"Celery's timezone {app.conf.timezone!r} is not known here; check its name, and that "
+            "handlers/requirements.txt has tzdata"
+        ) from error
     return {
         name: _read(app, name, dict(raw), missed)
         for name, raw in _with_defaults(app).items()
@@ -77,17 +82,6 @@ def iso(instant: float) -> str:
     """``2026-03-29T00:30:00Z``, with a fraction only where there is one."""
     text = datetime.fromtimestamp(instant, UTC).isoformat()
     return text.replace("+00:00", "Z")
-
-
-def _check_zone(app: Celery) -> None:
-    # Lambda's images have no time zones of their own: https://docs.python.org/3/library/zoneinfo.html#data-sources
-    try:
-        app.timezone  # noqa: B018 - looked up, and kept by the app
-    except (KeyError, ValueError) as error:
-        raise ConfigurationError(
-            f"Celery's timezone {app.conf.timezone!r} is not known here; check its name, and that "
-            "handlers/requirements.txt has tzdata"
-        ) from error
 
 
 def _with_defaults(app: Celery) -> dict[str, Any]:
@@ -167,44 +161,43 @@ class Slots:
     def __init__(self, source: BaseSchedule, app: Celery) -> None:
         self._zone = app.timezone
         self._now = datetime.fromtimestamp(0, self._zone)
-        self._schedule = _pinned(source, lambda: self._now)
-        self._interval = _plain_interval(source)
-        self._asks_estimate = _answers_by_estimate(source)
-
-    @property
-    def interval_s(self) -> float | None:
-        """The distance of two slots, where it is always the same."""
-        return self._interval
+        # With its clock in our hand; the application's own object is left as it is.
+        copy: BaseSchedule = object.__new__(type(source))
+        copy.__dict__.update(source.__dict__)
+        copy.__dict__["nowfun"] = lambda: self._now
+        self._schedule = copy
+        #: The distance of two slots, where it is always the same.
+        self.interval_s = _plain_interval(source)
+        # True if ``remaining_estimate`` is all that counts: Celery's classes, ``is_due`` untouched.
+        self._asks_estimate = any(
+            isinstance(source, known) and type(source).is_due is known.is_due
+            for known in (schedule, crontab, solar)
+        )
 
     def anchor(self, tick: float) -> float:
-        """From where an entry counts that is seen for the first time at ``tick``.
-
-        An interval begins then, as it does when ``celery beat`` starts; a time of day that falls on
-        this very tick is still to come, so that a deploy just before it does not miss it.
+        """From where an entry counts that is new at ``tick``: an interval from it, as ``celery
+        beat`` does at its start; a time of day from just before, so that this very tick still
+        counts.
         """
         return tick if isinstance(self._schedule, schedule) else tick - 1.0
 
     def after(self, last: float) -> float | None:
-        """The first slot after ``last``, ``None`` if there is none.
-
-        Raises ``ValueError`` where the schedule answers with a time that is not in the future.
-        """
-        if self._interval is not None:
-            return round(last + self._interval, 6)
+        """The first slot after ``last``, if any. Raises ``ValueError`` if it is not after it."""
+        if self.interval_s is not None:
+            return round(last + self.interval_s, 6)
         found = self._estimated(last) if self._asks_estimate else self._probed(last)
         if found is not None and found <= last:
-            raise ValueError(f"{self._schedule!r} does not move on from {_iso(last)}")
+            since = datetime.fromtimestamp(last, UTC).isoformat()
+            raise ValueError(f"{self._schedule!r} does not move on from {since}")
         return found
 
     def recent(self, last: float, until: float, limit: int) -> tuple[deque[float], float]:
         """The latest ``limit`` slots in (``last``, ``until``], and the last of them or ``last``.
-
-        After a long outage the chain is not followed from its beginning: what is more than
-        ``limit`` slots back is not wanted, and must not cost time.
+        After an outage the chain is not followed from its beginning, which would cost time.
         """
-        if self._interval is not None:
-            skipped = max(0, int((until - last) / self._interval) - limit - 1)
-            last = round(last + skipped * self._interval, 6)
+        if self.interval_s is not None:
+            skipped = max(0, int((until - last) / self.interval_s) - limit - 1)
+            last = round(last + skipped * self.interval_s, 6)
         found, complete = self._walk(last, until, limit, _STEPS)
         window = _FIRST_WINDOW_S
         while not complete:
@@ -264,29 +257,9 @@ def plainly(source: Any) -> str:
     return repr(source).strip("<>").removesuffix(" (m/h/dM/MY/d)")
 
 
-def _pinned(source: BaseSchedule, now: Any) -> BaseSchedule:
-    """The schedule with its clock in our hand, the application's own object left as it is."""
-    copy: BaseSchedule = object.__new__(type(source))
-    copy.__dict__.update(source.__dict__)
-    copy.__dict__["nowfun"] = now
-    return copy
-
-
 def _plain_interval(source: Any) -> float | None:
     kind = type(source)
     if kind is not schedule or source.relative:
         return None
     every: timedelta = source.run_every
     return every.total_seconds()
-
-
-def _answers_by_estimate(source: BaseSchedule) -> bool:
-    """True if ``remaining_estimate`` is all that counts: Celery's classes, ``is_due`` untouched."""
-    return any(
-        isinstance(source, known) and type(source).is_due is known.is_due
-        for known in (schedule, crontab, solar)
-    )
-
-
-def _iso(instant: float) -> str:
-    return datetime.fromtimestamp(instant, UTC).isoformat()

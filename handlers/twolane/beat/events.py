@@ -47,10 +47,7 @@ class Request:
 
 
 def read_event(event: Any, now: float) -> Tick | Slot | Request:
-    """The ticks that an event asks for; ``now`` stands in if it has no time of its own.
-
-    Raises ``ConfigurationError`` for an event that no schedule sends.
-    """
+    """The ticks of an event, by default at ``now``. Raises ``ConfigurationError`` for another."""
     if not isinstance(event, dict) or "Records" in event or "requestContext" in event:
         raise ConfigurationError(
             "a beat function got an event that is not from a schedule; "

@@ -159,7 +159,9 @@ def _cron(name: str, source: Any) -> str:
         day_of_month, day_of_week = "?", _numbers({day + 1 for day in weekdays}, 1, 7)
     else:
         # Celery wants both to match, Scheduler takes only one; the nth weekday is both in one.
-        nth = _nth_week(days)
+        # ``{8, …, 14}`` holds exactly the second of each weekday.
+        first = min(days)
+        nth = first // 7 + 1 if first % 7 == 1 and days == set(range(first, first + 7)) else None
         if nth is None or len(weekdays) != 1:
             raise ConfigurationError(
                 f"{name}: Celery wants day of month and day of week both to match; "
@@ -175,12 +177,6 @@ def _cron(name: str, source: Any) -> str:
         "*",
     )
     return f"cron({' '.join(fields)})"
-
-
-def _nth_week(days: set[int]) -> int | None:
-    """``{8, …, 14}`` holds exactly the second of each weekday."""
-    first = min(days)
-    return first // 7 + 1 if first % 7 == 1 and days == set(range(first, first + 7)) else None
 
 
 def _numbers(values: Iterable[int], low: int, high: int) -> str:

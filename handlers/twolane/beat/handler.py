@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from twolane.beat.entries import Missed, iso, read_entries, task_id
@@ -70,15 +69,27 @@ class BeatHandler:
     @ends_in_child
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
         remaining = getattr(context, "get_remaining_time_in_millis", None)
-        with within(remaining() / 1000) if remaining is not None else nullcontext():
-            return self._answer(event, context)
+        if remaining is None:
+            return self._answer(event, _LEASE_S)
+        left_s = remaining() / 1000
+        with within(left_s):
+            return self._answer(event, left_s + 1.0)
 
-    def _answer(self, event: Any, context: Any) -> dict[str, Any]:
+    def _answer(self, event: Any, lease_s: float) -> dict[str, Any]:
         now = self._clock()
         asked = read_event(event, now)
-        lease_until = now + _lease_s(context)
+        lease_until = now + lease_s
         if isinstance(asked, Slot):
-            return self._one_slot(asked, now, lease_until)
+            if asked.entry not in self.entries():
+                raise ConfigurationError(
+                    f"a schedule asks for {asked.entry!r}, which is not in beat_schedule or is "
+                    "disabled; write the schedules anew with `twolane schedules`"
+                )
+            name = task_id(self.app, asked.entry, asked.at)
+            with claim_slot(self.store, name, now=now, until=lease_until) as free:
+                claimed = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
+                claims = self._still_ours(claimed, lease_until)
+                return self._report(asked.at, claims, self._send(claims, now))
         if isinstance(asked, Request):
             from twolane.beat.inspection import answer
 
@@ -117,7 +128,18 @@ class BeatHandler:
             return plan.ledger if plan.changed else None
 
         self._ledger.change(step)
-        _complain(plan)
+        for name, error in plan.broken.items():
+            emit(
+                log, "log", f"entry {name!r} cannot be scheduled; it is tried again at each tick",
+                level=logging.ERROR, exc_info=error, entry=name,
+            )  # fmt: skip
+        for missed in plan.missed:
+            emit(
+                log, "log",
+                f"entry {missed.entry!r} missed its ticks since {iso(missed.since)}: "
+                f"{missed.sent} of its slots are made up for",
+                level=logging.WARNING, entry=missed.entry, since=iso(missed.since),
+            )  # fmt: skip
         claims = self._still_ours(plan.claims, lease_until)
         failed = self._send(claims, now)
         if claims:
@@ -126,18 +148,6 @@ class BeatHandler:
             done = [claim.task_id for claim in claims if claim.task_id not in dead]
             self._ledger.change(lambda ledger: _released(ledger.without(done), dead))
         return self._report(asked.at, claims, failed)
-
-    def _one_slot(self, asked: Slot, now: float, lease_until: float) -> dict[str, Any]:
-        if asked.entry not in self.entries():
-            raise ConfigurationError(
-                f"a schedule asks for {asked.entry!r}, which is not in beat_schedule or is "
-                "disabled; write the schedules anew with `twolane schedules`"
-            )
-        name = task_id(self.app, asked.entry, asked.at)
-        with claim_slot(self.store, name, now=now, until=lease_until) as free:
-            claimed = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
-            claims = self._still_ours(claimed, lease_until)
-            return self._report(asked.at, claims, self._send(claims, now))
 
     def _still_ours(self, claims: Sequence[Claim], lease_until: float) -> Sequence[Claim]:
         """The claims, unless they ran out while the environment stood still: the tasks that another
@@ -184,29 +194,8 @@ class BeatHandler:
         return {"tick": iso(at), "published": published}
 
 
-def _complain(plan: Plan) -> None:
-    """Say what is not as it should be."""
-    for name, error in plan.broken.items():
-        emit(
-            log, "log", f"entry {name!r} cannot be scheduled; it is tried again at each tick",
-            level=logging.ERROR, exc_info=error, entry=name,
-        )  # fmt: skip
-    for missed in plan.missed:
-        emit(
-            log, "log",
-            f"entry {missed.entry!r} missed its ticks since {iso(missed.since)}: "
-            f"{missed.sent} of its slots are made up for",
-            level=logging.WARNING, entry=missed.entry, since=iso(missed.since),
-        )  # fmt: skip
-
-
 def _released(ledger: Ledger, task_ids: set[str]) -> Ledger:
     outbox = tuple(
         claim._replace(until=0.0) if claim.task_id in task_ids else claim for claim in ledger.outbox
     )
     return Ledger(ledger.records, outbox)
-
-
-def _lease_s(context: Any) -> float:
-    remaining = getattr(context, "get_remaining_time_in_millis", None)
-    return _LEASE_S if remaining is None else float(remaining()) / 1000 + 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twolane.beat.entries import iso, plainly, read_entries, task_id
 from twolane.beat.ledger import LedgerStore
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from twolane.beat.entries import Entry, Missed
+    from twolane.beat.handler import BeatHandler
     from twolane.beat.ledger import Record
     from twolane.state import StateStore
 
@@ -59,9 +60,8 @@ class Listed:
 def list_entries(
     app: Celery, store: StateStore, now: float, *, count: int = 3, missed: Missed = "latest"
 ) -> list[Listed]:
-    """Every enabled entry with its next ``count`` times and its last run, sorted by name.
-
-    An interval that no tick has seen yet counts from now. Raises ``StoreUnavailableError``.
+    """Every enabled entry with its next ``count`` times, from now without a tick yet, and its last
+    run, by name. Raises ``StoreUnavailableError``.
     """
     entries = read_entries(app, missed=missed)
     records = LedgerStore(store, app.main or "").read().records
@@ -130,19 +130,7 @@ def _sent_by_their_own_events(
 _MOST = 100
 
 
-class Beat(Protocol):
-    """The part of a ``BeatHandler`` that is used here."""
-
-    app: Celery
-    missed: Missed
-
-    @property
-    def store(self) -> StateStore: ...
-
-    def entries(self) -> dict[str, Entry]: ...
-
-
-def answer(handler: Beat, asked: dict[str, Any], now: float) -> dict[str, Any]:
+def answer(handler: BeatHandler, asked: dict[str, Any], now: float) -> dict[str, Any]:
     """Do what ``asked`` says; raises ``ConfigurationError`` where it says nothing known."""
     if "list" in asked:
         count = min(max(int(asked["list"]), 1), _MOST)
@@ -153,7 +141,7 @@ def answer(handler: Beat, asked: dict[str, Any], now: float) -> dict[str, Any]:
     raise ConfigurationError(f"a beat function can list and run, not {', '.join(asked) or 'that'}")
 
 
-def run_now(handler: Beat, name: str, now: float) -> dict[str, Any]:
+def run_now(handler: BeatHandler, name: str, now: float) -> dict[str, Any]:
     """Send one entry's task at once, beside its schedule, which goes on as if nothing were."""
     entry = handler.entries().get(name)
     if entry is None:

@@ -139,11 +139,9 @@ class LedgerStore:
         return self._ledger
 
     def change(self, step: Callable[[Ledger], Ledger | None]) -> None:
-        """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile.
-
-        ``step`` returns ``None`` where there is nothing to write; it may be called several times,
-        and only its last call counts. Raises ``StoreUnavailableError`` where the ledger cannot be
-        written.
+        """Apply ``step`` to the ledger as it stands, again if somebody wrote meanwhile; only its
+        last call counts, and ``None`` writes nothing. Raises ``StoreUnavailableError`` if that
+        cannot be done.
         """
         # What was last seen is tried first: the write is on the condition that it still stands, so
         # being wrong costs a round trip, and being right saves one. That there is nothing to write
@@ -217,10 +215,9 @@ def plan_tick(
     lease_until: float,
     name_task: Callable[[str, float], str],
 ) -> Plan:
-    """Claim every slot that is due at ``tick``, and what an earlier tick left unsent.
-
-    ``tick`` is the tick's own time, ``now`` the real one; both in epoch seconds. An entry whose
-    next slot cannot be computed stays as it is: it must not stop the others.
+    """Claim each slot due at ``tick`` and what an earlier one left unsent; ``now`` is the real
+    time, both in epoch seconds. An entry whose next slot cannot be computed does not stop the
+    others.
     """
     due: list[tuple[str, float]] = []
     missed: list[Missed] = []

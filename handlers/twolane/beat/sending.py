@@ -33,9 +33,8 @@ SLOT_HEADER = "twolane_slot"
 def send_all(
     app: Celery, entries: Mapping[str, Entry], claims: Sequence[Claim], now: float
 ) -> dict[str, BaseException]:
-    """Put every claimed slot on its queue, on SQS ten to a request; what failed, by task id.
-
-    One entry that cannot be sent does not stop the others.
+    """Put every slot on its queue, on SQS ten to a request; what failed, by task id, which does not
+    stop the others.
     """
     failed: dict[str, BaseException] = {}
     try:
@@ -56,14 +55,23 @@ def send_all(
 def send(
     app: Celery, entry: Entry, task_id: str, slot: float, now: float, *, producer: Any = None
 ) -> None:
-    """Put one task on its queue; a slot that is still to come is sent with its time.
-
-    The task's modules are imported only if the task is not known yet: its own options (queue,
-    serializer, expiry) are part of the message. A task that no module has is sent by name.
+    """Put one task on its queue; a slot that is to come with its time. Its modules are imported for
+    its own options (queue, serializer, expiry) if it is unknown; else it is sent by name.
     """
     if entry.task not in app.tasks:
         app.loader.import_default_modules()
-    options = _options(entry, slot, now)
+    options = dict(entry.options or {})
+    headers: Mapping[str, Any] = options.get("headers") or {}
+    options["headers"] = {
+        **headers, "celery_beat_task": True, ENTRY_HEADER: entry.name, SLOT_HEADER: iso(slot)
+    }  # fmt: skip
+    if slot > now:
+        # countdown and expires count from the slot, as if it were sent then.
+        moment = datetime.fromtimestamp(slot, UTC)
+        if "eta" not in options:
+            options["eta"] = moment + timedelta(seconds=options.pop("countdown", None) or 0)
+        if isinstance(options.get("expires"), (int, float)):
+            options["expires"] = moment + timedelta(seconds=options["expires"])
     args = tuple(_evaluated(value) for value in entry.args)
     kwargs = {key: _evaluated(value) for key, value in (entry.kwargs or {}).items()}
     task = app.tasks.get(entry.task)
@@ -100,22 +108,6 @@ def _declaring_once(producer: Any) -> Iterator[None]:
         del producer.maybe_declare
 
 
-def _options(entry: Entry, slot: float, now: float) -> dict[str, Any]:
-    options = dict(entry.options or {})
-    headers: Mapping[str, Any] = options.get("headers") or {}
-    options["headers"] = {
-        **headers, "celery_beat_task": True, ENTRY_HEADER: entry.name, SLOT_HEADER: iso(slot)
-    }  # fmt: skip
-    if slot > now:
-        # countdown and expires count from the slot, as if it were sent then.
-        moment = datetime.fromtimestamp(slot, UTC)
-        if "eta" not in options:
-            options["eta"] = moment + timedelta(seconds=options.pop("countdown", None) or 0)
-        if isinstance(options.get("expires"), (int, float)):
-            options["expires"] = moment + timedelta(seconds=options["expires"])
-    return options
-
-
 def _evaluated(value: Any) -> Any:
     """An argument, called if it is a ``BeatLazyFunc``; who uses one has imported celery.beat."""
     beat = sys.modules.get("celery.beat")
@@ -129,10 +121,8 @@ _SENT = "sent"
 
 @contextmanager
 def claim_slot(store: StateStore, task_id: str, *, now: float, until: float) -> Iterator[bool]:
-    """Tell whether the slot is ours to send; note that it is sent when the block ends well.
-
-    An exception in the block frees the claim and goes on. Raises ``PublishError`` while another
-    invocation holds the claim: it may die, and Lambda's retry then sends.
+    """Tell whether the slot is ours to send; it is noted as sent, or free again after an exception.
+    Raises ``PublishError`` while another invocation holds it: if it dies, Lambda's retry sends.
     """
     key = claim_key(task_id)
     mine = json.dumps(until)
@@ -154,7 +144,6 @@ def claim_slot(store: StateStore, task_id: str, *, now: float, until: float) -> 
 
 
 def claim_key(task_id: str) -> str:
-    """The key of the claim."""
     return f"twolane:tick:slot:{task_id}"
 
 

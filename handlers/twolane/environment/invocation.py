@@ -32,9 +32,7 @@ LEAST_S = 0.05
 
 
 def sleep(seconds: float) -> None:
-    """As ``time.sleep``, whatever that is when this is called: a default argument would keep the
-    one that was there at import.
-    """
+    """``time.sleep`` as it is now: a default argument would keep the one that import found."""
     time.sleep(seconds)
 
 

@@ -61,9 +61,8 @@ def emit(
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; a value that is not JSON is shown by its ``repr``.
-
-    ``end`` is for a handler that, unlike the standard library's, does not end a line by itself.
+    """A record as a line of JSON; other values by their ``repr``. ``end`` is for a handler that
+    does not end a line by itself.
     """
 
     def __init__(self, end: str = "") -> None:
@@ -114,10 +113,8 @@ def _plain(value: Any) -> Any:
 
 
 def configure(environ: dict[str, str] | None = None) -> None:
-    """Give the root logger our formatter inside an execution environment, and only there.
-
-    Idempotent. Lambda's own bootstrap installs one handler on the root logger; that handler stays
-    (it knows how to reach CloudWatch) and gets the formatter.
+    """Give the root logger's handler our formatter in an execution environment only; Lambda's own
+    handler, which knows how to reach CloudWatch, stays. Idempotent.
     """
     env = os.environ if environ is None else environ
     if "AWS_LAMBDA_FUNCTION_NAME" not in env:
@@ -170,10 +167,7 @@ DURATIONS = {
 
 
 def embedded(line: Mapping[str, Any], environ: Mapping[str, str], *, now_ms: int) -> dict[str, Any]:
-    """The members that make metrics of a log line; none for a line that is not a counted event.
-
-    ``now_ms``: milliseconds since the epoch, as the format wants it.
-    """
+    """Metrics of a counted event's line; ``now_ms``: milliseconds since the epoch."""
     event = str(line.get("event", ""))
     namespace = environ.get("TWOLANE_METRICS_NAMESPACE", "twolane")
     function = environ.get("AWS_LAMBDA_FUNCTION_NAME")

@@ -58,10 +58,7 @@ async def changes(
     sleep: Sleep = asyncio.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[TaskStatus]:
-    """The status now, and each that differs from the last, until the task is finished.
-
-    Ends after ``seconds``, or when the invocation's own time is about to.
-    """
+    """The status now and each other one, until it is finished, for ``seconds`` at most."""
     ends = monotonic() + seconds
     invocation = deadline.get()
     if invocation is not None:

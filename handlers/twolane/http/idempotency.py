@@ -144,7 +144,16 @@ async def _once(
     claim = json.dumps({"fingerprint": ticket.fingerprint, "claim": uuid.uuid4().hex})
     stood = await run_in_threadpool(keys.claim, ticket, claim)
     if stood is not None:
-        return _answer(ticket, stood)
+        record: dict[str, Any] = json.loads(stood) if stood else {"fingerprint": ticket.fingerprint}
+        if record["fingerprint"] != ticket.fingerprint:
+            raise Problem(422, "This Idempotency-Key was used for another request.")
+        if "status" not in record:
+            detail = "A request with this Idempotency-Key is still running."
+            raise Problem(409, detail, headers={"retry-after": "1"})
+        response = Response(base64.b64decode(record["body"]), record["status"])
+        response.headers.update(record["headers"])
+        response.headers["idempotency-replayed"] = "true"
+        return response
     try:
         response = await run(request)
     except BaseException:
@@ -155,20 +164,6 @@ async def _once(
         await run_in_threadpool(keys.release, ticket, claim)
     else:
         await run_in_threadpool(keys.keep, ticket, claim, kept)
-    return response
-
-
-def _answer(ticket: Ticket, stood: str) -> Response:
-    """The answer to a request whose key was there before it."""
-    record: dict[str, Any] = json.loads(stood) if stood else {"fingerprint": ticket.fingerprint}
-    if record["fingerprint"] != ticket.fingerprint:
-        raise Problem(422, "This Idempotency-Key was used for another request.")
-    if "status" not in record:
-        detail = "A request with this Idempotency-Key is still running."
-        raise Problem(409, detail, headers={"retry-after": "1"})
-    response = Response(base64.b64decode(record["body"]), record["status"])
-    response.headers.update(record["headers"])
-    response.headers["idempotency-replayed"] = "true"
     return response
 
 

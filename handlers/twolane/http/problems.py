@@ -179,7 +179,14 @@ async def _validation(_: Request, exc: Exception) -> ProblemResponse:
 async def _unavailable(request: Request, exc: Exception) -> ProblemResponse:
     """Nothing was accepted: 503, and when to come again. The cause is for the log only."""
     if not getattr(exc, "retryable", True):
-        return _too_big(request, exc)
+        # The one failure of an enqueue that coming again does not cure: no ``Retry-After``.
+        emit(
+            logger,
+            "log",
+            f"{request.method} {request.url.path} answered 413: {exc}",
+            level=logging.ERROR,
+        )
+        return ProblemResponse(413, "What was sent makes a task that is too big for its queue.")
     emit(
         logger,
         "log",
@@ -197,17 +204,6 @@ async def _unavailable(request: Request, exc: Exception) -> ProblemResponse:
         f"{what}; try again after {RETRY_AFTER_S} seconds.",
         headers={"retry-after": str(RETRY_AFTER_S)},
     )
-
-
-def _too_big(request: Request, exc: Exception) -> ProblemResponse:
-    """The one failure of an enqueue that coming again does not cure: no ``Retry-After``."""
-    emit(
-        logger,
-        "log",
-        f"{request.method} {request.url.path} answered 413: {exc}",
-        level=logging.ERROR,
-    )
-    return ProblemResponse(413, "What was sent makes a task that is too big for its queue.")
 
 
 async def _unexpected(_: Request, exc: Exception) -> ProblemResponse:  # noqa: ARG001

@@ -13,16 +13,22 @@ from typing import NamedTuple
 class Entry(NamedTuple):
     """One patch, or one use of private names.
 
-    ``places``: ``module:attribute``, one for each thing that has to keep its shape; after a blank,
-    what has to be in a function. ``upstream``: an issue or a page, where there is one. ``user``:
-    the module of ours that does it.
+    ``where``: ``module:attribute``, one for each thing that has to keep its shape; after a blank,
+    what has to be in a function; ``{a,b}`` for several of one beginning. ``upstream``: an issue or
+    a page, where there is one. ``user``: the module of ours that does it.
     """
 
     name: str
     user: str
     why: str
-    places: tuple[str, ...]
+    where: tuple[str, ...]
     upstream: str = ""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """``where``, each place by itself."""
+        split = (each.rstrip("}").partition("{") for each in self.where)
+        return tuple(start + name for start, _, names in split for name in names.split(","))
 
 
 ENTRIES = (
@@ -30,7 +36,7 @@ ENTRIES = (
         "kombu's sqs transport",
         "twolane.patches.publishing",
         "kombu's own imports boto3, 120 ms of a cold start; ours is opened by the same name",
-        ("kombu.transport:TRANSPORT_ALIASES", "kombu.transport:_transport_cache"),
+        ("kombu.transport:{TRANSPORT_ALIASES,_transport_cache}",),
     ),
     Entry(
         "groups in batches",
@@ -49,11 +55,9 @@ ENTRIES = (
         "twolane.patches.publishing",
         "SQS has no broadcast; monitors look the classes up here",
         (
-            "celery.app.events:Events.dispatcher_cls",
-            "celery.app.events:Events.receiver_cls",
+            "celery.app.events:Events.{dispatcher_cls,receiver_cls}",
             "celery.events.receiver:EventReceiver.__init__",
-            "celery.events.dispatcher:EventDispatcher.publish",
-            "celery.events.dispatcher:EventDispatcher._publish",
+            "celery.events.dispatcher:EventDispatcher.{publish,_publish}",
         ),
     ),
     Entry(
@@ -70,7 +74,7 @@ ENTRIES = (
         "app.control through the state store",
         "twolane.patches.publishing",
         "an application has copied the class's control_cls before twolane is imported",
-        ("celery:Celery.control", "celery:Celery.control_cls", "celery.utils.imports:instantiate"),
+        ("celery:Celery.{control,control_cls}", "celery.utils.imports:instantiate"),
     ),
     Entry(
         "times beside a result",
@@ -83,26 +87,16 @@ ENTRIES = (
         "twolane.patches.clients",
         "a store that is down and a hook that fails raise the same classes; only the place differs",
         (
-            "celery.backends.base:Backend.store_result",
-            "celery.backends.base:Backend.mark_as_failure",
-            "celery.backends.base:Backend.on_chord_part_return",
-            "celery.backends.base:Backend.apply_chord",
-            "celery.backends.base:Backend.set_chord_size",
-            "celery.backends.base:Backend._fail_chain",
-            "celery.backends.base:Backend.encode_result",
-            "celery.backends.base:KeyValueStoreBackend.get",
-            "celery.backends.base:KeyValueStoreBackend.mget",
+            "celery.backends.base:Backend.{store_result,mark_as_failure,on_chord_part_return}",
+            "celery.backends.base:Backend.{apply_chord,set_chord_size,_fail_chain,encode_result}",
+            "celery.backends.base:KeyValueStoreBackend.{get,mget}",
         ),
     ),
     Entry(
         "a cheaper task context",
         "twolane.patches.tracing",
         "Celery works a message's own headers out anew for each task: a tenth of a no-op task",
-        (
-            "celery.app.trace:Context",
-            "celery.app.trace:saferepr",
-            "celery.app.task:Context._get_custom_headers",
-        ),
+        ("celery.app.trace:{Context,saferepr}", "celery.app.task:Context._get_custom_headers"),
     ),
     Entry(
         "the fence of a lease on a task's request",
@@ -111,21 +105,14 @@ ENTRIES = (
         (
             "celery.app.task:Context.__init__",
             "celery.app.task:Task.update_state",
-            "celery.worker.request:Request.__init__",
-            "celery.worker.request:Request.request_dict",
-            "celery.worker.request:Request._context",
+            "celery.worker.request:Request.{__init__,request_dict,_context}",
         ),
     ),
     Entry(
         "the run of a record as its message's channel",
         "twolane.worker.records",
         "Celery gives us requests and messages, and kombu acknowledges a message on its channel",
-        (
-            "celery.worker.request:Request.message",
-            "kombu.message:Message.__init__",
-            "kombu.message:Message.ack",
-            "kombu.message:Message.reject",
-        ),
+        ("celery.worker.request:Request.message", "kombu.message:Message.{__init__,ack,reject}"),
     ),
     Entry(
         "cheaper tracebacks",
@@ -152,7 +139,7 @@ ENTRIES = (
         "twolane.patches.serving",
         "the handler's return is too early, and the runtime has no hook after its post",
         (
-            "awslambdaric.lambda_runtime_client:BaseLambdaRuntimeClient.post_invocation_result",
+            "awslambdaric.lambda_runtime_client:BaseLambdaRuntimeClient.{post_invocation_result}",
             "awslambdaric.lambda_runtime_client:BaseLambdaRuntimeClient.post_invocation_error",
         ),
         "https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response",
@@ -163,9 +150,7 @@ ENTRIES = (
         "a connection outlives many invocations, and each has another time left",
         (
             "redis.connection:AbstractConnection.send_packed_command",
-            "redis.connection:Connection()._sock",
-            "redis.connection:Connection()._socket_timeout",
-            "redis.connection:Connection()._socket_connect_timeout",
+            "redis.connection:Connection().{_sock,_socket_timeout,_socket_connect_timeout}",
             "redis.connection:ConnectionPool().connection_class",
         ),
     ),
@@ -177,8 +162,7 @@ ENTRIES = (
             "botocore.client:BaseClient.__init__ self._endpoint",
             "botocore.endpoint:Endpoint.__init__ self.http_session",
             "botocore.httpsession:Timeout",
-            "botocore.httpsession:URLLib3Session.send",
-            "botocore.httpsession:URLLib3Session._get_connection_manager",
+            "botocore.httpsession:URLLib3Session.{send,_get_connection_manager}",
             "botocore.httpsession:URLLib3Session()._proxy_config",
         ),
     ),
@@ -187,8 +171,7 @@ ENTRIES = (
         "twolane.patches.clients",
         "what the light publisher hands over would wait a minute for each attempt of boto3",
         (
-            "kombu.transport.SQS:Channel.new_sqs_client",
-            "kombu.transport.SQS:Channel.generate_sts_session_token",
+            "kombu.transport.SQS:Channel.{new_sqs_client,generate_sts_session_token}",
             "kombu.transport.SQS:Transport.Channel",
         ),
     ),
@@ -200,11 +183,8 @@ ENTRIES = (
             "kombu.pools:reset",
             "kombu.common:_node_id",
             "celery._state:_get_active_apps",
-            "celery:Celery._after_fork",
-            "celery:Celery()._local",
-            "celery:Celery()._backend_cache",
-            "celery:Celery._backend",
-            "celery:Celery.oid",
+            "celery:Celery.{_after_fork,_backend,oid}",
+            "celery:Celery().{_local,_backend_cache}",
             "celery.app.amqp:AMQP._event_dispatcher",
             "boto3.session:Session()._session",
             "botocore.session:Session()._credentials",
@@ -217,13 +197,8 @@ ENTRIES = (
         "twolane.publish.transport",
         "kombu's virtual channels publish by _put, and leave boto3's clients open",
         (
-            "kombu.transport.virtual:Channel._put",
-            "kombu.transport.virtual:Channel._get",
-            "kombu.transport.virtual:Channel._size",
-            "kombu.transport.virtual:Channel._purge",
-            "kombu.transport.virtual:Channel._delete",
-            "kombu.transport.SQS:Channel._put",
-            "kombu.transport.SQS:Channel._predefined_queue_clients",
+            "kombu.transport.virtual:Channel.{_put,_get,_size,_purge,_delete}",
+            "kombu.transport.SQS:Channel.{_put,_predefined_queue_clients}",
         ),
     ),
     Entry(
@@ -231,12 +206,8 @@ ENTRIES = (
         "twolane.worker.consumer",
         "create_task_handler is the code that a celery worker runs for each message",
         (
-            "celery.worker.consumer:Consumer.create_task_handler",
-            "celery.worker.consumer:Consumer.Blueprint",
-            "celery.worker.consumer:Consumer.__init__",
-            "celery.worker.consumer:Consumer.on_unknown_message",
-            "celery.worker.consumer:Consumer.on_unknown_task",
-            "celery.worker.consumer:Consumer.on_invalid_task",
+            "celery.worker.consumer:Consumer.{create_task_handler,Blueprint,__init__}",
+            "celery.worker.consumer:Consumer.{on_unknown_message,on_unknown_task,on_invalid_task}",
             "celery.worker.consumer:Consumer.on_decode_error",
             "celery.app.task:Task._backend",
             "celery.app.trace:build_tracer",
@@ -247,15 +218,9 @@ ENTRIES = (
         "twolane.worker.pool",
         "the tracer says by its local variables only whether the body has returned",
         (
-            "celery.app.trace:build_tracer trace_task",
-            "celery.app.trace:build_tracer on_error",
-            "celery.worker.request:Request.on_failure",
-            "celery.worker.request:Request.on_success",
-            "celery.worker.request:Request.on_timeout",
-            "celery.worker.request:Request.on_accepted",
-            "celery.worker.request:Request.execute_using_pool",
-            "celery.worker.request:Request._context",
-            "celery.worker.request:Request._payload",
+            "celery.app.trace:build_tracer {trace_task,on_error}",
+            "celery.worker.request:Request.{on_failure,on_success,on_timeout,on_accepted}",
+            "celery.worker.request:Request.{execute_using_pool,_context,_payload}",
         ),
     ),
     Entry(
@@ -263,10 +228,8 @@ ENTRIES = (
         "twolane.worker.handler",
         "two flags of the process that Celery's own pools set as they start",
         (
-            "celery._state:_set_task_join_will_block",
-            "celery._state:task_join_will_block",
-            "celery.app.trace:_localized",
-            "celery.app.trace:setup_worker_optimizations",
+            "celery._state:{_set_task_join_will_block,task_join_will_block}",
+            "celery.app.trace:{_localized,setup_worker_optimizations}",
         ),
     ),
     Entry(
@@ -276,8 +239,7 @@ ENTRIES = (
         (
             "kombu.message:Message._decode",
             "kombu.serialization:registry._decoders",
-            "kombu.utils.json:loads",
-            "kombu.utils.json:object_hook",
+            "kombu.utils.json:{loads,object_hook}",
         ),
     ),
     Entry(
@@ -285,21 +247,13 @@ ENTRIES = (
         "twolane.worker.redis_backend",
         "one script stores a result and ends its lease; a claim on a chord has its task's name",
         (
-            "celery.backends.redis:RedisBackend._create_client",
-            "celery.backends.redis:RedisBackend._set_with_state",
-            "celery.backends.redis:RedisBackend._store_result",
-            "celery.backends.redis:RedisBackend._MAX_STR_VALUE_SIZE",
-            "celery.backends.redis:RedisBackend.ensure",
-            "celery.backends.redis:RedisBackend.on_chord_part_return",
-            "celery.backends.redis:RedisBackend._chord_part_return_script",
-            "celery.backends.redis:RedisBackend._chord_cleanup_script",
+            "celery.backends.redis:RedisBackend.{_create_client,_set_with_state,_store_result}",
+            "celery.backends.redis:RedisBackend.{_MAX_STR_VALUE_SIZE,ensure,on_chord_part_return}",
+            "celery.backends.redis:RedisBackend.{_chord_part_return_script,_chord_cleanup_script}",
             "celery.backends.redis:RedisBackend._chord_claim_extend_script",
-            "celery.backends.redis:CHORD_PART_RETURN_LUA",
-            "celery.backends.redis:CHORD_CLEANUP_LUA",
+            "celery.backends.redis:{CHORD_PART_RETURN_LUA,CHORD_CLEANUP_LUA}",
             "celery.backends.redis:CHORD_CLAIM_EXTEND_LUA",
-            "celery.backends.base:Backend.chord_error_from_stack",
-            "celery.backends.base:Backend.mark_as_done",
-            "celery.backends.base:Backend.mark_as_retry",
+            "celery.backends.base:Backend.{chord_error_from_stack,mark_as_done,mark_as_retry}",
             "celery._state:get_current_worker_task",
         ),
     ),
@@ -309,20 +263,12 @@ ENTRIES = (
         "results and chords on conditions, which Celery writes without",
         (
             "celery.backends.dynamodb:DynamoDBBackend.__init__ self._client",
-            "celery.backends.dynamodb:DynamoDBBackend._get_or_create_table",
-            "celery.backends.dynamodb:DynamoDBBackend._get_key_for",
-            "celery.backends.dynamodb:DynamoDBBackend._prepare_get_request",
-            "celery.backends.dynamodb:DynamoDBBackend._prepare_put_request",
-            "celery.backends.dynamodb:DynamoDBBackend._item_to_dict",
-            "celery.backends.dynamodb:DynamoDBBackend._set_with_state",
-            "celery.backends.dynamodb:DynamoDBBackend._store_result",
-            "celery.backends.dynamodb:DynamoDBBackend._apply_chord_incr",
-            "celery.backends.dynamodb:DynamoDBBackend._key_field",
-            "celery.backends.dynamodb:DynamoDBBackend._value_field",
-            "celery.backends.dynamodb:DynamoDBBackend._available_fields",
-            "celery.backends.dynamodb:DynamoDBBackend._save_group",
-            "celery.backends.dynamodb:DynamoDBBackend._restore_group",
-            "celery.backends.dynamodb:DynamoDBBackend._delete_group",
+            "celery.backends.dynamodb:DynamoDBBackend.{_get_or_create_table,_get_key_for}",
+            "celery.backends.dynamodb:DynamoDBBackend.{_prepare_get_request,_prepare_put_request}",
+            "celery.backends.dynamodb:DynamoDBBackend.{_item_to_dict,_set_with_state}",
+            "celery.backends.dynamodb:DynamoDBBackend.{_store_result,_apply_chord_incr,_key_field}",
+            "celery.backends.dynamodb:DynamoDBBackend.{_value_field,_available_fields,_save_group}",
+            "celery.backends.dynamodb:DynamoDBBackend.{_restore_group,_delete_group}",
             "celery.app.amqp:AMQP._retry_publish",
             "celery.result:GroupResult._failed_join_report",
         ),
@@ -332,11 +278,8 @@ ENTRIES = (
         "twolane.api.handler",
         "ApiHandler is a Mangum whose event loop and lifespan last as long as the environment",
         (
-            "mangum:Mangum.__init__",
-            "mangum:Mangum._setup_event_loop",
-            "mangum.protocols.lifespan:LifespanCycle.__init__",
-            "mangum.protocols.lifespan:LifespanCycle.startup",
-            "mangum.protocols.lifespan:LifespanCycle.shutdown",
+            "mangum:Mangum.{__init__,_setup_event_loop}",
+            "mangum.protocols.lifespan:LifespanCycle.{__init__,startup,shutdown}",
             "mangum.handlers:HTTPGateway.scope",
             "mangum.handlers:APIGateway.scope",
             "mangum.handlers:ALB.scope",

@@ -38,20 +38,15 @@ _POLLS = frozenset({"AmazonSQS.ReceiveMessage", b"AmazonSQS.ReceiveMessage"})
 
 
 def patient_redis(client: Any, *, longest: float = LONGEST_S) -> Any:
-    """Give each call of a redis-py client the time that there is; returns the client.
-
-    ``longest``: what the application has set for one answer, if anything.
-    """
+    """Limit each call of a client to the time that there is, and to ``longest``; returns it."""
     pool: Any = client.connection_pool
     pool.connection_class = _patient(pool.connection_class, longest)
     return client
 
 
 def impatient_redis(client: Any) -> Any:
-    """As ``patient_redis``, for a client that redis-py has made itself: one more attempt, at once.
-
-    Those that it makes by default (from version 6 on) sleep for seconds in between, whatever time
-    is left, and follow also where nothing was answered.
+    """For a client of redis-py's own making: one more attempt, at once. From version 6 on, it would
+    sleep for seconds, whatever time is left, also where nothing was answered.
     """
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as LostConnectionError
@@ -245,20 +240,15 @@ def stores_more(backend: Any, more: Callable[[Any], dict[str, str]]) -> Any:
 
 
 def is_outage(error: BaseException, backend: Any = None) -> bool:
-    """True if the store did not answer, where ``guard`` stands between.
-
-    With the backend: where its error has not come to the guard yet.
-    """
+    """True if the store did not answer; ``backend``: its error may not have come to a guard."""
     if backend is not None and isinstance(error, Exception):
         noted(error, _trouble(error, backend))
     return trouble_of(error) is Trouble.DOWN
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """The trouble of the store that the error came from; none, if it came from anywhere else.
-
-    Celery warns of an error outside of the body before it goes on; where the application has made
-    errors of warnings, that is what comes out.
+    """The trouble of the store that the error came from, if it did. Also of a warning that the
+    application makes an error: Celery warns of an error outside of the body before it goes on.
     """
     if isinstance(error, RuntimeWarning) and error.__context__ is not None:
         error = error.__context__
@@ -294,19 +284,15 @@ def _trouble(error: Exception, backend: Any) -> Trouble:
         return Trouble.DOWN
     botocore: Any = sys.modules.get("botocore.exceptions")
     if botocore is not None and isinstance(error, botocore.BotoCoreError | botocore.ClientError):
-        return _botocores(error, botocore)
+        if not isinstance(error, botocore.ClientError):
+            passes = isinstance(error, botocore.HTTPClientError | botocore.ConnectionError)
+            return Trouble.DOWN if passes else Trouble.REFUSES
+        answer = error.response
+        code = answer.get("Error", {}).get("Code")
+        if answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500 or code in _PASSING:
+            return Trouble.DOWN
+        return Trouble.NONE if code in _WRONG else Trouble.REFUSES
     # Of the client of a database, and of no library that has to do with the task.
     package = type(error).__module__.partition(".")[0]
     tasks = package in {"celery", "kombu", "billiard", "twolane", *sys.stdlib_module_names}
     return Trouble.NONE if tasks else Trouble.REFUSES
-
-
-def _botocores(error: Any, botocore: Any) -> Trouble:
-    if not isinstance(error, botocore.ClientError):
-        passes = isinstance(error, botocore.HTTPClientError | botocore.ConnectionError)
-        return Trouble.DOWN if passes else Trouble.REFUSES
-    answer = error.response
-    code = answer.get("Error", {}).get("Code")
-    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500 or code in _PASSING:
-        return Trouble.DOWN
-    return Trouble.NONE if code in _WRONG else Trouble.REFUSES

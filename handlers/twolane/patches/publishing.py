@@ -128,9 +128,8 @@ class LazyBackend:
         object.__setattr__(self, "_local", threading.local())
 
     def on_task_call(self, producer: Any, task_id: str) -> Any:
-        """Subscribe early, as stock does, where there is a backend and it is a process that stays.
-
-        Otherwise nothing: whoever waits for the result subscribes first, then looks what is there.
+        """Subscribe early, as stock does, where there is a backend and a process that stays; else
+        whoever waits for the result subscribes first, then looks.
         """
         real = self._made()
         if real is None or "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
@@ -188,10 +187,7 @@ class LazyBackend:
 
 
 def make_backends_lazy(more: Callable[[Any], dict[str, str]]) -> None:
-    """Make every Celery application's backend a lazy one, if it is of a kind that can be.
-
-    ``more``: what is stored with every state of a task, of its request.
-    """
+    """Make each app's backend lazy, if it can be; ``more`` is stored with each state."""
     stock = vars(Celery)["_get_backend"]
     if hasattr(stock, _LAZY):
         return
@@ -229,21 +225,14 @@ def batch_groups() -> None:
             # On other brokers: stock behaviour to the letter.
             light = shared.connection.transport.driver_type == "sqs"
             if light:
-                shared.channel.drawing = _is_drawn(self.tasks)
+                # Celery keeps a generator that may have more in a list of its own
+                # (``celery.utils.functional.regen``, celery 5.7), which tells nobody how far it is.
+                shared.channel.drawing = getattr(self.tasks, "_regen__done", True) is False
             with shared.batch() if light else nullcontext():
                 yield from stock(self, tasks, shared, app, *args, **kwargs)
 
     setattr(apply_tasks, _BATCHED, True)
     replace(group, "_apply_tasks", apply_tasks)
-
-
-def _is_drawn(tasks: Any) -> bool:
-    """True if tasks come from a generator that may have more.
-
-    Celery keeps one in a list of its own (``celery.utils.functional.regen``, celery 5.7), which
-    tells nobody how far it is.
-    """
-    return getattr(tasks, "_regen__done", True) is False
 
 
 def on_sqs(app: Celery) -> bool:

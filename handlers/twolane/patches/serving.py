@@ -31,10 +31,7 @@ _MARK = "__twolane__"
 
 
 def enter_lanes(current: ContextVar[Any]) -> bool:
-    """Wrap Starlette's classes if they are in this process. Idempotent.
-
-    ``current``: the lane of the request that the running asyncio task serves.
-    """
+    """Wrap Starlette's classes if they are here; ``current``: the request's lane. Idempotent."""
     # Looked up, never imported: an application without Starlette has no such tasks.
     module = sys.modules.get("starlette.background")
     if module is None:
@@ -86,10 +83,8 @@ _METHODS = ("post_invocation_result", "post_invocation_error")
 
 
 def listen(posted: Callable[[str], None]) -> bool:
-    """Call ``posted(request id)`` each time after the runtime has posted a response or an error.
-
-    ``False``, and nothing touched, where there is no such runtime client in this process: the
-    caller then has to finish its work before it returns.
+    """Call ``posted(request id)`` after the runtime has posted a response or an error. ``False``
+    without such a client here: the caller then has to finish its work before it returns.
     """
     # Looked up, never imported: without the runtime in the process there is nothing to hear.
     module = sys.modules.get(_MODULE)

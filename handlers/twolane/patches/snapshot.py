@@ -48,30 +48,22 @@ def close_backend(backend: Any) -> None:
     consumer: Any = getattr(backend, "result_consumer", None)
     if getattr(consumer, "_pubsub", None) is not None:
         consumer.on_after_fork()
-    # Neither is made where it is not there: Redis, and boto3 for DynamoDB.
+    # Neither is made where it is not there: redis-py's, with all of its pool, and boto3's.
     for name in ("client", "_client"):
         client = vars(backend).get(name)
-        if client is not None:
-            close_client(client)
+        pool = getattr(client, "connection_pool", None)
+        if pool is not None:
+            pool.disconnect()
+        elif hasattr(client, "close"):
+            client.close()
     vars(backend).pop("client", None)
     if vars(backend).get("_client") is not None:
         backend._client = None  # noqa: SLF001 - as the backend itself begins
 
 
-def close_client(client: Any) -> None:
-    """Close a client of redis-py, with all of its pool, or one of boto3."""
-    pool = getattr(client, "connection_pool", None)
-    if pool is not None:
-        pool.disconnect()
-    elif hasattr(client, "close"):
-        client.close()
-
-
 def forget_credentials(session: Any) -> None:
-    """Have a session of botocore ask anew for what it got from the endpoint of its container.
-
-    Whoever asks there keeps the connection. The clients of before keep their credentials, and renew
-    them once they expire.
+    """Have a botocore session ask anew for what its container's endpoint gave it, and keeps with
+    the connection; earlier clients renew theirs once they expire.
     """
     session._credentials = None  # noqa: SLF001 - as it begins
     from botocore.exceptions import UnknownCredentialError

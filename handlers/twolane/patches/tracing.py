@@ -44,10 +44,8 @@ _KNOWN = frozenset(vars(Context)) | {
 
 
 class TaskContext(_Stock):  # type: ignore[misc]
-    """``task.request`` in a worker. It knows when the task was started.
-
-    The fence of the task's lease is beside the attributes that an application sees in
-    ``vars(task.request)``, which it may want to write as JSON.
+    """``task.request`` in a worker, with the task's start. The fence is beside the attributes in
+    ``vars(task.request)``, which an application may want to write as JSON.
     """
 
     __slots__ = (FENCE,)

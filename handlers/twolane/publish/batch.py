@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twolane.publish.client import ATTEMPTS, is_passing
 from twolane.publish.errors import EnqueueBatchError, EnqueueError
@@ -17,21 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane.publish.client import SqsClient
-    from twolane.publish.transport import Target
+    from twolane.publish.transport import Channel, Target
 
 MAX_ENTRIES = 10
 #: Messages further apart than this, in seconds, do not wait for each other.
 SLOW_S = 0.05
-
-
-class Channel(Protocol):
-    """The part of the transport's channel that a batch needs."""
-
-    @property
-    def sqs(self) -> SqsClient: ...
-
-    @property
-    def basic_publish(self) -> Callable[..., Any]: ...
 
 
 class Batch:
@@ -64,10 +54,8 @@ class Batch:
         return self.channel.basic_publish(message, batch=self, **kwargs)
 
     def add(self, target: Target, entry: Entry) -> None:
-        """Keep one message; send what is full, and all if they come slowly.
-
-        Celery draws a group's generator as it publishes: one that takes its time must not hold back
-        what it has yielded already.
+        """Keep one message; send what is full, and all if they come slowly: Celery draws a group's
+        generator as it publishes, and one that takes its time must not hold them back.
         """
         slow = self._monotonic() - self._last_added > SLOW_S
         waiting = self._waiting.setdefault(target, [])
@@ -95,8 +83,7 @@ class Batch:
         """Forget what is kept; what was sent stays sent."""
         self._waiting.clear()
 
-    def close(self) -> None:
-        self._waiting.clear()
+    close = discard
 
     def _send(self, target: Target) -> None:
         waiting = self._waiting.pop(target, [])
@@ -112,14 +99,13 @@ class Batch:
 
 
 def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[str, str]:
-    """Send at most ten messages; returns what SQS refused for good: task id → reason.
-
-    A batch answers 200 even where it refused every entry. ``SenderFault`` says that the same entry
-    would be refused again; anything else, an entry that the answer forgot included, is tried again.
+    """Send at most ten messages; what SQS refused for good, by task id. A batch is answered with
+    200 in any case; only a ``SenderFault`` is refused again, all else is tried again.
     """
     refused: dict[str, str] = {}
     for attempt in range(ATTEMPTS):
-        answer = client.call("SendMessageBatch", target, {"Entries": _numbered(entries)})
+        numbered = [{"Id": str(number), **entry.fields} for number, entry in enumerate(entries)]
+        answer = client.call("SendMessageBatch", target, {"Entries": numbered})
         left = dict(enumerate(entries))
         for taken in answer.get("Successful") or ():
             entry = left.pop(int(taken["Id"]))
@@ -137,7 +123,3 @@ def send_batch(client: SqsClient, target: Target, entries: list[Entry]) -> dict[
         if attempt + 1 < ATTEMPTS:
             client.pause(attempt)
     return {**refused, **{entry.task_id: why[entry.task_id] for entry in entries}}
-
-
-def _numbered(entries: list[Entry]) -> list[dict[str, Any]]:
-    return [{"Id": str(number), **entry.fields} for number, entry in enumerate(entries)]

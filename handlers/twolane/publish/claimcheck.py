@@ -71,10 +71,8 @@ class ClaimCheck:
     def check_in(
         self, body: str, attributes: Mapping[str, Mapping[str, Any]] | None = None
     ) -> tuple[str, Attributes]:
-        """The body and the message attributes (as SendMessage takes them) to send.
-
-        Up to the limit both come back as they are; beyond, the body is stored and its pointer
-        comes back. The object is written first: a pointer to nothing is never sent.
+        """The body and attributes of SendMessage: as they are up to the limit, else a pointer, once
+        the body is stored: a pointer to nothing is never sent.
         """
         kept = {name: dict(value) for name, value in (attributes or {}).items()}
         if message_size(body, kept) <= self.limit:
@@ -86,11 +84,9 @@ class ClaimCheck:
         return pointer_to(self.bucket, key), {**kept, SIZE_ATTRIBUTE: size}
 
     def redeem(self, body: str) -> str:
-        """The body behind a pointer, or the body itself.
-
-        Raises ``MalformedMessageError`` for a pointer out of this bucket and prefix, so that nobody
-        who can write to the queue makes the worker read elsewhere, and where the object is gone or
-        is larger than ``largest``.
+        """The body behind a pointer, or the body itself. Raises ``MalformedMessageError`` for a
+        pointer out of this bucket and prefix, so that nobody who can write to the queue makes the
+        worker read elsewhere, and where the object is gone or is larger than ``largest``.
         """
         pointer = read_pointer(body)
         if pointer is None:

@@ -39,10 +39,8 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Credentials(NamedTuple):
-    """The credentials that sign a request; only the key's id may ever be shown.
-
-    A named tuple like all small values on the light path: a frozen dataclass takes ten times as
-    long to define, and cold starts define every class once.
+    """They sign a request; only the key's id may be shown. A named tuple, as all small values of
+    the light path: a frozen dataclass takes ten times as long to define, at each cold start.
     """
 
     access_key_id: str
@@ -63,10 +61,8 @@ def signed_headers(
     now: float,
     path: str = "/",
 ) -> dict[str, str]:
-    """``headers`` (lower-case names, with ``host``) and what makes them a signed request.
-
-    ``now`` is in seconds since the epoch; AWS accepts a request within five minutes of it. ``path``
-    has only characters that need no encoding.
+    """``headers`` (lower-case, with ``host``) and a signature over them and a plain ``path``; AWS
+    accepts it within five minutes of ``now``, epoch seconds.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     signed = {**headers, "x-amz-date": stamp}
@@ -168,10 +164,7 @@ class Wire:
         return self._socket, self._reader
 
     def _usable(self, sock: socket.socket) -> bool:
-        """A frozen environment wakes up with sockets that the other side closed meanwhile.
-
-        An idle connection has nothing to read; one that is readable has been closed.
-        """
+        """An idle connection that is readable was closed by the other side, as in a freeze."""
         # A forked process has the descriptor too, but the conversation is its parent's.
         if self._monotonic() - self._last_used > IDLE_S or self._pid != os.getpid():
             return False
@@ -337,11 +330,9 @@ class LightClient:
         self._wires: dict[Endpoint, Wire] = {}
 
     def make(self, call: Call, read: Callable[[Response], dict[str, Any] | None]) -> dict[str, Any]:
-        """Make one call; ``read`` gives what the answer says, ``None`` where it is a refusal.
-
-        Raises ``EnqueueError``, which tells what the service said, once attempts or time are used
-        up. A call that timed out may have been carried out: it is then made again, as every AWS SDK
-        does.
+        """Make one call; ``read`` gives what the answer says, ``None`` for a refusal. Raises
+        ``EnqueueError`` with what the service said, once attempts or time are used up. A call that
+        timed out is made again, as by every AWS SDK, though it may have been carried out.
         """
         ends = self._ends()
         failure: EnqueueError | None = None
@@ -352,7 +343,12 @@ class LightClient:
             try:
                 response = self._post(call, min(left, ATTEMPT_S))
             except OSError as exc:
-                failure = _unreachable(call, exc)
+                failure = EnqueueError(
+                    f"{call.name} at {call.endpoint.host} did not answer for {call.about} "
+                    f"({type(exc).__name__}: {exc}). Check the network path (VPC endpoint, "
+                    f"AWS_ENDPOINT_URL); {call.taken}."
+                )
+                failure.__cause__ = exc
             else:
                 answer = read(response)
                 if answer is not None:
@@ -393,15 +389,11 @@ class LightClient:
             now=self._clock(),
             path=call.path,
         )
-        wire = self._wire(call.endpoint)
-        return wire.post(headers, call.body, timeout_s=timeout_s, path=call.path)
-
-    def _wire(self, endpoint: Endpoint) -> Wire:
-        wire = self._wires.get(endpoint)
+        wire = self._wires.get(call.endpoint)
         if wire is None:
-            wire = Wire(endpoint, ca_bundle=os.environ.get("AWS_CA_BUNDLE"))
-            self._wires[endpoint] = wire
-        return wire
+            wire = Wire(call.endpoint, ca_bundle=os.environ.get("AWS_CA_BUNDLE"))
+            self._wires[call.endpoint] = wire
+        return wire.post(headers, call.body, timeout_s=timeout_s, path=call.path)
 
 
 class SqsClient(LightClient):
@@ -439,21 +431,9 @@ def is_passing(code: str) -> bool:
     return code in _PASSING
 
 
-def _unreachable(call: Call, exc: Exception) -> EnqueueError:
-    failure = EnqueueError(
-        f"{call.name} at {call.endpoint.host} did not answer for {call.about} "
-        f"({type(exc).__name__}: {exc}). Check the network path (VPC endpoint, AWS_ENDPOINT_URL); "
-        f"{call.taken}."
-    )
-    failure.__cause__ = exc
-    return failure
-
-
 def _answer(response: Response) -> dict[str, Any] | None:
-    """SQS's answer to a request that it took; ``None`` for anything else.
-
-    Only a message id, or the list of a batch, is a promise: a 200 can come from whatever stands in
-    between.
+    """SQS's answer if it took the request. Only a message id, or the list of a batch, is a promise:
+    a 200 can come from whatever stands in between.
     """
     if response.status != 200:
         return None

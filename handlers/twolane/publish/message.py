@@ -140,20 +140,16 @@ later: ContextVar[Later | None] = ContextVar("twolane_later", default=None)
 
 
 def delay_seconds(eta: Any, *, now: float) -> int:
-    """Whole seconds until ``eta`` (ISO 8601, Celery's header), at most 900; 0 for none or past.
-
-    Rounded up: a message that arrives before its ETA costs the worker another deferral. Beyond 900
-    the worker defers the rest.
+    """Whole seconds until ``eta`` (ISO 8601), at most 900, 0 for none or past; rounded up, as a
+    message before its ETA costs another deferral. The worker defers the rest.
     """
     due = due_at(eta)
     return 0 if due is None else max(0, min(MAX_DELAY_S, math.ceil(due - now)))
 
 
 def due_at(eta: Any) -> float | None:
-    """``eta`` in epoch seconds; ``None`` where there is none that can be understood here.
-
-    A naive ETA is in the application's own time zone, which is not known here: the worker, who
-    knows it, defers the whole of it.
+    """``eta`` in epoch seconds; ``None`` if there is none that can be understood here: a naive one
+    is in the application's zone, which only the worker knows.
     """
     if not isinstance(eta, str):
         return None

@@ -94,7 +94,10 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
     role, SnapStart's credentials endpoint), and what ``network.needs_boto`` names.
     """
     options = broker.options
-    if any(options.get(name) for name in _STOCK_ONLY) or not _is_plain(queue):
+    if any(options.get(name) for name in _STOCK_ONLY):
+        return None
+    # kombu rewrites other names before it sends to them.
+    if not (queue.isascii() and queue.replace("-", "").replace("_", "").isalnum()):
         return None
     settings = (options.get("predefined_queues") or {}).get(queue)
     if not settings or str(settings["url"]).endswith(".fifo"):
@@ -117,16 +120,9 @@ def resolve(queue: str, broker: Broker, environ: Mapping[str, str]) -> Target | 
     return Target(url, endpoint, str(region), credentials)
 
 
-def _is_plain(name: str) -> bool:
-    """True if kombu sends to the name as it is; it rewrites others first."""
-    return name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-
-
 def _endpoint(url: str, broker: Broker, environ: Mapping[str, str]) -> Endpoint:
-    """First what the application says, then the environment, then the queue's own host.
-
-    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-    """
+    """First what the application says, then the environment, then the queue's own host."""
+    # https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     if broker.hostname is not None:
         secure = bool(broker.options.get("is_secure"))
         return Endpoint(secure, broker.hostname, broker.port or (443 if secure else 80))
@@ -216,7 +212,9 @@ def needs_boto(host: str, *, secure: bool, environ: Mapping[str, str]) -> bool:
     """
     if any(environ.get(name, "").lower() == "true" for name in _SWITCHES):
         return True
-    if not any(environ.get(name) for name in _PROXIES[secure]) or is_loopback(host):
+    if not any(environ.get(name) for name in _PROXIES[secure]) or (
+        host in {"localhost", "::1"} or host.startswith("127.")
+    ):
         return False
     # As Python's own ``urllib`` and botocore read the list of hosts that are near by.
     near = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
@@ -224,10 +222,6 @@ def needs_boto(host: str, *, secure: bool, environ: Mapping[str, str]) -> bool:
     return "*" not in names and not any(
         name and (host == name or host.endswith(f".{name}")) for name in names
     )
-
-
-def is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _handed_over(name: str) -> Callable[..., Any]:

@@ -45,8 +45,7 @@ class Location:
 
 
 def parse_url(url: str) -> Location:
-    """Read ``dynamodb://[key:secret@]region-or-host[:port]/table?…`` as Celery's backend does.
-
+    """Read ``dynamodb://[key:secret@]region-or-host[:port]/table?…`` as Celery's backend does:
     https://docs.celeryq.dev/en/stable/userguide/configuration.html#aws-dynamodb-backend-settings
     """
     parts = urlsplit(url)
@@ -79,10 +78,8 @@ def connect(location: Location) -> Any:
 
 
 class DynamoDBStore:
-    """``connect`` returns the boto3 client; it is called once, on first use.
-
-    ``beside_results``: Celery's results are in the same table, so that one transaction can change
-    both.
+    """``connect`` returns the boto3 client; it is called once, on first use. ``beside_results``:
+    Celery's results are in the same table, so that one transaction can change both.
     """
 
     def __init__(

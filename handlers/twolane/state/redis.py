@@ -44,8 +44,6 @@ return redis.call('DEL', KEYS[1])
 
 
 class _Opened:
-    """A client and its scripts."""
-
     parts: tuple[Any, Any, Any] | None = None
 
 
@@ -54,11 +52,10 @@ class _OfThread(threading.local, _Opened):
 
 
 class RedisStore:
-    """``connect`` returns the client; it is called on first use.
-
-    ``beside_results``: Celery's results are in the same database, so that one command can change
-    both; ``connect`` is then called in each thread, as Celery has a client for each. ``prefix`` is
-    put before every key: what ``key_prefix`` says, beside results.
+    """``connect`` returns the client; it is called on first use. ``beside_results``: Celery's
+    results are in the same database, so that one command can change both, and ``connect`` is called
+    in each thread, as Celery has a client for each. ``prefix``, of ``key_prefix``, is put before
+    every key.
     """
 
     def __init__(
@@ -127,7 +124,6 @@ class RedisStore:
             yield
 
     def opened(self) -> tuple[Any, Any, Any]:
-        """The client and its scripts."""
         if self._opened.parts is None:
             client = self._connect()
             self._opened.parts = (
@@ -202,10 +198,8 @@ os.register_at_fork(after_in_child=_forget)
 
 @contextmanager
 def kept_connection(client: Any) -> Iterator[None]:
-    """Let ``call`` use one connection of ``client`` in this thread.
-
-    Takes it from the client's pool, so a connection that died while the environment was frozen is
-    found out. Without a server, or with a client of another kind, ``call`` works all the same.
+    """Let ``call`` use one connection of ``client`` in this thread, from its pool, which finds out
+    dead ones. ``call`` works without a server, or with another client, all the same.
     """
     pool: Any = getattr(client, "connection_pool", None)
     connection = _take(pool) if pool is not None and _kept.connection is None else None
@@ -221,10 +215,7 @@ def kept_connection(client: Any) -> Iterator[None]:
 
 
 def call(client: Any, *command: Any) -> Any:
-    """Run one command; the reply is as Redis sends it, without redis-py's conversions.
-
-    Raises what the client raises.
-    """
+    """Run one command, without redis-py's conversions of replies; raises what the client does."""
     connection = _kept.connection
     if connection is None or _kept.client is not client:
         return client.execute_command(*command)

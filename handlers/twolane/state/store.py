@@ -62,10 +62,8 @@ _HEAD = 64
 
 
 def bounded(key: str) -> str:
-    """The key itself where it is 1 to ``LIMIT`` bytes of UTF-8, else its head and a digest.
-
-    The same text always gives the same key, and a bounded key is its own. Text with a lone
-    surrogate has no UTF-8, so it gets a digest too.
+    """The key itself where it is 1 to ``LIMIT`` bytes of UTF-8, else, or with a lone surrogate, its
+    head and a digest; always the same, and itself once bounded.
     """
     if key.isascii() and 0 < len(key) <= LIMIT:
         return key
@@ -173,7 +171,9 @@ class NameList:
             listed = _read(text)
             kept = {name: at for name, at in listed.items() if at > oldest and name not in names}
             newest = [*kept.items(), *((name, now) for name in names)][-self._most :]
-            changed = _written(newest)
+            # As many of the newest as fit: a name may be as long as a task's id.
+            while len(changed := json.dumps(dict(newest))) > _MOST_BYTES and newest:
+                newest = newest[len(newest) // 4 + 1 :]
             if self._store.swap(key, text, changed, ttl_s=self._ttl_s) is None:
                 return
 
@@ -182,13 +182,6 @@ class NameList:
         found = self._store.get_many(self._keys)
         listed = [pair for text in found.values() for pair in _read(text).items()]
         return [name for name, _ in sorted(listed, key=lambda pair: pair[1])]
-
-
-def _written(newest: list[tuple[str, float]]) -> str:
-    """As many of the newest as fit: a name may be as long as a task's id."""
-    while len(text := json.dumps(dict(newest))) > _MOST_BYTES and newest:
-        newest = newest[len(newest) // 4 + 1 :]
-    return text
 
 
 def _read(text: str | None) -> dict[str, float]:

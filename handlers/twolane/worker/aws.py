@@ -142,7 +142,15 @@ class Sqs:
         client = self._boto(region)
         attributes = fields.get("MessageAttributes")
         if attributes:
-            fields = {**fields, "MessageAttributes": _for_boto(attributes)}
+            # boto3 puts binary values into base64 itself.
+            plain = {
+                name: {
+                    key: base64.b64decode(value) if key == "BinaryValue" else value
+                    for key, value in attribute.items()
+                }
+                for name, attribute in attributes.items()
+            }
+            fields = {**fields, "MessageAttributes": plain}
         method = {
             "SendMessage": client.send_message,
             "ChangeMessageVisibilityBatch": client.change_message_visibility_batch,
@@ -154,20 +162,8 @@ class Sqs:
         return answer
 
 
-def _for_boto(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """boto3 puts binary values into base64 itself."""
-    return {
-        name: {
-            key: base64.b64decode(value) if key == "BinaryValue" else value
-            for key, value in attribute.items()
-        }
-        for name, attribute in attributes.items()
-    }
-
-
 class Scheduler:
-    """EventBridge Scheduler in any region; an entry that is there already is as good as a new one.
-
+    """EventBridge Scheduler in any region; an entry that is there already is as good as a new one:
     https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
     """
 
@@ -177,12 +173,10 @@ class Scheduler:
         self._boto = BotoClients("scheduler")
 
     def create(self, region: str, entry: Mapping[str, Any]) -> None:
-        """``entry`` has CreateSchedule's arguments; its name needs no encoding.
-
-        Raises ``EnqueueError``.
-        """
+        """``entry``: CreateSchedule's arguments, with a plain name. Raises ``EnqueueError``."""
         credentials = credentials_in(self._environ)
-        endpoint = _scheduler_endpoint(region, self._environ)
+        usual = f"https://scheduler.{region}.{domain_of(region)}"
+        endpoint = Endpoint.of(configured("SCHEDULER", self._environ) or usual)
         if credentials is None or needs_boto(
             endpoint.name, secure=endpoint.secure, environ=self._environ
         ):
@@ -219,11 +213,6 @@ class Scheduler:
                 f"EventBridge Scheduler refused CreateSchedule on {entry['GroupName']}/"
                 f"{entry['Name']}: {error}"
             ) from error
-
-
-def _scheduler_endpoint(region: str, environ: Mapping[str, str]) -> Endpoint:
-    usual = f"https://scheduler.{region}.{domain_of(region)}"
-    return Endpoint.of(configured("SCHEDULER", environ) or usual)
 
 
 def _created(response: Response) -> dict[str, Any] | None:

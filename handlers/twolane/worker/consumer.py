@@ -47,10 +47,8 @@ class NoPrefetch:
 
 
 class LazyStrategies(dict[str, Any]):
-    """Strategy and tracer of a task, built when its first message comes.
-
-    A cold start pays for the tasks that it runs; and a task that is registered later, which a stock
-    worker would not know how to trace, runs as well.
+    """Strategy and tracer of a task, built when its first message comes: a cold start pays for the
+    tasks that it runs only, and a task that is registered later runs as well.
     """
 
     def __init__(self, consumer: TaskConsumer) -> None:
@@ -167,10 +165,9 @@ class TaskConsumer(Consumer):
 
 
 def _at_once(_: object, args: tuple[Any], **__: Any) -> Any:
-    """In the place of vine's promise around ``Message.ack_log_error`` or ``reject_log_error``.
-
-    A promise is for an event loop, and for a prefetch count that is put right once a connection was
-    lost; here there is neither, and two of them a message cost as much as the no-op task itself.
+    """In the place of vine's promise around ``Message.ack_log_error`` or ``reject_log_error``,
+    which is for an event loop and for a prefetch count after a lost connection: neither is here,
+    and two of them a message cost as much as a no-op task.
     """
     return args[0]
 

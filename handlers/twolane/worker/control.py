@@ -59,8 +59,7 @@ class Control(CeleryControl):
     """Celery's remote control client, for workers that live for one batch at a time."""
 
     def purge(self, connection: Any = None) -> int:
-        """As Celery's; SQS takes one purge a minute, and one that is under way is enough.
-
+        """As Celery's; SQS takes one purge a minute, and one that is under way is enough:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html
         """
         try:
@@ -198,21 +197,9 @@ class Answers:
         for one in ids:
             self._store.put(revoked_key(one), text, ttl_s=KEEP_S)
         remember(self._store, ids)
-        running = self._running(ids)
-        for one in ids:
-            if one not in running:
-                self._settle(one)
-        reply = {"ok": f"tasks {', '.join(ids)} flagged as revoked"}
-        return {facts.hostname: reply for facts in self._presence.everyone()}
-
-    def _running(self, ids: Iterable[str]) -> set[str]:
-        """The ids of tasks that run, though their result may not say so: the tasks store it.
-
-        A lease's key holds more than the task's id. It is found by the names of the tasks that this
-        application knows, for a task without a parent on its first attempt; and for any task by
-        its worker's facts, which are written of batches that last. One that is not found is revoked
-        all the same, and stores itself how it ended.
-        """
+        # Those that run store it themselves. A lease is found by the names of this application's
+        # tasks, without a parent and on the first attempt, or by its worker's facts, which are
+        # written of batches that last. One that is not found is revoked all the same.
         wanted = list(ids)
         names = [name for name in self._app.tasks if not name.startswith("celery.")]
         keys = {
@@ -224,11 +211,16 @@ class Answers:
             keys |= {key: info["id"] for key, info in facts.tasks.items() if info["id"] in wanted}
         found = self._store.get_many(keys)
         leases = [(keys[key], read_lease(text)) for key, text in found.items()]
-        return {
+        running = {
             one
             for one, lease in leases
             if lease and lease.state is LeaseState.RUNNING and lease.until > self._clock()
         }
+        for one in ids:
+            if one not in running:
+                self._settle(one)
+        reply = {"ok": f"tasks {', '.join(ids)} flagged as revoked"}
+        return {facts.hostname: reply for facts in self._presence.everyone()}
 
     def _settle(self, task_id: str) -> None:
         """Store REVOKED for a task that has not started, as a stock worker does at once."""

@@ -48,33 +48,28 @@ class LongDelays(Protocol):
     """Sends messages that are due later than SQS can delay them."""
 
     def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
-        """Have the body sent to the queue at ``due`` (epoch seconds), or, where it need not be
-        ``exact``, up to a minute later.
-
-        Returns ``False`` if that is not possible for this body. Raises ``EnqueueError``.
+        """Have the body sent to the queue at ``due`` (epoch seconds), or up to a minute later if
+        not ``exact``. ``False``: not possible for this body. Raises ``EnqueueError``.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Sends a copy of a record that becomes visible when it is due.
-
-    The copy goes out before the original is deleted: a crash between the two leaves two messages
-    with one task id, of which the lease lets one run.
+    """Sends a copy of a record that becomes visible when it is due, before the original is deleted:
+    a crash between the two leaves two messages with one task id, of which the lease lets one run.
     """
 
     queues: QueueClient
     long_delays: LongDelays | None = None
 
     def defer(self, record: Record, delay_s: float, now: float) -> bool:
-        """Put the record off. ``False`` where the queue takes no delay for a single message.
-
-        On a FIFO queue a delay belongs to the queue, not to the message; the original stays, and
-        its visibility timeout carries the wait.
+        """Put the record off. ``False`` where the queue takes no delay for a single message: on a
+        FIFO queue the original stays, and its visibility timeout carries the wait.
         """
         if record.is_fifo:
             return False
-        if delay_s > LONGEST_DELAY_S and self._scheduled(record, now + delay_s):
+        delays = self.long_delays if delay_s > LONGEST_DELAY_S else None
+        if delays and _scheduled(delays, record.queue_arn, record.body, now + delay_s):
             return True
         # Beyond the longest delay this is one hop: its receiver puts it off again.
         self.queues.send(
@@ -85,15 +80,14 @@ class Deferral:
         )
         return True
 
-    def _scheduled(self, record: Record, due: float) -> bool:
-        if self.long_delays is None:
-            return False
-        try:
-            return self.long_delays.schedule(record.queue_arn, record.body, due)
-        except EnqueueError as error:
-            # If the entry was made after all, the task comes twice, and its lease lets one run.
-            logger.warning("%s; the message waits on its queue instead", error)
-            return False
+
+def _scheduled(delays: LongDelays, arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+    try:
+        return delays.schedule(arn, body, due, exact=exact)
+    except EnqueueError as error:
+        # If the entry was made after all, the task comes twice, and its lease lets one run.
+        logger.warning("%s; the message waits on its queue instead", error)
+        return False
 
 
 def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -109,24 +103,15 @@ def sent_attributes(received: Mapping[str, Mapping[str, Any]]) -> dict[str, dict
 
 @contextmanager
 def postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[None]:
-    """Inside, a message to one of the records' own queues that is due late enough is scheduled.
-
-    To their queues only: the role that schedules send with need not reach another one, and a
-    schedule would find that out too late to be noticed.
+    """Inside, a message to one of the records' own queues that is due late enough is scheduled. The
+    role that schedules send with need not reach another queue, which a schedule finds out too late.
     """
     arns = {_address(record.queue_arn): record.queue_arn for record in records if record.queue_arn}
 
     def send(target: Target, body: str, due: float, exact: bool) -> bool:
         account, name = target.queue_url.rsplit("/", 2)[-2:]
         queue_arn = arns.get((target.region, account, name))
-        if queue_arn is None:
-            return False
-        try:
-            return long_delays.schedule(queue_arn, body, due, exact=exact)
-        except EnqueueError as error:
-            # If it was made after all, the task comes twice, and its lease lets one run.
-            logger.warning("%s; the message waits on its queue instead", error)
-            return False
+        return queue_arn is not None and _scheduled(long_delays, queue_arn, body, due, exact=exact)
 
     token = later.set(send)
     try:
@@ -188,8 +173,7 @@ class Schedules:
 
 
 def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) -> dict[str, Any]:
-    """The arguments of CreateSchedule for ``at`` (epoch seconds), as a pure function.
-
+    """The arguments of CreateSchedule for ``at`` (epoch seconds), as a pure function:
     https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
     """
     digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
@@ -207,10 +191,8 @@ def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) ->
 
 def schedules(environ: Mapping[str, str]) -> Schedules | None:
     """The schedules that the environment configures; without them long delays go in hops."""
-    role_arn, group = (
-        environ.get("TWOLANE_SCHEDULER_ROLE_ARN"),
-        environ.get("TWOLANE_SCHEDULER_GROUP"),
-    )
+    role_arn = environ.get("TWOLANE_SCHEDULER_ROLE_ARN")
+    group = environ.get("TWOLANE_SCHEDULER_GROUP")
     if not role_arn or not group:
         return None
     dead_letter_arn = environ.get("TWOLANE_SCHEDULER_DEAD_LETTER_ARN") or None

@@ -43,10 +43,7 @@ class Descent:
         self._window_s = self._most / self._rate * 60 if self._watches else 0.0
 
     def following(self, headers: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The headers of a message that a task with these headers publishes.
-
-        A retry has the headers of the attempt before it, which these replace.
-        """
+        """The headers of what a task with these publishes; they replace a retry's own."""
         if not self._watches:
             return {}
         depth, since = _found(headers)

@@ -62,7 +62,7 @@ from twolane.worker.limits import is_late, struck
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twolane.worker.lease import Lease, LeaseFence, LeaseState
+    from twolane.worker.lease import Lease, LeaseFence
 
 _Stock: Any = CeleryBackend
 
@@ -87,9 +87,8 @@ _PIECE = 250 * 1024
 
 
 class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
-    """``dynamodb://``, in Celery's own table and format.
-
-    The exceptions are the parts of a chord, and values that are too big for an item.
+    """``dynamodb://``, in Celery's own table and format, but for the parts of a chord, and values
+    that are too big for an item.
     """
 
     #: ``mget`` reads many at once here, which Celery's does one by one.
@@ -111,24 +110,8 @@ class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
         patient_boto(self._client)
         return super()._get_or_create_table()
 
-    def _store_result(
-        self,
-        task_id: str,
-        result: Any,
-        state: str,
-        traceback: Any = None,
-        request: Any = None,
-        *,
-        ends: LeaseState | None = None,
-        **_: Any,
-    ) -> Any:
-        meta = self._get_result_meta(
-            result=result, state=state, traceback=traceback, request=request
-        )
-        meta["task_id"] = bytes_to_str(task_id)
-        value = fitted(self.encode(meta), self.decode, self.encode)
-        self._store_fenced(task_id, value, state, request, ends)
-        return result
+    def _fitted(self, value: str | bytes) -> str | bytes:
+        return fitted(value, self.decode, self.encode)
 
     def _look(self, key: Any, fence: LeaseFence | None) -> Stored:
         # The result first: had it changed after the lease was read, the write would fail.
@@ -179,7 +162,7 @@ class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
         return item
 
     def _set_with_state(self, key: Any, value: Any, state: Any) -> Any:
-        return super()._set_with_state(key, fitted(value, self.decode, self.encode), state)
+        return super()._set_with_state(key, self._fitted(value), state)
 
     def on_chord_part_return(self, request: Any, *_: Any, **__: Any) -> None:
         """Count a part; start the body if it was the last one."""
@@ -369,10 +352,8 @@ class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
 
 
 def _lost_a_race(response: dict[str, Any]) -> bool:
-    """True if a condition did not hold, or another write was at the same item.
-
-    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors
-    """
+    """True if a condition did not hold, or another write was at the same item."""
+    # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors
     codes = {reason.get("Code") for reason in response.get("CancellationReasons", ())}
     codes = codes - {None, "None"} or {response.get("Error", {}).get("Code")}
     return codes <= _CONFLICTS
@@ -399,10 +380,7 @@ _SHOWN = 1024
 def fitted(
     value: str | bytes, decode: Callable[[Any], Any], encode: Callable[[Any], str | bytes]
 ) -> str | bytes:
-    """The encoded result as it may be stored.
-
-    Raises ``EncodeError``, which Celery takes for a failure of the task.
-    """
+    """The encoded result as it fits. Raises ``EncodeError``: for Celery, the task has failed."""
     if _size(value) <= ITEM_LIMIT:
         return value
     meta: dict[str, Any] = decode(value)

@@ -82,7 +82,14 @@ class Dispatcher(EventDispatcher):
             if url is None:
                 logger.debug("no Redis for events; %s is dropped", type)
                 return
-            producer = self._producer_on(url)
+            if self._redis is None:
+                conf = cast("Any", self.app).conf
+                connection = redis_at(url)
+                self.exchange = get_exchange(connection, name=conf.event_exchange)
+                self._redis = connection.Producer(
+                    exchange=self.exchange, serializer=conf.event_serializer, auto_declare=False
+                )
+            producer = self._redis
             kwargs.update(retry=False)
         super().publish(type, fields, producer, **kwargs)
 
@@ -95,16 +102,6 @@ class Dispatcher(EventDispatcher):
         super()._publish(event, producer, routing_key, *args, **kw)  # type: ignore[misc]
         if time.monotonic() - now > _SOON_S:
             self._quiet_until = time.monotonic() + _QUIET_S
-
-    def _producer_on(self, url: str) -> Any:
-        if self._redis is None:
-            conf = cast("Any", self.app).conf
-            connection = redis_at(url)
-            self.exchange = get_exchange(connection, name=conf.event_exchange)
-            self._redis = connection.Producer(
-                exchange=self.exchange, serializer=conf.event_serializer, auto_declare=False
-            )
-        return self._redis
 
 
 class Receiver(EventReceiver):

@@ -30,11 +30,11 @@ from twolane.worker.lease import Leases
 from twolane.worker.limits import Waits, deadline_of
 from twolane.worker.lookup import Lookup, Watch
 from twolane.worker.presence import WorkerPresence
-from twolane.worker.records import Settled, parse_event, response, visibility_s
+from twolane.worker.records import parse_event, response, visibility_s
 from twolane.worker.work import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from celery import Celery
 
@@ -79,7 +79,14 @@ class WorkerHandler:
         _prepare(app, hostname)
         store = store or find_store(app)
         if store is None:
-            _warn_of_no_store()
+            logs.emit(
+                logging.getLogger("twolane.worker"),
+                "worker.without-store",
+                "! There is no state store: a message that comes twice runs twice, unless this "
+                "environment has finished it before; and revoke and inspect know nothing. Set "
+                "Celery's result_backend or twolane_state_store to redis://… or dynamodb://…",
+                level=logging.WARNING,
+            )
         self._long_delays = schedules(environ)
         self._worker = Worker(
             app,
@@ -88,14 +95,16 @@ class WorkerHandler:
             leases=Leases(store, clock, _keep_s(app)) if store else None,
             deferral=Deferral(self._queues, self._long_delays),
             descent=Descent(app, clock),
-            redeem=claim.redeem if (claim := claim_check(app)) else _itself,
+            redeem=claim.redeem if (claim := claim_check(app)) else str,
             clock=clock,
         )
         self._presence = WorkerPresence(app, store, self._worker.consumer, clock) if store else None
         self._watch = self._worker.pool.watch = (
             Watch(store, each_time=self._presence.catch_up) if store and self._presence else None
         )
-        _announce(app, hostname, self._worker)
+        controller = self._worker.consumer.controller
+        signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
+        signals.worker_init.send(sender=controller)
         if snapshot.pending():
             snapshot.after_restore(self._restored)
         else:
@@ -106,7 +115,12 @@ class WorkerHandler:
         """Do what a pool's new process does; with SnapStart, in each restored environment."""
         app, worker = self._app, self._worker
         if app.conf.worker_send_task_events:
-            _send_events(app, worker)
+            from twolane.worker import events
+
+            dispatcher = events.worker_dispatcher(app, worker.consumer.hostname)
+            if dispatcher is not None:
+                worker.consumer.event_dispatcher = dispatcher
+                events.tell_alive(dispatcher, "worker-online")
         signals.worker_process_init.send(sender=worker.consumer.hostname)
         signals.worker_ready.send(sender=worker.consumer)
         if self._presence is not None:
@@ -137,12 +151,22 @@ class WorkerHandler:
             if self._watch is not None:
                 self._watch.wake(context.each if isinstance(context, Waits) else None)
             if self._worker.consumer.event_dispatcher is not None:
-                _tell_alive(self._worker.consumer.event_dispatcher)
-            announce = self._presence.begin_batch if self._presence is not None else _nothing
+                from twolane.worker import events
+
+                events.tell_alive(self._worker.consumer.event_dispatcher)
+            announce = self._presence.begin_batch if self._presence is not None else lambda _: None
             delays = self._long_delays
             with postponing(delays, records) if delays is not None else nullcontext():
                 settled = self._worker.run(records, deadline, announce)
-            self._delay(settled)
+            # When each returned message is to come back.
+            by_queue: dict[str, list[tuple[str, int]]] = {}
+            for one in settled:
+                wait_s, record = visibility_s(one), one.record
+                if wait_s is not None and record.queue_arn and record.receipt_handle:
+                    changes = by_queue.setdefault(record.queue_arn, [])
+                    changes.append((record.receipt_handle, wait_s))
+            for queue_arn, changes in by_queue.items():
+                self._queues.change_visibility(queue_arn, changes)
             return response(settled)
         finally:
             if self._watch is not None and self._presence is not None:
@@ -151,34 +175,6 @@ class WorkerHandler:
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
             invocation_end.reset(ends)
             logs.correlation.reset(token)
-
-    def _delay(self, settled: Iterable[Settled]) -> None:
-        """Say when each returned message is to come back."""
-        by_queue: dict[str, list[tuple[str, int]]] = {}
-        for one in settled:
-            wait_s, record = visibility_s(one), one.record
-            if wait_s is not None and record.queue_arn and record.receipt_handle:
-                changes = by_queue.setdefault(record.queue_arn, [])
-                changes.append((record.receipt_handle, wait_s))
-        for queue_arn, changes in by_queue.items():
-            self._queues.change_visibility(queue_arn, changes)
-
-
-def _warn_of_no_store() -> None:
-    logs.emit(
-        logging.getLogger("twolane.worker"),
-        "worker.without-store",
-        "! There is no state store: a message that comes twice runs twice, unless this environment "
-        "has finished it before; and revoke and inspect know nothing. Set Celery's result_backend "
-        "or twolane_state_store to redis://… or dynamodb://…",
-        level=logging.WARNING,
-    )
-
-
-def _tell_alive(dispatcher: Any) -> None:
-    from twolane.worker import events
-
-    events.tell_alive(dispatcher)
 
 
 def _prepare(app: Celery, hostname: str) -> None:
@@ -200,21 +196,6 @@ def _take_over(app: Celery, hostname: str) -> None:
         trace.setup_worker_optimizations(app, hostname)
 
 
-def _send_events(app: Celery, worker: Worker) -> None:
-    from twolane.worker import events
-
-    dispatcher = events.worker_dispatcher(app, worker.consumer.hostname)
-    if dispatcher is not None:
-        worker.consumer.event_dispatcher = dispatcher
-        events.tell_alive(dispatcher, "worker-online")
-
-
-def _announce(app: Celery, hostname: str, worker: Worker) -> None:
-    controller = worker.consumer.controller
-    signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
-    signals.worker_init.send(sender=controller)
-
-
 def _keep_s(app: Celery) -> float:
     """How long finished work is remembered: as long as its result, an hour at least."""
     expires = app.conf.result_expires
@@ -225,15 +206,6 @@ def _keep_s(app: Celery) -> float:
 def _request(context: Any) -> dict[str, str]:
     request_id = getattr(context, "aws_request_id", None)
     return {"requestId": request_id} if request_id else {}
-
-
-def _itself(body: str) -> str:
-    """Without a claim check every body is the message."""
-    return body
-
-
-def _nothing(_: object) -> None:
-    """Without a store nothing is announced."""
 
 
 def node_name(environ: Mapping[str, str]) -> str:

@@ -29,10 +29,7 @@ _BITE = 64
 
 
 def inflated(body: bytes | str, method: Any, limit: int) -> bytes:
-    """The body, decompressed by kombu's method.
-
-    Raises ``MalformedMessageError`` where it has more than ``limit`` bytes or cannot be read.
-    """
+    """The decompressed body. Raises ``MalformedMessageError`` if bad or above ``limit`` bytes."""
     try:
         data = body.encode() if isinstance(body, str) else body
         parts: list[bytes] = []

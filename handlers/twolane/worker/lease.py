@@ -59,6 +59,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celery import states
 from celery._state import get_current_worker_task
 from kombu.exceptions import KombuError
+from kombu.utils.encoding import bytes_to_str
 
 from twolane.errors import StoreUnavailableError
 from twolane.patches.clients import FENCE, guard
@@ -99,10 +100,9 @@ class LeaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receive of one message. ``publish`` stays the same for every copy of the message.
-
-    ``sent_s``: when it was sent, in epoch seconds; infinite if SQS does not say. ``first_s``: when
-    it was received for the first time, likewise.
+    """One receive of one message. ``publish`` is the same for every copy of it; ``sent_s`` and
+    ``first_s``: when it was sent and first received, in epoch seconds, infinite if SQS does not
+    say.
     """
 
     holder: str
@@ -128,11 +128,7 @@ class Lease:
 
 
 def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
-    """The key of the lease of one run of a task.
-
-    The name is in it as a digest of one length: the length of a key is bounded, and that of a name
-    is not.
-    """
+    """The key of a run's lease, with a digest of the name: a key's length is bounded."""
     retries = headers.get("retries") or 0
     replaced = headers.get("replaced_task_nesting") or 0
     after = headers.get("parent_id")
@@ -145,10 +141,8 @@ def lease_key(headers: Mapping[str, Any], task_id: str) -> str:
 
 
 def prior_key(headers: Mapping[str, Any], task_id: str) -> str | None:
-    """The key of the attempt that published this retry; ``None`` for a first attempt.
-
-    The retry of a task without a parent has the task itself for a parent: Celery fills in the task
-    that publishes.
+    """The key of the attempt that published this retry, if any. The retry of a task without a
+    parent has the task itself for one: Celery fills in the task that publishes.
     """
     retries = headers.get("retries") or 0
     if not retries:
@@ -179,10 +173,8 @@ def delivery_of(
     *,
     origins: Iterable[object] = (),
 ) -> Delivery:
-    """The delivery that a record is.
-
-    ``publish``: kombu's delivery tag, which copies and redeliveries share. ``origins``: the
-    message's headers ``BODY_OF`` and ``ORIGIN``.
+    """The delivery that a record is. ``publish``: kombu's delivery tag, which copies and
+    redeliveries share; ``origins``: the message's headers ``BODY_OF`` and ``ORIGIN``.
     """
     holder = hashlib.blake2b(receipt_handle.encode(), digest_size=9).hexdigest()
     for sent in origins:
@@ -311,11 +303,9 @@ class Leases:
 
 @dataclass(eq=False, slots=True)
 class LeaseFence:
-    """The lease of a task from the start of its run to the end of its message.
-
-    ``ended``: the lease as it was stored together with a result. ``passed``: another delivery has
-    the work, and its lease with it. ``written``: the state that was stored last for a task that
-    goes on, encoded; the next write mostly finds it.
+    """The lease of a task from the start of its run to the end of its message. ``ended``: as it was
+    stored with a result; ``passed``: another delivery has the work, and the lease; ``written``: the
+    encoded state that was stored last for a task that goes on, which the next write mostly finds.
     """
 
     task_id: str
@@ -341,15 +331,8 @@ class LeaseFence:
         """True if the stored lease is this delivery's, in whatever state."""
         return there is not None and there.delivery.holder == self.held.delivery.holder
 
-    def is_my_end(self, there: Lease | None) -> bool:
-        """True if the stored lease is this delivery's, and has ended."""
-        return self.is_mine(there) and getattr(there, "state", None) is not LeaseState.RUNNING
-
     def has_passed(self, there: Lease | None, state: str, stored: str | None) -> bool:
-        """True if another delivery has the work now, so that this state is not to be stored.
-
-        ``there``: the lease as it stands; ``stored``: the state that the stored result gives.
-        """
+        """True if another delivery has the work, by the lease ``there`` and ``stored``, a state."""
         if there is None:
             # Nobody holds it, but the other delivery may have been revoked, which needs no lease.
             return self.may_have_run_out() and stored in states.READY_STATES
@@ -373,10 +356,7 @@ class LeaseFence:
             headers.setdefault(ORIGIN, sent)
 
     def end(self, state: LeaseState | None) -> None:
-        """End the lease with its message; ``None`` gives it back, so that the work runs again.
-
-        Raises ``StoreUnavailableError``.
-        """
+        """End it; ``None``: the work is to run again. Raises ``StoreUnavailableError``."""
         lease = self.ended or self.held
         if self.passed:
             return  # it is the other delivery's to end
@@ -391,10 +371,8 @@ def _nothing() -> None:
 
 
 def fence_of(request: Any, task_id: str) -> LeaseFence | None:
-    """The fence of a task's request, if the request is this task's.
-
-    An application may store a state of its running task without a request, or with one of its own.
-    As Celery does, this then looks at the current task.
+    """The fence of a task's request, if it is this task's. An application may store a state without
+    a request, or with its own; as Celery does, this then looks at the current task.
     """
     fence: LeaseFence | None = getattr(request, FENCE, None)
     if fence is None and (task := get_current_worker_task()) is not None:
@@ -426,10 +404,8 @@ class Stored(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One write of a result: in the place of the one that was seen, and no other.
-
-    ``fence``: write only while its lease is ``expected``, or gone. ``ended``: write this lease with
-    the result.
+    """One write of a result in the place of the one that was seen, and no other: only while the
+    lease of ``fence`` is ``expected``, or gone. ``ended``: write this lease with the result.
     """
 
     key: Any
@@ -483,18 +459,15 @@ class FencedResults(_Mixin):  # type: ignore[misc]
             getattr(request, after, None) for after in ("chord", "chain", "errbacks")
         )
         if alone and store_result:
-            ends = self._end_after_failure(request)
+            # Done if Celery acknowledges the failed message, rejected if it refuses it.
+            task = self.app.tasks.get(getattr(request, "task", None))
+            rejects = task is not None and task.acks_late and not task.acks_on_failure
+            ends = LeaseState.REJECTED if rejects else LeaseState.DONE
             self.store_result(task_id, exc, state, traceback=traceback, request=request, ends=ends)
             store_result = False
         super().mark_as_failure(
             task_id, exc, traceback, request, store_result, call_errbacks, state
         )
-
-    def _end_after_failure(self, request: Any) -> LeaseState:
-        """``DONE`` if Celery acknowledges the failed message, ``REJECTED`` if it refuses it."""
-        task = self.app.tasks.get(getattr(request, "task", None))
-        rejects = task is not None and task.acks_late and not task.acks_on_failure
-        return LeaseState.REJECTED if rejects else LeaseState.DONE
 
     def _has_passed_on(self, task_id: str, state: str, request: Any) -> bool:
         """True if another delivery has the running task's work; a dropped state is logged."""
@@ -513,6 +486,31 @@ class FencedResults(_Mixin):  # type: ignore[misc]
         """The fence, if its lease is beside the results and has not ended yet."""
         stands = fence is not None and fence.ended is None and fence.leases.beside_results
         return fence if stands else None
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        *,
+        ends: LeaseState | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        meta = self._get_result_meta(
+            result=result, state=state, traceback=traceback, request=request
+        )
+        meta["task_id"] = bytes_to_str(task_id)
+        value = self._fitted(self.encode(meta))
+        if value is None:  # Celery's backend refuses it, in its own words
+            return super()._store_result(task_id, result, state, traceback, request, **kwargs)
+        self._store_fenced(task_id, value, state, request, ends)
+        return result
+
+    def _fitted(self, value: str | bytes) -> str | bytes | None:
+        """The encoded result as it may be stored; ``None``: it is too big."""
+        raise NotImplementedError
 
     def _store_fenced(
         self, task_id: str, value: str | bytes, state: str, request: Any, ends: LeaseState | None
@@ -553,7 +551,10 @@ class FencedResults(_Mixin):  # type: ignore[misc]
     def _stands(self, there: Stored, state: str, fence: LeaseFence | None) -> bool:
         """True if the stored result stays."""
         stored = self._state_of(there.result)
-        if fence is not None and fence.is_my_end(there.lease):
+        if fence is not None and (
+            fence.is_mine(there.lease)
+            and getattr(there.lease, "state", None) is not LeaseState.RUNNING
+        ):
             fence.ended = there.lease  # it was written before, and the answer was lost
             return True
         if fence is not None and fence.has_passed(there.lease, state, stored):
@@ -598,11 +599,9 @@ class _Uncounted:
 
 
 def with_marked_body(request: Any) -> Any:
-    """A copy of a header task's request that marks the chord's body as the body of its chord.
-
-    The mark says when the header task was sent. Of a body that is a group, a chain or a chord,
-    Celery gives the headers to the tasks that it publishes at once; the rest has ids and parents of
-    its own.
+    """A copy of a header task's request that marks its chord's body as such, with when the header
+    task was sent. Of a group, a chain or a chord, Celery gives the headers to the tasks that it
+    publishes at once; the rest has ids and parents of its own.
     """
     chord = getattr(request, "chord", None)
     if not isinstance(chord, dict):

@@ -59,9 +59,7 @@ def struck() -> int:
 
 def is_late(error: BaseException, since: int) -> bool:
     """True if a time limit has struck since ``struck()`` was asked, while Celery counted a chord.
-
-    The store has taken too long, or the environment has stood still. The error's class does not
-    tell: the limit's may have been wrapped on its way, and a header's result may raise the same.
+    The error's class does not tell: it may be wrapped, and a header's result may raise the same.
     """
     if isinstance(error, Exception) and struck() != since:
         noted(error, Trouble.DOWN)
@@ -128,11 +126,9 @@ class Limits(Protocol):
 
 
 class _Signalled:
-    """By SIGALRM, in the main thread; one block at a time.
-
-    Blocks of one batch share handler and timer: most have the batch's deadline for their first
-    alarm, so the timer is armed for the first block and only looked at for the others. A signal
-    that comes too early for a block arms the timer for that block's own alarm.
+    """By SIGALRM, in the main thread; one block at a time. Blocks of one batch mostly have its
+    deadline for their first alarm, so the timer is armed for the first one and only looked at for
+    the others; a signal that comes too early for a block arms it for its own.
     """
 
     at_hand = False
@@ -252,21 +248,17 @@ class _Watched:
         with self._lock:
             if not self._done.is_set():
                 self._strikes[0] += 1
-                _raise_in(self._target, error)
+                # Raised at the thread's next bytecode:
+                # https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._target), ctypes.py_object(error)
+                )
 
     def _watch(self) -> None:
         for at, error in self._pending:
             if self._done.wait(min(_LONGEST_S, max(0.0, at - time.monotonic()))):
                 return
             self.interrupt(error)
-
-
-def _raise_in(thread_id: int, error: type[BaseException]) -> None:
-    """Raise ``error`` in a thread, at its next bytecode.
-
-    https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
-    """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
 
 
 class Waits(ABC):
@@ -289,11 +281,9 @@ class Waits(ABC):
 
 @dataclass(frozen=True)
 class Deadline:
-    """Instants in monotonic seconds, and what raises in a task whose time is over.
-
-    A task that still runs at ``soft`` gets ``SoftTimeLimitExceeded``; at ``lost`` its worker counts
-    as lost, which leaves ``reserve_s`` to record that and to answer the event source mapping before
-    Lambda kills the environment. No task is started within three reserves of the end.
+    """Instants in monotonic seconds. At ``soft`` a running task gets ``SoftTimeLimitExceeded``; at
+    ``lost`` its worker counts as lost, with ``reserve_s`` left to record that and to answer the
+    event source mapping. No task is started within three reserves of the end.
     """
 
     at: float
@@ -319,8 +309,7 @@ class Deadline:
 
 
 def deadline_of(context: Any, monotonic: Callable[[], float] = time.monotonic) -> Deadline | None:
-    """The deadline of Lambda's context object; ``None`` for a direct call without one.
-
+    """The deadline of Lambda's context object; ``None`` for a direct call without one:
     https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
     """
     remaining = getattr(context, "get_remaining_time_in_millis", None)

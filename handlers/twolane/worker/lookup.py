@@ -227,7 +227,12 @@ class Lookup:
         worker_state.revoked.update(
             task_id for key, task_id in revocable.items() if key in self._found
         )
-        _note_stamps([pair for key, pair in stamps.items() if key in self._found])
+        # Tell Celery's request which stamps are revoked, where a stock worker keeps them.
+        known: dict[str, Any] = worker_state.revoked_stamps
+        for header, value in [pair for key, pair in stamps.items() if key in self._found]:
+            values = known.setdefault(header, [])
+            if value not in values:
+                values.append(value)
 
     def store_at_hand(self) -> AbstractContextManager[None]:
         """For the batch, a store that keeps its connection where it can."""
@@ -239,15 +244,6 @@ class Lookup:
 
     def prior_lease(self, run: Run) -> Lease | None:
         return read_lease(self._found.get(run.prior_key or ""))
-
-
-def _note_stamps(revoked: list[tuple[str, Any]]) -> None:
-    """Tell Celery's request which stamps are revoked, where a stock worker keeps them."""
-    known: dict[str, Any] = worker_state.revoked_stamps
-    for header, value in revoked:
-        values = known.setdefault(header, [])
-        if value not in values:
-            values.append(value)
 
 
 #: How many are remembered at least, and half of how many at most.

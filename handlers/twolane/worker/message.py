@@ -46,10 +46,9 @@ _read_kombus_json = json.JSONDecoder(object_hook=kombu_json.object_hook).raw_dec
 
 
 class SqsMessage(Message):
-    """A kombu message that decodes plain JSON with a decoder made once.
-
-    kombu makes one for each message. A message that is not plain or cannot be decoded, and any with
-    a serializer that the application has registered under JSON's name, is left to kombu.
+    """A kombu message that decodes plain JSON with a decoder made once, not for each message. One
+    that is not plain or cannot be decoded, or has a serializer that the application has registered
+    under JSON's name, is left to kombu.
     """
 
     def _decode(self) -> Any:
@@ -113,11 +112,9 @@ def to_message(
     accept: AbstractSet[str],
     limit: int = MAX_BODY_BYTES,
 ) -> Message:
-    """The kombu message that Celery's consumer takes.
-
-    ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on.
-    Raises ``MalformedMessageError`` where the body cannot be decompressed, or has more bytes than
-    ``limit`` then.
+    """The kombu message that Celery's consumer takes, ``redelivered`` by SQS's receive count, which
+    kombu's own transport never passes on. Raises ``MalformedMessageError`` where the body cannot be
+    decompressed, or has more bytes than ``limit`` then.
     """
     info = envelope.properties.get("delivery_info")
     return _message(
@@ -217,17 +214,12 @@ class TaskFacts(NamedTuple):
 
 
 def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFacts:
-    """The facts of a message; ``decode`` gives its body, which is asked for only where it counts.
-
-    Raises ``MalformedMessageError``, which names the field; ``decode`` may raise as it does.
+    """The facts of a message; ``decode`` gives its body, and is called only where it counts, and
+    may raise. Raises ``MalformedMessageError``, which names the field.
     """
     headers = _protocol_2(envelope, decode)
     task_id = headers.get("id")
-    if (
-        not isinstance(task_id, str)
-        or not task_id
-        or not (task_id.isascii() or _is_unicode(task_id))
-    ):
+    if not isinstance(task_id, str) or not task_id or not is_unicode(task_id):
         raise MalformedMessageError(
             f"its id is {_kind(task_id) if task_id else 'empty'}, and no text that a result could "
             "be stored under"
@@ -238,7 +230,11 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
     if (shadow := headers.get("shadow")) and isinstance(shadow, list | dict):
         raise MalformedMessageError("its shadow, the task's other name, is not text")
     if (limits := headers.get("timelimit")) and limits != _NO_LIMITS:
-        _check_time_limit(limits)
+        both = isinstance(limits, list) and len(limits) == 2
+        if not both or not all(map(_is_seconds, limits)):
+            raise MalformedMessageError(
+                f"its timelimit is {_kind(limits)}, and not two numbers of seconds"
+            )
     parent, expires = headers.get("parent_id"), headers.get("expires")
     said, nested = headers.get("retries"), headers.get("replaced_task_nesting")
     retries, replaced = _count(said) if said else 0, _count(nested) if nested else 0
@@ -267,33 +263,21 @@ def read_facts(envelope: Envelope, decode: Callable[[Envelope], Any]) -> TaskFac
 
 
 def _protocol_2(envelope: Envelope, decode: Callable[[Envelope], Any]) -> Mapping[str, Any]:
-    """The headers as Celery's strategy sees them: in protocol 1 the rest is in the body.
-
-    https://docs.celeryq.dev/en/stable/internals/protocol.html#version-1
-    """
+    """The headers as Celery's strategy sees them: in protocol 1 the rest is in the body."""
+    # https://docs.celeryq.dev/en/stable/internals/protocol.html#version-1
     headers = envelope.headers
     named = "task" in headers
     if named and "id" in headers and envelope.body[:1] not in {"{", b"{"}:
         return headers
     content = decode(envelope)
+    if not named and not (isinstance(content, dict) and "task" in content):
+        raise MalformedMessageError("it names no task: neither its headers nor its body do")
     if not isinstance(content, dict):
-        if named:
-            return headers
-        raise MalformedMessageError("it names no task: neither its headers nor its body do")
-    if not named and "task" not in content:
-        raise MalformedMessageError("it names no task: neither its headers nor its body do")
+        return headers
     if "args" not in content and not named:
         return content
     found = {name: content[name] for name in _IN_BODY if name in content}
     return {**found, **headers} if "args" in content else headers
-
-
-def _check_time_limit(value: Any) -> None:
-    both = isinstance(value, list) and len(value) == 2
-    if not both or not all(map(_is_seconds, value)):
-        raise MalformedMessageError(
-            f"its timelimit is {_kind(value)}, and not two numbers of seconds"
-        )
 
 
 def _is_seconds(value: Any) -> bool:
@@ -321,7 +305,7 @@ def _stamps(headers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             if found > MOST_STAMPS:
                 raise MalformedMessageError(f"its stamps are more than {MOST_STAMPS:,}")
             # A revoke can name plain values only.
-            if isinstance(name, str) and _is_plain(value):
+            if isinstance(name, str) and isinstance(value, str | int | float | None):
                 yield name, value
 
 
@@ -329,10 +313,6 @@ def _many(value: Any) -> Iterable[Any]:
     if value is None:
         return ()
     return value if isinstance(value, list | tuple | set) else (value,)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
 
 
 def _count(value: Any) -> int:
@@ -359,7 +339,7 @@ def _shown(value: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """True if it has no lone surrogate, which JSON can write and UTF-8 cannot."""
     if text.isascii():
         return True
@@ -373,7 +353,7 @@ def _is_unicode(text: str) -> bool:
 def _kind(value: Any) -> str:
     """The kind of a value, in a few words, for an error."""
     if isinstance(value, str):
-        return "a text with a lone surrogate" if not _is_unicode(value) else "a text"
+        return "a text with a lone surrogate" if not is_unicode(value) else "a text"
     return _KINDS.get(type(value), "null")
 
 

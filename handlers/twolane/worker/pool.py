@@ -66,11 +66,9 @@ _ENDS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Pool(BasePool):
-    """The pool on which Celery's requests are executed, at once and in the caller's thread.
-
-    An error *under* the task (a result store that is down, say) is not a result: it is raised to
-    the caller, who returns the message. Any other error after the body has ended is the end of the
-    task.
+    """The pool on which Celery's requests are executed, at once and in the caller's thread. An
+    error *under* the task (a result store that is down) is raised to the caller, who returns the
+    message; any other one after the body has ended is the end of the task.
     """
 
     body_can_be_buffer = True
@@ -109,7 +107,9 @@ class Pool(BasePool):
             settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
         except Exception as error:
             run.end = TaskEnd("broken", monotonic() - started)
-            if not is_traced(error) or trouble_of(error) is not Trouble.NONE:
+            # Raised outside of Celery's tracer, the message was not even understood.
+            traced = _trace_frame(error.__traceback__) is not None
+            if not traced or trouble_of(error) is not Trouble.NONE:
                 raise
             run.end = TaskEnd("failed", run.end.runtime_s, error)
             self._fail(request, error)
@@ -187,10 +187,8 @@ def _alarms(
 
 
 def _decoded(args: Sequence[Any], message: Any) -> Sequence[Any]:
-    """The tracer's arguments with the body as Celery's request has decoded it.
-
-    Celery decodes each message twice, as its tracer runs in another process. Without a content type
-    the tracer takes the body as it is.
+    """The tracer's arguments with the body as Celery's request has decoded it, as a stock tracer
+    runs in another process. Without a content type, it takes the body as it is.
     """
     if len(args) != 6 or args[4] is None:
         return args
@@ -231,10 +229,8 @@ def _einfo(error: BaseException) -> ExceptionInfo:
 
 
 def settle(request: Any, call: Callable[..., object], *args: Any) -> None:
-    """Let Celery end its request. Raises what the store raised, if it cannot store how that ended.
-
-    Celery acknowledges a message before or after it records a failure. Whatever keeps it from
-    either, the message is settled as that of a failed task.
+    """Let Celery end its request; raises what the store did, if that cannot be stored. Celery
+    acknowledges a message before or after a failure; whatever keeps it from that, it is settled.
     """
     try:
         call(*args)
@@ -284,16 +280,10 @@ def acknowledge(request: Any) -> None:
         request.acknowledge()
 
 
-def is_traced(error: BaseException) -> bool:
-    """True if it was raised in Celery's tracer; else the message was not even understood."""
-    return _trace_frame(error.__traceback__) is not None
-
-
 def body_has_ended(error: BaseException) -> bool:
-    """True if the task's body had ended when this was raised out of Celery's tracer.
-
-    The tracer sets ``state`` as the body returns. Of a body that raised, it says so only at the end
-    of ``on_error``, which stores the failure and calls hooks and errbacks (celery 5.7).
+    """True if the task's body had ended when Celery's tracer raised this. It sets ``state`` as the
+    body returns; of one that raised, at the end of ``on_error`` (celery 5.7), after hooks and
+    errbacks.
     """
     found = _trace_frame(error.__traceback__)
     if found is None:
@@ -322,10 +312,8 @@ _UNSOUND = 70
 
 @functools.cache
 def _witness() -> Callable[[], bool]:
-    """Make a check for descriptors that were closed by a task that had not opened them.
-
-    The check looks for a pipe that nothing uses. Its flags are such as no other descriptor has: the
-    number alone may be another one's by now.
+    """Make a check for descriptors that a task has closed without having opened them. It looks for
+    a pipe with flags that no other descriptor has: the number alone may be another one's by now.
     """
     end, _ = os.pipe()
     fcntl(end, F_SETFL, os.O_NONBLOCK | os.O_APPEND)

@@ -75,7 +75,15 @@ class Presence:
         text = json.dumps(fields)
         for left_out in ("tasks", "registered"):
             if len(text) > _MOST_BYTES:
-                fields[left_out] = _fewer(fields[left_out])
+                # As many of the first as leave room for the rest of a worker's facts.
+                kept: dict[str, Any] = {}
+                size = 0
+                for key, value in fields[left_out].items():
+                    size += len(json.dumps({key: value}))
+                    if size > _MOST_BYTES // 2:
+                        break
+                    kept[key] = value
+                fields[left_out] = kept
                 text = json.dumps(fields)
         self._store.put(PREFIX + facts.hostname, text, ttl_s=KEEP_S)
 
@@ -105,10 +113,8 @@ def task_info(
     with_args: bool,
     redelivered: bool,
 ) -> dict[str, Any]:
-    """A task as ``Request.info()`` has it, from its message alone.
-
-    It has the arguments only if the result backend stores them too (``result_extended``), and only
-    small ones.
+    """A task as ``Request.info()`` has it, from its message alone, with small arguments only, and
+    if the result backend stores them too (``result_extended``).
     """
     headers, properties = facts.headers, envelope.properties
     info = properties.get("delivery_info")
@@ -152,18 +158,6 @@ def _short(value: Any) -> Any:
     if isinstance(value, str):
         return value[:_SHOWN]
     return value if isinstance(value, int | float) and abs(value) < 1e15 else None
-
-
-def _fewer(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """As many of the first as leave room for the rest of a worker's facts."""
-    kept: dict[str, Any] = {}
-    size = 0
-    for key, value in facts.items():
-        size += len(json.dumps({key: value}))
-        if size > _MOST_BYTES // 2:
-            break
-        kept[key] = value
-    return kept
 
 
 def _state(leases: Mapping[str, str], key: str) -> str:
@@ -213,10 +207,8 @@ class WorkerPresence:
             logger.warning("this worker is not listed for inspect: %s", error)
 
     def begin_batch(self, runs: Sequence[Run]) -> None:
-        """Write at once, or, soon after the last time, only if the batch lasts.
-
-        A batch that is over in no time need not be known; to write its facts costs more than to run
-        it.
+        """Write at once, or, soon after the last time, only if the batch lasts: its facts cost more
+        than a batch that is over in no time.
         """
         # A clock that was set back says nothing about the last time.
         if 0 <= self._clock() - self._written < _RARELY_S:
@@ -231,7 +223,6 @@ class WorkerPresence:
             self._write(runs)
 
     def end_batch(self) -> None:
-        """Forget the batch, which has ended."""
         self._postponed = None
 
     def _write(self, runs: Sequence[Run]) -> None:

@@ -29,7 +29,14 @@ from twolane.errors import ConfigurationError, MalformedMessageError
 from twolane.publish.claimcheck import MAX_BODY_BYTES
 from twolane.state.store import bounded
 from twolane.worker.lease import BODY_OF, ORIGIN, Delivery, delivery_of, lease_key, prior_key
-from twolane.worker.message import Envelope, TaskFacts, decoded, open_envelope, read_facts
+from twolane.worker.message import (
+    Envelope,
+    TaskFacts,
+    decoded,
+    is_unicode,
+    open_envelope,
+    read_facts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,10 +55,8 @@ _FOREVER = float("inf")
 
 
 class Record(NamedTuple):
-    """One message of an event.
-
-    ``problem`` says why it is not a message at all. Every attribute may be absent, and one of the
-    wrong type counts as absent.
+    """One message of an event, or, with a ``problem``, none at all. Every attribute may be absent,
+    and one of the wrong type counts as absent.
     """
 
     message_id: str
@@ -138,7 +143,11 @@ def _parse_with_care(record: Any) -> Record:
     problem = None if record.get("eventSource") == "aws:sqs" else "the record is not from SQS"
     texts: list[Any] = [record.get(name) for name in _TEXTS]
     if not all(map(_is_text, texts)) or texts[-1].count(":") != _COLONS:
-        problem, texts = _lacking(texts)
+        lacking = [not _is_text(text) for text in texts]
+        lacking[-1] = lacking[-1] or texts[-1].count(":") != _COLONS
+        names = [name for name, missing in zip(_TEXTS, lacking, strict=True) if missing]
+        kept = ["" if missing else text for text, missing in zip(texts, lacking, strict=True)]
+        problem, texts = f"the record has no {', '.join(names)} as SQS gives it", kept
     message_id, receipt_handle, body, queue_arn = texts
     return Record(
         message_id,
@@ -146,34 +155,15 @@ def _parse_with_care(record: Any) -> Record:
         body,
         queue_arn,
         attributes if isinstance(attributes, dict) else {},
-        _of_dicts(own) if own and isinstance(own, dict) else {},
+        {name: value for name, value in own.items() if isinstance(value, dict)}
+        if isinstance(own, dict)
+        else {},
         problem,
     )
 
 
-def _lacking(texts: list[Any]) -> tuple[str, list[str]]:
-    """The problem of a record with texts missing, and its texts, empty if they are missing."""
-    lacking = [not _is_text(text) for text in texts]
-    lacking[-1] = lacking[-1] or texts[-1].count(":") != _COLONS
-    names = [name for name, missing in zip(_TEXTS, lacking, strict=True) if missing]
-    kept = ["" if missing else text for text, missing in zip(texts, lacking, strict=True)]
-    return f"the record has no {', '.join(names)} as SQS gives it", kept
-
-
-def _of_dicts(values: dict[Any, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if isinstance(value, dict)}
-
-
 def _is_text(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return isinstance(value, str) and is_unicode(value)
 
 
 def _number(text: Any) -> float:
@@ -249,11 +239,9 @@ def response(settled: Iterable[Settled]) -> dict[str, Any]:
 
 
 def visibility_s(one: Settled) -> int | None:
-    """Seconds until a returned message is received again; ``None`` for a deleted one.
-
-    Untouched and rejected messages come back at once: the first shall run, the second has only to
-    be received until the queue's ``maxReceiveCount`` moves it to the dead-letter queue. What may
-    fail again backs off with each receive, so that it never turns into a hot loop.
+    """Seconds until a returned message is received again; ``None`` for a deleted one. At once for
+    untouched and rejected ones: the first shall run, the second has only to reach the queue's
+    ``maxReceiveCount``. What may fail again backs off with each receive.
     """
     if one.outcome in DELETED:
         return None
@@ -275,10 +263,9 @@ def _backoff_s(attempt: int, first_s: int = 1) -> int:
 
 
 def is_stopper(outcome: Outcome) -> bool:
-    """True if the rest of a FIFO message group must wait behind a message with this outcome.
-
-    A function with partial batch responses on a FIFO queue returns everything behind the first
-    failure, or the group's order is lost (the page above).
+    """True if the rest of a FIFO message group must wait behind this outcome: partial batch
+    responses must return all behind the first failure, or the group's order is lost (the page
+    above).
     """
     return outcome not in DELETED
 
@@ -398,12 +385,10 @@ def _where(record: Record) -> dict[str, Any]:
 
 @dataclass(eq=False)
 class Run:
-    """One record on its way, from its event to the answer for it.
-
-    ``problem`` is why the message cannot be read; ``envelope`` and ``facts`` are then absent.
-    ``fence`` is the lease, once it is taken. ``end`` is how the task ended, once it has run.
-    ``outcome`` is what Celery or the worker says of the message, ``wait_s`` how long a message that
-    goes back should stay away.
+    """One record on its way, from its event to the answer for it. ``problem``: why the message
+    cannot be read, without ``envelope`` and ``facts``. ``fence``: the lease, once taken; ``end``:
+    how the task ended; ``outcome``: what is said of the message, ``wait_s``: how long it should
+    stay away.
     """
 
     record: Record
@@ -477,9 +462,8 @@ def open_run(
     limit: int = MAX_BODY_BYTES,
     deadline: Deadline | None = None,
 ) -> Run:
-    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways.
-
-    Raises nothing: an error is the run's own ``problem``, which is raised when its turn comes.
+    """Open one record; ``redeem`` gets a claim check's body, and may fail in its own ways. Any
+    error is the run's ``problem``, which is raised when its turn comes.
     """
     run = Run(record, deadline=deadline)
     try:

@@ -33,7 +33,7 @@ from twolane.worker.lease import Change, FencedResults, Stored, read_lease, with
 from twolane.worker.limits import is_late, struck
 
 if TYPE_CHECKING:
-    from twolane.worker.lease import LeaseFence, LeaseState
+    from twolane.worker.lease import LeaseFence
 
 #: celery-types leaves out the methods that are overridden below.
 _CeleryBackend: Any = redis.RedisBackend
@@ -91,26 +91,8 @@ class RedisBackend(FencedResults, _CeleryBackend):  # type: ignore[misc]
         errback: Any = wait_s  # the stubs know another signature
         return retry_over_time(fun, self.connection_errors, args, {}, errback, **policy)
 
-    def _store_result(
-        self,
-        task_id: str,
-        result: Any,
-        state: str,
-        traceback: Any = None,
-        request: Any = None,
-        *,
-        ends: LeaseState | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        meta = self._get_result_meta(
-            result=result, state=state, traceback=traceback, request=request
-        )
-        meta["task_id"] = bytes_to_str(task_id)
-        value = self.encode(meta)
-        if len(value) > self._MAX_STR_VALUE_SIZE:  # Celery's backend refuses it, in its own words
-            return super()._store_result(task_id, result, state, traceback, request, **kwargs)
-        self._store_fenced(task_id, value, state, request, ends)
-        return result
+    def _fitted(self, value: str | bytes) -> str | bytes | None:
+        return value if len(value) <= self._MAX_STR_VALUE_SIZE else None
 
     def _look(self, key: Any, fence: LeaseFence) -> Stored:
         result, lease = self.client.mget(key, self._lease_prefix + fence.key)
@@ -158,10 +140,9 @@ return 0
 
 
 class _ChordPart:
-    """The backend as Celery's own code uses it to count one part of a chord.
-
-    Its claim has the part's name. And it leaves the chord as it is if the store was down, or too
-    slow: the chord is then completed when the part's message comes again. Celery would fail it.
+    """The backend as Celery counts one part of a chord by it. Its claim has the part's name. A
+    store that is down, or slow, leaves the chord as it is, where Celery would fail it: it is
+    completed when the part's message comes again.
     """
 
     def __init__(self, backend: RedisBackend, request: Any) -> None:

@@ -256,7 +256,13 @@ class Worker:
         run = run_of(request.message)
         if request.revoked():
             return
-        _check_canvas(request)
+        # Refused before its task's lease is taken: Celery's tracer unpacks the third part right
+        # before the task is called. (Of protocol 1, Celery makes it.)
+        parts = request.message.payload
+        embed = parts[2] if isinstance(parts, list) else None
+        if embed and not isinstance(embed, dict):
+            worker_state.task_ready(request)
+            raise MalformedMessageError("the third part of its body, the canvas, is not an object")
         facts, deadline = run.facts, run.deadline
         if self._leases is not None and facts is not None and run.lease_key is not None:
             held = self._leases.hold(
@@ -295,18 +301,6 @@ def _settled(run: Run, outcome: Outcome) -> Settled:
     settled = Settled(run.record, outcome, run.wait_s)
     log_settled(settled, run.facts, run.end)
     return settled
-
-
-def _check_canvas(request: Any) -> None:
-    """Refuse a body whose third part is not an object, before its task's lease is taken.
-
-    Celery's tracer unpacks it right before the task is called. (Of protocol 1, Celery makes it.)
-    """
-    parts = request.message.payload
-    embed = parts[2] if isinstance(parts, list) else None
-    if embed and not isinstance(embed, dict):
-        worker_state.task_ready(request)
-        raise MalformedMessageError("the third part of its body, the canvas, is not an object")
 
 
 def _waiting(waiting: Any) -> list[Any]:

@@ -32,9 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def script(shell: str) -> str:
-    """Return the script of a shell. It contains all commands, flags and values, so that completing
-    does not start Python.
-    """
+    """Return a shell's script, with all commands, flags and values: it does not start Python."""
     try:
         import shtab
     except ImportError as error:
@@ -44,21 +42,16 @@ def script(shell: str) -> str:
     top = parser()
     for each in _parsers(top):
         for action in each._actions:  # noqa: SLF001 - argparse has no other way to its flags
-            _prepare(action, shtab)
+            metavar = str(action.metavar or "")
+            if metavar in _FILES:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif metavar == "DIR":
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+            if isinstance(action.help, str):
+                # A shell would run text in backquotes.
+                action.help = re.sub("[`$]", "", action.help)
     text: str = shtab.complete(top, shell)
     return text
-
-
-def _prepare(action: argparse.Action, shtab: object) -> None:
-    """Mark arguments that are files, and make the help safe for a shell."""
-    metavar = str(action.metavar or "")
-    if metavar in _FILES:
-        action.complete = shtab.FILE  # type: ignore[attr-defined]
-    elif metavar == "DIR":
-        action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-    if isinstance(action.help, str):
-        # A shell would run text in backquotes.
-        action.help = re.sub("[`$]", "", action.help)
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

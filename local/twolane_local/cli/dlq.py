@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, confirm, edit_of, source_flags, yes_flag
 from twolane_local.cli.messages import call_of
-from twolane_local.cli.text import error_text, one_line, print_json, progress, seconds, table
+from twolane_local.cli.text import (
+    error_text,
+    one_line,
+    print_found,
+    print_json,
+    progress,
+    seconds,
+    table,
+)
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import printable
 from twolane_local.remote import source_for
@@ -81,11 +90,7 @@ def _list(source: Source, options: argparse.Namespace) -> int:
             found += source.messages(queue, limit=options.limit)
     if options.task is not None:
         found = [each for each in found if (each.get("task") or {}).get("name") == options.task]
-    if options.json:
-        print_json(found)
-    else:
-        print(dead_letters_table(found, now=time.time()))
-    return exits.DONE
+    return print_found(options, found, partial(dead_letters_table, now=time.time()))
 
 
 def dead_letters_table(messages: Iterable[Mapping[str, Any]], *, now: float) -> str:

@@ -43,7 +43,12 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json([finding.as_dict() for finding in found])
     else:
-        _print_findings(found)
+        width = max(len(finding.check) for finding in found)
+        for finding in found:
+            line = f"{_SIGNS[finding.level]} {finding.check:<{width}}  {one_line(finding.what)}"
+            print(red(line, sys.stdout) if finding.level == "error" else line)
+            if finding.remedy:
+                print(f"  {'':<{width}}  → {one_line(finding.remedy)}")
     return exits.NO if any(finding.level == "error" for finding in found) else exits.DONE
 
 
@@ -52,12 +57,3 @@ def _parameters(options: argparse.Namespace) -> dict[str, str]:
         return template_parameters(options)
     except LocalError:
         return dict(options.parameter)  # a finding reports the error in the template
-
-
-def _print_findings(found: list[CheckResult]) -> None:
-    width = max(len(finding.check) for finding in found)
-    for finding in found:
-        line = f"{_SIGNS[finding.level]} {finding.check:<{width}}  {one_line(finding.what)}"
-        print(red(line, sys.stdout) if finding.level == "error" else line)
-        if finding.remedy:
-            print(f"  {'':<{width}}  → {one_line(finding.remedy)}")

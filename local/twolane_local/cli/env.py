@@ -28,8 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def exports(aws_port: int) -> dict[str, str]:
-    """Return the variables that point boto3, the AWS CLI and ``sam local`` at the emulator.
-
+    """Return the variables that point boto3, the AWS CLI and ``sam local`` at the emulator:
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
     return {

@@ -29,7 +29,6 @@ UNNAMED = Path("template.yaml")
 
 
 def template_flags() -> argparse.ArgumentParser:
-    """Return the flags of commands that read the template."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("the project")
     parser.set_defaults(template_why="", template_named=True)
@@ -63,7 +62,6 @@ def template_flags() -> argparse.ArgumentParser:
 
 
 def emulator_flags() -> argparse.ArgumentParser:
-    """Return the flags of commands that start an emulator."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("the emulator")
     group.add_argument(
@@ -185,10 +183,7 @@ T = TypeVar("T")
 
 
 def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
-    """Find the project's template, for a command that reads one, if none was given.
-
-    ``template_why`` says why it was chosen, unless that is obvious.
-    """
+    """Find the project's template for a command that needs one; note why if not obvious."""
     if "template" not in flags or options.template is not UNNAMED:
         return
     if getattr(options, "files", None) or getattr(options, "stack", None):
@@ -284,10 +279,8 @@ def confirm(
     terminal: TextIO | None = None,
     answer: Callable[[], str] = input,
 ) -> None:
-    """Return, or raise ``UnconfirmedError``.
-
-    ``yes`` is ``--yes``. On a terminal the question is asked. Elsewhere the change is refused if a
-    confirmation is ``needed``: a stack has real messages, an emulator does not.
+    """Return, or raise ``UnconfirmedError``. ``yes`` is ``--yes``. On a terminal the question is
+    asked; elsewhere it is refused if ``needed``: a stack has real messages, an emulator does not.
     """
     if yes:
         return

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.cli import exits
-from twolane_local.cli.text import milliseconds, print_json, progress, table
+from twolane_local.cli.text import milliseconds, print_found, progress, table
 from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
@@ -17,45 +16,36 @@ FLAGS = ("source",)
 EXAMPLES = ("twolane functions", "twolane functions --stack shop --region eu-west-1")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No flags of its own."""
-
-
 def run(options: argparse.Namespace) -> int:
     with progress("reading the functions"):
         functions = source_for(options).functions()
-    if options.json:
-        print_json(functions)
-    else:
-        print(functions_table(functions))
-    return exits.DONE
+    return print_found(options, functions, functions_table)
 
 
 def functions_table(functions: Iterable[Mapping[str, Any]]) -> str:
     """Return a table for people, without empty columns."""
     head = ["FUNCTION", "HANDLER", "MEMORY", "TIMEOUT", "RESERVED", "ENVIRONMENTS", "INVOKED",
             "ERRORS", "THROTTLES", "P50", "P95"]  # fmt: skip
-    rows = [_row(function) for function in functions]
+    rows = [
+        [
+            function.get("logicalId") or function["name"],
+            function.get("handler"),
+            f"{function['memoryMb']} MB" if function.get("memoryMb") else None,
+            f"{function['timeoutSeconds']:g} s" if function.get("timeoutSeconds") else None,
+            (function.get("concurrency") or {}).get("reserved"),
+            _environments(function),
+            function.get("invocations"),
+            function.get("errors"),
+            function.get("throttles"),
+            milliseconds(function.get("p50Ms")),
+            milliseconds(function.get("p95Ms")),
+        ]
+        for function in functions
+    ]
     if not rows:
         return "there is no function"
     used = [n for n in range(len(head)) if any(row[n] not in {None, ""} for row in rows)]
     return table([head[n] for n in used], [[row[n] for n in used] for row in rows])
-
-
-def _row(function: Mapping[str, Any]) -> list[Any]:
-    return [
-        function.get("logicalId") or function["name"],
-        function.get("handler"),
-        f"{function['memoryMb']} MB" if function.get("memoryMb") else None,
-        f"{function['timeoutSeconds']:g} s" if function.get("timeoutSeconds") else None,
-        (function.get("concurrency") or {}).get("reserved"),
-        _environments(function),
-        function.get("invocations"),
-        function.get("errors"),
-        function.get("throttles"),
-        milliseconds(function.get("p50Ms")),
-        milliseconds(function.get("p95Ms")),
-    ]
 
 
 def _environments(function: Mapping[str, Any]) -> str:

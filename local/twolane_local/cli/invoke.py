@@ -48,27 +48,23 @@ def run(options: argparse.Namespace) -> int:
     """Return 0 if the function returned, 1 if it failed."""
     event = _event(options.event)
     if options.running:
-        return _in_running(options, event)
+        from twolane_local.remote import address
+        from twolane_local.remote.emulator import ControlClient
+
+        folder = None if options.template_named else Path()
+        running = address.choose(address.find(), options.template, folder)
+        control = ControlClient(running, timeout_s=_LONGEST_S)
+        known = {each["logicalId"]: each["name"] for each in control.get("functions")["functions"]}
+        name = known.get(options.function, options.function)
+        done = control.post("functions", name, "invoke", body={"event": json.loads(event)})
+        print(done["log"], end="", file=sys.stderr)
+        print(done["payload"])
+        return 1 if done["error"] else 0
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # in-process handlers may print
         outcome = run_on_loop(_invoke(options, event))
     print(outcome.payload.decode("utf-8", "replace"), file=out)
     return 1 if outcome.error else 0
-
-
-def _in_running(options: argparse.Namespace, event: bytes) -> int:
-    from twolane_local.remote import address
-    from twolane_local.remote.emulator import ControlClient
-
-    folder = None if options.template_named else Path()
-    running = address.choose(address.find(), options.template, folder)
-    control = ControlClient(running, timeout_s=_LONGEST_S)
-    known = {each["logicalId"]: each["name"] for each in control.get("functions")["functions"]}
-    name = known.get(options.function, options.function)
-    done = control.post("functions", name, "invoke", body={"event": json.loads(event)})
-    print(done["log"], end="", file=sys.stderr)
-    print(done["payload"])
-    return 1 if done["error"] else 0
 
 
 def _event(source: str | None) -> bytes:

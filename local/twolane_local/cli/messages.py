@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.cli import exits
-from twolane_local.cli.text import one_line, print_json, progress, seconds, table
+from twolane_local.cli.text import one_line, print_found, progress, seconds, table
 from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ def run(options: argparse.Namespace) -> int:
         found = source_for(options).messages(options.queue, limit=options.limit)
     if options.task is not None:
         found = [each for each in found if each.get("task", {}).get("name") == options.task]
-    if options.json:
-        print_json(found)
-    else:
-        print(messages_table(found, now=time.time()))
-    return exits.DONE
+    return print_found(options, found, partial(messages_table, now=time.time()))
 
 
 def messages_table(messages: Iterable[Mapping[str, Any]], *, now: float) -> str:

@@ -83,10 +83,11 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
             parents=[SETS[each]() for each in flags(module)],
             help=text,
             description=text,
-            epilog=_examples(module),
+            epilog="\n".join(["examples:", *(f"  {line}" for line in module.EXAMPLES)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.configure(command)
+        if hasattr(module, "configure"):
+            module.configure(command)
     return top
 
 
@@ -98,8 +99,3 @@ def flags(module: ModuleType) -> tuple[str, ...]:
     """Return the names of the flag sets that a command uses."""
     names: tuple[str, ...] = getattr(module, "FLAGS", ("template", "emulator"))
     return names
-
-
-def _examples(module: ModuleType) -> str | None:
-    lines = [f"  {line}" for line in getattr(module, "EXAMPLES", ())]
-    return "\n".join(["examples:", *lines]) if lines else None

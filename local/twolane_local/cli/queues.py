@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.cli import exits
-from twolane_local.cli.text import print_json, progress, seconds, table
+from twolane_local.cli.text import print_found, progress, seconds, table
 from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
@@ -16,18 +15,10 @@ FLAGS = ("source",)
 EXAMPLES = ("twolane queues", "twolane queues --json", "twolane queues --stack shop")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No flags of its own."""
-
-
 def run(options: argparse.Namespace) -> int:
     with progress("reading the queues"):
         queues = source_for(options).queues()
-    if options.json:
-        print_json(queues)
-    else:
-        print(queues_table(queues))
-    return exits.DONE
+    return print_found(options, queues, queues_table)
 
 
 def queues_table(queues: Iterable[Mapping[str, Any]]) -> str:

@@ -28,7 +28,6 @@ _TITLES = {
 
 
 def reference() -> str:
-    """Return the reference in Markdown."""
     top = parser()
     commands = _below(top)
     lines = ["## Exit codes", "", "| code | |", "|---|---|"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, confirm, edit_of, yes_flag
-from twolane_local.cli.text import print_json
+from twolane_local.cli.text import print_found
 from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
@@ -32,8 +31,4 @@ def run(options: argparse.Namespace) -> int:
     if source.real:
         confirm(f"Run {options.id} again on {source.where}?", yes=options.yes, needed=True)
     done = source.replay(options.id, edit)
-    if options.json:
-        print_json(done)
-    else:
-        print(f"{options.id} runs again as {done['kind']} {done['id']}")
-    return exits.DONE
+    return print_found(options, done, f"{options.id} runs again as {done['kind']} {done['id']}")

@@ -74,13 +74,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Return 1 if ``--check`` finds a difference, else 0. Raises ``LocalError``."""
     if options.what == "list":
-        return _list(options)
+        listed = entries(_beat_call(options))
+        if options.json:
+            print(json.dumps(listed))
+        else:
+            print("\n".join(entries_table(listed, zone=options.zone, local=None)))
+        return 0
     if options.what == "run":
         return _run_now(options)
     options.template = Path(options.what)
     text = export(options.template, template_parameters(options), function=options.function)
     if options.check:
-        return _check(text, options)
+        current = options.output.read_text("utf-8") if options.output.exists() else None
+        if current == text:
+            return 0
+        print(
+            f"! {options.output} does not match beat_schedule; "
+            f"run `twolane schedules {options.what}`",
+            file=sys.stderr,
+        )
+        return 1
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(text, "utf-8")
     print(f"{options.output}: written", file=sys.stderr)
@@ -88,10 +101,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def export(path: Path, parameters: Mapping[str, str], *, function: str | None = None) -> str:
-    """Return the CloudFormation template with one schedule for each beat entry, as YAML.
-
-    Raises ``ConfigurationError`` for entries that Scheduler cannot express.
-    """
+    """Return a schedule for each entry, as YAML. Raises ``ConfigurationError``."""
     import yaml
 
     from twolane.beat.export import as_template
@@ -227,15 +237,6 @@ def _running_endpoint(named: Path | None) -> str:
         return "http://127.0.0.1:4566"
 
 
-def _list(options: argparse.Namespace) -> int:
-    listed = entries(_beat_call(options))
-    if options.json:
-        print(json.dumps(listed))
-    else:
-        print("\n".join(entries_table(listed, zone=options.zone, local=None)))
-    return 0
-
-
 def _run_now(options: argparse.Namespace) -> int:
     if not options.name:
         raise LocalError("name the entry to run; `twolane schedules list` shows them")
@@ -247,24 +248,10 @@ def _run_now(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(text: str, options: argparse.Namespace) -> int:
-    current = options.output.read_text("utf-8") if options.output.exists() else None
-    if current == text:
-        return 0
-    print(
-        f"! {options.output} does not match beat_schedule; run `twolane schedules {options.what}`",
-        file=sys.stderr,
-    )
-    return 1
-
-
 def entries_table(
     listed: Iterable[Mapping[str, Any]], *, zone: str | None, local: tzinfo | None
 ) -> list[str]:
-    """Return lines for people: each entry, its next times here and in its zone, and its last run.
-
-    The default of ``local`` is this machine's zone, that of ``zone`` the app's.
-    """
+    """For people: entries with next times in the zones ``local`` and ``zone``, and last runs."""
     lines: list[str] = []
     for entry in listed:
         there = ZoneInfo(zone or entry["timezone"])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.cli import exits
 from twolane_local.cli.flags import arguments_flags, confirm, edit_of, yes_flag
-from twolane_local.cli.text import print_json
+from twolane_local.cli.text import print_found
 from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
@@ -41,8 +40,5 @@ def run(options: argparse.Namespace) -> int:
         countdown=options.countdown,
         queue=options.queue,
     )
-    if options.json:
-        print_json(sent)
-    else:
-        print(f"{options.task} is on {sent['queue']} as task {sent['taskId']}")
-    return exits.DONE
+    text = f"{options.task} is on {sent['queue']} as task {sent['taskId']}"
+    return print_found(options, sent, text)

@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Return 1 if an invariant was violated, else 0."""
     if options.exhaustive:
-        return run_exhaustive(options)
+        return _replay(options) if options.replay is not None else _explore(options)
     options.runs = 100 if options.runs is None else options.runs
     root = Path.cwd() / "handlers"
     if not (root / "app").is_dir():
@@ -100,21 +100,17 @@ def _many(options: argparse.Namespace, root: Path) -> int:
     if options.json:
         print(json.dumps(tally.as_dict(), indent=2))
     else:
-        _print(tally)
+        print(
+            f"{tally.runs} schedules, {tally.tasks} tasks, {tally.effects} effects, "
+            f"{sum(tally.faults.values())} faults of {len(+tally.faults)} kinds "
+            f"in {tally.seconds:.1f} s"
+        )
+        for seed, violations in sorted(tally.violations.items()):
+            print(f"! seed {seed}: {violations[0]}")
+            print(f"    again: twolane simulate --seed {seed}")
+        if not tally.violations:
+            print("all invariants hold: L E M B V S")
     return exits.NO if tally.violations else exits.DONE
-
-
-def _print(tally: Tally) -> None:
-    print(
-        f"{tally.runs} schedules, {tally.tasks} tasks, {tally.effects} effects, "
-        f"{sum(tally.faults.values())} faults of {len(+tally.faults)} kinds "
-        f"in {tally.seconds:.1f} s"
-    )
-    for seed, violations in sorted(tally.violations.items()):
-        print(f"! seed {seed}: {violations[0]}")
-        print(f"    again: twolane simulate --seed {seed}")
-    if not tally.violations:
-        print("all invariants hold: L E M B V S")
 
 
 def _one(options: argparse.Namespace, root: Path) -> int:
@@ -147,11 +143,6 @@ def _one(options: argparse.Namespace, root: Path) -> int:
 _PAGE = Path("docs") / "faults.md"
 
 
-def run_exhaustive(options: argparse.Namespace) -> int:
-    """Return 1 if an invariant was violated, else 0."""
-    return _replay(options) if options.replay is not None else _explore(options)
-
-
 def _explore(options: argparse.Namespace) -> int:
     from twolane_local.testing.simulation.campaign import Limits, explore, write_table
     from twolane_local.testing.simulation.placements import STORES
@@ -172,7 +163,20 @@ def _explore(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
-        _print_exhaustive(report)
+        for row in report.rows:
+            print(
+                f"{row.primitive:16}{row.store:10}{row.points:6} points"
+                f"{row.singles_run:6} of {row.singles:6} single strikes"
+                f"{row.pairs_run:8} of {row.pairs:7} pairs{len(row.violations):6} violations"
+            )
+        for name, violations in report.violations.items():
+            print(f"! {name}: {violations[0]}")
+            print(f"    again: twolane simulate --exhaustive --replay {name}")
+        for name in report.missed:
+            print(f"! {name}: did not run as before; each run must be the same")
+        print(f"{report.runs} schedules in {report.seconds:.1f} s; {report.left_out} were left out")
+        if not report.violations and not report.missed:
+            print("all invariants hold: L E M B V S C D")
     return exits.NO if report.violations or report.missed else exits.DONE
 
 
@@ -199,23 +203,6 @@ class _Progress:
             f"{len(violations)} with a violation, {report.seconds:.0f} s",
             end="", file=sys.stderr, flush=True,
         )  # fmt: skip
-
-
-def _print_exhaustive(report: Report) -> None:
-    for row in report.rows:
-        print(
-            f"{row.primitive:16}{row.store:10}{row.points:6} points"
-            f"{row.singles_run:6} of {row.singles:6} single strikes"
-            f"{row.pairs_run:8} of {row.pairs:7} pairs{len(row.violations):6} violations"
-        )
-    for name, violations in report.violations.items():
-        print(f"! {name}: {violations[0]}")
-        print(f"    again: twolane simulate --exhaustive --replay {name}")
-    for name in report.missed:
-        print(f"! {name}: did not run as before; each run must be the same")
-    print(f"{report.runs} schedules in {report.seconds:.1f} s; {report.left_out} were left out")
-    if not report.violations and not report.missed:
-        print("all invariants hold: L E M B V S C D")
 
 
 def _replay(options: argparse.Namespace) -> int:

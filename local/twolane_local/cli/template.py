@@ -16,10 +16,6 @@ FLAGS = ("template",)
 EXAMPLES = ("twolane template > expanded.json", "twolane template --parameter Runtime=python3.12")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No flags of its own."""
-
-
 def run(options: argparse.Namespace) -> int:
     """Print the template, expanded by AWS's translator to CloudFormation in JSON."""
     expanded = template.expand(options.template, template_parameters(options))

@@ -10,10 +10,12 @@ import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from twolane_local.cli import exits
 from twolane_local.http.json_text import utf8
 from twolane_local.journal.lines import printable
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
@@ -38,10 +40,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[int] = ()) -> str:
-    """Return a table with two spaces between columns; the numbers in ``right`` are aligned right.
-
-    ``None`` is an empty cell. Lines have no spaces at the end.
-    """
+    """Return aligned columns, those in ``right`` to the right; ``None`` is an empty cell."""
     cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(head, *cells, strict=True)]
     flush = frozenset(right)
@@ -89,6 +88,15 @@ def error_text(error: Any) -> str:
     return ": ".join(word for word in (kind, message) if word)
 
 
+def print_found(options: Namespace, found: Any, text: str | Callable[[Any], str]) -> int:
+    """Print what was found as JSON with ``--json``, else as text; return 0."""
+    if options.json:
+        print_json(found)
+    else:
+        print(text if isinstance(text, str) else text(found))
+    return exits.DONE
+
+
 def print_json(value: Any) -> None:
     """Print one line, or indented JSON on a terminal."""
     text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
@@ -108,10 +116,7 @@ PATIENCE_S = 2.0
 def progress(
     text: str, *, stream: TextIO | None = None, patience_s: float = PATIENCE_S
 ) -> Iterator[Callable[[str], None]]:
-    """Show a text on a terminal after ``patience_s``; the yielded function replaces the text.
-
-    The line is cleared at the end. Nothing is written if the stream is not a terminal.
-    """
+    """Show a text on a terminal after ``patience_s``, until the end; yields what replaces it."""
     out = stream or sys.stderr
     line = _ProgressLine(out, text)
     if not out.isatty():

@@ -30,10 +30,9 @@ _BAR = 24
 
 
 def waterfall(trace: Mapping[str, Any], *, width: int = 100) -> list[str]:
-    """Return one line a span, indented below its parent; ``trace`` is the answer of ``GET trace``.
-
-    A line has the start after the first span, a bar on the common time line, a sign (``←`` ended
-    well, ``!`` failed, ``↻`` retried, ``→`` runs, ``…`` waits), the title and the duration.
+    """Return one line a span, indented below its parent: its start after the first span, a bar on
+    the common time line, a sign (``←`` ended well, ``!`` failed, ``↻`` retried, ``→`` runs, ``…``
+    waits), title and duration. ``trace`` is the answer of ``GET trace``.
     """
     spans: Sequence[Mapping[str, Any]] = trace["spans"]
     begin = min((span["start"] for span in spans), default=0.0)

@@ -170,7 +170,6 @@ def _print_addresses(emulator: Emulator, addresses: Addresses, *, as_json: bool)
 
 
 def addresses_table(addresses: Addresses, persist: Path | None = None) -> str:
-    """Return the addresses for people."""
     rows = [(f"API {name}" if len(addresses.apis) > 1 else "API", url)
             for name, url in addresses.apis.items()]  # fmt: skip
     rows += [

@@ -28,8 +28,6 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """Real time."""
-
     def time(self) -> float:
         return time.time()
 

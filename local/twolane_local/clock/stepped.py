@@ -24,11 +24,9 @@ def real_time() -> Callable[[], float]:
 
 
 class SteppedClock:
-    """``twolane_local.clock.Clock`` whose time is real time plus an offset; it can be paused.
-
-    A move of the clock wakes waiting tasks, as the passing of real time does. The clock only goes
-    forward. ``on_move`` is called after each pause, resumption and leap, with the new time and
-    whether the clock runs. Any thread may read the time; everything else belongs to the event loop.
+    """``twolane_local.clock.Clock`` in real time plus an offset that only grows; it can be paused.
+    A move wakes waiting tasks, as passing time does; ``on_move`` is called after each, with the new
+    time and whether it runs. Any thread may read the time; all else is the event loop's.
     """
 
     def __init__(

@@ -54,11 +54,6 @@ class Hand:
 _idle: list[Hand] = []
 
 
-def hire() -> Hand:
-    """A thread that is free."""
-    return _idle.pop() if _idle else Hand("twolane-handler")
-
-
 class Sleeper:
     """A thread that waits for the loop to wake it."""
 
@@ -73,10 +68,7 @@ class Sleeper:
 
 
 class Process:
-    """The threads of one execution environment.
-
-    Methods say where they are called: on the loop's thread, or on one of the process's own.
-    """
+    """One environment's threads; methods tell whether the loop's or one of them calls."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -85,7 +77,7 @@ class Process:
         self.about: tuple[str | None, str | None] = (None, None)
         #: X-Ray's, of that invocation: an environment variable, which is a process's own.
         self.trace_header = ""
-        self._hand: Hand | None = hire()
+        self._hand: Hand | None = _idle.pop() if _idle else Hand("twolane-handler")
         self._lock = threading.Lock()
         self._active = 0
         self._baton = threading.Lock()
@@ -161,7 +153,13 @@ class Process:
         if self._job is not None:
             (future, value, error), self._job = self._job, None
             if not future.done():
-                _settle(future, value, error)
+                # A future refuses StopIteration, and what is no Exception would end the loop.
+                if error is None:
+                    future.set_result(value)
+                elif isinstance(error, Exception) and not isinstance(error, StopIteration):
+                    future.set_exception(error)
+                else:
+                    future.set_exception(Ended(error))
 
     def _wake(self, sleeper: Sleeper) -> None:
         if sleeper not in self._sleepers:
@@ -255,16 +253,6 @@ class Process:
         if sleeper.error is not None:
             raise sleeper.error
         return done[0].result()
-
-
-def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    # A future refuses StopIteration, and what is no Exception would end the loop.
-    if error is None:
-        future.set_result(value)
-    elif isinstance(error, Exception) and not isinstance(error, StopIteration):
-        future.set_exception(error)
-    else:
-        future.set_exception(Ended(error))
 
 
 class Ended(Exception):  # noqa: N818 - it carries what is no Exception

@@ -192,11 +192,9 @@ def run_virtual(
     on_leap: Callable[[float], None] | None = None,
     socket_grace_s: float = 0.005,
 ) -> T:
-    """Run ``main`` to its end in virtual time that begins at ``start`` (epoch seconds).
-
-    ``on_leap`` is told each new time, first ``start``: to move a patched ``time.time`` along.
-    ``socket_grace_s`` are the real seconds that an open socket is given to speak before the clock
-    leaps; 0 is enough where all that speaks through sockets runs on this loop's threads.
+    """Run ``main`` to its end in virtual time from ``start`` (epoch seconds). ``on_leap`` is told
+    each new time, first ``start``. ``socket_grace_s`` real seconds are given to an open socket to
+    speak before a leap; 0 is enough where all of them are served on this loop's threads.
     """
     loop = VirtualLoop(start, on_leap, socket_grace_s)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:

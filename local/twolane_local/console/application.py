@@ -55,10 +55,8 @@ class Application:
         return self._tasks
 
     async def publish(self, name: str, **options: Any) -> dict[str, Any]:
-        """Send a task; return ``{taskId, messageId, queue, delaySeconds}``.
-
-        ``options``: args, kwargs, countdown (seconds), task_id, queue, headers. Raises
-        ``ApplicationError``.
+        """Send a task; return ``{taskId, messageId, queue, delaySeconds}``. ``options``: args,
+        kwargs, countdown (seconds), task_id, queue, headers. Raises ``ApplicationError``.
         """
         return await self._request({"do": "publish", "name": name, **options})
 

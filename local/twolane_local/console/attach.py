@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """The emulator's parts. ``describe`` returns the ``description``; ``faults`` is ``None`` if
-    faults cannot be injected.
-    """
+    """``describe`` returns the ``description``; without ``faults`` none can be injected."""
 
     journal: Journal
     clock: Clock
@@ -46,44 +44,27 @@ class Parts:
 class ConsoleEmulator(Protocol):
     """The attributes of ``Emulator`` that the console reads; the emulator's package is above."""
 
-    @property
-    def options(self) -> Options: ...
+    options: Options
+    aws_url: str
+    stack: Stack
+    journal: Journal
+    clock: Clock
+    mappings: EventSourceMappings
+    functions: Functions
+    book: ScheduleBook
+    faults: Faults
 
     @property
     def addresses(self) -> Addresses: ...
 
     @property
-    def aws_url(self) -> str: ...
-
-    @property
-    def stack(self) -> Stack: ...
-
-    @property
     def notes(self) -> Sequence[str]: ...
-
-    @property
-    def journal(self) -> Journal: ...
-
-    @property
-    def clock(self) -> Clock: ...
 
     @property
     def queues(self) -> QueueService: ...
 
     @property
-    def mappings(self) -> EventSourceMappings: ...
-
-    @property
-    def functions(self) -> Functions: ...
-
-    @property
-    def book(self) -> ScheduleBook: ...
-
-    @property
     def invocations(self) -> Invocations: ...
-
-    @property
-    def faults(self) -> Faults: ...
 
 
 def attach(emulator: ConsoleEmulator) -> Console:

@@ -16,6 +16,7 @@ from twolane_local.console.requests import Json, ProblemError, body_of
 from twolane_local.journal import redact
 from twolane_local.journal.outcome import is_failure
 from twolane_local.journal.task_counts import percentile
+from twolane_local.model.states import camel_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,8 +61,8 @@ class FunctionRoutes:
                     "runtime": spec.runtime, "memoryMb": spec.memory_mb,
                     "timeoutSeconds": spec.timeout_s,
                     "concurrency": {
-                        "limit": state.limit, "reserved": state.reserved, "busy": state.busy,
-                        "idle": state.idle, "starting": state.starting, "waiting": state.waiting,
+                        key: value for key, value in camel_case(state).items()
+                        if key != "environments"
                     },
                     "environments": [
                         environment_of(each, now, memory) for each in state.environments

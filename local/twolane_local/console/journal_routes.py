@@ -122,7 +122,6 @@ class JournalRoutes:
         )
 
     async def event(self, request: Request) -> Response:
-        """Return one event with its contents."""
         seq: int = request.path_params["seq"]
         found = next(islice(self._parts.journal.since(seq - 1), 1), None)
         if found is None or found.seq != seq:
@@ -150,7 +149,6 @@ class JournalRoutes:
         return Json({"requests": [each.as_dict() for each in found]})
 
     async def trace(self, request: Request) -> Response:
-        """Return the waterfall of an id."""
         journal, now = self._parts.journal, self._parts.clock.time()
         identity = request.path_params["id"]
         found = await asyncio.to_thread(trace, tuple(journal), identity, now=now)
@@ -177,9 +175,7 @@ def _messages(events: tuple[Event, ...], identity: str) -> list[str]:
 def _page(
     events: tuple[Event, ...], wanted: Filter, after: int, before: int, limit: int
 ) -> tuple[list[Any], bool]:
-    """Return matching events, oldest first, and whether there are more: the first ones after
-    ``after``, or the last ones (before ``before``).
-    """
+    """Return the first matching events after ``after``, or else the last, and if there are more."""
     forward = after >= 0
     found: list[Event] = []
     for event in events if forward else reversed(events):

@@ -94,7 +94,6 @@ class QueueRoutes:
         return Json({"messages": shown, "more": more, "now": self._parts.clock.time()})
 
     async def message(self, request: Request) -> Response:
-        """Return one message with its whole body."""
         queue, identity = self._queue(request), request.path_params["id"]
         entry = queue.entry(identity)
         if entry is None:
@@ -151,10 +150,18 @@ class QueueRoutes:
 
     async def redrive(self, request: Request) -> Response:
         """Move messages to their source queue or another one, with edited bodies if given."""
+        from twolane_local.journal.messages import with_arguments
+
         queue, body = self._queue(request), await body_of(request)
-        bodies = self._edited(
-            queue, field(body, "bodies", dict, {}), field(body, "edits", dict, {})
-        )
+        bodies = {identity: str(text) for identity, text in field(body, "bodies", dict, {}).items()}
+        for identity, change in field(body, "edits", dict, {}).items():
+            entry = queue.entry(identity)
+            if entry is None or not isinstance(change, dict):
+                raise ProblemError(400, f"'edits' names {identity!r}, which cannot be edited")
+            bodies[identity] = with_arguments(
+                entry.message.body, args=field(change, "args", list),
+                kwargs=field(change, "kwargs", dict),
+            )  # fmt: skip
         wanted, to = string_list(body, "messageIds"), field(body, "to", str)
         if to is not None and to not in self._parts.queues.names():
             raise ProblemError(404, f"there is no queue named {to!r} to move messages to")
@@ -178,23 +185,6 @@ class QueueRoutes:
             where = to or (queue_name(message.dead_letter_source) or self._where(message.id))
             moved.append({"messageId": identity, "newMessageId": message.id, "queue": where})
         return Json({"redriven": moved, "failed": failed})
-
-    def _edited(
-        self, queue: Queue, bodies: dict[str, Any], edits: dict[str, Any]
-    ) -> dict[str, str]:
-        """Return the new bodies: given ones, and tasks with other arguments."""
-        from twolane_local.journal.messages import with_arguments
-
-        found = {identity: str(text) for identity, text in bodies.items()}
-        for identity, change in edits.items():
-            entry = queue.entry(identity)
-            if entry is None or not isinstance(change, dict):
-                raise ProblemError(400, f"'edits' names {identity!r}, which cannot be edited")
-            found[identity] = with_arguments(
-                entry.message.body, args=field(change, "args", list),
-                kwargs=field(change, "kwargs", dict),
-            )  # fmt: skip
-        return found
 
     def _where(self, message_id: str) -> str | None:
         queues = self._parts.queues

@@ -90,7 +90,13 @@ class ScheduleRoutes:
     async def run(self, request: Request) -> Response:
         """Fire a schedule now, as if it were due; with ``entry`` send the task of that entry."""
         wanted, body = request.path_params["name"], await body_of(request)
-        schedule = self._find(wanted)
+        found = [
+            each for each in self._parts.book if wanted in (each.name, f"{each.group}/{each.name}")
+        ]
+        if not found:
+            names = ", ".join(each.name for each in self._parts.book) or "none"
+            raise ProblemError(404, f"there is no schedule named {wanted!r}; there are: {names}")
+        schedule = found[0]
         entry = field(body, "entry", str)
         if entry is not None:
             return Json(await self._run_entry(schedule, entry), 201)
@@ -106,15 +112,6 @@ class ScheduleRoutes:
         except DeliveryError as error:
             raise ProblemError(502, f"{schedule.target.arn} rejected it: {error}") from error
         return Json({"name": schedule.name, "target": schedule.target.arn}, 201)
-
-    def _find(self, wanted: str) -> Schedule:
-        found = [
-            each for each in self._parts.book if wanted in (each.name, f"{each.group}/{each.name}")
-        ]
-        if not found:
-            names = ", ".join(each.name for each in self._parts.book) or "none"
-            raise ProblemError(404, f"there is no schedule named {wanted!r}; there are: {names}")
-        return found[0]
 
     async def _run_entry(self, schedule: Schedule, entry: str) -> dict[str, Any]:
         name = target_of(schedule.target.arn).partition(":")[0]

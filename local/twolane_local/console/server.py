@@ -185,6 +185,7 @@ def application(parts: Parts, token: str, closing: asyncio.Event) -> Starlette:
     """The pages and the routes, without the shield in front."""
     from starlette.applications import Starlette
     from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
 
     from twolane.errors import TwolaneError
     from twolane_local.console import requests
@@ -226,7 +227,7 @@ def application(parts: Parts, token: str, closing: asyncio.Event) -> Starlette:
     return Starlette(
         routes=[
             Mount("/api", routes=routes),
-            Mount("/static", app=_static()),
+            Mount("/static", app=StaticFiles(directory=STATIC)),
             Route("/{page:path}", _page(token)),
         ],
         exception_handlers={
@@ -236,12 +237,6 @@ def application(parts: Parts, token: str, closing: asyncio.Event) -> Starlette:
             LookupError: requests.answered,
         },
     )
-
-
-def _static() -> Any:
-    from starlette.staticfiles import StaticFiles
-
-    return StaticFiles(directory=STATIC)
 
 
 def _page(token: str) -> Any:

@@ -49,7 +49,6 @@ def snapshot(
 
 
 def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[str, QueueState]:
-    """Return the state of every queue, by its name."""
     by_queue: dict[str, list[MappingState]] = {}
     for identity, mapping in mappings:
         spec = mapping.spec

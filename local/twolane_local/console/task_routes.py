@@ -68,7 +68,6 @@ class TaskRoutes:
             return [], str(error)
 
     async def task(self, request: Request) -> Response:
-        """Return one task with its latest runs."""
         name = request.path_params["name"]
         limit = int_parameter(request.query_params, "limit", 50, 500)
         registered, problem = await self._registered()
@@ -86,7 +85,6 @@ class TaskRoutes:
         )  # fmt: skip
 
     async def run(self, request: Request) -> Response:
-        """Publish a task."""
         body = await body_of(request)
         published = await self._publish(
             request.path_params["name"],
@@ -217,7 +215,6 @@ Sent = tuple[TaskMessage, tuple[list[Any], dict[str, Any]]]
 
 
 def sent_tasks(events: Iterable[Event], wanted: set[str]) -> dict[str, Sent]:
-    """Return the tasks that were sent, by task id."""
     messages = {
         event.message_id: event.task_id
         for event in events

@@ -35,7 +35,6 @@ class TimeRoutes:
         ]
 
     async def clock(self, _: Request) -> Response:
-        """Return the clock's state."""
         return Json(clock_state(self._parts))
 
     async def move(self, request: Request) -> Response:
@@ -80,7 +79,6 @@ class TimeRoutes:
         )
 
     async def inject(self, request: Request) -> Response:
-        """Inject a fault."""
         from twolane_local.faults.injection import CATALOGUE, EMULATOR
 
         body, faults = await body_of(request), self._parts.faults
@@ -95,7 +93,6 @@ class TimeRoutes:
         return Json({"id": identity}, 201)
 
     async def clear(self, request: Request) -> Response:
-        """Remove one fault, or all."""
         body, faults = await body_of(request), self._parts.faults
         identity = field(body, "id", str)
         return Json({"cleared": faults.clear(identity) if faults is not None else 0})

@@ -14,10 +14,7 @@ _MAX_NAMES = 3
 
 
 class StartProgress:
-    """Writes a line to ``log`` after two seconds, then every ten.
-
-    It measures real time, also when the emulator's clock is a moved one.
-    """
+    """Writes a line to ``log`` after two real seconds, then every ten."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log

@@ -49,10 +49,7 @@ async def watch(
     changed: Callable[[set[str]], Awaitable[None]],
     clock: Clock,
 ) -> None:
-    """Call ``changed`` with the files that were changed, added or deleted since ``before``.
-
-    Editors write a file in several steps, so a change is read again a moment later.
-    """
+    """Call ``changed`` with changed, added or deleted files, once an editor has written them."""
     while True:
         await clock.sleep(_EVERY_S)
         now = await asyncio.to_thread(stamps, list(paths()))

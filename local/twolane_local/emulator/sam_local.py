@@ -51,10 +51,8 @@ async def served(
 
 
 def environment(functions: Iterable[FunctionSpec], aws_url: str) -> dict[str, dict[str, str]]:
-    """Return ``{logical id: {variable: value}}`` for ``sam local … --env-vars FILE``.
-
-    Loopback addresses become this machine's name in containers. sam passes on only the variables
-    that the template declares, so ``AWS_ENDPOINT_URL`` must be one of them.
+    """Return ``{logical id: {variable: value}}`` for ``sam local … --env-vars FILE``, with this
+    machine's name in containers for loopback. sam passes on only what the template declares.
     """
     return {
         spec.logical_id: {
@@ -95,8 +93,7 @@ async def bridge_address() -> str | None:
 
 
 def gateway(ranges: list[dict[str, str]]) -> str:
-    """Return this machine's address on a Docker network, by default the first of its range.
-
+    """Return this machine's address on a Docker network, by default the first of its range:
     https://docs.docker.com/reference/cli/docker/network/create/
     """
     for each in ranges:
@@ -110,10 +107,7 @@ def gateway(ranges: list[dict[str, str]]) -> str:
 
 @contextlib.asynccontextmanager
 async def reachable_at(address: str | None, ports: Iterable[int]) -> AsyncIterator[None]:
-    """Forward connections to the ports at ``address`` to the same ports of loopback.
-
-    Raises ``PortInUseError``, or ``NoDockerError`` if this machine does not have the address.
-    """
+    """Forward the ports at ``address`` to loopback's; ``PortInUseError`` or ``NoDockerError``."""
     async with contextlib.AsyncExitStack() as stack:
         for port in ports if address else ():
             try:

@@ -87,7 +87,6 @@ class Fault:
 
 
 _INSIDE = (VIRTUAL, LIVE)
-_BOTH = (VIRTUAL, EMULATOR)
 _AFTER_S = Parameter("after_s", 1.0, "after how many seconds")
 
 _KINDS = (
@@ -103,7 +102,7 @@ _KINDS = (
     Kind("environment.killed-after-result", "The environment dies after the result is stored and "
          "before the mapping deletes the message.", "result.stored", where=_INSIDE),
     Kind("environment.killed-after-task", "The environment dies once its handler has returned: "
-         "the mapping never gets the answer.", "answer", where=(VIRTUAL, EMULATOR)),
+         "the mapping never gets the answer.", "answer"),
     Kind("environment.frozen", "The environment freezes inside the task, beyond the "
          "visibility timeout, and then goes on.", "effect.before",
          (Parameter("freeze_s", 400.0, "for how many seconds"),), where=_INSIDE),
@@ -119,55 +118,50 @@ _KINDS = (
     Kind("task.slow", "The task takes longer.", "effect.before",
          (Parameter("seconds", 5.0, "by how many seconds"),), where=_INSIDE),
     # The invocation and its answer.
-    Kind("invocation.throttled", "Lambda has no concurrency left for the function.", "invoke",
-         where=_BOTH),
-    Kind("invocation.slow", "The invocation begins late.", "invoke", (_AFTER_S,), where=_BOTH),
+    Kind("invocation.throttled", "Lambda has no concurrency left for the function.", "invoke"),
+    Kind("invocation.slow", "The invocation begins late.", "invoke", (_AFTER_S,)),
     Kind("response.partial-batch", "The answer names a message as failed whose work was done.",
-         "answer.batch", where=_BOTH),
+         "answer.batch"),
     Kind("response.malformed", "The answer names a message that is not of the batch: the whole "
-         "batch counts as failed.", "answer.batch", where=_BOTH),
-    Kind("response.not-json", "The answer is not JSON.", "answer.batch", where=_BOTH),
+         "batch counts as failed.", "answer.batch"),
+    Kind("response.not-json", "The answer is not JSON.", "answer.batch"),
     # SQS.
     Kind("queue.duplicate-delivery", "SQS says that a message is deleted, and delivers it again.",
-         "delete", (_AFTER_S,), where=_BOTH),
+         "delete", (_AFTER_S,)),
     Kind("queue.two-deliveries-at-once", "SQS delivers a message a second time while the first "
-         "delivery is under way.", "receive", where=_BOTH),
+         "delivery is under way.", "receive"),
     Kind("queue.reordered", "A message is overtaken by those sent after it.", "send",
-         (Parameter("hold_s", 5.0, "for how many seconds"),), where=_BOTH),
-    Kind("send.failed", "SQS does not take a message.", "send", where=_BOTH),
-    Kind("send.reply-lost", "SQS takes a message, and the sender does not get the answer.", "send",
-         where=_BOTH),
-    Kind("receive.failed", "SQS does not answer the mapping's poll.", "receive", where=_BOTH),
+         (Parameter("hold_s", 5.0, "for how many seconds"),)),
+    Kind("send.failed", "SQS does not take a message.", "send"),
+    Kind("send.reply-lost", "SQS takes a message, and the sender does not get the answer.", "send"),
+    Kind("receive.failed", "SQS does not answer the mapping's poll.", "receive"),
     Kind("receive.reply-lost", "Messages are received, and the mapping does not get them.",
-         "receive", where=_BOTH),
-    Kind("delete.failed", "SQS does not delete a message whose work is done.", "delete",
-         where=_BOTH),
+         "receive"),
+    Kind("delete.failed", "SQS does not delete a message whose work is done.", "delete"),
     Kind("delete.reply-lost", "SQS deletes a message, and the mapping does not get the answer.",
-         "delete", where=_BOTH),
-    Kind("visibility.failed", "SQS does not change a message's visibility timeout.", "visibility",
-         where=_BOTH),
+         "delete"),
+    Kind("visibility.failed", "SQS does not change a message's visibility timeout.", "visibility"),
     # The message.
-    Kind("message.unknown-task", "A deploy has removed the task that a message names.", "send",
-         where=_BOTH),
+    Kind("message.unknown-task", "A deploy has removed the task that a message names.", "send"),
     Kind("message.changed-signature", "A deploy has changed the signature of the task that a "
-         "message names.", "send", where=_BOTH),
-    Kind("message.poison-body", "A message's body is not a task.", "send", where=_BOTH),
-    Kind("message.truncated", "A message's body ends in the middle.", "send", where=_BOTH),
-    Kind("message.at-the-limit", "A message is as big as SQS takes: 1 MiB.", "send", where=_BOTH),
+         "message names.", "send"),
+    Kind("message.poison-body", "A message's body is not a task.", "send"),
+    Kind("message.truncated", "A message's body ends in the middle.", "send"),
+    Kind("message.at-the-limit", "A message is as big as SQS takes: 1 MiB.", "send"),
     # The result store.
-    Kind("store.down", "The result store does not answer.", "store", where=(VIRTUAL, LIVE)),
+    Kind("store.down", "The result store does not answer.", "store", where=_INSIDE),
     Kind("store.slow", "The result store answers late.", "store",
-         (Parameter("seconds", 1.0, "by how many seconds"),), where=(VIRTUAL, LIVE)),
+         (Parameter("seconds", 1.0, "by how many seconds"),), where=_INSIDE),
     Kind("store.reply-lost", "The result store runs the command, and its answer is lost.",
-         "store.done", where=(VIRTUAL, LIVE)),
+         "store.done", where=_INSIDE),
     Kind("store.lost-write", "The result store fails over and has lost a write that it had "
          "acknowledged.", "store.write", where=(VIRTUAL,)),
     # Time.
     Kind("clock.skewed", "The environment's clock is wrong.", "clock",
          (Parameter("seconds", 30.0, "by how many seconds; negative: behind"),), where=(VIRTUAL,)),
-    Kind("tick.doubled", "A schedule fires twice.", "tick", where=_BOTH),
-    Kind("tick.missed", "A schedule does not fire.", "tick", where=_BOTH),
-    Kind("tick.late", "A schedule fires late.", "tick", (_AFTER_S,), where=_BOTH),
+    Kind("tick.doubled", "A schedule fires twice.", "tick"),
+    Kind("tick.missed", "A schedule does not fire.", "tick"),
+    Kind("tick.late", "A schedule fires late.", "tick", (_AFTER_S,)),
 )  # fmt: skip
 
 #: Name → kind.

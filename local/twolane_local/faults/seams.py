@@ -78,12 +78,10 @@ def changed_signature(body: str) -> str:
 
 
 def poison(_: str) -> str:
-    """Return a body that is not JSON."""
     return "\N{SKULL AND CROSSBONES} this is no task"
 
 
 def truncated(body: str) -> str:
-    """Return the first half."""
     return body[: len(body) // 2]
 
 
@@ -268,17 +266,15 @@ class FaultyInvoker:
                 case "invocation.slow":
                     await self._clock.sleep(float(fault.value("after_s")))
                 case _:  # environment.killed-at-start
-                    return self._killed_at_start(function, event, request_id or new_request_id())
+                    # As an environment records it; none of the pool's gets the invocation.
+                    request_id = request_id or new_request_id()
+                    killed = _killed(request_id)
+                    record = InvocationRecord(self._faults.journal, function, request_id)
+                    record.started(cold=False, payload=event)
+                    record.responded(0.0, killed.error, killed.payload)
+                    record.ended(report.Report(0.0, 0, 0, None), report.KILLED)
+                    return killed
         return None
-
-    def _killed_at_start(self, function: str, event: bytes, request_id: str) -> Invocation:
-        """Record what an environment would record: none of the pool's gets the invocation."""
-        killed = _killed(request_id)
-        record = InvocationRecord(self._faults.journal, function, request_id)
-        record.started(cold=False, payload=event)
-        record.responded(0.0, killed.error, killed.payload)
-        record.ended(report.Report(0.0, 0, 0, None), report.KILLED)
-        return killed
 
 
 def _killed(request_id: str) -> Invocation:
@@ -310,10 +306,7 @@ def _one_more_failure(invocation: Invocation, fault: ArmedFault, event: bytes) -
 
 
 class FaultyTicks:
-    """Implements ``Invocations`` around another one.
-
-    ``later(seconds, call)`` is the event loop's ``call_later``.
-    """
+    """``Invocations`` around another one; ``later(seconds, call)`` is the loop's."""
 
     def __init__(
         self,

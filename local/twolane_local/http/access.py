@@ -55,13 +55,13 @@ def refusal(headers: list[tuple[bytes, bytes]]) -> str | None:
 
 def is_local(host: str) -> bool:
     """Whether a Host header names this machine, with or without a port."""
-    name = host.rpartition(":")[0] if _has_port(host) else host
+    name = (
+        host.rpartition(":")[0]
+        if (host.rpartition(":")[2].isdigit() and not host.endswith("]"))
+        else host
+    )
     name = name.lower().rstrip(".")
     # AWS's own names come from clients that were told where to connect, not from browsers.
     if name.endswith(".amazonaws.com"):
         return True
     return name in _HOSTS or name.endswith(tuple(f".{each}" for each in _HOSTS[:2]))
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not host.endswith("]")

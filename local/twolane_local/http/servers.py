@@ -117,10 +117,7 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 def bind(port: int, flag: str) -> socket.socket:
-    """A listening socket on loopback; 0 takes any free port.
-
-    Raises ``PortInUseError`` naming ``flag``, by which the user can choose another.
-    """
+    """A listening socket on loopback, 0: any free port. Raises ``PortInUseError`` with ``flag``."""
     # asyncio sends without delay only on sockets that say that they are TCP's.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -192,7 +189,6 @@ class Exchange:
         self._left: int | None = None  # of the announced length
 
     def scope(self) -> Scope:
-        """ASGI's ``scope``."""
         path = self.raw_path.decode("latin-1")
         return {
             "type": "http",
@@ -238,7 +234,6 @@ class Exchange:
             self._changed.set()
 
     async def receive(self) -> Message:
-        """ASGI's ``receive``."""
         if self.go_ahead:
             self.go_ahead = False
             self._connection.write(GO_AHEAD)
@@ -522,7 +517,6 @@ class Connection(RequestReader):
         return self._serving
 
     def abort(self) -> None:
-        """Close at once."""
         if self._serving is not None:
             self._serving.cancel()
         self.transport.abort()
@@ -572,16 +566,12 @@ class TooLargeError(Exception):
 
 
 class ClientGoneError(Exception):
-    """The client went, or sent what is no HTTP, before the body was whole.
-
-    What came must not be taken for the body: half a message is another message.
-    """
+    """The client went, or sent bad HTTP, before its body was whole: half is another message."""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """A whole body; raises ``TooLargeError`` above ``limit`` bytes, or ``ClientGoneError``.
-
-    What is too large is read to its end, or else the client might never read the answer.
+    """A whole body; raises ``TooLargeError`` above ``limit`` bytes, once all is read, or else the
+    client might never read the answer, or ``ClientGoneError``.
     """
     parts: list[bytes] = []
     size = 0

@@ -47,9 +47,8 @@ KINDS = frozenset(
 
 
 class Event(NamedTuple):
-    """One step. ``at`` is in seconds since the epoch, on the emulator's clock.
-
-    A tuple, because each request makes five of them: a frozen dataclass takes three times as long.
+    """One step; ``at`` is in epoch seconds, on the emulator's clock. A tuple, because each request
+    makes five of them: a frozen dataclass takes three times as long.
     """
 
     seq: int
@@ -101,7 +100,8 @@ class Journal:
         self._events: deque[Event] = deque()
         self._weights: deque[int] = deque()
         self._subscribers: list[Callable[[Event], None]] = []
-        self._seq = 0
+        #: The number of the latest event, 0 before the first.
+        self.last = 0
 
     def record(
         self,
@@ -117,9 +117,9 @@ class Journal:
         """Append one event and pass it to the subscribers."""
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is not a kind of journal event")
-        self._seq += 1
+        self.last += 1
         event = Event(
-            self._seq, self._clock.time(), kind, function, queue, request_id, message_id, task_id,
+            self.last, self._clock.time(), kind, function, queue, request_id, message_id, task_id,
             data,
         )  # fmt: skip
         self._keep(event)
@@ -137,23 +137,22 @@ class Journal:
         return lambda: self._subscribers.remove(callback)
 
     def restore(self, former: Iterable[Event]) -> int:
-        """Insert the events of an earlier run before the present ones; return how many there were.
-
-        Invocations that were open when that run stopped get an end in between. All events get new
-        numbers, which rise by one from the oldest to the latest.
+        """Insert an earlier run's events before the present ones; return how many there were. Open
+        invocations get an end in between; all numbers are new, rising by one from the oldest.
         """
         kept = [event for event in former if event.kind in KINDS][-self.size :]
         present = list(self._events)
         self._events.clear()
         self._weights.clear()
-        self._seq, self.bytes = 0, 0
+        self.last, self.bytes = 0, 0
         for event in (*kept, *_missing_ends(kept), *present):
-            self._seq += 1
-            self._keep(event._replace(seq=self._seq))
+            self.last += 1
+            self._keep(event._replace(seq=self.last))
         return len(kept)
 
     def _keep(self, event: Event) -> None:
-        weight = _weight(event.data)
+        contents = map(event.data.get, CONTENT)
+        weight = sum(len(each) for each in contents if isinstance(each, (str, bytes)))
         self._events.append(event)
         self._weights.append(weight)
         self.bytes += weight
@@ -161,14 +160,9 @@ class Journal:
             self._events.popleft()
             self.bytes -= self._weights.popleft()
 
-    @property
-    def last(self) -> int:
-        """The number of the latest event, 0 before the first."""
-        return self._seq
-
     def since(self, seq: int) -> Iterator[Event]:
         """Return the events after number ``seq``, oldest first; older ones cost no time."""
-        newer = min(self._seq - seq, len(self._events))
+        newer = min(self.last - seq, len(self._events))
         found = list(islice(reversed(self._events), max(0, newer)))
         found.reverse()
         return iter(found)
@@ -198,12 +192,3 @@ def _missing_ends(former: Iterable[Event]) -> list[Event]:
         )
         for begun in open_.values()
     ]  # fmt: skip
-
-
-def _weight(data: Mapping[str, Any]) -> int:
-    weight = 0
-    for name in CONTENT:
-        content = data.get(name)
-        if isinstance(content, (str, bytes)):
-            weight += len(content)
-    return weight

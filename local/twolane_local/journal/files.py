@@ -39,10 +39,7 @@ def read(path: Path) -> list[Event]:
 
 
 def event_from_dict(raw: Mapping[str, Any]) -> Event:
-    """Return the event in a dictionary of ``Event.as_dict`` or of the control API (camelCase).
-
-    Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is not an event.
-    """
+    """An event in JSON, camelCase or not; ``KeyError``, ``TypeError`` or ``ValueError``."""
     return Event(
         seq=int(raw.get("seq", 0)),
         at=float(raw["at"]),
@@ -230,10 +227,7 @@ class JsonLog:
         self._file, self._written, self._began_with = descriptor, written, written
 
     def append(self, line: dict[str, Any]) -> bool:
-        """Append a line; return whether the log is due for a ``rewrite``.
-
-        Raises ``PersistenceError`` and leaves the log unchanged if the disk is full.
-        """
+        """Append; return if a ``rewrite`` is due. On ``PersistenceError`` the log is as before."""
         try:
             self._written += write_line(self._file, line)
         except OSError as error:

@@ -82,7 +82,6 @@ def message_as_json(
 
 
 def queue_name(arn: str | None) -> str | None:
-    """Return the name in a queue's ARN."""
     return arn.rpartition(":")[2] if arn is not None else None
 
 

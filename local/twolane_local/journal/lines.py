@@ -49,10 +49,7 @@ _CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3",
 
 
 class EventPrinter:
-    """Writes events to ``out``; pass its ``write`` to ``Journal.subscribe``.
-
-    ``verbose`` also writes the steps in between and the logs of libraries.
-    """
+    """Writes events to ``out``; ``verbose``: the steps in between, and libraries' logs."""
 
     def __init__(self, out: TextIO, *, verbose: bool = False, colour: bool | None = None) -> None:
         self._out = out
@@ -159,7 +156,6 @@ _TEXTS: dict[str, Callable[[Event], str]] = {
 
 
 def text_of(event: Event) -> str:
-    """Return a short phrase for the event."""
     return _TEXTS.get(event.kind, _step_text)(event)
 
 

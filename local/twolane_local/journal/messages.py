@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twolane.errors import MalformedMessageError
 from twolane.publish.claimcheck import read_pointer
 from twolane_local.errors import LocalError
+from twolane_local.model.states import camel_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,22 +61,12 @@ class TaskMessage:
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values under camelCase names, without the absent ones."""
         found = {
-            "id": self.id,
-            "name": self.name,
+            **camel_case(self),
             "args": None if self.args is None else list(self.args),
             "kwargs": None if self.kwargs is None else dict(self.kwargs),
-            "argsRepr": self.args_repr,
-            "kwargsRepr": self.kwargs_repr,
             "hidden": self.hidden or None,
             "retries": self.retries or None,
-            "eta": self.eta,
-            "expires": self.expires,
-            "rootId": self.root_id,
-            "parentId": self.parent_id,
-            "groupId": self.group_id,
-            "origin": self.origin,
             "pointer": "s3://{}/{}".format(*self.pointer) if self.pointer else None,
-            "problem": self.problem,
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -123,10 +114,9 @@ def arguments_of(body: str) -> tuple[list[Any], dict[str, Any]]:
 def with_arguments(
     body: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> str:
-    """Return the message with other arguments; the id, the headers and the encodings stay.
-
-    Raises ``LocalError`` if it is not a task, if it is a claim check (edit the object in S3), or if
-    it is signed, since the signature would no longer hold.
+    """Return the message with other arguments; id, headers and encodings stay. Raises
+    ``LocalError`` if it is not a task, a claim check (edit the object in S3), or signed: that would
+    no longer hold.
     """
     from kombu.utils.json import dumps
 
@@ -252,9 +242,7 @@ def _reprs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _alike(published: str, real: str) -> bool:
-    """Compare two representations. JSON turns tuples into lists, and a long text may be cut at
-    another place.
-    """
+    """Compare as JSON does, which turns tuples into lists; a long text may be cut elsewhere."""
     left, right = _tuples_as_lists(published), _tuples_as_lists(real)
     if left == right:
         return True

@@ -103,10 +103,7 @@ def _hides_envelope(value: Mapping[str, Any]) -> bool:
 
 
 def hides_task(body: str) -> bool:
-    """Return whether an SQS body is a task with hidden arguments, or with secrets in them.
-
-    The arguments may be in base64, where single values cannot be replaced.
-    """
+    """Return whether a task's arguments are hidden, or have secrets, maybe in base64."""
     task = decode(body)
     kwargs = dict(task.kwargs or {})
     args = list(task.args or ())

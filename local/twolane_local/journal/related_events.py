@@ -54,10 +54,7 @@ class RelatedEvents:
 
 
 def collect(events: Iterable[Event], identity: str) -> RelatedEvents:
-    """Collect the events of a request, task or message, by its id or the beginning of it.
-
-    Raises ``UnknownIdError`` or ``AmbiguousIdError``.
-    """
+    """Events of an id or its beginning. Raises ``UnknownIdError`` or ``AmbiguousIdError``."""
     steps: Sequence[Event] = tuple(events)
     identity, kind = resolve(steps, identity)
     root = identity if kind == "request" else _origin(steps, identity, kind)
@@ -66,7 +63,11 @@ def collect(events: Iterable[Event], identity: str) -> RelatedEvents:
     tasks = _tasks(steps, root)
     if kind == "task":
         tasks.add(identity)
-    messages = _messages(steps, tasks)
+    messages = {e.message_id for e in steps if e.message_id is not None and e.task_id in tasks}
+    for event in steps:
+        # A redrive makes a new message of an old one.
+        if event.kind == "message.sent" and event.data.get("redrivenId") in messages:
+            messages.add(event.message_id or "")
     if kind == "message":
         messages.add(identity)
     related = RelatedEvents(identity, root)
@@ -101,10 +102,8 @@ def _kind(event: Event, identity: str) -> str:
 
 
 def _since(events: Sequence[Event], identity: str) -> Sequence[Event]:
-    """Return the events from a request's beginning on, if the journal has its beginning.
-
-    A task that was sent by hand has a request id without a request: its message comes before every
-    event with that id.
+    """Return the events from a request's beginning on, if the journal has it. A task sent by hand
+    has a request id without a request: its message comes before every event with that id.
     """
     for index, event in enumerate(events):
         if event.request_id == identity:
@@ -135,15 +134,6 @@ def _tasks(events: Sequence[Event], root: str | None) -> set[str]:
         if event.task_id is not None
         and (event.request_id == root or event.data.get("originRequestId") == root)
     }
-
-
-def _messages(events: Sequence[Event], tasks: set[str]) -> set[str]:
-    found = {e.message_id for e in events if e.message_id is not None and e.task_id in tasks}
-    for event in events:
-        # A redrive makes a new message of an old one.
-        if event.kind == "message.sent" and event.data.get("redrivenId") in found:
-            found.add(event.message_id or "")
-    return found
 
 
 def _gather(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.journal.filters import Filter, contains_text
 from twolane_local.journal.outcome import is_failure
 from twolane_local.journal.task_counts import RepeatedFailures
+from twolane_local.model.states import camel_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,11 +42,7 @@ class Summary:
     tasks: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id, "seq": self.seq, "at": self.at, "kind": self.kind, "title": self.title,
-            "function": self.function, "status": self.status, "durationMs": self.duration_ms,
-            "state": self.state, "tasks": dict(self.tasks),
-        }  # fmt: skip
+        return {**camel_case(self), "tasks": dict(self.tasks)}
 
 
 def summaries(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.model.states import camel_case
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -29,10 +31,9 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One task, by its id; ``at`` is the time of its first event, in seconds since the epoch.
-
-    ``state`` is ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again),
-    ``revoked`` or ``expired``.
+    """One task, by its id; ``at`` is when its first event was (epoch seconds); ``state``:
+    ``waiting``, ``running``, ``ok``, ``failed``, ``retried`` (it will run again), ``revoked`` or
+    ``expired``.
     """
 
     task_id: str
@@ -45,16 +46,7 @@ class Run:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "taskId": self.task_id,
-            "name": self.name,
-            "at": self.at,
-            "state": self.state,
-            "attempts": self.attempts,
-            "durationMs": self.duration_ms,
-            "requestId": self.request_id,
-            "error": self.error,
-        }
+        return camel_case(self)
 
 
 @dataclass(slots=True)
@@ -72,19 +64,10 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the control API's shape: ``{name, counts: {…}, p50Ms, p95Ms}``."""
-        return {
-            "name": self.name,
-            "counts": {
-                "published": self.published,
-                "started": self.started,
-                "succeeded": self.succeeded,
-                "failed": self.failed,
-                "retried": self.retried,
-                "running": self.running,
-            },
-            "p50Ms": percentile(self.durations_ms, 50),
-            "p95Ms": percentile(self.durations_ms, 95),
-        }
+        counts = camel_case(self)
+        name, durations = counts.pop("name"), counts.pop("durationsMs")
+        p50, p95 = percentile(durations, 50), percentile(durations, 95)
+        return {"name": name, "counts": counts, "p50Ms": p50, "p95Ms": p95}
 
 
 _OPEN = frozenset({"waiting", "running"})
@@ -92,10 +75,7 @@ _FAILED = frozenset(kind for kind, (state, _) in _STATES.items() if state == "fa
 
 
 class RepeatedFailures:
-    """Recognises events that report the failure of a task again; call it with events in order.
-
-    A rejected message comes back as often as its queue allows, and is rejected again.
-    """
+    """Recognises repeated reports, in order: a rejected message comes back to be rejected."""
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
@@ -112,10 +92,8 @@ class RepeatedFailures:
 
 
 def count_tasks(events: Iterable[Event]) -> TaskCounts:
-    """Count ``task.*`` events, which must be in the order in which they happened.
-
-    ``invocation.ended`` ends the tasks of a killed environment, which report no end of their own,
-    and ``message.dead_lettered`` those that do not run again.
+    """Count ``task.*`` events in order. ``invocation.ended`` ends the tasks of a killed
+    environment, which report no end, ``message.dead_lettered`` those that do not run again.
     """
     counted = TaskCounts()
     for event in events:
@@ -203,9 +181,8 @@ LOOK = 20_000
 
 
 def throughput(events: Iterable[Event], now: float) -> dict[str, dict[str, Any]]:
-    """Return ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}`` by queue.
-
-    ``events`` come latest first; reading stops where the plots begin. A plot has the oldest first.
+    """Return ``{stepSeconds, from, sent: [n], received: [n], deleted: [n]}`` by queue, oldest
+    first, from events, latest first, which are read until the plots begin.
     """
     # Whole steps, so that the height of a bar does not change with time.
     end = (now // STEP_S + 1) * STEP_S

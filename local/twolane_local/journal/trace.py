@@ -25,11 +25,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One step from ``start`` to ``end`` (seconds since the epoch), below ``parent``.
-
-    ``end`` is ``None`` while the step goes on. docs/console.md lists the values of ``kind`` and
-    ``state``. ``detail`` holds JSON values and contents with their secrets: redact it before it
-    is shown.
+    """One step from ``start`` to ``end`` (epoch seconds; ``None`` while it goes on), below
+    ``parent``. docs/console.md lists the values of ``kind`` and ``state``. ``detail`` holds JSON
+    values and contents with their secrets: redact it before it is shown.
     """
 
     id: str
@@ -79,10 +77,7 @@ LIMIT = 2_000
 
 
 def trace(events: Iterable[Event], identity: str, *, now: float) -> Trace:
-    """Return the trace of a request, task or message, by its id or the beginning of it.
-
-    Raises ``UnknownIdError`` or ``AmbiguousIdError``, both ``LookupError``.
-    """
+    """Trace an id or its beginning; raises ``UnknownIdError`` or ``AmbiguousIdError``."""
     related = collect(events, identity)
     spans = list(_spans(related))
     at = min((span.start for span in spans), default=now)
@@ -130,7 +125,6 @@ def _in_order(related: RelatedEvents) -> list[str]:
 
 
 def _fault_text(event: Event) -> str:
-    """Return the text of a fault or of a move of the clock."""
     data = event.data
     if event.kind == "clock.moved":
         return str(data.get("text", "the clock was moved"))
@@ -198,26 +192,17 @@ def _invocation(
         started.at, ended.at if ended else None,
         "failed" if why else "ok" if ended else "running", tuple(marks),
         request_id=request_id, function=started.function,
-        detail={**_invocation_detail(started, responded, ended), "logs": _logs_as_json(events)},
+        detail={
+            "cold": bool(started.data.get("cold")), **(ended.data if ended else {}),
+            "payload": started.data.get("payload"),
+            "response": responded.data.get("payload") if responded else None,
+            "error": responded.data.get("error") if responded else None,
+            "logs": _logs_as_json(events),
+        },
     )  # fmt: skip
 
 
-def _invocation_detail(
-    started: Event, responded: Event | None, ended: Event | None
-) -> dict[str, Any]:
-    """Return the figures and contents of an invocation."""
-    figures = dict(ended.data) if ended else {}
-    return {
-        "cold": bool(started.data.get("cold")),
-        **figures,
-        "payload": started.data.get("payload"),
-        "response": responded.data.get("payload") if responded else None,
-        "error": responded.data.get("error") if responded else None,
-    }
-
-
 def _logs_as_json(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Return the log events, with the fields that people read."""
     return [
         {
             "at": event.at,
@@ -314,10 +299,13 @@ def task_spans(related: RelatedEvents, task_id: str, parent: str | None) -> Iter
     )  # fmt: skip
     yield from below
     if last is not None and state in _WORDS and last.kind in ("task.succeeded", "task.failed"):
+        # Celery's, about the end of the task, with the text of its result.
+        lines = [str(event.data.get("message", "")) for event in events if event.kind == "log"
+                 and event.data.get("logger") == "celery.app.trace"]  # fmt: skip
         yield Span(
             f"result:{task_id}", identity, "result", f"result: {_WORDS[state]}", "deferred",
             last.at, last.at, state, task_id=task_id, function=last.function,
-            detail={"message": last.data.get("message"), "lines": _celery_lines(events)},
+            detail={"message": last.data.get("message"), "lines": lines},
         )  # fmt: skip
 
 
@@ -331,15 +319,6 @@ def _state(last: Event | None, below: list[Span]) -> str:
     if below and (below[-1].kind == "dead-letter" or below[-1].state in ("running", "waiting")):
         return below[-1].state
     return _ENDS[last.kind] if last is not None else "waiting"
-
-
-def _celery_lines(events: list[Event]) -> list[str]:
-    """Return Celery's log lines about the end of the task, with the text of its result."""
-    return [
-        str(event.data.get("message", ""))
-        for event in events
-        if event.kind == "log" and event.data.get("logger") == "celery.app.trace"
-    ]
 
 
 def message_spans(
@@ -451,7 +430,18 @@ class _MessageSpans:
                 or self._id not in batch.data["messageIds"]
             ):
                 continue
-            return _receive_invocation(request_id, batch, events)
+            first = {event.kind: event for event in reversed(events)}
+            started, ended = first.get("invocation.started"), first.get("invocation.ended")
+            responded = first.get("invocation.responded")
+            return {
+                "requestId": request_id,
+                "function": batch.function,
+                "batch": len(batch.data["messageIds"]),
+                "cold": bool(started is not None and started.data.get("cold")),
+                **(dict(ended.data) if ended is not None else {}),
+                "failedAt": ended.at if ended is not None and failure_reason(events) else None,
+                "response": responded.data.get("payload") if responded is not None else None,
+            }
         return None
 
     def _attempts(self, receive: Span, received: Event, settled: Event | None) -> Iterator[Span]:
@@ -518,21 +508,6 @@ class _MessageSpans:
             "failed", queue=queue, receive_count=event.data.get("receiveCount"),
             detail={"receiveCount": event.data.get("receiveCount"), "messageId": self._id},
         )  # fmt: skip
-
-
-def _receive_invocation(request_id: str, batch: Event, events: list[Event]) -> dict[str, Any]:
-    first = {event.kind: event for event in reversed(events)}
-    started, ended = first.get("invocation.started"), first.get("invocation.ended")
-    responded = first.get("invocation.responded")
-    return {
-        "requestId": request_id,
-        "function": batch.function,
-        "batch": len(batch.data["messageIds"]),
-        "cold": bool(started is not None and started.data.get("cold")),
-        **(dict(ended.data) if ended is not None else {}),
-        "failedAt": ended.at if ended is not None and failure_reason(events) else None,
-        "response": responded.data.get("payload") if responded is not None else None,
-    }
 
 
 def error_of(ended: Event | None, logs: list[Event]) -> dict[str, Any] | None:

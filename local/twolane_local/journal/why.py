@@ -1,7 +1,4 @@
-"""Explains why something does not move, in a sentence with numbers.
-
-A pure function of the events of an id and a snapshot of queues, mappings and functions.
-"""
+"""Explains from an id's events and a snapshot of queues and functions why it does not move."""
 
 from __future__ import annotations
 
@@ -24,10 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """``code`` for programs, ``text`` for people, ``numbers`` for both.
-
-    ``state`` is ``running``, ``waiting`` (it will move by itself), ``stuck`` (it will not) or
-    ``over``.
+    """``code`` is for programs, ``text`` for people, ``numbers`` for both. ``state``: ``running``,
+    ``waiting`` (it will move by itself), ``stuck`` (it will not) or ``over``.
     """
 
     code: str
@@ -36,7 +31,6 @@ class Reason:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def about(self, subject: str) -> Reason:
-        """Return the reason with its subject before the text."""
         return replace(self, text=f"{subject}: {self.text}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,7 +71,11 @@ _FAILED = ("task.failed", "task.rejected", "task.returned", "task.retried")
 def last_failure(related: RelatedEvents, message_id: str) -> str:
     """Return ``, since … failed with …``, or an empty text if no failure is known."""
     if dropped := _not_invoked(related, message_id, "invocation.dropped"):
-        return f", since {_recursive(dropped)}"
+        return (
+            f", since Lambda's recursive-loop detection does not invoke {dropped} for it: its "
+            f"chain of requests has invoked {dropped} {LIMIT} times (RecursiveLoop: Allow on the "
+            "function lets it go on)"
+        )
     ends = [event for event in related.messages.get(message_id, ()) if event.kind in _FAILED]
     # A task that is rejected after it failed reports its error only the first time.
     failures = [event for event in ends if event.data.get("errorType")] or ends
@@ -144,14 +142,6 @@ def _in_flight(
     text = f"{where}; visible again in {seconds(left)}{why}; {then}"
     code = "throttled" if throttled else "recursive-loop" if dropped else "in-flight"
     yield Reason(code, text, "waiting", numbers)
-
-
-def _recursive(function: str) -> str:
-    return (
-        f"Lambda's recursive-loop detection does not invoke {function} for it: its chain of "
-        f"requests has invoked {function} {LIMIT} times (RecursiveLoop: Allow on the function "
-        "lets it go on)"
-    )
 
 
 def _not_invoked(related: RelatedEvents, message_id: str, kind: str) -> str:
@@ -288,10 +278,7 @@ class Answer:
 
 
 def why(events: Iterable[Event], identity: str, snapshot: Snapshot) -> Answer:
-    """Explain the state of a request, a task or a message.
-
-    Raises ``UnknownIdError`` or ``AmbiguousIdError``.
-    """
+    """Explain an id's state. Raises ``UnknownIdError`` or ``AmbiguousIdError``."""
     steps = tuple(events)
     identity, kind = resolve(steps, identity)
     related = collect(steps, identity)

@@ -67,8 +67,7 @@ class FunctionSpec:
 
     @property
     def python_path(self) -> tuple[Path, ...]:
-        """The folders that its modules are imported from; a later layer comes before an earlier.
-
+        """The folders that its modules are imported from; a later layer comes before an earlier:
         https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
         """
         found = [self.code_dir]
@@ -84,8 +83,7 @@ class FunctionSpec:
 
     @property
     def program(self) -> Path | None:
-        """The program that an OS-only runtime starts; ``None`` for Python.
-
+        """The program that an OS-only runtime starts; ``None`` for Python:
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-provided.html
         """
         return self.code_dir / "bootstrap" if self.runtime.startswith("provided") else None

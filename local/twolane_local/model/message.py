@@ -64,8 +64,7 @@ class Received:
     first_received_at: float
 
     def system_attributes(self) -> dict[str, str]:
-        """Return the message's system attributes by name, with times in epoch milliseconds.
-
+        """Return the message's system attributes by name, with times in epoch milliseconds:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
         """
         message = self.message
@@ -84,8 +83,7 @@ class Received:
 
 
 def message_size(body: str, attributes: Mapping[str, AttributeValue]) -> int:
-    """Return the bytes of the body and of each attribute's name, type and value, as SQS does.
-
+    """Return the bytes of the body and of each attribute's name, type and value, as SQS does:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
     """
     size = len(body.encode())

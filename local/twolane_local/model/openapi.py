@@ -30,8 +30,7 @@ def qualifier_of(value: Any) -> str:
 
 
 def with_variables(text: str, variables: Mapping[str, str]) -> str:
-    """Return an integration's address with a stage's variables filled in.
-
+    """Return an integration's address with a stage's variables filled in:
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-stages.stage-variables.html
     https://docs.aws.amazon.com/apigateway/latest/developerguide/stage-variables.html
     """

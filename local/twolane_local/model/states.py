@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +13,16 @@ if TYPE_CHECKING:
 DELAYED, VISIBLE, IN_FLIGHT, GONE = "delayed", "visible", "in flight", "gone"
 
 
+def camel_case(item: Any) -> dict[str, Any]:
+    """Return the values of a dataclass under camelCase names, in the order of its fields."""
+    names = [field.name for field in fields(item)]
+    return {re.sub("_(.)", lambda m: m[1].upper(), name): getattr(item, name) for name in names}
+
+
 @dataclass(frozen=True, slots=True)
 class EnvironmentState:
-    """One environment: ``cold`` in its init phase, ``busy``, or ``frozen`` until it has work.
-
-    ``for_s`` is the time in this state, in seconds; ``requests`` are the ids of its last two
-    invocations.
+    """``cold`` in its init phase, ``busy``, or ``frozen`` until it has work, for ``for_s`` seconds;
+    ``requests`` are the ids of its last two invocations.
     """
 
     id: str
@@ -72,11 +77,7 @@ class MappingState:
     filtered: bool
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id, "function": self.function, "enabled": self.enabled,
-            "batchSize": self.batch_size, "maximumConcurrency": self.maximum_concurrency,
-            "underWay": self.under_way, "allowed": self.allowed, "filtered": self.filtered,
-        }  # fmt: skip
+        return {name: value for name, value in camel_case(self).items() if name != "queue"}
 
 
 @dataclass(frozen=True, slots=True)

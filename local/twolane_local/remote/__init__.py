@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 
 def source_for(options: argparse.Namespace, *, back_s: float | None = None) -> Source:
-    """Return the stack of ``--stack``, else the running emulator of this project.
-
-    A stack's logs are read ``back_s`` seconds back. Raises ``LocalError`` if there is neither.
+    """Return the stack of ``--stack``, with logs from ``back_s`` seconds back, else this project's
+    running emulator. Raises ``LocalError`` if there is neither.
     """
     if options.stack is not None:
         from twolane_local.remote.account import Account

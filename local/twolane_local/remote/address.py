@@ -38,8 +38,7 @@ class Running:
 
 
 def folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of the files.
-
+    """Return the folder of the files:
     https://specifications.freedesktop.org/basedir-spec/latest/
     """
     env = os.environ if environ is None else environ
@@ -87,10 +86,7 @@ def find(where: Path | None = None) -> list[Running]:
 def choose(
     running: Sequence[Running], template: Path | None = None, folder: Path | None = None
 ) -> Running:
-    """Return the emulator that runs ``template``, the only one below ``folder``, or the only one.
-
-    Raises ``NotRunningError``.
-    """
+    """The emulator of ``template``, or the only one (in ``folder``). Raises ``NotRunningError``."""
     if not running:
         raise NotRunningError("no emulator with a console runs; start one with `twolane up`")
     wanted = str(template.resolve()) if template is not None else None

@@ -55,9 +55,8 @@ class DeadLetters:
     def redrive(
         self, queue: str, choice: MessageChoice, *, to: str | None, edit: Edit
     ) -> JsonObject:
-        """Send messages again, then delete them: one may exist twice, but is never lost.
-
-        The result contains the messages that were moved, even if an error stops the rest.
+        """Send messages again, then delete them: one may exist twice, but is never lost. The result
+        has those that were moved, even if an error stops the rest.
         """
         done: JsonObject = {"redriven": [], "failed": []}
         try:
@@ -224,7 +223,6 @@ def resend_fields(message: Mapping[str, Any], edit: Edit, *, fifo: bool = False)
 
 
 def message_shape(queue: str, message: Mapping[str, Any]) -> JsonObject:
-    """Return the ``Message`` of a received message."""
     system = message.get("Attributes") or {}
     source = str(system.get("DeadLetterQueueSourceArn", "")).rpartition(":")[2]
     task = decode(message["Body"])

@@ -183,9 +183,8 @@ class StackLogs:
         return events(self._lines(start, pattern=pattern, function=function))
 
     def about(self, identifier: str, *, start: float) -> list[Event]:
-        """Return the events of a request, task or message: its lines, and those of related ids.
-
-        A worker's line has the id of its task's request, so a few steps lead from one id to all.
+        """Return the events of an id: its lines, and those of related ids. A worker's line has the
+        id of its task's request, so a few steps lead from one id to all.
         """
         found: dict[str, LogLine] = {}
         searched: set[str] = set()

@@ -1,6 +1,4 @@
-"""The resources of a stack: functions, queues and schedules in the control API's shapes, and the
-results of tasks.
-"""
+"""The resources of a stack in the control API's shapes, and the results of tasks."""
 
 from __future__ import annotations
 
@@ -40,8 +38,7 @@ class StackResources:
 
 
 def read_resources(account: Account, stack: str) -> StackResources:
-    """Read a stack's resources from CloudFormation. Raises ``LocalError`` if it does not exist.
-
+    """Read a stack's resources from CloudFormation. Raises ``LocalError`` if it does not exist:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ListStackResources.html
     """
     found = tuple(_resources_of(account, stack))
@@ -141,9 +138,7 @@ _NUMBERS = {
 
 
 class StackQueues:
-    """Reads the stack's queues from SQS, and their mappings from Lambda. SQS's counts are
-    approximate.
-    """
+    """Reads queues from SQS, whose counts are approximate, and mappings from Lambda."""
 
     def __init__(self, account: Account, resources: StackResources) -> None:
         self._account = account
@@ -197,12 +192,21 @@ class StackQueues:
                 for page in pages.paginate(EventSourceArn=arn)
                 for each in page["EventSourceMappings"]
             ]
-        return [mapping_shape(each) for each in listed]
+        # https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+        return [
+            {
+                "id": each["UUID"],
+                "function": each["FunctionArn"].partition(":function:")[2].partition(":")[0],
+                "enabled": each.get("State") in {"Enabled", "Enabling", "Updating", "Creating"},
+                "batchSize": each.get("BatchSize"),
+                "maximumConcurrency": (each.get("ScalingConfig") or {}).get("MaximumConcurrency"),
+            }
+            for each in listed
+        ]
 
 
 def queue_shape(name: str, url: str, attributes: Mapping[str, str]) -> JsonObject:
-    """Return a ``Queue`` from GetQueueAttributes; ``deadLetterArn`` stands for ``deadLetterQueue``.
-
+    """Return a ``Queue`` from GetQueueAttributes; ``deadLetterArn`` stands for ``deadLetterQueue``:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
     """
     queue: JsonObject = {"name": name, "arn": attributes["QueueArn"], "url": url}
@@ -214,20 +218,6 @@ def queue_shape(name: str, url: str, attributes: Mapping[str, str]) -> JsonObjec
         queue["deadLetterArn"] = policy["deadLetterTargetArn"]
         queue["maxReceiveCount"] = int(policy["maxReceiveCount"])
     return queue
-
-
-def mapping_shape(each: Mapping[str, Any]) -> JsonObject:
-    """Return one of ``Queue.mappings`` from Lambda's configuration.
-
-    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
-    """
-    return {
-        "id": each["UUID"],
-        "function": each["FunctionArn"].partition(":function:")[2].partition(":")[0],
-        "enabled": each.get("State") in {"Enabled", "Enabling", "Updating", "Creating"},
-        "batchSize": each.get("BatchSize"),
-        "maximumConcurrency": (each.get("ScalingConfig") or {}).get("MaximumConcurrency"),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,9 +272,7 @@ def list_schedules(account: Account, resources: StackResources) -> list[JsonObje
 
 
 def beat_function(account: Account, resources: StackResources) -> str:
-    """Return the function that the stack's schedules invoke. Raises ``LocalError`` if there is not
-    exactly one.
-    """
+    """Return the one function that the stack's schedules invoke, or raise ``LocalError``."""
     own = {each.physical_id for each in resources.of("AWS::Lambda::Function")}
     found = sorted({each["target"] for each in list_schedules(account, resources)} & own)
     if len(found) != 1:
@@ -324,7 +312,19 @@ def _rules(account: Account, resources: StackResources) -> list[JsonObject]:
             rule = client.describe_rule(Name=name, **where)
             if rule.get("ScheduleExpression"):
                 targets = client.list_targets_by_rule(Rule=name, **where)["Targets"]
-                found += [rule_shape(rule, target) for target in targets]
+                # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_DescribeRule.html
+                found += [
+                    {
+                        "name": rule["Name"],
+                        "group": rule.get("EventBusName", "default"),
+                        "source": "rule",
+                        "expression": rule["ScheduleExpression"],
+                        "timezone": "UTC",
+                        "enabled": rule.get("State") == "ENABLED",
+                        "target": target["Arn"].rpartition(":")[2],
+                    }
+                    for target in targets
+                ]
     return found
 
 
@@ -338,17 +338,4 @@ def schedule_shape(schedule: Mapping[str, Any]) -> JsonObject:
         "timezone": schedule.get("ScheduleExpressionTimezone", "UTC"),
         "enabled": schedule.get("State") == "ENABLED",
         "target": schedule["Target"]["Arn"].rpartition(":")[2],
-    }
-
-
-def rule_shape(rule: Mapping[str, Any], target: Mapping[str, Any]) -> JsonObject:
-    """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_DescribeRule.html"""
-    return {
-        "name": rule["Name"],
-        "group": rule.get("EventBusName", "default"),
-        "source": "rule",
-        "expression": rule["ScheduleExpression"],
-        "timezone": "UTC",
-        "enabled": rule.get("State") == "ENABLED",
-        "target": target["Arn"].rpartition(":")[2],
     }

@@ -27,9 +27,7 @@ class MessageChoice:
     everything: bool = False
 
     def includes(self, message: Mapping[str, Any]) -> bool:
-        """Return whether a message is selected. An id is that of the message or of its task, or at
-        least its first 8 characters.
-        """
+        """Return whether it is selected; an id is its own or its task's, or 8 characters of it."""
         if self.everything:
             return True
         task = message.get("task") or {}

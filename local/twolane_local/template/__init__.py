@@ -88,9 +88,8 @@ def load(
 ) -> Template:
     """Read and expand the template; ``parameters`` override the defaults of its Parameters.
 
-    ``volatile`` parameters change on each start (a free port). They are filled in after the
-    expansion, so that the expansion can be cached. Raises ``TemplateError`` for anything that SAM
-    or CloudFormation would refuse.
+    ``volatile`` ones change on each start (a free port) and are filled in after the expansion, so
+    that it can be cached. Raises ``TemplateError`` for what SAM or CloudFormation would refuse.
     """
     source = _read(path)
     fresh = dict(volatile or {})
@@ -101,12 +100,17 @@ def load(
 
     def expand_child(child: Path, given: Mapping[str, str]) -> _Expanded:
         nested_files.append(child)
-        return _expand_child(child, given)
+        source = _read(child)
+        values = parameter_values(source, given)
+        return source, _cached(source, values, "local"), values
 
     whole = flatten(
         _cached(source, values, stack_name), source, root, expand_child, (path.resolve(),)
     )
-    expanded = _fill_in(whole, markers, fresh)
+    text = json.dumps(whole) if fresh else ""
+    for name, value in fresh.items():
+        text = text.replace(markers[name], json.dumps(value)[1:-1])
+    expanded: dict[str, Any] = json.loads(text) if fresh else whole
     values |= {name: value for name, value in fresh.items() if name not in parameters}
     everything = {**values, **pseudo_parameters(stack_name)}
     conditions = expanded.get("Conditions") or {}
@@ -153,12 +157,6 @@ def _read(path: Path) -> TemplateFile:
     return replace(source, content=with_local_paths(source))
 
 
-def _expand_child(path: Path, parameters: Mapping[str, str]) -> _Expanded:
-    source = _read(path)
-    values = parameter_values(source, parameters)
-    return source, _cached(source, values, "local"), values
-
-
 def declared_parameters(path: Path) -> Mapping[str, Any]:
     """Return the template's Parameters section."""
     declared: Mapping[str, Any] = _read(path).content.get("Parameters") or {}
@@ -188,21 +186,8 @@ def _cached(source: TemplateFile, values: Mapping[str, Any], stack_name: str) ->
     return expanded
 
 
-def _fill_in(
-    expanded: dict[str, Any], markers: Mapping[str, str], values: Mapping[str, str]
-) -> dict[str, Any]:
-    text = json.dumps(expanded) if values else ""
-    for name, value in values.items():
-        text = text.replace(markers[name], json.dumps(value)[1:-1])
-    result: dict[str, Any] = json.loads(text) if values else expanded
-    return result
-
-
 def _unresolved(*names: str) -> str:
-    """Stand for a resource's name, which is not known yet; a condition only needs some value.
-
-    A nested stack's conditions may compare values from its parent, such as a resource's name.
-    """
+    """Stands for an unknown name, which a nested stack's conditions may compare."""
     return "-".join(names)
 
 
@@ -287,7 +272,11 @@ def _hide_local_paths(content: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(resource, dict):
             continue
         if resource.get("Type") == "AWS::Serverless::Application":
-            _hide_application(resource)
+            # The translator would call AWS for its location:
+            # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-application.html
+            location = (resource.get("Properties") or {}).get("Location")
+            if isinstance(location, dict) and "ApplicationId" in location:
+                resource["Properties"] = {**resource["Properties"], "Location": _REPOSITORY}
         name = _PATH_PROPERTIES.get(resource.get("Type", ""))
         properties = resource.get("Properties")
         if name and isinstance(properties, dict):
@@ -319,20 +308,8 @@ def _keep_build_method(properties: dict[str, Any], metadata: Any) -> None:
 
 
 def code_location(value: Any) -> Mapping[str, Any]:
-    """Return code as a bucket and a key; a plain path is local, as `aws cloudformation package`
-    takes it.
-    """
+    """Return code as a bucket and key; a plain path is local, as for ``aws … package``."""
     return {"S3Bucket": LOCAL_BUCKET, "S3Key": value} if isinstance(value, str) else value
-
-
-def _hide_application(resource: dict[str, Any]) -> None:
-    """Replace the location of an application, for which the translator would call AWS.
-
-    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-application.html
-    """
-    location = (resource.get("Properties") or {}).get("Location")
-    if isinstance(location, dict) and "ApplicationId" in location:
-        resource["Properties"] = {**resource["Properties"], "Location": _REPOSITORY}
 
 
 def _hide_path(properties: dict[str, Any], name: str) -> None:

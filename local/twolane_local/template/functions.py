@@ -48,9 +48,20 @@ def read_functions(
 ) -> Iterator[FunctionSpec]:
     """Yield every function, also those that cannot run on this machine."""
     root = template.source.path.resolve().parent
-    invoke_configs = _event_invoke_configs(template, names)
+    invoke_configs: dict[tuple[str, str], Any] = {}
+    for _, raw in template.of_type("AWS::Lambda::EventInvokeConfig"):
+        properties = names.resolve(dict(raw))
+        name, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
+        invoke_configs[name, str(properties.get("Qualifier") or qualifier or LATEST)] = properties
     all_layers = _Layers(template, names, unpacked, notes)
-    qualifiers = _qualifiers(template, names)
+    # Aliases and versions; the current code is version 1:
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-alias.html
+    qualifiers: dict[str, tuple[str, ...]] = {}
+    for logical_id, resource in template.resources.items():
+        if resource["Type"] in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}:
+            function, _, qualifier = str(names.ref(logical_id)).rpartition(":")
+            name = function.rpartition(":")[2]
+            qualifiers[name] = (*qualifiers.get(name, ()), qualifier)
     for logical_id, raw in template.of_type("AWS::Lambda::Function"):
         properties = names.resolve(dict(raw))
         code = code_location(properties.get("Code") or {})
@@ -136,36 +147,9 @@ def _code_dir(
     return path, None if path.is_dir() else path
 
 
-def _qualifiers(template: Template, names: Names) -> dict[str, tuple[str, ...]]:
-    """Return the aliases and versions of each function; the current code is version 1.
-
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-alias.html
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for logical_id, resource in template.resources.items():
-        if resource["Type"] in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}:
-            function, _, qualifier = str(names.ref(logical_id)).rpartition(":")
-            name = function.rpartition(":")[2]
-            found[name] = (*found.get(name, ()), qualifier)
-    return found
-
-
-def _event_invoke_configs(template: Template, names: Names) -> dict[tuple[str, str], Any]:
-    """Return the configurations by function and qualifier."""
-    found: dict[tuple[str, str], Any] = {}
-    for _, raw in template.of_type("AWS::Lambda::EventInvokeConfig"):
-        properties = names.resolve(dict(raw))
-        name, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
-        found[name, str(properties.get("Qualifier") or qualifier or LATEST)] = properties
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Either ``folder`` stands for ``/opt``, or a build puts ``sources`` into ``/opt/python``.
-
-    ``archive`` is the file that the folder was unpacked from.
-    """
+    """Either ``folder`` (from ``archive``) is ``/opt``, or ``sources`` go to ``/opt/python``."""
 
     folder: Path | None = None
     sources: Path | None = None
@@ -173,8 +157,6 @@ class _Layer:
 
 
 class _Layers:
-    """The template's layers by ARN."""
-
     def __init__(
         self, template: Template, names: Names, unpacked: UnpackedCode, notes: Notes
     ) -> None:
@@ -242,10 +224,7 @@ _UNREADABLE = (
 
 
 class UnpackedCode:
-    """Folders for code that is not a folder yet, in a temporary one that ``close`` removes.
-
-    The same code has the same folder.
-    """
+    """Temporary folders of code, one for the same code, until ``close``."""
 
     def __init__(self, *, max_files: int = MAX_FILES) -> None:
         self._max_files = max_files
@@ -263,10 +242,9 @@ class UnpackedCode:
         return folder
 
     def archive(self, owner: str, file: Path) -> Path:
-        """Return a folder with the archive's content, or with the file itself if it is a module.
-
-        SAM zips such a module before the upload. Raises ``TemplateError`` with the problem only;
-        the caller adds the name of the resource.
+        """Return a folder with the archive's content, or with the file itself, a module that SAM
+        zips before the upload. Raises ``TemplateError`` with the problem; the caller adds the
+        resource's name.
         """
         try:
             with file.open("rb") as opened:
@@ -306,10 +284,7 @@ class UnpackedCode:
         return folder, is_new
 
     def keep(self, used: set[Path]) -> None:
-        """Remove folders that are in neither this call's ``used`` nor the last one's.
-
-        Invocations that began before a change may still run in the last one's folders.
-        """
+        """Remove folders used neither now nor last time, where invocations may still run."""
         for folder in self._made - used - self._used:
             shutil.rmtree(folder, ignore_errors=True)
             self._made.remove(folder)
@@ -366,10 +341,7 @@ def _unpack(file: Path, folder: Path, max_files: int) -> None:
 
 
 def _check(members: list[zipfile.ZipInfo], max_files: int) -> None:
-    """Refuse an archive before anything is written.
-
-    ``zipfile`` reads no more of a member than the size that the member states.
-    """
+    """Refuse before writing; ``zipfile`` reads no more of a member than its stated size."""
     size = sum(member.file_size for member in members)
     if size > MAX_BYTES:
         raise TemplateError(_too_large(size))

@@ -39,7 +39,25 @@ def document(logical_id: str, resources: Resources, names: Names) -> dict[str, A
     body: dict[str, Any] = copy.deepcopy(dict(properties.get("Body") or {}))
     schemes = body.setdefault("components", {}).setdefault("securitySchemes", {})
     for name, authorizer in own.of("Authorizer"):
-        schemes[name] = _scheme(authorizer)
+        given = {
+            "type": str(authorizer.get("AuthorizerType", "")).lower(),
+            "jwtConfiguration": lower_keys(authorizer.get("JwtConfiguration") or {}),
+            **{
+                key[0].lower() + key[1:]: authorizer.get(key)
+                for key in (
+                    "IdentitySource",
+                    "AuthorizerUri",
+                    "AuthorizerPayloadFormatVersion",
+                    "EnableSimpleResponses",
+                    "AuthorizerResultTtlInSeconds",
+                )
+            },
+        }
+        schemes[name] = {
+            "x-amazon-apigateway-authorizer": {
+                key: value for key, value in given.items() if value is not None
+            }
+        }
     integrations = {names.ref(name): _integration(given) for name, given in own.of("Integration")}
     overrides = next((given for _, given in own.of("ApiGatewayManagedOverrides")), {})
     for route in own.routes(properties, overrides):
@@ -60,8 +78,6 @@ def document(logical_id: str, resources: Resources, names: Names) -> dict[str, A
 
 
 class _ApiResources:
-    """The resources that belong to one API."""
-
     def __init__(self, logical_id: str, resources: Resources, names: Names) -> None:
         self._api = names.ref(logical_id)
         self._resources = resources
@@ -162,22 +178,3 @@ def _quick_create(target: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     kind = "HTTP_PROXY" if target.startswith("http") else "AWS_PROXY"
     given = {"IntegrationType": kind, "IntegrationUri": target, "PayloadFormatVersion": "2.0"}
     return _integration({**given, **overrides})
-
-
-def _scheme(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an ``Authorizer`` resource as a security scheme."""
-    jwt = given.get("JwtConfiguration") or {}
-    authorizer = {
-        "type": str(given.get("AuthorizerType", "")).lower(),
-        "identitySource": given.get("IdentitySource"),
-        "authorizerUri": given.get("AuthorizerUri"),
-        "authorizerPayloadFormatVersion": given.get("AuthorizerPayloadFormatVersion"),
-        "enableSimpleResponses": given.get("EnableSimpleResponses"),
-        "authorizerResultTtlInSeconds": given.get("AuthorizerResultTtlInSeconds"),
-        "jwtConfiguration": lower_keys(jwt),
-    }
-    return {
-        "x-amazon-apigateway-authorizer": {
-            name: value for name, value in authorizer.items() if value is not None
-        }
-    }

@@ -50,10 +50,7 @@ IN_MOTO = frozenset(
 
 
 class _LazyParameters(dict[str, Any]):
-    """Looks up the value of a stored parameter when something refers to it.
-
-    Every template of CDK's has one that only its ``Rules`` refer to.
-    """
+    """Looks a stored parameter up when it is used: CDK's templates have one that is not."""
 
     def __init__(self, values: Mapping[str, Any], external: ExternalValues) -> None:
         super().__init__(values)
@@ -64,12 +61,10 @@ class _LazyParameters(dict[str, Any]):
 
 
 class Names:
-    """Returns the values of ``Ref`` and ``GetAtt``; a placeholder if the type is not emulated.
-
-    ``base_url(api_id)`` returns the local address of an API or function URL. ``elsewhere(name,
-    attribute or None)`` returns the values of resources that moto holds, or raises ``KeyError``.
-    Without ``external``, values of other stacks raise ``TemplateError``, and dynamic references
-    stay as they are.
+    """Returns the values of ``Ref`` and ``GetAtt``, a placeholder for a type that is not emulated.
+    ``base_url(api_id)`` is an API's or function URL's local address; ``elsewhere(name, attribute or
+    None)`` a value that moto holds, or raises ``KeyError``. Without ``external``, values of other
+    stacks raise ``TemplateError``, and dynamic references stay as they are.
     """
 
     def __init__(
@@ -108,7 +103,6 @@ class Names:
         return frozenset(self.name(logical_id) for logical_id, _ in found)
 
     def condition(self, name: str) -> bool:
-        """Return whether the condition of this name is true."""
         return self._resolver.condition(name)
 
     def resolve(self, value: Any) -> Any:
@@ -221,7 +215,12 @@ class Names:
     def attribute(self, logical_id: str, attribute: str) -> Any:
         kind = self._kind(logical_id)
         if kind == "AWS::SQS::Queue":
-            return self._queue_attribute(logical_id, attribute)
+            name = self.name(logical_id)
+            return {
+                "Arn": self._arn("sqs", name),
+                "QueueName": name,
+                "QueueUrl": self._queue_url(logical_id),
+            }[attribute]
         own = self._own_attribute(kind, logical_id, attribute)
         if own is not None:
             return own
@@ -236,7 +235,21 @@ class Names:
 
     def _own_attribute(self, kind: str, logical_id: str, attribute: str) -> str | None:
         if attribute in {"Arn", "TopicArn"}:
-            return self._own_arn(kind, logical_id)
+            name = self.name(logical_id)
+            return {
+                "AWS::Lambda::Function": self._arn("lambda", f"function:{name}"),
+                "AWS::DynamoDB::Table": self._arn("dynamodb", f"table/{name}"),
+                "AWS::S3::Bucket": f"arn:aws:s3:::{name}",
+                "AWS::SNS::Topic": self._arn("sns", name),
+                "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
+                "AWS::Events::Rule": self._arn("events", f"rule/{self._bus(logical_id)}{name}"),
+                "AWS::Events::EventBus": self._arn("events", f"event-bus/{name}"),
+                "AWS::Scheduler::Schedule": self._arn(
+                    "scheduler", f"schedule/{self._group(logical_id)}/{name}"
+                ),
+                "AWS::Scheduler::ScheduleGroup": self._arn("scheduler", f"schedule-group/{name}"),
+                "AWS::Logs::LogGroup": self._arn("logs", f"log-group:{name}:*"),
+            }.get(kind)
         special = self._ATTRIBUTES.get((kind, attribute))
         return None if special is None else special(self, logical_id)
 
@@ -260,31 +273,6 @@ class Names:
 
     def _kind(self, logical_id: str) -> str:
         return str(self._template.resources[logical_id]["Type"])
-
-    def _queue_attribute(self, logical_id: str, attribute: str) -> str:
-        name = self.name(logical_id)
-        return {
-            "Arn": self._arn("sqs", name),
-            "QueueName": name,
-            "QueueUrl": self._queue_url(logical_id),
-        }[attribute]
-
-    def _own_arn(self, kind: str, logical_id: str) -> str | None:
-        name = self.name(logical_id)
-        return {
-            "AWS::Lambda::Function": self._arn("lambda", f"function:{name}"),
-            "AWS::DynamoDB::Table": self._arn("dynamodb", f"table/{name}"),
-            "AWS::S3::Bucket": f"arn:aws:s3:::{name}",
-            "AWS::SNS::Topic": self._arn("sns", name),
-            "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
-            "AWS::Events::Rule": self._arn("events", f"rule/{self._bus(logical_id)}{name}"),
-            "AWS::Events::EventBus": self._arn("events", f"event-bus/{name}"),
-            "AWS::Scheduler::Schedule": self._arn(
-                "scheduler", f"schedule/{self._group(logical_id)}/{name}"
-            ),
-            "AWS::Scheduler::ScheduleGroup": self._arn("scheduler", f"schedule-group/{name}"),
-            "AWS::Logs::LogGroup": self._arn("logs", f"log-group:{name}:*"),
-        }.get(kind)
 
     def _bus(self, logical_id: str) -> str:
         """Return the part before a rule's name in its ARN; the default bus is not named there."""

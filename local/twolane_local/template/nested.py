@@ -183,10 +183,9 @@ def flatten(
     expand: Expand,
     above: tuple[Path, ...],
 ) -> dict[str, Any]:
-    """Return the template with the resources of its nested local stacks; others stay as they are.
-
-    Paths of code become relative to ``root``. ``above`` are this template's file and those that it
-    is nested in. Raises ``TemplateError`` for a child that is missing, or nests itself.
+    """Return the template with the resources of its local nested stacks; others stay, and paths of
+    code become relative to ``root``. ``above`` are this file and those it is nested in. Raises
+    ``TemplateError`` for a child that is missing, or nests itself.
     """
     folder = source.path.parent
     result = {**expanded, "Resources": dict(expanded["Resources"])}

@@ -35,10 +35,7 @@ def without_value(declared: Mapping[str, Any], given: Container[str]) -> list[st
 
 
 def parameter_values(source: TemplateFile, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return every parameter's value. Raises ``TemplateError``.
-
-    The value of a parameter in the store is the dynamic reference to it.
-    """
+    """Return every value; one in the store is a reference to it. Raises ``TemplateError``."""
     declared = source.content.get("Parameters") or {}
     unknown = sorted(set(given) - set(declared))
     if unknown:
@@ -180,10 +177,8 @@ class SamConfig:
 
 
 def read_samconfig(template: Path, environment: str = "default") -> SamConfig:
-    """Return the configuration beside the template, or beside the project of a built template.
-
-    If there is none, the current directory's is used if it names this template, else an empty one.
-    Raises ``TemplateError`` for a file that is not TOML.
+    """Return the configuration beside the template or its project, else the current directory's if
+    it names this template, else an empty one. Raises ``TemplateError`` if it is not TOML.
     """
     folder = template.parent
     is_built = folder.absolute().parts[-2:] == _BUILT

@@ -44,10 +44,8 @@ def schema(kind: str) -> Mapping[str, Any]:
 
 
 def ref_property(kind: str) -> str | None:
-    """Return the property that ``Ref`` returns, ``None`` for an unknown type.
-
-    Of a primary identifier with several properties, it is the one whose value AWS generates, or the
-    one that is named after the type (``StageName`` of a ``Stage``).
+    """Return the property that ``Ref`` returns, ``None`` for an unknown type. Of several in a
+    primary identifier, AWS's generated one, or the type's name (``StageName`` of a ``Stage``).
     """
     known = schema(kind)
     names = [_name(pointer) for pointer in known.get("primaryIdentifier") or ()]
@@ -77,21 +75,9 @@ def has_attribute(kind: str, attribute: str) -> bool:
     return first in read_only or first in known["properties"]
 
 
-def property_schema(kind: str, attribute: str) -> Mapping[str, Any]:
-    """Return the schema of a property, empty for an unknown one."""
-    found: Mapping[str, Any] = schema(kind)
-    for name in attribute.split("."):
-        found = (found.get("properties") or {}).get(name) or {}
-        definition = str(found.get("$ref", "")).removeprefix("#/definitions/")
-        if definition:
-            found = schema(kind).get("definitions", {}).get(definition) or {}
-    return found
-
-
 def arn_format(service: str, resource: str) -> str | None:
-    """Return IAM's format for the ARNs of a resource, with variables (``${Account}``, ``${Name}``).
-
-    IAM's name for a resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
+    """Return IAM's ARN format, with variables (``${Account}``, ``${Name}``). IAM's name for a
+    resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
     """
     of_service = _read("data", "AdditionalSpecs", "Policies.json").get(service) or {}
     table: Mapping[str, Any] = of_service.get("Resources") or {}
@@ -195,7 +181,6 @@ class Placeholder:
         self._service = _SERVICES.get(self._namespace, self._namespace.lower())
 
     def ref(self) -> Any:
-        """Return the value of ``Ref``."""
         wanted = ref_property(self._kind)
         if wanted is None:
             return self._name
@@ -213,7 +198,12 @@ class Placeholder:
         given = self._given(attribute)
         if given is not None:
             return given
-        described = property_schema(self._kind, attribute)
+        described: Mapping[str, Any] = schema(self._kind)
+        for name in attribute.split("."):
+            described = (described.get("properties") or {}).get(name) or {}
+            definition = str(described.get("$ref", "")).removeprefix("#/definitions/")
+            if definition:
+                described = schema(self._kind).get("definitions", {}).get(definition) or {}
         match described.get("type"):
             case "array" if attribute == "DnsEntries":
                 # ``zone:name``, which templates split:
@@ -320,10 +310,8 @@ _DYNAMIC = re.compile(r"\{\{resolve:((?:ssm|ssm-secure|secretsmanager):[^{}]+)\}
 
 @dataclass(slots=True)
 class ExternalValues:
-    """Values from outside of the template; a placeholder stands for an unknown one.
-
-    ``imports`` are values of other stacks' exports. ``look_up`` returns the value of a dynamic
-    reference (``ssm:/a/name``), or ``None``.
+    """Values from outside; a placeholder stands for an unknown one. ``imports`` are other stacks'
+    exports; ``look_up`` returns a dynamic reference's value (``ssm:/a/name``), or ``None``.
     """
 
     imports: Mapping[str, str] = field(default_factory=dict)
@@ -338,7 +326,6 @@ class ExternalValues:
         return self._unknown_imports.setdefault(name, placeholder_for_name(name))
 
     def dynamic(self, value: Any) -> Any:
-        """Return the value with its dynamic references resolved."""
         if isinstance(value, str):
             return _DYNAMIC.sub(lambda match: self._reference(match[1]), value)
         if isinstance(value, dict):

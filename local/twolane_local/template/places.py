@@ -33,10 +33,7 @@ class FoundTemplate:
 
 
 def find_template(folder: Path, environment: str = "default") -> FoundTemplate:
-    """Return the project's template.
-
-    Raises ``TemplateError`` for several CDK stacks, and for a project that has to be built first.
-    """
+    """Return it. Raises ``TemplateError`` for several CDK stacks or if it must be built first."""
     written = _written(folder, environment)
     if written is not None:
         built = folder / BUILT

@@ -60,8 +60,15 @@ class ApiResources:
 
 
 def document_from_resources(resources: ApiResources) -> dict[str, Any]:
-    """Return the API's resources as an OpenAPI document."""
-    paths = _paths(resources)
+    paths = {resources.root: "/"}
+    left = dict(resources.own("Resource"))
+    while left:
+        placed = {name: item for name, item in left.items() if item.get("ParentId") in paths}
+        if not placed:
+            break  # the parents are not in this template
+        for name, item in placed.items():
+            paths[name] = f"{paths[item['ParentId']].rstrip('/')}/{item.get('PathPart', '')}"
+            del left[name]
     authorizers = {name: _scheme(name, item) for name, item in resources.own("Authorizer")}
     models = {
         key: item.get("Schema") or {}
@@ -95,28 +102,6 @@ def document_from_resources(resources: ApiResources) -> dict[str, Any]:
             key = ANY if method == "ANY" else method.lower()
             document["paths"].setdefault(path, {})[key] = _operation(item)
     return document
-
-
-def merge_documents(body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two documents: an API's methods may be in its body, in resources, or in both."""
-    result = dict(body)
-    for key, value in more.items():
-        result[key] = {**value, **(body.get(key) or {})}
-    return result
-
-
-def _paths(resources: ApiResources) -> dict[Any, str]:
-    """Return the path of each resource by its id."""
-    found = {resources.root: "/"}
-    left = dict(resources.own("Resource"))
-    while left:
-        placed = {name: item for name, item in left.items() if item.get("ParentId") in found}
-        if not placed:
-            break  # the parents are not in this template
-        for name, item in placed.items():
-            found[name] = f"{found[item['ParentId']].rstrip('/')}/{item.get('PathPart', '')}"
-            del left[name]
-    return found
 
 
 def _operation(method: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,9 +251,10 @@ def read_routes(
     resources = ApiResources(logical_id, context.template.resources, context.names)
     body = properties.get("Body") or {}
     in_s3 = "Fn::Transform" in body or (not body and properties.get("BodyS3Location"))
-    document = merge_documents(
-        _with_base_path(properties, body), document_from_resources(resources)
-    )
+    # An API's methods may be in its body, in resources, or in both.
+    document = dict(_with_base_path(properties, body))
+    for key, value in document_from_resources(resources).items():
+        document[key] = {**value, **(document.get(key) or {})}
     reader = _Reader(logical_id, document, context)
     for stage, variables in _stages(resources):
         yield from reader.routes(stage, variables, _api(resources, properties, document, stage))
@@ -324,8 +310,6 @@ def _api(
 
 
 class _Reader:
-    """Reads the operations of one document."""
-
     def __init__(self, logical_id: str, document: Mapping[str, Any], context: ApiContext) -> None:
         self._id = logical_id
         self._document = document
@@ -344,7 +328,11 @@ class _Reader:
             unsupported = unsupported or (target if isinstance(target, str) else "")
             if unsupported:
                 self._unsupported[unsupported].append(f"{method} {path}")
-            check_body, check_parameters = self._validator(operation)
+            key = f"{_EXTENSION}request-validator"
+            name = operation.get(key) or self._document.get(key)
+            found = (self._document.get(f"{key}s") or {}).get(name) or {}
+            check_body = is_true(found.get("validateRequestBody"))
+            check_parameters = is_true(found.get("validateRequestParameters"))
             yield RouteSpec(
                 function="" if isinstance(target, str | MockResponse) else target[0],
                 qualifier="" if isinstance(target, str | MockResponse) else target[1],
@@ -415,7 +403,10 @@ class _Reader:
             elif scheme.get(f"{_EXTENSION}authtype") == "awsSigv4":
                 authorizer = authorizer or {"name": name, "type": "iam"}
             elif extension or scheme.get(f"{_EXTENSION}authtype"):
-                self._report_authorizer(str(scheme.get("title", name)))
+                title = str(scheme.get("title", name))
+                if title not in self._reported_authorizers:
+                    self._reported_authorizers.add(title)
+                    self._context.not_emulated_authorizer(self._id, title)
             elif str(scheme.get("name", "")).lower() == "x-api-key":
                 api_key = True
         return authorizer, api_key
@@ -433,21 +424,6 @@ class _Reader:
         except re.error as error:
             return f"its authorizer's validation expression cannot be read: {error}"
         return ""
-
-    def _report_authorizer(self, name: str) -> None:
-        if name not in self._reported_authorizers:
-            self._reported_authorizers.add(name)
-            self._context.not_emulated_authorizer(self._id, name)
-
-    def _validator(self, operation: Mapping[str, Any]) -> tuple[bool, bool]:
-        """Return whether bodies are validated, and whether parameters are."""
-        key = f"{_EXTENSION}request-validator"
-        name = operation.get(key) or self._document.get(key)
-        found = (self._document.get(f"{key}s") or {}).get(name) or {}
-        return (
-            is_true(found.get("validateRequestBody")),
-            is_true(found.get("validateRequestParameters")),
-        )
 
     def _required(self, operation: Mapping[str, Any]) -> tuple[str, ...]:
         found = []
@@ -485,10 +461,8 @@ class _Reader:
 
 
 def _local_references(schema: Any) -> Any:
-    """Replace the addresses of models by references into this document.
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/models-mappings-models.html
-    """
+    """Replace the addresses of models by references into this document."""
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/models-mappings-models.html
     if isinstance(schema, list):
         return [_local_references(item) for item in schema]
     if not isinstance(schema, dict):

@@ -31,7 +31,6 @@ _EMULATED_AUTHORIZERS = frozenset({"iam", "jwt", "request", "token"})
 
 
 def is_websocket_api(resource: Mapping[str, Any]) -> bool:
-    """Return whether a resource is a WebSocket API."""
     protocol = (resource.get("Properties") or {}).get("ProtocolType")
     return resource["Type"] == "AWS::ApiGatewayV2::Api" and protocol == "WEBSOCKET"
 
@@ -39,10 +38,7 @@ def is_websocket_api(resource: Mapping[str, Any]) -> bool:
 def read_routes(
     template: Template, names: Names, notes: Notes, qualifiers: Mapping[str, Collection[str]]
 ) -> tuple[RouteSpec, ...]:
-    """Return all routes, also those that cannot be served.
-
-    ``qualifiers`` are the versions and aliases of each function; a route loses any other one.
-    """
+    """Return all routes, also unserved ones, without those of unknown ``qualifiers``."""
     found: list[RouteSpec] = []
     context = ApiContext(template, names, notes)
     for logical_id, resource in template.resources.items():

@@ -197,10 +197,6 @@ def check_function(properties: Mapping[str, Any]) -> None:
         _map(properties, key)
     if not isinstance(properties.get("Layers") or [], list):
         raise TemplateError("Layers must be a list")
-    _check_environment(properties)
-
-
-def _check_environment(properties: Mapping[str, Any]) -> None:
     variables = _map(_map(properties, "Environment"), "Variables", "Environment.Variables")
     for name, value in variables.items():
         field = f"Environment.Variables.{name}"

@@ -99,39 +99,26 @@ def read_schedules(template: Template, names: Names, notes: Notes) -> Iterator[S
 
 
 def _all_schedules(template: Template, names: Names) -> Iterator[tuple[str, ScheduleSpec]]:
-    for logical_id, raw in template.of_type("AWS::Scheduler::Schedule"):
-        properties = names.resolve(dict(raw))
-        target = properties["Target"]
-        yield (
-            logical_id,
-            ScheduleSpec(
-                name=names.name(logical_id),
-                expression=str(properties["ScheduleExpression"]),
-                target_arn=str(target["Arn"]),
-                input=target.get("Input"),
-                timezone=str(properties.get("ScheduleExpressionTimezone", "UTC")),
-                enabled=properties.get("State", "ENABLED") != "DISABLED",
-                source="scheduler",
-                options={**properties, "Target": target},
-            ),
+    def spec(logical_id: str, given: Any, target: Any, **more: Any) -> tuple[str, ScheduleSpec]:
+        return logical_id, ScheduleSpec(
+            name=names.name(logical_id),
+            expression=str(given["ScheduleExpression"]),
+            target_arn=str(target["Arn"]),
+            input=target.get("Input"),
+            enabled=given.get("State", "ENABLED") != "DISABLED",
+            **more,
         )
+
+    for logical_id, raw in template.of_type("AWS::Scheduler::Schedule"):
+        found = names.resolve(dict(raw))
+        zone = str(found.get("ScheduleExpressionTimezone", "UTC"))
+        target = found["Target"]
+        yield spec(logical_id, found, target, timezone=zone, source="scheduler", options=found)
     for logical_id, raw in template.of_type("AWS::Events::Rule"):
-        properties = names.resolve(dict(raw))
-        if "ScheduleExpression" not in properties:
-            continue
-        for target in properties.get("Targets") or ():
-            yield (
-                logical_id,
-                ScheduleSpec(
-                    name=names.name(logical_id),
-                    expression=str(properties["ScheduleExpression"]),
-                    target_arn=str(target["Arn"]),
-                    input=target.get("Input"),
-                    enabled=properties.get("State", "ENABLED") != "DISABLED",
-                    source="rule",
-                    options={"Target": target},
-                ),
-            )
+        found = names.resolve(dict(raw))
+        if "ScheduleExpression" in found:
+            for target in found.get("Targets") or ():
+                yield spec(logical_id, found, target, source="rule", options={"Target": target})
 
 
 def read_rules(template: Template, names: Names, notes: Notes) -> Iterator[dict[str, Any]]:
@@ -204,9 +191,8 @@ class FileSystems:
 def with_mountable(
     specs: tuple[FunctionSpec, ...], prevented: str | None
 ) -> tuple[tuple[FunctionSpec, ...], list[str]]:
-    """Return the functions with what can be mounted, and a line for each file system that cannot.
-
-    ``prevented`` is why none can be mounted; with ``None``, this machine is checked.
+    """Return the functions with what can be mounted, and a line for each file system that cannot:
+    ``prevented`` says why; with ``None``, this machine is checked.
     """
     if not any(spec.file_systems for spec in specs):
         return specs, []

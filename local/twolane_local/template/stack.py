@@ -83,7 +83,13 @@ def build(template: Template, context: BuildContext) -> tuple[Stack, list[str]]:
         external=external,
     )
     notes = Notes(template.source)
-    _note_unsupported(template, notes)
+    for logical_id, why in include.not_local(template.resources):
+        notes.not_emulated(logical_id, why)
+    for logical_id, resource in template.resources.items():
+        if routes.is_websocket_api(resource):
+            notes.not_emulated(logical_id, "APIs of WebSockets are not served")
+        elif resource["Type"] in _NOT_EMULATED:
+            notes.not_emulated(logical_id, _NOT_EMULATED[resource["Type"]])
     try:
         check_circles(template, names)
         check_names(template, names)
@@ -97,18 +103,15 @@ def build(template: Template, context: BuildContext) -> tuple[Stack, list[str]]:
             f"{kind} has no such attribute in CloudFormation's schema, and AWS may refuse it"
         )
     lines += [f"{template.source.path}: {note}" for note in external.notes()]
-    _check_functions(template, stack)
+    known = {function.name for function in stack.functions}
+    wanted = {route.function for route in stack.routes if route.function}
+    missing = sorted(wanted - known)
+    if missing:
+        raise TemplateError(
+            f"{template.source.path}: {missing[0]!r} receives events, but is not a function of "
+            "this template"
+        )
     return stack, lines
-
-
-def _note_unsupported(template: Template, notes: Notes) -> None:
-    for logical_id, why in include.not_local(template.resources):
-        notes.not_emulated(logical_id, why)
-    for logical_id, resource in template.resources.items():
-        if routes.is_websocket_api(resource):
-            notes.not_emulated(logical_id, "APIs of WebSockets are not served")
-        elif resource["Type"] in _NOT_EMULATED:
-            notes.not_emulated(logical_id, _NOT_EMULATED[resource["Type"]])
 
 
 def _read_stack(template: Template, names: Names, context: BuildContext, notes: Notes) -> Stack:
@@ -206,14 +209,3 @@ def _read_queues(template: Template, names: Names) -> Iterator[QueueSpec]:
         queue_attributes.check_name(name, fifo=fifo)
         queue_attributes.check(attributes, fifo=fifo)
         yield QueueSpec(name, attributes)
-
-
-def _check_functions(template: Template, stack: Stack) -> None:
-    known = {function.name for function in stack.functions}
-    wanted = {route.function for route in stack.routes if route.function}
-    missing = sorted(wanted - known)
-    if missing:
-        raise TemplateError(
-            f"{template.source.path}: {missing[0]!r} receives events, but is not a function of "
-            "this template"
-        )

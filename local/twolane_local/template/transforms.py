@@ -49,10 +49,7 @@ def _no_resource(*names: str) -> Any:
 
 
 def with_includes(content: Mapping[str, Any], folder: Path, resolve: Resolve) -> dict[str, Any]:
-    """Return the template with all of its includes. Raises ``TemplateError``.
-
-    An include in the template's own ``Transform`` adds to its sections.
-    """
+    """Include all, in ``Transform`` too. Raises ``TemplateError``."""
     result: dict[str, Any] = expand_includes(content, folder, resolve)
     for each in _listed(content.get("Transform")):
         file = _local(each, resolve)
@@ -112,10 +109,7 @@ def _is_local(location: str) -> bool:
 
 
 def with_definitions(expanded: dict[str, Any], source: TemplateFile, bucket: str) -> dict[str, Any]:
-    """Return the expanded template with local API definitions as ``Body``.
-
-    ``bucket`` stands for this machine in SAM's expansion.
-    """
+    """Return it with local API definitions as ``Body``; ``bucket`` means this machine."""
     resources = dict(expanded["Resources"])
     for name, resource in resources.items():
         if not isinstance(resource, dict):
@@ -196,14 +190,12 @@ _NOT_PLAIN = re.compile(r"[^0-9A-Za-z]")
 
 def apply(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the template after the transform, if it declares it. Raises ``TemplateError``."""
-    transforms = content.get("Transform") or []
-    if TRANSFORM not in ([transforms] if isinstance(transforms, str) else transforms):
+    if TRANSFORM not in _listed(content.get("Transform")):
         loops = [key for name in _SECTIONS for key in content.get(name) or {} if _is_loop(key)]
         if loops:
             raise TemplateError(f"{loops[0]} needs the transform {TRANSFORM}: add it to Transform")
         return dict(content)
-    mappings = content.get("Mappings") or {}
-    expand = _Expansion(parameters, mappings)
+    expand = _Expansion(location_resolver(content, parameters), content.get("Mappings") or {})
     sections = {name: expand(content[name], {}) for name in _SECTIONS if content.get(name)}
     return {**content, **sections}
 
@@ -212,22 +204,11 @@ def _is_loop(key: Any) -> bool:
     return isinstance(key, str) and key.startswith(_LOOP)
 
 
-def _not_a_parameter(*names: str) -> Any:
-    raise KeyError(*names)
-
-
 class _Expansion:
     """Expands a value; ``names`` are the identifiers of the loops around it, and their items."""
 
-    def __init__(self, parameters: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
-        self._mappings = mappings
-        self._resolve = Resolver(
-            parameters,
-            conditions={},
-            mappings=mappings,
-            ref=_not_a_parameter,
-            attribute=_not_a_parameter,
-        )
+    def __init__(self, resolve: Resolve, mappings: Mapping[str, Any]) -> None:
+        self._resolve, self._mappings = resolve, mappings
 
     def __call__(self, value: Any, names: Mapping[str, str]) -> Any:
         if isinstance(value, str):
@@ -276,18 +257,15 @@ class _Expansion:
             case {"Fn::GetAtt": [name, attribute], **rest} if not rest:
                 return {"Fn::GetAtt": [self._resolve(name), attribute]}
             case {"Fn::FindInMap": [name, top, second, *more], **rest} if not rest:
-                return self._find(self._resolve([name, top, second]), more)
+                name, top, second = map(str, self._resolve([name, top, second]))
+                try:
+                    return self._mappings[name][top][second]
+                except KeyError:
+                    if more and isinstance(more[0], dict) and "DefaultValue" in more[0]:
+                        return more[0]["DefaultValue"]
+                    where = f"{name}.{top}.{second}"
+                    raise TemplateError(f"FindInMap {where} is not in Mappings") from None
         return value
-
-    def _find(self, keys: list[Any], more: list[Any]) -> Any:
-        name, top, second = map(str, keys)
-        try:
-            return self._mappings[name][top][second]
-        except KeyError:
-            if more and isinstance(more[0], dict) and "DefaultValue" in more[0]:
-                return more[0]["DefaultValue"]
-            where = f"{name}.{top}.{second}"
-            raise TemplateError(f"FindInMap {where} is not in Mappings") from None
 
 
 def _with_items(text: str, names: Mapping[str, str]) -> str:

@@ -40,7 +40,6 @@ def find_circle(graph: Mapping[str, Iterable[str]]) -> list[str] | None:
 
 
 def condition_names(value: Any) -> Iterator[str]:
-    """Yield the names of the conditions that a condition uses."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key == "Condition" and isinstance(item, str):
@@ -92,8 +91,7 @@ def _names_in(function: str, argument: Any) -> Iterator[str]:
 
 
 def pseudo_parameters(stack: str) -> dict[str, Any]:
-    """Return the values of the ``AWS::…`` parameters.
-
+    """Return the values of the ``AWS::…`` parameters:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html
     """
     # Templates split the stack's id: it has as many parts as AWS's, the same on every start.
@@ -111,10 +109,8 @@ def pseudo_parameters(stack: str) -> dict[str, Any]:
 
 
 class Resolver:
-    """Resolves values of one template.
-
-    ``ref`` and ``attribute`` return the values of resources, or raise ``KeyError`` for an unknown
-    one. ``imported`` returns the values of other stacks' exports.
+    """Resolves values of one template. ``ref`` and ``attribute`` return the values of resources, or
+    raise ``KeyError``; ``imported`` those of other stacks' exports.
     """
 
     def __init__(
@@ -155,7 +151,6 @@ class Resolver:
         }
 
     def __call__(self, value: Any) -> Any:
-        """Return the value with its intrinsic functions resolved."""
         if isinstance(value, dict):
             if len(value) == 1:
                 ((name, argument),) = value.items()
@@ -175,7 +170,6 @@ class Resolver:
         return value
 
     def condition(self, name: str) -> bool:
-        """Return whether the condition of this name is true."""
         if name not in self._conditions:
             raise TemplateError(f"the template has no condition {name!r}; declare it in Conditions")
         return bool(self(self._conditions[name]))
@@ -232,10 +226,7 @@ class Resolver:
         return values[index]
 
     def _refers_to_resources(self, value: Any) -> bool:
-        """Return whether a value refers to resources.
-
-        AWS's values for them may have more parts than ours: an ARN may end with a random suffix.
-        """
+        """Return whether it does; AWS's values may have more parts than ours."""
         names = referenced_names(value, self.condition)
         return any(name not in self._parameters for name in names)
 

@@ -218,10 +218,8 @@ class TemplateFile:
     node: yaml.MappingNode
 
     def where(self, logical_id: str, *fields: str) -> str:
-        """Return ``template.yaml:12`` for the deepest of the resource's fields that is written.
-
-        A resource that SAM or a nested stack generates has the line of the resource whose name is
-        its prefix. If there is none, the result is the path alone.
+        """Return ``template.yaml:12`` for the deepest written field of the resource, or of the one
+        whose name is its prefix if SAM or a nested stack generates it, else the path alone.
         """
         written = self.content["Resources"]
         if logical_id not in written:

@@ -51,9 +51,8 @@ _SCANS_KEPT = 16
 
 @contextmanager
 def imported(project: Project, user: ModuleType | None = None) -> Iterator[None]:
-    """The project's modules are the process's inside of the block.
-
-    Raises ``StaleImportError`` where ``user``, a test module, holds parts of another copy.
+    """The project's modules are the process's inside of the block. Raises ``StaleImportError``
+    where ``user``, a test module, holds parts of another copy.
     """
     key = key_of(project)
     found = _modules(project.folders)

@@ -62,9 +62,7 @@ def seldom_collected() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, *, entropy: bool = False) -> Iterator[Chance]:
-    """``random``, UUIDs and request ids repeat inside of the block. ``os.urandom`` stays true, or
-    with ``entropy`` repeats as well.
-    """
+    """``random``, UUIDs and request ids repeat inside; with ``entropy`` also ``os.urandom``."""
     state = random.getstate()
     chance = Chance(seed)
     drawing = SimpleNamespace(**{**vars(os), "urandom": chance.ids.randbytes})

@@ -56,20 +56,16 @@ class Deferred:
         self._parts = parts
 
     def run(self, *, max: int | None = None) -> int:  # noqa: A002 - what it is called everywhere
-        """Deliver what is there now, and what that puts on the queues at once; ``max`` is the most
-        messages to take. Returns how many were received.
-
-        Time moves only as far as the tasks themselves sleep: what is delayed stays where it is.
+        """Deliver at most ``max`` messages that are there now, and what those put on the queues at
+        once; returns how many were received. Time moves only as far as tasks sleep: delays stay.
         """
         parts = self._parts
         return self._deliver(lambda: parts.busy, max)
 
     def run_until_idle(self, *, within: timedelta = _LONGEST) -> int:
-        """Deliver everything, delays and retries included: time leaps from one to the next until
-        the queues are empty. Returns how many messages were received.
-
-        What recurs by schedule stands still meanwhile. Raises ``NotIdleError`` where the lane is
-        not empty after ``within``.
+        """Deliver everything, delays and retries included, until the queues are empty; time leaps
+        on, while what recurs stands still. Returns how many were received. Raises ``NotIdleError``
+        where the lane is not empty after ``within``.
         """
         parts = self._parts
         limit = parts.world.now + within.total_seconds()
@@ -91,9 +87,7 @@ class Deferred:
         return total
 
     def _deliver(self, go_on: Callable[[], bool], limit: int | None = None) -> int:
-        """Deliver up to ``limit`` messages as long as there are any; time leaps on while
-        ``go_on()``. Returns how many were received.
-        """
+        """Deliver at most ``limit`` messages; leap on while ``go_on()``. Returns their number."""
         parts = self._parts
         deliveries = parts.deliveries
         allowance = deliveries.allowance
@@ -230,7 +224,6 @@ class Deliveries:
 
     @property
     def queues(self) -> list[str]:
-        """The names of the queues that they take from."""
         return [mapping.spec.queue_arn.rpartition(":")[2] for mapping in self._mappings]
 
     def ready(self) -> bool:

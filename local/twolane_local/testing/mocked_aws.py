@@ -92,9 +92,7 @@ class LocalAws:
         return process.call(work) if process is not None else self._run(work)
 
     def light(self, host: str, path: str, headers: Mapping[str, str], body: bytes) -> AwsResponse:
-        """The answer to a call of twolane's own publisher. A connection that breaks is an
-        ``OSError``, as on a real wire.
-        """
+        """Answer a call of twolane's own publisher; a broken connection is an ``OSError``."""
         url = f"https://{host}{path}"
         action = headers.get("x-amz-target", "").rpartition(".")[2] or _SCHEDULES
         schedules = action == _SCHEDULES
@@ -127,10 +125,8 @@ def mocked(
     template: Mapping[str, Any],
     tables: Callable[[Any, Callable[[Any], Any]], Any] = lambda request, answer: answer(request),
 ) -> Iterator[None]:
-    """moto's mocks with ours in front; dummy credentials; real AWS out of reach.
-
-    ``template`` is what moto is to create, once something asks moto for the first time; ``tables``
-    stands between a call and moto's answer.
+    """moto's mocks with ours in front; dummy credentials; real AWS out of reach. ``template`` is
+    what moto creates once something asks for it; ``tables`` stands before moto's answers.
     """
     from moto.core.models import botocore_stubber
 
@@ -138,7 +134,10 @@ def mocked(
     creation = Creation(template)
 
     def process_request(request: Any) -> Any:
-        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+        headers = {
+            name.lower(): (value.decode("latin-1") if isinstance(value, bytes) else str(value))
+            for name, value in request.headers.items()
+        }
         answer = local.answer(request.method, request.url, headers, _bytes(request.body))
         if answer is None:
             creation.before(service_of(headers, "", "")[0])
@@ -199,10 +198,6 @@ def _refused() -> Any:
     return mock.patch.object(socket, "getaddrinfo", getaddrinfo)
 
 
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
 def _bytes(body: Any) -> bytes:
     if body is None:
         return b""
@@ -234,9 +229,7 @@ class Creation:
         self._missing = True
 
     def before(self, service: str) -> None:
-        """Have moto create what a call to the service may meet: mail meets senders, and neither
-        tables nor buckets.
-        """
+        """Have moto create what a call to the service may meet, such as mail's senders."""
         if self._senders:
             from twolane_local.aws.moto.child import verify_senders
 
@@ -266,24 +259,16 @@ def _create(template: Mapping[str, Any]) -> None:
     # A table has a key of its own, and an RSA key takes longer to find than most tests take.
     with mock.patch.object(models, "generate_private_key", _private_key):
         if all(resource["Type"] in _DIRECT for resource in wanted["Resources"].values()):
-            _create_directly(wanted.pop("Resources"))
+            # By the methods that moto's CloudFormation calls.
+            for resource in wanted.pop("Resources").values():
+                module, kind = _DIRECT[resource["Type"]]
+                made = getattr(importlib.import_module(module), kind)
+                name = resource["Properties"][NAME_PROPERTY[resource["Type"]]]
+                made.create_from_cloudformation_json(name, resource, ACCOUNT, REGION)
             wanted["Resources"] = {}
         child.create("local", wanted)
-    _expiring(template["Resources"])
-
-
-def _create_directly(resources: Mapping[str, Any]) -> None:
-    """By the methods that moto's CloudFormation calls."""
-    for resource in resources.values():
-        module, kind = _DIRECT[resource["Type"]]
-        made = getattr(importlib.import_module(module), kind)
-        name = resource["Properties"][NAME_PROPERTY[resource["Type"]]]
-        made.create_from_cloudformation_json(name, resource, ACCOUNT, REGION)
-
-
-def _expiring(resources: Mapping[str, Any]) -> None:
-    """moto's CloudFormation passes over a table's time to live."""
-    for resource in resources.values():
+    # moto's CloudFormation passes over a table's time to live.
+    for resource in template["Resources"].values():
         properties = resource.get("Properties") or {}
         if "TimeToLiveSpecification" in properties:
             from moto.dynamodb.models import dynamodb_backends
@@ -320,7 +305,11 @@ def moto_mocks() -> Iterator[None]:
     ):
         try:
             if index.asked:
-                _register()
+                from moto.core import models
+
+                registry: Any = models.responses_mock._registry  # noqa: SLF001 - moto's own
+                for method, answers in _answers().items():
+                    registry._registered[method][:0] = answers  # noqa: SLF001 - where its ``add`` puts them
             yield
         finally:
             mocks.stop()
@@ -328,7 +317,6 @@ def moto_mocks() -> Iterator[None]:
 
 @cache
 def _regions() -> Callable[[Any, str], list[str]]:
-    """A service's regions."""
     from moto.core.base_backend import AccountSpecificBackend
 
     stock: Any = AccountSpecificBackend._generate_regions  # noqa: SLF001 - beneath its own cache
@@ -355,7 +343,6 @@ def _urls() -> Any:
 
 @cache
 def _method_names() -> Any:
-    """The names of a class's functions."""
     from moto.core import utils
 
     names: Any = cache(utils.method_names_from_class)
@@ -375,14 +362,6 @@ class _NoPatterns:
     def backend_url_patterns(self) -> tuple[()]:
         self.asked = True
         return ()
-
-
-def _register() -> None:
-    from moto.core import models
-
-    registry: Any = models.responses_mock._registry  # noqa: SLF001 - moto's own
-    for method, answers in _answers().items():
-        registry._registered[method][:0] = answers  # noqa: SLF001 - where its ``add`` puts them
 
 
 @cache

@@ -125,12 +125,10 @@ def of_handlers(
     timeout_s: float = 60.0,
     recursive_loop: str = "Terminate",
 ) -> Project:
-    """A project without a template: ``api`` behind an HTTP API, ``worker`` behind the queue (with a
-    dead-letter queue ``QUEUE-dead``), ``beat`` on a tick a minute.
-
-    Each is a Lambda handler, or the name of one (``app.api.handler``), which is imported with the
-    variables ``TASK_QUEUE_URL``, ``RESULT_BACKEND`` and those of ``environment``. With
-    ``recursive_loop="Allow"`` a chain of more than 16 tasks or tries runs, as a template allows it.
+    """A project without a template: ``api`` behind an HTTP API, ``worker`` behind the queue (dead
+    letters on ``QUEUE-dead``), ``beat`` on a tick a minute; each a handler, or its name, imported
+    with ``TASK_QUEUE_URL``, ``RESULT_BACKEND`` and ``environment``. ``recursive_loop="Allow"`` lets
+    a chain of more than 16 tasks or tries run.
     """
     variables = {
         "TASK_QUEUE_URL": queue_url(queue),

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Mapping
     from contextlib import AbstractContextManager
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
     import httpx
 
@@ -79,14 +79,6 @@ class _AlwaysThere:
     alive = True
 
 
-def _plain_queues(clock: AnyClock, journal: Journal, rng: random.Random) -> QueueService:
-    return FaultyQueues(clock, journal, rng=rng)
-
-
-def _plain_faults(journal: Journal, clock: AnyClock) -> Faults:
-    return Faults(journal, clock, task_points.UNMOUNTED)
-
-
 @dataclass(frozen=True)
 class Seams:
     """Where a stack's user may put something of its own.
@@ -99,8 +91,8 @@ class Seams:
     ``quiet``, it has the runtime's own lines only, and other loggers say nothing.
     """
 
-    queues: MakeQueues = _plain_queues
-    faults: MakeFaults = _plain_faults
+    queues: MakeQueues = lambda clock, journal, rng: FaultyQueues(clock, journal, rng=rng)
+    faults: MakeFaults = lambda journal, clock: Faults(journal, clock, task_points.UNMOUNTED)
     heard: Callable[[Event], None] | None = None
     points: Callable[[Points], AbstractContextManager[None]] = task_points.mounted
     load: Callable[[FunctionSpec], Handler] | None = None
@@ -188,7 +180,6 @@ class Machinery:
         undo.enter_context(own_sleeps(application_code.loaded_from(self.project.folders).values()))
 
     async def _build(self, environments: int, services: dict[str, Any]) -> None:
-        """All that belongs to the loop."""
         clock, journal, stack = self.world.clock, self.events, self.project.stack
         # Those that others name as their dead-letter queue must be there first.
         for queue in sorted(stack.queues, key=lambda spec: "RedrivePolicy" in spec.attributes):
@@ -221,18 +212,15 @@ class Machinery:
         self.deliveries = Deliveries(stack.mappings, self.queues, self.invoker, clock, journal)
         services["scheduler"] = SchedulerApi(self.book, clock)
         for work in (*self.deliveries.run(), self.schedules.run()):
-            self._beside(work)
+            task = asyncio.ensure_future(work)
 
-    def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.ensure_future(work)
+            def done(ended: asyncio.Task[Any]) -> None:
+                error = None if ended.cancelled() else ended.exception()
+                if error is not None:
+                    self.failed.append(error)
 
-        def done(ended: asyncio.Task[Any]) -> None:
-            error = None if ended.cancelled() else ended.exception()
-            if error is not None:
-                self.failed.append(error)
-
-        task.add_done_callback(done)
-        self._tasks.append(task)
+            task.add_done_callback(done)
+            self._tasks.append(task)
 
     async def _end(self) -> None:
         await settle(self._tasks)
@@ -341,12 +329,7 @@ class Twolane(Machinery):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @cached_property
@@ -372,7 +355,6 @@ class Twolane(Machinery):
 
     @cached_property
     def deferred(self) -> Deferred:
-        """The deferred lane."""
         return Deferred(self)
 
     @cached_property
@@ -387,10 +369,8 @@ class Twolane(Machinery):
 
     @cached_property
     def journal(self) -> JournalView:
-        """What happened."""
         return JournalView(self.events, self.world.started_at)
 
     @property
     def outputs(self) -> Mapping[str, str]:
-        """The template's outputs."""
         return self.project.stack.outputs

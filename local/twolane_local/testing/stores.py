@@ -43,11 +43,9 @@ _WORD = re.compile(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n")
 
 
 class FaultyCommands:
-    """Passes on a connection's commands, with faults.
-
-    ``plain`` is a client of the same server without faults. ``changed(key)`` is called for each
-    lease and result that may have been written, ``lost(key)`` for each write that was undone,
-    ``done(command)`` for each command that was carried out, before its answer is read.
+    """Passes on a connection's commands, with faults. ``plain`` is a client without them.
+    ``changed(key)`` is called for a lease or result that may be written, ``lost(key)`` for a write
+    that was undone, ``done(command)`` for each command carried out, before its answer is read.
     """
 
     def __init__(
@@ -74,7 +72,8 @@ class FaultyCommands:
         process = current.get()
         if process is None or on_loop(process.loop):
             return send()
-        word = _word(packed)
+        found = _WORD.match(packed)
+        word = found[1].decode().upper() if found else ""
         if word == _FROM_FINALIZERS:
             return send()
         process.check()
@@ -137,12 +136,6 @@ def break_down(connection: Any, send: Callable[[], object], error: redis.RedisEr
     connection._sock = _BrokenSocket(broken)  # noqa: SLF001 - redis-py has no seam there
     send()
     raise error
-
-
-def _word(packed: bytes) -> str:
-    """Return the first command's name."""
-    found = _WORD.match(packed)
-    return found[1].decode().upper() if found else ""
 
 
 def on_loop(loop: asyncio.AbstractEventLoop) -> bool:
@@ -249,9 +242,7 @@ def _armed() -> FaultyCommands | None:
 
 @contextmanager
 def embedded(faults: Faults, listener: Listener | None = None) -> Iterator[None]:
-    """redis-py's connections to ``HOST`` lead to an empty embedded server inside of the block, on
-    which things go wrong as armed.
-    """
+    """Inside, redis-py's connections to ``HOST`` lead to an empty server, with armed faults."""
     hears = listener or Listener()
     import redis
     from fakeredis import FakeStrictRedis
@@ -290,7 +281,6 @@ def embedded(faults: Faults, listener: Listener | None = None) -> Iterator[None]
 
 
 def clear() -> None:
-    """Forget everything."""
     with server().lock:
         for database in server().dbs.values():
             database.clear()
@@ -312,10 +302,10 @@ class Tables:
         self._faults, self._clock, self._listener = faults, clock, listener
 
     def __call__(self, request: Any, answer: Callable[[Any], Any]) -> Any:
-        """What ``answer(request)`` gives, if nothing goes wrong. Raises botocore's own errors,
-        after which botocore tries again as its client says.
-        """
-        action = action_of(request.headers)
+        """Return ``answer(request)``, or raise botocore's own errors, which it retries."""
+        value = request.headers.get("X-Amz-Target") or ""
+        service, _, action = (value.decode() if isinstance(value, bytes) else value).partition(".")
+        action = action if service.startswith(_SERVICE) else None
         if action is None:
             return answer(request)
         expire(self._clock.time())
@@ -364,13 +354,6 @@ def _undone() -> Iterator[None]:
     yield
     for name, items in before.items():
         _tables()[name].items = items
-
-
-def action_of(headers: Mapping[str, Any]) -> str | None:
-    """The action of a call of DynamoDB's; ``None`` for another service's."""
-    value = headers.get("X-Amz-Target") or ""
-    service, _, action = (value.decode() if isinstance(value, bytes) else value).partition(".")
-    return action if service.startswith(_SERVICE) else None
 
 
 def key_of(body: Any) -> str:

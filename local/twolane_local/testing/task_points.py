@@ -82,7 +82,18 @@ def _build(stock: Callable[..., Any]) -> Callable[..., Any]:
             mock.patch.object(trace, "task_has_custom", _but_call(trace.task_has_custom)),
         ):
             inner = stock(name, task, *args, **options)
-        return _traced(inner)
+
+        @functools.wraps(inner)
+        def traced(uuid: str, *args: Any, **options: Any) -> Any:
+            _at("task.begins", uuid)
+            told = inner(uuid, *args, **options)
+            info = told[1]
+            if info is None or info.state == states.FAILURE:
+                _at("result.stored", uuid)
+            return told
+
+        traced.points = True  # type: ignore[attr-defined]
+        return traced
 
     return build
 
@@ -131,25 +142,10 @@ def _but_call(stock: Callable[[Any, str], bool]) -> Callable[[Any, str], bool]:
     return lambda task, name: name != "__call__" and stock(task, name)
 
 
-def _traced(inner: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(inner)
-    def traced(uuid: str, *args: Any, **options: Any) -> Any:
-        _at("task.begins", uuid)
-        told = inner(uuid, *args, **options)
-        info = told[1]
-        if info is None or info.state == states.FAILURE:
-            _at("result.stored", uuid)
-        return told
-
-    traced.points = True  # type: ignore[attr-defined]
-    return traced
-
-
 @dataclass(frozen=True)
 class Points:
-    """Faults inside tasks: ``inside`` is called when a task begins, before and after its effect.
-
-    ``frozen`` holds the time at which each frozen process goes on, in seconds since the epoch.
+    """Faults inside tasks: ``inside`` is called as a task begins, before and after its effect.
+    ``frozen`` has the time at which each frozen process goes on, in epoch seconds.
     """
 
     faults: Faults

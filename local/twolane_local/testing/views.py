@@ -56,7 +56,6 @@ class JournalView:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of all events, in order."""
         return [event.kind for event in self]
 
     @property
@@ -102,14 +101,13 @@ def about(events: list[Event], identity: str) -> list[Event]:
 
 
 def lines(events: Iterable[Event], started_at: float) -> Iterator[str]:
-    """One line for each event."""
     rows = [
         (
             since(event.at - started_at),
             mark_of(event),
-            _who(event),
+            event.function or event.queue or str(event.data.get("schedule") or "gateway"),
             _text(event),
-            _identity(event),
+            (event.task_id or event.request_id or event.message_id or "")[:_SHORT],
         )
         for event in events
     ]
@@ -140,14 +138,6 @@ def _text(event: Event) -> str:
     told = str(event.data.get("message", ""))
     # The runtime's own lines carry the mark already.
     return told[2:] if told[:2] in {"→ ", "← ", "↻ ", "! ", "= "} else text_of(event)
-
-
-def _who(event: Event) -> str:
-    return event.function or event.queue or str(event.data.get("schedule") or "gateway")
-
-
-def _identity(event: Event) -> str:
-    return (event.task_id or event.request_id or event.message_id or "")[:_SHORT]
 
 
 #: What a task is after each event, in Celery's words where it has one; ``DEAD`` is on the
@@ -223,7 +213,6 @@ class Tasks:
 
 
 def tasks_of(journal: Iterable[Event]) -> list[Task]:
-    """The tasks that a journal tells of."""
     histories: dict[str, list[Event]] = {}
     carried: dict[str, str] = {}  # message id → task id
     for event in journal:
@@ -272,8 +261,6 @@ class QueuedMessage:
 
 
 class Queue:
-    """One queue."""
-
     def __init__(self, name: str, queues: QueueService) -> None:
         self.name = name
         self._queues = queues
@@ -299,7 +286,6 @@ class Queue:
 
     @property
     def dead_letters(self) -> list[QueuedMessage]:
-        """What is on the dead-letter queue of this queue."""
         return self.dead_letter_queue.messages
 
     @property

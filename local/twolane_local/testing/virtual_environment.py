@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VirtualContext(Context, Waits):
-    """``deadline`` is in seconds since the epoch, on the virtual clock.
-
-    With it come time limits that interrupt a sleep, and a timer of the virtual loop for what is to
-    be looked at again and again, except while the process is ``frozen``.
+    """``deadline`` is in epoch seconds, on the virtual clock. With it come time limits that
+    interrupt a sleep, and a timer of the virtual loop for what is to be looked at again and again,
+    except while the process is ``frozen``.
     """
 
     process: Process = field(kw_only=True)
@@ -122,11 +121,11 @@ class VirtualEnvironment:
         name: str = "",
         looks: bool = True,
     ) -> None:
-        """``turn`` is called before each invocation, ``after`` gives the work that a request has
-        left to be done after its response. ``released`` hears of a handler that is not used any
-        more, and whether it is intact: it is not if it died in the middle of something. What is
-        ``frozen`` cannot be killed before it goes on. ``name`` is the environment's own in the
-        journal, by default its function's; with ``looks``, its worker looks for what was revoked.
+        """``turn`` is called before each invocation; ``after`` gives the work that a request has
+        left for after its response. ``released`` hears of a handler that is no longer used, and
+        whether it is intact: not if it died in the middle of something. A ``frozen`` one cannot be
+        killed before it goes on. ``name`` is its own in the journal, else the function's; with
+        ``looks``, its worker looks for what was revoked.
         """
         self.spec, self.name = spec, name or spec.name
         self.process = Process(world.loop)
@@ -366,9 +365,7 @@ def narrated(journal: Journal, *, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Only who listens to the runtime's own logger hears of anything. Costs next to nothing inside
-    of another such block.
-    """
+    """Only the runtime's own logger is heard. Costs next to nothing inside another such block."""
     loggers = [logging.getLogger(), *map(logging.getLogger, ("twolane", "celery", "app"))]
     before = [(log, log.propagate, log.handlers[:]) for log in loggers]
     loggers[0].handlers[:] = [logging.NullHandler()]

@@ -111,9 +111,7 @@ def _run_in_executor(loop: Any, executor: Any, func: Callable[..., Any], *args: 
 
 
 def _counted(on_thread: Callable[..., Any]) -> Callable[..., Any]:
-    """A coroutine function that has something done on a thread: time stands still meanwhile, but
-    for what that thread itself sleeps.
-    """
+    """Do something on a thread; time stands still meanwhile, but for what it sleeps itself."""
 
     @functools.wraps(on_thread)
     async def counted(*args: Any, **options: Any) -> Any:

@@ -59,10 +59,8 @@ class World:
         return task.result()
 
     def drive(self, go_on: Callable[[], bool], *, until: float | None = None) -> None:
-        """Let happen all that is due by ``until`` (now, by default); beyond that, leap on only as
-        long as ``go_on()`` says so and something is due.
-
-        Raises what a callback of the loop has raised.
+        """Let happen all that is due by ``until`` (now, by default); beyond, leap on as long as
+        ``go_on()`` says so and something is due. Raises what a callback of the loop has raised.
         """
         if current.get() is not None:
             raise TestingError("the test drives the stack; a handler cannot")
@@ -172,14 +170,11 @@ class Clock:
         self._pass_time(self.time + seconds)
 
     def at(self, moment: Moment) -> None:
-        """Let time pass until ``moment``: an aware datetime, seconds since the epoch, or ISO 8601
-        (without an offset: UTC).
-        """
+        """Let time pass until an aware datetime, epoch seconds, or ISO 8601 (UTC by default)."""
         self.advance(seconds_of(moment) - self.time)
 
 
 def seconds_of(moment: Moment) -> float:
-    """A moment in seconds since the epoch."""
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
     if isinstance(moment, datetime):

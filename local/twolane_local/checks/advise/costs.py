@@ -74,11 +74,7 @@ def monthly_cost(work: WorkStats, factors: CostFactors) -> MonthlyCost:
 
 
 def _metrics_cost(work: WorkStats, factors: CostFactors) -> float:
-    """Return CloudWatch's price for the metrics of this task, if it runs each hour.
-
-    Each lane counts starts, successes and durations, and each other outcome that was seen: see
-    ``twolane.environment.logs``.
-    """
+    """CloudWatch's price for this task's metrics in each hour: ``twolane.environment.logs``."""
     if not factors.per_task_metrics:
         return 0.0
     count = sum(
@@ -127,15 +123,17 @@ def cost_factors(subject: Subject, work: Iterable[WorkStats], *, requests: float
     measured = list(work)
     api = _named(subject, (one.inline.function for one in measured))
     worker = _named(subject, (one.deferred.function for one in measured))
+    measured_by = worker or api
     reading = next((one for one in subject.sources() if one.function == worker), None)
+    named = (measured_by.properties.get("Architectures") if measured_by else None) or ["x86_64"]
     return CostFactors(
         requests=requests,
         api_memory_mb=_memory(api or worker),
-        worker_memory_mb=_memory(worker or api),
-        architecture=_architecture(worker or api),
+        worker_memory_mb=_memory(measured_by),
+        architecture="arm64" if named[0] == "arm64" else "x86_64",
         fifo=bool(reading and reading.queue and reading.queue.flag("FifoQueue")),
         dynamodb=any(True for _ in subject.of_kind("AWS::DynamoDB::Table")),
-        per_task_metrics=_has_metrics(worker or api),
+        per_task_metrics=_has_metrics(measured_by),
     )
 
 
@@ -145,11 +143,6 @@ def _named(subject: Subject, names: Iterable[str | None]) -> Resource | None:
 
 def _memory(function: Resource | None) -> float:
     return (function.number("MemorySize", 128) if function else None) or 1024
-
-
-def _architecture(function: Resource | None) -> str:
-    named = (function.properties.get("Architectures") if function else None) or ["x86_64"]
-    return "arm64" if named[0] == "arm64" else "x86_64"
 
 
 def _has_metrics(function: Resource | None) -> bool:

@@ -8,7 +8,7 @@ queue, and trivial deferred work that never needed a second attempt does not nee
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,9 @@ class Judgement:
 def judge(work: WorkStats, limits: Limits | None = None) -> Judgement:
     """Return the verdict on one piece of work."""
     limits = limits or Limits()
-    lane = _lane_of(work)
+    lanes = [name for name, lane in (("inline", work.inline), ("deferred", work.deferred))
+             if lane.runs]  # fmt: skip
+    lane = "both" if len(lanes) == 2 else (lanes or ["none"])[0]
     if work.inline.runs and (reasons := _against_inline(work.inline, limits)):
         return Judgement(Verdict.DEFER, lane, tuple(reasons))
     runs = max(work.inline.runs, work.deferred.runs)
@@ -74,12 +76,6 @@ def judge(work: WorkStats, limits: Limits | None = None) -> Judgement:
         "when its environment dies"
     )
     return Judgement(Verdict.INLINE, lane, (trivial, would_do))
-
-
-def _lane_of(work: WorkStats) -> str:
-    lanes = [name for name, lane in (("inline", work.inline), ("deferred", work.deferred))
-             if lane.runs]  # fmt: skip
-    return "both" if len(lanes) == 2 else (lanes or ["none"])[0]
 
 
 def _against_inline(lane: LaneStats, limits: Limits) -> list[str]:
@@ -199,12 +195,7 @@ def _work(work: WorkStats, judgement: Judgement, factors: CostFactors) -> dict[s
         "reasons": list(judgement.reasons),
         "inline": _lane(work.inline),
         "deferred": _lane(work.deferred),
-        "monthly": {
-            "runs": cost.runs,
-            "inline": cost.inline,
-            "deferred": cost.deferred,
-            "metrics": cost.metrics,
-        },
+        "monthly": asdict(cost),
     }
 
 
@@ -226,9 +217,8 @@ def _lane(lane: LaneStats) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class LaneStats:
-    """The runs of one piece of work in one lane; times in milliseconds. A run is an attempt.
-
-    Only inline work is ``lost`` or ``deferred``: it did not fit into its invocation. Only tasks are
+    """The runs of one piece of work in one lane; times in milliseconds. A run is an attempt. Only
+    inline work is ``lost`` or ``deferred``, as it did not fit into its invocation; only tasks are
     ``retried``.
     """
 
@@ -259,11 +249,9 @@ class LaneStats:
 
 @dataclass(frozen=True, slots=True)
 class WorkStats:
-    """The runs of one callable.
-
-    ``published`` counts tasks, each once even if it was retried; ``by_requests`` those that a
-    request sent, ``delayed`` those with a delay. ``mean_batch`` is the number of messages in one
-    invocation, ``requests`` the number of all HTTP requests in the journal.
+    """The runs of one callable. ``published`` counts tasks, retried or not, once; ``by_requests``
+    those that a request sent, ``delayed`` those with a delay; ``mean_batch`` is the number of
+    messages in one invocation, ``requests`` that of all HTTP requests in the journal.
     """
 
     name: str
@@ -337,7 +325,6 @@ def _lane_of_measure(events: Sequence[Event], kinds: dict[str, str]) -> LaneStat
 
 
 def _mean_batch(events: Sequence[Event], runs: Sequence[Event]) -> float:
-    """Return the mean size of the batches in which the work ran."""
     invocations = {event.request_id for event in runs if event.request_id}
     sizes = [
         len(event.data.get("messageIds") or ())

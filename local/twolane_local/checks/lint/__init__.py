@@ -40,10 +40,9 @@ def lint(
     ignore: Collection[str] = (),
     with_application: bool = True,
 ) -> list[Finding]:
-    """Return the findings in a template, in the order of its lines.
-
-    Raises ``TemplateError`` for a template that SAM refuses, ``HandlerImportError`` for a worker or
-    beat function whose code does not import. ``with_application=False`` imports nothing.
+    """Return the findings in a template, in the order of its lines; ``with_application=False``
+    imports nothing. Raises ``TemplateError`` if SAM refuses it, ``HandlerImportError`` if code does
+    not import.
     """
     subject = read_subject(path, parameters)
     specs = list(function_specs(subject)) if with_application else []
@@ -61,7 +60,15 @@ def check(subject: Subject, *, ignore: Collection[str] = ()) -> list[Finding]:
     lines = TemplateLines(subject.path)
     # A set: a queue that two functions read is checked twice and reported once.
     found = {
-        _finding(subject, lines, rule, one)
+        Finding(
+            rule=rule,
+            severity=one.severity or rule.severity,
+            resource=one.resource,
+            message=one.message,
+            fix=one.fix,
+            path=one.file or subject.path,
+            line=lines.of(one.resource, one.path) if one.file is None else one.line,
+        )
         for rule in RULES
         if rule.id not in ignore
         for one in rule.check(subject)
@@ -75,16 +82,3 @@ def _is_excepted(subject: Subject, rule: Rule, found: Violation) -> bool:
     resource = subject.resources.get(found.resource)
     own = (resource.metadata if resource else {}).get("twolane") or {}
     return bool((own.get("ignore") or {}).get(rule.id))
-
-
-def _finding(subject: Subject, lines: TemplateLines, rule: Rule, found: Violation) -> Finding:
-    in_template = found.file is None
-    return Finding(
-        rule=rule,
-        severity=found.severity or rule.severity,
-        resource=found.resource,
-        message=found.message,
-        fix=found.fix,
-        path=subject.path if found.file is None else found.file,
-        line=lines.of(found.resource, found.path) if in_template else found.line,
-    )

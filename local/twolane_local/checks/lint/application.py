@@ -69,10 +69,8 @@ class Application:
 
 
 def load(specs: Iterable[FunctionSpec]) -> dict[str, Application]:
-    """Return the applications of worker and beat functions by logical id.
-
-    Functions with the same code and environment share a child process. Raises
-    ``HandlerImportError`` with the error of the import.
+    """Return the applications of worker and beat functions by logical id; those with one code and
+    environment share a child process. Raises ``HandlerImportError`` with the error of the import.
     """
     groups: dict[str, list[FunctionSpec]] = {}
     for spec in filter(_names_an_adapter, specs):
@@ -81,7 +79,14 @@ def load(specs: Iterable[FunctionSpec]) -> dict[str, Application]:
     for group in groups.values():
         for spec, described in zip(group, _probe(group), strict=True):
             if described["adapter"] in ADAPTERS:
-                found[spec.logical_id] = _from_json(described)
+                tasks = tuple(
+                    Task(**{**task, "file": Path(task["file"]) if task["file"] else None})
+                    for task in described["tasks"]
+                )
+                entries = tuple(BeatEntry(**entry) for entry in described["entries"])
+                found[spec.logical_id] = Application(
+                    **{**described, "tasks": tasks, "entries": entries}
+                )
     return found
 
 
@@ -119,12 +124,3 @@ def _probe(group: Sequence[FunctionSpec]) -> list[dict[str, Any]]:
     # The modules may print, too; the probe's line is the last.
     described: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return described
-
-
-def _from_json(described: dict[str, Any]) -> Application:
-    tasks = tuple(
-        Task(**{**task, "file": Path(task["file"]) if task["file"] else None})
-        for task in described["tasks"]
-    )
-    entries = tuple(BeatEntry(**entry) for entry in described["entries"])
-    return Application(**{**described, "tasks": tasks, "entries": entries})

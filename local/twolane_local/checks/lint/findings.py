@@ -35,10 +35,8 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and its check.
-
-    ``summary`` is the requirement, ``source`` the page that documents it. ``needs`` is
-    ``template``, ``application`` (its Celery app) or ``journal``.
+    """A rule and its check: ``summary`` is the requirement, ``source`` the page that documents it;
+    ``needs`` is ``template``, ``application`` (its Celery app) or ``journal``.
     """
 
     id: str
@@ -64,11 +62,9 @@ def rule(
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The result of a rule's check.
-
-    ``resource`` is a logical id of the expanded template, ``path`` leads from its ``Properties`` to
-    the value. ``severity`` is the rule's own by default. ``file`` and ``line`` are given for a
-    violation in the application's code.
+    """The result of a rule's check. ``resource`` is a logical id of the expanded template, ``path``
+    leads from its ``Properties`` to the value. ``severity`` is the rule's own by default; ``file``
+    and ``line`` are those of the application's code.
     """
 
     resource: str
@@ -111,14 +107,16 @@ class TemplateLines:
         root = yaml.compose(path.read_text("utf-8"), Loader=_LOADER)
         self._lines: dict[Steps, int] = {(): 1}
         self._lines |= dict(_walk(root, ()))
-        self._written = [str(steps[1]) for steps in self._lines if _is_resource(steps)]
-        self._events = {f"{steps[1]}{steps[4]}": steps for steps in self._lines if _is_event(steps)}
+        resources = [steps for steps in self._lines if steps[:1] == ("Resources",)]
+        self._written = [str(steps[1]) for steps in resources if len(steps) == 2]
+        self._events = {
+            f"{steps[1]}{steps[4]}": steps
+            for steps in resources
+            if len(steps) == 5 and steps[3] == "Events"
+        }
 
     def of(self, logical_id: str, path: Steps = ()) -> int:
-        """Return the line of ``path`` in the properties of a resource of the expanded template.
-
-        Without a resource, ``path`` begins at the template's sections.
-        """
+        """Return the line of ``path`` in a resource's properties, or in the template."""
         for base, rest in self._candidates(logical_id, path):
             for length in range(len(rest), bool(rest) - 1, -1):
                 if (*base, *rest[:length]) in self._lines:
@@ -150,14 +148,6 @@ class TemplateLines:
         """Return the written resource from which SAM or a nested stack made this one."""
         owners = [name for name in self._written if logical_id.startswith(name)]
         return max(owners, key=len, default=None)
-
-
-def _is_resource(steps: Steps) -> bool:
-    return len(steps) == 2 and steps[0] == "Resources"
-
-
-def _is_event(steps: Steps) -> bool:
-    return len(steps) == 5 and steps[0] == "Resources" and steps[3] == "Events"
 
 
 def _walk(node: Any, path: Steps) -> Iterator[tuple[Steps, int]]:
@@ -226,22 +216,21 @@ def as_sarif(findings: Sequence[Finding], rules: Sequence[Rule]) -> dict[str, An
     driver = {
         "name": "twolane lint",
         "semanticVersion": version("twolane"),
-        "rules": [_rule(rule) for rule in rules],
+        "rules": [
+            {
+                "id": rule.id,
+                "name": rule.name,
+                "shortDescription": {"text": rule.summary},
+                "help": {"text": f"docs/lint.md#{rule.anchor}"},
+                "helpUri": rule.source,
+                "defaultConfiguration": {"level": rule.severity.label},
+            }
+            for rule in rules
+        ],
     }
     results = [_result(finding, index[finding.rule.id]) for finding in findings]
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    return {
-        "id": rule.id,
-        "name": rule.name,
-        "shortDescription": {"text": rule.summary},
-        "help": {"text": f"docs/lint.md#{rule.anchor}"},
-        "helpUri": rule.source,
-        "defaultConfiguration": {"level": rule.severity.label},
-    }
 
 
 def _result(finding: Finding, rule_index: int) -> dict[str, Any]:

@@ -81,11 +81,9 @@ _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class GivenName:
-    """One name that the template gives.
-
-    ``times`` is how often the stack's name is part of it, ``fixed`` the number of its other
-    characters; both are ``None`` if the name is only known after a deployment. ``depends`` is
-    whether the name depends on the stack: on its name, a parameter or a resource.
+    """A name that the template gives. ``times`` is how often the stack's name is in it, ``fixed``
+    the number of other characters, both ``None`` if known only after a deployment. ``depends``: on
+    the stack's name, a parameter or a resource.
     """
 
     kind: str

@@ -23,23 +23,6 @@ class _Recorder:
         self.app = app
 
 
-def replace_adapters() -> None:
-    """Replace each adapter in every module from which it can be imported."""
-    import twolane
-    import twolane.beat
-    import twolane.worker
-
-    homes: dict[str, list[Any]] = {
-        "WorkerHandler": [twolane, twolane.worker],
-        "BeatHandler": [twolane, twolane.beat],
-        "ApiHandler": [twolane],
-    }
-    for name, modules in homes.items():
-        recorder = type(name, (_Recorder,), {})
-        for module in modules:
-            setattr(module, name, recorder)
-
-
 def describe(handler: Any) -> dict[str, Any]:
     """Return ``{"adapter", "app", "broker", "store_limits", "tasks", "entries"}``, without a Celery
     application only ``adapter``.
@@ -86,7 +69,10 @@ def _store_limits(app: Celery) -> dict[str, float]:
 
 
 def _task(app: Celery, task: Any) -> dict[str, Any]:
-    queue = _queue(app, task)
+    route = app.amqp.router.route({"queue": task.queue} if getattr(task, "queue", None) else {},
+                                  task.name)  # fmt: skip
+    queue = route.get("queue") or app.conf.task_default_queue
+    queue = str(getattr(queue, "name", queue))
     options = app.conf.broker_transport_options or {}
     predefined = (options.get("predefined_queues") or {}).get(queue) or {}
     code = getattr(getattr(task.run, "__func__", task.run), "__code__", None)
@@ -101,17 +87,21 @@ def _task(app: Celery, task: Any) -> dict[str, Any]:
     }
 
 
-def _queue(app: Celery, task: Any) -> str:
-    """Return the queue that ``task.delay()`` sends to."""
-    route = app.amqp.router.route({"queue": task.queue} if getattr(task, "queue", None) else {},
-                                  task.name)  # fmt: skip
-    queue = route.get("queue") or app.conf.task_default_queue
-    return str(getattr(queue, "name", queue))
-
-
 def main(names: Sequence[str]) -> None:
     """Print the descriptions of all handlers, as one list."""
-    replace_adapters()
+    import twolane
+    import twolane.beat
+    import twolane.worker
+
+    homes: dict[str, list[Any]] = {
+        "WorkerHandler": [twolane, twolane.worker],
+        "BeatHandler": [twolane, twolane.beat],
+        "ApiHandler": [twolane],
+    }
+    for name, modules in homes.items():
+        recorder = type(name, (_Recorder,), {})
+        for module in modules:
+            setattr(module, name, recorder)
     described = []
     for name in names:
         module, _, attribute = name.rpartition(".")

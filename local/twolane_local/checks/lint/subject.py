@@ -17,7 +17,7 @@ from twolane_local.model.openapi import function_name
 from twolane_local.template.names import Names
 from twolane_local.template.nested import LOCAL_BUCKET
 from twolane_local.template.parameters import read_samconfig
-from twolane_local.template.yaml import TemplateFile, read_template
+from twolane_local.template.yaml import read_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +104,6 @@ class Subject:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -125,8 +124,22 @@ def as_number(value: Any) -> float | None:
 
 def read_subject(path: Path, parameters: Mapping[str, str]) -> Subject:
     """Read a template, raw or expanded. Raises ``TemplateError`` if SAM refuses it."""
-    _check_types(read_template(path))
-    loaded = template.load(path, {**_markers(path, parameters), **parameters}, stack_name="local")
+    source = read_template(path)
+    for logical_id, item in source.content["Resources"].items():
+        if logical_id.startswith("Fn::ForEach::"):
+            continue  # a loop of resources, which the transform expands
+        if not isinstance(item, dict) or not isinstance(item.get("Type"), str):
+            raise TemplateError(
+                f"{source.where(logical_id)}: {logical_id} is not a resource with a Type; cfn-lint "
+                "says more about it"
+            )
+    # A value for each parameter without a default that was not given.
+    made_up = {
+        name: str((declared.get("AllowedValues") or [f"{_MARKER}{name}"])[0])
+        for name, declared in template.declared_parameters(path).items()
+        if "Default" not in declared and name not in parameters
+    }
+    loaded = template.load(path, {**made_up, **parameters}, stack_name="local")
     names = Names(
         loaded,
         aws_url=_SQS,
@@ -158,7 +171,6 @@ def read_subject(path: Path, parameters: Mapping[str, str]) -> Subject:
 
 
 def _name(names: Names, logical_id: str) -> str:
-    """Return a resource's name, or its logical id if the name is unknown."""
     try:
         return names.name(logical_id)
     except TemplateError:
@@ -192,17 +204,6 @@ def function_specs(subject: Subject) -> Iterator[FunctionSpec]:
         )
 
 
-def _check_types(source: TemplateFile) -> None:
-    for logical_id, item in source.content["Resources"].items():
-        if logical_id.startswith("Fn::ForEach::"):
-            continue  # a loop of resources, which the transform expands
-        if not isinstance(item, dict) or not isinstance(item.get("Type"), str):
-            raise TemplateError(
-                f"{source.where(logical_id)}: {logical_id} is not a resource with a Type; cfn-lint "
-                "says more about it"
-            )
-
-
 def _metadata(loaded: template.Template, logical_id: str, item: Mapping[str, Any]) -> Any:
     """Return its ``Metadata``, with that of the resource from which SAM made it."""
     written = loaded.source.content["Resources"]
@@ -217,16 +218,14 @@ def _resolved(names: Names, value: Any) -> Any:
     try:
         whole = names.resolve(value)
     except (TemplateError, KeyError, TypeError, IndexError, ValueError):
-        if isinstance(value, dict) and not _is_intrinsic(value):
+        if isinstance(value, dict) and not (
+            len(value) == 1 and (next(iter(value)).startswith("Fn::") or "Ref" in value)
+        ):
             return {key: _resolved(names, item) for key, item in value.items()}
         if isinstance(value, list):
             return [_resolved(names, item) for item in value]
         return UNKNOWN
     return _without_markers(whole)
-
-
-def _is_intrinsic(value: Mapping[str, Any]) -> bool:
-    return len(value) == 1 and (next(iter(value)).startswith("Fn::") or "Ref" in value)
 
 
 def _without_markers(value: Any) -> Any:
@@ -235,12 +234,3 @@ def _without_markers(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_markers(item) for item in value]
     return UNKNOWN if isinstance(value, str) and _MARKER in value else value
-
-
-def _markers(path: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Return a value for each parameter without a default that was not given."""
-    return {
-        name: str((declared.get("AllowedValues") or [f"{_MARKER}{name}"])[0])
-        for name, declared in template.declared_parameters(path).items()
-        if "Default" not in declared and name not in given
-    }

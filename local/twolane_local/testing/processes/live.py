@@ -35,7 +35,6 @@ from twolane_local.testing.views import JournalView, Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import httpx
 
@@ -86,12 +85,7 @@ class Live:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._run(self._undo.aclose(), _START_LIMIT_S)
         finally:
@@ -154,7 +148,6 @@ class Live:
 
     @cached_property
     def journal(self) -> JournalView:
-        """What happened."""
         return JournalView(self.emulator.journal, self._started_at)
 
     def until(self, what: Callable[[], object], within_s: float = 30.0) -> None:
@@ -166,9 +159,7 @@ class Live:
             time.sleep(0.02)
 
     def signal(self, function: str, number: int = signal.SIGKILL) -> int:
-        """Send a signal to each execution environment of the function of this name, or of this
-        logical id in the template; tells to how many.
-        """
+        """Signal each environment of the function of this name or logical id; return how many."""
         names = {function, f"{self.emulator.stack.name}-{function}"}
 
         async def send() -> int:
@@ -196,12 +187,9 @@ RESULT = "celery-task-meta-"
 
 
 class LiveWatch:
-    """Watches one emulator from its start.
-
-    ``client`` is redis-py's, to the emulator's Redis. Results are heard on the channels on which
-    Celery publishes each change of a task's state;
-    effects are what the application has pushed to ``effects_key`` as JSON: ``{"task", "lease",
-    "holder", "at"}``.
+    """Watches one emulator from its start, with a ``client`` (redis-py's) of its Redis: results on
+    the channels on which Celery publishes each state; effects as JSON on ``effects_key``:
+    ``{"task", "lease", "holder", "at"}``.
     """
 
     def __init__(self, emulator: Emulator, client: Any, *, effects_key: str = "effects") -> None:

@@ -10,7 +10,6 @@ from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
 _CHUNK = 65_536
@@ -39,7 +38,6 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
         if self._server is None:
             raise LocalError("the proxy is not open; use it in `async with`")
         return int(self._server.sockets[0].getsockname()[1])
@@ -83,12 +81,7 @@ class Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._down = True
         self._close_all()
         if self._server is not None:

@@ -10,26 +10,26 @@ The table in ``docs/faults.md`` is made by such a run.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import random
 import time
 from bisect import bisect_right
-from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.errors import LocalError
+from twolane_local.model.states import camel_case
 from twolane_local.testing.simulation.placements import Explorer, Placement, exploring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from twolane_local.testing.simulation.crossings import Crossing
     from twolane_local.testing.simulation.placements import Run
 
 
@@ -56,8 +56,6 @@ class Told:
 
 @dataclass
 class Row:
-    """A primitive on a store."""
-
     primitive: str
     store: str
     points: int = 0
@@ -74,17 +72,7 @@ class Row:
         return 1 + self.singles_run + self.pairs_run
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "primitive": self.primitive,
-            "store": self.store,
-            "points": self.points,
-            "singles": self.singles,
-            "singlesRun": self.singles_run,
-            "pairs": self.pairs,
-            "pairsRun": self.pairs_run,
-            "violations": self.violations,
-        }
+        return camel_case(self)
 
 
 @dataclass
@@ -176,35 +164,29 @@ class _Campaign:
     def run(self) -> None:
         rows = self._report.rows
         singles: dict[int, list[Placement]] = {}
-        for told in self._run([Placement(row.primitive, row.store)] for row in rows):
-            row = self._row(told)
-            self._note(row, told)
+        for row, told in self._run([Placement(row.primitive, row.store)] for row in rows):
             row.points = len(told.points)
-            singles[id(row)] = [*_then(told)]
+            singles[id(row)] = [
+                told.placement.then(number, kind) for number, kinds in told.points for kind in kinds
+            ]
             row.singles = len(singles[id(row)])
         # In a fixed order, whichever process was first.
         rng = random.Random(self._limits.seed)  # noqa: S311 - repeatable, no secret
         for row in rows:
             rng.shuffle(singles[id(row)])
         firsts: dict[int, dict[str, Told]] = {id(row): {} for row in rows}
-        turns = _turns([_chunks(singles[id(row)]) for row in rows])
-        for told in self._run(turns):
-            row = self._row(told)
+        for row, told in self._run(_turns([_chunks(singles[id(row)]) for row in rows])):
             row.singles_run += 1
-            self._note(row, told)
             known = firsts[id(row)].setdefault(told.signature, told)
             if told.placement.strikes < known.placement.strikes:  # whichever process was first
                 firsts[id(row)][told.signature] = told
         pairs = [_Pairs(list(firsts[id(row)].values())) for row in rows]
         for row, each in zip(rows, pairs, strict=True):
             row.pairs = len(each)
-        turns = _turns([_chunks(each.shuffled(rng)) for each in pairs])
-        for told in self._run(turns):
-            row = self._row(told)
+        for row, _ in self._run(_turns([_chunks(each.shuffled(rng)) for each in pairs])):
             row.pairs_run += 1
-            self._note(row, told)
 
-    def _run(self, chunks: Iterable[list[Placement]]) -> Iterator[Told]:
+    def _run(self, chunks: Iterable[list[Placement]]) -> Iterator[tuple[Row, Told]]:
         """In the order in which they end, as far as the limits allow."""
         waiting: set[Future[tuple[list[Told], float]]] = set()
         for chunk in chunks:
@@ -223,9 +205,15 @@ class _Campaign:
         for each in waiting:
             yield from self._took(each.result())
 
-    def _took(self, chunk: tuple[list[Told], float]) -> Iterator[Told]:
-        told, cpu_seconds = chunk
-        yield from told
+    def _took(self, chunk: tuple[list[Told], float]) -> Iterator[tuple[Row, Told]]:
+        ran, cpu_seconds = chunk
+        for told in ran:
+            row = self._rows[told.placement.primitive, told.placement.store]
+            if told.violations:
+                row.violations[told.placement.name] = list(told.violations)
+            if told.missed:
+                self._report.missed.append(told.placement.name)
+            yield row, told
         self._report.cpu_seconds += cpu_seconds
         self._report.seconds = time.monotonic() - self._began
         self._progress(self._report)
@@ -237,15 +225,6 @@ class _Campaign:
         if seconds is not None and time.monotonic() - self._began >= seconds:
             return []
         return chunk if runs is None else chunk[: max(0, runs - self._asked)]
-
-    def _row(self, told: Told) -> Row:
-        return self._rows[told.placement.primitive, told.placement.store]
-
-    def _note(self, row: Row, told: Told) -> None:
-        if told.violations:
-            row.violations[told.placement.name] = list(told.violations)
-        if told.missed:
-            self._report.missed.append(told.placement.name)
 
 
 class _Pairs:
@@ -260,7 +239,6 @@ class _Pairs:
         return self._ends[-1] if self._ends else 0
 
     def shuffled(self, rng: random.Random) -> Iterator[Placement]:
-        """All of them, in an order drawn."""
         for number in rng.sample(range(len(self)), len(self)):
             at = bisect_right(self._ends, number)
             begin = self._ends[at - 1] if at else 0
@@ -275,20 +253,9 @@ def _nth(told: Told, number: int) -> Placement:
     raise IndexError(number)
 
 
-def _then(told: Told) -> Iterator[Placement]:
-    for number, kinds in told.points:
-        for kind in kinds:
-            yield told.placement.then(number, kind)
-
-
 def _chunks(placements: Iterable[Placement]) -> Iterator[list[Placement]]:
-    chunk: list[Placement] = []
-    for placement in placements:
-        chunk.append(placement)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+    left = iter(placements)
+    while chunk := list(islice(left, _CHUNK)):
         yield chunk
 
 
@@ -305,7 +272,6 @@ def _turns(each: list[Iterator[list[Placement]]]) -> Iterator[list[Placement]]:
 
 
 #: What this process has open: an explorer for each store.
-_open: dict[str, Explorer] = {}
 _opened = ExitStack()
 
 
@@ -316,21 +282,24 @@ def run_chunk(chunk: list[Placement]) -> tuple[list[Told], float]:
     return told, time.process_time() - began
 
 
+@functools.cache
 def _explorer(store: str) -> Explorer:
-    if store not in _open:
-        _open[store] = _opened.enter_context(exploring(store))
-    return _open[store]
+    return _opened.enter_context(exploring(store))
 
 
 def _close() -> None:
-    _open.clear()
+    _explorer.cache_clear()
     _opened.close()
 
 
 def _told(run: Run) -> Told:
     strikes = run.placement.strikes
     after = run.crossings[strikes[-1][0] + 1 :] if strikes else run.crossings
-    shape = [(each.point, _call(each), each.kinds) for each in after]
+    # Of a call what is called; other targets are ids.
+    shape = [
+        (each.point, each.target.partition(" ")[0] if each.point in _CALLS else "", each.kinds)
+        for each in after
+    ]
     signature = blake2b(f"{run.digest} {shape}".encode(), digest_size=12).hexdigest()
     return Told(
         run.placement,
@@ -341,37 +310,22 @@ def _told(run: Run) -> Told:
     )
 
 
-def _call(crossing: Crossing) -> str:
-    """Of a call what is called; other targets are ids."""
-    return crossing.target.partition(" ")[0] if crossing.point in _CALLS else ""
-
-
 BEGIN, END = "<!-- exhaustive -->\n", "<!-- end of exhaustive -->"
 
 
 def table(report: Report) -> str:
     """Primitives, what was run of each, and what did not hold."""
-    lines = [
-        "| primitive | store | points | single strikes | pairs | schedules run | violations |",
-        "|---|---|---:|---:|---:|---:|---:|",
-        *(_line(row) for row in report.rows),
-    ]
-    totals: dict[str, int] = defaultdict(int)
+    head = "| primitive | store | points | single strikes | pairs | schedules run | violations |"
+    lines, totals = [head, "|---|---|---:|---:|---:|---:|---:|"], [0] * 5
     for row in report.rows:
-        totals["points"] += row.points
-        totals["singles"] += row.singles
-        totals["pairs"] += row.pairs
-    lines.append(
-        f"| all | | {totals['points']:,} | {totals['singles']:,} | {totals['pairs']:,} "
-        f"| {report.runs:,} | {len(report.violations)} |"
-    )
-    return "\n".join(lines) + "\n"
+        cells = [row.points, row.singles, row.pairs, row.schedules, len(row.violations)]
+        lines.append(_line(f"{row.primitive} | {row.store}", cells))
+        totals = [total + cell for total, cell in zip(totals, cells, strict=True)]
+    return "\n".join([*lines, _line("all |", totals)]) + "\n"
 
 
-def _line(row: Row) -> str:
-    cells = (row.points, row.singles, row.pairs, row.schedules, len(row.violations))
-    numbers = " | ".join(f"{cell:,}" for cell in cells)
-    return f"| {row.primitive} | {row.store} | {numbers} |"
+def _line(of: str, numbers: list[int]) -> str:
+    return f"| {' | '.join([of, *(f'{each:,}' for each in numbers)])} |"
 
 
 def write_table(page: Path, report: Report) -> None:

@@ -38,9 +38,8 @@ class Crossing:
 
 
 class Crossings(Faults):
-    """In the place of armed faults: ``strikes`` has a kind for the numbers of some crossings.
-
-    ``where()`` names the environment that the crossing is in, if it is in one.
+    """In the place of armed faults: ``strikes`` has a kind for the numbers of some crossings;
+    ``where()`` names the environment that the crossing is in, if any.
     """
 
     def __init__(

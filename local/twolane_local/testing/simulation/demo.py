@@ -56,10 +56,7 @@ _TIMEOUTS = {"api": 30.0, "worker": 60.0, "beat": 30.0}
 
 @contextmanager
 def demo(root: Path | None = None) -> Iterator[Application]:
-    """The application, imported anew with a run's environment, and put away afterwards.
-
-    ``root`` is where ``app`` is: by default, where Python finds it.
-    """
+    """The application, imported anew from ``root`` (by default, as Python finds it) meanwhile."""
     cleared = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_LAMBDA_RUNTIME_API",
                 "AWS_LAMBDA_FUNCTION_NAME", "CLAIM_CHECK_BUCKET",
                "API_KEY_SHA256", "NOTIFY_FAILURE_RATE")  # fmt: skip

@@ -302,7 +302,6 @@ class History:
         return [fact for fact in self.facts if fact.kind in kinds]
 
     def last_at(self, kind: str) -> float | None:
-        """When it last happened."""
         found = self.of(kind)
         return found[-1].at if found else None
 

@@ -37,7 +37,13 @@ from twolane_local.testing.simulation.crossings import Crossing, Crossings
 from twolane_local.testing.simulation.demo import Kept, http_event
 from twolane_local.testing.simulation.invariants import TERMINAL, Bounds, Violation, violations
 from twolane_local.testing.simulation.play import count, digest
-from twolane_local.testing.simulation.primitives import ENTRY, PRIMITIVES, Primitive, application
+from twolane_local.testing.simulation.primitives import (
+    ENTRY,
+    PRIMITIVES,
+    Primitive,
+    application,
+    inline_handler,
+)
 from twolane_local.testing.simulation.simulator import (
     DYNAMODB,
     QUEUE,
@@ -111,7 +117,8 @@ def placement_of(name: str) -> Placement:
     """The placement of this name. Raises ``LocalError`` where it is no such name."""
     try:
         primitive, store, struck = name.split("/")
-        strikes = () if struck == "none" else tuple(_strike(each) for each in struck.split("+"))
+        pairs = (each.split(":") for each in ([] if struck == "none" else struck.split("+")))
+        strikes = tuple((int(number), kind) for number, kind in pairs)
     except ValueError as error:
         raise LocalError(
             f"{name!r} names no schedule; names are as chord/redis/12:killed+31:answer-lost"
@@ -122,11 +129,6 @@ def placement_of(name: str) -> Placement:
             f"{', '.join(PRIMITIVES)} on {' and '.join(STORES)}"
         )
     return Placement(primitive, store, strikes)
-
-
-def _strike(text: str) -> tuple[int, str]:
-    number, kind = text.split(":")
-    return int(number), kind
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Explorer:
         self._store = store
         self._world: Simulation | None = None
         self._celery = application(RESULTS[store], self._effect)
-        self._kept = Kept(self._make_api)
+        self._kept = Kept(lambda: inline_handler(self._celery))
         from twolane.publish.installation import install
 
         install()
@@ -224,11 +226,6 @@ class Explorer:
             batch_size=primitive.batch_size,
             effect_s=(0.3,),
         )
-
-    def _make_api(self) -> Any:
-        from twolane_local.testing.simulation.primitives import inline_handler
-
-        return inline_handler(self._celery)
 
 
 @contextmanager
@@ -332,10 +329,13 @@ Results = dict[str, dict[str, Any] | None]
 def judged(history: History, primitive: Primitive, results: Results) -> Iterator[Violation]:
     """All that does not hold."""
     raised = _raised(history, primitive)
-    if raised and _failed(history):
+    if raised and any(
+        fact.data.get("status") == "FAILURE" for fact in history.of("result.changed")
+    ):
         results = {}
+    taken = {each for fact in history.of("body.taken") for each in (fact.task, fact.message)}
     for each in violations(history):
-        if each.invariant != "L" or not raised or each.subject in _with_message(history):
+        if each.invariant != "L" or not raised or each.subject in taken:
             yield each
     yield from _check_c(history, primitive, results, raised)
     yield from _check_d(history)
@@ -346,21 +346,11 @@ def judged(history: History, primitive: Primitive, results: Results) -> Iterator
 
 
 def _raised(history: History, primitive: Primitive) -> bool:
-    """Whether a strike made a task fail: it raised there, or stood still beyond its time limit
-    while nobody else had its work.
-    """
+    """True if a strike made a task fail: it raised, or stood still beyond its time limit."""
     strikes = {fact.data.get("strike") for fact in history.of("fault.injected")}
     errors = {str(fact.data.get("error")) for fact in history.of("result.changed")}
     limited = primitive.limited or any(limit in error for limit in _TIME_LIMITS for error in errors)
     return "raises" in strikes or ("frozen" in strikes and limited)
-
-
-def _failed(history: History) -> bool:
-    return any(fact.data.get("status") == "FAILURE" for fact in history.of("result.changed"))
-
-
-def _with_message(history: History) -> set[str | None]:
-    return {each for fact in history.of("body.taken") for each in (fact.task, fact.message)}
 
 
 def _check_c(

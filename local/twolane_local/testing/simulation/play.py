@@ -13,7 +13,7 @@ import multiprocessing
 import random
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.faults.injection import Fault
@@ -62,9 +62,7 @@ def play(application: Application, schedule: Schedule) -> Outcome:
 
 
 def digest(history: History, *, leave_out: Sequence[str] = ("log",)) -> str:
-    """A short text that two equal histories have in common, whatever their ids; facts of some kinds
-    are left out.
-    """
+    """A short text that equal histories share, whatever their ids; without some kinds of facts."""
     names: dict[str | None, int] = {}
 
     def number(name: str | None) -> int:
@@ -85,7 +83,7 @@ class _Player:
         self.fired: dict[str, int] = {}
 
     async def script(self, world: Simulation) -> None:
-        doing = [asyncio.ensure_future(self._later(step)) for step in self._schedule.steps]
+        doing = [asyncio.ensure_future(self._do(step)) for step in self._schedule.steps]
         for armed in self._schedule.faults:
             world.loop.call_later(armed.at, world.faults.arm, armed.fault)
         await world.clock.sleep(self._schedule.length_s)
@@ -104,11 +102,8 @@ class _Player:
         await self._drain()
         count(world)
 
-    async def _later(self, step: Step) -> None:
-        await self._world.clock.sleep(step.at)
-        await self._do(step)
-
     async def _do(self, step: Step) -> None:
+        await self._world.clock.sleep(step.at)
         about = step.about
         match step.action:
             case "notify":
@@ -195,10 +190,10 @@ def shrink(application: Application, outcome: Outcome) -> Outcome:
 
 
 def _smaller(schedule: Schedule) -> Iterator[Schedule]:
-    for number in range(len(schedule.faults)):
-        yield schedule.without_fault(number)
-    for number in range(len(schedule.steps)):
-        yield schedule.without_step(number)
+    for field_name in ("faults", "steps"):
+        whole = getattr(schedule, field_name)
+        for number in range(len(whole)):
+            yield replace(schedule, **{field_name: whole[:number] + whole[number + 1 :]})
 
 
 _HIDDEN = frozenset({"body", "trace"})
@@ -293,7 +288,6 @@ class Tally:
 
 
 def run_seeds(seeds: Iterable[int], root: Path | None = None) -> Tally:
-    """One run for each seed, in this process."""
     with demo(root) as application:
         return _tally(application, seeds)
 
@@ -396,21 +390,8 @@ class Schedule:
             "faults": [{"at": each.at, "fault": each.fault.as_dict()} for each in self.faults],
         }
 
-    def without_step(self, number: int) -> Schedule:
-        """One step less, for shrinking."""
-        return Schedule(
-            self.seed, self.steps[:number] + self.steps[number + 1 :], self.faults, self.length_s
-        )
-
-    def without_fault(self, number: int) -> Schedule:
-        """One fault less, for shrinking."""
-        return Schedule(
-            self.seed, self.steps, self.faults[:number] + self.faults[number + 1 :], self.length_s
-        )
-
 
 def schedule_of(value: Mapping[str, Any]) -> Schedule:
-    """The schedule that ``Schedule.as_dict`` wrote."""
     return Schedule(
         value["seed"],
         tuple(Step(**step) for step in value["steps"]),
@@ -420,7 +401,6 @@ def schedule_of(value: Mapping[str, Any]) -> Schedule:
 
 
 def draw(seed: int) -> Schedule:
-    """A schedule at random."""
     rng = random.Random(f"schedule {seed}")  # noqa: S311 - repeatable, no secret
     steps = sorted(
         (_step(rng) for _ in range(rng.randint(1, 6))), key=lambda step: (step.at, step.action)

@@ -27,11 +27,10 @@ Promised = list[str]
 
 @dataclass(frozen=True)
 class Primitive:
-    """``publish`` runs in an execution environment of its own, with the application's tasks.
-
-    ``effects`` must have happened once the last task promised has succeeded (failed, where that is
-    its ``state``), in this order where they are ``ordered``; ``value`` is then its result.
-    ``function`` is invoked in the place of a publisher; ``revokes`` so many seconds later.
+    """``publish`` runs in an environment of its own, with the application's tasks. ``effects`` must
+    have happened once the last task has succeeded (failed, if its ``state`` is), in order where
+    ``ordered``; ``value`` is its result. ``function`` is invoked in a publisher's place;
+    ``revokes`` so many seconds later.
     """
 
     name: str
@@ -152,9 +151,7 @@ ENTRY, SLOT_HOUR, SLOT_MINUTE = "daily", 7, 0
 
 
 def application(results: str, effect: Effect) -> Celery:
-    """A Celery application on SQS with its results at this URL; ``effect(task id, what)`` is what
-    its tasks do.
-    """
+    """A Celery application on SQS; its tasks call ``effect(task id, what)``."""
     celery: Any = Celery("primitives", set_as_current=False)
     celery.conf.update(
         broker_url="sqs://",

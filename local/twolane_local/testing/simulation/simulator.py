@@ -40,14 +40,11 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from twolane.worker.lease import Lease
-    from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.sqs.service import NewMessage
     from twolane_local.clock import Clock
-    from twolane_local.clock.virtual import VirtualClock, VirtualLoop
     from twolane_local.journal import Event, Journal
     from twolane_local.model import ScheduleSpec
     from twolane_local.model.message import Message
-    from twolane_local.testing.task_points import Points
 
     MakeFaults = Callable[[Journal, Clock], Faults]
 
@@ -84,9 +81,8 @@ _SAID_TWICE = frozenset({"level", "logger", "message", "originRequestId", "trace
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """``make(clock)`` is what the handler's module does at import: it gives the handler.
-
-    ``unmake(handler, intact)`` is told of each at the end; one that was killed is not intact.
+    """``make(clock)`` gives the handler, as its module does at import; ``unmake(handler, intact)``
+    is told of each at the end; one that was killed is not intact.
     """
 
     name: str
@@ -109,10 +105,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Application:
-    """``functions`` by name: ``api``, ``worker`` and ``beat`` are expected.
-
-    ``watched(simulation)`` has the application tell of its effects while it is open;
-    ``slots(from, to)`` are the slots that beat owes in that time. ``store`` is a key of
+    """``functions`` by name: ``api``, ``worker`` and ``beat``. ``watched(simulation)`` has it tell
+    of its effects while open; ``slots(from, to)`` are those that beat owes. ``store`` is a key of
     ``RESULTS``. An effect takes one of ``effect_s``, drawn from the seed.
     """
 
@@ -131,7 +125,6 @@ class Application:
 
     @property
     def project(self) -> Project:
-        """What its stack is made from."""
         redrive = (
             f'{{"deadLetterTargetArn":"{_QUEUE_ARN}:{DEAD}",'
             f'"maxReceiveCount":{self.bounds.max_receives}}}'
@@ -234,7 +227,9 @@ class Simulation(stores.Listener):
         gc.disable()
         try:
             with _fresh(self.application.celery), closing(self._stack()) as stack:
-                self.stack = stack
+                self.stack, self.loop, self.clock = stack, stack.world.loop, stack.world.clock
+                self.faults, self.queues = stack.faults, stack.queues
+                self.invoker, self.points = stack.invoker, stack.points
                 stack.deliveries.let(True)
                 stack.schedules.let(True)
                 with self.application.watched(self):
@@ -272,30 +267,6 @@ class Simulation(stores.Listener):
             application.project, seed=self.seed, start=application.start, environments=32,
             seams=seams,
         )  # fmt: skip
-
-    @property
-    def loop(self) -> VirtualLoop:
-        return self.stack.world.loop
-
-    @property
-    def clock(self) -> VirtualClock:
-        return self.stack.world.clock
-
-    @property
-    def faults(self) -> Faults:
-        return self.stack.faults
-
-    @property
-    def queues(self) -> Any:
-        return self.stack.queues
-
-    @property
-    def invoker(self) -> Invoker:
-        return self.stack.invoker
-
-    @property
-    def points(self) -> Points:
-        return self.stack.points
 
     @property
     def at_work(self) -> int:
@@ -351,7 +322,6 @@ class Simulation(stores.Listener):
         self, kind: str, *, task: str | None = None, message: str | None = None,
         queue: str | None = None, where: str | None = None, **data: Any,
     ) -> None:  # fmt: skip
-        """One more fact."""
         self.history.add(Fact(self.clock.time(), kind, task, message, queue, where, data))
 
     def where(self) -> str | None:
@@ -360,7 +330,6 @@ class Simulation(stores.Listener):
         return process.about[0] if process is not None else None
 
     def raised(self, error: Exception) -> None:
-        """A handler raised this."""
         process = current.get()
         if process is not None and not process.dead:
             trace = "".join(traceback.format_exception(error))
@@ -442,7 +411,6 @@ class Simulation(stores.Listener):
 
 
 def task_of(key: str) -> str:
-    """The task that a lease or a result is of."""
     bare = key.removeprefix(LEASE).removeprefix(_RESULT)
     return bare.partition("<")[0].partition(":")[0]
 
@@ -456,7 +424,6 @@ def _plain() -> Any:
 
 
 def _items() -> dict[str, Any]:
-    """The table's items by their key."""
     from moto.dynamodb.models import dynamodb_backends
 
     table = dynamodb_backends[ACCOUNT][REGION].tables.get(TABLE)

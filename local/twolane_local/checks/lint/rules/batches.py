@@ -189,10 +189,7 @@ def inline_budget(subject: Subject) -> Iterator[Violation]:
 
 
 def _budget_s(subject: Subject, function: str) -> float:
-    """Return the rule's budget, at most the function's timeout without ApiHandler's reserve.
-
-    The reserve is by default a second, at most a quarter of the timeout.
-    """
+    """The budget, at most the timeout less ApiHandler's reserve: a second, or a quarter."""
     resource = subject.find_function(function)
     timeout = resource.number("Timeout", 3) if resource else None
     if timeout is None:

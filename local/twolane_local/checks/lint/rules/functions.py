@@ -30,7 +30,8 @@ def concurrency(subject: Subject) -> Iterator[Violation]:
     for function, sources in readers.items():
         properties = subject.resources[function].properties
         reserved = as_number(properties.get("ReservedConcurrentExecutions"))
-        wanted = [_maximum(source) for source in sources]
+        scaling = [as_mapping(each.mapping.properties.get("ScalingConfig")) for each in sources]
+        wanted = [as_number(each.get("MaximumConcurrency")) for each in scaling]
         if reserved is None or None in wanted:
             continue
         total = sum(each or 0 for each in wanted)
@@ -44,11 +45,6 @@ def concurrency(subject: Subject) -> Iterator[Violation]:
             f"set ReservedConcurrentExecutions: {total:g}, or lower MaximumConcurrency",
             ("ReservedConcurrentExecutions",),
         )
-
-
-def _maximum(source: QueueSource) -> float | None:
-    scaling = as_mapping(source.mapping.properties.get("ScalingConfig"))
-    return as_number(scaling.get("MaximumConcurrency"))
 
 
 #: The actions by which a chain of requests goes on, in the services where Lambda follows it.
@@ -66,7 +62,17 @@ _SENDS = frozenset(
 )
 def recursive_loop(subject: Subject) -> Iterator[Violation]:
     reached = _reached(subject)
-    by_celery = _celery_workers(subject)
+    # With a ``WorkerHandler`` whose tasks are sent to its own queue.
+    by_celery = set()
+    for source in subject.sources():
+        if source.function is None or source.queue is None:
+            continue
+        application = subject.applications.get(source.function.id)
+        if application is None or application.adapter != "WorkerHandler":
+            continue
+        for task in application.tasks:
+            if subject.queue(task.queue_url or task.queue) is source.queue:
+                by_celery.add(source.function.id)
     for function in subject.of_kind("AWS::Lambda::Function"):
         if function.properties.get("RecursiveLoop") in ("Allow", UNKNOWN):
             continue
@@ -85,21 +91,6 @@ def recursive_loop(subject: Subject) -> Iterator[Violation]:
             "set RecursiveLoop: Allow where the loop is meant",
             severity=None if function.id in by_celery else Severity.NOTE,
         )
-
-
-def _celery_workers(subject: Subject) -> frozenset[str]:
-    """Return the functions with a ``WorkerHandler`` whose tasks are sent to their own queue."""
-    found = set()
-    for source in subject.sources():
-        if source.function is None or source.queue is None:
-            continue
-        application = subject.applications.get(source.function.id)
-        if application is None or application.adapter != "WorkerHandler":
-            continue
-        for task in application.tasks:
-            if subject.queue(task.queue_url or task.queue) is source.queue:
-                found.add(source.function.id)
-    return frozenset(found)
 
 
 def _reached(subject: Subject) -> dict[str, set[str]]:
@@ -169,13 +160,10 @@ def _may_send_to(subject: Subject, function: Resource) -> Iterator[str]:
             documents = [properties]
         for document in documents if own and role else ():
             for statement in as_list(as_mapping(document.get("PolicyDocument")).get("Statement")):
-                if _allows_sending(as_mapping(statement)):
+                actions = {str(action) for action in as_list(as_mapping(statement).get("Action"))}
+                allowed = as_mapping(statement).get("Effect") == "Allow"
+                if allowed and not _SENDS.isdisjoint(actions):
                     yield from (str(each) for each in as_list(statement.get("Resource")))
-
-
-def _allows_sending(statement: Any) -> bool:
-    actions = {str(action) for action in as_list(statement.get("Action"))}
-    return statement.get("Effect") == "Allow" and not _SENDS.isdisjoint(actions)
 
 
 @rule(
@@ -214,13 +202,14 @@ def store_limits(subject: Subject) -> Iterator[Violation]:
 )
 def beat_entries(subject: Subject) -> Iterator[Violation]:
     ticked, sent = _ticked_and_sent(subject)
+    containers = list(subject.of_kind("AWS::ECS::TaskDefinition"))
     reported: set[tuple[str, str]] = set()
     # The beat function first: the schedule belongs there.
     ordered = sorted(
         subject.applications.items(), key=lambda item: item[1].adapter != "BeatHandler"
     )
     for function, application in ordered:
-        if application.app in ticked or _beats_in_a_container(subject):
+        if application.app in ticked or any(map(_runs_beat, containers)):
             continue
         for entry in application.entries:
             key = (application.app, entry.name)
@@ -270,11 +259,6 @@ def _entry(text: Any) -> str | None:
         return str(json.loads(text)["twolane"]["entry"])
     except (TypeError, ValueError, KeyError):
         return None
-
-
-def _beats_in_a_container(subject: Subject) -> bool:
-    """Return whether a container of the template runs `celery beat`."""
-    return any(_runs_beat(item) for item in subject.of_kind("AWS::ECS::TaskDefinition"))
 
 
 def _runs_beat(definition: Resource) -> bool:
