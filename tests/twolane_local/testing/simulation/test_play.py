@@ -184,12 +184,6 @@ def test_every_fault_and_action_is_drawn() -> None:
     assert actions == {"notify", "defer", "campaign", "import", "revoke"}
 
 
-def test_one_step_or_fault_less() -> None:
-    one = next(draw(seed) for seed in range(100) if len(draw(seed).faults) > 1)
-    assert one.without_fault(0).faults == one.faults[1:]
-    assert one.without_step(0).steps == one.steps[1:]
-
-
 # What is left out of a schedule. ``test_planted.py`` shrinks a real finding.
 
 WHOLE = Schedule(
