@@ -4,7 +4,8 @@ Nothing runs in the background. Each operation first *refreshes* the queue: dela
 those whose visibility timeout is over become visible, and those older than the retention period
 are removed. A message is delayed, visible, in flight or gone:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
-Visible messages are handed out as they were sent (standard), or strictly so within a group (FIFO).
+Visible messages are handed out as they were sent (standard), quiet tenants' first where they have
+groups (``fairness``), or strictly so within a group (FIFO).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from twolane_local.aws.sqs.attributes import DOCUMENTS, Settings, defaults, settings_of
 from twolane_local.aws.sqs.errors import ReceiptHandleIsInvalidError
+from twolane_local.aws.sqs.fairness import FairOrder
 from twolane_local.model.message import Received
 from twolane_local.model.states import DELAYED, GONE, IN_FLIGHT, VISIBLE
 
@@ -59,7 +61,12 @@ class Retention:
 
 
 class Order(Protocol):
-    """The visible messages of a queue in the order in which they are handed out."""
+    """The visible messages of a queue in the order in which they are handed out.
+
+    ``now`` is the time of the present operation.
+    """
+
+    now: float
 
     def add(self, entry: QueueEntry) -> None:
         """Add an entry that is delayed or visible."""
@@ -92,6 +99,8 @@ class Order(Protocol):
 class StandardOrder:
     """Best-effort ordering: as sent; returned messages go to the end."""
 
+    now = 0.0
+
     def __init__(self) -> None:
         self._visible: deque[tuple[int, QueueEntry]] = deque()
 
@@ -118,6 +127,9 @@ class StandardOrder:
             visible.popleft()
         return visible[0][1] if visible else None
 
+    def __iter__(self) -> Iterator[QueueEntry]:
+        return (entry for epoch, entry in self._visible if epoch == entry.epoch)
+
 
 @dataclass(slots=True)
 class _Group:
@@ -131,6 +143,8 @@ class FifoOrder:
     One receive takes several messages of a group if it can:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html
     """
+
+    now = 0.0
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
@@ -382,6 +396,8 @@ class Queue:
 
     def put(self, message: Message, *, visible_at: float, now: float) -> QueueEntry:
         """Add a message that becomes visible at ``visible_at``."""
+        if message.group_id is not None:
+            self._be_fair(now)
         self.sent += 1
         entry = QueueEntry(message, self.sent)
         entry.state = DELAYED if visible_at > now else VISIBLE
@@ -396,6 +412,8 @@ class Queue:
 
     def restore(self, message: Message, position: int, place: ReceiveState, now: float) -> None:
         """Restore a message to its state before the process ended."""
+        if message.group_id is not None:
+            self._be_fair(now)
         entry = QueueEntry(message, position)
         entry.receive_count, entry.receipt = place.receives, place.receipt
         entry.first_received_at, entry.received_at = place.first_at, place.last_at
@@ -410,6 +428,18 @@ class Queue:
             self._order.held(entry)
         else:
             self._order.add(entry)
+
+    def _be_fair(self, now: float) -> None:
+        """Begin to tell tenants apart, if a message with a group is the first one."""
+        order = self._order
+        if isinstance(order, StandardOrder):
+            self._order = FairOrder(order, self._counts[IN_FLIGHT], now)
+
+    def noisy_tenants(self) -> dict[str, int]:
+        """The visible messages of each noisy tenant of a fair queue."""
+        order = self._order
+        noisy = order.noisy() if isinstance(order, FairOrder) else ()
+        return {tenant.name or "": len(tenant.waiting) for tenant in noisy}
 
     def duplicate_of(
         self, group_id: str | None, deduplication_id: str, now: float
@@ -431,6 +461,7 @@ class Queue:
 
         Returns the messages whose visibility timeout has ended, and those that have expired.
         """
+        self._order.now = now
         returned: list[QueueEntry] = []
         while (entry := self._due.pop_due(now)) is not None:
             if entry.state is IN_FLIGHT:
@@ -446,7 +477,7 @@ class Queue:
     def _become_visible(self, entry: QueueEntry) -> None:
         was = entry.state
         self._move(entry, VISIBLE)
-        if was is DELAYED and self.fifo:
+        if was is DELAYED:
             self._order.became_visible(entry)
         else:
             self._order.give_back(entry)
