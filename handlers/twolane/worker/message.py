@@ -30,7 +30,7 @@ from kombu.utils import json as kombu_json
 
 from twolane.errors import MalformedMessageError
 from twolane.publish.claimcheck import MAX_BODY_BYTES
-from twolane.publish.message import REQUEST_ID, TRACE_ID, incoming
+from twolane.publish.message import GROUP, REQUEST_ID, TRACE_ID, incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -115,11 +115,16 @@ def to_message(
 ) -> Message:
     """The kombu message that Celery's consumer takes.
 
-    ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on.
+    ``redelivered`` comes from SQS's receive count, which kombu's own transport never passes on; the
+    message group is the record's, whoever sent it.
     Raises ``MalformedMessageError`` where the body cannot be decompressed, or has more bytes than
     ``limit`` then.
     """
     info = envelope.properties.get("delivery_info")
+    # Celery's request copies the headers; the properties a task could change.
+    properties = dict(envelope.properties)
+    if (group := record.group_id) is not None:
+        properties[GROUP] = group
     return _message(
         envelope,
         limit,
@@ -128,8 +133,7 @@ def to_message(
             **(info if isinstance(info, dict) else {}),
             "redelivered": record.receive_count > 1,
         },
-        # Celery's request copies the headers; the properties a task could change.
-        properties=dict(envelope.properties),
+        properties=properties,
         accept=accept,
         channel=channel,
     )
