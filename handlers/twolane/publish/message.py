@@ -18,7 +18,8 @@ and ``twolane_depth_since``, when the present window of generations began (epoch
 that is published outside of a task has none: it is a first one.
 
 **The tenant**, on a fair queue: what a task publishes has the message group of the task, be it a
-retry, the next of a chain or any other, unless ``apply_async`` names one; an empty one is none. On a FIFO queue, where the group is an order, only a retry keeps it.
+retry, the next of a chain or any other, unless ``apply_async`` names one; an empty one is none. On
+a FIFO queue, where the group is an order, only a retry keeps it.
 
 **Times.** Celery stores when a task was done, and nothing before. The time of the publish is a
 header of the message, the time of the start is on the running task's request; each state is stored

@@ -1,4 +1,4 @@
-"""The message group of a task, which a fair queue takes for its tenant, in all that it publishes."""
+"""The message group of a task, its tenant on a fair queue, in all that the task publishes."""
 
 from __future__ import annotations
 

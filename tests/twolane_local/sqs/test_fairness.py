@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from twolane_local.aws.sqs.queue import FairOrder, StandardOrder
 from twolane_local.aws.sqs.service import NewMessage, QueueService
@@ -261,80 +261,88 @@ def test_depth_costs_nothing(tenants):
     assert min(receives) < min(passes)
 
 
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("send"), st.sampled_from(["a", "b", "c", None]), st.integers(1, 40)),
-        st.tuples(st.just("delayed"), st.sampled_from(["a", "b", None]), st.integers(1, 5)),
-        st.tuples(st.just("receive"), st.integers(1, 10), st.sampled_from([0, 3, 600])),
-        st.tuples(st.just("delete"), st.integers(0, 99), st.none()),
-        st.tuples(st.just("return"), st.integers(0, 99), st.none()),
-        st.tuples(st.just("wait"), st.sampled_from([0.5, 4, 301, 700]), st.none()),
-        st.tuples(st.just("purge"), st.none(), st.none()),
-    ),
-    max_size=60,
-)  # fmt: skip
+class History(RuleBasedStateMachine):
+    """Random senders and receivers, beside a model that has no tenants.
 
-
-@given(steps)
-def test_whatever_happens_no_message_is_lost_doubled_or_kept_back(steps):
-    """The model: a message is visible, invisible until a time, or gone. A receive returns as many
-    visible messages as it may; which of them is the queue's choice, except that no message of a
-    noisy tenant comes while one of a tenant with nothing in flight and no history waits.
+    In the model, a message is visible from a time on, or gone, and a receive returns as many of the
+    visible ones as it may. Fairness chooses which; it never keeps one back.
     """
-    clock = HandClock()
-    queues = QueueService(clock, Journal(clock, size=10), rng=random.Random(5))
-    queues.create("q")
-    until: dict[str, float] = {}  # by message id: when it is visible
-    group_of: dict[str, str | None] = {}
-    handles: dict[str, str] = {}
-    used: set[str | None] = set()
-    for step, what, how in steps:
-        now = clock.time()
-        if step == "send":
-            for _ in range(how):
-                sent = queues.send("q", NewMessage("x", group_id=what))
-                until[sent.id], group_of[sent.id] = now, what
-        elif step == "delayed":
-            sent = queues.send("q", NewMessage("x", group_id=what, delay_s=how))
-            until[sent.id], group_of[sent.id] = now + how, what
-        elif step == "receive":
-            visible = {one for one, at in until.items() if at <= now}
-            noisy = set(queues.refreshed("q").noisy_tenants())
-            received = queues.receive("q", what, visibility_s=how)
-            ids = [one.message.id for one in received]
-            assert len(ids) == min(what, len(visible)) == len(set(ids))
-            assert set(ids) <= visible
-            fresh = [one for one in visible - set(ids) if group_of[one] not in used]
-            if fresh:
-                assert not noisy & {group_of[one] for one in ids}
-            for one in received:
-                until[one.message.id] = now + how
-                handles[one.message.id] = one.receipt_handle
-                used.add(group_of[one.message.id])
-        elif step in {"delete", "return"} and handles:
-            one = sorted(handles)[what % len(handles)]
-            handle = handles.pop(one)
-            if step == "delete":
-                assert queues.delete("q", handle)
-                del until[one]
-            elif until[one] > now:
-                queues.change_visibility("q", handle, 0)
-                until[one] = now
-        elif step == "wait":
-            clock.now += what
-        elif step == "purge" and queues.get("q").purged_at is None:
-            queues.purge("q")
-            until.clear()
-            handles.clear()
-        counted = queues.refreshed("q")
-        assert len(counted) == len(until)
-        assert counted.count("visible") == sum(at <= clock.time() for at in until.values())
-        assert counted.ready() == (counted.count("visible") > 0)
-    clock.now += 1_000
-    left = Counter(one.message.id for one in drained(queues))
-    assert left == Counter(list(until))
+
+    def __init__(self):
+        super().__init__()
+        self.clock = HandClock()
+        self.queues = QueueService(self.clock, Journal(self.clock, size=10), rng=random.Random(5))
+        self.queues.create("q")
+        self.visible_at, self.group_of, self.handles, self.served = {}, {}, {}, set()
+
+    @rule(group=st.sampled_from(["a", "b", "c", None]), number=st.integers(1, 40),
+          delay=st.sampled_from([0, 0, 5]))  # fmt: skip
+    def send(self, group, number, delay):
+        for _ in range(number):
+            sent = self.queues.send("q", NewMessage("x", group_id=group, delay_s=delay))
+            self.visible_at[sent.id] = self.clock.now + delay
+            self.group_of[sent.id] = group
+
+    @rule(limit=st.integers(1, 10), timeout=st.sampled_from([0, 3, 600, 600]))
+    def receive(self, limit, timeout):
+        visible = {one for one, at in self.visible_at.items() if at <= self.clock.now}
+        noisy = set(self.queues.refreshed("q").noisy_tenants())
+        received = self.queues.receive("q", limit, visibility_s=timeout)
+        ids = {one.message.id for one in received}
+        assert len(received) == len(ids) == min(limit, len(visible))
+        assert ids <= visible
+        if any(self.group_of[one] not in self.served for one in visible - ids):
+            assert not noisy & {self.group_of[one] for one in ids}
+        for one in received:
+            self.visible_at[one.message.id] = self.clock.now + timeout
+            self.handles[one.message.id] = one.receipt_handle
+            self.served.add(self.group_of[one.message.id])
+
+    def held(self, which):
+        return sorted(self.handles)[which % len(self.handles)]
+
+    @precondition(lambda self: self.handles)
+    @rule(which=st.integers(0, 99))
+    def delete(self, which):
+        one = self.held(which)
+        assert self.queues.delete("q", self.handles.pop(one))
+        del self.visible_at[one]
+
+    @precondition(lambda self: self.handles)
+    @rule(which=st.integers(0, 99))
+    def give_back(self, which):
+        one = self.held(which)
+        if self.visible_at[one] > self.clock.now:
+            self.queues.change_visibility("q", self.handles.pop(one), 0)
+            self.visible_at[one] = self.clock.now
+
+    @rule(seconds=st.sampled_from([0.5, 4, 301, 700]))
+    def wait(self, seconds):
+        self.clock.now += seconds
+
+    @precondition(lambda self: self.queues.get("q").purged_at is None)
+    @rule()
+    def purge(self):
+        self.queues.purge("q")
+        self.visible_at.clear()
+        self.handles.clear()
+
+    @invariant()
+    def counts_are_the_models(self):
+        queue = self.queues.refreshed("q")
+        visible = sum(at <= self.clock.now for at in self.visible_at.values())
+        assert (len(queue), queue.count("visible")) == (len(self.visible_at), visible)
+        assert queue.ready() == (visible > 0)
+
+    def teardown(self):
+        self.clock.now += 1_000
+        left = []
+        while received := self.queues.receive("q", 10, visibility_s=600):
+            left += [one.message.id for one in received]
+        assert sorted(left) == sorted(self.visible_at)
 
 
-def drained(queues):
-    while received := queues.receive("q", 10, visibility_s=600):
-        yield from received
+TestWhateverHappensNoMessageIsLostDoubledOrKeptBack = History.TestCase
+TestWhateverHappensNoMessageIsLostDoubledOrKeptBack.settings = settings(
+    max_examples=25, stateful_step_count=40
+)
