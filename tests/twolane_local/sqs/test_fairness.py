@@ -45,7 +45,7 @@ class Tenants:
 
     @property
     def noisy(self):
-        return set(self.queues.refreshed("q").noisy_tenants())
+        return set(self.queues.noisy_groups("q"))
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ class History(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 10), timeout=st.sampled_from([0, 3, 600, 600]))
     def receive(self, limit, timeout):
         visible = {one for one, at in self.visible_at.items() if at <= self.clock.now}
-        noisy = set(self.queues.refreshed("q").noisy_tenants())
+        noisy = set(self.queues.noisy_groups("q"))
         received = self.queues.receive("q", limit, visibility_s=timeout)
         ids = {one.message.id for one in received}
         assert len(received) == len(ids) == min(limit, len(visible))

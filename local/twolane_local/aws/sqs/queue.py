@@ -435,8 +435,8 @@ class Queue:
         if isinstance(order, StandardOrder):
             self._order = FairOrder(order, self._counts[IN_FLIGHT], now)
 
-    def noisy_tenants(self) -> dict[str, int]:
-        """The visible messages of each noisy tenant of a fair queue."""
+    def noisy_groups(self) -> dict[str, int]:
+        """The number of visible messages of each noisy message group of a fair queue."""
         order = self._order
         noisy = order.noisy() if isinstance(order, FairOrder) else ()
         return {tenant.name or "": len(tenant.waiting) for tenant in noisy}
