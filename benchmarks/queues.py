@@ -154,10 +154,16 @@ async def dwell_s(invoker: Functions, journal: Journal, *, fair: bool) -> float:
     """The median time from sending to receiving, over the endpoint and through a mapping."""
     sent: dict[str, float] = {}
     received: dict[str | None, float] = {}
+    done = asyncio.Event()
 
     def watch(event: Any) -> None:
         if event.kind == "message.received":
             received[event.message_id] = event.at
+            check()
+
+    def check() -> None:
+        if len(sent) == QUIET and sent.keys() <= received.keys():
+            done.set()
 
     with ours(journal) as (port, queues):
         queues.configure("q", {"VisibilityTimeout": "600"})
@@ -172,8 +178,8 @@ async def dwell_s(invoker: Functions, journal: Journal, *, fair: bool) -> float:
             at = queues.clock.time()
             answer = await asyncio.to_thread(call, "SendMessage", MessageBody=BODY, **group)
             sent[answer["MessageId"]] = at
-        while not sent.keys() <= received.keys():
-            await asyncio.sleep(PAUSE_S)
+        check()
+        await done.wait()
         await mapping.drain()
         forget()
         polling.cancel()

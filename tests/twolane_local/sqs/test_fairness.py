@@ -245,6 +245,20 @@ def test_dead_letters_and_what_is_redriven_keep_their_tenant(queues, clock):
     assert queues.receive("q")[0].message.group_id == "a"
 
 
+def test_the_api_takes_a_group_and_returns_it(call, queues):
+    queues.create("q")
+    url = "http://127.0.0.1:4566/123456789012/q"
+    call("SendMessage", QueueUrl=url, MessageBody="x", MessageGroupId="a")
+    entries = [{"Id": "1", "MessageBody": "x", "MessageGroupId": "b"}]
+    call("SendMessageBatch", QueueUrl=url, Entries=entries)
+    for name in ("MessageGroupId", "All"):
+        answer = call(
+            "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0,
+            MessageSystemAttributeNames=[name],
+        )  # fmt: skip
+        assert [one["Attributes"]["MessageGroupId"] for one in answer["Messages"]] == ["a", "b"]
+
+
 def test_depth_costs_nothing(tenants):
     """A receive beside 5,000 messages of a noisy tenant takes less than one pass over them."""
     tenants.send("a", 5_000)
