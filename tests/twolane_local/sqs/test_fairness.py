@@ -180,12 +180,15 @@ def test_it_is_quiet_again_when_others_have_used_the_consumers(tenants, clock):
     assert tenants.noisy == set()
 
 
-def test_what_comes_back_goes_to_the_end_of_its_tenant(tenants, clock):
-    tenants.send("a", 2)
-    first = tenants.queues.receive("q", 1)[0]
-    tenants.queues.change_visibility("q", first.receipt_handle, 0)
-    bodies = [one.message.id for one in tenants.queues.receive("q", 2)]
-    assert bodies[1] == first.message.id
+def test_what_comes_back_has_the_place_of_its_receive(queues):
+    """Before what was sent since then, and behind what was there."""
+    queues.create("q")
+    sent = [queues.send("q", NewMessage("x", group_id=group)).id for group in "aba"]
+    first = queues.receive("q", 1)[0]
+    sent.append(queues.send("q", NewMessage("x", group_id="a")).id)
+    queues.change_visibility("q", first.receipt_handle, 0)
+    received = [one.message.id for one in queues.receive("q", 4)]
+    assert received == [sent[1], sent[2], sent[0], sent[3]]
 
 
 def test_a_timeout_counts_as_the_end_of_processing(tenants, clock):

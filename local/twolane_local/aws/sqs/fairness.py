@@ -32,10 +32,14 @@ QUIET_AFTER_S = 300.0
 
 
 class Entry(Protocol):
-    """A message on the queue; ``epoch`` increases with each change of its state."""
+    """A message on the queue; ``epoch`` increases with each change of its state.
+
+    ``turn`` is its place among those that wait.
+    """
 
     epoch: int
     state: str
+    turn: int
     message: Message
 
 
@@ -79,68 +83,97 @@ class Load:
 
 
 class Tenant(Generic[E]):
-    """The messages of one group; ``waiting`` are the visible ones, in the order of ``tickets``."""
+    """The messages of one group that wait: what was sent or received longest ago comes first."""
 
-    __slots__ = ("load", "name", "noisy", "offered", "waiting")
+    __slots__ = ("_again", "_new", "load", "name", "noisy", "offered")
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.waiting: deque[tuple[int, int, E]] = deque()
         self.load = Load()
         self.noisy = False
-        self.offered = False  # in the heap of quiet tenants
+        self.offered: int | None = None  # the turn by which it is in the heap of quiet tenants
+        self._new: deque[tuple[int, int, E]] = deque()  # never received
+        self._again: list[tuple[int, int, E]] = []  # a heap: visible again
 
     def __lt__(self, other: Tenant[E]) -> bool:
-        """By name; the heap asks only if two have the same ticket, which no two have."""
-        return (self.name or "") < (other.name or "")
+        """Of the same turn are only two places of one tenant."""
+        return False
 
-    def head(self) -> tuple[int, int, E] | None:
-        """The first visible message, with its ticket."""
-        waiting = self.waiting
-        # A message can be deleted by its last receipt handle while it is visible again.
-        while waiting and waiting[0][1] != waiting[0][2].epoch:
-            waiting.popleft()
-        return waiting[0] if waiting else None
+    def __len__(self) -> int:
+        return len(self._new) + len(self._again)
+
+    def add(self, entry: E) -> None:
+        self._new.append((entry.turn, entry.epoch, entry))
+
+    def add_again(self, entry: E) -> None:
+        heappush(self._again, (entry.turn, entry.epoch, entry))
+
+    def head(self) -> E | None:
+        """The message that comes first."""
+        new, again = self._new, self._again
+        # An entry whose epoch has changed was hidden or deleted by a receipt handle.
+        while new and new[0][1] != new[0][2].epoch:
+            new.popleft()
+        while again and again[0][1] != again[0][2].epoch:
+            heappop(again)
+        if again and (not new or again[0][0] < new[0][0]):
+            return again[0][2]
+        return new[0][2] if new else None
+
+    def drop(self, entry: E) -> None:
+        """Remove the head."""
+        if self._again and self._again[0][2] is entry:
+            heappop(self._again)
+        else:
+            self._new.popleft()
 
 
 class FairOrder(Generic[E]):
     """The visible messages of a standard queue with groups, in the order of handing out.
 
-    Quiet tenants' messages first, as they became visible; then those of the noisy tenant with the
-    fewest in flight. ``now`` is the time of the present operation.
+    Quiet tenants' messages first, in turn; then those of the noisy tenant with the fewest in
+    flight. ``now`` is the time of the present operation.
     """
 
-    def __init__(self, visible: Iterable[E], in_flight: int, now: float) -> None:
-        """Take over a queue without groups: its messages, and the number of those in flight."""
+    def __init__(self, visible: Iterable[E], in_flight: Iterable[E], now: float) -> None:
+        """Take over the messages of a queue without groups."""
         self.now = now
-        self._tickets = 0
+        self._turns = 0
         self._total = Load()
         self._ungrouped: Tenant[E] = Tenant(None)
         self._tenants: dict[str, Tenant[E]] = {}
         self._noisy: dict[str, Tenant[E]] = {}
-        #: Quiet tenants by a ticket that is not later than their first message's.
+        #: Quiet tenants by a turn that is not later than that of their first message.
         self._quiet: list[tuple[int, Tenant[E]]] = []
-        self._change(self._ungrouped, in_flight)
+        for entry in in_flight:
+            self.held(entry)
         for entry in visible:
             self.add(entry)
 
     def add(self, entry: E) -> None:
-        if entry.state is not VISIBLE:
-            return
+        if entry.state is VISIBLE:
+            self.became_visible(entry)
+
+    def became_visible(self, entry: E) -> None:
+        self._to_the_end(entry)
         tenant = self._tenant(entry)
-        self._tickets += 1
-        tenant.waiting.append((self._tickets, entry.epoch, entry))
-        if not tenant.noisy:
-            self._offer(tenant)
-
-    became_visible = add
-
-    def held(self, entry: E) -> None:
-        self._change(self._tenant(entry), 1)
+        tenant.add(entry)
+        self._offer(tenant)
 
     def give_back(self, entry: E) -> None:
-        self._change(self._tenant(entry), -1)
-        self.add(entry)
+        tenant = self._tenant(entry)
+        self._change(tenant, -1)
+        tenant.add_again(entry)
+        self._offer(tenant)
+
+    def held(self, entry: E) -> None:
+        self._to_the_end(entry)
+        self._change(self._tenant(entry), 1)
+
+    def hidden(self, entry: E) -> None:
+        tenant = self._tenant(entry)
+        self._change(tenant, 1)
+        self._settle(tenant)
 
     def released(self, entry: E) -> None:
         tenant = self._tenant(entry)
@@ -154,43 +187,50 @@ class FairOrder(Generic[E]):
 
     def take(self, limit: int, accept: Callable[[E], bool]) -> None:
         taken = 0
-        while taken < limit and (tenant := self._next()) is not None:
-            if accept(tenant.waiting.popleft()[2]):
+        while taken < limit and (following := self._next()) is not None:
+            tenant, entry = following
+            tenant.drop(entry)
+            self._to_the_end(entry)
+            if accept(entry):
                 self._change(tenant, 1)
                 taken += 1
             self._settle(tenant)
 
     def first(self) -> E | None:
-        tenant = self._next()
-        return tenant.waiting[0][2] if tenant is not None else None
+        following = self._next()
+        return following[1] if following is not None else None
 
     def noisy(self) -> Iterator[Tenant[E]]:
         """The tenants that are noisy now."""
         self._next()
         return iter(self._noisy.values())
 
-    def _next(self) -> Tenant[E] | None:
-        """The tenant whose first message is handed out next."""
+    def _to_the_end(self, entry: E) -> None:
+        self._turns += 1
+        entry.turn = self._turns
+
+    def _next(self) -> tuple[Tenant[E], E] | None:
+        """The message that is handed out next, with its tenant."""
         for tenant in [*self._noisy.values()]:
             self._check_noisy(tenant)
         quiet = self._quiet
         while quiet:
-            ticket, tenant = quiet[0]
-            head = tenant.head()
-            if head is not None and head[0] != ticket:
-                heapreplace(quiet, (head[0], tenant))
-                continue
-            if head is not None and tenant.name is not None:
-                tenant.noisy = tenant.load.is_large(self._total, self.now)
-            if head is not None and not tenant.noisy:
-                return tenant
-            heappop(quiet)
-            tenant.offered = False
-            if tenant.noisy and tenant.name is not None:
+            turn, tenant = quiet[0]
+            if tenant.offered != turn or tenant.noisy or (head := tenant.head()) is None:
+                if tenant.offered == turn:
+                    tenant.offered = None
+                heappop(quiet)
+            elif head.turn != turn:
+                tenant.offered = head.turn
+                heapreplace(quiet, (head.turn, tenant))
+            elif tenant.name is not None and tenant.load.is_large(self._total, self.now):
+                tenant.noisy = True
                 self._noisy[tenant.name] = tenant
-        waiting = [(tenant.load.in_flight, head[0], tenant)
+            else:
+                return tenant, head
+        waiting = [(tenant.load.in_flight, head.turn, tenant, head)
                    for tenant in self._noisy.values() if (head := tenant.head())]  # fmt: skip
-        return min(waiting)[2] if waiting else None
+        return min(waiting)[2:] if waiting else None
 
     def _check_noisy(self, tenant: Tenant[E]) -> None:
         """Treat a noisy tenant as quiet again if it is time to.
@@ -220,9 +260,11 @@ class FairOrder(Generic[E]):
         self._offer(tenant)
 
     def _offer(self, tenant: Tenant[E]) -> None:
-        if not tenant.offered and (head := tenant.head()) is not None:
-            heappush(self._quiet, (head[0], tenant))
-            tenant.offered = True
+        if tenant.noisy or (head := tenant.head()) is None:
+            return
+        if tenant.offered is None or head.turn < tenant.offered:
+            tenant.offered = head.turn
+            heappush(self._quiet, (head.turn, tenant))
 
     def _change(self, tenant: Tenant[E], by: int) -> None:
         tenant.load.change(by, self.now)

@@ -34,7 +34,7 @@ class QueueEntry:
 
     __slots__ = (
         "due_at", "epoch", "first_received_at", "message", "position", "receipt", "receive_count",
-        "received_at", "retained", "state",
+        "received_at", "retained", "state", "turn",
     )  # fmt: skip
 
     def __init__(self, message: Message, position: int) -> None:
@@ -47,6 +47,7 @@ class QueueEntry:
         self.first_received_at = 0.0
         self.received_at = 0.0  # most recently
         self.receipt: str | None = None  # of the most recent receive
+        self.turn = 0  # on a standard queue: its place among those that wait
         self.retained = Retention(self)
 
 
@@ -126,9 +127,6 @@ class StandardOrder:
         while visible and visible[0][0] != visible[0][1].epoch:
             visible.popleft()
         return visible[0][1] if visible else None
-
-    def __iter__(self) -> Iterator[QueueEntry]:
-        return (entry for epoch, entry in self._visible if epoch == entry.epoch)
 
 
 @dataclass(slots=True)
@@ -431,15 +429,23 @@ class Queue:
 
     def _be_fair(self, now: float) -> None:
         """Begin to tell tenants apart, if a message with a group is the first one."""
-        order = self._order
-        if isinstance(order, StandardOrder):
-            self._order = FairOrder(order, self._counts[IN_FLIGHT], now)
+        if not isinstance(self._order, StandardOrder):
+            return
+        visible: list[QueueEntry] = []
+
+        def keep(entry: QueueEntry) -> bool:
+            visible.append(entry)
+            return True
+
+        self._order.take(len(self), keep)
+        in_flight = (entry for entry in self._entries.values() if entry.state is IN_FLIGHT)
+        self._order = FairOrder(visible, in_flight, now)
 
     def noisy_groups(self) -> dict[str, int]:
         """The number of visible messages of each noisy message group of a fair queue."""
         order = self._order
         noisy = order.noisy() if isinstance(order, FairOrder) else ()
-        return {tenant.name or "": len(tenant.waiting) for tenant in noisy}
+        return {tenant.name or "": len(tenant) for tenant in noisy}
 
     def duplicate_of(
         self, group_id: str | None, deduplication_id: str, now: float
