@@ -4,8 +4,7 @@ Nothing runs in the background. Each operation first *refreshes* the queue: dela
 those whose visibility timeout is over become visible, and those older than the retention period
 are removed. A message is delayed, visible, in flight or gone:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
-Visible messages are handed out as they were sent (standard), quiet tenants' first where they have
-groups (``fairness``), or strictly so within a group (FIFO).
+Visible messages are handed out as they were sent (standard), or strictly so within a group (FIFO).
 """
 
 from __future__ import annotations
