@@ -139,6 +139,24 @@ def test_a_noisy_tenant_stays_so_when_its_messages_are_done(tenants, clock):
     assert tenants.receive(2) == "ba"
 
 
+def test_it_stays_so_also_when_they_took_no_time(tenants):
+    tenants.send("a", 100)
+    tenants.receive(31)
+    tenants.finish("a")
+    assert tenants.noisy == {"a"}
+
+
+def test_with_its_backlog_its_processing_time_is_forgotten(tenants, clock):
+    tenants.send("a", 2)
+    tenants.receive()
+    clock.now += 20
+    assert tenants.noisy == {"a"}
+    tenants.receive()
+    tenants.send("a")
+    tenants.send("b")
+    assert tenants.receive(2) == "ab"
+
+
 def test_it_is_quiet_again_when_its_backlog_is_gone(tenants, clock):
     tenants.send("a", 31)
     assert tenants.receive(30) == "a" * 30
@@ -191,6 +209,16 @@ def test_what_comes_back_has_the_place_of_its_receive(queues):
     assert received == [sent[1], sent[2], sent[0], sent[3]]
 
 
+def test_what_comes_back_may_be_the_first_of_all(queues):
+    queues.create("q")
+    sent = [queues.send("q", NewMessage("x", group_id="a")).id]
+    first = queues.receive("q", 1)[0]
+    sent += [queues.send("q", NewMessage("x", group_id=group)).id for group in "ba"]
+    assert queues.refreshed("q").peek().message.id == sent[1]
+    queues.change_visibility("q", first.receipt_handle, 0)
+    assert [one.message.id for one in queues.receive("q", 3)] == sent
+
+
 def test_a_timeout_counts_as_the_end_of_processing(tenants, clock):
     tenants.send("a", 100)
     tenants.receive(30)
@@ -221,6 +249,16 @@ def test_a_queue_becomes_fair_with_its_first_group(tenants):
     order = tenants.queues.get("q")._order
     assert isinstance(order, FairOrder)
     assert tenants.receive(32) == "--" + "a" * 30
+    assert tenants.noisy == {"a"}
+
+
+def test_what_was_in_flight_before_the_first_group_counts(tenants):
+    tenants.send(None, 300)
+    tenants.receive(300)
+    tenants.send("a", 31)
+    tenants.receive(30)
+    assert tenants.noisy == set()
+    tenants.finish(None)
     assert tenants.noisy == {"a"}
 
 
