@@ -105,6 +105,23 @@ def test_what_a_task_publishes_is_its_tenants_unless_it_says_otherwise(
     assert sorted(map(str, groups(queue.take(3)))) == ["None", "a", "b"]
 
 
+def test_tasks_of_a_batch_do_not_mix_their_tenants(shop: Celery, queue: Any) -> None:
+    @shop.task(shared=False, name="shop.slow")
+    def slow(mine: str) -> None:
+        shop.send_task("shop.total", ([], mine))
+
+    given = []
+    for group_id in "ab":
+        slow.apply_async((group_id,), MessageGroupId=group_id)
+        (message,) = queue.take(1)
+        given.append(record(message["Body"], MessageGroupId=group_id))
+    assert WorkerHandler(shop, environ={})(event(*given), Context()) == {"batchItemFailures": []}
+    messages = queue.take(2)
+    assert sorted(map(str, groups(messages))) == ["a", "b"]
+    for message, group_id in zip(messages, groups(messages), strict=True):
+        assert json.loads(json.loads(message["Body"])["body"])[0] == [[], group_id]
+
+
 def test_the_group_is_the_messages_own_whoever_sent_it(shop: Celery, queue: Any) -> None:
     """As when another program sends it: the body then does not know of the group."""
     shop.tasks["shop.again"].delay()
