@@ -132,6 +132,62 @@ async def mapping_rows(*, isolated: bool, target: int) -> list[Row]:
     ]  # fmt: skip
 
 
+#: How many messages the quiet tenant of ``dwell_rows`` sends, and the seconds between them.
+QUIET, PAUSE_S = 20, 0.1
+
+
+async def dwell_rows() -> list[Row]:
+    """What a tenant with a few messages waits beside one with very many, on one queue."""
+    with handler_directory() as directory:
+        async with functions(directory, isolated=False) as (invoker, journal):
+            alike = await dwell_s(invoker, journal, fair=False)
+            fair = await dwell_s(invoker, journal, fair=True)
+    name = f"wait of a quiet tenant beside {DEEP:,} messages"
+    return [
+        row(f"{name}, no groups", alike * 1_000, "ms"),
+        row(f"{name}, MessageGroupId", fair * 1_000, "ms"),
+        row(f"{name}, ratio", alike / fair, "x", ">= 20"),
+    ]
+
+
+async def dwell_s(invoker: Functions, journal: Journal, *, fair: bool) -> float:
+    """The median time from sending to receiving, over the endpoint and through a mapping."""
+    sent: dict[str, float] = {}
+    received: dict[str | None, float] = {}
+    done = asyncio.Event()
+
+    def watch(event: Any) -> None:
+        if event.kind == "message.received":
+            received[event.message_id] = event.at
+            check()
+
+    def check() -> None:
+        if len(sent) == QUIET and sent.keys() <= received.keys():
+            done.set()
+
+    with ours(journal) as (port, queues):
+        queues.configure("q", {"VisibilityTimeout": "600"})
+        fill(queues, DEEP, "noisy" if fair else None)
+        call, group = Http(port), {"MessageGroupId": "quiet"} if fair else {}
+        spec = QueueMappingSpec("worker", queues.arn("q"), 10, report_batch_item_failures=True)
+        mapping = EventSourceMapping(spec, queues, invoker, queues.clock, journal)
+        polling = asyncio.create_task(mapping.run())
+        forget = journal.subscribe(watch)
+        for _ in range(QUIET):
+            await asyncio.sleep(PAUSE_S)
+            at = queues.clock.time()
+            answer = await asyncio.to_thread(call, "SendMessage", MessageBody=BODY, **group)
+            sent[answer["MessageId"]] = at
+        check()
+        await done.wait()
+        await mapping.drain()
+        forget()
+        polling.cancel()
+        await asyncio.wait([polling])
+        call.close()
+    return statistics.median(received[one] - at for one, at in sent.items())
+
+
 class Http:
     """SQS calls over one kept-alive connection, with no SDK in between."""
 
@@ -173,10 +229,10 @@ def receives(call: Http, number: int) -> float:
 
 
 @contextlib.contextmanager
-def ours() -> Any:
+def ours(journal: Journal | None = None) -> Any:
     """Our endpoint, its loop in a thread of this process; gives its port and its queues."""
     clock = SystemClock()
-    journal = Journal(clock)
+    journal = journal or Journal(clock)
     queues = QueueService(clock, journal)
     queues.create("q")
     invoker: Any = None
@@ -242,8 +298,8 @@ def http_rows() -> list[Row]:
     ]
 
 
-def fill(queues: QueueService, depth: int) -> None:
-    new = NewMessage(BODY)
+def fill(queues: QueueService, depth: int, group: str | None = None) -> None:
+    new = NewMessage(BODY, group_id=group)
     while queues.refreshed("q").count("visible") < depth:
         queues.send("q", new)
 
@@ -271,7 +327,7 @@ async def measure() -> list[Row]:
         rows += await mapping_rows(isolated=True, target=1_000)
     else:
         rows.append(absent("mapping, isolated", "msg/s", "awslambdaric has wheels for Linux only"))
-    return rows
+    return [*rows, *await dwell_rows()]
 
 
 def main(arguments: Callable[[], list[str]] | None = None) -> None:

@@ -32,7 +32,7 @@ ORDER = {
     ),
 }  # fmt: skip
 #: How many modules a tree may have, and how many rooms.
-MOST_MODULES = {"twolane": 80, "twolane_local": 220}
+MOST_MODULES = {"twolane": 80, "twolane_local": 240}
 MOST_ROOMS = 14
 
 

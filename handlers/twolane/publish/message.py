@@ -17,6 +17,10 @@ chord's body or itself once more: ``twolane_depth``, the number of tasks between
 and ``twolane_depth_since``, when the present window of generations began (epoch seconds). A message
 that is published outside of a task has none: it is a first one.
 
+**The tenant**, on a fair queue: what a task publishes has the message group of the task, be it a
+retry, the next of a chain or any other, unless ``apply_async`` names one; an empty one is none. On
+a FIFO queue, where the group is an order, only a retry keeps it.
+
 **Times.** Celery stores when a task was done, and nothing before. The time of the publish is a
 header of the message, the time of the start is on the running task's request; each state is stored
 with both, for ``GET /tasks/{id}`` to show. Other readers of results ignore them.
@@ -32,7 +36,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery import signals
+from celery import current_task, signals
 from kombu.utils.json import dumps
 
 from twolane.environment.logs import correlation, emit
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
     from twolane.publish.claimcheck import ClaimCheck
     from twolane.publish.transport import Target
 
-    Later = Callable[[Target, str, float, bool], bool]
+    Later = Callable[[Target, str, float, bool, str | None], bool]
     from collections.abc import Callable
 
     from twolane.publish.transport import Target
@@ -79,8 +83,8 @@ def build(
     attributes = properties.pop("message_attributes", None)
     if attributes is not None:
         fields["MessageAttributes"] = attributes
-    if "MessageGroupId" in properties:
-        fields["MessageGroupId"] = properties["MessageGroupId"]
+    if GROUP in properties:
+        fields[GROUP] = properties[GROUP]
     delay = _explicit_delay(properties)
     if delay is None:
         delay = delay_seconds(headers.get("eta"), now=now) or None
@@ -135,7 +139,8 @@ MAX_DELAY_S = 900
 
 
 #: While a worker runs a batch: has a body sent to a queue at a time (epoch seconds), which is later
-#: than SQS can delay it; if that need not be exact, up to a minute later. False if it cannot.
+#: than SQS can delay it; if that need not be exact, up to a minute later; in a message group, if
+#: one is given. False if it cannot.
 later: ContextVar[Later | None] = ContextVar("twolane_later", default=None)
 
 
@@ -199,9 +204,34 @@ def incoming(headers: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
-def _before_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
+#: The property that names a message group, as kombu's SQS transport has it.
+GROUP = "MessageGroupId"
+
+
+def _keep_tenant(
+    headers: Mapping[str, Any], properties: dict[str, Any], routing_key: str | None
+) -> None:
+    if GROUP in properties:
+        if not properties[GROUP]:
+            del properties[GROUP]
+        return
+    request: Any = current_task.request if current_task else None
+    group = request.properties.get(GROUP) if request and request.properties else None
+    is_fifo = str(routing_key).endswith(".fifo")
+    if isinstance(group, str) and (not is_fifo or request.id == headers.get("id")):
+        properties[GROUP] = group
+
+
+def _before_publish(
+    headers: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
+    routing_key: str | None = None,
+    **_: Any,
+) -> None:
     if headers is None:
         return
+    if properties is not None:
+        _keep_tenant(headers, properties, routing_key)
     if (mark := running.get()) is not None:
         mark(headers)
     known = correlation.get()

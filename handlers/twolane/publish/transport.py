@@ -234,9 +234,8 @@ def _handed_over(name: str) -> Callable[..., Any]:
     return operation
 
 
-#: All that an entry may have to be sent by a schedule, which sends only a body; X-Ray's header is
-#: lost at any deferral.
-_BESIDE = frozenset({"MessageBody", "DelaySeconds", "MessageSystemAttributes"})
+#: All that an entry may have to be sent by a schedule; X-Ray's header is lost at any deferral.
+_BESIDE = frozenset({"MessageBody", "DelaySeconds", "MessageGroupId", "MessageSystemAttributes"})
 
 
 def _sent_later(target: Target, entry: messages.Entry, message: Mapping[str, Any]) -> bool:
@@ -248,7 +247,10 @@ def _sent_later(target: Target, entry: messages.Entry, message: Mapping[str, Any
     delay_s = due - time.time()
     # A retry waits for something to mend itself, not for a time of the day.
     exact = not headers.get("retries") or headers.get("expires") is not None
-    if delay_s <= MAX_DELAY_S or not send(target, entry.fields["MessageBody"], due, exact):
+    fields = entry.fields
+    if delay_s <= MAX_DELAY_S or not send(
+        target, fields["MessageBody"], due, exact, fields.get("MessageGroupId")
+    ):
         return False
     messages.published(entry._replace(fields={"DelaySeconds": round(delay_s)}), target, None)
     return True

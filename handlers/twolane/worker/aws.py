@@ -62,7 +62,13 @@ class QueueClient(Protocol):
     """SQS, by queue ARN."""
 
     def send(
-        self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
+        self,
+        queue_arn: str,
+        body: str,
+        *,
+        delay_s: int,
+        attributes: Mapping[str, Any],
+        group_id: str | None = None,
     ) -> None:
         """Send one message. Raises ``EnqueueError``.
 
@@ -95,11 +101,19 @@ class Sqs:
         self._boto = BotoClients("sqs")
 
     def send(
-        self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
+        self,
+        queue_arn: str,
+        body: str,
+        *,
+        delay_s: int,
+        attributes: Mapping[str, Any],
+        group_id: str | None = None,
     ) -> None:
         fields: dict[str, Any] = {"MessageBody": body, "DelaySeconds": delay_s}
         if attributes:
             fields["MessageAttributes"] = attributes
+        if group_id is not None:
+            fields["MessageGroupId"] = group_id
         self._call("SendMessage", queue_arn, fields)
 
     def change_visibility(self, queue_arn: str, changes: Sequence[tuple[str, int]]) -> None:

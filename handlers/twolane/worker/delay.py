@@ -7,6 +7,8 @@ above all, goes to Scheduler at once: a message and an invocation less.
 
 The entry's target is the task queue itself (a templated SendMessage), so no function runs in
 between: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
+That one takes a message group for FIFO queues only; a message with one goes by SendMessage itself:
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html
 
 Configured by the environment: ``TWOLANE_SCHEDULER_ROLE_ARN``, the role that Scheduler assumes to
 send to the queue, and ``TWOLANE_SCHEDULER_GROUP``, the schedule group the entries live in. The
@@ -19,6 +21,7 @@ https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 from contextlib import contextmanager
@@ -28,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane.publish.errors import EnqueueError
 from twolane.publish.message import later
+from twolane.publish.transport import domain_of
 from twolane.worker.aws import Scheduler
 
 if TYPE_CHECKING:
@@ -47,7 +51,15 @@ LONGEST_DELAY_S = 900
 class LongDelays(Protocol):
     """Sends messages that are due later than SQS can delay them."""
 
-    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+    def schedule(
+        self,
+        queue_arn: str,
+        body: str,
+        due: float,
+        *,
+        exact: bool = True,
+        group_id: str | None = None,
+    ) -> bool:
         """Have the body sent to the queue at ``due`` (epoch seconds), or up to a minute later if
         not ``exact``. ``False``: not possible for this body. Raises ``EnqueueError``.
         """
@@ -69,7 +81,8 @@ class Deferral:
         if record.is_fifo:
             return False
         delays = self.long_delays if delay_s > LONGEST_DELAY_S else None
-        if delays and _scheduled(delays, record.queue_arn, record.body, now + delay_s):
+        due, group = now + delay_s, record.group_id
+        if delays and _scheduled(delays, record.queue_arn, record.body, due, group_id=group):
             return True
         # Beyond the longest delay this is one hop: its receiver puts it off again.
         self.queues.send(
@@ -77,13 +90,14 @@ class Deferral:
             record.body,
             delay_s=min(math.ceil(delay_s), LONGEST_DELAY_S),
             attributes=sent_attributes(record.message_attributes),
+            group_id=record.group_id,
         )
         return True
 
 
-def _scheduled(delays: LongDelays, arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+def _scheduled(delays: LongDelays, arn: str, body: str, due: float, **options: Any) -> bool:
     try:
-        return delays.schedule(arn, body, due, exact=exact)
+        return delays.schedule(arn, body, due, **options)
     except EnqueueError as error:
         # If the entry was made after all, the task comes twice, and its lease lets one run.
         logger.warning("%s; the message waits on its queue instead", error)
@@ -108,10 +122,12 @@ def postponing(long_delays: LongDelays, records: Iterable[Record]) -> Iterator[N
     """
     arns = {_address(record.queue_arn): record.queue_arn for record in records if record.queue_arn}
 
-    def send(target: Target, body: str, due: float, exact: bool) -> bool:
+    def send(target: Target, body: str, due: float, exact: bool, group_id: str | None) -> bool:
         account, name = target.queue_url.rsplit("/", 2)[-2:]
         queue_arn = arns.get((target.region, account, name))
-        return queue_arn is not None and _scheduled(long_delays, queue_arn, body, due, exact=exact)
+        if queue_arn is None:
+            return False
+        return _scheduled(long_delays, queue_arn, body, due, exact=exact, group_id=group_id)
 
     token = later.set(send)
     try:
@@ -154,7 +170,15 @@ class Schedules:
     scheduler: Creator
     dead_letter_arn: str | None = None
 
-    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+    def schedule(
+        self,
+        queue_arn: str,
+        body: str,
+        due: float,
+        *,
+        exact: bool = True,
+        group_id: str | None = None,
+    ) -> bool:
         """Have the body sent at ``due`` (epoch seconds); ``False``: too big for that.
 
         Not ``exact``: up to a minute late, for one message and one invocation less.
@@ -162,10 +186,12 @@ class Schedules:
         The entry's name is made from the body, which holds the task's id and its ETA: a second
         delivery finds the entry there already and adds none.
         """
-        if len(body.encode()) > MAX_INPUT_BYTES:
-            return False
         at = due - LEAD_S if exact else math.ceil(due)
         one = entry(queue_arn, body, at, role_arn=self.role_arn, group=self.group)
+        if group_id is not None:
+            one["Target"].update(in_a_group(queue_arn, body, group_id))
+        if len(one["Target"]["Input"].encode()) > MAX_INPUT_BYTES:
+            return False
         if self.dead_letter_arn:
             one["Target"]["DeadLetterConfig"] = {"Arn": self.dead_letter_arn}
         self.scheduler.create(queue_arn.split(":")[3], one)
@@ -186,6 +212,17 @@ def entry(queue_arn: str, body: str, at: float, *, role_arn: str, group: str) ->
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "ActionAfterCompletion": "DELETE",
         "Target": {"Arn": queue_arn, "RoleArn": role_arn, "Input": body},
+    }
+
+
+def in_a_group(queue_arn: str, body: str, group_id: str) -> dict[str, Any]:
+    """The target of an entry that sends the body with a message group."""
+    partition, _, region, account, name = queue_arn.split(":")[1:6]
+    url = f"https://sqs.{region}.{domain_of(region)}/{account}/{name}"
+    request = {"QueueUrl": url, "MessageBody": body, "MessageGroupId": group_id}
+    return {
+        "Arn": f"arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage",
+        "Input": json.dumps(request),
     }
 
 

@@ -30,7 +30,7 @@ from kombu.utils import json as kombu_json
 
 from twolane.errors import MalformedMessageError
 from twolane.publish.claimcheck import MAX_BODY_BYTES
-from twolane.publish.message import REQUEST_ID, TRACE_ID, incoming
+from twolane.publish.message import GROUP, REQUEST_ID, TRACE_ID, incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,10 +113,15 @@ def to_message(
     limit: int = MAX_BODY_BYTES,
 ) -> Message:
     """The kombu message that Celery's consumer takes, ``redelivered`` by SQS's receive count, which
-    kombu's own transport never passes on. Raises ``MalformedMessageError`` where the body cannot be
-    decompressed, or has more bytes than ``limit`` then.
+    kombu's own transport never passes on; its group is the record's, whoever sent it. Raises
+    ``MalformedMessageError`` where the body cannot be decompressed, or has more bytes than
+    ``limit`` then.
     """
     info = envelope.properties.get("delivery_info")
+    # Celery's request copies the headers; the properties a task could change.
+    properties = dict(envelope.properties)
+    if (group := record.group_id) is not None:
+        properties[GROUP] = group
     return _message(
         envelope,
         limit,
@@ -125,8 +130,7 @@ def to_message(
             **(info if isinstance(info, dict) else {}),
             "redelivered": record.receive_count > 1,
         },
-        # Celery's request copies the headers; the properties a task could change.
-        properties=dict(envelope.properties),
+        properties=properties,
         accept=accept,
         channel=channel,
     )

@@ -9,7 +9,7 @@ from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 FLAGS = ("source",)
 EXAMPLES = ("twolane queues", "twolane queues --json", "twolane queues --stack shop")
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     return print_found(options, queues, queues_table)
 
 
-def queues_table(queues: Iterable[Mapping[str, Any]]) -> str:
+def queues_table(queues: Sequence[Mapping[str, Any]]) -> str:
     """Return a table for people; unknown values stay empty."""
     head = ["QUEUE", "VISIBLE", "IN FLIGHT", "DELAYED", "OLDEST", "READ BY", "DEAD LETTERS"]
     rows = [
@@ -36,7 +36,18 @@ def queues_table(queues: Iterable[Mapping[str, Any]]) -> str:
         ]
         for queue in queues
     ]
-    return table(head, rows, right=(1, 2, 3)) if rows else "there is no queue"
+    if not rows:
+        return "there is no queue"
+    return "\n".join([table(head, rows, right=(1, 2, 3)), *_noisy(queues)])
+
+
+def _noisy(queues: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for queue in queues:
+        for group, visible in (queue.get("noisyGroups") or {}).items():
+            yield (
+                f"{queue['name']}: message group {group} is noisy; quiet groups' messages come "
+                f"before its {visible:,}"
+            )
 
 
 def _readers(queue: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from twolane_local.model.states import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
@@ -71,7 +71,7 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
     now = queues.clock.time()
     return {
         name: _queue_state(
-            queues.refreshed(name), now,
+            queues.refreshed(name), queues.noisy_groups(name), now,
             tuple(source for source in names if dead[source] == name),
             tuple(by_queue.get(name, ())),
         )
@@ -80,7 +80,11 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
 
 
 def _queue_state(
-    queue: Queue, now: float, sources: tuple[str, ...], mappings: tuple[MappingState, ...]
+    queue: Queue,
+    noisy: Mapping[str, int],
+    now: float,
+    sources: tuple[str, ...],
+    mappings: tuple[MappingState, ...],
 ) -> QueueState:
     settings = queue.settings
     oldest = queue.oldest()
@@ -92,7 +96,7 @@ def _queue_state(
         sent=queue.sent, visibility_s=settings.visibility_s, delay_s=settings.delay_s,
         retention_s=settings.retention_s, dead_letter_queue=queue_name(settings.dead_letter_arn),
         max_receives=settings.max_receive_count if settings.dead_letter_arn else None,
-        dead_letter_of=sources, mappings=mappings,
+        dead_letter_of=sources, mappings=mappings, noisy=noisy,
     )  # fmt: skip
 
 

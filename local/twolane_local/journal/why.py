@@ -209,6 +209,18 @@ def _visible(message: MessageState, queue: QueueState, snapshot: Snapshot) -> Re
         if pool is not None and pool[1].waiting and not pool[1].starting:
             text = f"all {pool[1].busy} environments of {mapping.function} are busy"
             return Reason("concurrency", text, "waiting", {"busy": pool[1].busy})
+    return _next(message, queue)
+
+
+def _next(message: MessageState, queue: QueueState) -> Reason:
+    group = message.message.group_id
+    if group is not None and (own := queue.noisy.get(group)) is not None:
+        others = queue.visible - own
+        text = (
+            f"visible on {queue.name}; its message group ({group}) is noisy, so that messages of "
+            f"quiet groups come first; {others} are visible, and {own} of its own"
+        )
+        return Reason("noisy-group", text, "waiting", {"ahead": others})
     ahead = max(0, queue.visible - 1)
     text = f"visible on {queue.name}, to be received next; {ahead} others are visible"
     return Reason("next", text, "waiting", {"ahead": ahead})

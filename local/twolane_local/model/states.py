@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twolane_local.model import FunctionSpec
     from twolane_local.model.message import Message
 
@@ -82,7 +84,10 @@ class MappingState:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A queue and its counts. Times in seconds; ``oldest_s`` is the age of the oldest message."""
+    """A queue and its counts. Times in seconds; ``oldest_s`` is the age of the oldest message.
+
+    ``noisy`` has the visible messages of each noisy message group of a fair queue.
+    """
 
     name: str
     arn: str
@@ -99,6 +104,7 @@ class QueueState:
     max_receives: int | None
     dead_letter_of: tuple[str, ...] = ()
     mappings: tuple[MappingState, ...] = ()
+    noisy: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         found = {
@@ -109,6 +115,7 @@ class QueueState:
             "retentionSeconds": self.retention_s, "deadLetterQueue": self.dead_letter_queue,
             "maxReceiveCount": self.max_receives, "deadLetterOf": list(self.dead_letter_of),
             "mappings": [each.as_dict() for each in self.mappings],
+            "noisyGroups": dict(self.noisy) or None,
         }  # fmt: skip
         return {name: value for name, value in found.items() if value is not None}
 

@@ -127,6 +127,19 @@ def test_a_celery_task_is_deferred_instead(lane, left, told, celery) -> None:
         assert message.payload[0] == ["user@example.com"]
 
 
+def test_a_deferred_task_keeps_its_message_group(lane, left, celery) -> None:
+    @celery.task(name="app.send")
+    def send(email: str) -> None:
+        pytest.fail("it ran in the inline lane")
+
+    left.seconds = 0.9
+    work = BackgroundTask(send.apply_async, ("user@example.com",), MessageGroupId="customer-1")
+    asyncio.run(_run(lane, work))
+    with celery.connection_for_read() as connection:
+        message = connection.SimpleQueue(celery.conf.task_default_queue).get(block=False)
+        assert message.properties["MessageGroupId"] == "customer-1"
+
+
 def test_a_celery_task_that_cannot_be_enqueued_is_lost(lane, left, told, celery, caplog) -> None:
     @celery.task(name="app.send")
     def send(value: object) -> None:

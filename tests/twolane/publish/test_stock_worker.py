@@ -34,22 +34,30 @@ app.conf.update(
 def add(x, y):
     print(f"ADDED {{x + y}}", flush=True)
     return x + y
+
+@app.task(name="shop.again", bind=True, default_retry_delay=0)
+def again(self):
+    if not self.request.retries:
+        raise self.retry()
+    print(f"AGAIN OF {{self.request.properties.get('MessageGroupId')}}", flush=True)
 """
 
 
 @pytest.mark.parametrize(
-    "before",
+    ("before", "tenant_of_a_retry"),
     [
-        pytest.param("", id="stock"),
+        # Celery itself drops the message group at a retry.
+        pytest.param("", "None", id="stock"),
         pytest.param(
             "from twolane.publish import install; install()",
+            "customer-1",
             id="with the light publisher, which hands consuming over",
             marks=pytest.mark.slow,
         ),
     ],
 )
 def test_a_stock_worker_runs_what_we_publish(
-    app: Celery, queue: Any, tmp_path: Path, before: str
+    app: Celery, queue: Any, tmp_path: Path, before: str, tenant_of_a_retry: str
 ) -> None:
     (tmp_path / "shop.py").write_text(textwrap.dedent(WORKER.format(url=queue.url, before=before)))
     add = app.tasks["shop.add"]
@@ -57,6 +65,7 @@ def test_a_stock_worker_runs_what_we_publish(
     add.apply_async((2, 2), priority=3, headers={"tenant": "a"}, countdown=1)
     group(add.s(n, 10) for n in range(12)).delay()
     chain(add.s(100, 1), add.s(1000)).delay()
+    app.send_task("shop.again", MessageGroupId="customer-1")
     expected = {2, 4, *range(10, 22), 101, 1101}
     options = ["-P", "solo", "-l", "WARNING", "--without-mingle", "--without-gossip"]
     command = [sys.executable, "-m", "celery", "-A", "shop", "worker", *options]
@@ -72,6 +81,7 @@ def test_a_stock_worker_runs_what_we_publish(
     give_up = threading.Timer(60, worker.kill)
     give_up.start()
     added: set[int] = set()
+    tenant = ""
     lines: list[str] = []
     try:
         assert worker.stdout is not None
@@ -79,10 +89,13 @@ def test_a_stock_worker_runs_what_we_publish(
             lines.append(line)
             if "ADDED " in line:
                 added.add(int(line.rpartition("ADDED ")[2]))
-            if added == expected:
+            if "AGAIN OF " in line:
+                tenant = line.split("AGAIN OF ")[1].strip()
+            if added == expected and tenant:
                 break
     finally:
         give_up.cancel()
         worker.kill()
         worker.communicate()
     assert added == expected, "".join(lines)
+    assert tenant == tenant_of_a_retry

@@ -38,11 +38,19 @@ class RecordedQueues:
 
     sent: list[tuple[str, str, int, Mapping[str, Any]]] = field(default_factory=list)
     changed: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
 
     def send(
-        self, queue_arn: str, body: str, *, delay_s: int, attributes: Mapping[str, Any]
+        self,
+        queue_arn: str,
+        body: str,
+        *,
+        delay_s: int,
+        attributes: Mapping[str, Any],
+        group_id: str | None = None,
     ) -> None:
         self.sent.append((queue_arn, body, delay_s, attributes))
+        self.groups.append(group_id)
 
     def change_visibility(self, queue_arn: str, changes: Sequence[tuple[str, int]]) -> None:
         self.changed.append((queue_arn, list(changes)))

@@ -19,10 +19,20 @@ class Schedules:
     def __init__(self, *, takes: bool) -> None:
         self.takes = takes
         self.asked: list[tuple[str, str, float]] = []
+        self.groups: list[str | None] = []
 
-    def schedule(self, queue_arn: str, body: str, due: float, *, exact: bool = True) -> bool:
+    def schedule(
+        self,
+        queue_arn: str,
+        body: str,
+        due: float,
+        *,
+        exact: bool = True,
+        group_id: str | None = None,
+    ) -> bool:
         assert exact
         self.asked.append((queue_arn, body, due))
+        self.groups.append(group_id)
         return self.takes
 
 
@@ -78,6 +88,16 @@ def test_attributes_in_the_shape_of_send_message() -> None:
         "text": {"StringValue": "a", "DataType": "String"},
         "raw": {"BinaryValue": "AAE=", "DataType": "Binary"},
     }
+
+
+@pytest.mark.parametrize("delay_s", [30, 5000])
+def test_a_message_that_is_put_off_stays_its_tenants(
+    queues: RecordedQueues, delay_s: float
+) -> None:
+    schedules = Schedules(takes=True)
+    mine = record()._replace(attributes={"MessageGroupId": "customer-1"})
+    assert Deferral(queues, schedules).defer(mine, delay_s, NOW)
+    assert queues.groups + schedules.groups == ["customer-1"]
 
 
 def test_what_scheduler_refuses_hops(queues: RecordedQueues) -> None:

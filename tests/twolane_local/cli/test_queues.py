@@ -21,5 +21,12 @@ def test_a_line_for_each_queue_with_who_reads_it() -> None:
     ]
 
 
+def test_noisy_message_groups_are_named_below() -> None:
+    noisy = {**ALONE, "noisyGroups": {"customer-1": 99_970}}
+    assert queues_table([noisy]).splitlines()[2:] == [
+        "alone: message group customer-1 is noisy; quiet groups' messages come before its 99,970"
+    ]
+
+
 def test_without_a_queue_it_says_so() -> None:
     assert queues_table([]) == "there is no queue"

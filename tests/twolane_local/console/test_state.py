@@ -33,6 +33,16 @@ def test_queues_with_their_counts_and_readers(tell, journal, clock):
     assert "oldestAgeSeconds" not in states["dead"].as_dict()
 
 
+def test_a_fair_queue_with_its_noisy_groups(tell):
+    for _ in range(40):
+        tell.queues.send("tasks", NewMessage("x", group_id="customer-1"))
+    assert "noisyGroups" not in queue_states(tell.queues, EventSourceMappings())["tasks"].as_dict()
+    for _ in range(3):
+        tell.queues.receive("tasks", 10)
+    shown = queue_states(tell.queues, EventSourceMappings())["tasks"].as_dict()
+    assert shown["noisyGroups"] == {"customer-1": 10}
+
+
 def test_messages_are_looked_at_without_a_receive(tell, clock):
     sent = [tell.queues.send("tasks", NewMessage(str(number))).id for number in range(3)]
     tell.queues.receive("tasks", visibility_s=40)

@@ -443,6 +443,29 @@ def test_throttles_use_up_receives_and_end_on_the_dead_letter_queue(world):
     run(world, scenario, reserved=0, attributes=REDRIVE)
 
 
+def test_on_a_fair_queue_a_quiet_tenant_does_not_wait_behind_a_noisy_one(world):
+    async def scenario(here, mapping):
+        async def function(event):
+            for one in event["Records"]:
+                group = one["attributes"].get("MessageGroupId")
+                done.setdefault(group, []).append(here.elapsed() - float(one["body"]))
+            await here.clock.sleep(1)
+
+        done = {}
+        here.function = function
+        for _ in range(2_000):
+            here.send("0", group_id="noisy")
+        for _ in range(10):
+            await here.clock.sleep(2)
+            here.send(str(here.elapsed()), group_id="quiet")
+        await here.clock.sleep(100)
+        assert (len(done["noisy"]), len(done["quiet"])) == (2_000, 10)
+        assert max(done["quiet"]) <= 1, "it waits for one batch, not for the backlog"
+        assert max(done["noisy"]) > 30
+
+    run(world, scenario, batch_size=10, maximum_concurrency=5)
+
+
 # FIFO: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html
 

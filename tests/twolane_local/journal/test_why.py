@@ -178,6 +178,20 @@ def test_it_is_next(tell, ask, mapping):
     assert (reason.code, reason.numbers["ahead"]) == ("next", 1)
 
 
+def test_a_message_of_a_noisy_group_waits_for_those_of_quiet_ones(tell, ask, mapping):
+    sent = [tell.queues.send("tasks", NewMessage("x", group_id=group)).id
+            for group in "a" * 33 + "b" * 2]  # fmt: skip
+    for _ in range(3):
+        tell.queues.receive("tasks", 10)
+    reason = only(ask(sent[32], [mapping], [("Worker", IDLE)]))
+    assert (reason.code, reason.numbers["ahead"]) == ("noisy-group", 2)
+    assert reason.text == (
+        "visible on tasks; its message group (a) is noisy, so that messages of quiet groups come "
+        "first; 2 are visible, and 3 of its own"
+    )
+    assert only(ask(sent[33], [mapping], [("Worker", IDLE)])).code == "next"
+
+
 def test_a_fifo_group_is_locked(tell, ask):
     tell.queues.create("f.fifo", {"FifoQueue": "true"})
     for body in ("1", "2"):

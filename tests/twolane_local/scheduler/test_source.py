@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twolane.worker.delay import Schedules
 from twolane_local.aws.scheduler.expressions import ExpressionError
 from twolane_local.aws.scheduler.schedule import ScheduleBook, from_properties
 from twolane_local.aws.scheduler.source import ScheduleSource
+from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.aws.sqs.service import QueueService
 from twolane_local.clock.virtual import NEW_YEAR, VirtualClock, run_virtual
 from twolane_local.journal import Journal
 from twolane_local.model import ScheduleSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:beat"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:tasks"
@@ -73,6 +75,25 @@ def run(
 
 async def ten_minutes(machine: Machine) -> None:
     await machine.clock.sleep(600.5)
+
+
+def test_a_task_that_is_due_much_later_comes_in_its_message_group() -> None:
+    """As the worker schedules it, in the way that Scheduler has for queues that are not FIFO."""
+
+    async def play(machine: Machine) -> None:
+        class Book:
+            def create(self, _region: str, entry: Mapping[str, Any]) -> None:
+                assert is_supported(entry["Target"]["Arn"])
+                now = machine.clock.time()
+                machine.book.add(from_properties(entry["Name"], dict(entry), now=now))
+
+        later = Schedules("arn:aws:iam::123456789012:role/r", "default", Book())
+        assert later.schedule(QUEUE, "body", NEW_YEAR + 120, group_id="customer-1")
+        assert machine.bodies() == []
+        await ten_minutes(machine)
+
+    (message,) = run([], play).bodies()
+    assert (message.body, message.group_id) == ("body", "customer-1")
 
 
 def spec(expression: str, **fields: Any) -> ScheduleSpec:

@@ -132,6 +132,18 @@ def test_fifo_groups_sequence_and_deduplication_come_back(opened, clock):
     assert opened().send("q.fifo", NewMessage("2", group_id="g")).id != sent[1].id
 
 
+def test_tenants_of_a_fair_queue_come_back(opened):
+    queues = opened()
+    queues.create("q", {"VisibilityTimeout": "3600"})
+    for group in ["a"] * 40 + ["b"]:
+        queues.send("q", NewMessage("x", group_id=group))
+    for _ in range(3):
+        queues.receive("q", 10)
+    queues = opened()
+    assert queues.noisy_groups("q") == {"a": 10}
+    assert [one.message.group_id for one in queues.receive("q", 2)] == ["b", "a"]
+
+
 def test_any_history_comes_back(opened, clock):
     rng = random.Random(9)
     queues = opened()

@@ -7,6 +7,7 @@ commands also call.
 ``moves``        Message move tasks, which redrive a dead-letter queue.
 ``service``      The queues by name: send, receive, delete, move to the dead-letter queue.
 ``queue``        One queue in memory: its order, its timetable, its deduplication.
+``fairness``     Quiet tenants' messages first, on a standard queue with message groups.
 ``attributes``   A queue's attributes and their limits.
 ``persistence``  Keeps queues when the process ends.
 ``errors``       The errors of the API.

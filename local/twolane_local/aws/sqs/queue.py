@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from twolane_local.aws.sqs.attributes import DOCUMENTS, Settings, defaults, settings_of
 from twolane_local.aws.sqs.errors import ReceiptHandleIsInvalidError
+from twolane_local.aws.sqs.fairness import FairOrder
 from twolane_local.model.message import Received
 from twolane_local.model.states import DELAYED, GONE, IN_FLIGHT, VISIBLE
 
@@ -32,7 +33,7 @@ class QueueEntry:
 
     __slots__ = (
         "due_at", "epoch", "first_received_at", "message", "position", "receipt", "receive_count",
-        "received_at", "retained", "state",
+        "received_at", "retained", "state", "turn",
     )  # fmt: skip
 
     def __init__(self, message: Message, position: int) -> None:
@@ -45,6 +46,7 @@ class QueueEntry:
         self.first_received_at = 0.0
         self.received_at = 0.0  # most recently
         self.receipt: str | None = None  # of the most recent receive
+        self.turn = 0  # on a standard queue: its place among those that wait
         self.retained = Retention(self)
 
 
@@ -59,7 +61,12 @@ class Retention:
 
 
 class Order(Protocol):
-    """The visible messages of a queue in the order in which they are handed out."""
+    """The visible messages of a queue in the order in which they are handed out.
+
+    ``now`` is the time of the present operation.
+    """
+
+    now: float
 
     def add(self, entry: QueueEntry) -> None:
         """Add an entry that is delayed or visible."""
@@ -91,6 +98,8 @@ class Order(Protocol):
 
 class StandardOrder:
     """Best-effort ordering: as sent; returned messages go to the end."""
+
+    now = 0.0
 
     def __init__(self) -> None:
         self._visible: deque[tuple[int, QueueEntry]] = deque()
@@ -131,6 +140,8 @@ class FifoOrder:
     One receive takes several messages of a group if it can:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html
     """
+
+    now = 0.0
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
@@ -382,6 +393,8 @@ class Queue:
 
     def put(self, message: Message, *, visible_at: float, now: float) -> QueueEntry:
         """Add a message that becomes visible at ``visible_at``."""
+        if message.group_id is not None:
+            self._be_fair(now)
         self.sent += 1
         entry = QueueEntry(message, self.sent)
         entry.state = DELAYED if visible_at > now else VISIBLE
@@ -396,6 +409,8 @@ class Queue:
 
     def restore(self, message: Message, position: int, place: ReceiveState, now: float) -> None:
         """Restore a message to its state before the process ended."""
+        if message.group_id is not None:
+            self._be_fair(now)
         entry = QueueEntry(message, position)
         entry.receive_count, entry.receipt = place.receives, place.receipt
         entry.first_received_at, entry.received_at = place.first_at, place.last_at
@@ -410,6 +425,26 @@ class Queue:
             self._order.held(entry)
         else:
             self._order.add(entry)
+
+    def _be_fair(self, now: float) -> None:
+        """Begin to tell tenants apart, if a message with a group is the first one."""
+        if not isinstance(self._order, StandardOrder):
+            return
+        visible: list[QueueEntry] = []
+
+        def keep(entry: QueueEntry) -> bool:
+            visible.append(entry)
+            return True
+
+        self._order.take(len(self), keep)
+        in_flight = (entry for entry in self._entries.values() if entry.state is IN_FLIGHT)
+        self._order = FairOrder(visible, in_flight, now)
+
+    def noisy_groups(self) -> dict[str, int]:
+        """The number of visible messages of each noisy message group of a fair queue."""
+        order = self._order
+        noisy = order.noisy() if isinstance(order, FairOrder) else ()
+        return {tenant.name or "": len(tenant) for tenant in noisy}
 
     def duplicate_of(
         self, group_id: str | None, deduplication_id: str, now: float
@@ -431,6 +466,7 @@ class Queue:
 
         Returns the messages whose visibility timeout has ended, and those that have expired.
         """
+        self._order.now = now
         returned: list[QueueEntry] = []
         while (entry := self._due.pop_due(now)) is not None:
             if entry.state is IN_FLIGHT:
@@ -446,7 +482,7 @@ class Queue:
     def _become_visible(self, entry: QueueEntry) -> None:
         was = entry.state
         self._move(entry, VISIBLE)
-        if was is DELAYED and self.fifo:
+        if was is DELAYED:
             self._order.became_visible(entry)
         else:
             self._order.give_back(entry)

@@ -201,6 +201,11 @@ class QueueRegistry:
             self._refresh(queue, self.clock.time())
             return queue
 
+    def noisy_groups(self, name: str) -> dict[str, int]:
+        """The number of visible messages of each noisy message group of a fair queue."""
+        with self._lock:
+            return self.refreshed(name).noisy_groups()
+
     def configure(self, name: str, attributes: Mapping[str, str]) -> None:
         with self._lock:
             queue = self.get(name)

@@ -42,5 +42,6 @@ function about(queue) {
   if (queue.deadLetterOf.length) return `Takes what ${queue.deadLetterOf.join(" and ")} gave up.`;
   const readers = queue.mappings.map((each) => `${each.function}${each.enabled ? "" : " (disabled)"}, ${each.underWay} of ${each.maximumConcurrency ?? each.allowed} batches under way`);
   const dead = queue.deadLetterQueue ? ` To ${queue.deadLetterQueue} after ${plural(queue.maxReceiveCount, "receive")}.` : "";
-  return `${readers.length ? `Read by ${readers.join("; ")}.` : "No mapping reads it."}${dead}`;
+  const noisy = Object.entries(queue.noisyGroups ?? {}).map(([group, visible]) => ` Quiet message groups come before ${group}, which is noisy with ${visible} visible.`);
+  return `${readers.length ? `Read by ${readers.join("; ")}.` : "No mapping reads it."}${dead}${noisy.join("")}`;
 }
