@@ -573,12 +573,19 @@ class QueueService(QueueRegistry):
             return True
 
     def change_visibility(self, name: str, receipt_handle: str, seconds: int) -> None:
-        """Restart the visibility timeout now; 0 returns the message to its queue."""
+        """Restart the visibility timeout now; 0 returns the message to its queue.
+
+        On a standard queue any handle of the message will do, also one whose timeout is over. A
+        FIFO queue refuses such a handle, as another consumer may have the message.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
+        """
         with self._lock:
             queue, now = self.get(name), self.clock.time()
             self._refresh(queue, now)
             entry = queue.find(receipt_handle)
-            if entry is None or entry.state is not IN_FLIGHT or entry.receipt != receipt_handle:
+            if entry is None or (
+                queue.fifo and (entry.state is not IN_FLIGHT or entry.receipt != receipt_handle)
+            ):
                 raise InvalidParameterValueError(
                     f"Value {receipt_handle} for parameter ReceiptHandle is invalid. Reason: "
                     "Message does not exist or is not available for visibility timeout change."
