@@ -27,6 +27,7 @@ from twolane_local.aws.guard import DUMMY_CREDENTIALS
 from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.http import servers
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -83,7 +84,9 @@ _CREDENTIAL = re.compile(
     r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
 )
 _SQS_HOST = re.compile(r"(?:[^.]+\.)?(?:sqs|queue)\.")
-_QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
+_QUEUE_PATH = re.compile(r"(?:/queue/[a-z0-9-]+)?/\d{12}/[A-Za-z0-9_.-]+/?")
+#: An access key that is an account's number stands for that account; others for the stack's own.
+_ACCOUNT_KEY = re.compile(r"Credential=(\d{12})(?:/|%2[Ff])")
 
 
 class AwsEndpoint:
@@ -138,8 +141,9 @@ class AwsEndpoint:
             await _respond(send, AwsResponse(413, b"Request body too large"))
             return
         request = AwsRequest(
-            scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())
-        )
+            scope["method"], path, query, headers, body, service, region, str(uuid.uuid4()),
+            account_of(headers, query),
+        )  # fmt: skip
         if polls(request):
             response = await _unless_gone(answer(request), receive)
         else:
@@ -193,6 +197,12 @@ def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, 
     ):
         return "sqs", "us-east-1"
     return "", "us-east-1"
+
+
+def account_of(headers: Mapping[str, str], query: str) -> str:
+    """The account that signed a call."""
+    signed = _ACCOUNT_KEY.search(headers.get("authorization", "")) or _ACCOUNT_KEY.search(query)
+    return ACCOUNT if signed is None else signed[1]
 
 
 async def _respond(send: Send, response: AwsResponse) -> None:

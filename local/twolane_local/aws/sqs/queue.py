@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from twolane_local.aws.sqs.attributes import DOCUMENTS, Settings, defaults, settings_of
+from twolane_local.aws.sqs.attributes import Settings, defaults, merged, settings_of
 from twolane_local.aws.sqs.errors import ReceiptHandleIsInvalidError
 from twolane_local.model.message import Received
 from twolane_local.model.states import DELAYED, GONE, IN_FLIGHT, VISIBLE
@@ -403,7 +403,7 @@ class Queue:
     ) -> None:
         fifo = attributes.get("FifoQueue") == "true"
         self.name, self.arn = name, arn
-        self.attributes: dict[str, str] = {**defaults(fifo=fifo), **attributes}
+        self.attributes = merged(defaults(fifo=fifo), attributes)
         self.settings: Settings = settings_of(self.attributes)
         self.tags = dict(tags)
         self.created_at = self.modified_at = now
@@ -418,10 +418,7 @@ class Queue:
 
     def configure(self, attributes: Mapping[str, str], now: float) -> None:
         """Set checked attributes; an empty document removes the attribute."""
-        self.attributes.update(attributes)
-        for name in DOCUMENTS:
-            if self.attributes.get(name) == "":
-                del self.attributes[name]
+        self.attributes = merged(self.attributes, attributes)
         self.settings = settings_of(self.attributes)
         self.modified_at = now
 

@@ -103,7 +103,11 @@ QUIET_S = 60.0
 
 
 class QueueRegistry:
-    """All queues, by name. Every method may be called from any thread."""
+    """All queues, by name. Every method may be called from any thread.
+
+    A queue of another region or account than the stack's has both before its name, which no other
+    name can hold: ``eu-west-1:111122223333:jobs``.
+    """
 
     def __init__(
         self, clock: Clock, journal: Journal, *, change_log: ChangeLog, account: str, region: str
@@ -114,9 +118,37 @@ class QueueRegistry:
         self._queues: dict[str, Queue] = {}
         self._deleted: dict[str, float] = {}
         self._waiters: dict[str, Waiters] = {}
+        self._accounts = {account}  # in which a queue was ever created
+
+    def name_in(self, region: str, account: str, name: str) -> str:
+        """The name here of a queue of that region and account."""
+        own = region == self.region and account == self.account and ":" not in name
+        return name if own else f"{region}:{account}:{name}"
+
+    def name_at(self, account: str, name: str) -> str:
+        """The name here of the queue at an address that names no region.
+
+        An account in which no queue was ever created is taken for the stack's own, since the
+        addresses in an application's settings hold a real one.
+        """
+        return self.name_in(
+            self.region, account if account in self._accounts else self.account, name
+        )
+
+    def place(self, name: str) -> tuple[str, str, str]:
+        """The region and the account of a queue, and its name there."""
+        if ":" not in name:
+            return self.region, self.account, name
+        region, account, plain = name.split(":", 2)
+        return region, account, plain
 
     def arn(self, name: str) -> str:
-        return f"arn:aws:sqs:{self.region}:{self.account}:{name}"
+        return f"arn:aws:sqs:{':'.join(self.place(name))}"
+
+    def name_of_arn(self, arn: str) -> str:
+        """The name here of the queue with that ARN."""
+        parts = arn.split(":", 5)
+        return self.name_in(*parts[3:]) if len(parts) == 6 else arn
 
     def create(
         self,
@@ -127,7 +159,7 @@ class QueueRegistry:
         """Create a queue, or return the existing one if its attributes are the same."""
         given = attributes or {}
         fifo = str(given.get("FifoQueue", "")).lower() == "true"
-        attrs.check_name(name, fifo=fifo)
+        attrs.check_name(self.place(name)[2], fifo=fifo)
         checked = attrs.check(given, fifo=fifo)
         with self._lock:
             now = self.clock.time()
@@ -138,6 +170,7 @@ class QueueRegistry:
                 raise QueueDeletedRecentlyError
             queue = Queue(name, self.arn(name), checked, tags or {}, now)
             self._queues[name] = queue
+            self._accounts.add(self.place(name)[1])
             self._change_log.queue(queue)
             self.wake(name)
             return queue
@@ -154,16 +187,19 @@ class QueueRegistry:
             if queue is None:
                 self._deleted.pop(name, None)
                 return self.create(name, attributes, tags)
-            blank = dict.fromkeys(attrs.DOCUMENTS, "")
             checked = attrs.check(attributes or {}, fifo=queue.fifo)
             queue.tags = dict(tags or {})
-            self.configure(name, {**attrs.defaults(fifo=queue.fifo), **blank, **checked})
+            queue.attributes = attrs.merged(attrs.defaults(fifo=queue.fifo), checked)
+            queue.configure({}, self.clock.time())
+            self._change_log.queue(queue)
+            self.wake(name)
             return queue
 
     def adopt(self, queue: Queue) -> None:
         """Add a queue with its messages, restored by persistence."""
         with self._lock:
             self._queues[queue.name] = queue
+            self._accounts.add(self.place(queue.name)[1])
             self.wake(queue.name)
 
     def log_changes_to(self, change_log: ChangeLog) -> None:
@@ -186,7 +222,7 @@ class QueueRegistry:
             raise QueueDoesNotExistError from None
 
     def get_by_arn(self, arn: str) -> Queue:
-        queue = self._queues.get(arn.rpartition(":")[2])
+        queue = self._queues.get(self.name_of_arn(arn))
         if queue is None or queue.arn != arn:
             raise QueueDoesNotExistError(f"The specified queue {arn} does not exist.")
         return queue
@@ -234,7 +270,8 @@ class QueueRegistry:
             queue, now = self.get(name), self.clock.time()
             if queue.purged_at is not None and queue.purged_at > now - QUIET_S:
                 raise PurgeQueueInProgressError(
-                    f"Only one PurgeQueue operation on {name} is allowed every 60 seconds."
+                    f"Only one PurgeQueue operation on {self.place(name)[2]} is allowed every 60 "
+                    "seconds."
                 )
             queue.purged_at = now
             gone = queue.clear()
@@ -463,7 +500,7 @@ class QueueService(QueueRegistry):
         target = queue.settings.dead_letter_arn
         if target is None or entry.receive_count < queue.settings.max_receive_count:
             return False
-        dead = self._queues.get(target.rpartition(":")[2])
+        dead = self._queues.get(self.name_of_arn(target))
         if dead is None or dead is queue:
             return False
         message = replace(entry.message, dead_letter_source=queue.arn)
