@@ -149,7 +149,7 @@ celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a 
 	  "$(abspath $(SUITE_VENV))/bin/pytest" -q --timeout 300 -p celery.contrib.pytest -p plugin \
 	    -p no:cacheprovider t/integration
 
-aws-suites: $(STAMP) ## Run public suites that passed against AWS on `twolane up` (SUITE=DIR: a checkout of localstack/localstack; ARGS='--only sqs -- -k fifo')
+aws-suites: $(STAMP) ## Run public suites that passed against AWS on `twolane up` (SUITE=DIR: a checkout of localstack/localstack; ARGS='--only sqs -k fifo')
 	@test -n "$(SUITE)" || { echo 'name a checkout of localstack/localstack: make aws-suites SUITE=DIR' >&2; exit 2; }
 	@test -x $(AWS_SUITE_VENV)/bin/pytest || { $(AWS_SUITE_PYTHON) -m venv $(AWS_SUITE_VENV) && \
 	  $(AWS_SUITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \

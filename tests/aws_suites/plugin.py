@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -75,6 +76,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted
+    _point_at(os.environ["TEST_AWS_ENDPOINT_URL"])
+
+
+def _point_at(endpoint: str) -> None:
+    """Some tests ask LocalStack's settings for the address; the suite's conftest sets it."""
+    from localstack import config
+
+    address = urlsplit(endpoint)
+    config.GATEWAY_LISTEN = config.UniqueHostAndPortList(
+        [config.HostAndPort(host=address.hostname, port=address.port)]
+    )
 
 
 @pytest.hookimpl(trylast=True)

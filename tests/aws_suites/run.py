@@ -82,7 +82,7 @@ def run(name: str, suite: Path, options: argparse.Namespace) -> int:
             [sys.executable, "-m", "pytest", "-q", "-p", "plugin", "-p", "no:cacheprovider",
              "--timeout", "120", "--tb", "short", "-o", "log_level=ERROR", "-W", "ignore",
              "-n", str(options.workers), "--dist", "worksteal",
-             *SUITES[name], *options.rest],
+             *SUITES[name], *(("-k", options.k) if options.k else ())],
             cwd=suite, env=environment, check=False,
         ).returncode  # fmt: skip
 
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("suite", type=Path, help="a checkout of localstack/localstack")
     parser.add_argument("--only", choices=sorted(SUITES), action="append")
     parser.add_argument("--workers", type=int, default=4, help="tests at once; most of them wait")
-    parser.add_argument("rest", nargs="*", help="arguments for pytest")
+    parser.add_argument("-k", metavar="EXPRESSION", help="run tests that match, as pytest does")
     options = parser.parse_args()
     if not (options.suite / "tests/aws").is_dir():
         parser.error(f"{options.suite} is no checkout of localstack/localstack")
