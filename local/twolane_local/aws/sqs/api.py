@@ -234,7 +234,10 @@ _ACTIONS: dict[str, Callable[[QueueService, Params, Caller], dict[str, Any]]] = 
 #: Actions that are not valid at the address of a queue, though their names are.
 _NOT_AT_A_QUEUE = frozenset({"CreateQueue", "ListQueues"})
 #: Errors of the JSON protocol that are not in the model of SQS have a common namespace.
-_COMMON = {"InvalidParameterValueException", "MissingRequiredParameterException"}
+_COMMON = {
+    "InvalidParameterValueException", "MissingRequiredParameterException",
+    "SerializationException", "UnknownOperationException",
+}  # fmt: skip
 
 
 class SqsApi:

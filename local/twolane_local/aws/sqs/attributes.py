@@ -80,8 +80,13 @@ def check_name(name: str, *, fifo: bool) -> None:
         )
 
 
-def check(attributes: Mapping[str, str], *, fifo: bool) -> dict[str, str]:
-    """The attributes as SQS stores them; raises for unknown names and values out of bounds."""
+def check(
+    attributes: Mapping[str, str], *, fifo: bool, current: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The attributes as SQS stores them; raises for unknown names and values out of bounds.
+
+    ``current`` holds those of a queue that is to be changed.
+    """
     found: dict[str, str] = {}
     for name, value in attributes.items():
         if name in _FIFO_ONLY and not fifo:
@@ -96,9 +101,10 @@ def check(attributes: Mapping[str, str], *, fifo: bool) -> dict[str, str]:
             "You can use one type of server-side encryption (SSE) at one time. You can either "
             "enable KMS SSE or SQS SSE."
         )
+    after = {**(current or {}), **found}
     if (
-        found.get("FifoThroughputLimit") == "perMessageGroupId"
-        and found.get("DeduplicationScope", "queue") != "messageGroup"
+        after.get("FifoThroughputLimit") == "perMessageGroupId"
+        and after.get("DeduplicationScope", "queue") != "messageGroup"
     ):
         raise InvalidAttributeValueError(
             "The perMessageGroupId value is allowed only when the value for DeduplicationScope is "

@@ -127,12 +127,6 @@ class MalformedInputError(SqsError, code="SerializationException", query_code="M
     """The request's body cannot be read."""
 
 
-class UnsupportedOperationError(
-    SqsError, code="UnsupportedOperation", query_code="AWS.SimpleQueueService.UnsupportedOperation"
-):
-    """The operation is not supported on this kind of queue."""
-
-
 class ResourceNotFoundError(SqsError, code="ResourceNotFoundException", status=404):
     """One or more specified resources don't exist."""
 

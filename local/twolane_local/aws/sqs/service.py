@@ -240,7 +240,8 @@ class QueueRegistry:
     def configure(self, name: str, attributes: Mapping[str, str]) -> None:
         with self._lock:
             queue = self.get(name)
-            queue.configure(attrs.check(attributes, fifo=queue.fifo), self.clock.time())
+            checked = attrs.check(attributes, fifo=queue.fifo, current=queue.attributes)
+            queue.configure(checked, self.clock.time())
             self._change_log.queue(queue)
             self.wake(name)
 
