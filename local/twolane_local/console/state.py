@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.journal.json_shapes import queue_name
 from twolane_local.model.states import (
     DELAYED,
     IN_FLIGHT,
@@ -68,11 +67,12 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
             )
         )
     names = queues.names()
-    dead = {name: queue_name(queues.get(name).settings.dead_letter_arn) for name in names}
+    targets = {name: queues.get(name).settings.dead_letter_arn for name in names}
+    dead = {name: queues.name_of_arn(arn) if arn else None for name, arn in targets.items()}
     now = queues.clock.time()
     return {
         name: _queue_state(
-            queues.refreshed(name), now,
+            queues.refreshed(name), now, dead[name],
             tuple(source for source in names if dead[source] == name),
             tuple(by_queue.get(name, ())),
         )
@@ -81,7 +81,11 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
 
 
 def _queue_state(
-    queue: Queue, now: float, sources: tuple[str, ...], mappings: tuple[MappingState, ...]
+    queue: Queue,
+    now: float,
+    dead: str | None,
+    sources: tuple[str, ...],
+    mappings: tuple[MappingState, ...],
 ) -> QueueState:
     settings = queue.settings
     oldest = queue.oldest()
@@ -91,7 +95,7 @@ def _queue_state(
         delayed=queue.count(DELAYED),
         oldest_s=None if oldest is None else round(max(0.0, now - oldest), 3),
         sent=queue.sent, visibility_s=settings.visibility_s, delay_s=settings.delay_s,
-        retention_s=settings.retention_s, dead_letter_queue=queue_name(settings.dead_letter_arn),
+        retention_s=settings.retention_s, dead_letter_queue=dead,
         max_receives=settings.max_receive_count if settings.dead_letter_arn else None,
         dead_letter_of=sources, mappings=mappings,
     )  # fmt: skip

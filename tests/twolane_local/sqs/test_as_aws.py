@@ -426,8 +426,8 @@ def test_queues_of_two_accounts_are_apart(wire):
             for key in ("test", other)
         )
         near = mine.create_queue(QueueName=name)["QueueUrl"]
-        # The address in an application's settings holds a real account, unknown here.
-        assert theirs.get_queue_attributes(QueueUrl=f"{wire.url}/{other}/{name}")
+        with pytest.raises(theirs.exceptions.QueueDoesNotExist):
+            theirs.get_queue_attributes(QueueUrl=f"{wire.url}/{other}/{name}")
         far = theirs.create_queue(QueueName=name)["QueueUrl"]
         assert far == f"{wire.url}/{other}/{name}"
         assert theirs.list_queues()["QueueUrls"] == [far]
@@ -439,6 +439,20 @@ def test_queues_of_two_accounts_are_apart(wire):
         theirs.delete_queue(QueueUrl=far)
         with pytest.raises(theirs.exceptions.QueueDoesNotExist):
             theirs.get_queue_attributes(QueueUrl=far)
+
+
+def test_the_template_s_own_queues_are_found_from_every_region_and_account(wire):
+    """An application's settings hold the region and the account that it is deployed to."""
+    name, account = f"q{next(_number)}", "444455556666"
+    wire.queues.ensure(name)
+    with contextlib.closing(client(wire, "eu-north-1", account)) as sqs:
+        url = f"{wire.url}/{ACCOUNT}/{name}"
+        assert sqs.list_queues()["QueueUrls"] == [url]
+        assert sqs.get_queue_url(QueueName=name)["QueueUrl"] == url
+        assert sqs.create_queue(QueueName=name)["QueueUrl"] == url
+        written = f"https://sqs.eu-north-1.amazonaws.com/{account}/{name}"
+        sqs.send_message(QueueUrl=written, MessageBody="x")
+        assert bodies(sqs.receive_message(QueueUrl=url)) == ["x"]
 
 
 def test_an_address_with_a_region_needs_no_credentials(wire):

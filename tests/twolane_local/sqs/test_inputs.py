@@ -137,7 +137,9 @@ def test_a_standard_queue_takes_a_group_for_fair_queues():
         ("http://127.0.0.1:4566/123456789012/q", "q"),
         ("https://sqs.us-east-1.amazonaws.com/123456789012/q.fifo", "q.fifo"),
         ("q", "q"),
-        ("http://h/1/q/", "q"),
+        ("http://h/123456789012/q/", "q"),
+        ("https://sqs.eu-west-1.amazonaws.com/111122223333/q", "us-east-1:111122223333:q"),
+        ("http://h/queue/eu-west-1/123456789012/q", "eu-west-1:123456789012:q"),
     ],
 )
 def test_a_queue_is_named_by_the_last_part_of_its_url(queues, url, name):

@@ -67,12 +67,12 @@ class Caller:
         if not plain:
             raise InvalidAddressError(f"The address {url} is not valid for this endpoint.")
         if not where:
-            return queues.name_in(self.region, self.account, plain)
+            return queues.found_from(self.region, self.account, plain)
         before, _, account = where.rpartition("/")
         before, _, region = before.rpartition("/")
-        if before.endswith("/queue"):
-            return queues.name_in(region, account, plain)
-        return queues.name_at(account, plain)
+        if not before.endswith("/queue"):
+            region = queues.region
+        return queues.found_from(region, account, plain)
 
 
 _NOT_TEXT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -526,7 +526,7 @@ def url_of(queues: QueueService, caller: Caller, name: str) -> str:
 
 
 def create_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
-    name = queues.name_in(caller.region, caller.account, required(params, "QueueName"))
+    name = queues.found_from(caller.region, caller.account, required(params, "QueueName"))
     attributes = strings(params, "Attributes")
     check_redrive(queues, name, attributes, fifo=name.endswith(".fifo"))
     queues.create(name, attributes, strings(params, "tags"))
@@ -566,18 +566,18 @@ def check_redrive(
 
 def get_queue_url(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
     account = str(params.get("QueueOwnerAWSAccountId") or caller.account)
-    name = queues.name_in(caller.region, account, required(params, "QueueName"))
+    name = queues.found_from(caller.region, account, required(params, "QueueName"))
     queues.get(name)
     return {"QueueUrl": url_of(queues, caller, name)}
 
 
 def list_queues(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
     prefix = str(params.get("QueueNamePrefix") or "")
-    here = caller.region, caller.account
     names = [
         name
         for name in queues.names()
-        if (place := queues.place(name))[:2] == here and place[2].startswith(prefix)
+        if (plain := queues.place(name)[2]).startswith(prefix)
+        and queues.found_from(caller.region, caller.account, plain) == name
     ]
     return _page(queues, params, caller, names, "QueueUrls")
 

@@ -408,6 +408,7 @@ class Queue:
         self.tags = dict(tags)
         self.created_at = self.modified_at = now
         self.purged_at: float | None = None
+        self.declared = False  # by the stack's template
         self.deduplication = Deduplication()
         self.sent = 0  # messages so far
         self._entries: dict[str, QueueEntry] = {}

@@ -118,22 +118,24 @@ class QueueRegistry:
         self._queues: dict[str, Queue] = {}
         self._deleted: dict[str, float] = {}
         self._waiters: dict[str, Waiters] = {}
-        self._accounts = {account}  # in which a queue was ever created
 
     def name_in(self, region: str, account: str, name: str) -> str:
         """The name here of a queue of that region and account."""
         own = region == self.region and account == self.account and ":" not in name
         return name if own else f"{region}:{account}:{name}"
 
-    def name_at(self, account: str, name: str) -> str:
-        """The name here of the queue at an address that names no region.
+    def found_from(self, region: str, account: str, name: str) -> str:
+        """The name here of the queue that a caller from there means.
 
-        An account in which no queue was ever created is taken for the stack's own, since the
-        addresses in an application's settings hold a real one.
+        A template names neither region nor account, but an application's settings hold the real
+        ones. So the template's own queues are found from everywhere; others are kept apart.
         """
-        return self.name_in(
-            self.region, account if account in self._accounts else self.account, name
-        )
+        found = self.name_in(region, account, name)
+        if found not in self._queues:
+            queue = self._queues.get(name)
+            if queue is not None and queue.declared:
+                return name
+        return found
 
     def place(self, name: str) -> tuple[str, str, str]:
         """The region and the account of a queue, and its name there."""
@@ -170,7 +172,6 @@ class QueueRegistry:
                 raise QueueDeletedRecentlyError
             queue = Queue(name, self.arn(name), checked, tags or {}, now)
             self._queues[name] = queue
-            self._accounts.add(self.place(name)[1])
             self._change_log.queue(queue)
             self.wake(name)
             return queue
@@ -186,7 +187,10 @@ class QueueRegistry:
             queue = self._queues.get(name)
             if queue is None:
                 self._deleted.pop(name, None)
-                return self.create(name, attributes, tags)
+                queue = self.create(name, attributes, tags)
+                queue.declared = True
+                return queue
+            queue.declared = True
             checked = attrs.check(attributes or {}, fifo=queue.fifo)
             queue.tags = dict(tags or {})
             queue.attributes = attrs.merged(attrs.defaults(fifo=queue.fifo), checked)
@@ -199,7 +203,6 @@ class QueueRegistry:
         """Add a queue with its messages, restored by persistence."""
         with self._lock:
             self._queues[queue.name] = queue
-            self._accounts.add(self.place(queue.name)[1])
             self.wake(queue.name)
 
     def log_changes_to(self, change_log: ChangeLog) -> None:
