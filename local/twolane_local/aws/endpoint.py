@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
@@ -85,8 +85,6 @@ _CREDENTIAL = re.compile(
 )
 _SQS_HOST = re.compile(r"(?:[^.]+\.)?(?:sqs|queue)\.")
 _QUEUE_PATH = re.compile(r"(?:/queue/[a-z0-9-]+)?/\d{12}/[A-Za-z0-9_.-]+/?")
-#: An access key that is an account's number stands for that account; others for the stack's own.
-_ACCOUNT_KEY = re.compile(r"Credential=(\d{12})(?:/|%2[Ff])")
 
 
 class AwsEndpoint:
@@ -200,9 +198,13 @@ def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, 
 
 
 def account_of(headers: Mapping[str, str], query: str) -> str:
-    """The account that signed a call."""
-    signed = _ACCOUNT_KEY.search(headers.get("authorization", "")) or _ACCOUNT_KEY.search(query)
-    return ACCOUNT if signed is None else signed[1]
+    """The account that signed a call: its access key, if that is an account's number.
+
+    Other keys are of the stack's own account.
+    """
+    signed = headers.get("authorization") or unquote(query)
+    key = signed.partition("Credential=")[2].partition("/")[0]
+    return key if len(key) == 12 and key.isdecimal() and key.isascii() else ACCOUNT
 
 
 async def _respond(send: Send, response: AwsResponse) -> None:

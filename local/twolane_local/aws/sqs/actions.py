@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 Params = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
-    """Who calls: ``region`` and ``account`` of the request's credentials, its X-Ray header, and
-    the address of this endpoint, without a slash at its end.
+    """Who calls: ``region`` and ``account`` of the request's credentials, the host that it was
+    sent to, and its X-Ray header.
     """
 
     region: str
     account: str
-    base: str = ""
+    host: str = "localhost"
     trace: str | None = None
 
     def name(self, queues: QueueService, params: Params) -> str:
@@ -63,6 +63,9 @@ class Caller:
         The host of an address does not matter.
         """
         url = required(params, "QueueUrl")
+        where, _, plain = url.rpartition("/")
+        if queues.is_home(where) and plain in queues:
+            return plain
         where, _, plain = url.rstrip("/").rpartition("/")
         if not plain:
             raise InvalidAddressError(f"The address {url} is not valid for this endpoint.")
@@ -522,7 +525,7 @@ def url_of(queues: QueueService, caller: Caller, name: str) -> str:
     """A queue's URL on this endpoint; it names the region if that is not the stack's own."""
     region, account, plain = queues.place(name)
     where = "" if region == queues.region else f"/queue/{region}"
-    return f"{caller.base}{where}/{account}/{plain}"
+    return f"http://{caller.host}{where}/{account}/{plain}"
 
 
 def create_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:

@@ -299,11 +299,9 @@ class SqsApi:
         return AwsResponse(200, answer, headers)
 
     async def _act(self, action: str, params: Params, request: AwsRequest) -> dict[str, Any]:
+        headers = request.headers
         caller = Caller(
-            request.region,
-            request.account,
-            f"http://{request.headers.get('host', 'localhost')}",
-            trace_header(request.headers),
+            request.region, request.account, headers.get("host", "localhost"), trace_header(headers)
         )
         try:
             if action == "ReceiveMessage":

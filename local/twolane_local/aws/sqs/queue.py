@@ -212,7 +212,8 @@ class FifoOrder:
     def add(self, entry: QueueEntry) -> None:
         name, group = self._group(entry)
         group.wait(entry)
-        self._offer(name, group)
+        if not group.offered:
+            self._offer(name, group)
 
     def held(self, entry: QueueEntry) -> None:
         self._group(entry)[1].fly(entry)

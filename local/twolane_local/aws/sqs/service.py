@@ -118,6 +118,14 @@ class QueueRegistry:
         self._queues: dict[str, Queue] = {}
         self._deleted: dict[str, float] = {}
         self._waiters: dict[str, Waiters] = {}
+        self._home = f"/{account}"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._queues
+
+    def is_home(self, address: str) -> bool:
+        """True if queues at this address are of the stack's own region and account."""
+        return address.endswith(self._home) and "/queue/" not in address
 
     def name_in(self, region: str, account: str, name: str) -> str:
         """The name here of a queue of that region and account."""
