@@ -69,11 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skipped = bool(os.environ["AWS_SUITE_SKIPPED"])
     wanted = [
         item
         for item in items
-        if item.get_closest_marker("aws_validated") and not item.get_closest_marker("skip")
+        if item.get_closest_marker("aws_validated")
+        and bool(item.get_closest_marker("skip")) == skipped
     ]
+    for item in wanted if skipped else ():
+        item.own_markers = [mark for mark in item.own_markers if mark.name != "skip"]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted
     _point_at(os.environ["TEST_AWS_ENDPOINT_URL"])

@@ -5,7 +5,8 @@ part of this repository. The suites are unmodified. Their clients are pointed at
 starts for each suite and ends with it; their answers are compared with those that AWS gave
 (``*.snapshot.json``).
 
-Only tests are run that passed against AWS (marked ``aws_validated``) and that are not skipped.
+Only tests are run that passed against AWS (marked ``aws_validated``) and that are not skipped;
+``--skipped`` runs those that LocalStack skips because it fails them.
 Every test that does not pass must be in ``NAME.txt`` with its reason, and every test that is there
 must not pass: the run fails otherwise (``plugin.py``).
 """
@@ -73,6 +74,7 @@ def run(name: str, suite: Path, options: argparse.Namespace) -> int:
             **os.environ,
             "PYTHONPATH": str(HERE),
             "AWS_SUITE": name,
+            "AWS_SUITE_SKIPPED": "1" if options.skipped else "",
             "TEST_SKIP_LOCALSTACK_START": "1",
             "TEST_AWS_ENDPOINT_URL": endpoint,
             "TEST_AWS_ACCOUNT_ID": ACCOUNT,
@@ -93,6 +95,9 @@ def main() -> int:
     parser.add_argument("suite", type=Path, help="a checkout of localstack/localstack")
     parser.add_argument("--only", choices=sorted(SUITES), action="append")
     parser.add_argument("--workers", type=int, default=4, help="tests at once; most of them wait")
+    parser.add_argument(
+        "--skipped", action="store_true", help="run only tests that LocalStack skips for itself"
+    )
     parser.add_argument("-k", metavar="EXPRESSION", help="run tests that match, as pytest does")
     options = parser.parse_args()
     if not (options.suite / "tests/aws").is_dir():
