@@ -3,6 +3,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUITE_VENV ?= .venv-suite
+AWS_SUITE_VENV ?= .venv-aws-suite
+# LocalStack's tests need Python 3.12 or newer.
+AWS_SUITE_PYTHON ?= python3.13
 # Tools with dependencies of their own, apart from ours and from each other's.
 SAM_VENV ?= .venv-sam
 CHECKOV_VENV ?= .venv-checkov
@@ -19,7 +22,7 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow coverage fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite sam-local
+.PHONY: help up test test-slow coverage fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -150,3 +153,10 @@ celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a 
 	cd $(SUITE) && PATH="$(abspath $(SUITE_VENV))/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/celery_suite" \
 	  "$(abspath $(SUITE_VENV))/bin/pytest" -q --timeout 300 -p celery.contrib.pytest -p plugin \
 	    -p no:cacheprovider t/integration
+
+aws-suites: $(STAMP) ## Run public suites that passed against AWS on `twolane up` (SUITE=DIR: a checkout of localstack/localstack; ARGS='--only sqs -k fifo')
+	@test -n "$(SUITE)" || { echo 'name a checkout of localstack/localstack: make aws-suites SUITE=DIR' >&2; exit 2; }
+	@test -x $(AWS_SUITE_VENV)/bin/pytest || { $(AWS_SUITE_PYTHON) -m venv $(AWS_SUITE_VENV) && \
+	  $(AWS_SUITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r tests/aws_suites/requirements.txt; }
+	@$(AWS_SUITE_VENV)/bin/python tests/aws_suites/run.py $(abspath $(BIN))/twolane $(abspath $(SUITE)) $(ARGS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from twolane_local.model import ACCOUNT
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class AwsRequest:
     """``path`` as sent, still percent-encoded; ``headers`` by lower-case name; ``service`` and
-    ``region`` from the SigV4 credential scope, empty for an unsigned call.
+    ``region`` from the SigV4 credential scope, empty for an unsigned call; ``account`` from the
+    access key, if that is an account's number.
     """
 
     method: str
@@ -25,6 +28,7 @@ class AwsRequest:
     service: str = ""
     region: str = "us-east-1"
     request_id: str = ""
+    account: str = ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)

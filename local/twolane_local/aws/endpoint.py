@@ -20,13 +20,14 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
 from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.http import servers
+from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -83,7 +84,7 @@ _CREDENTIAL = re.compile(
     r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
 )
 _SQS_HOST = re.compile(r"(?:[^.]+\.)?(?:sqs|queue)\.")
-_QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_.-]+/?")
+_QUEUE_PATH = re.compile(r"(?:/queue/[a-z0-9-]+)?/\d{12}/[A-Za-z0-9_.-]+/?")
 
 
 class AwsEndpoint:
@@ -138,8 +139,9 @@ class AwsEndpoint:
             await _respond(send, AwsResponse(413, b"Request body too large"))
             return
         request = AwsRequest(
-            scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())
-        )
+            scope["method"], path, query, headers, body, service, region, str(uuid.uuid4()),
+            account_of(headers, query),
+        )  # fmt: skip
         if polls(request):
             response = await _unless_gone(answer(request), receive)
         else:
@@ -193,6 +195,16 @@ def service_of(headers: Mapping[str, str], path: str, query: str) -> tuple[str, 
     ):
         return "sqs", "us-east-1"
     return "", "us-east-1"
+
+
+def account_of(headers: Mapping[str, str], query: str) -> str:
+    """The account that signed a call: its access key, if that is an account's number.
+
+    Other keys are of the stack's own account.
+    """
+    signed = headers.get("authorization") or unquote(query)
+    key = signed.partition("Credential=")[2].partition("/")[0]
+    return key if len(key) == 12 and key.isdecimal() and key.isascii() else ACCOUNT
 
 
 async def _respond(send: Send, response: AwsResponse) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal.json_shapes import queue_name
 from twolane_local.model.states import (
     DELAYED,
     IN_FLIGHT,
@@ -16,7 +15,7 @@ from twolane_local.model.states import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.lambda_.functions import Functions
@@ -67,25 +66,22 @@ def queue_states(queues: QueueService, mappings: EventSourceMappings) -> dict[st
             )
         )
     names = queues.names()
-    dead = {name: queue_name(queues.get(name).settings.dead_letter_arn) for name in names}
+    targets = {name: queues.get(name).settings.dead_letter_arn for name in names}
+    dead = {name: queues.name_of_arn(arn) if arn else None for name, arn in targets.items()}
     now = queues.clock.time()
     return {
         name: _queue_state(
-            queues.refreshed(name), queues.noisy_groups(name), now,
-            tuple(source for source in names if dead[source] == name),
-            tuple(by_queue.get(name, ())),
+            queues.refreshed(name), now,
+            dead_letter_queue=dead[name],
+            dead_letter_of=tuple(source for source in names if dead[source] == name),
+            mappings=tuple(by_queue.get(name, ())),
+            noisy=queues.noisy_groups(name),
         )
         for name in names
     }  # fmt: skip
 
 
-def _queue_state(
-    queue: Queue,
-    noisy: Mapping[str, int],
-    now: float,
-    sources: tuple[str, ...],
-    mappings: tuple[MappingState, ...],
-) -> QueueState:
+def _queue_state(queue: Queue, now: float, **known: Any) -> QueueState:
     settings = queue.settings
     oldest = queue.oldest()
     return QueueState(
@@ -94,9 +90,8 @@ def _queue_state(
         delayed=queue.count(DELAYED),
         oldest_s=None if oldest is None else round(max(0.0, now - oldest), 3),
         sent=queue.sent, visibility_s=settings.visibility_s, delay_s=settings.delay_s,
-        retention_s=settings.retention_s, dead_letter_queue=queue_name(settings.dead_letter_arn),
-        max_receives=settings.max_receive_count if settings.dead_letter_arn else None,
-        dead_letter_of=sources, mappings=mappings, noisy=noisy,
+        retention_s=settings.retention_s,
+        max_receives=settings.max_receive_count if settings.dead_letter_arn else None, **known,
     )  # fmt: skip
 
 

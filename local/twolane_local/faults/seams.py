@@ -118,7 +118,7 @@ def _header(body: str, name: str) -> str | None:
         return None
 
 
-class RequestTimeoutError(SqsError, code="RequestTimeout", query_status=503):
+class RequestTimeoutError(SqsError, code="RequestTimeout", status=503):
     """The request timed out; it may have been carried out."""
 
 

@@ -55,8 +55,8 @@ def test_a_batch_reports_each_entry(call, queues):
             "Id": "bad",
             "SenderFault": True,
             "Code": "InvalidParameterValue",
-            "Message": "Value 1000 for parameter DelaySeconds is invalid. Reason: Must be between "
-            "0 and 900, if provided.",
+            "Message": "Value 1000 for parameter DelaySeconds is invalid. Reason: DelaySeconds "
+            "must be >= 0 and <= 900.",
         }
     ]
     received = call("ReceiveMessage", QueueUrl=URL)["Messages"][0]["ReceiptHandle"]

@@ -28,7 +28,7 @@ class World:
         headers = {"x-amz-target": f"AmazonSQS.{action}"}
         response = await self.api(AwsRequest("POST", "/", "", headers, json.dumps(params).encode()))
         body = json.loads(response.body)
-        return body["__type"].partition("#")[2] if response.status == 400 else body
+        return body["__type"].partition("#")[2] if response.status >= 400 else body
 
     def kill(self, *bodies):
         """Have these land on the dead-letter queue."""
@@ -99,7 +99,7 @@ async def test_a_task_can_be_cancelled(world):
     world.kill(*map(str, range(25)))
     start = {"SourceArn": f"{ARN}dead", "MaxNumberOfMessagesPerSecond": 10}
     handle = (await world.call("StartMessageMoveTask", **start))["TaskHandle"]
-    assert await world.call("StartMessageMoveTask", **start) == "UnsupportedOperation"
+    assert await world.call("StartMessageMoveTask", **start) == ("InvalidParameterValueException")
     await world.clock.sleep(0.5)
     assert await world.call("CancelMessageMoveTask", TaskHandle=handle) == {
         "ApproximateNumberOfMessagesMoved": 10

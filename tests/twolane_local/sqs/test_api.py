@@ -77,4 +77,6 @@ def test_a_body_that_is_no_json_object_is_refused(queues):
         request = AwsRequest("POST", "/", "", {"x-amz-target": "AmazonSQS.ListQueues"}, body)
         response = asyncio.run(SqsApi(queues)(request))
         assert response.status == 400
-        assert json.loads(response.body)["__type"] == "com.amazonaws.sqs#SerializationException"
+        assert (
+            json.loads(response.body)["__type"] == "com.amazon.coral.service#SerializationException"
+        )

@@ -44,13 +44,13 @@ def test_ten_attributes_and_no_more():
     assert refused(MessageBody="x", MessageAttributes={**ten, "b": TEXT}) == "InvalidParameterValue"
 
 
-@pytest.mark.parametrize("name", ["a", "a.b-c_d", "A" * 256, "xaws.x"])
+@pytest.mark.parametrize("name", ["a", "a.b-c_d", "A" * 256, "xaws.x", "attr.1øßä"])
 def test_attribute_names(name):
     assert set(inputs.message_attributes({name: TEXT})) == {name}
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".a", "a.", "a..b", "a b", "ü", "A" * 257, "AWS.x", "aws.x", "Amazon.x"]
+    "name", ["", ".a", "a.", "a..b", "a b", "a§", "A" * 257, "AWS.x", "aws.x", "Amazon.x"]
 )
 def test_wrong_attribute_names(name):
     assert refused(MessageBody="x", MessageAttributes={name: TEXT}) == "InvalidParameterValue"
@@ -117,7 +117,7 @@ def test_fifo_ids(value):
     assert (new.group_id, new.deduplication_id) == (value, value)
 
 
-@pytest.mark.parametrize("value", ["", "x" * 129, "a b", "ü", 1])
+@pytest.mark.parametrize("value", ["", "x" * 129, "a b", "a§", 1])
 def test_wrong_fifo_ids(value):
     assert (
         refused(MessageBody="x", MessageGroupId=value, MessageDeduplicationId="d", settings=FIFO)
@@ -137,11 +137,14 @@ def test_a_standard_queue_takes_a_group_for_fair_queues():
         ("http://127.0.0.1:4566/123456789012/q", "q"),
         ("https://sqs.us-east-1.amazonaws.com/123456789012/q.fifo", "q.fifo"),
         ("q", "q"),
-        ("http://h/1/q/", "q"),
+        ("http://h/123456789012/q/", "q"),
+        ("https://sqs.eu-west-1.amazonaws.com/111122223333/q", "us-east-1:111122223333:q"),
+        ("http://h/queue/eu-west-1/123456789012/q", "eu-west-1:123456789012:q"),
     ],
 )
-def test_a_queue_is_named_by_the_last_part_of_its_url(url, name):
-    assert inputs.queue_name({"QueueUrl": url}) == name
+def test_a_queue_is_named_by_the_last_part_of_its_url(queues, url, name):
+    caller = inputs.Caller("us-east-1", "123456789012")
+    assert caller.name(queues, {"QueueUrl": url}) == name
 
 
 def test_numbers_come_as_text_from_the_older_protocol():

@@ -43,13 +43,64 @@ def test_a_deleted_message_frees_its_group(queues, send):
     assert bodies(queues.receive("q.fifo")) == ["a2"]
 
 
-def test_a_group_stays_locked_while_any_of_its_messages_is_in_flight(queues, send):
+def test_messages_behind_one_in_flight_wait(queues, send):
     send("a1", "a2", "a3")
     one, two = queues.receive("q.fifo", 2)
     queues.delete("q.fifo", one.receipt_handle)
     assert queues.receive("q.fifo") == []
     queues.change_visibility("q.fifo", two.receipt_handle, 0)
     assert bodies(queues.receive("q.fifo", 10)) == ["a2", "a3"]
+
+
+def test_messages_before_one_in_flight_do_not_wait(queues, send, clock):
+    send("a1", "a2", "a3", "a4")
+    three = queues.receive("q.fifo", 3)[2]
+    queues.change_visibility("q.fifo", three.receipt_handle, 60)
+    clock.now += 30
+    again = queues.receive("q.fifo", 10)
+    assert bodies(again) == ["a1", "a2"]
+    for one in again:
+        queues.delete("q.fifo", one.receipt_handle)
+    assert queues.receive("q.fifo") == []
+    clock.now += 30
+    assert bodies(queues.receive("q.fifo", 10)) == ["a3", "a4"]
+
+
+def test_one_message_given_back_is_received_before_those_in_flight(queues, send):
+    send("a1", "a2", "b1")
+    one, two = queues.receive("q.fifo", 2)
+    queues.change_visibility("q.fifo", one.receipt_handle, 0)
+    again = queues.receive("q.fifo", 10)
+    assert bodies(again) == ["b1", "a1"]  # group a was served, and goes to the back
+    queues.delete("q.fifo", again[1].receipt_handle)
+    queues.change_visibility("q.fifo", two.receipt_handle, 0)
+    assert bodies(queues.receive("q.fifo", 10)) == ["a2"]
+
+
+def test_a_served_group_goes_to_the_back(queues, send):
+    send("a1", "b1", "b2", "c1", "a2")
+    assert bodies(queues.receive("q.fifo", 3, visibility_s=0)) == ["a1", "a2", "b1"]
+    assert bodies(queues.receive("q.fifo", 10)) == ["c1", "a1", "a2", "b1", "b2"]
+
+
+def test_a_message_comes_back_before_those_sent_after_its_last_receive(queues, clock):
+    queues.create("q")
+    for body in ("1", "2"):
+        queues.send("q", NewMessage(body))
+    assert bodies(queues.receive("q")) == ["1"]
+    queues.send("q", NewMessage("3"))
+    clock.now += 30
+    assert bodies(queues.receive("q", visibility_s=0)) == ["2"]
+    assert bodies(queues.receive("q", 10, visibility_s=0)) == ["1", "3", "2"]
+
+
+def test_a_failing_message_keeps_no_other_waiting(queues):
+    queues.create("q")
+    for body in ("1", "2", "3"):
+        queues.send("q", NewMessage(body))
+    assert [bodies(queues.receive("q", visibility_s=0)) for _ in range(4)] == [
+        ["1"], ["2"], ["3"], ["1"],
+    ]  # fmt: skip
 
 
 def test_what_comes_back_comes_first(queues, send, clock):

@@ -273,3 +273,70 @@ def test_on_a_full_disk_nothing_new_is_taken_and_what_is_there_goes_on(opened, t
     there = shown(queues)
     assert [message.body for message, *_ in there["q"][4]] == ["2", "after"]
     assert shown(opened()) == there
+
+
+def test_what_waits_longest_comes_first_after_a_restart_too(opened, clock):
+    queues = opened()
+    queues.create("q")
+    queues.create("q.fifo", FIFO)
+    for body in ("a1", "b1", "c1", "b2"):
+        queues.send("q", NewMessage(body))
+        queues.send("q.fifo", NewMessage(body, group_id=body[0]))
+    clock.now += 1
+    for name in ("q", "q.fifo"):
+        queues.receive(name, visibility_s=10)
+    clock.now += 1
+    queues.receive("q.fifo", visibility_s=0)
+    queues = opened()
+    clock.now += 10
+    assert [one.message.body for one in queues.receive("q", 10)] == ["b1", "c1", "b2", "a1"]
+    assert [one.message.body for one in queues.receive("q.fifo", 10)] == ["c1", "a1", "b1", "b2"]
+
+
+def test_only_messages_behind_one_in_flight_wait_after_a_restart(opened, clock):
+    queues = opened()
+    queues.create("q.fifo", FIFO)
+    for body in ("1", "2", "3"):
+        queues.send("q.fifo", NewMessage(body, group_id="g"))
+    one, two = queues.receive("q.fifo", 2, visibility_s=60)
+    queues.change_visibility("q.fifo", one.receipt_handle, 0)
+    queues = opened()
+    assert [message.message.body for message in queues.receive("q.fifo", 10)] == ["1"]
+    queues.delete("q.fifo", two.receipt_handle)
+    clock.now += 30
+    assert [message.message.body for message in queues.receive("q.fifo", 10)] == ["1", "3"]
+
+
+def test_a_visibility_that_an_expired_handle_changed_comes_back(opened, clock):
+    queues = opened()
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    handle = queues.receive("q")[0].receipt_handle
+    clock.now += 30
+    queues.change_visibility("q", handle, 60)
+    queues = opened()
+    assert queues.receive("q") == []
+    clock.now += 60
+    assert len(queues.receive("q")) == 1
+
+
+def test_a_purge_forgets_deduplication_ids_for_good(opened):
+    queues = opened()
+    queues.create("q.fifo", FIFO)
+    queues.send("q.fifo", NewMessage("x", group_id="g"))
+    queues.purge("q.fifo")
+    queues = opened()
+    queues.send("q.fifo", NewMessage("x", group_id="g"))
+    assert len(queues.receive("q.fifo")) == 1
+
+
+def test_queues_of_other_regions_and_accounts_come_back(opened):
+    queues = opened()
+    far = queues.name_in("eu-west-1", "111122223333", "q")
+    queues.create("q")
+    queues.create(far)
+    queues.send(far, NewMessage("far"))
+    queues = opened()
+    assert queues.get(far).arn == "arn:aws:sqs:eu-west-1:111122223333:q"
+    assert [one.message.body for one in queues.receive(far)] == ["far"]
+    assert queues.receive("q") == []

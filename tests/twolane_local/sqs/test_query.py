@@ -116,8 +116,7 @@ def test_lists_and_maps(call, queues):
 def test_a_result_without_members_is_there_all_the_same(call, queues):
     queues.create("q")
     assert call("Action=ReceiveMessage", "/123456789012/q") == (
-        f"<ReceiveMessageResponse {NS}><ReceiveMessageResult></ReceiveMessageResult>{META}"
-        "</ReceiveMessageResponse>"
+        f"<ReceiveMessageResponse {NS}><ReceiveMessageResult/>{META}</ReceiveMessageResponse>"
     )
 
 
@@ -125,14 +124,15 @@ def test_an_error(call):
     assert call("Action=PurgeQueue", "/123456789012/nowhere", 400) == (
         f"<ErrorResponse {NS}><Error><Type>Sender</Type>"
         "<Code>AWS.SimpleQueueService.NonExistentQueue</Code>"
-        "<Message>The specified queue does not exist.</Message><Detail/></Error>"
+        "<Message>The specified queue does not exist for this wsdl version.</Message>"
+        "<Detail/></Error>"
         "<RequestId>r</RequestId></ErrorResponse>"
     )
     arn = "arn:aws:sqs:us-east-1:123456789012:nowhere"
     answer = call(f"Action=StartMessageMoveTask&SourceArn={arn}", status=404)
     assert "<Code>ResourceNotFoundException</Code>" in answer
     assert "<Code>InvalidAction</Code>" in call("Action=Nope", status=400)
-    assert "<Code>InvalidAction</Code>" in call("", status=400)
+    assert "<Code>MissingAction</Code>" in call("", status=400)
 
 
 def test_parameters_come_from_the_query_string_too_and_lists_in_numeric_order():

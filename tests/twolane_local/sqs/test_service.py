@@ -127,13 +127,36 @@ def test_a_changed_visibility_counts_from_now_and_only_once(queues, clock):
     assert queues.receive("q") == [], "the next receive has the queue's timeout again"
 
 
-def test_visibility_cannot_be_changed_once_it_is_over(queues, clock):
+def test_visibility_can_be_changed_once_it_is_over(queues, clock):
     queues.create("q")
     queues.send("q", NewMessage("x"))
     handle = queues.receive("q")[0].receipt_handle
     clock.now += 30
+    queues.change_visibility("q", handle, 0)
+    queues.change_visibility("q", handle, 10)
+    assert queues.receive("q") == []
+    clock.now += 9.9
+    assert queues.receive("q") == []
+    clock.now += 0.1
+    assert queues.receive("q")[0].receive_count == 2
+
+
+def test_an_older_handle_changes_visibility(queues):
+    queues.create("q")
+    queues.send("q", NewMessage("x"))
+    older = queues.receive("q", visibility_s=0)[0].receipt_handle
+    assert len(queues.receive("q")) == 1
+    queues.change_visibility("q", older, 0)
+    assert len(queues.receive("q")) == 1
+
+
+def test_a_fifo_queue_changes_no_visibility_by_an_expired_handle(queues, clock):
+    queues.create("q.fifo", {"FifoQueue": "true", "ContentBasedDeduplication": "true"})
+    queues.send("q.fifo", NewMessage("x", group_id="g"))
+    handle = queues.receive("q.fifo")[0].receipt_handle
+    clock.now += 30
     with pytest.raises(InvalidParameterValueError, match="not available for visibility"):
-        queues.change_visibility("q", handle, 30)
+        queues.change_visibility("q.fifo", handle, 30)
 
 
 def test_visibility_ends_twelve_hours_after_the_receive(queues, clock):

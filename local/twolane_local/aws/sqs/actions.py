@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs import attributes as attrs
@@ -44,8 +45,42 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 
+
+@dataclass(slots=True)
+class Caller:
+    """Who calls: ``region`` and ``account`` of the request's credentials, the host that it was
+    sent to, and its X-Ray header.
+    """
+
+    region: str
+    account: str
+    host: str = "localhost"
+    trace: str | None = None
+
+    def name(self, queues: QueueService, params: Params) -> str:
+        """The queue that ``QueueUrl`` names: by address, or by name in the caller's own region.
+
+        The host of an address does not matter.
+        """
+        url = required(params, "QueueUrl")
+        where, _, plain = url.rpartition("/")
+        if queues.is_home(where) and plain in queues:
+            return plain
+        where, _, plain = url.rstrip("/").rpartition("/")
+        if not plain:
+            raise InvalidAddressError(f"The address {url} is not valid for this endpoint.")
+        if not where:
+            return queues.found_from(self.region, self.account, plain)
+        before, _, account = where.rpartition("/")
+        before, _, region = before.rpartition("/")
+        if not before.endswith("/queue"):
+            region = queues.region
+        return queues.found_from(region, account, plain)
+
+
 _NOT_TEXT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ATTRIBUTE_NAME = re.compile(r"(?!(?i:aws\.|amazon\.))[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+#: AWS documents ASCII letters; it takes others, too.
+_ATTRIBUTE_NAME = re.compile(r"(?!(?i:aws\.|amazon\.))[\w-]+(\.[\w-]+)*")
 _ATTRIBUTE_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _TOKEN = re.compile(r"[!-~]{1,128}")
@@ -61,17 +96,8 @@ def required(params: Params, name: str) -> str:
     return value
 
 
-def queue_name(params: Params) -> str:
-    """The queue that ``QueueUrl`` names; the host does not matter."""
-    url = required(params, "QueueUrl")
-    name = url.rstrip("/").rpartition("/")[2]
-    if not name:
-        raise InvalidAddressError(f"The address {url} is not valid for this endpoint.")
-    return name
-
-
-def integer(params: Params, name: str, low: int, high: int) -> int | None:
-    """An optional number within its bounds."""
+def integer(params: Params, name: str, low: int, high: int, reason: str = "") -> int | None:
+    """An optional number within its bounds; ``reason`` is the service's text for others."""
     value = params.get(name)
     if value is None:
         return None
@@ -80,9 +106,9 @@ def integer(params: Params, name: str, low: int, high: int) -> int | None:
     except (TypeError, ValueError, OverflowError):
         raise InvalidParameterValueError(f"{name} must be an integer.") from None
     if not low <= number <= high:
+        reason = reason or f"Must be between {low} and {high}, if provided."
         raise InvalidParameterValueError(
-            f"Value {number} for parameter {name} is invalid. Reason: Must be between {low} and "
-            f"{high}, if provided."
+            f"Value {number} for parameter {name} is invalid. Reason: {reason}"
         )
     return number
 
@@ -106,7 +132,9 @@ def strings(params: Params, name: str) -> dict[str, str]:
     return {str(key): str(entry) for key, entry in value.items()}
 
 
-def new_message(params: Params, settings: Settings, trace: str | None = None) -> NewMessage:
+def new_message(
+    params: Params, settings: Settings, trace: str | None = None, are: str = "are invalid"
+) -> NewMessage:
     """The message of a SendMessage, or of one entry of a SendMessageBatch.
 
     ``trace`` is the X-Ray header of the request; the message's own attribute takes precedence:
@@ -119,10 +147,10 @@ def new_message(params: Params, settings: Settings, trace: str | None = None) ->
     attributes = message_attributes(params.get("MessageAttributes") or {})
     if message_size(body, attributes) > settings.maximum_message_size:
         raise InvalidParameterValueError(
-            "One or more parameters are invalid. Reason: Message must be shorter than "
+            f"One or more parameters {are}. Reason: Message must be shorter than "
             f"{settings.maximum_message_size} bytes."
         )
-    delay = integer(params, "DelaySeconds", 0, 900)
+    delay = integer(params, "DelaySeconds", 0, 900, "DelaySeconds must be >= 0 and <= 900.")
     group_id, deduplication_id = _fifo_ids(params, settings, delay)
     return NewMessage(
         body=body,
@@ -134,9 +162,9 @@ def new_message(params: Params, settings: Settings, trace: str | None = None) ->
     )
 
 
-def _check_text(text: str, where: str) -> None:
+def _check_text(text: str, where: str, error: type[SqsError] = InvalidMessageContentsError) -> None:
     if (bad := _NOT_TEXT.search(text)) is not None:
-        raise InvalidMessageContentsError(
+        raise error(
             f"Invalid binary character '#x{ord(bad[0]):X}' was found in the {where}, the set of "
             "allowed characters is #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | "
             "#x10000 to #x10FFFF"
@@ -159,14 +187,18 @@ def _fifo_ids(
         return group_id, None
     if delay:
         raise _wrong_kind(delay, "DelaySeconds")
-    if group_id is None:
-        raise MissingParameterError("The request must contain the parameter MessageGroupId.")
-    if deduplication_id is None and not settings.content_deduplication:
+    _check_fifo_ids(params, settings, MissingParameterError)
+    return group_id, deduplication_id
+
+
+def _check_fifo_ids(params: Params, settings: Settings, without_group: type[SqsError]) -> None:
+    if params.get("MessageGroupId") is None:
+        raise without_group("The request must contain the parameter MessageGroupId.")
+    if params.get("MessageDeduplicationId") is None and not settings.content_deduplication:
         raise InvalidParameterValueError(
             "The queue should either have ContentBasedDeduplication enabled or "
             "MessageDeduplicationId provided explicitly"
         )
-    return group_id, deduplication_id
 
 
 def token(params: Params, name: str) -> str | None:
@@ -226,7 +258,7 @@ def _attribute(name: str, given: Any) -> AttributeValue:
     text = value.get("StringValue")
     if not isinstance(text, str) or not text:
         raise _empty_value(name, kind)
-    _check_text(text, f"message attribute '{name}'")
+    _check_text(text, f"message attribute '{name}'", InvalidParameterValueError)
     if kind.startswith("Number") and not _NUMBER.fullmatch(text):
         raise InvalidParameterValueError(
             f"Can't cast the value of message (user) attribute '{name}' to a number."
@@ -248,7 +280,7 @@ def _binary(name: str, kind: str, value: object) -> bytes:
 
 def _empty_value(name: str, kind: str) -> InvalidParameterValueError:
     return InvalidParameterValueError(
-        f"The message attribute '{name}' must contain a non-empty value of type {kind}."
+        f"Message (user) attribute '{name}' must contain a non-empty value of type '{kind}'."
     )
 
 
@@ -268,10 +300,10 @@ def trace_header(params: Params) -> str | None:
 def wanted_attributes(
     attributes: Mapping[str, AttributeValue], wanted: set[str]
 ) -> dict[str, AttributeValue]:
-    """The attributes that ``wanted`` selects: by name, ``All``, ``.*`` or ``prefix.*``."""
+    """The attributes that ``wanted`` selects: by name, ``All``, ``*``, ``.*`` or ``prefix.*``."""
     if not wanted or not attributes:
         return {}
-    if wanted & {"All", ".*"}:
+    if wanted & {"All", "*", ".*"}:
         return dict(attributes)
     prefixes = tuple(name[:-2] for name in wanted if name.endswith(".*"))
     return {
@@ -289,10 +321,9 @@ _SYSTEM_ATTRIBUTES = {
 }  # fmt: skip
 
 
-def send_message(queues: QueueService, params: Params, trace: str | None = None) -> dict[str, Any]:
-    """``trace`` is the X-Ray header of the request."""
-    name = queue_name(params)
-    new = new_message(params, queues.get(name).settings, trace)
+def send_message(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    name = caller.name(queues, params)
+    new = new_message(params, queues.get(name).settings, caller.trace)
     return _sent(queues.send(name, new), new, params)
 
 
@@ -311,10 +342,8 @@ def _sent(message: Message, new: NewMessage, asked: Params) -> dict[str, Any]:
     return {key: value for key, value in result.items() if value is not None}
 
 
-def send_message_batch(
-    queues: QueueService, params: Params, trace: str | None = None
-) -> dict[str, Any]:
-    name = queue_name(params)
+def send_message_batch(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    name = caller.name(queues, params)
     settings = queues.get(name).settings
     entries = _entries(params, "Send")
     total = sum(
@@ -326,8 +355,12 @@ def send_message_batch(
             f"{total} bytes."
         )
 
+    for entry in entries if settings.fifo else ():
+        # Other problems of an entry fail that entry, these two the request.
+        _check_fifo_ids(entry, settings, InvalidParameterValueError)
+
     def send(entry: Params) -> dict[str, Any]:
-        new = new_message(entry, settings, trace)
+        new = new_message(entry, settings, caller.trace, "cannot be validated")
         return _sent(queues.send(name, new), new, entry)
 
     return _each(entries, send)
@@ -356,8 +389,10 @@ def _entries(params: Params, verb: str) -> list[Params]:
         )
     seen: set[str] = set()
     for entry in entries:
-        entry_id = required(entry, "Id")
-        if not _BATCH_ID.fullmatch(entry_id):
+        entry_id = entry.get("Id")
+        if entry_id is None:
+            raise MissingParameterError("The request must contain the parameter Id.")
+        if not isinstance(entry_id, str) or not _BATCH_ID.fullmatch(entry_id):
             raise InvalidBatchEntryIdError
         if entry_id in seen:
             raise BatchEntryIdsNotDistinctError(f"Id {entry_id} repeated.")
@@ -375,22 +410,22 @@ def _each(entries: list[Params], act: Callable[[Params], dict[str, Any]]) -> dic
             failed.append(
                 {
                     "Id": entry["Id"],
-                    "SenderFault": True,
+                    "SenderFault": error.fault == "Sender",
                     "Code": error.query_code,
                     "Message": error.message,
                 }
             )
-    # Both are required members of the result, unlike most lists.
-    return {"Successful": successful, "Failed": failed}
+    # The model requires both lists; AWS leaves out the one of the failed if it is empty.
+    return {"Successful": successful, **({"Failed": failed} if failed else {})}
 
 
-async def receive_message(queues: QueueService, params: Params) -> dict[str, Any]:
+async def receive_message(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
     """Wait for messages as long as the request allows, on the clock of the queues."""
-    name = queue_name(params)
+    name = caller.name(queues, params)
     queue = queues.get(name)
     limit = integer(params, "MaxNumberOfMessages", 1, 10) or 1
     visibility = integer(params, "VisibilityTimeout", 0, 43_200)
-    wait = integer(params, "WaitTimeSeconds", 0, 20)
+    wait = integer(params, "WaitTimeSeconds", 0, 20, "Must be >= 0 and <= 20, if provided.")
     attempt_id = token(params, "ReceiveRequestAttemptId")
     system = names(params, "AttributeNames", "MessageSystemAttributeNames")
     if unknown := system - _SYSTEM_ATTRIBUTES:
@@ -436,13 +471,13 @@ def _value(value: AttributeValue) -> dict[str, str]:
     return {"BinaryValue": encoded, "DataType": value.data_type}
 
 
-def delete_message(queues: QueueService, params: Params) -> dict[str, Any]:
-    queues.delete(queue_name(params), required(params, "ReceiptHandle"))
+def delete_message(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    queues.delete(caller.name(queues, params), required(params, "ReceiptHandle"))
     return {}
 
 
-def delete_message_batch(queues: QueueService, params: Params) -> dict[str, Any]:
-    name = queue_name(params)
+def delete_message_batch(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    name = caller.name(queues, params)
     queues.get(name)
 
     def delete(entry: Params) -> dict[str, Any]:
@@ -452,8 +487,10 @@ def delete_message_batch(queues: QueueService, params: Params) -> dict[str, Any]
     return _each(_entries(params, "Delete"), delete)
 
 
-def change_message_visibility(queues: QueueService, params: Params) -> dict[str, Any]:
-    _change(queues, queue_name(params), params)
+def change_message_visibility(
+    queues: QueueService, params: Params, caller: Caller
+) -> dict[str, Any]:
+    _change(queues, caller.name(queues, params), params)
     return {}
 
 
@@ -465,8 +502,10 @@ def _change(queues: QueueService, name: str, params: Params) -> None:
     queues.change_visibility(name, handle, seconds)
 
 
-def change_message_visibility_batch(queues: QueueService, params: Params) -> dict[str, Any]:
-    name = queue_name(params)
+def change_message_visibility_batch(
+    queues: QueueService, params: Params, caller: Caller
+) -> dict[str, Any]:
+    name = caller.name(queues, params)
     queues.get(name)
 
     def change(entry: Params) -> dict[str, Any]:
@@ -482,17 +521,19 @@ _KNOWN = {
 }  # fmt: skip
 
 
-def url_of(queues: QueueService, base: str, name: str) -> str:
-    """A queue's URL on this endpoint; ``base`` does not end with a slash."""
-    return f"{base}/{queues.account}/{name}"
+def url_of(queues: QueueService, caller: Caller, name: str) -> str:
+    """A queue's URL on this endpoint; it names the region if that is not the stack's own."""
+    region, account, plain = queues.place(name)
+    where = "" if region == queues.region else f"/queue/{region}"
+    return f"http://{caller.host}{where}/{account}/{plain}"
 
 
-def create_queue(queues: QueueService, params: Params, base: str) -> dict[str, Any]:
-    name = required(params, "QueueName")
+def create_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    name = queues.found_from(caller.region, caller.account, required(params, "QueueName"))
     attributes = strings(params, "Attributes")
     check_redrive(queues, name, attributes, fifo=name.endswith(".fifo"))
     queues.create(name, attributes, strings(params, "tags"))
-    return {"QueueUrl": url_of(queues, base, name)}
+    return {"QueueUrl": url_of(queues, caller, name)}
 
 
 def check_redrive(
@@ -513,7 +554,9 @@ def check_redrive(
     except QueueDoesNotExistError:
         reason = "Dead letter target does not exist."
     else:
-        if dead.fifo != fifo:
+        if queues.place(dead.name)[:2] != queues.place(name)[:2]:
+            reason = "Dead letter target does not exist."
+        elif dead.fifo != fifo:
             kind = "FIFO" if fifo else "standard"
             reason = f"The dead-letter queue of a {kind} queue must also be a {kind} queue."
         elif not attrs.permits(dead.attributes.get("RedriveAllowPolicy"), queues.arn(name)):
@@ -524,31 +567,37 @@ def check_redrive(
         )
 
 
-def get_queue_url(queues: QueueService, params: Params, base: str) -> dict[str, Any]:
-    name = required(params, "QueueName")
+def get_queue_url(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    account = str(params.get("QueueOwnerAWSAccountId") or caller.account)
+    name = queues.found_from(caller.region, account, required(params, "QueueName"))
     queues.get(name)
-    return {"QueueUrl": url_of(queues, base, name)}
+    return {"QueueUrl": url_of(queues, caller, name)}
 
 
-def list_queues(queues: QueueService, params: Params, base: str) -> dict[str, Any]:
+def list_queues(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
     prefix = str(params.get("QueueNamePrefix") or "")
-    names = [name for name in queues.names() if name.startswith(prefix)]
-    return _page(queues, params, base, names, "QueueUrls")
+    names = [
+        name
+        for name in queues.names()
+        if (plain := queues.place(name)[2]).startswith(prefix)
+        and queues.found_from(caller.region, caller.account, plain) == name
+    ]
+    return _page(queues, params, caller, names, "QueueUrls")
 
 
 def list_dead_letter_source_queues(
-    queues: QueueService, params: Params, base: str
+    queues: QueueService, params: Params, caller: Caller
 ) -> dict[str, Any]:
-    target = queues.get(queue_name(params))
+    target = queues.get(caller.name(queues, params))
     names = [
         name for name in queues.names() if queues.get(name).settings.dead_letter_arn == target.arn
     ]
     # The API spells this member in lower case. It is required, so it is never left out.
-    return {"queueUrls": [], **_page(queues, params, base, names, "queueUrls")}
+    return {"queueUrls": [], **_page(queues, params, caller, names, "queueUrls")}
 
 
 def _page(
-    queues: QueueService, params: Params, base: str, names: list[str], key: str
+    queues: QueueService, params: Params, caller: Caller, names: list[str], key: str
 ) -> dict[str, Any]:
     """A page of URLs; the token for the next page is the last name of this one."""
     size = integer(params, "MaxResults", 1, 1_000)
@@ -557,14 +606,14 @@ def _page(
     shown = names[: size or 1_000]
     page: dict[str, Any] = {}
     if shown:
-        page[key] = [url_of(queues, base, name) for name in shown]
+        page[key] = [url_of(queues, caller, name) for name in shown]
     if size is not None and len(names) > size:
         page["NextToken"] = shown[-1]
     return page
 
 
-def get_queue_attributes(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queue = queues.refreshed(queue_name(params))
+def get_queue_attributes(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    queue = queues.refreshed(caller.name(queues, params))
     wanted = names(params, "AttributeNames")
     if unknown := wanted - _KNOWN:
         raise InvalidAttributeNameError(f"Unknown Attribute {min(unknown)}.")
@@ -582,8 +631,8 @@ def get_queue_attributes(queues: QueueService, params: Params, _base: str) -> di
     return {"Attributes": found} if found else {}
 
 
-def set_queue_attributes(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    name = queue_name(params)
+def set_queue_attributes(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    name = caller.name(queues, params)
     queue = queues.get(name)
     attributes = strings(params, "Attributes")
     check_redrive(queues, name, attributes, fifo=queue.fifo)
@@ -591,27 +640,27 @@ def set_queue_attributes(queues: QueueService, params: Params, _base: str) -> di
     return {}
 
 
-def delete_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queues.delete_queue(queue_name(params))
+def delete_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    queues.delete_queue(caller.name(queues, params))
     return {}
 
 
-def purge_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queues.purge(queue_name(params))
+def purge_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    queues.purge(caller.name(queues, params))
     return {}
 
 
-def list_queue_tags(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    tags = queues.get(queue_name(params)).tags
+def list_queue_tags(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    tags = queues.get(caller.name(queues, params)).tags
     return {"Tags": dict(tags)} if tags else {}
 
 
-def tag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
+def tag_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
     """At most 50 tags, keys to 128 and values to 256 characters.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-tags.html
     """
-    name = queue_name(params)
+    name = caller.name(queues, params)
     tags = strings(params, "Tags")
     if not tags:
         raise InvalidParameterValueError("The request must contain the parameter Tags.")
@@ -625,14 +674,14 @@ def tag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any
     return {}
 
 
-def untag_queue(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    queues.tag(queue_name(params), dict.fromkeys(names(params, "TagKeys")))
+def untag_queue(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    queues.tag(caller.name(queues, params), dict.fromkeys(names(params, "TagKeys")))
     return {}
 
 
-def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
+def add_permission(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
     """Add a statement to the queue's policy; the emulator does not enforce policies."""
-    name = queue_name(params)
+    name = caller.name(queues, params)
     label = required(params, "Label")
     actions = sorted(names(params, "Actions"))
     accounts = sorted(names(params, "AWSAccountIds"))
@@ -650,8 +699,8 @@ def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str
         {
             "Sid": label,
             "Effect": "Allow",
-            "Principal": {"AWS": [f"arn:aws:iam::{account}:root" for account in accounts]},
-            "Action": [f"SQS:{action}" for action in actions],
+            "Principal": {"AWS": _one_or_all([f"arn:aws:iam::{each}:root" for each in accounts])},
+            "Action": _one_or_all([f"SQS:{action}" for action in actions]),
             "Resource": queue.arn,
         }
     )
@@ -659,15 +708,14 @@ def add_permission(queues: QueueService, params: Params, _base: str) -> dict[str
     return {}
 
 
-def remove_permission(queues: QueueService, params: Params, _base: str) -> dict[str, Any]:
-    name = queue_name(params)
+def remove_permission(queues: QueueService, params: Params, caller: Caller) -> dict[str, Any]:
+    name = caller.name(queues, params)
     label = required(params, "Label")
     queue = queues.get(name)
     policy = _policy(queue.attributes.get("Policy"), queue.arn)
     if label not in _labels(policy):
         raise InvalidParameterValueError(
-            f"Value {label} for parameter Label is invalid. Reason: can't find label on existing "
-            "policy."
+            f"Value {label} for parameter Label is invalid. Reason: can't find label."
         )
     statements = policy["Statement"]
     kept = [each for each in statements if not isinstance(each, dict) or each.get("Sid") != label]
@@ -683,7 +731,12 @@ def _policy(document: str | None, arn: str) -> dict[str, Any]:
         # A policy may hold its only statement without a list around it.
         parsed["Statement"] = [statements] if isinstance(statements, dict) else list(statements)
         return parsed
-    return {"Version": "2012-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
+    return {"Version": "2008-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
+
+
+def _one_or_all(found: list[str]) -> str | list[str]:
+    """IAM writes a list of one as that one."""
+    return found[0] if len(found) == 1 else found
 
 
 def _labels(policy: dict[str, Any]) -> list[object]:

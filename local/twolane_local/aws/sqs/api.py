@@ -1,7 +1,7 @@
 """The SQS API, in the JSON protocol and the older query protocol.
 
 A call of the query protocol is parsed to the shapes of the JSON protocol, its result is written as
-XML: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-xml.html
+XML, or as JSON if the call accepts that: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-xml.html
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from xml.sax.saxutils import escape
 
 from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
 from twolane_local.aws.sqs import actions
+from twolane_local.aws.sqs.actions import Caller
 from twolane_local.aws.sqs.errors import (
     InvalidActionError,
     InvalidParameterValueError,
     MalformedInputError,
+    MissingActionError,
     SqsError,
+    UnknownOperationError,
 )
 from twolane_local.aws.sqs.moves import MoveTasks
 
@@ -123,7 +126,12 @@ def result_document(action: str, values: Mapping[str, Any], request_id: str) -> 
     """A successful response."""
     inside = "".join(_members(action, values))
     # Clients fail without the element of an empty result.
-    answer = "" if action in _WITHOUT_RESULT else f"<{action}Result>{inside}</{action}Result>"
+    if action in _WITHOUT_RESULT:
+        answer = ""
+    elif inside:
+        answer = f"<{action}Result>{inside}</{action}Result>"
+    else:
+        answer = f"<{action}Result/>"
     return _document(
         f'<{action}Response xmlns="{_NAMESPACE}">{answer}<ResponseMetadata><RequestId>'
         f"{request_id}</RequestId></ResponseMetadata></{action}Response>"
@@ -133,10 +141,44 @@ def result_document(action: str, values: Mapping[str, Any], request_id: str) -> 
 def error_document(problem: SqsError, request_id: str) -> bytes:
     """An error response."""
     return _document(
-        f'<ErrorResponse xmlns="{_NAMESPACE}"><Error><Type>Sender</Type>'
-        f"<Code>{problem.query_code}</Code><Message>{escape(problem.message)}</Message><Detail/>"
-        f"</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+        f'<ErrorResponse xmlns="{_NAMESPACE}"><Error><Type>{problem.fault}</Type>'
+        f"<Code>{problem.query_code}</Code><Message>{escape(problem.query_message)}</Message>"
+        f"<Detail/></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     )
+
+
+#: The answer to a GET without an action. It is in no namespace, and always XML.
+_UNKNOWN_OPERATION = b"<UnknownOperationException/>\n"
+#: Lists that JSON in the query protocol names otherwise than XML does.
+_JSON_LISTS = {"QueueUrls": "queueUrls", "Messages": "messages"}
+
+
+def result_json(action: str, values: Mapping[str, Any], request_id: str) -> bytes:
+    """A successful response, for a call that accepts JSON only. Maps become lists of pairs."""
+    answer: dict[str, Any] = {"ResponseMetadata": {"RequestId": request_id}}
+    if action not in _WITHOUT_RESULT:
+        result = {_JSON_LISTS.get(name, name): _plain(name, held) for name, held in values.items()}
+        if action == "ReceiveMessage" and not result:
+            result["messages"] = None
+        answer = {f"{action}Result": result, **answer}
+    return json.dumps({f"{action}Response": answer}).encode()
+
+
+def _plain(name: str, held: Any) -> Any:
+    if isinstance(held, list):
+        return [_plain("", each) for each in held]
+    if not isinstance(held, dict):
+        return held
+    if name in _XML_MAPS:
+        key = _XML_MAPS[name][1]
+        return [{key: inner, "Value": value} for inner, value in held.items()]
+    return {inner: _plain(inner, value) for inner, value in held.items()}
+
+
+def error_json(problem: SqsError, request_id: str) -> bytes:
+    """An error response, for a call that accepts JSON only."""
+    error = {"Code": problem.query_code, "Message": problem.query_message, "Type": problem.fault}
+    return json.dumps({"Error": error, "RequestId": request_id}).encode()
 
 
 def _document(xml: str) -> bytes:
@@ -168,17 +210,13 @@ def _element(action: str, name: str, value: Any) -> str:
     return f"<{name}>{inside}</{name}>"
 
 
-_SENDING: dict[str, Callable[[QueueService, Params, str | None], dict[str, Any]]] = {
+_ACTIONS: dict[str, Callable[[QueueService, Params, Caller], dict[str, Any]]] = {
     "SendMessage": actions.send_message,
     "SendMessageBatch": actions.send_message_batch,
-}
-_ON_MESSAGES: dict[str, Callable[[QueueService, Params], dict[str, Any]]] = {
     "DeleteMessage": actions.delete_message,
     "DeleteMessageBatch": actions.delete_message_batch,
     "ChangeMessageVisibility": actions.change_message_visibility,
     "ChangeMessageVisibilityBatch": actions.change_message_visibility_batch,
-}
-_ON_QUEUES: dict[str, Callable[[QueueService, Params, str], dict[str, Any]]] = {
     "CreateQueue": actions.create_queue,
     "GetQueueUrl": actions.get_queue_url,
     "ListQueues": actions.list_queues,
@@ -193,8 +231,13 @@ _ON_QUEUES: dict[str, Callable[[QueueService, Params, str], dict[str, Any]]] = {
     "AddPermission": actions.add_permission,
     "RemovePermission": actions.remove_permission,
 }
+#: Actions that are not valid at the address of a queue, though their names are.
+_NOT_AT_A_QUEUE = frozenset({"CreateQueue", "ListQueues"})
 #: Errors of the JSON protocol that are not in the model of SQS have a common namespace.
-_COMMON = {"InvalidParameterValueException", "MissingRequiredParameterException"}
+_COMMON = {
+    "InvalidParameterValueException", "MissingRequiredParameterException",
+    "SerializationException", "UnknownOperationException",
+}  # fmt: skip
 
 
 class SqsApi:
@@ -223,39 +266,56 @@ class SqsApi:
             result = await self._act(action, params, request)
         except SqsError as error:
             # SDKs read the query protocol's error code from this header.
-            headers["x-amzn-query-error"] = f"{error.query_code};Sender"
+            headers["x-amzn-query-error"] = f"{error.query_code};{error.fault}"
             space = "com.amazon.coral.service" if error.code in _COMMON else "com.amazonaws.sqs"
             answer = {"__type": f"{space}#{error.code}", "message": error.message}
-            return AwsResponse(400, json.dumps(answer).encode(), headers)
+            return AwsResponse(error.status, json.dumps(answer).encode(), headers)
         return AwsResponse(200, json.dumps(result).encode() if result else b"{}", headers)
 
     async def _query(self, request: AwsRequest, request_id: str) -> AwsResponse:
-        headers = {"content-type": "text/xml", "x-amzn-requestid": request_id}
+        as_json = request.headers.get("accept", "").startswith("application/json")
+        content_type = "application/json" if as_json else "text/xml"
+        headers = {"content-type": content_type, "x-amzn-requestid": request_id}
         action, params = parse(request.query, request.body)
+        at_a_queue = request.path.count("/") >= 2
         # A call may be sent to the queue's own address instead of naming it.
-        if "QueueUrl" not in params and request.path.count("/") >= 2:
+        if at_a_queue and "QueueUrl" not in params:
             params["QueueUrl"] = request.path
         try:
+            if not action:
+                if request.method == "GET":
+                    raise UnknownOperationError
+                raise MissingActionError
+            if at_a_queue and action in _NOT_AT_A_QUEUE:
+                raise _invalid(action)
             result = await self._act(action, params, request)
+        except UnknownOperationError as error:
+            headers["content-type"] = "text/xml"
+            return AwsResponse(error.status, _UNKNOWN_OPERATION, headers)
         except SqsError as error:
-            return AwsResponse(error.query_status, error_document(error, request_id), headers)
-        return AwsResponse(200, result_document(action, result, request_id), headers)
+            write = error_json if as_json else error_document
+            return AwsResponse(error.status, write(error, request_id), headers)
+        answer = (result_json if as_json else result_document)(action, result, request_id)
+        return AwsResponse(200, answer, headers)
 
     async def _act(self, action: str, params: Params, request: AwsRequest) -> dict[str, Any]:
+        headers = request.headers
+        caller = Caller(
+            request.region, request.account, headers.get("host", "localhost"), trace_header(headers)
+        )
         try:
             if action == "ReceiveMessage":
-                return await actions.receive_message(self._queues, params)
-            if (sending := _SENDING.get(action)) is not None:
-                return sending(self._queues, params, trace_header(request.headers))
-            if (on_messages := _ON_MESSAGES.get(action)) is not None:
-                return on_messages(self._queues, params)
-            if (on_queues := _ON_QUEUES.get(action)) is not None:
-                base = f"http://{request.headers.get('host', 'localhost')}"
-                return on_queues(self._queues, params, base)
+                return await actions.receive_message(self._queues, params, caller)
+            if (act := _ACTIONS.get(action)) is not None:
+                return act(self._queues, params, caller)
             if (on_moves := self._moves.actions.get(action)) is not None:
                 return on_moves(params)
         except UnicodeEncodeError:
             raise InvalidParameterValueError(
                 "A string of the request holds half of a surrogate pair, which UTF-8 cannot encode."
             ) from None
-        raise InvalidActionError(f"The action {action or '(none)'} is not valid for this endpoint.")
+        raise _invalid(action or "(none)")
+
+
+def _invalid(action: str) -> InvalidActionError:
+    return InvalidActionError(f"The action {action} is not valid for this endpoint.")

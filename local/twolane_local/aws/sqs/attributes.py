@@ -64,7 +64,7 @@ class Settings:
     content_deduplication: bool = False
     deduplicate_by_group: bool = False
     dead_letter_arn: str | None = None
-    max_receive_count: int = 10
+    max_receive_count: int = 0
 
 
 def check_name(name: str, *, fifo: bool) -> None:
@@ -80,16 +80,31 @@ def check_name(name: str, *, fifo: bool) -> None:
         )
 
 
-def check(attributes: Mapping[str, str], *, fifo: bool) -> dict[str, str]:
-    """The attributes as SQS stores them; raises for unknown names and values out of bounds."""
+def check(
+    attributes: Mapping[str, str], *, fifo: bool, current: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The attributes as SQS stores them; raises for unknown names and values out of bounds.
+
+    ``current`` holds those of a queue that is to be changed.
+    """
     found: dict[str, str] = {}
     for name, value in attributes.items():
         if name in _FIFO_ONLY and not fifo:
-            raise InvalidAttributeNameError(f"Unknown Attribute {name}.")
+            raise InvalidAttributeNameError(
+                f"You can specify the {name} only when FifoQueue is set to true."
+                if name in _CHOICES
+                else f"Unknown Attribute {name}."
+            )
         found[name] = _normal(name, str(value))
+    if found.get("KmsMasterKeyId") and found.get("SqsManagedSseEnabled") == "true":
+        raise InvalidAttributeNameError(
+            "You can use one type of server-side encryption (SSE) at one time. You can either "
+            "enable KMS SSE or SQS SSE."
+        )
+    after = {**(current or {}), **found}
     if (
-        found.get("FifoThroughputLimit") == "perMessageGroupId"
-        and found.get("DeduplicationScope", "queue") != "messageGroup"
+        after.get("FifoThroughputLimit") == "perMessageGroupId"
+        and after.get("DeduplicationScope", "queue") != "messageGroup"
     ):
         raise InvalidAttributeValueError(
             "The perMessageGroupId value is allowed only when the value for DeduplicationScope is "
@@ -109,7 +124,8 @@ def _normal(name: str, value: str) -> str:
             "FifoQueue",
             "false",
         ):
-            raise InvalidAttributeValueError(f"Invalid value for the parameter {name}.")
+            why = " Reason: Modifying queue type is not supported." if name == "FifoQueue" else ""
+            raise InvalidAttributeValueError(f"Invalid value for the parameter {name}.{why}")
         return value.lower()
     if name in _CHOICES:
         if value not in _CHOICES[name]:
@@ -140,10 +156,16 @@ def _redrive_policy(name: str, value: str) -> str:
     if not value:
         return ""
     policy = _document(name, value)
-    target = policy.get("deadLetterTargetArn")
+    for part in ("deadLetterTargetArn", "maxReceiveCount"):
+        # The page names 10 as the default of maxReceiveCount; the service refuses its absence.
+        if part not in policy:
+            raise _invalid(
+                name, value, f"Redrive policy does not contain mandatory attribute: {part}."
+            )
+    target = policy["deadLetterTargetArn"]
     if not isinstance(target, str) or not _ARN.fullmatch(target):
         raise _invalid(name, value, "Redrive policy does not contain a valid deadLetterTargetArn.")
-    count = str(policy.get("maxReceiveCount", 10))
+    count = str(policy["maxReceiveCount"])
     if not re.fullmatch(r"\d{1,4}", count) or not 1 <= int(count) <= 1_000:
         raise _invalid(
             name, value, "Invalid value for maxReceiveCount: it must be between 1 and 1000."
@@ -203,6 +225,25 @@ def defaults(*, fifo: bool) -> dict[str, str]:
     return found
 
 
+def merged(current: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
+    """The attributes after a change; an empty document removes the attribute.
+
+    A queue is encrypted by one kind of key at a time, that of SQS or one of KMS, and has a reuse
+    period with one of KMS only:
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-server-side-encryption.html
+    """
+    found = {**current, **changes}
+    if changes.get("KmsMasterKeyId"):
+        found["SqsManagedSseEnabled"] = "false"
+    elif changes.get("SqsManagedSseEnabled") == "true":
+        found["KmsMasterKeyId"] = ""
+    if not found.get("KmsMasterKeyId"):
+        found.pop("KmsDataKeyReusePeriodSeconds", None)
+    elif "KmsDataKeyReusePeriodSeconds" not in found:
+        found["KmsDataKeyReusePeriodSeconds"] = str(_INTEGERS["KmsDataKeyReusePeriodSeconds"][2])
+    return {name: value for name, value in found.items() if value or name not in DOCUMENTS}
+
+
 def settings_of(attributes: Mapping[str, str]) -> Settings:
     """The settings of checked attributes."""
     redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
@@ -216,7 +257,7 @@ def settings_of(attributes: Mapping[str, str]) -> Settings:
         content_deduplication=attributes.get("ContentBasedDeduplication") == "true",
         deduplicate_by_group=attributes.get("DeduplicationScope") == "messageGroup",
         dead_letter_arn=redrive.get("deadLetterTargetArn"),
-        max_receive_count=redrive.get("maxReceiveCount", 10),
+        max_receive_count=redrive.get("maxReceiveCount", 0),
     )
 
 

@@ -1,8 +1,9 @@
-"""The errors of the SQS API, each with its name in both protocols.
+"""The errors of the SQS API: one table, with each error's name, status and text in both protocols.
 
-``code`` is the name in the JSON protocol, ``query_code`` that in the older query protocol, which
-SDKs still show:
+``code`` is the name in the JSON protocol, as the service model has it, ``query_code`` that in the
+older query protocol, which SDKs still show. The text is the docstring unless a call gives another.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
+The statuses are those of the query protocol's service model; the JSON protocol uses the same.
 """
 
 from __future__ import annotations
@@ -17,23 +18,40 @@ class SqsError(LocalError):
 
     code: ClassVar[str] = "InternalError"
     query_code: ClassVar[str] = "InternalError"
-    #: The HTTP status of the query protocol; the JSON protocol always uses 400.
-    query_status: ClassVar[int] = 400
+    status: ClassVar[int] = 400
+    #: The text in the query protocol, where it is another.
+    query_text: ClassVar[str] = ""
 
-    def __init_subclass__(cls, code: str, query_code: str = "", query_status: int = 400) -> None:
-        cls.code, cls.query_code, cls.query_status = code, query_code or code, query_status
+    def __init_subclass__(
+        cls, code: str, query_code: str = "", status: int = 400, query_text: str = ""
+    ) -> None:
+        cls.code, cls.query_code, cls.status = code, query_code or code, status
+        cls.query_text = query_text
 
     @property
     def message(self) -> str:
         return str(self)
 
+    @property
+    def query_message(self) -> str:
+        plain = self.message == type(self).__doc__
+        return self.query_text if plain and self.query_text else self.message
 
-class ServiceUnavailableError(SqsError, code="ServiceUnavailable", query_status=503):
+    @property
+    def fault(self) -> str:
+        """Whose fault it is, as both protocols name it."""
+        return "Sender" if self.status < 500 else "Receiver"
+
+
+class ServiceUnavailableError(SqsError, code="ServiceUnavailable", status=503):
     """The service is unavailable. Try the request again."""
 
 
 class QueueDoesNotExistError(
-    SqsError, code="QueueDoesNotExist", query_code="AWS.SimpleQueueService.NonExistentQueue"
+    SqsError,
+    code="QueueDoesNotExist",
+    query_code="AWS.SimpleQueueService.NonExistentQueue",
+    query_text="The specified queue does not exist for this wsdl version.",
 ):
     """The specified queue does not exist."""
 
@@ -45,14 +63,14 @@ class QueueNameExistsError(SqsError, code="QueueNameExists", query_code="QueueAl
 class QueueDeletedRecentlyError(
     SqsError, code="QueueDeletedRecently", query_code="AWS.SimpleQueueService.QueueDeletedRecently"
 ):
-    """Wait 60 seconds after deleting a queue before you create one with the same name."""
+    """You must wait 60 seconds after deleting a queue before you can create another with the same name."""  # noqa: E501 -- AWS's text
 
 
 class PurgeQueueInProgressError(
     SqsError,
     code="PurgeQueueInProgress",
     query_code="AWS.SimpleQueueService.PurgeQueueInProgress",
-    query_status=403,
+    status=403,
 ):
     """Only one PurgeQueue operation on a queue is allowed every 60 seconds."""
 
@@ -61,7 +79,7 @@ class ReceiptHandleIsInvalidError(SqsError, code="ReceiptHandleIsInvalid"):
     """The input receipt handle is invalid."""
 
 
-class OverLimitError(SqsError, code="OverLimit", query_status=403):
+class OverLimitError(SqsError, code="OverLimit", status=403):
     """The maximum number of in-flight messages is reached; delete messages once processed."""
 
 
@@ -97,17 +115,19 @@ class InvalidActionError(SqsError, code="UnknownOperationException", query_code=
     """The action is not one of the SQS API."""
 
 
+class MissingActionError(SqsError, code="MissingAction"):
+    """The request is missing an action or a required parameter."""
+
+
+class UnknownOperationError(SqsError, code="UnknownOperation", status=404):
+    """A GET of a queue's address that names no action."""
+
+
 class MalformedInputError(SqsError, code="SerializationException", query_code="MalformedInput"):
     """The request's body cannot be read."""
 
 
-class UnsupportedOperationError(
-    SqsError, code="UnsupportedOperation", query_code="AWS.SimpleQueueService.UnsupportedOperation"
-):
-    """The operation is not supported on this kind of queue."""
-
-
-class ResourceNotFoundError(SqsError, code="ResourceNotFoundException", query_status=404):
+class ResourceNotFoundError(SqsError, code="ResourceNotFoundException", status=404):
     """One or more specified resources don't exist."""
 
 
@@ -146,4 +166,4 @@ class BatchRequestTooLongError(
 class InvalidBatchEntryIdError(
     SqsError, code="InvalidBatchEntryId", query_code="AWS.SimpleQueueService.InvalidBatchEntryId"
 ):
-    """A batch entry id has 1 to 80 alphanumeric characters, hyphens and underscores."""
+    """A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long."""  # noqa: E501 -- AWS's text

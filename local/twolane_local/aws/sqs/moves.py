@@ -19,7 +19,6 @@ from twolane_local.aws.sqs.errors import (
     QueueDoesNotExistError,
     ResourceNotFoundError,
     SqsError,
-    UnsupportedOperationError,
 )
 from twolane_local.model.states import VISIBLE
 
@@ -96,7 +95,7 @@ class MoveTasks:
                 "The destination must be another queue, of the same type as the source."
             )
         if any(task.source is source and task.status == "RUNNING" for task in self._tasks):
-            raise UnsupportedOperationError(
+            raise InvalidParameterValueError(
                 "There is already a task running. Only one active task is allowed for a source "
                 "queue arn at a given time."
             )
@@ -114,9 +113,7 @@ class MoveTasks:
         try:
             return self._queues.get_by_arn(required(params, name))
         except QueueDoesNotExistError:
-            raise ResourceNotFoundError(
-                f"The resource that you specified for the {name} parameter doesn't exist."
-            ) from None
+            raise _no_such_resource(name) from None
 
     async def _run(self, task: _MoveTask) -> None:
         target = task.target.name if task.target is not None else None
@@ -138,17 +135,34 @@ class MoveTasks:
             task.status = "CANCELLED"
 
     def cancel(self, params: Params) -> dict[str, Any]:
-        handle = required(params, "TaskHandle")
+        task_id, source = _read_handle(required(params, "TaskHandle"))
+        try:
+            self._queues.get_by_arn(source)
+        except QueueDoesNotExistError:
+            raise _no_such_resource("SourceArn") from None
         for task in self._tasks:
-            if task.handle == handle:
-                if task.status != "RUNNING":
-                    break
+            if task.id == task_id and task.status == "RUNNING":
                 task.status = "CANCELLING"
                 return {"ApproximateNumberOfMessagesMoved": task.moved}
-        raise ResourceNotFoundError("Task does not exist, or is not running.")
+        raise ResourceNotFoundError("Task does not exist.")
 
     def list(self, params: Params) -> dict[str, Any]:
         source = self._found(params, "SourceArn")
         most = integer(params, "MaxResults", 1, 10) or 1
         found = [task.describe() for task in reversed(self._tasks) if task.source is source]
         return {"Results": found[:most]}
+
+
+def _read_handle(handle: str) -> tuple[str, str]:
+    """The task's id and its source."""
+    try:
+        inside = json.loads(base64.b64decode(handle, validate=True))
+        return str(inside["taskId"]), str(inside["sourceArn"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InvalidParameterValueError("Value for parameter TaskHandle is invalid.") from None
+
+
+def _no_such_resource(parameter: str) -> ResourceNotFoundError:
+    return ResourceNotFoundError(
+        f"The resource that you specified for the {parameter} parameter doesn't exist."
+    )

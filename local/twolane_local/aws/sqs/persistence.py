@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.sqs.queue import Queue, ReceiveState
@@ -148,7 +148,7 @@ class _Replayed:
         made = self.queue
         queue = Queue(made["queue"], arn, made["attributes"], made["tags"], made["created"])
         queue.modified_at, queue.sent = made["modified"], max(made["sent"], self.position)
-        for put in sorted(self.puts.values(), key=itemgetter("position")):
+        for put in sorted(self.puts.values(), key=_last_touched):
             place = ReceiveState(
                 put["due"], put["count"], put["first"], put["last"], put["receipt"]
             )
@@ -156,6 +156,11 @@ class _Replayed:
         for message in sorted(self.sent, key=attrgetter("sent_at")) if queue.fifo else ():
             queue.remember(message, message.sent_at)
         return queue
+
+
+def _last_touched(put: dict[str, Any]) -> tuple[float, int]:
+    """The order in which messages wait: since they were sent, or received for the last time."""
+    return max(put["message"]["sent_at"], put["last"]), put["position"]
 
 
 def _replay(changes: Iterable[dict[str, Any]]) -> dict[str, _Replayed]:
@@ -171,6 +176,7 @@ def _replay(changes: Iterable[dict[str, Any]]) -> dict[str, _Replayed]:
                 del queues[name]
             case "purge":
                 queues[name].puts.clear()
+                queues[name].sent.clear()
             case "gone":
                 queues[name].puts.pop(change["id"], None)
             case "received":

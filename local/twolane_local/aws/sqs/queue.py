@@ -4,7 +4,7 @@ Nothing runs in the background. Each operation first *refreshes* the queue: dela
 those whose visibility timeout is over become visible, and those older than the retention period
 are removed. A message is delayed, visible, in flight or gone:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
-Visible messages are handed out as they were sent (standard), or strictly so within a group (FIFO).
+The order in which visible messages are handed out is that of ``Order`` and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from twolane_local.aws.sqs.attributes import DOCUMENTS, Settings, defaults, settings_of
+from twolane_local.aws.sqs.attributes import Settings, defaults, merged, settings_of
 from twolane_local.aws.sqs.errors import ReceiptHandleIsInvalidError
 from twolane_local.aws.sqs.fairness import FairOrder
 from twolane_local.model.message import Received
@@ -80,6 +80,9 @@ class Order(Protocol):
     def give_back(self, entry: QueueEntry) -> None:
         """An entry in flight is visible again."""
 
+    def hidden(self, entry: QueueEntry) -> None:
+        """A visible entry is in flight, without being taken."""
+
     def released(self, entry: QueueEntry) -> None:
         """An entry in flight is gone."""
 
@@ -97,47 +100,101 @@ class Order(Protocol):
 
 
 class StandardOrder:
-    """Best-effort ordering: as sent; returned messages go to the end."""
+    """Best-effort ordering: what was sent or received longest ago comes first.
+
+    A message that failed comes back before those that were sent after its last receive, and
+    cannot keep others waiting for ever: each receive moves it to the end.
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues.html
+    """
 
     now = 0.0
 
     def __init__(self) -> None:
-        self._visible: deque[tuple[int, QueueEntry]] = deque()
+        self._new: deque[tuple[int, QueueEntry]] = deque()  # never received, by turn
+        self._again: list[tuple[int, int, QueueEntry]] = []  # a heap by turn: visible again
+        self._turns = 0
+
+    def _to_the_end(self, entry: QueueEntry) -> None:
+        self._turns += 1
+        entry.turn = self._turns
+
+    held = _to_the_end
 
     def add(self, entry: QueueEntry) -> None:
         if entry.state is VISIBLE:
-            self._visible.append((entry.epoch, entry))
+            self.became_visible(entry)
 
-    became_visible = give_back = add
+    def became_visible(self, entry: QueueEntry) -> None:
+        self._to_the_end(entry)
+        self._new.append((entry.epoch, entry))
+
+    def give_back(self, entry: QueueEntry) -> None:
+        heappush(self._again, (entry.turn, entry.epoch, entry))
 
     def released(self, entry: QueueEntry) -> None:
         """Does nothing: messages of a standard queue do not wait for each other."""
 
-    withdrawn = held = released
+    withdrawn = hidden = released
 
     def take(self, limit: int, accept: Callable[[QueueEntry], bool]) -> None:
         taken = 0
-        while taken < limit and self.first() is not None:
-            taken += accept(self._visible.popleft()[1])
+        while taken < limit and (entry := self.first()) is not None:
+            if self._new and self._new[0][1] is entry:
+                self._new.popleft()
+            else:
+                heappop(self._again)
+            self._to_the_end(entry)
+            taken += accept(entry)
 
     def first(self) -> QueueEntry | None:
-        visible = self._visible
-        # A message can be deleted by its last receipt handle while it is visible again.
-        while visible and visible[0][0] != visible[0][1].epoch:
-            visible.popleft()
-        return visible[0][1] if visible else None
+        new, again = self._new, self._again
+        # An entry whose epoch has changed was hidden or deleted by a receipt handle.
+        while new and new[0][0] != new[0][1].epoch:
+            new.popleft()
+        if not again:
+            return new[0][1] if new else None
+        while again and again[0][1] != again[0][2].epoch:
+            heappop(again)
+        if again and (not new or again[0][0] < new[0][1].turn):
+            return again[0][2]
+        return new[0][1] if new else None
 
 
 @dataclass(slots=True)
 class _Group:
-    waiting: list[tuple[int, QueueEntry]] = field(default_factory=list)  # a heap by position
-    in_flight: int = 0
+    turn: int
+    #: Heaps by position. An entry that waits is valid while its epoch is the same, one in flight
+    #: while it is in flight.
+    waiting: list[tuple[int, int, QueueEntry]] = field(default_factory=list)
+    in_flight: list[tuple[int, int, QueueEntry]] = field(default_factory=list)
+    offered: bool = False
+
+    def wait(self, entry: QueueEntry) -> None:
+        heappush(self.waiting, (entry.position, entry.epoch, entry))
+
+    def fly(self, entry: QueueEntry) -> None:
+        heappush(self.in_flight, (entry.position, entry.epoch, entry))
+
+    def head(self) -> QueueEntry | None:
+        """The message that may be handed out.
+
+        Only messages behind one that is delayed or in flight wait for it.
+        """
+        waiting, in_flight = self.waiting, self.in_flight
+        while waiting and waiting[0][1] != waiting[0][2].epoch:
+            heappop(waiting)
+        while in_flight and in_flight[0][2].state is not IN_FLIGHT:
+            heappop(in_flight)
+        if not waiting or waiting[0][2].state is not VISIBLE:
+            return None
+        return None if in_flight and in_flight[0][0] < waiting[0][0] else waiting[0][2]
 
 
 class FifoOrder:
-    """Strict order within a message group; a group with a message in flight is locked.
+    """Strict order within a message group; groups take turns, and a served one goes to the back.
 
-    One receive takes several messages of a group if it can:
+    A message in flight keeps those of its group back that were sent after it, until it is deleted
+    or visible again. One receive takes several messages of a group if it can:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html
     """
 
@@ -145,77 +202,83 @@ class FifoOrder:
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
-        self._heads: list[tuple[int, str]] = []  # a heap: groups by their first message
+        self._heads: list[tuple[int, str]] = []  # a heap: the groups that have a head, by turn
+        self._turns = 0
+
+    def _turn(self) -> int:
+        self._turns += 1
+        return self._turns
+
+    def _group(self, entry: QueueEntry) -> tuple[str, _Group]:
+        name = entry.message.group_id or ""
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group(self._turn())
+        elif entry.receive_count:  # restored: its group was served then
+            group.turn = self._turn()
+            group.offered = False
+        return name, group
 
     def add(self, entry: QueueEntry) -> None:
-        name = entry.message.group_id or ""
-        group = self._groups.setdefault(name, _Group())
-        heappush(group.waiting, (entry.position, entry))
-        if group.waiting[0][1] is entry:
+        name, group = self._group(entry)
+        group.wait(entry)
+        if not group.offered:
             self._offer(name, group)
 
     def held(self, entry: QueueEntry) -> None:
-        self._groups.setdefault(entry.message.group_id or "", _Group()).in_flight += 1
+        self._group(entry)[1].fly(entry)
 
     def became_visible(self, entry: QueueEntry) -> None:
         name = entry.message.group_id or ""
-        group = self._groups[name]
-        if self._head(group) is entry:
-            self._offer(name, group)
+        self._groups[name].wait(entry)
+        self._offer(name, self._groups[name])
 
-    def give_back(self, entry: QueueEntry) -> None:
-        group = self._groups[entry.message.group_id or ""]
-        heappush(group.waiting, (entry.position, entry))
-        self.released(entry)
+    give_back = became_visible
+
+    def hidden(self, entry: QueueEntry) -> None:
+        self._groups[entry.message.group_id or ""].fly(entry)
 
     def released(self, entry: QueueEntry) -> None:
         name = entry.message.group_id or ""
-        group = self._groups[name]
-        group.in_flight -= 1
-        self._offer(name, group)
-
-    def withdrawn(self, entry: QueueEntry) -> None:
-        name = entry.message.group_id or ""
         self._offer(name, self._groups[name])
 
+    withdrawn = released
+
     def take(self, limit: int, accept: Callable[[QueueEntry], bool]) -> None:
-        taken = 0
-        while taken < limit and self.first() is not None:
+        left = limit
+        while left and self.first() is not None:
             name = heappop(self._heads)[1]
             group = self._groups[name]
-            while taken < limit and self._head(group) is not None:
-                if accept(heappop(group.waiting)[1]):
-                    group.in_flight += 1
-                    taken += 1
+            group.turn, group.offered = self._turn(), False
+            taken: list[QueueEntry] = []
+            while len(taken) < left and (entry := group.head()) is not None:
+                heappop(group.waiting)
+                if accept(entry):
+                    taken.append(entry)
+            for entry in taken:
+                group.fly(entry)
+            left -= len(taken)
             self._offer(name, group)
 
     def first(self) -> QueueEntry | None:
         heads = self._heads
         while heads:
-            position, name = heads[0]
+            turn, name = heads[0]
             group = self._groups.get(name)
-            head = self._head(group) if group is not None and not group.in_flight else None
-            if head is not None and head.position == position:
-                return head
-            heappop(heads)  # the group was locked, emptied, or got an earlier head
+            if group is not None and group.turn == turn:
+                if (head := group.head()) is not None:
+                    return head
+                group.offered = False  # until one of its messages comes back
+            heappop(heads)
         return None
 
     def _offer(self, name: str, group: _Group) -> None:
-        head = self._head(group)
-        if group.in_flight:
-            return
-        if head is not None:
-            heappush(self._heads, (head.position, name))
-        elif not group.waiting:
+        if group.head() is not None:
+            if not group.offered:
+                group.offered = True
+                heappush(self._heads, (group.turn, name))
+        elif not group.waiting and not group.in_flight:
             self._groups.pop(name, None)
-
-    @staticmethod
-    def _head(group: _Group) -> QueueEntry | None:
-        """The group's first message if it is visible; a delayed one blocks the rest."""
-        waiting = group.waiting
-        while waiting and waiting[0][1].state is GONE:
-            heappop(waiting)
-        return waiting[0][1] if waiting and waiting[0][1].state is VISIBLE else None
 
 
 class TimetableItem(Protocol):
@@ -351,11 +414,12 @@ class Queue:
     ) -> None:
         fifo = attributes.get("FifoQueue") == "true"
         self.name, self.arn = name, arn
-        self.attributes: dict[str, str] = {**defaults(fifo=fifo), **attributes}
+        self.attributes = merged(defaults(fifo=fifo), attributes)
         self.settings: Settings = settings_of(self.attributes)
         self.tags = dict(tags)
         self.created_at = self.modified_at = now
         self.purged_at: float | None = None
+        self.declared = False  # by the stack's template
         self.deduplication = Deduplication()
         self.sent = 0  # messages so far
         self._entries: dict[str, QueueEntry] = {}
@@ -366,10 +430,7 @@ class Queue:
 
     def configure(self, attributes: Mapping[str, str], now: float) -> None:
         """Set checked attributes; an empty document removes the attribute."""
-        self.attributes.update(attributes)
-        for name in DOCUMENTS:
-            if self.attributes.get(name) == "":
-                del self.attributes[name]
+        self.attributes = merged(self.attributes, attributes)
         self.settings = settings_of(self.attributes)
         self.modified_at = now
 
@@ -564,13 +625,18 @@ class Queue:
         return self._entries.get(message_id)
 
     def change_visibility(self, entry: QueueEntry, seconds: float, now: float) -> None:
-        """Restart the visibility timeout of a message in flight at ``now``."""
+        """Restart the visibility timeout of a message at ``now``, though it may be over."""
         if seconds <= 0:
-            self._become_visible(entry)
-            self._due.call_off()
+            if entry.state is IN_FLIGHT:
+                self._become_visible(entry)
+                self._due.call_off()
             return
-        entry.epoch += 1
-        self._due.call_off()
+        if entry.state is IN_FLIGHT:
+            entry.epoch += 1
+            self._due.call_off()
+        else:
+            self._move(entry, IN_FLIGHT)
+            self._order.hidden(entry)
         entry.due_at = now + seconds
         self._due.add(entry.due_at, entry)
 
@@ -597,7 +663,10 @@ class Queue:
         del self._entries[entry.message.id]
 
     def clear(self) -> int:
-        """Remove all messages, including those in flight; returns their number."""
+        """Remove all messages, including those in flight, and forget what was sent before.
+
+        Returns the number of messages.
+        """
         gone = len(self._entries)
         for entry in self._entries.values():
             entry.state = GONE
@@ -605,6 +674,7 @@ class Queue:
         self._entries.clear()
         self._due.clear()
         self._ages.clear()
+        self.deduplication = Deduplication()
         self._order = FifoOrder() if self.fifo else StandardOrder()
         self._counts = dict.fromkeys(self._counts, 0)
         return gone

@@ -103,7 +103,11 @@ QUIET_S = 60.0
 
 
 class QueueRegistry:
-    """All queues, by name. Every method may be called from any thread."""
+    """All queues, by name. Every method may be called from any thread.
+
+    A queue of another region or account than the stack's has both before its name, which no other
+    name can hold: ``eu-west-1:111122223333:jobs``.
+    """
 
     def __init__(
         self, clock: Clock, journal: Journal, *, change_log: ChangeLog, account: str, region: str
@@ -114,9 +118,47 @@ class QueueRegistry:
         self._queues: dict[str, Queue] = {}
         self._deleted: dict[str, float] = {}
         self._waiters: dict[str, Waiters] = {}
+        self._home = f"/{account}"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._queues
+
+    def is_home(self, address: str) -> bool:
+        """True if queues at this address are of the stack's own region and account."""
+        return address.endswith(self._home) and "/queue/" not in address
+
+    def name_in(self, region: str, account: str, name: str) -> str:
+        """The name here of a queue of that region and account."""
+        own = region == self.region and account == self.account and ":" not in name
+        return name if own else f"{region}:{account}:{name}"
+
+    def found_from(self, region: str, account: str, name: str) -> str:
+        """The name here of the queue that a caller from there means.
+
+        A template names neither region nor account, but an application's settings hold the real
+        ones. So the template's own queues are found from everywhere; others are kept apart.
+        """
+        found = self.name_in(region, account, name)
+        if found not in self._queues:
+            queue = self._queues.get(name)
+            if queue is not None and queue.declared:
+                return name
+        return found
+
+    def place(self, name: str) -> tuple[str, str, str]:
+        """The region and the account of a queue, and its name there."""
+        if ":" not in name:
+            return self.region, self.account, name
+        region, account, plain = name.split(":", 2)
+        return region, account, plain
 
     def arn(self, name: str) -> str:
-        return f"arn:aws:sqs:{self.region}:{self.account}:{name}"
+        return f"arn:aws:sqs:{':'.join(self.place(name))}"
+
+    def name_of_arn(self, arn: str) -> str:
+        """The name here of the queue with that ARN."""
+        parts = arn.split(":", 5)
+        return self.name_in(*parts[3:]) if len(parts) == 6 else arn
 
     def create(
         self,
@@ -127,7 +169,7 @@ class QueueRegistry:
         """Create a queue, or return the existing one if its attributes are the same."""
         given = attributes or {}
         fifo = str(given.get("FifoQueue", "")).lower() == "true"
-        attrs.check_name(name, fifo=fifo)
+        attrs.check_name(self.place(name)[2], fifo=fifo)
         checked = attrs.check(given, fifo=fifo)
         with self._lock:
             now = self.clock.time()
@@ -153,11 +195,16 @@ class QueueRegistry:
             queue = self._queues.get(name)
             if queue is None:
                 self._deleted.pop(name, None)
-                return self.create(name, attributes, tags)
-            blank = dict.fromkeys(attrs.DOCUMENTS, "")
+                queue = self.create(name, attributes, tags)
+                queue.declared = True
+                return queue
+            queue.declared = True
             checked = attrs.check(attributes or {}, fifo=queue.fifo)
             queue.tags = dict(tags or {})
-            self.configure(name, {**attrs.defaults(fifo=queue.fifo), **blank, **checked})
+            queue.attributes = attrs.merged(attrs.defaults(fifo=queue.fifo), checked)
+            queue.configure({}, self.clock.time())
+            self._change_log.queue(queue)
+            self.wake(name)
             return queue
 
     def adopt(self, queue: Queue) -> None:
@@ -186,7 +233,7 @@ class QueueRegistry:
             raise QueueDoesNotExistError from None
 
     def get_by_arn(self, arn: str) -> Queue:
-        queue = self._queues.get(arn.rpartition(":")[2])
+        queue = self._queues.get(self.name_of_arn(arn))
         if queue is None or queue.arn != arn:
             raise QueueDoesNotExistError(f"The specified queue {arn} does not exist.")
         return queue
@@ -209,7 +256,8 @@ class QueueRegistry:
     def configure(self, name: str, attributes: Mapping[str, str]) -> None:
         with self._lock:
             queue = self.get(name)
-            queue.configure(attrs.check(attributes, fifo=queue.fifo), self.clock.time())
+            checked = attrs.check(attributes, fifo=queue.fifo, current=queue.attributes)
+            queue.configure(checked, self.clock.time())
             self._change_log.queue(queue)
             self.wake(name)
 
@@ -239,7 +287,8 @@ class QueueRegistry:
             queue, now = self.get(name), self.clock.time()
             if queue.purged_at is not None and queue.purged_at > now - QUIET_S:
                 raise PurgeQueueInProgressError(
-                    f"Only one PurgeQueue operation on {name} is allowed every 60 seconds."
+                    f"Only one PurgeQueue operation on {self.place(name)[2]} is allowed every 60 "
+                    "seconds."
                 )
             queue.purged_at = now
             gone = queue.clear()
@@ -468,7 +517,7 @@ class QueueService(QueueRegistry):
         target = queue.settings.dead_letter_arn
         if target is None or entry.receive_count < queue.settings.max_receive_count:
             return False
-        dead = self._queues.get(target.rpartition(":")[2])
+        dead = self._queues.get(self.name_of_arn(target))
         if dead is None or dead is queue:
             return False
         message = replace(entry.message, dead_letter_source=queue.arn)
@@ -578,12 +627,19 @@ class QueueService(QueueRegistry):
             return True
 
     def change_visibility(self, name: str, receipt_handle: str, seconds: int) -> None:
-        """Restart the visibility timeout now; 0 returns the message to its queue."""
+        """Restart the visibility timeout now; 0 returns the message to its queue.
+
+        On a standard queue any handle of the message will do, also one whose timeout is over. A
+        FIFO queue refuses such a handle, as another consumer may have the message.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
+        """
         with self._lock:
             queue, now = self.get(name), self.clock.time()
             self._refresh(queue, now)
             entry = queue.find(receipt_handle)
-            if entry is None or entry.state is not IN_FLIGHT or entry.receipt != receipt_handle:
+            if entry is None or (
+                queue.fifo and (entry.state is not IN_FLIGHT or entry.receipt != receipt_handle)
+            ):
                 raise InvalidParameterValueError(
                     f"Value {receipt_handle} for parameter ReceiptHandle is invalid. Reason: "
                     "Message does not exist or is not available for visibility timeout change."
