@@ -29,7 +29,7 @@ from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.http import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from twolane_local.aws.call import AwsService
     from twolane_local.aws.event_source_mapping import EventSourceMappings
@@ -102,12 +102,12 @@ class AwsEndpoint:
         asynchronous: AsyncInvocations,
         mappings: EventSourceMappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
-        recursion: MutableMapping[str, str] | None = None,
+        operations: Iterable[object] = (),
         credentials: ContainerCredentials | None = None,
     ) -> None:
         self._credentials = credentials
         self._fallback = fallback
-        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, recursion)
+        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, operations)
         self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +125,7 @@ class AwsEndpoint:
             return
         service, region = service_of(headers, path, query)
         answer = self._services.get(service)
-        if service in ("lambda", "") and self._lambda.answers(scope["method"], path):
+        if service in ("lambda", "") and self._lambda.answers(scope["method"], path, query):
             answer = self._lambda
         if answer is None:
             await self._fallback(scope, receive, send)

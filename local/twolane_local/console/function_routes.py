@@ -44,7 +44,7 @@ class FunctionRoutes:
 
     async def functions(self, _: Request) -> Response:
         """List every function of the stack."""
-        states, specs = self._parts.functions.states(), self._parts.functions.specs
+        states = self._parts.functions.states()
         events = tuple(islice(reversed(tuple(self._parts.journal)), LOOK))
         now = self._parts.clock.time()
         requests = {each for state in states.values() for one in state.environments
@@ -53,7 +53,7 @@ class FunctionRoutes:
         memory = await asyncio.to_thread(memory_of, events, requests)
         shown = []
         for name, state in states.items():
-            spec = specs[name]
+            spec = self._parts.functions.spec(name)
             shown.append(
                 {
                     "name": name, "logicalId": spec.logical_id, "handler": spec.handler,

@@ -216,8 +216,9 @@ def test_payloads_have_limits(invoke, asynchronous):
 
 
 def test_other_calls_are_not_ours():
-    assert not LambdaApi.answers("GET", "/2015-03-31/functions/f")
-    assert not LambdaApi.answers("GET", "/2015-03-31/functions/f/invocations")
+    api = LambdaApi(Function(), {}, Asynchronous())
+    assert not api.answers("GET", "/2015-03-31/functions/f")
+    assert not api.answers("GET", "/2015-03-31/functions/f/invocations")
 
 
 def test_event_source_mappings_are_listed_and_switched():

@@ -23,16 +23,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.invocation import (
-    LATEST,
     RecursiveInvocationError,
     ThrottledError,
-    executed_version,
     resolve,
     target_of,
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
 from twolane_local.journal.files import JsonLog, PersistenceError, StateLog
+from twolane_local.model import LATEST
 from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
@@ -329,7 +328,7 @@ def destination_record(spec: FunctionSpec, outcome: AsyncOutcome) -> dict[str, A
     if outcome.last is not None:
         record["responseContext"] = {
             "statusCode": 200,
-            "executedVersion": executed_version(qualifier),
+            "executedVersion": outcome.last.version,
         }
         if outcome.last.error is not None:
             record["responseContext"]["functionError"] = outcome.last.error
