@@ -21,7 +21,7 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
     """The resources of a template's stack as documents, by kind and key."""
     found: dict[str, dict[str, Document]] = {
         "function": {}, "version": {}, "alias": {}, "invoke-config": {}, "url": {}, "layer": {},
-        "concurrency": {}, "recursion": {},
+        "concurrency": {}, "recursion": {}, "tags": {},
     }  # fmt: skip
     for spec in stack.functions:
         found["function"][spec.name] = {"Properties": dict(spec.properties)}
@@ -34,6 +34,8 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
         if spec.reserved_concurrency is not None:
             reserved = {"ReservedConcurrentExecutions": spec.reserved_concurrency}
             found["concurrency"][spec.name] = reserved
+        if tags := spec.properties.get("Tags"):
+            found["tags"][spec.name] = {each["Key"]: str(each["Value"]) for each in tags}
         found["recursion"][spec.name] = {"RecursiveLoop": spec.recursive_loop}
     for route in stack.routes:
         if route.kind == "url":
@@ -201,5 +203,6 @@ def _routes(stack: Stack, changes: Changes) -> Iterator[RouteSpec]:
                     "cors": lower_keys(cors) if cors else None,
                     "auth": document["AuthType"],
                     "invoke_mode": document["InvokeMode"],
+                    "port": document.get("Port"),
                 },
             )

@@ -78,6 +78,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Higher than the limits of all services answered here, so that each refuses with its own error.
 BODY_LIMIT = 16 * 1024 * 1024
+#: The same for a call with code in it.
+CODE_BODY_LIMIT = 80 * 1024 * 1024
 
 _CREDENTIAL = re.compile(
     r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
@@ -103,11 +105,14 @@ class AwsEndpoint:
         mappings: EventSourceMappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
         operations: Iterable[object] = (),
+        archive: Callable[[str], Awaitable[AwsResponse]] | None = None,
         credentials: ContainerCredentials | None = None,
     ) -> None:
         self._credentials = credentials
         self._fallback = fallback
-        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, operations)
+        self._lambda = LambdaApi(
+            invoker, functions, asynchronous, mappings, operations=operations, archive=archive
+        )
         self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +136,9 @@ class AwsEndpoint:
             await self._fallback(scope, receive, send)
             return
         try:
-            body = await servers.read_body(receive, BODY_LIMIT)
+            body = await servers.read_body(
+                receive, CODE_BODY_LIMIT if answer is self._lambda else BODY_LIMIT
+            )
         except servers.ClientGoneError:
             return
         except servers.TooLargeError:

@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
+class UnknownFunctionError(KeyError):
+    """There is no such function, version or alias."""
+
+
 def resolve(functions: Mapping[str, FunctionSpec], target: str) -> tuple[FunctionSpec, str]:
     """The version of ``name`` or ``name:qualifier`` that runs, and its qualifier or ``LATEST``.
 
-    An alias with weights leads to one of its versions by chance. Raises ``KeyError`` if there is no
-    such function, version or alias.
+    An alias with weights leads to one of its versions by chance. Raises ``UnknownFunctionError`` if
+    there is no such function, version or alias.
     """
     name, _, qualifier = target.partition(":")
-    spec = functions[name]
+    spec = functions.get(name)
+    if spec is None:
+        raise UnknownFunctionError(target)
     if qualifier in ("", LATEST):
         return spec, LATEST
     version = qualifier
@@ -32,7 +38,7 @@ def resolve(functions: Mapping[str, FunctionSpec], target: str) -> tuple[Functio
     if version in spec.versions:
         return spec.versions[version], qualifier
     if qualifier not in spec.qualifiers:
-        raise KeyError(target)
+        raise UnknownFunctionError(target)
     return spec, qualifier
 
 
@@ -41,7 +47,9 @@ def executed_version(spec: FunctionSpec, qualifier: str) -> str:
 
     A template's versions and aliases lead to version 1, the current code.
     """
-    return "1" if spec.version == LATEST != qualifier else spec.version
+    if spec.version != LATEST or qualifier == LATEST or LATEST in spec.aliases.get(qualifier, ()):
+        return spec.version
+    return "1"
 
 
 def target_of(arn: str) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 from twolane_local.aws.call import AwsRequest, AwsResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from botocore.model import OperationModel, ServiceModel
 
@@ -50,8 +50,11 @@ class Call:
 class RestJsonService:
     """Reads the requests of one service, and writes its responses."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *, unchecked: Collection[tuple[str, str]] = ()) -> None:
+        """``unchecked`` are parameters (call, name) with restrictions that the service does not
+        check by its model.
+        """
+        self._name, self._unchecked = name, unchecked
 
     @cached_property
     def _model(self) -> ServiceModel:
@@ -107,7 +110,12 @@ class RestJsonService:
                     found = places[place].get(key.lower() if place == "header" else key)
                 if found is not None:
                     params[name] = found
-            problems = list(_problems(shape, params, ""))
+            checked = {
+                key: each
+                for key, each in params.items()
+                if (operation.name, key) not in self._unchecked
+            }
+            problems = list(_problems(shape, checked, ""))
             if problems:
                 count = len(problems)
                 raise RefusedError(

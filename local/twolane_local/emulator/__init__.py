@@ -19,12 +19,14 @@ from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
+from twolane_local.aws.lambda_.control import FunctionOperations
 from twolane_local.aws.lambda_.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
 from twolane_local.aws.lambda_.installation import Preparation
 from twolane_local.aws.lambda_.interpreters import link_runtime_packages
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
 from twolane_local.aws.lambda_.launchers import ForkLauncher, launcher, snapstart_available
+from twolane_local.aws.lambda_.layers import LayerOperations
 from twolane_local.aws.lambda_.report import import_problem
 from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
@@ -152,6 +154,9 @@ class Emulator:
         persist, now = self.options.persist, self.clock.time
         self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
         self._stopping.push_async_callback(self._moto.stop)
+        self._control = FunctionOperations(
+            self.changes, self._code, self.clock, self._moto.call, self.aws_url
+        )
         self._progress.waiting_for("redis-server")
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
@@ -256,6 +261,7 @@ class Emulator:
 
     async def _effective(self) -> Stack:
         """The template's stack with the changes of the API, ready to run."""
+        self._control.declared = self._declared
         # On a thread: unpacking an archive takes a while.
         stack = await asyncio.to_thread(effective, self._declared, self.changes, self._code)
         return replace(stack, functions=await self._preparation.prepare_made(stack.functions))
@@ -371,7 +377,14 @@ class Emulator:
             asynchronous=asynchronous,
             mappings=self.mappings,
             mounts={"scheduler": SchedulerApi(self.book, self.clock)},
-            operations=(SettingOperations(self.changes),),
+            operations=(
+                self._control,
+                LayerOperations(self.changes, self._control, self.clock),
+                SettingOperations(
+                    self.changes, self.clock, self._gateways.base_url, self._gateways.reserve_url
+                ),
+            ),
+            archive=self._control.archive,
             credentials=self._credentials,
         )
         server = HttpServer(LocalOnly(endpoint), listener)

@@ -172,7 +172,7 @@ class Machinery:
         self.world.run(self._build(environments, services))
         lambda_api = LambdaApi(
             self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry,
-            (SettingOperations(self.changes),),
+            operations=(SettingOperations(self.changes, self.world.clock),),
         )  # fmt: skip
         listener = seams.listener
         local = mocked_aws.LocalAws(

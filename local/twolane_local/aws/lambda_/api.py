@@ -13,7 +13,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
@@ -104,6 +104,15 @@ async def response_events(call: StreamedInvocation, *, with_log: bool) -> AsyncI
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SYNC_LIMIT, ASYNC_LIMIT, CONTEXT_LIMIT = 6_291_456, 1_048_576, 3_583
 
+#: The limit of a call with an archive in it, which is base64 there.
+CODE_LIMIT = 70_167_211
+#: The path of an archive on the endpoint, which GetFunction's Location leads to.
+CODE_PATH = re.compile(r"/2015-03-31/code/(?P<digest>[0-9a-f]{64})\.zip")
+#: The service checks it later, with another error.
+_UNCHECKED = frozenset({
+    ("CreateFunction", "Runtime"), ("UpdateFunctionConfiguration", "Runtime"),
+})  # fmt: skip
+
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
 _STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-invocations/?")
 _DATED = re.compile(r"/20\d\d-\d\d-\d\d/")
@@ -129,12 +138,17 @@ class LambdaApi:
         functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
         mappings: EventSourceMappings | None = None,
+        *,
         operations: Iterable[object] = (),
+        archive: Callable[[str], Awaitable[AwsResponse]] | None = None,
     ) -> None:
-        """``functions`` is read at each call, so it may change."""
+        """``functions`` is read at each call, so it may change. ``archive`` answers the download of
+        code.
+        """
         self._invoker, self._functions = invoker, functions
         self._asynchronous = asynchronous
-        self._model = RestJsonService("lambda")
+        self._archive = archive
+        self._model = RestJsonService("lambda", unchecked=_UNCHECKED)
         self._operations = (
             *operations,
             *([] if mappings is None else [EventSourceMappingOperations(mappings)]),
@@ -143,6 +157,8 @@ class LambdaApi:
     def answers(self, method: str, path: str, query: str = "") -> bool:
         """True for the calls that this class implements."""
         if method == "POST" and (_INVOKE.fullmatch(path) or _STREAM.fullmatch(path)):
+            return True
+        if method == "GET" and self._archive is not None and CODE_PATH.fullmatch(path):
             return True
         if not self._operations or not _DATED.match(path):
             return False
@@ -163,19 +179,33 @@ class LambdaApi:
                 return await self._invoke_streaming(streamed["name"], request)
             if (match := _INVOKE.fullmatch(request.path)) is not None:
                 return await self._invoke(match["name"], request)
-            call = self._model.read(request)
-            if (operation := self._operation(call.operation)) is None:
-                raise RefusedError(
-                    404, "UnknownOperationException", f"There is no {call.operation}."
-                )
-            members = await operation(call)
-            if isinstance(members, AwsResponse):
-                return members
-            return self._model.response(call, members)
+            return await self._call(request)
         except RefusedError as refused:
             return error_response(refused, request)
         except PersistenceError as error:
             return error_response(RefusedError(500, "ServiceException", str(error)), request)
+
+    async def _call(self, request: AwsRequest) -> AwsResponse:
+        if self._archive is not None and (found := CODE_PATH.fullmatch(request.path)):
+            return await self._archive(found["digest"])
+        if len(request.body) > CODE_LIMIT:
+            raise self.too_large(request)
+        call = self._model.read(request)
+        if (operation := self._operation(call.operation)) is None:
+            unknown = f"There is no {call.operation} here."
+            raise RefusedError(404, "UnknownOperationException", unknown)
+        members = await operation(call)
+        if isinstance(members, AwsResponse):
+            return members
+        return self._model.response(call, members)
+
+    def too_large(self, request: AwsRequest) -> RefusedError:
+        """The error for a body above ``CODE_LIMIT``."""
+        name = self._model.operation(request)
+        return RefusedError(
+            413, "RequestEntityTooLargeException",
+            f"Request must be smaller than {CODE_LIMIT} bytes for the {name} operation",
+        )  # fmt: skip
 
     def _target(self, given: str, request: AwsRequest, *kinds: str) -> tuple[str, str]:
         """The function to invoke, and the type of the invocation."""

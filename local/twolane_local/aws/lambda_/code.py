@@ -20,8 +20,12 @@ from contextlib import suppress
 from functools import lru_cache
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from twolane_local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ArchiveError(LocalError):
@@ -129,6 +133,7 @@ class CodeStore:
     def __init__(self, unpacked: UnpackedCode, folder: Path | None = None) -> None:
         """Without a folder, the archives end with ``unpacked``."""
         self._unpacked, self._folder = unpacked, folder
+        self._packed: dict[Path, tuple[object, str, int]] = {}
 
     @property
     def nowhere(self) -> Path:
@@ -136,9 +141,10 @@ class CodeStore:
         return self._unpacked.folder("nowhere")
 
     def _file(self, digest: str) -> Path:
-        folder = self._folder or self._unpacked.folder("archives")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder / f"{digest}.zip"
+        if self._folder is None:
+            return self._temporary(digest)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._folder / f"{digest}.zip"
 
     def add(self, archive: bytes) -> str:
         """Keep an archive that can be unpacked; returns the SHA-256 of it as digits.
@@ -159,25 +165,42 @@ class CodeStore:
                 Path(aside).unlink(missing_ok=True)
         return digest
 
-    def add_folder(self, folder: Path) -> str:
-        """Keep a folder's content as an archive; the same content gives the same archive."""
-        return self.add(packed(folder))
+    def add_folder(self, folder: Path) -> tuple[str, int]:
+        """Keep a folder's content as an archive; returns its digest and size."""
+        archive = packed(folder)
+        return self.add(archive), len(archive)
+
+    def packed(self, folder: Path) -> tuple[str, int]:
+        """The digest and size of a folder's content as an archive, which ``archive`` returns."""
+        about = tuple((str(file), file.stat().st_mtime_ns) for file in _files(folder))
+        known = self._packed.get(folder)
+        if known is None or known[0] != about:
+            content = packed(folder)
+            digest = hashlib.sha256(content).hexdigest()
+            self._temporary(digest).write_bytes(content)
+            known = self._packed[folder] = about, digest, len(content)
+        return known[1:]
+
+    def _temporary(self, digest: str) -> Path:
+        folder = self._unpacked.folder("archives")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder / f"{digest}.zip"
 
     def unpacked(self, digest: str) -> Path:
         """The folder with the content of an archive; raises ``ArchiveError``."""
         return self._unpacked.archive(digest[:8], self._file(digest))
 
     def archive(self, digest: str) -> bytes | None:
-        """An archive that was added."""
-        try:
-            return self._file(digest).read_bytes()
-        except OSError:
-            return None
+        """An archive that was added or packed."""
+        for file in (self._file(digest), self._temporary(digest)):
+            with suppress(OSError):
+                return file.read_bytes()
+        return None
 
     def keep(self, digests: set[str]) -> None:
-        """Remove all other archives."""
+        """Remove what was added, apart from these."""
         for file in self._file("").parent.glob("*.zip"):
-            if file.stem not in digests:
+            if file.stem not in {*digests, *(digest for _, digest, _ in self._packed.values())}:
                 file.unlink(missing_ok=True)
 
 
@@ -185,19 +208,20 @@ class CodeStore:
 _NOT_PACKED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".mypy_cache"})
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _NOT_PACKED)
+        yield from (file for name in sorted(names) if (file := Path(base, name)).is_file())
+
+
 def packed(folder: Path) -> bytes:
-    """A folder as an archive."""
+    """A folder as an archive; the same content gives the same archive."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for base, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name not in _NOT_PACKED)
-            for name in sorted(names):
-                file = Path(base, name)
-                if file.is_file():
-                    member = zipfile.ZipInfo(file.relative_to(folder).as_posix())
-                    member.external_attr = file.stat().st_mode << 16
-                    member.compress_type = zipfile.ZIP_DEFLATED
-                    archive.writestr(member, file.read_bytes())
+    with zipfile.ZipFile(out, "w") as archive:
+        for file in _files(folder):
+            member = zipfile.ZipInfo(file.relative_to(folder).as_posix())
+            member.external_attr = file.stat().st_mode << 16
+            archive.writestr(member, file.read_bytes(), zipfile.ZIP_DEFLATED, 1)
     return out.getvalue()
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.rest_json import Call, Members, RefusedError
 from twolane_local.model import ACCOUNT, LATEST, REGION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from twolane_local.aws.changes import Changes, Document
 
 _NAME = re.compile(
@@ -127,6 +130,11 @@ class Functions:
         }
 
 
+def picked(given: Members, names: Iterable[str]) -> Members:
+    """The members with these names that are there."""
+    return {name: given[name] for name in names if name in given}
+
+
 def page(field: str, found: list[Any], params: Members, *, most: int = 50) -> Members:
     """A page of a list; the marker is the index at which the next page begins."""
     marker = str(params.get("Marker") or "0")
@@ -136,3 +144,12 @@ def page(field: str, found: list[Any], params: Members, *, most: int = 50) -> Me
     if start + size < len(found):
         shown["NextMarker"] = str(start + size)
     return shown
+
+
+def iso(at: float) -> str:
+    """A time as functions show it: https://www.w3.org/TR/NOTE-datetime"""
+    return (
+        datetime.fromtimestamp(at, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "+0000")
+    )
