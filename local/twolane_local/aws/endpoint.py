@@ -24,7 +24,7 @@ from urllib.parse import parse_qs
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
-from twolane_local.aws.lambda_.api import LambdaApi
+from twolane_local.aws.lambda_.api import CODE_LIMIT, LambdaApi
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.http import servers
 
@@ -78,8 +78,6 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Higher than the limits of all services answered here, so that each refuses with its own error.
 BODY_LIMIT = 16 * 1024 * 1024
-#: The same for a call with code in it.
-CODE_BODY_LIMIT = 80 * 1024 * 1024
 
 _CREDENTIAL = re.compile(
     r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
@@ -137,12 +135,15 @@ class AwsEndpoint:
             return
         try:
             body = await servers.read_body(
-                receive, CODE_BODY_LIMIT if answer is self._lambda else BODY_LIMIT
+                receive, CODE_LIMIT if answer is self._lambda else BODY_LIMIT
             )
         except servers.ClientGoneError:
             return
         except servers.TooLargeError:
-            await _respond(send, AwsResponse(413, b"Request body too large"))
+            refused = AwsResponse(413, b"Request body too large")
+            if answer is self._lambda:
+                refused = self._lambda.too_large(AwsRequest(scope["method"], path, query))
+            await _respond(send, refused)
             return
         request = AwsRequest(
             scope["method"], path, query, headers, body, service, region, str(uuid.uuid4())

@@ -35,7 +35,9 @@ class RefusedError(Exception):
         self, status: int, code: str, message: str, *, more: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.more = status, code, message, more or {}
+        #: More members of the response; ``None`` takes one away.
+        self.more = more or {}
+        self.status, self.code, self.message = status, code, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,11 @@ class RestJsonService:
                 place = member.serialization.get("location", "")
                 key = member.serialization.get("name", name)
                 if place == "querystring":
-                    found = _from_query(member, query[key]) if key in query else None
+                    found = _from_text(member, query[key]) if key in query else None
                 else:
                     found = places[place].get(key.lower() if place == "header" else key)
+                    if place == "uri" and found is not None:
+                        found = _from_text(member, [found])
                 if found is not None:
                     params[name] = found
             checked = {
@@ -144,13 +148,14 @@ def error_response(refused: RefusedError, request: AwsRequest) -> AwsResponse:
     """The response to a call that is refused."""
     # Lambda's model capitalises the key of this error only.
     key = "Message" if refused.code == "ResourceNotFoundException" else "message"
-    body = {"Type": "User" if refused.status < 500 else "Service", key: refused.message}
+    body: Members = {"Type": "User" if refused.status < 500 else "Service", key: refused.message}
+    body = {name: each for name, each in {**body, **refused.more}.items() if each is not None}
     headers = {
         "content-type": "application/json",
         "x-amzn-errortype": refused.code,
         "x-amzn-requestid": request.request_id,
     }
-    return AwsResponse(refused.status, json.dumps({**body, **refused.more}).encode(), headers)
+    return AwsResponse(refused.status, json.dumps(body).encode(), headers)
 
 
 def _body(raw: bytes) -> Members:
@@ -176,7 +181,7 @@ def _unreadable(wanted: str, value: Any) -> RefusedError:
     )  # fmt: skip
 
 
-def _from_query(shape: Shape, values: list[str]) -> Any:
+def _from_text(shape: Shape, values: list[str]) -> Any:
     if shape.type_name == "list":
         return values
     text = values[-1]
@@ -257,6 +262,8 @@ def _restrictions(shape: Shape) -> Iterator[tuple[Any, str]]:
     number = shape.type_name in {"integer", "long", "float", "double"}
     what = "value" if number else "length"
     size: Callable[[Any], float] = float if number else len
+    if shape.type_name in {"float", "double"}:
+        about = {key: float(about[key]) for key in ("min", "max") if key in about}
     if (most := about.get("max")) is not None and shape.type_name != "blob":
         yield (
             lambda value: size(value) <= most,

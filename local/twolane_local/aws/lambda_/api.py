@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -25,6 +26,7 @@ from twolane_local.aws.invocation import (
     ThrottledError,
 )
 from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
+from twolane_local.aws.lambda_.resources import target_of_call
 from twolane_local.aws.rest_json import Call, Members, RefusedError, RestJsonService, error_response
 from twolane_local.journal.files import PersistenceError
 from twolane_local.model import LATEST
@@ -119,10 +121,6 @@ _DATED = re.compile(r"/20\d\d-\d\d-\d\d/")
 _SNAKE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 #: A method of an object in ``operations``.
 Operation = Callable[[Call], Coroutine[Any, Any, "Members | AwsResponse"]]
-_NAME = re.compile(
-    r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:(?P<account>\d{12}):)?(?:function:)?"
-    r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
-)
 
 
 class LambdaApi:
@@ -188,8 +186,6 @@ class LambdaApi:
     async def _call(self, request: AwsRequest) -> AwsResponse:
         if self._archive is not None and (found := CODE_PATH.fullmatch(request.path)):
             return await self._archive(found["digest"])
-        if len(request.body) > CODE_LIMIT:
-            raise self.too_large(request)
         call = self._model.read(request)
         if (operation := self._operation(call.operation)) is None:
             unknown = f"There is no {call.operation} here."
@@ -199,18 +195,16 @@ class LambdaApi:
             return members
         return self._model.response(call, members)
 
-    def too_large(self, request: AwsRequest) -> RefusedError:
-        """The error for a body above ``CODE_LIMIT``."""
+    def too_large(self, request: AwsRequest) -> AwsResponse:
+        """The response to a body above ``CODE_LIMIT``."""
         name = self._model.operation(request)
-        return RefusedError(
-            413, "RequestEntityTooLargeException",
-            f"Request must be smaller than {CODE_LIMIT} bytes for the {name} operation",
-        )  # fmt: skip
+        message = f"Request must be smaller than {CODE_LIMIT} bytes for the {name} operation"
+        return error_response(RefusedError(413, "RequestEntityTooLargeException", message), request)
 
     def _target(self, given: str, request: AwsRequest, *kinds: str) -> tuple[str, str]:
         """The function to invoke, and the type of the invocation."""
         qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
-        name = self._resolve(unquote(given), qualifier)
+        name = self._resolve(unquote(given), qualifier, request)
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind not in kinds:
             raise _invalid(f"Unsupported invocation type {kind}.")
@@ -273,19 +267,17 @@ class LambdaApi:
             headers["x-amz-log-result"] = base64.b64encode(done.log_tail()[-4096:]).decode()
         return AwsResponse(200, done.payload, headers)
 
-    def _resolve(self, given: str, qualifier: str | None) -> str:
+    def _resolve(self, given: str, qualifier: str | None, request: AwsRequest) -> str:
         """``name`` or ``name:qualifier`` of a function, from a name, partial ARN or ARN."""
-        match = _NAME.fullmatch(given)
-        if match is None:
-            raise _invalid(
-                f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
-                "constraint: it must be a function's name, partial ARN or ARN."
-            )
-        name, version = match["name"], match["qualifier"] or qualifier or LATEST
+        name, _, version = given.partition(":")
+        if name not in self._functions or version or qualifier:
+            named = replace(request, body=b"", headers={})
+            target = target_of_call(self._model.read(named))
+            name, version = target.name, target.qualifier
         known = self._functions.get(name)
-        if known is None or version not in (LATEST, *known.qualifiers):
-            raise _not_found(name if version == LATEST else f"{name}:{version}")
-        return name if version == LATEST else f"{name}:{version}"
+        if known is None or version not in ("", LATEST, *known.qualifiers):
+            raise _not_found(name if version in ("", LATEST) else f"{name}:{version}")
+        return name if version in ("", LATEST) else f"{name}:{version}"
 
 
 def _invalid(message: str, kind: str = "InvalidParameterValueException") -> RefusedError:

@@ -62,9 +62,13 @@ _RESERVED = frozenset({
     "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
     "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
 })  # fmt: skip
-_ENVIRONMENT_LIMIT, _TIMEOUT_LIMIT = 4096, 900
+_ENVIRONMENT_LIMIT, _TIMEOUT_LIMIT, _NAME_LIMIT = 4096, 900, 64
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _ZIPPED_LIMIT, _LAYERS_LIMIT = 52_428_800, 5
+#: The kinds of changes to a function, and how long one takes. The function runs as changed when the
+#: call is answered, but no other change is accepted for so long, as on AWS.
+_CREATING, _UPDATING = "create", "update"
+CHANGE_S = 0.5
 #: The members of CreateFunction that are properties of the function.
 _PROPERTIES = (
     "Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize", "VpcConfig",
@@ -75,7 +79,7 @@ _PROPERTIES = (
 #: The kinds of resources that belong to a function and end with it.
 _CHILDREN = (
     "version", "alias", "invoke-config", "url", "concurrency", "recursion", "provisioned",
-    "policy", "tags", "counter", "runtime-management", "code-signing",
+    "policy", "tags", "counter", "runtime-management", "code-signing", "revision",
 )  # fmt: skip
 _STATES = (
     "State", "StateReason", "StateReasonCode", "LastUpdateStatus", "LastUpdateStatusReason",
@@ -87,11 +91,11 @@ class FunctionOperations:
     """Answers the calls for functions, versions and aliases."""
 
     def __init__(
-        self, changes: Changes, code: CodeStore, clock: Clock, objects: AwsService, url: str
+        self, changes: Changes, code: CodeStore, clock: Clock, aws: AwsService, url: str
     ) -> None:
-        """``objects`` answers S3's calls; ``url`` is the endpoint's."""
+        """``aws`` answers the calls of S3 and EC2; ``url`` is the endpoint's."""
         self._changes, self._code, self._clock = changes, code, clock
-        self._objects, self._url = objects, url
+        self._aws, self._url = aws, url
         self._functions = Functions(changes)
         self.began = clock.time()
         #: The template's stack.
@@ -101,25 +105,26 @@ class FunctionOperations:
 
     async def create_function(self, call: Call) -> Members:
         name = target_of_call(call).name
+        if len(name) > _NAME_LIMIT:
+            raise invalid(
+                f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy "
+                f"constraint: Member must have length less than or equal to {_NAME_LIMIT}"
+            )
         properties = picked(call.params, _PROPERTIES)
         _check(properties)
         self._check_layers(properties)
+        await self._complete_vpc(properties)
         async with self._changes.changing():
             if self._changes.get("function", name) is not None:
                 raise conflict(f"Function already exist: {name}")
             code = await self._code_of(call.params["Code"], properties)
-            self._changes.put("function", name, self._document(properties, code))
+            self._changes.put("function", name, self._document(properties, code, _CREATING))
             if tags := call.params.get("Tags"):
                 self._changes.put("tags", name, dict(tags))
             if arn := call.params.get("CodeSigningConfigArn"):
                 self._changes.put("code-signing", name, {"CodeSigningConfigArn": arn})
             number = await self._publish(name, "") if call.params.get("Publish") else LATEST
-        shown = await self._describe(name, number)
-        return {
-            **shown, "State": "Pending", "StateReason": "The function is being created.",
-            "StateReasonCode": "Creating", "RevisionId": str(uuid.uuid4()),
-            "LastUpdateStatus": None,
-        }  # fmt: skip
+        return await self._describe(name, number)
 
     async def get_function(self, call: Call) -> Members:
         target = target_of_call(call)
@@ -146,40 +151,41 @@ class FunctionOperations:
         """https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionCode.html"""
         name, params = target_of_call(call).name, call.params
         async with self._changes.changing():
-            document = self._functions.latest(name)
+            document = self._changeable(name)
             self._check_revision(name, document, params)
             properties = dict(document["Properties"])
             if "Architectures" in params:
                 properties["Architectures"] = params["Architectures"]
             code = await self._code_of(params, properties)
-            updated = self._document(properties, code)
+            updated = self._document(properties, code, _UPDATING)
             if params.get("DryRun"):
                 return await self._describe_document(name, LATEST, updated)
-            self._changes.put("function", name, updated)
+            self._put_function(name, updated)
             number = await self._publish(name, "") if params.get("Publish") else LATEST
-        return _in_progress(await self._describe(name, number))
+        return await self._describe(name, number)
 
     async def update_function_configuration(self, call: Call) -> Members:
         """https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html"""
         name, params = target_of_call(call).name, call.params
         async with self._changes.changing():
-            document = self._functions.latest(name)
+            document = self._changeable(name)
             self._check_revision(name, document, params)
             changed = picked(params, _PROPERTIES)
             properties = {**document["Properties"], **changed}
             _check(properties)
             self._check_layers(changed)
-            code = {"Code": document["Code"]} if "Code" in document else {}
-            self._changes.put("function", name, self._document(properties, code.get("Code")))
-        return _in_progress(await self._describe(name, LATEST))
+            await self._complete_vpc(properties)
+            updated = self._document(properties, document.get("Code"), _UPDATING)
+            self._put_function(name, updated)
+        return await self._describe(name, LATEST)
 
     async def delete_function(self, call: Call) -> AwsResponse:
         target = target_of_call(call)
         name, qualifier = target.name, target.qualifier
         async with self._changes.changing():
-            self._functions.latest(name)
             if qualifier == LATEST:
                 raise invalid("$LATEST version cannot be deleted without deleting the function.")
+            self._functions.latest(name)
             if qualifier and not qualifier.isdigit():
                 raise invalid("Deletion of aliases is not currently supported.")
             if qualifier:
@@ -206,14 +212,17 @@ class FunctionOperations:
     async def list_functions(self, call: Call) -> Members:
         """The functions by name; with ``FunctionVersion=ALL``, their versions too."""
         found = []
+        everything = call.params.get("FunctionVersion") == "ALL"
         for name in sorted(self._changes.all("function")):
-            found.append(await self._listed(name, LATEST))
-            if call.params.get("FunctionVersion") == "ALL":
+            qualifier = LATEST if everything else ""
+            found.append(await self._listed(name, LATEST, qualifier))
+            if everything:
                 found += [await self._listed(name, each) for each in self._numbers(name)]
         return page("Functions", found, call.params)
 
-    async def _listed(self, name: str, number: str) -> Members:
-        shown = await self._describe(name, number, Target(name, number))
+    async def _listed(self, name: str, number: str, qualifier: str | None = None) -> Members:
+        target = Target(name, number if qualifier is None else qualifier)
+        shown = await self._describe(name, number, target)
         return {key: value for key, value in shown.items() if key not in _STATES}
 
     # Versions.
@@ -230,7 +239,10 @@ class FunctionOperations:
                     f"CodeSHA256 ({wanted}) is different from current CodeSHA256 in $LATEST "
                     f"({current}). Please try again with the CodeSHA256 in $LATEST."
                 )
+            known = self._numbers(name)
             number = await self._publish(name, str(params.get("Description") or ""))
+            if number not in known:
+                self._functions.bump(name)
         return await self._describe(name, number, Target(name, number))
 
     async def _publish(self, name: str, description: str) -> str:
@@ -251,7 +263,10 @@ class FunctionOperations:
         if description:
             properties["Description"] = description
         code = document.get("Code") if "Code" in document else await self._packed(name)
-        version = {**self._document(properties, code), "Source": source}
+        pending = picked(document, ("Ready", "Change")) if self._is_pending(document) else {}
+        version = {**self._document(properties, code), **pending, "Source": source}
+        if pending:
+            version["Change"] = _CREATING
         self._changes.put("version", f"{name}:{number}", version)
         self._changes.put("counter", name, {"Last": int(number)})
         return number
@@ -282,7 +297,8 @@ class FunctionOperations:
         target = Target(function, params["Name"])
         async with self._changes.changing():
             if self._changes.get("function", function) is None:
-                raise not_found(f"Function not found: {function_arn(function)}")
+                wanted = Target(function, params["FunctionVersion"])
+                raise not_found(f"Function not found: {wanted.arn}")
             if self._changes.get("alias", target.key) is not None:
                 raise conflict(f"Alias already exists: {target.arn}")
             document = {
@@ -293,11 +309,11 @@ class FunctionOperations:
             }
             self._check_routing(function, document)
             self._changes.put("alias", target.key, document)
-        return _alias(target, document)
+        return self._shown_alias(target, document)
 
     async def get_alias(self, call: Call) -> Members:
         target = Target(target_of_call(call).name, call.params["Name"])
-        return _alias(target, self._alias(target))
+        return self._shown_alias(target, self._alias(target))
 
     def _alias(self, target: Target) -> Document:
         document = self._changes.get("alias", target.key)
@@ -311,19 +327,20 @@ class FunctionOperations:
             if self._changes.get("alias", target.key) is None:
                 raise not_found(f"Alias not found: {target.arn}")
             former = self._alias(target)
-            shown = _alias(target, former)
+            shown = self._shown_alias(target, former)
             if params.get("RevisionId", shown["RevisionId"]) != shown["RevisionId"]:
                 raise stale("GetFunction/GetAlias")
             changed = picked(params, ("FunctionVersion", "Description", "RoutingConfig"))
             document = {**former, **changed, "RevisionId": str(uuid.uuid4())}
             self._check_routing(target.name, document)
             self._changes.put("alias", target.key, document)
-        return _alias(target, document)
+            self._changes.delete("revision", target.key)
+        return self._shown_alias(target, document)
 
     async def delete_alias(self, call: Call) -> Members:
         target = Target(target_of_call(call).name, call.params["Name"])
         async with self._changes.changing():
-            for kind in ("alias", "invoke-config", "url", "provisioned", "policy"):
+            for kind in ("alias", "invoke-config", "url", "provisioned", "policy", "revision"):
                 self._changes.delete(kind, target.key)
         return {}
 
@@ -331,11 +348,22 @@ class FunctionOperations:
         name = target_of_call(call).name
         self._functions.latest(name)
         found = [
-            _alias(Target(name, alias), document)
+            self._shown_alias(Target(name, alias), document)
             for alias, document in sorted(self._functions.of("alias", name).items())
             if call.params.get("FunctionVersion") in (None, document["FunctionVersion"])
         ]
         return page("Aliases", found, call.params)
+
+    def _shown_alias(self, target: Target, document: Document) -> Members:
+        weights = (document.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
+        return {
+            "AliasArn": target.arn,
+            "Name": target.qualifier,
+            "FunctionVersion": document["FunctionVersion"],
+            "Description": document.get("Description", ""),
+            "RevisionId": self._functions.revision(target.key, document),
+            "RoutingConfig": {"AdditionalVersionWeights": weights} if weights else None,
+        }
 
     def _check_routing(self, function: str, alias: Document) -> None:
         """https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html"""
@@ -351,7 +379,8 @@ class FunctionOperations:
                 )
             if alias["FunctionVersion"] == LATEST:
                 raise invalid(
-                    "$LATEST is not supported for an alias pointing to more than 1 version"
+                    "$LATEST is not supported for an alias pointing to more than 1 version",
+                    untyped=True,
                 )
             self._functions.version(Target(function, version))
 
@@ -369,17 +398,20 @@ class FunctionOperations:
             raise invalid(
                 "Please don't provide ImageUri when updating a function with packageType Zip."
             )
+        return await self.kept(given)
+
+    async def kept(self, given: Mapping[str, Any]) -> Document:
+        """The archive that a call gives, in the store; raises the API's error if that fails."""
         archive = given.get("ZipFile")
+        if archive is not None and len(archive) > _ZIPPED_LIMIT:
+            raise RefusedError(
+                413, "RequestEntityTooLargeException",
+                f"Zipped size must be smaller than {_ZIPPED_LIMIT} bytes",
+            )  # fmt: skip
         if archive is None and "S3Bucket" in given and "S3Key" in given:
-            archive = await self.object(given)
+            archive = await self._object(given)
         if archive is None:
             raise invalid("Please provide a source for function code.")
-        return await self.kept(archive)
-
-    async def kept(self, archive: bytes) -> Document:
-        """An archive in the store; raises the API's error if it cannot be unpacked."""
-        if len(archive) > _ZIPPED_LIMIT:
-            raise invalid(f"Zipped size must be smaller than {_ZIPPED_LIMIT} bytes")
         try:
             digest = await asyncio.to_thread(self._code.add, archive)
         except ArchiveError as error:
@@ -390,20 +422,12 @@ class FunctionOperations:
             ) from error
         return {"Sha256": digest, "Size": len(archive)}
 
-    async def object(self, given: Mapping[str, Any]) -> bytes:
+    async def _object(self, given: Mapping[str, Any]) -> bytes:
         """An object of S3."""
         version = given.get("S3ObjectVersion")
-        credential = f"local/20000101/{REGION}/s3/aws4_request"
-        request = AwsRequest(
-            "GET", f"/{given['S3Bucket']}/{quote(given['S3Key'])}",
-            f"versionId={version}" if version else "",
-            {
-                "host": self._url.removeprefix("http://"), "authorization": "AWS4-HMAC-SHA256 "
-                f"Credential={credential}, SignedHeaders=host, Signature=0",
-            },
-            b"", "s3",
-        )  # fmt: skip
-        answer = await self._objects(request)
+        path = f"/{given['S3Bucket']}/{quote(given['S3Key'])}"
+        query = f"versionId={version}" if version else ""
+        answer = await self._aws(self._signed("s3", "GET", path, query))
         if answer.status == 200:
             return answer.body
         text = answer.body.decode("utf-8", "replace")
@@ -412,6 +436,18 @@ class FunctionOperations:
         raise invalid(
             f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"
         )
+
+    def _signed(
+        self, service: str, method: str, path: str, query: str = "", body: bytes = b""
+    ) -> AwsRequest:
+        """A request to another service here, which reads its name from the credential scope."""
+        headers = {
+            "host": self._url.removeprefix("http://"),
+            "content-type": "application/x-www-form-urlencoded" if body else "text/plain",
+            "authorization": "AWS4-HMAC-SHA256 Credential=local/20000101/"
+            f"{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+        }
+        return AwsRequest(method, path, query, headers, body, service)
 
     def location(self, digest: str) -> str:
         """The address of an archive on the endpoint."""
@@ -456,9 +492,59 @@ class FunctionOperations:
         if params.get("RevisionId", current) != current:
             raise stale("GetFunction/GetAlias")
 
-    def _revision(self, name: str, document: Document) -> str:
-        text = json.dumps([name, document], sort_keys=True, default=str)
-        return str(document.get("RevisionId") or uuid.uuid5(uuid.NAMESPACE_URL, text))
+    def _revision(self, key: str, document: Document) -> str:
+        """The revision; it changes once more when a change is complete."""
+        found = self._functions.revision(key, document)
+        if "Change" not in document or self._is_pending(document):
+            return found
+        if self._changes.get("revision", key) is not None or ":" in key:
+            return found
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, found))
+
+    def _is_pending(self, document: Document) -> bool:
+        """True while the last change is under way."""
+        return bool(self._clock.time() < document.get("Ready", 0.0))
+
+    def _changeable(self, name: str) -> Document:
+        """The function, which must not have a change under way."""
+        document = self._functions.latest(name)
+        if self._is_pending(document):
+            raise conflict(
+                "The operation cannot be performed at this time. An update is in progress for "
+                f"resource: {function_arn(name)}"
+            )
+        return document
+
+    def _put_function(self, name: str, document: Document) -> None:
+        self._changes.put("function", name, document)
+        self._changes.delete("revision", name)
+
+    async def _complete_vpc(self, properties: Document) -> None:
+        """Put the VPC of the subnets into the configuration."""
+        config = properties.get("VpcConfig") or {}
+        if not config.get("SubnetIds"):
+            return
+        text = await self._described("Subnet", "InvalidSubnetID.NotFound", config["SubnetIds"])
+        groups = config.get("SecurityGroupIds") or []
+        await self._described("SecurityGroup", "InvalidGroup.NotFound", groups)
+        found = re.search(r"<vpcId>(.*?)</vpcId>", text)
+        properties["VpcConfig"] = {**config, "VpcId": found[1] if found else ""}
+
+    async def _described(self, what: str, code: str, ids: list[str]) -> str:
+        """EC2's answer about its resources, of which each must exist."""
+        answer = ""
+        noun, key = ("subnet ID", "SubnetId") if what == "Subnet" else ("security group", "GroupId")
+        for identity in ids:
+            body = f"Action=Describe{what}s&Version=2016-11-15&{key}.1={quote(identity)}"
+            request = self._signed("ec2", "POST", "/", body=body.encode())
+            response = await self._aws(request)
+            answer = response.body.decode("utf-8", "replace")
+            if response.status != 200:
+                raise invalid(
+                    f"Error occurred while Describe{what}s. EC2 Error Code: {code}. EC2 Error "
+                    f"Message: The {noun} '{identity}' does not exist"
+                )
+        return answer
 
     def _check_layers(self, properties: Mapping[str, Any]) -> None:
         layers = properties.get("Layers") or ()
@@ -483,15 +569,18 @@ class FunctionOperations:
 
     # Answers.
 
-    def _document(self, properties: Document, code: Document | None) -> Document:
-        return {
+    def _document(self, properties: Document, code: Document | None, change: str = "") -> Document:
+        document = {
             "Properties": properties, "RevisionId": str(uuid.uuid4()),
             "LastModified": self._clock.time(), **({"Code": code} if code is not None else {}),
         }  # fmt: skip
+        if change:
+            document |= {"Change": change, "Ready": self._clock.time() + CHANGE_S}
+        return document
 
     async def _describe(self, name: str, number: str, target: Target | None = None) -> Members:
         _, document = self._functions.version(Target(name, number))
-        qualifier = target.qualifier if target else ("" if number == LATEST else number)
+        qualifier = target.qualifier if target else ""
         return await self._describe_document(name, number, document, qualifier)
 
     async def _describe_document(
@@ -513,15 +602,16 @@ class FunctionOperations:
             "MemorySize": int(properties.get("MemorySize") or 128),
             "LastModified": iso(document.get("LastModified", self.began)),
             "Version": number,
-            "RevisionId": self._revision(name, document),
+            "RevisionId": self._revision(
+                name if number == LATEST else f"{name}:{number}", document
+            ),
             "TracingConfig": properties.get("TracingConfig") or {"Mode": "PassThrough"},
             "PackageType": properties.get("PackageType", "Zip"),
             "Architectures": properties.get("Architectures") or ["x86_64"],
             "EphemeralStorage": properties.get("EphemeralStorage") or {"Size": 512},
             "SnapStart": _snap_start(properties, number),
             "LoggingConfig": _logging(name, properties.get("LoggingConfig") or {}),
-            "State": "Active",
-            "LastUpdateStatus": "Successful",
+            **self._state(document),
         }
         if shown["PackageType"] == "Zip":
             shown |= {key: properties[key] for key in ("Runtime", "Handler") if key in properties}
@@ -541,24 +631,28 @@ class FunctionOperations:
             shown["VpcConfig"] = {
                 "SubnetIds": vpc.get("SubnetIds", []),
                 "SecurityGroupIds": vpc.get("SecurityGroupIds", []),
-                "VpcId": "vpc-local" if vpc.get("SubnetIds") else "",
+                "VpcId": vpc.get("VpcId", ""),
                 "Ipv6AllowedForDualStack": vpc.get("Ipv6AllowedForDualStack", False),
             }
         if layers := properties.get("Layers"):
             shown["Layers"] = [{"Arn": arn, "CodeSize": self._layer_size(arn)} for arn in layers]
         return shown
 
+    def _state(self, document: Document) -> Members:
+        """https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html"""
+        if not self._is_pending(document):
+            return {"State": "Active", "LastUpdateStatus": "Successful"}
+        why = {"Reason": "The function is being created.", "ReasonCode": "Creating"}
+        if document["Change"] == _CREATING:
+            return {"State": "Pending", **{f"State{key}": text for key, text in why.items()}}
+        return {
+            "State": "Active", "LastUpdateStatus": "InProgress",
+            **{f"LastUpdateStatus{key}": text for key, text in why.items()},
+        }  # fmt: skip
+
     def _layer_size(self, arn: str) -> int:
         document = self._changes.get("layer", str(arn).partition(":layer:")[2]) or {}
         return int(document.get("Size", 0))
-
-
-def _in_progress(shown: Members) -> Members:
-    return {
-        **shown, "LastUpdateStatus": "InProgress",
-        "LastUpdateStatusReason": "The function is being created.",
-        "LastUpdateStatusReasonCode": "Creating", "RevisionId": str(uuid.uuid4()),
-    }  # fmt: skip
 
 
 def _snap_start(properties: Mapping[str, Any], number: str) -> Members:
@@ -582,19 +676,6 @@ def _logging(name: str, config: Mapping[str, Any]) -> Members:
 def _versions_of(alias: Document) -> Iterable[str]:
     more = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
     return (alias["FunctionVersion"], *more)
-
-
-def _alias(target: Target, document: Document) -> Members:
-    revision = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps([target.key, document], default=str))
-    weights = (document.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
-    return {
-        "AliasArn": target.arn,
-        "Name": target.qualifier,
-        "FunctionVersion": document["FunctionVersion"],
-        "Description": document.get("Description", ""),
-        "RevisionId": document.get("RevisionId") or str(revision),
-        "RoutingConfig": {"AdditionalVersionWeights": weights} if weights else None,
-    }
 
 
 def _check(properties: Mapping[str, Any]) -> None:

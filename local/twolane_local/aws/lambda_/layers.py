@@ -39,13 +39,8 @@ class LayerOperations:
 
     async def publish_layer_version(self, call: Call) -> Members:
         name, content = _name(call), call.params["Content"]
-        archive = content.get("ZipFile")
-        if archive is None and "S3Bucket" in content and "S3Key" in content:
-            archive = await self._functions.object(content)
-        if archive is None:
-            raise invalid("Please provide a source for layer code.")
         async with self._changes.changing():
-            code = await self._functions.kept(archive)
+            code = await self._functions.kept(content)
             counter = self._changes.get("counter", f"layer:{name}") or {}
             number = max([int(counter.get("Last", 0)), *self._numbers(name)]) + 1
             document: Document = {
@@ -54,7 +49,8 @@ class LayerOperations:
             }  # fmt: skip
             self._changes.put("layer", f"{name}:{number}", document)
             self._changes.put("counter", f"layer:{name}", {"Last": number})
-        return await self._describe(name, number, document)
+        shown = await self._describe(name, number, document)
+        return {**shown, "CompatibleRuntimes": call.params.get("CompatibleRuntimes", [])}
 
     async def get_layer_version(self, call: Call) -> Members:
         return await self._describe(*self._version(_name(call), call.params["VersionNumber"]))

@@ -5,7 +5,9 @@ https://docs.aws.amazon.com/lambda/latest/api/API_GetFunction.html#API_GetFuncti
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -46,8 +48,10 @@ def function_arn(key: str) -> str:
     return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{key}"
 
 
-def invalid(message: str) -> RefusedError:
-    return RefusedError(400, "InvalidParameterValueException", message)
+def invalid(message: str, *, untyped: bool = False) -> RefusedError:
+    """``untyped`` for the errors that AWS sends without their ``Type``."""
+    more = {"Type": None} if untyped else None
+    return RefusedError(400, "InvalidParameterValueException", message, more=more)
 
 
 def not_found(message: str) -> RefusedError:
@@ -112,6 +116,20 @@ class Functions:
         if document is None:
             raise not_found(f"Function not found: {target.arn}")
         return number, document if "Properties" in document else {**found, **document}
+
+    def revision(self, key: str, document: Document) -> str:
+        """The revision of a function, version or alias, which changes with each change to it."""
+        bumped = self._changes.get("revision", key)
+        if bumped is not None:
+            return str(bumped["Id"])
+        if "RevisionId" not in document:  # the template's
+            text = json.dumps([key, document], sort_keys=True, default=str)
+            return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
+        return str(document["RevisionId"])
+
+    def bump(self, key: str) -> None:
+        """Change the revision of a function, version or alias."""
+        self._changes.put("revision", key, {"Id": str(uuid.uuid4())})
 
     def exists(self, target: Target) -> bool:
         """True if there is the function, and the version or alias if one is named."""

@@ -39,6 +39,7 @@ _CONCURRENCY, _UNRESERVED = 1000, 100
 _CODE_TOTAL, _CODE_UNZIPPED, _CODE_ZIPPED = 80_530_636_800, 262_144_000, 52_428_800
 _NO_RESOURCE = "The resource you requested does not exist."
 _TAGS_LIMIT = 50
+_ALIAS = re.compile(r"(?!\d+$)[a-zA-Z0-9_-]+")
 
 
 class SettingOperations:
@@ -86,13 +87,15 @@ class SettingOperations:
         if self._unreserved(without=target.name) - wanted < _UNRESERVED:
             raise invalid(
                 "Specified ReservedConcurrentExecutions for function decreases account's "
-                f"UnreservedConcurrentExecution below its minimum value of [{_UNRESERVED}]."
+                f"UnreservedConcurrentExecution below its minimum value of [{_UNRESERVED}].",
+                untyped=True,
             )
         document = {"ReservedConcurrentExecutions": wanted}
         await self._put("concurrency", target.name, document)
         return document
 
     async def get_function_concurrency(self, call: Call) -> Members:
+        self._functions.latest(target_of_call(call).name)
         return self._changes.get("concurrency", self._unqualified(call).name) or {}
 
     async def delete_function_concurrency(self, call: Call) -> Members:
@@ -142,12 +145,14 @@ class SettingOperations:
                 "reservedConcurrentExecution for function"
                 if reserved
                 else "Specified ConcurrentExecutions for function is greater than account's "
-                f"unreserved concurrency [{most}]."
+                f"unreserved concurrency [{most}].",
+                untyped=True,
             )
         if most - wanted < _UNRESERVED and not reserved:
             raise invalid(
                 "Specified ConcurrentExecutions for function decreases account's "
-                f"UnreservedConcurrentExecution below its minimum value of [{_UNRESERVED}]."
+                f"UnreservedConcurrentExecution below its minimum value of [{_UNRESERVED}].",
+                untyped=True,
             )
         document = {"Requested": wanted, "LastModified": self._clock.time()}
         await self._put("provisioned", target.key, document)
@@ -170,7 +175,7 @@ class SettingOperations:
     def _check_alias_or_version(self, target: Target) -> None:
         if self._functions.exists(target):
             return
-        if target.qualifier.isdigit() or not target.qualifier:
+        if not _ALIAS.fullmatch(target.qualifier):
             raise not_found(f"Function not found: {target.arn}")
         raise not_found(f"Cannot find alias arn: {target.arn}")
 
@@ -214,6 +219,8 @@ class SettingOperations:
 
     async def update_function_event_invoke_config(self, call: Call) -> Members:
         target = _or_latest(target_of_call(call))
+        if not self._functions.exists(target):
+            raise not_found("The function doesn't exist.")
         return await self._put_invoke_config(call, self._invoke_config(target))
 
     async def _put_invoke_config(self, call: Call, former: Document) -> Members:
@@ -326,7 +333,7 @@ class SettingOperations:
         return self._shown_url(target, self._url(target))
 
     async def update_function_url_config(self, call: Call) -> Members:
-        target = target_of_call(call)
+        target = self._with_url(call)
         async with self._changes.changing():
             document = {
                 **_url_properties(call, self._url(target)), "Modified": self._clock.time()
@@ -360,18 +367,26 @@ class SettingOperations:
         statement = _statement(target, params)
         async with self._changes.changing():
             document = self._changes.get("policy", target.key) or {"Statements": []}
-            _check_policy_revision(document, params)
+            self._check_policy_revision(target, params)
             if any(each["Sid"] == statement["Sid"] for each in document["Statements"]):
                 raise conflict(
                     f"The statement id ({statement['Sid']}) provided already exists. Please "
                     "provide a new statement id, or remove the existing statement."
                 )
-            self._put_policy(target.key, [*document["Statements"], statement])
+            statements = [*document["Statements"], statement]
+            self._changes.put("policy", target.key, {"Statements": statements})
+            self._functions.bump(target.key)
         return {"Statement": json.dumps(statement)}
 
-    def _put_policy(self, key: str, statements: list[Any]) -> None:
-        document = {"Statements": statements, "RevisionId": str(uuid.uuid4())}
-        self._changes.put("policy", key, document)
+    def _check_policy_revision(self, target: Target, params: Members) -> None:
+        current = self._policy_revision(target)
+        if params.get("RevisionId", current) != current:
+            raise stale("GetPolicy")
+
+    def _policy_revision(self, target: Target) -> str:
+        alias = self._changes.get("alias", target.key)
+        document = alias or self._functions.version(target)[1]
+        return self._functions.revision(target.key, document)
 
     async def remove_permission(self, call: Call) -> Members:
         target, wanted = target_of_call(call), call.params["StatementId"]
@@ -385,11 +400,12 @@ class SettingOperations:
             left = [each for each in document["Statements"] if each["Sid"] != wanted]
             if len(left) == len(document["Statements"]):
                 raise not_found(f"Statement {wanted} is not found in resource policy.")
-            _check_policy_revision(document, call.params)
+            self._check_policy_revision(target, call.params)
             if left:
-                self._put_policy(target.key, left)
+                self._changes.put("policy", target.key, {"Statements": left})
             else:
                 self._changes.delete("policy", target.key)
+            self._functions.bump(target.key)
         return {}
 
     async def get_policy(self, call: Call) -> Members:
@@ -398,7 +414,7 @@ class SettingOperations:
         if document is None or not self._functions.exists(target):
             raise not_found(_NO_RESOURCE)
         policy = {"Version": "2012-10-17", "Id": "default", "Statement": document["Statements"]}
-        return {"Policy": json.dumps(policy), "RevisionId": document["RevisionId"]}
+        return {"Policy": json.dumps(policy), "RevisionId": self._policy_revision(target)}
 
     # Tags: https://docs.aws.amazon.com/lambda/latest/dg/configuration-tags.html
 
@@ -408,16 +424,24 @@ class SettingOperations:
     async def tag_resource(self, call: Call) -> Members:
         key = self._tagged(call)
         tags = {**(self._changes.get("tags", key) or {}), **call.params["Tags"]}
+        if not call.params["Tags"]:
+            raise invalid("An error occurred and the request cannot be processed.")
         if len(tags) > _TAGS_LIMIT:
             raise invalid("Number of tags exceeds resource tag limit.")
-        await self._put("tags", key, tags)
+        await self._put_tags(key, tags)
         return {}
+
+    async def _put_tags(self, key: str, tags: Document) -> None:
+        async with self._changes.changing():
+            self._changes.put("tags", key, tags)
+            if self._changes.get("function", key) is not None:
+                self._functions.bump(key)
 
     async def untag_resource(self, call: Call) -> Members:
         key = self._tagged(call)
         gone = set(call.params["TagKeys"])
         tags = self._changes.get("tags", key) or {}
-        await self._put("tags", key, {name: tags[name] for name in tags if name not in gone})
+        await self._put_tags(key, {name: tags[name] for name in tags if name not in gone})
         return {}
 
     def _tagged(self, call: Call) -> str:
@@ -434,6 +458,8 @@ class SettingOperations:
             return name
         if kind == "event-source-mapping" and self._changes.get("mapping", name) is None:
             raise not_found(f"Event source mapping not found: {arn}")
+        if kind == "capacity-provider":
+            raise not_found(f"Capacity provider not found: {arn}")
         return arn
 
     # The account: https://docs.aws.amazon.com/lambda/latest/api/API_GetAccountSettings.html
@@ -565,8 +591,3 @@ def _statement(target: Target, params: Members) -> Document:
         "Action": params["Action"], "Resource": target.arn,
         **({"Condition": condition} if condition else {}),
     }  # fmt: skip
-
-
-def _check_policy_revision(document: Document, params: Members) -> None:
-    if "RevisionId" in params and params["RevisionId"] != document.get("RevisionId"):
-        raise stale("GetPolicy")
