@@ -241,6 +241,8 @@ def _map_problems(shape: Shape, value: Members, path: str) -> Iterator[str]:
             raise _unreadable(shape.value.type_name, each)
     if any(list(_broken(shape.key, each)) for each in value):
         yield _problem(value, path, f"Map keys must satisfy constraint: [{_rules(shape.key)}]")
+    if shape.value.type_name in {"float", "double"}:
+        value = {key: float(each) for key, each in value.items()}
     if any(list(_broken(shape.value, each)) for each in value.values()):
         rules = _rules(shape.value)
         yield _problem(value, path, f"Map value must satisfy constraint: [{rules}]")

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.lambda_.code import MAX_BYTES, ArchiveError
 from twolane_local.aws.lambda_.resources import (
+    TAGS_LIMIT,
     Functions,
     Target,
     conflict,
@@ -120,11 +121,13 @@ class FunctionOperations:
             code = await self._code_of(call.params["Code"], properties)
             self._changes.put("function", name, self._document(properties, code, _CREATING))
             if tags := call.params.get("Tags"):
+                if len(tags) > TAGS_LIMIT:
+                    raise invalid("Number of tags exceeds resource tag limit.")
                 self._changes.put("tags", name, dict(tags))
             if arn := call.params.get("CodeSigningConfigArn"):
                 self._changes.put("code-signing", name, {"CodeSigningConfigArn": arn})
             number = await self._publish(name, "") if call.params.get("Publish") else LATEST
-        return await self._describe(name, number)
+            return await self._describe(name, number)
 
     async def get_function(self, call: Call) -> Members:
         target = target_of_call(call)
@@ -161,8 +164,10 @@ class FunctionOperations:
             if params.get("DryRun"):
                 return await self._describe_document(name, LATEST, updated)
             self._put_function(name, updated)
-            number = await self._publish(name, "") if params.get("Publish") else LATEST
-        return await self._describe(name, number)
+            if not params.get("Publish"):
+                return await self._describe(name, LATEST)
+            number = await self._publish(name, "")
+            return await self._describe(name, number, Target(name, number))
 
     async def update_function_configuration(self, call: Call) -> Members:
         """https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html"""
@@ -177,7 +182,7 @@ class FunctionOperations:
             await self._complete_vpc(properties)
             updated = self._document(properties, document.get("Code"), _UPDATING)
             self._put_function(name, updated)
-        return await self._describe(name, LATEST)
+            return await self._describe(name, LATEST)
 
     async def delete_function(self, call: Call) -> AwsResponse:
         target = target_of_call(call)
@@ -497,7 +502,7 @@ class FunctionOperations:
         found = self._functions.revision(key, document)
         if "Change" not in document or self._is_pending(document):
             return found
-        if self._changes.get("revision", key) is not None or ":" in key:
+        if self._changes.get("revision", key) is not None:
             return found
         return str(uuid.uuid5(uuid.NAMESPACE_URL, found))
 

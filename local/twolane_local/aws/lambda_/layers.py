@@ -50,7 +50,8 @@ class LayerOperations:
             self._changes.put("layer", f"{name}:{number}", document)
             self._changes.put("counter", f"layer:{name}", {"Last": number})
         shown = await self._describe(name, number, document)
-        return {**shown, "CompatibleRuntimes": call.params.get("CompatibleRuntimes", [])}
+        given = ("CompatibleRuntimes", "CompatibleArchitectures")
+        return {**shown, **{key: call.params.get(key) for key in given}}
 
     async def get_layer_version(self, call: Call) -> Members:
         return await self._describe(*self._version(_name(call), call.params["VersionNumber"]))

@@ -25,6 +25,8 @@ _NAME = re.compile(
     r"(?:(?P<account>\d{12}):)?(?:function:)?(?P<name>[A-Za-z0-9_-]+)"
     r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]+))?"
 )
+#: https://docs.aws.amazon.com/lambda/latest/dg/configuration-tags.html
+TAGS_LIMIT = 50
 
 
 @dataclass(frozen=True, slots=True)

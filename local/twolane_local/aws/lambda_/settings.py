@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_.resources import (
+    TAGS_LIMIT,
     Functions,
     Target,
     conflict,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 _CONCURRENCY, _UNRESERVED = 1000, 100
 _CODE_TOTAL, _CODE_UNZIPPED, _CODE_ZIPPED = 80_530_636_800, 262_144_000, 52_428_800
 _NO_RESOURCE = "The resource you requested does not exist."
-_TAGS_LIMIT = 50
 _ALIAS = re.compile(r"(?!\d+$)[a-zA-Z0-9_-]+")
 
 
@@ -426,7 +426,7 @@ class SettingOperations:
         tags = {**(self._changes.get("tags", key) or {}), **call.params["Tags"]}
         if not call.params["Tags"]:
             raise invalid("An error occurred and the request cannot be processed.")
-        if len(tags) > _TAGS_LIMIT:
+        if len(tags) > TAGS_LIMIT:
             raise invalid("Number of tags exceeds resource tag limit.")
         await self._put_tags(key, tags)
         return {}
