@@ -406,7 +406,7 @@ class Gateways:
             return
         for api in apis:
             if api not in self._listeners:
-                port = self._port + len(self._listeners) if self._port else 0
+                port = self._port + len(self._listeners.keys() - self._made) if self._port else 0
                 self._listeners[api] = bind(port, "--port")
 
     def reserve_url(self, api: str, port: int | None = None) -> int:
