@@ -99,8 +99,11 @@ class Changes:
             for key, document in found.items()
         }
         replaced = [key for key, each in self._changes.items() if each.base != self._base(key)]
-        for key in replaced:
-            del self._changes[key]
+        # What was deleted with its owner comes back with it.
+        back = {_owner(key) for key in replaced if self._changes[key].document is None}
+        for key, each in tuple(self._changes.items()):
+            if key in replaced or (each.document is None and _owner(key) in back):
+                del self._changes[key]
         self._write()
         return [f"{kind} {key}" for kind, key in replaced]
 
@@ -168,6 +171,11 @@ class Changes:
     def _base(self, key: tuple[str, str]) -> str:
         declared = self._declared.get(key)
         return "" if declared is None else _fingerprint(declared)
+
+
+def _owner(key: tuple[str, str]) -> str:
+    """The name before the qualifier."""
+    return key[1].partition(":")[0]
 
 
 async def _apply_nothing() -> None:

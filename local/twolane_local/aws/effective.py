@@ -55,6 +55,13 @@ def _url_properties(route: RouteSpec) -> Document:
     return properties
 
 
+def archives(changes: Changes) -> set[str]:
+    """The digests of the archives that the resources of the API need."""
+    documents = [each for kind in ("function", "version") for each in changes.all(kind).values()]
+    found = {(each.get("Code") or {}).get("Sha256", "") for each in documents}
+    return found | {each.get("Sha256", "") for each in changes.all("layer").values()}
+
+
 def effective(stack: Stack, changes: Changes, code: CodeStore) -> Stack:
     """``stack`` is the template's; the result is what runs."""
     layers = {layer.arn: layer for layer in stack.layers}

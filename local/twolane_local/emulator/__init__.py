@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local import patches, template
 from twolane_local.aws import guard
 from twolane_local.aws.changes import Changes, ChangesLog
-from twolane_local.aws.effective import declared, effective
+from twolane_local.aws.effective import archives, declared, effective
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
@@ -164,6 +164,7 @@ class Emulator:
         self._progress.waiting_for("the template, its code and moto's answers about it")
         self._declared, self._template_notes = await self._build()
         self.changes.declare(declared(self._declared))
+        self._code.keep(archives(self.changes))
         self.stack = await self._effective()
         before = stamps(self._reload_paths()) if self.options.reload else {}
         self._ensure_queues()

@@ -67,6 +67,23 @@ def test_a_deletion_is_undone_by_the_template_only(changes: Changes) -> None:
     assert changes.get("function", "a") == {"Timeout": 7}
 
 
+def test_what_was_deleted_with_its_owner_comes_back_with_it() -> None:
+    changes = Changes()
+    aliases = {"alias": {"a:live": {"FunctionVersion": "1"}, "b:live": {"FunctionVersion": "1"}}}
+    changes.declare({**DECLARED, **aliases})
+
+    async def delete_all() -> None:
+        async with changes.changing():
+            changes.delete("function", "a")
+            changes.delete("alias", "a:live")
+            changes.delete("alias", "b:live")
+
+    asyncio.run(delete_all())
+    changes.declare({"function": {"a": {"Timeout": 4}, "b": DECLARED["function"]["b"]}, **aliases})
+    assert list(changes.all("function")) == ["a", "b"]
+    assert list(changes.all("alias")) == ["a:live"]
+
+
 def test_nothing_is_changed_by_a_call_that_fails(changes: Changes) -> None:
     applied: list[list[str]] = []
 

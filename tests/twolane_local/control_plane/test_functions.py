@@ -99,9 +99,12 @@ def test_code_and_configuration_are_updated(aws: Any) -> None:
     assert updated["LastUpdateStatus"] == "InProgress"
     busy = {"FunctionName": "changing", "Timeout": 9}
     assert refused(aws.update_function_configuration, **busy) == (
-        "ResourceConflictException", "The operation cannot be performed at this time. An update is "
-        f"in progress for resource: {ARN}:changing",
-    )  # fmt: skip
+        "ResourceConflictException",
+        (
+            "The operation cannot be performed at this time. An update is in progress for resource: "
+            f"{ARN}:changing"
+        ),
+    )
     assert invoked(aws, "changing")["release"] == 2
     settled(aws, "changing")
     stale = refused(aws.update_function_configuration, **busy, RevisionId=before)
@@ -131,8 +134,8 @@ def test_code_comes_from_s3_too(aws: Any, running: Running) -> None:
     aws.delete_function(FunctionName="from-s3")
     missing = {**place, "S3Key": "none"}
     assert refused(aws.create_function, **{**function("from-s3"), "Code": missing}) == (
-        "InvalidParameterValueException", "Error occurred while GetObject. S3 Error Code: "
-        "NoSuchKey. S3 Error Message: The specified key does not exist.",
+        "InvalidParameterValueException", ("Error occurred while GetObject. S3 Error Code: "
+        "NoSuchKey. S3 Error Message: The specified key does not exist."),
     )  # fmt: skip
 
 
@@ -164,8 +167,8 @@ NAME = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?"
         ({"Runtime": "python3.7"}, "InvalidParameterValueException", "python3.7 is no longer"),
         ({"Role": "nobody"}, "ValidationException", "1 validation error detected: Value 'nobody'"),
         ({"MemorySize": 1}, "ValidationException",
-         "1 validation error detected: Value '1' at 'memorySize' failed to satisfy constraint: "
-         "Member must have value greater than or equal to 128"),
+         ("1 validation error detected: Value '1' at 'memorySize' failed to satisfy constraint: "
+         "Member must have value greater than or equal to 128")),
         ({"Timeout": 901}, "ValidationException", "less than or equal to 900"),
         ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "InvalidParameterValueException",
          "Reserved keys used in this request: AWS_REGION"),
@@ -176,8 +179,8 @@ NAME = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?"
         ({"FunctionName": "a b"}, "ValidationException",
          "Value 'a b' at 'functionName' failed to satisfy constraint: Member must satisfy regular"),
         ({"TracingConfig": {"Mode": "Loud"}}, "ValidationException",
-         "Value 'Loud' at 'tracingConfig.mode' failed to satisfy constraint: Member must satisfy "
-         "enum value set: [Active, PassThrough]"),
+         ("Value 'Loud' at 'tracingConfig.mode' failed to satisfy constraint: Member must satisfy "
+         "enum value set: [Active, PassThrough]")),
         ({"Handler": "a b", "Architectures": ["vax"]}, "ValidationException",
          "2 validation errors detected: "),
     ],
@@ -214,8 +217,8 @@ def test_a_function_has_several_names(aws: Any, worker: str) -> None:
         assert invoked(aws, name)["release"] == 1
     for call in (aws.get_function, aws.invoke):
         assert refused(call, FunctionName=f"{worker}:1", Qualifier="2") == (
-            "InvalidParameterValueException", "The derived qualifier from the function name does "
-            "not match the specified qualifier.",
+            "InvalidParameterValueException", ("The derived qualifier from the function name does "
+            "not match the specified qualifier."),
         )  # fmt: skip
         elsewhere = f"{ARN}:{worker}".replace("us-east-1", "eu-west-1")
         assert refused(call, FunctionName=elsewhere) == (

@@ -132,6 +132,7 @@ class EnvironmentPool:
         self._reaper: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._used = 0  # the most at once since the last reaping
+        self._warming = 0  # callers of ``warm``
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._busy) + len(self._starting)
@@ -212,7 +213,7 @@ class EnvironmentPool:
         self._end_work(self._busy.pop(environment, None), "the environment took the next one")
         if environment in self._stale:
             self._end(environment)
-            if self._waiting and not len(self):
+            if (self._waiting or self._warming) and not len(self):
                 self._grow()
             return
         self._ready.set()
@@ -250,6 +251,12 @@ class EnvironmentPool:
         self._ready.clear()
         while self._idle:
             self._end(self._idle.pop())
+
+    def retire(self) -> None:
+        """The function is deleted: work under way finishes, and nobody waits for its init."""
+        self.renew(self.spec)
+        self._warming = 0
+        self._ready.set()
 
     def gone(self, environment: Environment, failure: bytes | None) -> None:
         self._starting.discard(environment)
@@ -312,7 +319,11 @@ class EnvironmentPool:
             self._ready.clear()
             self._failure = None
             self._grow()
-        await self._ready.wait()
+        self._warming += 1
+        try:
+            await self._ready.wait()
+        finally:
+            self._warming = max(0, self._warming - 1)
         return self._failure
 
     async def check(self) -> bytes | None:
@@ -411,7 +422,7 @@ class Functions:
             wanted |= {f"{spec.name}:{each}": one for each, one in spec.versions.items()}
         for name in self._pools.keys() - wanted.keys():
             gone = self._pools.pop(name)
-            gone.renew(gone.spec)
+            gone.retire()
             self._closing.append(gone)
         for name, spec in wanted.items():
             pool = self._pools.get(name)
