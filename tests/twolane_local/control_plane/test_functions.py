@@ -101,8 +101,8 @@ def test_code_and_configuration_are_updated(aws: Any) -> None:
     assert refused(aws.update_function_configuration, **busy) == (
         "ResourceConflictException",
         (
-            "The operation cannot be performed at this time. An update is in progress for resource: "
-            f"{ARN}:changing"
+            "The operation cannot be performed at this time. An update is in progress for "
+            f"resource: {ARN}:changing"
         ),
     )
     assert invoked(aws, "changing")["release"] == 2
