@@ -56,7 +56,8 @@ class FunctionRoutes:
             spec = self._parts.functions.spec(name)
             shown.append(
                 {
-                    "name": name, "logicalId": spec.logical_id, "handler": spec.handler,
+                    "name": name, "logicalId": spec.logical_id + name.removeprefix(spec.name),
+                    "handler": spec.handler,
                     "runtime": spec.runtime, "memoryMb": spec.memory_mb,
                     "timeoutSeconds": spec.timeout_s,
                     "concurrency": {
@@ -74,8 +75,8 @@ class FunctionRoutes:
     async def invoke(self, request: Request) -> Response:
         """Invoke a function and wait for the outcome."""
         name, body = request.path_params["name"], await body_of(request)
-        if name not in self._parts.functions.specs:
-            names = ", ".join(self._parts.functions.specs)
+        if name not in self._parts.functions.states():
+            names = ", ".join(self._parts.functions.states())
             raise ProblemError(404, f"there is no function named {name!r}; there are: {names}")
         try:
             done = await self._parts.functions.invoke(
