@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_.code import ArchiveError, CodeStore
 from twolane_local.aws.lambda_.configuration import specification, why_unrunnable
+from twolane_local.aws.lambda_.resources import Target
+from twolane_local.aws.lambda_.settings import statement_of
+from twolane_local.aws.rest_json import RefusedError
 from twolane_local.model import LATEST, LayerSpec, RouteSpec
 from twolane_local.model.openapi import lower_keys
 
@@ -21,7 +25,7 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
     """The resources of a template's stack as documents, by kind and key."""
     found: dict[str, dict[str, Document]] = {
         "function": {}, "version": {}, "alias": {}, "invoke-config": {}, "url": {}, "layer": {},
-        "concurrency": {}, "recursion": {}, "tags": {},
+        "concurrency": {}, "recursion": {}, "tags": {}, "policy": {},
     }  # fmt: skip
     for spec in stack.functions:
         found["function"][spec.name] = {"Properties": dict(spec.properties)}
@@ -40,6 +44,11 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
     for route in stack.routes:
         if route.kind == "url":
             found["url"][route.target] = {"Id": route.api_id, **_url_properties(route)}
+    for key, properties in stack.permissions:
+        name, _, qualifier = key.partition(":")
+        policy = found["policy"].setdefault(key, {"Statements": []})
+        with suppress(RefusedError):  # a principal that does not exist
+            policy["Statements"].append(statement_of(Target(name, qualifier), properties))
     for layer in stack.layers:
         found["layer"][layer.arn.partition(":layer:")[2]] = {"Properties": dict(layer.properties)}
     return found

@@ -252,6 +252,8 @@ class Stack:
     name: str
     functions: tuple[FunctionSpec, ...]
     layers: tuple[LayerSpec, ...] = ()
+    #: The permissions of functions: the target (``name`` or ``name:qualifier``), and properties.
+    permissions: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     queues: tuple[QueueSpec, ...] = ()
     mappings: tuple[QueueMappingSpec, ...] = ()

@@ -129,6 +129,16 @@ def _event_invoke_configs(template: Template, names: Names) -> dict[tuple[str, s
     return found
 
 
+def read_permissions(template: Template, names: Names) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the target and the properties of each permission; its id is the logical id."""
+    for logical_id, raw in template.of_type("AWS::Lambda::Permission"):
+        properties = names.resolve(dict(raw))
+        yield (
+            target_of(str(properties.get("FunctionName", ""))),
+            {"StatementId": logical_id, "Principal": "*", "Action": "lambda:*", **properties},
+        )
+
+
 class Layers:
     """The template's layers by ARN."""
 

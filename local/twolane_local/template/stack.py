@@ -126,6 +126,7 @@ def _read_stack(template: Template, names: Names, context: BuildContext, notes: 
         name=template.stack_name,
         functions=specs,
         layers=tuple(layers),
+        permissions=tuple(functions.read_permissions(template, names)),
         routes=routes.read_routes(template, names, notes, qualifiers),
         queues=tuple(_read_queues(template, names)),
         mappings=tuple(sources.read_mappings(template, names, notes)),

@@ -240,6 +240,8 @@ def test_the_templates_function_is_there_too(aws: Any) -> None:
     assert [each["Name"] for each in aws.list_aliases(FunctionName="Greeter")["Aliases"]] == [
         "live"
     ]
+    policy = json.loads(aws.get_policy(FunctionName="Greeter", Qualifier="live")["Policy"])
+    assert "lambda:InvokeFunctionUrl" in [each["Action"] for each in policy["Statement"]]
     assert invoked(aws, "Greeter", Qualifier="live") == {"version": "$LATEST"}
     url = aws.get_function_url_config(FunctionName="Greeter", Qualifier="live")["FunctionUrl"]
     with urllib.request.urlopen(url, timeout=10) as answer:

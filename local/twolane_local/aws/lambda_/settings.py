@@ -29,7 +29,7 @@ from twolane_local.aws.rest_json import RefusedError
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twolane_local.aws.changes import Changes, Document
     from twolane_local.aws.rest_json import Call, Members
@@ -364,7 +364,7 @@ class SettingOperations:
         if target.qualifier == LATEST:
             raise invalid("We currently do not support adding policies for $LATEST.")
         self._check_alias_or_version(target)
-        statement = _statement(target, params)
+        statement = statement_of(target, params)
         async with self._changes.changing():
             document = self._changes.get("policy", target.key) or {"Statements": []}
             self._check_policy_revision(target, params)
@@ -556,7 +556,8 @@ _SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com(\.cn)?|[a-z0-9-]+\.(alexa|am
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:(iam|sts)::\d{12}:\S+")
 
 
-def _statement(target: Target, params: Members) -> Document:
+def statement_of(target: Target, params: Mapping[str, Any]) -> Document:
+    """A permission as a statement of the function's policy."""
     principal: Any = params["Principal"]
     if _ACCOUNT.fullmatch(principal):
         principal = {"AWS": f"arn:aws:iam::{principal}:root"}
