@@ -144,10 +144,13 @@ class RestJsonService:
         return AwsResponse(status, json.dumps(kept).encode(), headers)
 
 
+_CAPITAL = frozenset({"ResourceNotFoundException", "CodeSigningConfigNotFoundException"})
+
+
 def error_response(refused: RefusedError, request: AwsRequest) -> AwsResponse:
     """The response to a call that is refused."""
-    # Lambda's model capitalises the key of this error only.
-    key = "Message" if refused.code == "ResourceNotFoundException" else "message"
+    # As Lambda's model spells the key of each error.
+    key = "Message" if refused.code in _CAPITAL else "message"
     body: Members = {"Type": "User" if refused.status < 500 else "Service", key: refused.message}
     body = {name: each for name, each in {**body, **refused.more}.items() if each is not None}
     headers = {

@@ -19,6 +19,7 @@ from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
+from twolane_local.aws.lambda_.code_signing import CodeSigningOperations
 from twolane_local.aws.lambda_.control import FunctionOperations
 from twolane_local.aws.lambda_.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
@@ -381,6 +382,7 @@ class Emulator:
             operations=(
                 self._control,
                 LayerOperations(self.changes, self._control, self.clock),
+                CodeSigningOperations(self.changes, self.clock),
                 SettingOperations(
                     self.changes, self.clock, self._gateways.base_url, self._gateways.reserve_url
                 ),

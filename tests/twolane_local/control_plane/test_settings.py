@@ -238,6 +238,39 @@ def test_tags(aws: Any, versioned: str) -> None:
     assert aws.list_tags(Resource=f"{ARN}:Greeter")["Tags"]["team"] == "a"
 
 
+def test_code_signing_is_kept(aws: Any, versioned: str) -> None:
+    publishers = {
+        "SigningProfileVersionArns": [
+            "arn:aws:signer:us-east-1:123456789012:/signing-profiles/mine/0123456789"
+        ]
+    }
+    made = aws.create_code_signing_config(AllowedPublishers=publishers)["CodeSigningConfig"]
+    arn = made["CodeSigningConfigArn"]
+    aws.put_function_code_signing_config(FunctionName=versioned, CodeSigningConfigArn=arn)
+    shown = aws.get_function_code_signing_config(FunctionName=versioned)
+    assert shown["CodeSigningConfigArn"] == arn
+    users = aws.list_functions_by_code_signing_config(CodeSigningConfigArn=arn)["FunctionArns"]
+    assert users == [f"{ARN}:{versioned}"]
+    policies = {"UntrustedArtifactOnDeployment": "Enforce"}
+    aws.update_code_signing_config(CodeSigningConfigArn=arn, CodeSigningPolicies=policies)
+    found = aws.get_code_signing_config(CodeSigningConfigArn=arn)["CodeSigningConfig"]
+    assert found["CodeSigningPolicies"] == policies
+    assert len(aws.list_code_signing_configs()["CodeSigningConfigs"]) == 1
+    aws.delete_function_code_signing_config(FunctionName=versioned)
+    aws.delete_code_signing_config(CodeSigningConfigArn=arn)
+    assert refused(aws.get_code_signing_config, CodeSigningConfigArn=arn)[0] == (
+        "ResourceNotFoundException"
+    )
+
+
+def test_what_is_not_played_says_so(running: Running) -> None:
+    aws = running.client("lambda")
+    code, message = refused(aws.list_capacity_providers)
+    assert (code, message) == (
+        "NotImplementedException", "twolane does not play ListCapacityProviders"
+    )  # fmt: skip
+
+
 def test_settings_that_are_only_kept(aws: Any, versioned: str) -> None:
     target = {"FunctionName": versioned}
     aws.put_function_recursion_config(**target, RecursiveLoop="Allow")

@@ -160,8 +160,7 @@ class LambdaApi:
             return True
         if not self._operations or not _DATED.match(path):
             return False
-        name = self._model.operation(AwsRequest(method, path, query))
-        return name is not None and self._operation(name) is not None
+        return self._model.operation(AwsRequest(method, path, query)) is not None
 
     def _operation(self, name: str) -> Operation | None:
         method = _SNAKE.sub("_", name).lower()
@@ -188,8 +187,9 @@ class LambdaApi:
             return await self._archive(found["digest"])
         call = self._model.read(request)
         if (operation := self._operation(call.operation)) is None:
-            unknown = f"There is no {call.operation} here."
-            raise RefusedError(404, "UnknownOperationException", unknown)
+            raise RefusedError(
+                501, "NotImplementedException", f"twolane does not play {call.operation}"
+            )
         members = await operation(call)
         if isinstance(members, AwsResponse):
             return members

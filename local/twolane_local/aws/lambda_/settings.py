@@ -503,17 +503,6 @@ class SettingOperations:
         self._functions.version(target)
         return target
 
-    async def get_function_code_signing_config(self, call: Call) -> Members:
-        name = target_of_call(call).name
-        self._functions.latest(name)
-        return {"FunctionName": name, **(self._changes.get("code-signing", name) or {})}
-
-    async def delete_function_code_signing_config(self, call: Call) -> Members:
-        name = target_of_call(call).name
-        self._functions.latest(name)
-        await self._delete("code-signing", name)
-        return {}
-
 
 def _or_latest(target: Target) -> Target:
     return target if target.qualifier else Target(target.name, LATEST)
