@@ -171,10 +171,10 @@ class _Functions:
         properties: Mapping[str, Any] = document["Properties"]
         base = self._named.get(name)
         why, folder, made_of = why_unrunnable(properties), None, None
-        if (code := document.get("Code")) is not None:
+        code = document.get("Code")
+        if code is not None:
             try:
                 folder = self._code.unpacked(code["Sha256"])
-                made_of = folder
             except ArchiveError as error:
                 why = why or f"its code {error}"
         elif base is not None:
@@ -185,6 +185,7 @@ class _Functions:
             specification(name, properties, folder or self._code.nowhere, found),
             unrunnable=why,
             made_of=made_of,
+            by_api=code is not None,
         )
         if base is None or base.runtime != spec.runtime:
             return spec

@@ -330,7 +330,8 @@ class Emulator:
         if spec.file_systems:
             folders = {path: str(folder) for path, folder in spec.file_systems.items()}
             environ[mounts.VARIABLE] = json.dumps(folders)
-        if self.options.in_process and spec.program is None:
+        # This process has one module of a name, and the API may change its code.
+        if self.options.in_process and spec.program is None and not spec.by_api:
             return InProcessEnvironment(
                 spec,
                 environ,

@@ -69,6 +69,8 @@ class FunctionSpec:
     aliases: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
     #: Its properties as CloudFormation and the Lambda API write them, for its API.
     properties: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    #: Its code was given to the API, with the packages that it needs.
+    by_api: bool = False
     #: The file that ``code_dir`` is made from, if the template names no folder: a .zip file, the
     #: template itself, or a file that does not exist yet.
     made_of: Path | None = None
@@ -89,7 +91,7 @@ class FunctionSpec:
     @property
     def requirements(self) -> tuple[Path, ...]:
         """The files whose packages a build installs; they may not exist."""
-        own = () if self.made_of else (self.code_dir,)
+        own = () if self.made_of or self.by_api else (self.code_dir,)
         return tuple(folder / "requirements.txt" for folder in (*own, *self.layer_sources))
 
     @property

@@ -69,6 +69,21 @@ def test_it_outlives_the_process(tmp_path: Path) -> None:
         third.close()
 
 
+def test_functions_of_the_api_are_isolated_beside_those_in_the_process(tmp_path: Path) -> None:
+    running = Running(tmp_path, in_process=True)
+    try:
+        aws = running.client("lambda")
+        for name in ("one", "two"):  # both, and the template's function, have a module `index`
+            aws.create_function(**{**function(name), "Code": {"ZipFile": archive(len(name))}})
+        assert invoked(aws, "Greeter") == {"version": "$LATEST"}
+        assert invoked(aws, "one")["release"] == 3
+        settled(aws, "two")
+        aws.update_function_code(FunctionName="two", ZipFile=archive(7))
+        assert invoked(aws, "two")["release"] == 7
+    finally:
+        running.close()
+
+
 @pytest.mark.slow
 def test_it_outlives_a_reload_until_the_template_says_otherwise(tmp_path: Path) -> None:
     running = Running(tmp_path, **QUICK)

@@ -522,8 +522,11 @@ class Functions:
         await self._pools[function].provision(count)
 
     async def warm(self) -> dict[str, bytes]:
-        """Start an environment of each function; returns the failures, by function."""
-        pools = list(self._pools.values())
+        """Start an environment of each function; returns the failures, by function.
+
+        A published version starts with its first invocation.
+        """
+        pools = [pool for pool in self._pools.values() if pool.spec.version == LATEST]
         results = await asyncio.gather(*(pool.warm() for pool in pools))
         return {
             pool.spec.name: failure

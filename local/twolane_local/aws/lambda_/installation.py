@@ -290,11 +290,7 @@ class Preparation:
     async def _prepare_made(self, spec: FunctionSpec) -> FunctionSpec:
         versions = {each: await self._prepare_made(one) for each, one in spec.versions.items()}
         spec = replace(spec, versions=versions) if versions else spec
-        if (
-            spec.made_of != spec.code_dir
-            or spec.unrunnable
-            or not spec.runtime.startswith("python")
-        ):
+        if not spec.by_api or spec.unrunnable or not spec.runtime.startswith("python"):
             return spec
         version = spec.runtime.removeprefix("python")
         if version == interpreters.OURS or spec.python is not None:
