@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.invocation import (
     RecursiveInvocationError,
     ThrottledError,
+    UnknownFunctionError,
     resolve,
     target_of,
 )
@@ -145,6 +146,12 @@ class AsyncOutcome:
     at: float
 
 
+#: The errors after which an event is not tried again, and its condition then. A function may be
+#: deleted while its event waits.
+_FINAL: dict[type[Exception], str] = {
+    RecursiveInvocationError: "RecursiveInvocation",
+    UnknownFunctionError: "RetriesExhausted",
+}
 #: Sends a record (ARN and body) to an SNS topic or an event bus.
 Deliver = Callable[[str, str], Awaitable[None]]
 
@@ -233,8 +240,8 @@ class AsyncInvocations:
                     client_context=event.client_context,
                     trace_headers=[event.trace_header] if event.trace_header else (),
                 )
-            except RecursiveInvocationError:
-                condition = "RecursiveInvocation"
+            except tuple(_FINAL) as error:
+                condition = _FINAL[type(error)]
                 break
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
 import zipfile
 import zlib
@@ -55,6 +56,7 @@ class UnpackedCode:
         self._max_files = max_files
         self._root: Path | None = None
         self._lock = -1
+        self._making = threading.Lock()  # it is used on several threads
         self._made: set[Path] = set()
         self._used: set[Path] = set()
 
@@ -95,11 +97,12 @@ class UnpackedCode:
         return self._own_root() / name
 
     def _own_root(self) -> Path:
-        if self._root is None:
-            self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self._lock = os.open(self._root, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        return self._root
+        with self._making:
+            if self._root is None:
+                self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+                self._lock = os.open(self._root, os.O_RDONLY)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            return self._root
 
     def _folder(self, owner: str, digest: hashlib._Hash) -> tuple[Path, bool]:
         folder = self._own_root() / f"{owner[:64]}-{digest.hexdigest()[:16]}"
@@ -134,6 +137,7 @@ class CodeStore:
         """Without a folder, the archives end with ``unpacked``."""
         self._unpacked, self._folder = unpacked, folder
         self._packed: dict[Path, tuple[object, str, int]] = {}
+        self._packing = threading.Lock()
 
     @property
     def nowhere(self) -> Path:
@@ -172,14 +176,15 @@ class CodeStore:
 
     def packed(self, folder: Path) -> tuple[str, int]:
         """The digest and size of a folder's content as an archive, which ``archive`` returns."""
-        about = tuple((str(file), file.stat().st_mtime_ns) for file in _files(folder))
-        known = self._packed.get(folder)
-        if known is None or known[0] != about:
-            content = packed(folder)
-            digest = hashlib.sha256(content).hexdigest()
-            self._temporary(digest).write_bytes(content)
-            known = self._packed[folder] = about, digest, len(content)
-        return known[1:]
+        with self._packing:
+            about = tuple((str(file), file.stat().st_mtime_ns) for file in _files(folder))
+            known = self._packed.get(folder)
+            if known is None or known[0] != about:
+                content = packed(folder)
+                digest = hashlib.sha256(content).hexdigest()
+                self._temporary(digest).write_bytes(content)
+                known = self._packed[folder] = about, digest, len(content)
+            return known[1:]
 
     def _temporary(self, digest: str) -> Path:
         folder = self._unpacked.folder("archives")

@@ -30,7 +30,7 @@ from twolane_local.aws.lambda_.resources import (
     target_of_call,
 )
 from twolane_local.aws.rest_json import RefusedError
-from twolane_local.model import LATEST, REGION
+from twolane_local.model import ACCOUNT, LATEST, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -558,12 +558,15 @@ class FunctionOperations:
         known: dict[str, str] = {}
         for arn in layers:
             layer = str(arn).rpartition(":")[0]
-            if layer.split(":")[3] != REGION:
+            region, account = layer.split(":")[3:5]
+            if region not in {REGION, ""}:
                 raise invalid(
                     "Layers are not in the same region as the function. Layers are expected to be "
                     f"in region {REGION}."
                 )
-            if self._changes.get("layer", arn.partition(":layer:")[2]) is None:
+            # Nobody here knows the layers of other accounts.
+            mine = account == ACCOUNT
+            if mine and self._changes.get("layer", arn.partition(":layer:")[2]) is None:
                 raise invalid(f"Layer version {arn} does not exist.")
             if layer in known:
                 raise invalid(
