@@ -27,8 +27,9 @@ ORDER = {
         "errors",
     ),
     "twolane_local.aws": (
-        "aws", "endpoint", "sources", "http_api", "moto", "redis", "lambda_", "scheduler",
-        "event_source_mapping", "sqs", "events", "invocation", "guard", "real_aws", "call",
+        "aws", "endpoint", "sources", "effective", "http_api", "moto", "redis", "lambda_",
+        "scheduler", "event_source_mapping", "sqs", "events", "invocation", "guard", "real_aws",
+        "rest_json", "call", "changes",
     ),
 }  # fmt: skip
 #: How many modules a tree may have, and how many rooms.

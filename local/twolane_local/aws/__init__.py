@@ -1,6 +1,9 @@
 """The AWS services of this machine.
 
 ``call``                  One API call, without a web framework around it.
+``rest_json``             Services in the REST-JSON protocol, by botocore's model of them.
+``changes``               What the API has made, changed and deleted beside the template.
+``effective``             The stack that runs: the template's, with those changes.
 ``endpoint``              The AWS endpoint: passes each call to the service that it was signed for.
 ``guard``, ``real_aws``   Keep functions, and the emulator itself, away from real AWS.
 ``invocation``            The one seam: each source of events ends in ``invoke(function, event)``.

@@ -24,13 +24,13 @@ from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
-from twolane_local.aws.lambda_.api import LambdaApi
+from twolane_local.aws.lambda_.api import CODE_LIMIT, LambdaApi
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.http import servers
 from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from twolane_local.aws.call import AwsService
     from twolane_local.aws.event_source_mapping import EventSourceMappings
@@ -103,12 +103,15 @@ class AwsEndpoint:
         asynchronous: AsyncInvocations,
         mappings: EventSourceMappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
-        recursion: MutableMapping[str, str] | None = None,
+        operations: Iterable[object] = (),
+        archive: Callable[[str], Awaitable[AwsResponse]] | None = None,
         credentials: ContainerCredentials | None = None,
     ) -> None:
         self._credentials = credentials
         self._fallback = fallback
-        self._lambda = LambdaApi(invoker, functions, asynchronous, mappings, recursion)
+        self._lambda = LambdaApi(
+            invoker, functions, asynchronous, mappings, operations=operations, archive=archive
+        )
         self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,17 +129,22 @@ class AwsEndpoint:
             return
         service, region = service_of(headers, path, query)
         answer = self._services.get(service)
-        if service in ("lambda", "") and self._lambda.answers(scope["method"], path):
+        if service in ("lambda", "") and self._lambda.answers(scope["method"], path, query):
             answer = self._lambda
         if answer is None:
             await self._fallback(scope, receive, send)
             return
         try:
-            body = await servers.read_body(receive, BODY_LIMIT)
+            body = await servers.read_body(
+                receive, CODE_LIMIT if answer is self._lambda else BODY_LIMIT
+            )
         except servers.ClientGoneError:
             return
         except servers.TooLargeError:
-            await _respond(send, AwsResponse(413, b"Request body too large"))
+            refused = AwsResponse(413, b"Request body too large")
+            if answer is self._lambda:
+                refused = self._lambda.too_large(AwsRequest(scope["method"], path, query))
+            await _respond(send, refused)
             return
         request = AwsRequest(
             scope["method"], path, query, headers, body, service, region, str(uuid.uuid4()),

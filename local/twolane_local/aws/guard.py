@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.real_aws import refused
-from twolane_local.model import REGION
+from twolane_local.model import LATEST, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping
@@ -69,7 +69,7 @@ def function_environment(
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{spec.runtime}",
         "AWS_LAMBDA_FUNCTION_NAME": spec.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_VERSION": spec.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(spec.memory_mb),
         "AWS_LAMBDA_LOG_FORMAT": spec.log_format,
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
@@ -85,7 +85,7 @@ def function_environment(
         values |= {
             **snapshot,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
-            "AWS_LAMBDA_FUNCTION_VERSION": "1",
+            "AWS_LAMBDA_FUNCTION_VERSION": "1" if spec.version == LATEST else spec.version,
         }
     if allow_real_aws:
         values["TWOLANE_ALLOW_REAL_AWS"] = "1"

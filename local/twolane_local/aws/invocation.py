@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -13,25 +16,40 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
-#: The version that an unqualified name invokes.
-LATEST = "$LATEST"
+class UnknownFunctionError(KeyError):
+    """There is no such function, version or alias."""
 
 
 def resolve(functions: Mapping[str, FunctionSpec], target: str) -> tuple[FunctionSpec, str]:
-    """The function of ``name`` or ``name:qualifier``, and its qualifier or ``LATEST``.
+    """The version of ``name`` or ``name:qualifier`` that runs, and its qualifier or ``LATEST``.
 
-    Raises ``KeyError`` if there is no such function, version or alias.
+    An alias with weights leads to one of its versions by chance. Raises ``UnknownFunctionError`` if
+    there is no such function, version or alias.
     """
     name, _, qualifier = target.partition(":")
-    spec = functions[name]
-    if qualifier not in ("", LATEST, *spec.qualifiers):
-        raise KeyError(target)
-    return spec, qualifier or LATEST
+    spec = functions.get(name)
+    if spec is None:
+        raise UnknownFunctionError(target)
+    if qualifier in ("", LATEST):
+        return spec, LATEST
+    version = qualifier
+    if weights := spec.aliases.get(qualifier):
+        version = random.choices(tuple(weights), tuple(weights.values()))[0]  # noqa: S311 (no secret)
+    if version in spec.versions:
+        return spec.versions[version], qualifier
+    if qualifier not in spec.qualifiers:
+        raise UnknownFunctionError(target)
+    return spec, qualifier
 
 
-def executed_version(qualifier: str) -> str:
-    """The version that runs for a qualifier: all aliases lead to version 1, the current code."""
-    return LATEST if qualifier in {"", LATEST} else "1"
+def executed_version(spec: FunctionSpec, qualifier: str) -> str:
+    """The version that runs for a qualifier of ``resolve``.
+
+    A template's versions and aliases lead to version 1, the current code.
+    """
+    if spec.version != LATEST or qualifier == LATEST or LATEST in spec.aliases.get(qualifier, ()):
+        return spec.version
+    return "1"
 
 
 def target_of(arn: str) -> str:
@@ -63,6 +81,8 @@ class Invocation:
     log_tail: Callable[[], bytes] = bytes
     cold: bool = False
     duration_ms: float = 0.0
+    #: The version that ran, ``1`` for the current code by a version or alias.
+    version: str = LATEST
 
 
 class ThrottledError(Exception):
@@ -142,6 +162,8 @@ class ResponseStream:
 
     def __init__(self) -> None:
         self.content_type = ""
+        #: The version that runs, as in ``Invocation``.
+        self.version = LATEST
         #: The error object of an incomplete response.
         self.error: bytes | None = None
         self._flow: Flow | None = None

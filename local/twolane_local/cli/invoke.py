@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.invocation import LATEST, target_of
+from twolane_local.aws.invocation import target_of
 from twolane_local.cli.flags import emulator_options, run_on_loop
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import EventPrinter
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
     import argparse

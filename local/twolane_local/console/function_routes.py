@@ -45,7 +45,7 @@ class FunctionRoutes:
 
     async def functions(self, _: Request) -> Response:
         """List every function of the stack."""
-        states, specs = self._parts.functions.states(), self._parts.functions.specs
+        states = self._parts.functions.states()
         events = tuple(islice(reversed(tuple(self._parts.journal)), LOOK))
         now = self._parts.clock.time()
         requests = {each for state in states.values() for one in state.environments
@@ -54,10 +54,11 @@ class FunctionRoutes:
         memory = await asyncio.to_thread(memory_of, events, requests)
         shown = []
         for name, state in states.items():
-            spec = specs[name]
+            spec = self._parts.functions.spec(name)
             shown.append(
                 {
-                    "name": name, "logicalId": spec.logical_id, "handler": spec.handler,
+                    "name": name, "logicalId": spec.logical_id + name.removeprefix(spec.name),
+                    "handler": spec.handler,
                     "runtime": spec.runtime, "memoryMb": spec.memory_mb,
                     "timeoutSeconds": spec.timeout_s,
                     "concurrency": {
@@ -75,8 +76,8 @@ class FunctionRoutes:
     async def invoke(self, request: Request) -> Response:
         """Invoke a function and wait for the outcome."""
         name, body = request.path_params["name"], await body_of(request)
-        if name not in self._parts.functions.specs:
-            names = ", ".join(self._parts.functions.specs)
+        if name not in self._parts.functions.states():
+            names = ", ".join(self._parts.functions.states())
             raise ProblemError(404, f"there is no function named {name!r}; there are: {names}")
         try:
             done = await self._parts.functions.invoke(

@@ -42,7 +42,7 @@ def snapshot(
                 found[identity] = message_state(queue, entry)
     return Snapshot(
         queues.clock.time(), queue_states(queues, mappings), found,
-        {name: (functions.specs[name], state) for name, state in functions.states().items()},
+        {name: (functions.spec(name), state) for name, state in functions.states().items()},
         paused,
     )  # fmt: skip
 

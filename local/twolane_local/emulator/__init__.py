@@ -11,18 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local import patches, template
 from twolane_local.aws import guard
+from twolane_local.aws.changes import Changes, ChangesLog
+from twolane_local.aws.effective import archives, declared, effective
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
+from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
+from twolane_local.aws.lambda_.code_signing import CodeSigningOperations
+from twolane_local.aws.lambda_.control import FunctionOperations
 from twolane_local.aws.lambda_.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
 from twolane_local.aws.lambda_.installation import Preparation
 from twolane_local.aws.lambda_.interpreters import link_runtime_packages
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
 from twolane_local.aws.lambda_.launchers import ForkLauncher, launcher, snapstart_available
+from twolane_local.aws.lambda_.layers import LayerOperations
 from twolane_local.aws.lambda_.report import import_problem
+from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.aws.moto.values import MotoValues
@@ -43,7 +50,6 @@ from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
-from twolane_local.template.functions import UnpackedCode, remove_abandoned
 from twolane_local.template.routes import served_apis
 from twolane_local.template.sources import with_mountable
 
@@ -70,6 +76,7 @@ class Emulator:
     A process may have only one: the emulator sets dummy credentials for the whole process.
     """
 
+    #: What runs: the template's stack, with the changes of the API.
     stack: Stack
     functions: Functions
     #: A line for each function whose init fails.
@@ -88,6 +95,8 @@ class Emulator:
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
         self._unpacked = UnpackedCode()
+        folder = options.persist / "lambda" if options.persist else None
+        self._code = CodeStore(self._unpacked, folder)
         self.problems, self._template_notes = [], list[str]()
         self._progress = StartProgress(self._log)
         self._preparation = Preparation(
@@ -141,29 +150,26 @@ class Emulator:
         self.aws_url = url_of(listener)
         self._stopping.push_async_callback(self._gateways.stop)
         self._persist_queues()
+        self.changes = Changes(self._changes_log())
+        self.changes.apply = self._apply_changes
         persist, now = self.options.persist, self.clock.time
         self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
         self._stopping.push_async_callback(self._moto.stop)
+        self._control = FunctionOperations(
+            self.changes, self._code, self.clock, self._moto.call, self.aws_url
+        )
         self._progress.waiting_for("redis-server")
         redis = self.options.persist / "redis" if self.options.persist else None
         self._store = await open_store(self.options.redis_url, directory=redis)
         self._stopping.push_async_callback(self._store.stop)
         self._progress.waiting_for("the template, its code and moto's answers about it")
-        self.stack, self._template_notes = await self._build()
+        self._declared, self._template_notes = await self._build()
+        self.changes.declare(declared(self._declared))
+        self._code.keep(archives(self.changes))
+        self.stack = await self._effective()
         before = stamps(self._reload_paths()) if self.options.reload else {}
         self._ensure_queues()
-        # One process has one copy of a handler, which takes one invocation at a time.
-        maximum = 1 if self.options.in_process else MAX_ENVIRONMENTS
-        self.functions = Functions(
-            self.stack.functions, self._environment, self.journal, maximum=maximum
-        )
-        self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
-        self._stopping.push_async_callback(self._launcher.close)
-        self._stopping.push_async_callback(self.functions.close)
-        self.init_checks = InitChecks(
-            self.functions, self._launcher, self.journal, failed=self._fail
-        )
-        self._stopping.push_async_callback(self.init_checks.stop)
+        self._make_functions()
         await self._serve_aws(listener)
         self._supervise(self._create(), "stack")
         self._supervise(self._moto.ended(), "moto")
@@ -190,6 +196,13 @@ class Emulator:
         if self.options.persist is None:
             return None
         log = EventLog(self.options.persist)
+        self._stopping.callback(log.close)
+        return log
+
+    def _changes_log(self) -> ChangesLog | None:
+        if self.options.persist is None:
+            return None
+        log = ChangesLog(self.options.persist)
         self._stopping.callback(log.close)
         return log
 
@@ -248,6 +261,13 @@ class Emulator:
             volatile={STORE_PARAMETER: self._store.url} if wanted else None,
         )
 
+    async def _effective(self) -> Stack:
+        """The template's stack with the changes of the API, ready to run."""
+        self._control.declared = self._declared
+        # On a thread: unpacking an archive takes a while.
+        stack = await asyncio.to_thread(effective, self._declared, self.changes, self._code)
+        return replace(stack, functions=await self._preparation.prepare_made(stack.functions))
+
     def _ensure_queues(self) -> None:
         # Dead-letter queues must exist before the queues that name them.
         for queue in sorted(self.stack.queues, key=lambda spec: "RedrivePolicy" in spec.attributes):
@@ -264,7 +284,13 @@ class Emulator:
 
     async def _apply(self) -> None:
         self._unpacked.keep(
-            {each for spec in self.stack.functions for each in (spec.code_dir, *spec.layer_dirs)}
+            {
+                each
+                for function in self.stack.functions
+                for spec in (function, *function.versions.values())
+                for each in (spec.code_dir, *spec.layer_dirs)
+            }
+            | {layer.folder for layer in self.stack.layers if layer.folder}
         )
         services: dict[str, AwsService] = {"sqs": SqsApi(self.queues), "events": self._moto.call}
         await self._gateways.apply(self.stack, self._invoker, self.clock, self.journal, services)
@@ -272,6 +298,20 @@ class Emulator:
             await self._sources.apply(self.stack)
 
     # Functions.
+
+    def _make_functions(self) -> None:
+        # One process has one copy of a handler, which takes one invocation at a time.
+        maximum = 1 if self.options.in_process else MAX_ENVIRONMENTS
+        self.functions = Functions(
+            self.stack.functions, self._environment, self.journal, maximum=maximum
+        )
+        self._invoker = FaultyInvoker(self.functions, self.faults, self.clock)
+        self._stopping.push_async_callback(self._launcher.close)
+        self._stopping.push_async_callback(self.functions.close)
+        self.init_checks = InitChecks(
+            self.functions, self._launcher, self.journal, failed=self._fail
+        )
+        self._stopping.push_async_callback(self.init_checks.stop)
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
         environ = guard.function_environment(
@@ -290,7 +330,8 @@ class Emulator:
         if spec.file_systems:
             folders = {path: str(folder) for path, folder in spec.file_systems.items()}
             environ[mounts.VARIABLE] = json.dumps(folders)
-        if self.options.in_process and spec.program is None:
+        # This process has one module of a name, and the API may change its code.
+        if self.options.in_process and spec.program is None and not spec.by_api:
             return InProcessEnvironment(
                 spec,
                 environ,
@@ -339,7 +380,15 @@ class Emulator:
             asynchronous=asynchronous,
             mappings=self.mappings,
             mounts={"scheduler": SchedulerApi(self.book, self.clock)},
-            recursion=self.functions.recursion,
+            operations=(
+                self._control,
+                LayerOperations(self.changes, self._control, self.clock),
+                CodeSigningOperations(self.changes, self.clock),
+                SettingOperations(
+                    self.changes, self.clock, self._gateways.base_url, self._gateways.reserve_url
+                ),
+            ),
+            archive=self._control.archive,
             credentials=self._credentials,
         )
         server = HttpServer(LocalOnly(endpoint), listener)
@@ -380,7 +429,7 @@ class Emulator:
     # Changes while it runs.
 
     def _reload_paths(self) -> Iterable[Path]:
-        runnable = [spec for spec in self.stack.functions if not spec.unrunnable]
+        runnable = [spec for spec in self._declared.functions if not spec.unrunnable]
         folders = {spec.made_of or spec.code_dir for spec in runnable}
         folders |= {
             folder for spec in runnable for folder in (*spec.layer_dirs, *spec.layer_sources)
@@ -389,8 +438,8 @@ class Emulator:
 
     def _stack_files(self) -> set[Path]:
         """Return the files whose change requires that the stack is built again."""
-        found = {self.options.template, *self.stack.files}
-        for spec in self.stack.functions:
+        found = {self.options.template, *self._declared.files}
+        for spec in self._declared.functions:
             found |= {*spec.archives, *([spec.made_of] if spec.made_of else [])}
             found |= {*spec.requirements} if self.options.build else set()
         return found
@@ -411,7 +460,8 @@ class Emulator:
 
         former = dict(self.functions.specs)
         template_changed = bool(paths & set(map(str, self._stack_files())))
-        await self._apply_changes(stale, template_changed=template_changed)
+        async with self.changes.lock:
+            await self._apply_files(stale, template_changed=template_changed)
         if self._too_many_to_warm:
             self.problems = []
             await self.init_checks.begin(
@@ -425,14 +475,23 @@ class Emulator:
         for line in [*new, *self.problems]:
             self._log(line, "ERROR")
 
-    async def _apply_changes(
+    async def _apply_changes(self) -> None:
+        """Run what the API has changed."""
+        self.stack = await self._effective()
+        self.functions.apply(self.stack.functions)
+        await self._apply()
+
+    async def _apply_files(
         self, stale: Callable[[FunctionSpec], bool], *, template_changed: bool
     ) -> None:
         """Apply the changes; if that fails, restore the former stack."""
-        former = self.stack, self._template_notes
+        former, former_changes = (self._declared, self._template_notes), self.changes.state
         try:
             if template_changed:
-                self.stack, self._template_notes = await self._build()
+                self._declared, self._template_notes = await self._build()
+                for line in self.changes.declare(declared(self._declared)):
+                    self._log(f"the template replaces what the API made of {line}", "WARNING")
+                self.stack = await self._effective()
                 self._ensure_queues()
                 await self._create()
             self.functions.apply(self.stack.functions, renew=stale)
@@ -441,10 +500,12 @@ class Emulator:
             self._log(f"{_error_text(error)} (the former stays)", "ERROR")
         else:
             return
-        begun = self.stack is not former[0]
-        self.stack, self._template_notes = former
+        begun = self._declared is not former[0]
+        self._declared, self._template_notes = former
+        self.changes.state = former_changes
         try:
             if begun:
+                self.stack = await self._effective()
                 self._ensure_queues()
             await self._create()  # a template may fail after moto has created it
             self.functions.apply(self.stack.functions, renew=stale)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
+#: The version that an unqualified name invokes.
+LATEST = "$LATEST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,16 @@ class FunctionSpec:
     snap_start: bool = False
     #: The reason why it cannot run on this machine; each invocation fails with it.
     unrunnable: str = ""
+    #: ``$LATEST``, or the number of a published version that has its own code and configuration.
+    version: str = LATEST
+    #: Those versions by number. A qualifier that is not in here runs the current code.
+    versions: Mapping[str, FunctionSpec] = field(default_factory=dict, compare=False, repr=False)
+    #: The versions that an alias leads to, each with its weight; the weights' sum is 1.
+    aliases: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
+    #: Its properties as CloudFormation and the Lambda API write them, for its API.
+    properties: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    #: Its code was given to the API, with the packages that it needs.
+    by_api: bool = False
     #: The file that ``code_dir`` is made from, if the template names no folder: a .zip file, the
     #: template itself, or a file that does not exist yet.
     made_of: Path | None = None
@@ -78,7 +90,7 @@ class FunctionSpec:
     @property
     def requirements(self) -> tuple[Path, ...]:
         """The files whose packages a build installs; they may not exist."""
-        own = () if self.made_of else (self.code_dir,)
+        own = () if self.made_of or self.by_api else (self.code_dir,)
         return tuple(folder / "requirements.txt" for folder in (*own, *self.layer_sources))
 
     @property
@@ -91,6 +103,20 @@ class FunctionSpec:
     @property
     def arn(self) -> str:
         return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One version of a layer. Either ``folder`` stands for ``/opt``, or a build puts ``sources``
+    into ``/opt/python``.
+    """
+
+    arn: str
+    folder: Path | None = None
+    sources: Path | None = None
+    #: The file that the folder was unpacked from.
+    archive: Path | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +247,13 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything in a template that the emulator runs."""
+    """Everything that the emulator runs."""
 
     name: str
     functions: tuple[FunctionSpec, ...]
+    layers: tuple[LayerSpec, ...] = ()
+    #: The permissions of functions: the target (``name`` or ``name:qualifier``), and properties.
+    permissions: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     queues: tuple[QueueSpec, ...] = ()
     mappings: tuple[QueueMappingSpec, ...] = ()

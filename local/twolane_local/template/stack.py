@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.lambda_.code import UnpackedCode, process_folders
 from twolane_local.aws.sqs import attributes as queue_attributes
 from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model import QueueSpec, Stack
 from twolane_local.template import functions, routes, sources
 from twolane_local.template import transforms as include
-from twolane_local.template.functions import UnpackedCode, process_folders
 from twolane_local.template.moto_part import moto_template
 from twolane_local.template.names import Names
 from twolane_local.template.notes import Notes
@@ -119,7 +119,8 @@ def _read_stack(template: Template, names: Names, context: BuildContext, notes: 
     file_systems = FileSystems(
         template, names, lambda: context.file_systems or unpacked.folder("file-systems")
     )
-    specs = tuple(functions.read_functions(template, names, unpacked, file_systems, notes))
+    layers = functions.Layers(template, names, unpacked, notes)
+    specs = tuple(functions.read_functions(template, names, layers, file_systems, notes))
     qualifiers = {spec.name: spec.qualifiers for spec in specs}
     outputs = {
         name: _output(names.resolve(value), context) for name, value in template.outputs.items()
@@ -127,6 +128,8 @@ def _read_stack(template: Template, names: Names, context: BuildContext, notes: 
     return Stack(
         name=template.stack_name,
         functions=specs,
+        layers=tuple(layers),
+        permissions=tuple(functions.read_permissions(template, names)),
         routes=routes.read_routes(template, names, notes, qualifiers),
         queues=tuple(_read_queues(template, names)),
         mappings=tuple(sources.read_mappings(template, names, notes)),

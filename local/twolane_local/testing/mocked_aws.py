@@ -75,7 +75,7 @@ class LocalAws:
         service, region = service_of({"host": parts.netloc, **headers}, path, parts.query)
         answering = self._services.get(service)
         waits = False
-        if service == "lambda" and self._functions.answers(method, path):
+        if service == "lambda" and self._functions.answers(method, path, parts.query):
             answering, waits = self._functions, True
         if answering is None:
             return None

@@ -30,10 +30,14 @@ from celery.worker import state as worker_state
 
 from twolane.api.awake import Awake
 from twolane.api.handler import ApiHandler
+from twolane_local.aws.changes import Changes
+from twolane_local.aws.effective import declared, effective
 from twolane_local.aws.http_api.gateways import Gateway
 from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
+from twolane_local.aws.lambda_.code import CodeStore, process_folders
 from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.aws.sqs.api import SqsApi
@@ -160,7 +164,7 @@ class Machinery:
         self.world.run(self._build(environments, services))
         lambda_api = LambdaApi(
             self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry,
-            self.functions.recursion,
+            operations=(SettingOperations(self.changes, self.world.clock),),
         )  # fmt: skip
         listener = seams.listener
         local = mocked_aws.LocalAws(
@@ -179,8 +183,16 @@ class Machinery:
         self.chance.begin()
         undo.enter_context(own_sleeps(application_code.loaded_from(self.project.folders).values()))
 
+    async def _apply_changes(self) -> None:
+        """Run what the API has changed."""
+        stack = effective(self.project.stack, self.changes, CodeStore(process_folders()))
+        self.functions.apply(stack.functions)
+
     async def _build(self, environments: int, services: dict[str, Any]) -> None:
         clock, journal, stack = self.world.clock, self.events, self.project.stack
+        self.changes = Changes()
+        self.changes.declare(declared(stack))
+        self.changes.apply = self._apply_changes
         # Those that others name as their dead-letter queue must be there first.
         for queue in sorted(stack.queues, key=lambda spec: "RedrivePolicy" in spec.attributes):
             self.queues.ensure(queue.name, dict(queue.attributes))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -321,5 +322,26 @@ def test_environments_beyond_demand_are_ended(
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0)
         assert [environment.stopped for environment in stage.made] == [True, True, False]
+
+    run(tmp_path, script)
+
+
+def test_nobody_waits_for_the_init_of_a_function_that_was_deleted_or_changed(
+    tmp_path: Path,
+) -> None:
+    async def script(stage: Stage) -> None:
+        spec = stage.functions.specs["fn"]
+        changed = asyncio.ensure_future(stage.functions.warm())
+        await patience()
+        stage.functions.apply([replace(spec, memory_mb=256)])
+        stage.made[0].ready()  # of the former one
+        stage.made[1].ready()
+        assert await asyncio.wait_for(changed, 5) == {}
+        stage.functions.apply([replace(spec, memory_mb=512)])
+        deleted = asyncio.ensure_future(stage.functions.warm())
+        await patience()
+        stage.functions.apply([])
+        assert await asyncio.wait_for(deleted, 5) == {}
+        stage.made[2].ready()
 
     run(tmp_path, script)

@@ -25,8 +25,13 @@ from twolane_local.aws.http_api.authorizers import Authorizers
 from twolane_local.aws.http_api.dialects import HTTP_API, dialect_of, mock_response, not_emulated
 from twolane_local.aws.http_api.integrations import ParameterValues, mapped_request, mapped_response
 from twolane_local.aws.http_api.requests import Routes, request_of
-from twolane_local.aws.invocation import StreamedInvocation, ThrottledError
-from twolane_local.errors import LocalError
+from twolane_local.aws.invocation import (
+    Invocation,
+    StreamedInvocation,
+    ThrottledError,
+    UnknownFunctionError,
+)
+from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http import json_text
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import cut
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
     from twolane_local.aws.http_api.authorizers import Verdict
     from twolane_local.aws.http_api.dialects import Dialect
     from twolane_local.aws.http_api.requests import Received, Route
-    from twolane_local.aws.invocation import Invocation, Invoker, ResponseStream
+    from twolane_local.aws.invocation import Invoker, ResponseStream
     from twolane_local.clock import Clock
     from twolane_local.http.servers import Exchange
     from twolane_local.journal import Journal
@@ -286,6 +291,15 @@ class Gateway:
     async def _outcome(
         self, request: HttpRequest, spec: RouteSpec, payload: bytes
     ) -> Invocation | HttpResponse:
+        try:
+            return await self._begun(request, spec, payload)
+        except UnknownFunctionError:  # the API has deleted it
+            error = json.dumps({"errorMessage": f"there is no function {spec.target}"})
+            return Invocation(request.request_id, error.encode(), "Unhandled")
+
+    async def _begun(
+        self, request: HttpRequest, spec: RouteSpec, payload: bytes
+    ) -> Invocation | HttpResponse:
         """The result of the function or, if it streams, the beginning of its response."""
         identity = request.request_id
         if spec.options.get("invoke_mode") != "RESPONSE_STREAM":
@@ -383,6 +397,8 @@ class Gateways:
         self._enabled = enabled
         self._listeners: dict[str, socket.socket] = {}
         self._servers: dict[str, tuple[Gateway, HttpServer]] = {}
+        #: The URLs that the API has made.
+        self._made: set[str] = set()
 
     def reserve(self, apis: Iterable[str]) -> None:
         """Bind a port for each new API id; raises ``PortInUseError``."""
@@ -390,8 +406,29 @@ class Gateways:
             return
         for api in apis:
             if api not in self._listeners:
-                port = self._port + len(self._listeners) if self._port else 0
+                port = self._port + len(self._listeners.keys() - self._made) if self._port else 0
                 self._listeners[api] = bind(port, "--port")
+
+    def reserve_url(self, api: str, port: int | None = None) -> int:
+        """Bind a port for a function URL of the API, if possible this one; returns the port."""
+        if not self._enabled:
+            return 0
+        if api not in self._listeners:
+            try:
+                self._listeners[api] = bind(port or 0, "")
+            except PortInUseError:  # it was free when the URL was made
+                self._listeners[api] = bind(0, "")
+            self._made.add(api)
+        return int(self._listeners[api].getsockname()[1])
+
+    async def _release(self, apis: set[str]) -> None:
+        """End the URLs of the API that are not among these."""
+        for api in self._made - apis:
+            self._made.remove(api)
+            listener = self._listeners.pop(api)
+            if api in self._servers:
+                await self._servers.pop(api)[1].stop()
+            listener.close()
 
     def base_url(self, api: str) -> str:
         """The address of an API; of one that is not served, the address that it would have."""
@@ -411,6 +448,10 @@ class Gateways:
         services: Mapping[str, AwsService],
     ) -> None:
         """Serve the stack's routes without disturbing requests under way."""
+        for route in stack.routes:
+            if "port" in route.options:
+                self.reserve_url(route.api_id, route.options["port"])
+        await self._release({route.api_id for route in stack.routes})
         for api, listener in self._listeners.items():
             routes: list[RouteSpec] = [route for route in stack.routes if route.api_id == api]
             if api in self._servers:

@@ -2,7 +2,12 @@
 
 ``functions``      Runs functions by name, each in its pool of environments.
 ``asynchronous``   Asynchronous invocation: retries, destinations, dead letters.
-``api``            The Lambda API, with its streamed responses.
+``api``            The Lambda API: invocations, with streamed responses; its other calls are in
+                   ``control`` (functions, versions, aliases), ``settings``, ``layers``,
+                   ``code_signing`` and ``mappings``.
+``resources``      Functions, versions and aliases as the API's calls name them.
+``configuration``  From the properties of a function to what runs.
+``code``           Code in archives: unpacks and keeps it.
 ``environment``    The interface of an environment, and the work that it runs.
 ``inprocess``      An environment in this process.
 ``isolated``       An environment in a child process, with AWS's own runtime client.

@@ -1,4 +1,4 @@
-"""The Lambda API: invocations, event source mappings and the recursion config of functions.
+"""The Lambda API: passes each call to what answers it, and answers invocations itself.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 A streamed response is an event stream; one that the runtime does not stream becomes one chunk:
@@ -13,24 +13,28 @@ import json
 import re
 import struct
 import zlib
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
 from twolane_local.aws.invocation import (
-    LATEST,
     RecursiveInvocationError,
     StreamedInvocation,
     ThrottledError,
-    executed_version,
 )
-from twolane_local.model import lineage
+from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
+from twolane_local.aws.lambda_.resources import target_of_call
+from twolane_local.aws.rest_json import Call, Members, RefusedError, RestJsonService, error_response
+from twolane_local.journal.files import PersistenceError
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
-    from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
+    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.model import FunctionSpec
@@ -102,26 +106,29 @@ async def response_events(call: StreamedInvocation, *, with_log: bool) -> AsyncI
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SYNC_LIMIT, ASYNC_LIMIT, CONTEXT_LIMIT = 6_291_456, 1_048_576, 3_583
 
+#: The limit of a call with an archive in it, which is base64 there.
+CODE_LIMIT = 70_167_211
+#: The path of an archive on the endpoint, which GetFunction's Location leads to.
+CODE_PATH = re.compile(r"/2015-03-31/code/(?P<digest>[0-9a-f]{64})\.zip")
+#: The service checks it later, with another error.
+_UNCHECKED = frozenset({
+    ("CreateFunction", "Runtime"), ("UpdateFunctionConfiguration", "Runtime"),
+})  # fmt: skip
+
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
 _STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-invocations/?")
-_MAPPINGS = re.compile(r"/2015-03-31/event-source-mappings(?:/(?P<uuid>[0-9a-f-]{36}))?/?")
-_RECURSION = re.compile(r"/2024-08-31/functions/(?P<name>[^/]+)/recursion-config/?")
-_NAME = re.compile(
-    r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:(?P<account>\d{12}):)?(?:function:)?"
-    r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
-)
-
-
-class _ApiError(Exception):
-    """The Lambda API refuses a request, before the function runs."""
-
-    def __init__(self, status: int, kind: str, message: str, reason: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.kind, self.message, self.reason = status, kind, message, reason
+_DATED = re.compile(r"/20\d\d-\d\d-\d\d/")
+_SNAKE = re.compile(r"(?<=[a-z])(?=[A-Z])")
+#: A method of an object in ``operations``.
+Operation = Callable[[Call], Coroutine[Any, Any, "Members | AwsResponse"]]
 
 
 class LambdaApi:
-    """Answers Lambda calls; an ``AwsService``."""
+    """Answers Lambda calls; an ``AwsService``.
+
+    Invocations are its own. ``operations`` are objects that answer the other calls: a method named
+    as in boto3 (``create_function``) takes the ``Call`` and returns the members of its response.
+    """
 
     def __init__(
         self,
@@ -129,49 +136,75 @@ class LambdaApi:
         functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
         mappings: EventSourceMappings | None = None,
-        recursion: MutableMapping[str, str] | None = None,
+        *,
+        operations: Iterable[object] = (),
+        archive: Callable[[str], Awaitable[AwsResponse]] | None = None,
     ) -> None:
-        """``functions`` is read at each call, so it may change; ``recursion`` stores the settings
-        of PutFunctionRecursionConfig by function.
+        """``functions`` is read at each call, so it may change. ``archive`` answers the download of
+        code.
         """
-        self._recursion: MutableMapping[str, str] = {} if recursion is None else recursion
         self._invoker, self._functions = invoker, functions
-        self._asynchronous, self._mappings = asynchronous, mappings
+        self._asynchronous = asynchronous
+        self._archive = archive
+        self._model = RestJsonService("lambda", unchecked=_UNCHECKED)
+        self._operations = (
+            *operations,
+            *([] if mappings is None else [EventSourceMappingOperations(mappings)]),
+        )
 
-    @staticmethod
-    def answers(method: str, path: str) -> bool:
+    def answers(self, method: str, path: str, query: str = "") -> bool:
         """True for the calls that this class implements."""
-        if _MAPPINGS.fullmatch(path) or _RECURSION.fullmatch(path):
-            return method in ("GET", "PUT")
-        return method == "POST" and bool(_INVOKE.fullmatch(path) or _STREAM.fullmatch(path))
+        if method == "POST" and (_INVOKE.fullmatch(path) or _STREAM.fullmatch(path)):
+            return True
+        if method == "GET" and self._archive is not None and CODE_PATH.fullmatch(path):
+            return True
+        if not self._operations or not _DATED.match(path):
+            return False
+        return self._model.operation(AwsRequest(method, path, query)) is not None
+
+    def _operation(self, name: str) -> Operation | None:
+        method = _SNAKE.sub("_", name).lower()
+        for each in self._operations:
+            if (found := getattr(each, method, None)) is not None:
+                operation: Operation = found
+                return operation
+        return None
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
         try:
-            if (match := _MAPPINGS.fullmatch(request.path)) is not None:
-                return self._event_source_mappings(match["uuid"], request)
-            if (recursion := _RECURSION.fullmatch(request.path)) is not None:
-                return self._recursion_config(recursion["name"], request)
             if (streamed := _STREAM.fullmatch(request.path)) is not None:
                 return await self._invoke_streaming(streamed["name"], request)
-            match = _INVOKE.fullmatch(request.path)
-            return await self._invoke(match["name"] if match else "", request)
-        except _ApiError as refused:
-            # The API's model capitalises the key of this error only.
-            key = "Message" if refused.kind == "ResourceNotFoundException" else "message"
-            body: dict[str, Any] = {"Type": "User", key: refused.message}
-            if refused.reason is not None:
-                body["Reason"] = refused.reason
-            headers = {
-                "content-type": "application/json",
-                "x-amzn-errortype": refused.kind,
-                "x-amzn-requestid": request.request_id,
-            }
-            return AwsResponse(refused.status, json.dumps(body).encode(), headers)
+            if (match := _INVOKE.fullmatch(request.path)) is not None:
+                return await self._invoke(match["name"], request)
+            return await self._call(request)
+        except RefusedError as refused:
+            return error_response(refused, request)
+        except PersistenceError as error:
+            return error_response(RefusedError(500, "ServiceException", str(error)), request)
+
+    async def _call(self, request: AwsRequest) -> AwsResponse:
+        if self._archive is not None and (found := CODE_PATH.fullmatch(request.path)):
+            return await self._archive(found["digest"])
+        call = self._model.read(request)
+        if (operation := self._operation(call.operation)) is None:
+            raise RefusedError(
+                501, "NotImplementedException", f"twolane does not play {call.operation}"
+            )
+        members = await operation(call)
+        if isinstance(members, AwsResponse):
+            return members
+        return self._model.response(call, members)
+
+    def too_large(self, request: AwsRequest) -> AwsResponse:
+        """The response to a body above ``CODE_LIMIT``."""
+        name = self._model.operation(request)
+        message = f"Request must be smaller than {CODE_LIMIT} bytes for the {name} operation"
+        return error_response(RefusedError(413, "RequestEntityTooLargeException", message), request)
 
     def _target(self, given: str, request: AwsRequest, *kinds: str) -> tuple[str, str]:
         """The function to invoke, and the type of the invocation."""
         qualifier = parse_qs(request.query).get("Qualifier", [None])[0]
-        name = self._resolve(unquote(given), qualifier)
+        name = self._resolve(unquote(given), qualifier, request)
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind not in kinds:
             raise _invalid(f"Unsupported invocation type {kind}.")
@@ -200,7 +233,6 @@ class LambdaApi:
         context = _client_context(request.headers.get("x-amz-client-context", ""))
         headers = {
             "content-type": "application/vnd.amazon.eventstream",
-            "x-amz-executed-version": _executed(name),
             "x-amzn-requestid": request.request_id,
         }
         if kind == "DryRun":
@@ -212,6 +244,7 @@ class LambdaApi:
         tail = request.headers.get("x-amz-log-type", "None") == "Tail"
         with _api_errors(name):
             await call.begin()
+        headers["x-amz-executed-version"] = call.stream.version
         return AwsResponse(200, b"", headers, response_events(call, with_log=tail))
 
     async def _invoke_synchronously(
@@ -224,7 +257,7 @@ class LambdaApi:
             )  # fmt: skip
         headers = {
             "content-type": "application/json",
-            "x-amz-executed-version": _executed(name),
+            "x-amz-executed-version": done.version,
             "x-amzn-requestid": done.request_id,
         }
         if done.error is not None:
@@ -234,66 +267,21 @@ class LambdaApi:
             headers["x-amz-log-result"] = base64.b64encode(done.log_tail()[-4096:]).decode()
         return AwsResponse(200, done.payload, headers)
 
-    def _recursion_config(self, given: str, request: AwsRequest) -> AwsResponse:
-        """https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionRecursionConfig.html"""
-        name = self._resolve(unquote(given), None).partition(":")[0]
-        if request.method == "PUT":
-            _check_payload(request.body, SYNC_LIMIT)
-            body = json.loads(request.body or b"{}")
-            wanted = body.get("RecursiveLoop") if isinstance(body, dict) else None
-            if wanted not in (lineage.ALLOW, lineage.TERMINATE):
-                raise _invalid(f"RecursiveLoop must be Allow or Terminate, not {wanted!r}.")
-            self._recursion[name] = str(wanted)
-        current = self._recursion.get(name, self._functions[name].recursive_loop)
-        return _json(200, {"RecursiveLoop": current}, request)
-
-    def _event_source_mappings(self, identity: str | None, request: AwsRequest) -> AwsResponse:
-        """List mappings, get one, or enable and disable it; all else is set in the template.
-
-        https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
-        """
-        known = dict(self._mappings) if self._mappings is not None else {}
-        if identity is None:
-            query = {key: values[0] for key, values in parse_qs(request.query).items()}
-            described = [describe_mapping(one, mapping) for one, mapping in known.items()]
-            found = [one for one in described if _matches_query(one, query)]
-            return _json(200, {"EventSourceMappings": found}, request)
-        mapping = known.get(identity)
-        if mapping is None:
-            raise _ApiError(
-                404, "ResourceNotFoundException",
-                "The resource you requested does not exist.",
-            )  # fmt: skip
-        if request.method == "PUT":
-            _check_payload(request.body, SYNC_LIMIT)
-            changes = json.loads(request.body or b"{}")
-            if not isinstance(changes, dict) or set(changes) - {"Enabled", "FunctionName"}:
-                raise _invalid("Here only Enabled can be changed; change the rest in the template.")
-            mapping.enabled = bool(changes.get("Enabled", mapping.enabled))
-        status = 200 if request.method == "GET" else 202
-        return _json(status, describe_mapping(identity, mapping), request)
-
-    def _resolve(self, given: str, qualifier: str | None) -> str:
+    def _resolve(self, given: str, qualifier: str | None, request: AwsRequest) -> str:
         """``name`` or ``name:qualifier`` of a function, from a name, partial ARN or ARN."""
-        match = _NAME.fullmatch(given)
-        if match is None:
-            raise _invalid(
-                f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy "
-                "constraint: it must be a function's name, partial ARN or ARN."
-            )
-        name, version = match["name"], match["qualifier"] or qualifier or LATEST
+        name, _, version = given.partition(":")
+        if name not in self._functions or version or qualifier:
+            named = replace(request, body=b"", headers={})
+            target = target_of_call(self._model.read(named))
+            name, version = target.name, target.qualifier
         known = self._functions.get(name)
-        if known is None or version not in (LATEST, *known.qualifiers):
-            raise _not_found(name if version == LATEST else f"{name}:{version}")
-        return name if version == LATEST else f"{name}:{version}"
+        if known is None or version not in ("", LATEST, *known.qualifiers):
+            raise _not_found(name if version in ("", LATEST) else f"{name}:{version}")
+        return name if version in ("", LATEST) else f"{name}:{version}"
 
 
-def _invalid(message: str, kind: str = "InvalidParameterValueException") -> _ApiError:
-    return _ApiError(400, kind, message)
-
-
-def _executed(target: str) -> str:
-    return executed_version(target.partition(":")[2])
+def _invalid(message: str, kind: str = "InvalidParameterValueException") -> RefusedError:
+    return RefusedError(400, kind, message)
 
 
 def _trace_headers(request: AwsRequest) -> tuple[str, ...]:
@@ -307,62 +295,19 @@ def _api_errors(name: str) -> Iterator[None]:
     try:
         yield
     except ThrottledError:
-        raise _ApiError(
+        raise RefusedError(
             429, "TooManyRequestsException", "Rate Exceeded.",
-            "ReservedFunctionConcurrentInvocationLimitExceeded",
+            more={"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"},
         ) from None  # fmt: skip
     except RecursiveInvocationError as error:
-        raise _ApiError(400, "RecursiveInvocationException", str(error)) from None
+        raise RefusedError(400, "RecursiveInvocationException", str(error)) from None
     except KeyError:
         raise _not_found(name) from None
 
 
-def describe_mapping(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
-    """A mapping as the API returns it.
-
-    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
-    """
-    spec = mapping.spec
-    shown: dict[str, Any] = {
-        "UUID": identity,
-        "EventSourceArn": spec.queue_arn,
-        "FunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{mapping.target}",
-        "BatchSize": spec.batch_size,
-        "MaximumBatchingWindowInSeconds": int(spec.batching_window_s),
-        "State": "Enabled" if mapping.enabled else "Disabled",
-        "StateTransitionReason": "USER_INITIATED",
-        "FunctionResponseTypes": (
-            ["ReportBatchItemFailures"] if spec.report_batch_item_failures else []
-        ),
-    }
-    if spec.maximum_concurrency is not None:
-        shown["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
-    if spec.minimum_pollers is not None or spec.maximum_pollers is not None:
-        pollers = {"MinimumPollers": spec.minimum_pollers, "MaximumPollers": spec.maximum_pollers}
-        shown["ProvisionedPollerConfig"] = {
-            name: number for name, number in pollers.items() if number is not None
-        }
-    if spec.filter_patterns:
-        filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
-        shown["FilterCriteria"] = {"Filters": filters}
-    return shown
-
-
-def _matches_query(shown: dict[str, Any], query: dict[str, str]) -> bool:
-    function = query.get("FunctionName", "")
-    source = query.get("EventSourceArn", shown["EventSourceArn"])
-    same_function = not function or shown["FunctionArn"].endswith(f":{function.rpartition(':')[2]}")
-    return same_function and bool(source == shown["EventSourceArn"])
-
-
-def _json(status: int, body: dict[str, Any], request: AwsRequest) -> AwsResponse:
-    headers = {"content-type": "application/json", "x-amzn-requestid": request.request_id}
-    return AwsResponse(status, json.dumps(body).encode(), headers)
-
-
-def _not_found(name: str) -> _ApiError:
+def _not_found(name: str) -> RefusedError:
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
-    return _ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+    return RefusedError(404, "ResourceNotFoundException", f"Function not found: {arn}")
 
 
 def _client_context(header: str) -> str:
@@ -381,7 +326,7 @@ def _client_context(header: str) -> str:
 
 def _check_payload(body: bytes, limit: int) -> None:
     if len(body) > limit:
-        raise _ApiError(
+        raise RefusedError(
             413, "RequestTooLargeException",
             f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
         )  # fmt: skip

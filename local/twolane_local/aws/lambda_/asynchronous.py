@@ -23,16 +23,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.invocation import (
-    LATEST,
     RecursiveInvocationError,
     ThrottledError,
-    executed_version,
+    UnknownFunctionError,
     resolve,
     target_of,
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
 from twolane_local.journal.files import JsonLog, PersistenceError, StateLog
+from twolane_local.model import LATEST
 from twolane_local.model.message import AttributeValue
 
 if TYPE_CHECKING:
@@ -146,6 +146,12 @@ class AsyncOutcome:
     at: float
 
 
+#: The errors after which an event is not tried again, and its condition then. A function may be
+#: deleted while its event waits.
+_FINAL: dict[type[Exception], str] = {
+    RecursiveInvocationError: "RecursiveInvocation",
+    UnknownFunctionError: "RetriesExhausted",
+}
 #: Sends a record (ARN and body) to an SNS topic or an event bus.
 Deliver = Callable[[str, str], Awaitable[None]]
 
@@ -234,8 +240,8 @@ class AsyncInvocations:
                     client_context=event.client_context,
                     trace_headers=[event.trace_header] if event.trace_header else (),
                 )
-            except RecursiveInvocationError:
-                condition = "RecursiveInvocation"
+            except tuple(_FINAL) as error:
+                condition = _FINAL[type(error)]
                 break
             except ThrottledError:
                 pause, throttle_pause = throttle_pause, min(throttle_pause * 2, THROTTLE_MOST_S)
@@ -329,7 +335,7 @@ def destination_record(spec: FunctionSpec, outcome: AsyncOutcome) -> dict[str, A
     if outcome.last is not None:
         record["responseContext"] = {
             "statusCode": 200,
-            "executedVersion": executed_version(qualifier),
+            "executedVersion": outcome.last.version,
         }
         if outcome.last.error is not None:
             record["responseContext"]["functionError"] = outcome.last.error

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from twolane_local.model import LATEST
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -34,6 +36,7 @@ class Work:
     deadline_ms: int = 0
     waiting_since: float = 0.0  # the loop's time
     stream: ResponseStream | None = None  # set if the caller reads the response piece by piece
+    version: str = LATEST  # as in ``Invocation``
     log: list[bytes] = field(default_factory=list)
 
 

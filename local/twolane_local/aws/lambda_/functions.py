@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import (
-    LATEST,
     Invocation,
     RecursiveInvocationError,
     ThrottledError,
+    executed_version,
     resolve,
 )
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.environment import Work
 from twolane_local.aws.lambda_.report import STOPPED, InvocationRecord
 from twolane_local.aws.lambda_.requirements import missing_package_remedy
-from twolane_local.model import lineage
+from twolane_local.model import LATEST, lineage
 from twolane_local.model.states import EnvironmentState, PoolState
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class EnvironmentPool:
         self._reaper: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._used = 0  # the most at once since the last reaping
+        self._warming = 0  # callers of ``warm``
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._busy) + len(self._starting)
@@ -212,7 +213,7 @@ class EnvironmentPool:
         self._end_work(self._busy.pop(environment, None), "the environment took the next one")
         if environment in self._stale:
             self._end(environment)
-            if self._waiting and not len(self):
+            if (self._waiting or self._warming) and not len(self):
                 self._grow()
             return
         self._ready.set()
@@ -250,6 +251,12 @@ class EnvironmentPool:
         self._ready.clear()
         while self._idle:
             self._end(self._idle.pop())
+
+    def retire(self) -> None:
+        """The function is deleted: work under way finishes, and nobody waits for its init."""
+        self.renew(self.spec)
+        self._warming = 0
+        self._ready.set()
 
     def gone(self, environment: Environment, failure: bytes | None) -> None:
         self._starting.discard(environment)
@@ -312,7 +319,11 @@ class EnvironmentPool:
             self._ready.clear()
             self._failure = None
             self._grow()
-        await self._ready.wait()
+        self._warming += 1
+        try:
+            await self._ready.wait()
+        finally:
+            self._warming = max(0, self._warming - 1)
         return self._failure
 
     async def check(self) -> bytes | None:
@@ -356,13 +367,11 @@ class RecursionDetection:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        #: The settings of PutFunctionRecursionConfig, by function.
-        self.settings: dict[str, str] = {}
 
     def check(self, spec: FunctionSpec, headers: Sequence[str], request_id: str) -> str:
         """The lineage of an invocation; raises ``RecursiveInvocationError`` if it is a loop."""
         over = lineage.at_limit(headers, spec.arn)
-        if over and self.settings.get(spec.name, spec.recursive_loop) != lineage.ALLOW:
+        if over and spec.recursive_loop != lineage.ALLOW:
             self._journal.record(
                 "invocation.dropped", function=spec.name, request_id=request_id,
                 reason="recursive-loop", metric="RecursiveInvocationsDropped",
@@ -398,11 +407,6 @@ class Functions:
         self._detection = RecursionDetection(journal)
         self.apply(specs)
 
-    @property
-    def recursion(self) -> dict[str, str]:
-        """``Allow`` or ``Terminate`` by function, as set by the API since the last ``apply``."""
-        return self._detection.settings
-
     def apply(
         self,
         specs: Iterable[FunctionSpec],
@@ -410,13 +414,15 @@ class Functions:
         renew: Callable[[FunctionSpec], bool] = lambda _: False,
     ) -> None:
         """Replace the functions; changed ones, and those that ``renew`` selects, start anew."""
-        wanted = {spec.name: spec for spec in specs}
-        self._detection.settings.clear()
+        found = {spec.name: spec for spec in specs}
         self.specs.clear()
-        self.specs.update(wanted)
+        self.specs.update(found)
+        wanted = dict(found)
+        for spec in found.values():
+            wanted |= {f"{spec.name}:{each}": one for each, one in spec.versions.items()}
         for name in self._pools.keys() - wanted.keys():
             gone = self._pools.pop(name)
-            gone.renew(gone.spec)
+            gone.retire()
             self._closing.append(gone)
         for name, spec in wanted.items():
             pool = self._pools.get(name)
@@ -424,12 +430,18 @@ class Functions:
                 self._pools[name] = EnvironmentPool(
                     spec, self._make, self._journal, maximum=self._maximum
                 )
-            elif pool.spec != spec or renew(spec):
+            elif not _same_environment(pool.spec, spec) or renew(spec):
                 pool.renew(spec)
+            else:
+                pool.spec = spec
 
     def states(self) -> dict[str, PoolState]:
-        """The current state of the environments, by function."""
+        """The current state of the environments, by function, or ``name:version``."""
         return {name: pool.state for name, pool in self._pools.items()}
+
+    def spec(self, name: str) -> FunctionSpec:
+        """The function of a name in ``states``."""
+        return self._pools[name].spec
 
     def __len__(self) -> int:
         """The number of environments."""
@@ -446,10 +458,10 @@ class Functions:
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """Implements ``Streamer``."""
-        return await self.submit(
+        return await _outcome(self.submit(
             function, event, request_id=request_id, client_context=client_context, stream=stream,
             trace_headers=trace_headers,
-        ).done  # fmt: skip
+        ))  # fmt: skip
 
     async def invoke(
         self,
@@ -461,10 +473,10 @@ class Functions:
         trace_headers: Sequence[str] = (),
     ) -> Invocation:
         """Implements ``Invoker``."""
-        return await self.submit(
+        return await _outcome(self.submit(
             function, event, request_id=request_id, client_context=client_context,
             trace_headers=trace_headers,
-        ).done  # fmt: skip
+        ))  # fmt: skip
 
     def submit(
         self,
@@ -482,7 +494,7 @@ class Functions:
         """
         spec, qualifier = resolve(self.specs, function)
         function = spec.name
-        pool = self._pools[function]
+        pool = self._pools[function if spec.version == LATEST else f"{function}:{spec.version}"]
         identifier = request_id or new_request_id()
         line = self._detection.check(pool.spec, trace_headers, identifier)
         work = Work(
@@ -494,7 +506,10 @@ class Functions:
             client_context=client_context,
             stream=stream,
             invoked_arn="" if qualifier == LATEST else f"{spec.arn}:{qualifier}",
+            version=executed_version(spec, qualifier),
         )
+        if stream is not None:
+            stream.version = work.version
         try:
             pool.submit(work)
         except ThrottledError:
@@ -507,8 +522,11 @@ class Functions:
         await self._pools[function].provision(count)
 
     async def warm(self) -> dict[str, bytes]:
-        """Start an environment of each function; returns the failures, by function."""
-        pools = list(self._pools.values())
+        """Start an environment of each function; returns the failures, by function.
+
+        A published version starts with its first invocation.
+        """
+        pools = [pool for pool in self._pools.values() if pool.spec.version == LATEST]
         results = await asyncio.gather(*(pool.warm() for pool in pools))
         return {
             pool.spec.name: failure
@@ -534,6 +552,20 @@ class Functions:
     async def close(self) -> None:
         pools = [*self._pools.values(), *self._closing]
         await asyncio.gather(*(pool.close() for pool in pools))
+
+
+async def _outcome(work: Work) -> Invocation:
+    done = await work.done
+    return done if work.version == LATEST else replace(done, version=work.version)
+
+
+def _same_environment(one: FunctionSpec, other: FunctionSpec) -> bool:
+    """True if they differ in nothing that an environment sees."""
+    return one == replace(
+        other, reserved_concurrency=one.reserved_concurrency, event_invoke=one.event_invoke,
+        qualified_invoke=one.qualified_invoke, dead_letter_arn=one.dead_letter_arn,
+        recursive_loop=one.recursive_loop, qualifiers=one.qualifiers,
+    )  # fmt: skip
 
 
 def trace_root(request_id: str) -> str:

@@ -277,6 +277,42 @@ class Preparation:
         self._built = SamBuild({}) if build else read_sam_build(root)
         #: One line for each difference to AWS and each failure.
         self.remarks: list[str] = []
+        #: For functions of the API, by version.
+        self._interpreters: dict[str, tuple[Path, Path] | None] = {}
+
+    async def prepare_made(self, specs: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+        """The functions, those that the API has made with their ``python`` and ``packages``.
+
+        Their packages are in their code; what ``prepare`` has done stays.
+        """
+        return tuple([await self._prepare_made(spec) for spec in specs])
+
+    async def _prepare_made(self, spec: FunctionSpec) -> FunctionSpec:
+        versions = {each: await self._prepare_made(one) for each, one in spec.versions.items()}
+        spec = replace(spec, versions=versions) if versions else spec
+        if not spec.by_api or spec.unrunnable or not spec.runtime.startswith("python"):
+            return spec
+        version = spec.runtime.removeprefix("python")
+        if version == interpreters.OURS or spec.python is not None:
+            return spec
+        if version not in self._interpreters:
+            self._interpreters[version] = await self._interpreter(version)
+            if self._interpreters[version] is None:
+                self._say(
+                    f"Python {interpreters.OURS} runs {spec.name}, which asks for {version}: there "
+                    f"is no python{version} on the PATH"
+                )
+        found = self._interpreters[version]
+        return spec if found is None else replace(spec, python=found[0], packages=(found[1],))
+
+    async def _interpreter(self, version: str) -> tuple[Path, Path] | None:
+        """The interpreter of this version and the folder with the runtime's packages."""
+        python = interpreters.on_path(version) if self._others else None
+        if python is None:
+            return None
+        runtime = self._runtime_packages()
+        missing = await interpreters.missing_modules(python, version, [], runtime)
+        return None if missing is None else (Path(python), runtime)
 
     async def prepare(self, specs: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
         """The functions with their ``python`` and ``packages``."""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.errors import TemplateError
-from twolane_local.template.functions import UnpackedCode, remove_abandoned
+from twolane_local.aws.lambda_.code import ArchiveError, UnpackedCode, remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +50,7 @@ def test_a_damaged_archive_is_refused_whatever_is_wrong_with_it(
         file.write_bytes(damaged)
         try:
             made.archive("F", file)
-        except TemplateError:
+        except ArchiveError:
             refused += 1
     assert 100 < refused < 300
 
@@ -59,7 +58,7 @@ def test_a_damaged_archive_is_refused_whatever_is_wrong_with_it(
 def test_a_member_without_a_name_is_refused(made: UnpackedCode, tmp_path: Path) -> None:
     file = tmp_path / "a.zip"
     file.write_bytes(archive({"name": "text"}).replace(b"name", b"\0ame"))
-    with pytest.raises(TemplateError, match="cannot be unzipped"):
+    with pytest.raises(ArchiveError, match="cannot be unzipped"):
         made.archive("F", file)
 
 
@@ -67,7 +66,7 @@ def test_many_empty_files_are_refused(tmp_path: Path) -> None:
     made = UnpackedCode(max_files=3)
     file = tmp_path / "a.zip"
     file.write_bytes(archive(dict.fromkeys("abcd", "")))
-    with pytest.raises(TemplateError, match="holds 4 files; more than 3"):
+    with pytest.raises(ArchiveError, match="holds 4 files; more than 3"):
         made.archive("F", file)
     made.close()
 
@@ -93,7 +92,7 @@ def test_what_was_used_last_is_kept_and_what_came_to_nothing_is_not(made: Unpack
 def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from twolane_local.template.functions import UnpackedCode\n"
+        "from twolane_local.aws.lambda_.code import UnpackedCode\n"
         "print(UnpackedCode().inline('Bell', 'x = 1').parent, flush=True)\n"
         "time.sleep(60)\n"
     )
