@@ -105,24 +105,39 @@ class _Batch:
     """A batch that is being gathered, with its limits."""
 
     def __init__(self, limit: int) -> None:
-        self.items: list[BatchItem] = []
+        self._items: dict[str, BatchItem] = {}
         self.full = False
         self._limit = limit
         self._size = _ENVELOPE
 
     @property
+    def items(self) -> list[BatchItem]:
+        return list(self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
     def room(self) -> int:
-        return self._limit - len(self.items)
+        return self._limit - len(self._items)
 
     def has_room_for(self, item: BatchItem) -> bool:
         """True if the item fits; the first one always does."""
-        fits = not self.items or self._size + len(item.record) + 1 <= PAYLOAD_LIMIT
+        if item.id in self._items:
+            return True
+        fits = not self._items or self._size + len(item.record) + 1 <= PAYLOAD_LIMIT
         self.full = self.full or not fits
         return fits and self.room > 0
 
     def add(self, item: BatchItem) -> None:
-        self.items.append(item)
-        self._size += len(item.record) + 1
+        """Add a message, or its new receipt.
+
+        If the batching window is longer than the visibility timeout, the queue returns a message
+        that already waits in the batch. No page describes a batch that holds a message twice.
+        """
+        former = self._items.get(item.id)
+        self._size += len(item.record) + 1 - (len(former.record) + 1 if former else 0)
+        self._items[item.id] = item
         self.full = not self.room
 
 
@@ -152,7 +167,7 @@ class Batcher:
             in_vain = not self._take_in(batch)
             if self.closing or batch.full:
                 return batch.items
-            if batch.items and deadline is None:
+            if len(batch) and deadline is None:
                 deadline = clock.time() + self._spec.batching_window_s
             ready = await self._queues.pause(self._queue, deadline)
             if ready and not in_vain:
@@ -174,7 +189,7 @@ class Batcher:
             try:
                 found = self._receive(batch.room)
             except OverLimitError:
-                if not batch.items:
+                if not len(batch):
                     raise
         while self._left_over and batch.has_room_for(self._left_over[0]):
             batch.add(self._left_over.popleft())

@@ -253,6 +253,28 @@ def test_a_payload_stays_under_six_megabytes(world):
     run(world, scenario, function=function, batch_size=100, batching_window_s=5)
 
 
+def test_a_window_above_the_visibility_timeout_puts_no_message_into_a_batch_twice(world):
+    receipts = []
+
+    async def function(event):
+        receipts.extend(one["attributes"]["ApproximateReceiveCount"] for one in event["Records"])
+
+    async def scenario(here, mapping):
+        here.send("a", "b")
+        await here.clock.sleep(25)
+        here.send("c")
+        await here.clock.sleep(60)
+        assert [(at, sorted(bodies)) for at, bodies in here.events] == [(50, ["a", "b", "c"])]
+        # Its last receipt is the one that is passed on, as only that one still deletes.
+        assert sorted(receipts) == ["1", "2", "2"]
+        assert here.left() == []
+
+    run(
+        world, scenario, function=function, attributes={"VisibilityTimeout": "30"},
+        batch_size=100, batching_window_s=50,
+    )  # fmt: skip
+
+
 # https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html
 
 
