@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.event_source_mapping import check as check_mapping
-from twolane_local.aws.events.patterns import compile_filters, compile_pattern, compile_policy
+from twolane_local.aws.events.patterns import (
+    compile_pattern,
+    compile_policy,
+    parse_filter,
+    read_filters,
+)
 from twolane_local.aws.invocation import service_in_arn, target_of
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.scheduler.schedule import from_spec
@@ -56,7 +61,7 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
             notes.not_emulated(logical_id, why)
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
-        filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
+        filters = read_filters(properties.get("FilterCriteria", {}))  # refuses what AWS refuses
         spec = QueueMappingSpec(
             function=function,
             qualifier=qualifier,
@@ -72,12 +77,11 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
             maximum_pollers=_optional_int(pollers.get("MaximumPollers")),
             report_batch_item_failures="ReportBatchItemFailures"
             in (properties.get("FunctionResponseTypes") or ()),
-            filter_patterns=tuple(json.loads(item["Pattern"]) for item in filters),
+            filter_patterns=tuple(map(parse_filter, filters)),
             enabled=is_true(properties.get("Enabled", True)),
             uuid=logical_id,
         )
         check_mapping(spec)
-        compile_filters(spec.filter_patterns)  # refuses what AWS refuses
         if function in names.functions:
             yield spec
         else:

@@ -173,6 +173,21 @@ BAD: dict[str, Bad] = {
         FUNCTION % "Timeout: 3" + _MAPPING % "FilterCriteria: {Filters: [{Pattern: '{'}]}",
         r":\d+: M.*",
     ),
+    **{
+        f"filter criteria {criteria}": Bad(
+            FUNCTION % "Timeout: 3" + _MAPPING % f"FilterCriteria: {criteria}", rf":10: M.*{says}"
+        )
+        for criteria, says in {
+            "null": "FilterCriteria",
+            "text": "FilterCriteria must be a map",
+            "{Filters: null}": "Filters",
+            "{Filters: [null]}": "Filters.0",
+            "{Filters: [{Pattern: null}]}": "Pattern",
+            "{Filters: [{Pattern: 'null'}]}": "must be a JSON object, not null",
+            "{Filters: [{Pattern: '\"text\"'}]}": "must be a JSON object",
+            "{Filters: [{Pattern: '{\"body\": []}'}]}": "and not empty",
+        }.items()
+    },
     "schedule of nothing": Bad(
         FUNCTION % "Events: {S: {Type: Schedule, Properties: {Schedule: often}}}",
         r":[3-6]: FS: .*often",
