@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import uuid
 from collections import deque
 from dataclasses import dataclass
@@ -336,28 +337,38 @@ BATCH_SIZE, FIFO_BATCH_SIZE = 10_000, 10
 WITHOUT_WINDOW = 10
 WINDOW_S = 300
 CONCURRENCY = (2, 1_000)
-MINIMUM_POLLERS, MAXIMUM_POLLERS = (2, 200), (2, 2_000)
+MINIMUM_POLLERS, MAXIMUM_POLLERS = (2, 200), (2, 10_000)
 
 
 class MappingError(LocalError):
-    """AWS would not create this event source mapping; correct it in the template."""
+    """AWS would not create this event source mapping; correct it in the template.
+
+    ``reason`` is Lambda's own text where it is known.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def check(spec: QueueMappingSpec) -> None:
     """Raise ``MappingError`` for a mapping that AWS would refuse."""
     fifo = spec.queue_arn.endswith(".fifo")
+    if fifo and spec.batching_window_s:
+        reason = "Batching window is not supported for FIFO queues"
+        raise _refused(spec, reason, "MaximumBatchingWindowInSeconds")
     most = FIFO_BATCH_SIZE if fifo else BATCH_SIZE
     if not 1 <= spec.batch_size <= most:
-        raise _refused(spec, f"BatchSize must be from 1 to {most}, not {spec.batch_size}")
-    if fifo and spec.batching_window_s:
-        raise _refused(spec, "MaximumBatchingWindowInSeconds is not supported for FIFO queues")
+        reason = f"Maximum batch size must be between 1 and {most} inclusive"
+        raise _refused(spec, reason, f"BatchSize is {spec.batch_size}")
     if not 0 <= spec.batching_window_s <= WINDOW_S:
         raise _refused(spec, f"MaximumBatchingWindowInSeconds must be from 0 to {WINDOW_S}")
     if spec.batch_size > WITHOUT_WINDOW and spec.batching_window_s < 1:
-        raise _refused(
-            spec,
-            f"a BatchSize above {WITHOUT_WINDOW} needs MaximumBatchingWindowInSeconds from 1 on",
+        reason = (
+            "Maximum batch window in seconds must be greater than 0 if maximum batch size is "
+            f"greater than {WITHOUT_WINDOW}"
         )
+        raise _refused(spec, reason, "MaximumBatchingWindowInSeconds")
     _check_scaling(spec)
 
 
@@ -378,12 +389,21 @@ def _check_scaling(spec: QueueMappingSpec) -> None:
         raise _refused(spec, "MinimumPollers must not be above MaximumPollers")
 
 
-def _refused(spec: QueueMappingSpec, reason: str) -> MappingError:
-    return MappingError(f"The mapping of {spec.queue_arn} to {spec.function}: {reason}")
+def _refused(spec: QueueMappingSpec, reason: str, where: str = "") -> MappingError:
+    more = f" ({where})" if where else ""
+    message = f"The mapping of {spec.queue_arn} to {spec.function}: {reason}{more}"
+    return MappingError(message, reason)
 
 
 #: Waits between tries of a throttled batch, in seconds; AWS documents only that they grow.
 THROTTLE_FIRST_S, THROTTLE_MOST_S = 0.2, 10.0
+
+
+#: The states of a mapping.
+#: https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+CREATING, ENABLING, ENABLED, DISABLING, DISABLED, UPDATING, DELETING = (
+    "Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting",
+)  # fmt: skip
 
 
 class EventSourceMapping:
@@ -411,6 +431,10 @@ class EventSourceMapping:
         self._polling = False
         self._changed = asyncio.Event()
         self._enabled = asyncio.Event()
+        self._settled = CREATING
+        self._ending = ""
+        #: When its state last changed, in epoch seconds.
+        self.changed_at = clock.time()
         self.enabled = spec.enabled
 
     @property
@@ -426,6 +450,16 @@ class EventSourceMapping:
         else:
             self._enabled.clear()
             self._queues.wake(self._queue)
+        self.changed_at = self._clock.time()
+
+    @property
+    def state(self) -> str:
+        """Its state as the Lambda API names it."""
+        if self._ending:
+            return self._ending
+        if not self.enabled:
+            return DISABLING if self._under_way or self._polling else DISABLED
+        return {CREATING: CREATING, ENABLED: ENABLED}.get(self._settled, ENABLING)
 
     @property
     def under_way(self) -> int:
@@ -442,7 +476,10 @@ class EventSourceMapping:
         async with asyncio.TaskGroup() as batches:
             while True:
                 self._pause()
+                if not self.enabled:
+                    self._settle(DISABLED)
                 await self._enabled.wait()
+                self._settle(ENABLED)
                 self._polling = True
                 try:
                     await self._wait_for_room()
@@ -464,10 +501,25 @@ class EventSourceMapping:
         self._polling = False
         self._changed.set()
 
-    async def drain(self) -> None:
-        """Receive no more messages and return once no batch is under way."""
-        self.enabled = False
-        while self._under_way or self._polling:
+    def _settle(self, state: str) -> None:
+        if self._settled != state:
+            self._settled, self.changed_at = state, self._clock.time()
+
+    def adopt(self, spec: QueueMappingSpec) -> None:
+        """Show the specification, and be enabled as it says; all else of it is the same."""
+        self.spec = spec
+        if self.enabled is not spec.enabled:
+            self.enabled = spec.enabled
+
+    def end(self, state: str) -> None:
+        """Receive no more messages, since it will be replaced or deleted, and show this state."""
+        if self._ending != state:
+            self._ending = state
+            self.enabled = False
+
+    async def drained(self) -> None:
+        """Return once it is disabled and no batch is under way."""
+        while self.enabled or self._under_way or self._polling:
             self._changed.clear()
             await self._changed.wait()
 
@@ -521,6 +573,13 @@ class EventSourceMapping:
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, THROTTLE_MOST_S)
                 batch = [item for item in batch if item.expires_at > self._clock.time()]
+            except KeyError:
+                self._scaling.failed()
+                self._log(
+                    "ERROR", f"{self.target} does not exist; {len(batch)} messages are received "
+                    "again after the visibility timeout", requestId=request_id,
+                )  # fmt: skip
+                return None, batch
             except Exception as error:  # noqa: BLE001 - one broken batch must not end the mapping
                 self._scaling.failed()
                 self._log("ERROR", f"invocation failed: {error!r}", requestId=request_id)
@@ -610,15 +669,13 @@ class EventSourceMapping:
 
 
 class EventSourceMappings:
-    """Mappings by UUID, which is derived from what identifies the mapping in its template."""
+    """Mappings by UUID."""
 
     def __init__(self) -> None:
         self._mappings: dict[str, EventSourceMapping] = {}
 
     def add(self, mapping: EventSourceMapping) -> str:
-        spec = mapping.spec
-        name = f"{spec.queue_arn} {spec.function} {spec.uuid}"
-        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+        identity = identity_of(mapping.spec)
         self._mappings[identity] = mapping
         return identity
 
@@ -630,3 +687,14 @@ class EventSourceMappings:
 
     def __iter__(self) -> Iterator[tuple[str, EventSourceMapping]]:
         return iter(tuple(self._mappings.items()))
+
+
+def identity_of(spec: QueueMappingSpec) -> str:
+    """The UUID of a mapping; that of a template's is derived from what identifies it there."""
+    if _UUID.fullmatch(spec.uuid):
+        return spec.uuid
+    name = f"{spec.queue_arn} {spec.function} {spec.uuid}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -225,12 +225,16 @@ class QueueMappingSpec:
     report_batch_item_failures: bool = False
     filter_patterns: tuple[Mapping[str, Any], ...] = ()
     enabled: bool = True
+    #: Its UUID; its logical id, if the template declares it.
     uuid: str = ""
     #: The version or alias that it invokes.
     qualifier: str = ""
     #: The limits of provisioned mode.
     minimum_pollers: int | None = None
     maximum_pollers: int | None = None
+    #: What its API shows and nothing here acts on, as the API writes it: its filters' text,
+    #: ``KMSKeyArn``, ``MetricsConfig``, ``Tags``, ``LastModified``.
+    shown: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
