@@ -62,6 +62,12 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
         filters = read_filters(properties.get("FilterCriteria", {}))  # refuses what AWS refuses
+        shown = {
+            "FilterCriteria": {"Filters": [{"Pattern": text} for text in filters]} if filters else {},
+            "MetricsConfig": properties.get("MetricsConfig"),
+            "KMSKeyArn": properties.get("KmsKeyArn"),
+            "Tags": {str(tag["Key"]): tag["Value"] for tag in properties.get("Tags") or ()},
+        }
         spec = QueueMappingSpec(
             function=function,
             qualifier=qualifier,
@@ -80,6 +86,7 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
             filter_patterns=tuple(map(parse_filter, filters)),
             enabled=is_true(properties.get("Enabled", True)),
             uuid=logical_id,
+            shown={name: value for name, value in shown.items() if value},
         )
         check_mapping(spec)
         if function in names.functions:

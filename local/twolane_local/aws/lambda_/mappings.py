@@ -1,86 +1,337 @@
-"""The calls for event source mappings."""
+"""The calls for event source mappings, and a mapping as a document.
+
+A document holds the parameters of CreateEventSourceMapping, which a template writes in the same way:
+https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
+``FunctionName`` is ``name`` or ``name:qualifier`` there.
+"""
 
 from __future__ import annotations
 
-import json
+import re
+import uuid
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.event_source_mapping import (
+    CREATING,
+    DELETING,
+    DISABLED,
+    DISABLING,
+    ENABLED,
+    ENABLING,
+    UPDATING,
+    MappingError,
+    check,
+)
+from twolane_local.aws.events.patterns import PatternError, parse_filter, read_filters
+from twolane_local.aws.invocation import resolve
 from twolane_local.aws.rest_json import Call, Members, RefusedError
+from twolane_local.aws.sqs.errors import QueueDoesNotExistError
+from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec
 
 if TYPE_CHECKING:
-    from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
+    from collections.abc import Iterator, Mapping
+
+    from twolane_local.aws.changes import Changes, Document
+    from twolane_local.aws.event_source_mapping import EventSourceMappings
+    from twolane_local.aws.sqs.service import QueueService
+    from twolane_local.clock import Clock
+    from twolane_local.model import FunctionSpec
+
+#: The kind of a mapping's document; its key is the UUID.
+KIND = "mapping"
+#: The parameters of a queue's mapping.
+_PARAMETERS = frozenset(
+    {
+        "EventSourceArn", "FunctionName", "Enabled", "BatchSize", "MaximumBatchingWindowInSeconds",
+        "FilterCriteria", "FunctionResponseTypes", "ScalingConfig", "ProvisionedPollerConfig",
+        "MetricsConfig", "KMSKeyArn", "Tags",
+    }
+)  # fmt: skip
+#: Those whose empty value removes them, or is as good as none.
+_REMOVABLE = frozenset(
+    {"FilterCriteria", "ScalingConfig", "ProvisionedPollerConfig", "MetricsConfig", "KMSKeyArn"}
+)
+_SHOWN = ("FilterCriteria", "MetricsConfig", "KMSKeyArn", "Tags")
+_FUNCTION = re.compile(
+    rf"(?:arn:aws:lambda:{REGION}:)?(?:{ACCOUNT}:)?(?:function:)?"
+    r"(?P<target>[A-Za-z0-9_-]+(?::(?:\$LATEST|[A-Za-z0-9_-]+))?)"
+)
+#: The services that AWS reads events from, by their name in an ARN.
+_OTHER_SOURCES = frozenset({"kinesis", "dynamodb", "kafka", "mq", "rds"})
 
 
-class EventSourceMappingOperations:
-    """Lists mappings, gets one, enables and disables it; all else is set in the template.
-
-    https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
-    """
-
-    def __init__(self, mappings: EventSourceMappings) -> None:
-        self._mappings = mappings
-
-    async def list_event_source_mappings(self, call: Call) -> Members:
-        described = [describe_mapping(one, mapping) for one, mapping in self._mappings]
-        found = [one for one in described if _matches_query(one, call.params)]
-        return {"EventSourceMappings": found}
-
-    async def get_event_source_mapping(self, call: Call) -> Members:
-        return describe_mapping(*self._named(call))
-
-    async def update_event_source_mapping(self, call: Call) -> Members:
-        identity, mapping = self._named(call)
-        if set(call.params) - {"UUID", "Enabled", "FunctionName"}:
-            raise RefusedError(
-                400, "InvalidParameterValueException",
-                "Here only Enabled can be changed; change the rest in the template.",
-            )  # fmt: skip
-        mapping.enabled = call.params.get("Enabled", mapping.enabled)
-        return describe_mapping(identity, mapping)
-
-    def _named(self, call: Call) -> tuple[str, EventSourceMapping]:
-        identity = call.params["UUID"]
-        mapping = self._mappings.get(identity)
-        if mapping is None:
-            raise RefusedError(
-                404, "ResourceNotFoundException", "The resource you requested does not exist."
-            )
-        return identity, mapping
+def specification(identity: str, document: Document) -> QueueMappingSpec:
+    """The mapping of a document; raises ``PatternError`` for filters that AWS refuses."""
+    function, _, qualifier = str(document["FunctionName"]).partition(":")
+    pollers = document.get("ProvisionedPollerConfig") or {}
+    filters = read_filters(document.get("FilterCriteria") or {})
+    return QueueMappingSpec(
+        function=function,
+        qualifier=qualifier,
+        queue_arn=document["EventSourceArn"],
+        batch_size=document.get("BatchSize", 10),
+        batching_window_s=document.get("MaximumBatchingWindowInSeconds", 0),
+        maximum_concurrency=(document.get("ScalingConfig") or {}).get("MaximumConcurrency"),
+        minimum_pollers=pollers.get("MinimumPollers"),
+        maximum_pollers=pollers.get("MaximumPollers"),
+        report_batch_item_failures="ReportBatchItemFailures"
+        in (document.get("FunctionResponseTypes") or ()),
+        filter_patterns=tuple(map(parse_filter, filters)),
+        enabled=document.get("Enabled", True),
+        uuid=identity,
+        shown={name: document[name] for name in _SHOWN if document.get(name)},
+    )
 
 
-def describe_mapping(identity: str, mapping: EventSourceMapping) -> dict[str, Any]:
-    """A mapping as the API returns it.
-
-    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
-    """
-    spec = mapping.spec
-    shown: dict[str, Any] = {
-        "UUID": identity,
+def document_of(spec: QueueMappingSpec) -> Document:
+    """The document of a mapping."""
+    document: Document = {
         "EventSourceArn": spec.queue_arn,
-        "FunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{mapping.target}",
+        "FunctionName": _target(spec),
+        "Enabled": spec.enabled,
         "BatchSize": spec.batch_size,
         "MaximumBatchingWindowInSeconds": int(spec.batching_window_s),
-        "State": "Enabled" if mapping.enabled else "Disabled",
-        "StateTransitionReason": "USER_INITIATED",
         "FunctionResponseTypes": (
             ["ReportBatchItemFailures"] if spec.report_batch_item_failures else []
         ),
+        **spec.shown,
     }
     if spec.maximum_concurrency is not None:
-        shown["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
-    if spec.minimum_pollers is not None or spec.maximum_pollers is not None:
-        pollers = {"MinimumPollers": spec.minimum_pollers, "MaximumPollers": spec.maximum_pollers}
-        shown["ProvisionedPollerConfig"] = {
-            name: number for name, number in pollers.items() if number is not None
+        document["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
+    pollers = {"MinimumPollers": spec.minimum_pollers, "MaximumPollers": spec.maximum_pollers}
+    if given := {name: number for name, number in pollers.items() if number is not None}:
+        document["ProvisionedPollerConfig"] = given
+    return document
+
+
+def described(identity: str, document: Document, state: str, modified: float) -> Members:
+    """A mapping as the API returns it. For a queue there is no ``LastProcessingResult``.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+    """
+    hidden = ("Enabled", "Tags", "FunctionName")
+    return {
+        **{name: value for name, value in document.items() if name not in hidden},
+        "UUID": identity,
+        "FunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{document['FunctionName']}",
+        "EventSourceMappingArn": arn_of(identity),
+        "LastModified": modified,
+        "State": state,
+        "StateTransitionReason": "USER_INITIATED",
+    }
+
+
+def arn_of(identity: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:{identity}"
+
+
+def _target(spec: QueueMappingSpec) -> str:
+    return f"{spec.function}:{spec.qualifier}" if spec.qualifier else spec.function
+
+
+class EventSourceMappingOperations:
+    """Creates, changes, deletes and reads mappings, those of the template too."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        running: EventSourceMappings,
+        queues: QueueService,
+        functions: Mapping[str, FunctionSpec],
+        clock: Clock,
+    ) -> None:
+        """``functions`` is read at each call, so it may change."""
+        self._changes, self._running = changes, running
+        self._queues, self._functions, self._clock = queues, functions, clock
+
+    async def create_event_source_mapping(self, call: Call) -> Members:
+        _check_source(call.params)
+        async with self._changes.changing():
+            given = {**call.params, "FunctionName": self._function(call.params["FunctionName"])}
+            document = _complete(given)
+            identity = str(uuid.uuid4())
+            spec = _checked(identity, document)
+            self._check_queue(spec)
+            self._check_duplicate(spec)
+            self._changes.put(KIND, identity, document)
+        state = CREATING if spec.enabled else DISABLED
+        return described(identity, document, state, self._clock.time())
+
+    async def update_event_source_mapping(self, call: Call) -> Members:
+        identity, given = call.params["UUID"], dict(call.params)
+        del given["UUID"]
+        _check_parameters(given)
+        async with self._changes.changing():
+            former = self._document(identity, "update")
+            if "FunctionName" in given:
+                given["FunctionName"] = self._function(given["FunctionName"])
+            document = _complete({**former, **given})
+            spec = _checked(identity, document)
+            if document["FunctionName"] != former["FunctionName"]:
+                self._check_queue(spec)
+                self._check_duplicate(spec)
+            self._changes.put(KIND, identity, document)
+        state = UPDATING
+        if spec.enabled is not former["Enabled"]:
+            state = ENABLING if spec.enabled else DISABLING
+        return described(identity, document, state, self._clock.time())
+
+    async def delete_event_source_mapping(self, call: Call) -> Members:
+        identity = call.params["UUID"]
+        async with self._changes.changing():
+            document = self._document(identity, "delete")
+            self._changes.delete(KIND, identity)
+        return described(identity, document, DELETING, self._clock.time())
+
+    async def get_event_source_mapping(self, call: Call) -> Members:
+        identity = call.params["UUID"]
+        document = self._changes.get(KIND, identity)
+        if document is not None:
+            return self._described(identity, document)
+        if (ending := self._running.get(identity)) is None:
+            raise _not_found()
+        return self._described(identity, document_of(ending.spec))
+
+    async def list_event_source_mappings(self, call: Call) -> Members:
+        source, wanted = call.params.get("EventSourceArn"), call.params.get("FunctionName")
+        match = _FUNCTION.fullmatch(wanted) if wanted else None
+        found = [
+            (identity, document)
+            for identity, document in sorted(self._all())
+            if (not source or document["EventSourceArn"] == source)
+            and (not wanted or (match and _same(document["FunctionName"], match["target"])))
+        ]
+        marker, most = call.params.get("Marker", ""), call.params.get("MaxItems", 100)
+        rest = [each for each in found if each[0] >= marker]
+        return {
+            "EventSourceMappings": [self._described(*each) for each in rest[:most]],
+            "NextMarker": rest[most][0] if len(rest) > most else None,
         }
-    if spec.filter_patterns:
-        filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
-        shown["FilterCriteria"] = {"Filters": filters}
-    return shown
+
+    def _all(self) -> Iterator[tuple[str, Document]]:
+        documents = self._changes.all(KIND)
+        yield from documents.items()
+        for identity, ending in self._running:
+            if identity not in documents:
+                yield identity, document_of(ending.spec)
+
+    def _described(self, identity: str, document: Document) -> Members:
+        running = self._running.get(identity)
+        if running is None:  # an emulator without sources
+            state = ENABLED if document["Enabled"] else DISABLED
+            return described(identity, document, state, self._clock.time())
+        return described(identity, document, running.state, running.changed_at)
+
+    def _document(self, identity: str, doing: str) -> Document:
+        """A mapping that may be changed now."""
+        document, running = self._changes.get(KIND, identity), self._running.get(identity)
+        if running is not None and running.state in (CREATING, UPDATING, DELETING):
+            message = f"Cannot {doing} the event source mapping because it is in use."
+            raise RefusedError(400, "ResourceInUseException", message)
+        if document is None:
+            raise _not_found()
+        return document
+
+    def _function(self, given: str) -> str:
+        match = _FUNCTION.fullmatch(given)
+        try:
+            resolve(self._functions, match["target"] if match else given)
+        except KeyError:
+            raise _invalid("Function does not exist") from None
+        return match["target"] if match else given
+
+    def _check_queue(self, spec: QueueMappingSpec) -> None:
+        try:
+            visibility = self._queues.get_by_arn(spec.queue_arn).settings.visibility_s
+        except QueueDoesNotExistError:
+            raise _invalid(
+                "Error occurred while ReceiveMessage. SQS Error Code: "
+                "AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The specified queue "
+                "does not exist."
+            ) from None
+        # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+        function, _ = resolve(self._functions, _target(spec))
+        if visibility < function.timeout_s:
+            raise _invalid(
+                f"Queue visibility timeout: {visibility:g} seconds is less than Function timeout: "
+                f"{function.timeout_s:g} seconds"
+            )
+
+    def _check_duplicate(self, spec: QueueMappingSpec) -> None:
+        for identity, document in self._all():
+            same = _same(document["FunctionName"], _target(spec))
+            if same and document["EventSourceArn"] == spec.queue_arn and identity != spec.uuid:
+                raise RefusedError(
+                    409, "ResourceConflictException",
+                    f'An event source mapping with SQS arn (" {spec.queue_arn} ") and function '
+                    f'(" {_target(spec)} ") already exists. Please update or delete the existing '
+                    f"mapping with UUID {identity}",
+                )  # fmt: skip
 
 
-def _matches_query(shown: dict[str, Any], query: Members) -> bool:
-    function = query.get("FunctionName", "")
-    source = query.get("EventSourceArn", shown["EventSourceArn"])
-    same_function = not function or shown["FunctionArn"].endswith(f":{function.rpartition(':')[2]}")
-    return same_function and bool(source == shown["EventSourceArn"])
+def _complete(given: Mapping[str, Any]) -> Document:
+    """The document of parameters, with the defaults, and without what is empty."""
+    defaults: Document = {
+        "Enabled": True, "BatchSize": 10, "MaximumBatchingWindowInSeconds": 0,
+        "FunctionResponseTypes": [],
+    }  # fmt: skip
+    return {
+        **defaults,
+        **{
+            name: value
+            for name, value in given.items()
+            if name in _PARAMETERS and not (name in _REMOVABLE and _is_empty(value))
+        },
+    }
+
+
+def _is_empty(value: Any) -> bool:
+    return not (any(value.values()) if isinstance(value, dict) else value)
+
+
+def _checked(identity: str, document: Document) -> QueueMappingSpec:
+    try:
+        spec = specification(identity, document)
+        check(spec)
+    except PatternError:
+        raise _invalid("Invalid filter pattern definition.") from None
+    except MappingError as refused:
+        raise _invalid(refused.reason) from None
+    return spec
+
+
+def _check_source(params: Members) -> None:
+    service = (str(params.get("EventSourceArn", "")).split(":") + [""] * 3)[2]
+    other = next(
+        (each for each in ("SelfManagedEventSource", "Topics", "Queues") if each in params), service
+    )
+    if service in _OTHER_SOURCES or other != service:
+        raise _invalid(f"No event source mapping of {other} is emulated here: only of Amazon SQS.")
+    if service != "sqs":
+        raise _invalid("Unrecognized event source.")
+    _check_parameters(params)
+
+
+def _check_parameters(params: Members) -> None:
+    """Refuse those of other event sources; a value that switches nothing on is ignored."""
+    if params.get("StartingPosition"):
+        raise _invalid("StartingPosition is not valid for SQS event sources.")
+    pollers = params.get("ProvisionedPollerConfig") or {}
+    unknown = [*(params.keys() - _PARAMETERS), *(pollers.keys() & {"PollerGroupName"})]
+    for name in sorted(unknown):
+        if params.get(name) or pollers.get(name):
+            raise _invalid(f"Unsupported {name} parameter for given event source mapping type.")
+
+
+def _same(one: str, other: str) -> bool:
+    return one.removesuffix(":$LATEST") == other.removesuffix(":$LATEST")
+
+
+def _invalid(message: str) -> RefusedError:
+    return RefusedError(400, "InvalidParameterValueException", message)
+
+
+def _not_found() -> RefusedError:
+    return RefusedError(
+        404, "ResourceNotFoundException", "The resource you requested does not exist."
+    )
