@@ -55,6 +55,8 @@ class FunctionSpec:
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
     recursive_loop: str = "Terminate"  # or "Allow"
+    #: Each tenant has execution environments of its own.
+    tenant_isolation: bool = False
     #: Its aliases and versions in the template.
     qualifiers: tuple[str, ...] = ()
     #: It has a published version, which starts from a snapshot.

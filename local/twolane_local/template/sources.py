@@ -63,7 +63,7 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
         pollers = properties.get("ProvisionedPollerConfig") or {}
         filters = read_filters(properties.get("FilterCriteria", {}))  # refuses what AWS refuses
         shown = {
-            "FilterCriteria": {"Filters": [{"Pattern": text} for text in filters]} if filters else {},
+            "FilterCriteria": filters and {"Filters": [{"Pattern": text} for text in filters]},
             "MetricsConfig": properties.get("MetricsConfig"),
             "KMSKeyArn": properties.get("KmsKeyArn"),
             "Tags": {str(tag["Key"]): tag["Value"] for tag in properties.get("Tags") or ()},

@@ -1,6 +1,6 @@
 """The calls for event source mappings, and a mapping as a document.
 
-A document holds the parameters of CreateEventSourceMapping, which a template writes in the same way:
+A document holds the parameters of CreateEventSourceMapping, which a template writes alike:
 https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
 ``FunctionName`` is ``name`` or ``name:qualifier`` there.
 """
