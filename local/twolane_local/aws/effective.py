@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.event_source_mapping import identity_of
+from twolane_local.aws.lambda_ import mappings
 from twolane_local.aws.lambda_.code import ArchiveError, CodeStore
 from twolane_local.aws.lambda_.configuration import specification, why_unrunnable
 from twolane_local.aws.lambda_.resources import Target
@@ -25,7 +27,7 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
     """The resources of a template's stack as documents, by kind and key."""
     found: dict[str, dict[str, Document]] = {
         "function": {}, "version": {}, "alias": {}, "invoke-config": {}, "url": {}, "layer": {},
-        "concurrency": {}, "recursion": {}, "tags": {}, "policy": {},
+        "concurrency": {}, "recursion": {}, "tags": {}, "policy": {}, mappings.KIND: {},
     }  # fmt: skip
     for spec in stack.functions:
         found["function"][spec.name] = {"Properties": dict(spec.properties)}
@@ -49,6 +51,8 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
         policy = found["policy"].setdefault(key, {"Statements": []})
         with suppress(RefusedError):  # a principal that does not exist
             policy["Statements"].append(statement_of(Target(name, qualifier), properties))
+    for mapping in stack.mappings:
+        found[mappings.KIND][identity_of(mapping)] = mappings.document_of(mapping)
     for layer in stack.layers:
         found["layer"][layer.arn.partition(":layer:")[2]] = {"Properties": dict(layer.properties)}
     return found
@@ -83,6 +87,10 @@ def effective(stack: Stack, changes: Changes, code: CodeStore) -> Stack:
         functions=tuple(functions.all()),
         layers=tuple(layers.values()),
         routes=tuple(_routes(stack, changes)),
+        mappings=tuple(
+            mappings.specification(identity, document)
+            for identity, document in changes.all(mappings.KIND).items()
+        ),
     )
 
 

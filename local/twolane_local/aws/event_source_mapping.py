@@ -28,7 +28,7 @@ import json
 import re
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events.patterns import compile_filters
@@ -37,7 +37,7 @@ from twolane_local.aws.sqs.errors import OverLimitError, QueueDoesNotExistError,
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 
     from twolane_local.aws.invocation import Invocation, Invoker
     from twolane_local.aws.sqs.service import QueueService
@@ -431,26 +431,37 @@ class EventSourceMapping:
         self._polling = False
         self._changed = asyncio.Event()
         self._enabled = asyncio.Event()
+        self._on, self._held = spec.enabled, False
         self._settled = CREATING
         self._ending = ""
         #: When its state last changed, in epoch seconds.
         self.changed_at = clock.time()
-        self.enabled = spec.enabled
+        self._switch()
 
     @property
     def enabled(self) -> bool:
-        return self._enabled.is_set()
+        return self._on
 
     @enabled.setter
     def enabled(self, on: bool) -> None:
         """A disabled mapping receives no more messages, but sends the batch that it has begun."""
-        self._batcher.closing = not on
-        if on:
+        self._on = on
+        self.changed_at = self._clock.time()
+        self._switch()
+
+    def hold(self, held: bool) -> None:
+        """Receive no messages while it is held; it is enabled or not as before."""
+        self._held = held
+        self._switch()
+
+    def _switch(self) -> None:
+        receives = self._on and not self._held
+        self._batcher.closing = not receives
+        if receives:
             self._enabled.set()
         else:
             self._enabled.clear()
             self._queues.wake(self._queue)
-        self.changed_at = self._clock.time()
 
     @property
     def state(self) -> str:
@@ -459,7 +470,9 @@ class EventSourceMapping:
             return self._ending
         if not self.enabled:
             return DISABLING if self._under_way or self._polling else DISABLED
-        return {CREATING: CREATING, ENABLED: ENABLED}.get(self._settled, ENABLING)
+        if self._held or self._settled == ENABLED:
+            return ENABLED
+        return CREATING if self._settled == CREATING else ENABLING
 
     @property
     def under_way(self) -> int:
@@ -476,7 +489,7 @@ class EventSourceMapping:
         async with asyncio.TaskGroup() as batches:
             while True:
                 self._pause()
-                if not self.enabled:
+                if not self._enabled.is_set():
                     self._settle(DISABLED)
                 await self._enabled.wait()
                 self._settle(ENABLED)
@@ -518,8 +531,8 @@ class EventSourceMapping:
             self.enabled = False
 
     async def drained(self) -> None:
-        """Return once it is disabled and no batch is under way."""
-        while self.enabled or self._under_way or self._polling:
+        """Return once no batch of a mapping that ends is under way."""
+        while self._under_way or self._polling:
             self._changed.clear()
             await self._changed.wait()
 
@@ -687,6 +700,71 @@ class EventSourceMappings:
 
     def __iter__(self) -> Iterator[tuple[str, EventSourceMapping]]:
         return iter(tuple(self._mappings.items()))
+
+
+class MappingRunner:
+    """Makes the mappings that run the same as those that are wanted.
+
+    A mapping that changes, or is no longer wanted, first ends its batches; only its own successor
+    waits for that.
+    """
+
+    def __init__(
+        self,
+        mappings: EventSourceMappings,
+        make: Callable[[QueueMappingSpec], EventSourceMapping],
+        run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[Any]],
+    ) -> None:
+        """``mappings`` is kept up to date; ``run`` starts a task, and handles its error."""
+        self._mappings, self._make, self._run = mappings, make, run
+        self._wanted: dict[str, EventSourceMapping | None] = {}
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._replacing: dict[str, asyncio.Task[Any]] = {}
+
+    def apply(self, specs: Iterable[QueueMappingSpec]) -> None:
+        """Raises ``MappingError`` or ``PatternError``, and changes nothing then, if AWS would
+        refuse one of them.
+        """
+        wanted = {identity_of(spec): self._make(spec) for spec in specs}
+        self._wanted = {**dict.fromkeys(self._tasks), **wanted}
+        for identity in self._wanted:
+            self._reconcile(identity)
+
+    def _reconcile(self, identity: str) -> None:
+        wanted, mapping = self._wanted[identity], self._mappings.get(identity)
+        if mapping is None:
+            if wanted is not None:
+                self._mappings.add(wanted)
+                self._tasks[identity] = self._run(wanted.run())
+            return
+        ending = identity in self._replacing
+        if wanted is not None and _same(mapping.spec, wanted.spec) and not ending:
+            mapping.adopt(wanted.spec)
+            return
+        mapping.end(DELETING if wanted is None else UPDATING)
+        if not ending:
+            self._replacing[identity] = self._run(self._replace(identity, mapping))
+
+    async def _replace(self, identity: str, mapping: EventSourceMapping) -> None:
+        await mapping.drained()
+        task = self._tasks.pop(identity)
+        task.cancel()
+        await asyncio.wait([task])
+        self._mappings.remove(identity)
+        del self._replacing[identity]
+        self._reconcile(identity)
+
+    async def stop(self) -> None:
+        """Stop at once; batches under way are received again, as after a crash."""
+        if tasks := [*self._replacing.values(), *self._tasks.values()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def _same(one: QueueMappingSpec, other: QueueMappingSpec) -> bool:
+    """True if they differ in nothing but what a running mapping can change."""
+    return replace(one, enabled=other.enabled) == other
 
 
 def identity_of(spec: QueueMappingSpec) -> str:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.event_source_mapping import (
-    DELETING,
-    UPDATING,
-    EventSourceMapping,
-    identity_of,
-)
+from twolane_local.aws.event_source_mapping import EventSourceMapping, MappingRunner
 from twolane_local.aws.scheduler.source import ScheduleSource
 
 if TYPE_CHECKING:
@@ -44,55 +38,18 @@ class Sources:
     ) -> None:
         self._queues, self._invoker, self._asynchronous = queues, invoker, asynchronous
         self._clock, self._journal, self._failed = clock, journal, failed
-        self._mappings, self._book = mappings, book
-        #: What each mapping is to become, ``None`` if it is to end; and what runs of it.
-        self._wanted: dict[str, EventSourceMapping | None] = {}
-        self._running: dict[str, tuple[EventSourceMapping, asyncio.Task[Any]]] = {}
-        self._replacing: dict[str, asyncio.Task[Any]] = {}
+        self._mappings, self._book = MappingRunner(mappings, self._make, self._run), book
         self._schedules: asyncio.Task[Any] | None = None
         self._scheduled: tuple[ScheduleSpec, ...] | None = None
 
     async def apply(self, stack: Stack) -> None:
-        """Run the sources of the stack.
-
-        A mapping that changes, or is no longer there, first ends its batches; nothing waits for it
-        but its own successor. Raises ``MappingError`` or ``PatternError``, and changes nothing
-        then, if AWS would refuse one.
-        """
-        wanted = {identity_of(spec): self._make(spec) for spec in stack.mappings}
-        self._wanted = {**dict.fromkeys(self._running), **wanted}
-        for identity in self._wanted:
-            self._reconcile(identity)
+        """Run the sources of the stack."""
+        self._mappings.apply(stack.mappings)
         if self._schedules is None or stack.schedules != self._scheduled:
             await self._reschedule(stack)
 
     def _make(self, spec: QueueMappingSpec) -> EventSourceMapping:
         return EventSourceMapping(spec, self._queues, self._invoker, self._clock, self._journal)
-
-    def _reconcile(self, identity: str) -> None:
-        """Start a mapping, switch it on or off, or begin to replace it by what is wanted."""
-        wanted = self._wanted[identity]
-        if identity not in self._running:
-            if wanted is not None:
-                self._mappings.add(wanted)
-                self._running[identity] = wanted, self._run(wanted.run())
-            return
-        mapping, _ = self._running[identity]
-        ending = identity in self._replacing
-        if wanted is not None and _same(mapping.spec, wanted.spec) and not ending:
-            mapping.adopt(wanted.spec)
-            return
-        mapping.end(DELETING if wanted is None else UPDATING)
-        if not ending:
-            self._replacing[identity] = self._run(self._replace(identity))
-
-    async def _replace(self, identity: str) -> None:
-        mapping, task = self._running[identity]
-        await mapping.drained()
-        await _cancel(task)
-        self._mappings.remove(identity)
-        del self._running[identity], self._replacing[identity]
-        self._reconcile(identity)
 
     async def _reschedule(self, stack: Stack) -> None:
         await _cancel(self._schedules)
@@ -127,14 +84,8 @@ class Sources:
 
     async def stop(self) -> None:
         """Stop at once; batches under way are received again, as after a crash."""
-        for task in (*self._replacing.values(), *(task for _, task in self._running.values())):
-            await _cancel(task)
+        await self._mappings.stop()
         await _cancel(self._schedules)
-
-
-def _same(one: QueueMappingSpec, other: QueueMappingSpec) -> bool:
-    """True if they differ in nothing but what a running mapping can change."""
-    return replace(one, enabled=other.enabled) == other
 
 
 async def _cancel(task: asyncio.Task[Any] | None) -> None:

@@ -55,7 +55,9 @@ class Function:
         self.batches: list[tuple[str, list[str]]] = []
         self.release = asyncio.Event()
 
-    async def invoke(self, function, event, *, request_id=None, client_context="", trace_headers=()):
+    async def invoke(
+        self, function, event, *, request_id=None, client_context="", trace_headers=()
+    ):
         bodies = [record["body"] for record in json.loads(event)["Records"]]
         self.batches.append((function, bodies))
         if "hold" in bodies:
@@ -433,12 +435,13 @@ def test_the_templates_mapping_is_read_changed_and_deleted(world):
         ({"EventSourceArn": "arn:aws:s3:::bucket"}, "Unrecognized event source."),
         ({"FunctionName": "doesnotexist"}, "Function does not exist"),
         ({"FunctionName": "f:nowhere"}, "Function does not exist"),
-        ({"FunctionName": FUNCTION.replace("12:f", "13:f") + "f"}, "Function does not exist"),
         (
             {"EventSourceArn": ARN + "nowhere"},
-            "Error occurred while ReceiveMessage. SQS Error Code: "
-            "AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The specified queue does "
-            "not exist.",
+            (
+                "Error occurred while ReceiveMessage. SQS Error Code: "
+                "AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The specified queue "
+                "does not exist."
+            ),
         ),
         (
             {"FunctionName": "slow"},
@@ -446,8 +449,10 @@ def test_the_templates_mapping_is_read_changed_and_deleted(world):
         ),
         (
             {"BatchSize": 11},
-            "Maximum batch window in seconds must be greater than 0 if maximum batch size is "
-            "greater than 10",
+            (
+                "Maximum batch window in seconds must be greater than 0 if maximum batch size is "
+                "greater than 10"
+            ),
         ),
         (
             {"EventSourceArn": ARN + "q.fifo", "MaximumBatchingWindowInSeconds": 1},
@@ -502,17 +507,16 @@ def test_refused_parameters(world, params, message):
 @pytest.mark.parametrize(
     ("params", "problem"),
     [
-        ({"BatchSize": 0}, "'0' at 'batchSize' failed to satisfy constraint: Member must have value "
-                           "greater than or equal to 1"),
-        ({"BatchSize": 10_001}, "'10001' at 'batchSize' failed to satisfy constraint: Member must "
-                                "have value less than or equal to 10000"),
-        ({"MaximumBatchingWindowInSeconds": 301}, "'301' at 'maximumBatchingWindowInSeconds'"),
-        ({"ScalingConfig": {"MaximumConcurrency": 1}}, "'1' at 'scalingConfig.maximumConcurrency'"),
-        ({"FunctionResponseTypes": ["All"]}, "at 'functionResponseTypes'"),
-        ({"FunctionName": None}, "Value null at 'functionName' failed to satisfy constraint: Member "
-                                 "must not be null"),
-        ({"EventSourceArn": "q"}, "Value 'q' at 'eventSourceArn' failed to satisfy constraint: "
-                                  "Member must satisfy regular expression pattern"),
+        ({"BatchSize": 0}, "'0' at 'batchSize'{} have value greater than or equal to 1"),
+        ({"BatchSize": 10_001}, "'10001' at 'batchSize'{} have value less than or equal to 10000"),
+        ({"MaximumBatchingWindowInSeconds": 301}, "'301' at 'maximumBatchingWindowInSeconds'{}"),
+        (
+            {"ScalingConfig": {"MaximumConcurrency": 1}},
+            "'1' at 'scalingConfig.maximumConcurrency'{} have value greater than or equal to 2",
+        ),
+        ({"FunctionResponseTypes": ["All"]}, "'[All]' at 'functionResponseTypes'{}"),
+        ({"FunctionName": None}, "null at 'functionName'{} not be null"),
+        ({"EventSourceArn": "q"}, "'q' at 'eventSourceArn'{} satisfy regular expression pattern"),
     ],
 )  # fmt: skip
 def test_parameters_that_the_model_forbids(world, params, problem):
@@ -520,8 +524,8 @@ def test_parameters_that_the_model_forbids(world, params, problem):
     given = {name: value for name, value in given.items() if value is not None}
     status, code, message = refusal(world.client.create_event_source_mapping, **given)
     assert (status, code) == (400, "ValidationException")
-    assert "validation error" in message
-    assert problem in message
+    begins = problem.format(" failed to satisfy constraint: Member must")
+    assert message.startswith(f"1 validation error detected: Value {begins}")
 
 
 def test_an_update_is_refused_as_a_creation_is(world):

@@ -6,14 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.twolane_local.lambda_.test_functions import Stage, patience
+
 from twolane_local.aws.invocation import TenancyError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.twolane_local.lambda_.test_functions import Scripted
+
     from twolane_local.aws.invocation import Invocation
 
 

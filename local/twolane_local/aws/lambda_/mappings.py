@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
 
 from __future__ import annotations
 
-import re
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,13 @@ from twolane_local.aws.event_source_mapping import (
 )
 from twolane_local.aws.events.patterns import PatternError, parse_filter, read_filters
 from twolane_local.aws.invocation import resolve
+from twolane_local.aws.lambda_.resources import (
+    conflict,
+    function_arn,
+    invalid,
+    not_found,
+    target_of_call,
+)
 from twolane_local.aws.rest_json import Call, Members, RefusedError
 from twolane_local.aws.sqs.errors import QueueDoesNotExistError
 from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec
@@ -52,10 +59,7 @@ _REMOVABLE = frozenset(
     {"FilterCriteria", "ScalingConfig", "ProvisionedPollerConfig", "MetricsConfig", "KMSKeyArn"}
 )
 _SHOWN = ("FilterCriteria", "MetricsConfig", "KMSKeyArn", "Tags")
-_FUNCTION = re.compile(
-    rf"(?:arn:aws:lambda:{REGION}:)?(?:{ACCOUNT}:)?(?:function:)?"
-    r"(?P<target>[A-Za-z0-9_-]+(?::(?:\$LATEST|[A-Za-z0-9_-]+))?)"
-)
+_MISSING = "The resource you requested does not exist."
 #: The services that AWS reads events from, by their name in an ARN.
 _OTHER_SOURCES = frozenset({"kinesis", "dynamodb", "kafka", "mq", "rds"})
 
@@ -96,6 +100,9 @@ def document_of(spec: QueueMappingSpec) -> Document:
         ),
         **spec.shown,
     }
+    if spec.filter_patterns and "FilterCriteria" not in document:
+        filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
+        document["FilterCriteria"] = {"Filters": filters}
     if spec.maximum_concurrency is not None:
         document["ScalingConfig"] = {"MaximumConcurrency": spec.maximum_concurrency}
     pollers = {"MinimumPollers": spec.minimum_pollers, "MaximumPollers": spec.maximum_pollers}
@@ -113,7 +120,7 @@ def described(identity: str, document: Document, state: str, modified: float) ->
     return {
         **{name: value for name, value in document.items() if name not in hidden},
         "UUID": identity,
-        "FunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{document['FunctionName']}",
+        "FunctionArn": function_arn(document["FunctionName"]),
         "EventSourceMappingArn": arn_of(identity),
         "LastModified": modified,
         "State": state,
@@ -147,8 +154,7 @@ class EventSourceMappingOperations:
     async def create_event_source_mapping(self, call: Call) -> Members:
         _check_source(call.params)
         async with self._changes.changing():
-            given = {**call.params, "FunctionName": self._function(call.params["FunctionName"])}
-            document = _complete(given)
+            document = _complete({**call.params, "FunctionName": self._function(call)})
             identity = str(uuid.uuid4())
             spec = _checked(identity, document)
             self._check_queue(spec)
@@ -164,7 +170,7 @@ class EventSourceMappingOperations:
         async with self._changes.changing():
             former = self._document(identity, "update")
             if "FunctionName" in given:
-                given["FunctionName"] = self._function(given["FunctionName"])
+                given["FunctionName"] = self._function(call)
             document = _complete({**former, **given})
             spec = _checked(identity, document)
             if document["FunctionName"] != former["FunctionName"]:
@@ -189,17 +195,17 @@ class EventSourceMappingOperations:
         if document is not None:
             return self._described(identity, document)
         if (ending := self._running.get(identity)) is None:
-            raise _not_found()
+            raise not_found(_MISSING)
         return self._described(identity, document_of(ending.spec))
 
     async def list_event_source_mappings(self, call: Call) -> Members:
-        source, wanted = call.params.get("EventSourceArn"), call.params.get("FunctionName")
-        match = _FUNCTION.fullmatch(wanted) if wanted else None
+        source = call.params.get("EventSourceArn")
+        target = target_of_call(call).key if "FunctionName" in call.params else None
         found = [
             (identity, document)
             for identity, document in sorted(self._all())
             if (not source or document["EventSourceArn"] == source)
-            and (not wanted or (match and _same(document["FunctionName"], match["target"])))
+            and (target is None or _same(document["FunctionName"], target))
         ]
         marker, most = call.params.get("Marker", ""), call.params.get("MaxItems", 100)
         rest = [each for each in found if each[0] >= marker]
@@ -229,30 +235,36 @@ class EventSourceMappingOperations:
             message = f"Cannot {doing} the event source mapping because it is in use."
             raise RefusedError(400, "ResourceInUseException", message)
         if document is None:
-            raise _not_found()
+            raise not_found(_MISSING)
         return document
 
-    def _function(self, given: str) -> str:
-        match = _FUNCTION.fullmatch(given)
+    def _function(self, call: Call) -> str:
+        target = target_of_call(call)
         try:
-            resolve(self._functions, match["target"] if match else given)
+            resolve(self._functions, target.key)
         except KeyError:
-            raise _invalid("Function does not exist") from None
-        return match["target"] if match else given
+            raise invalid("Function does not exist") from None
+        return target.key
 
     def _check_queue(self, spec: QueueMappingSpec) -> None:
         try:
             visibility = self._queues.get_by_arn(spec.queue_arn).settings.visibility_s
         except QueueDoesNotExistError:
-            raise _invalid(
+            raise invalid(
                 "Error occurred while ReceiveMessage. SQS Error Code: "
                 "AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The specified queue "
                 "does not exist."
             ) from None
         # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
         function, _ = resolve(self._functions, _target(spec))
+        if function.tenant_isolation:
+            # https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
+            raise invalid(
+                "Event source mapping is not supported for functions enabled with tenancy "
+                "configuration."
+            )
         if visibility < function.timeout_s:
-            raise _invalid(
+            raise invalid(
                 f"Queue visibility timeout: {visibility:g} seconds is less than Function timeout: "
                 f"{function.timeout_s:g} seconds"
             )
@@ -261,12 +273,11 @@ class EventSourceMappingOperations:
         for identity, document in self._all():
             same = _same(document["FunctionName"], _target(spec))
             if same and document["EventSourceArn"] == spec.queue_arn and identity != spec.uuid:
-                raise RefusedError(
-                    409, "ResourceConflictException",
+                raise conflict(
                     f'An event source mapping with SQS arn (" {spec.queue_arn} ") and function '
                     f'(" {_target(spec)} ") already exists. Please update or delete the existing '
-                    f"mapping with UUID {identity}",
-                )  # fmt: skip
+                    f"mapping with UUID {identity}"
+                )
 
 
 def _complete(given: Mapping[str, Any]) -> Document:
@@ -294,9 +305,9 @@ def _checked(identity: str, document: Document) -> QueueMappingSpec:
         spec = specification(identity, document)
         check(spec)
     except PatternError:
-        raise _invalid("Invalid filter pattern definition.") from None
+        raise invalid("Invalid filter pattern definition.") from None
     except MappingError as refused:
-        raise _invalid(refused.reason) from None
+        raise invalid(refused.reason) from None
     return spec
 
 
@@ -306,32 +317,22 @@ def _check_source(params: Members) -> None:
         (each for each in ("SelfManagedEventSource", "Topics", "Queues") if each in params), service
     )
     if service in _OTHER_SOURCES or other != service:
-        raise _invalid(f"No event source mapping of {other} is emulated here: only of Amazon SQS.")
+        raise invalid(f"No event source mapping of {other} is emulated here: only of Amazon SQS.")
     if service != "sqs":
-        raise _invalid("Unrecognized event source.")
+        raise invalid("Unrecognized event source.")
     _check_parameters(params)
 
 
 def _check_parameters(params: Members) -> None:
     """Refuse those of other event sources; a value that switches nothing on is ignored."""
     if params.get("StartingPosition"):
-        raise _invalid("StartingPosition is not valid for SQS event sources.")
+        raise invalid("StartingPosition is not valid for SQS event sources.")
     pollers = params.get("ProvisionedPollerConfig") or {}
     unknown = [*(params.keys() - _PARAMETERS), *(pollers.keys() & {"PollerGroupName"})]
     for name in sorted(unknown):
         if params.get(name) or pollers.get(name):
-            raise _invalid(f"Unsupported {name} parameter for given event source mapping type.")
+            raise invalid(f"Unsupported {name} parameter for given event source mapping type.")
 
 
 def _same(one: str, other: str) -> bool:
     return one.removesuffix(":$LATEST") == other.removesuffix(":$LATEST")
-
-
-def _invalid(message: str) -> RefusedError:
-    return RefusedError(400, "InvalidParameterValueException", message)
-
-
-def _not_found() -> RefusedError:
-    return RefusedError(
-        404, "ResourceNotFoundException", "The resource you requested does not exist."
-    )
