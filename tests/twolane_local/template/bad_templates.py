@@ -125,6 +125,10 @@ BAD: dict[str, Bad] = {
     "timeout is a map": with_property("Timeout: {a: 3, b: 4}", "Timeout"),
     "timeout is true": with_property("Timeout: true", "Timeout"),
     "timeout is a fraction": with_property("Timeout: 2.5", "Timeout"),
+    "tenancy of nobody": with_property(
+        "TenancyConfig: {TenantIsolationMode: NONE}", "TenantIsolationMode must be PER_TENANT"
+    ),
+    "tenancy is text": with_property("TenancyConfig: PER_TENANT", "TenancyConfig"),
     "timeout 0": with_property("Timeout: 0", "Timeout.*1 to"),
     "timeout -1": with_property("Timeout: -1", "Timeout.*1 to"),
     "timeout 99999999": with_property("Timeout: 99999999", "Timeout.*1 to"),
