@@ -52,7 +52,10 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
         with suppress(RefusedError):  # a principal that does not exist
             policy["Statements"].append(statement_of(Target(name, qualifier), properties))
     for mapping in stack.mappings:
-        found[mappings.KIND][identity_of(mapping)] = mappings.document_of(mapping)
+        identity = identity_of(mapping)
+        found[mappings.KIND][identity] = mappings.document_of(mapping)
+        if tags := mapping.shown.get("Tags"):
+            found["tags"][mappings.arn_of(identity)] = dict(tags)
     for layer in stack.layers:
         found["layer"][layer.arn.partition(":layer:")[2]] = {"Properties": dict(layer.properties)}
     return found

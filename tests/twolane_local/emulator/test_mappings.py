@@ -156,9 +156,9 @@ def test_a_function_that_isolates_tenants(template: Path) -> None:
                 "Message": "The invoked function is enabled with tenancy configuration. Add a "
                 "valid tenant ID in your request and try again.",
             }
-            with pytest.raises(ClientError, match="is not enabled with tenancy configuration. Rem"):
+            with pytest.raises(ClientError, match="is not enabled with tenancy configuration"):
                 lambda_.invoke(FunctionName="Worker", TenantId="blue")
-            with pytest.raises(ClientError, match="at 'tenantId' failed to satisfy constraint"):
+            with pytest.raises(ClientError, match="at 'tenantId' failed to satisfy"):
                 invoke(TenantId="blue,green")
             assert invoke(TenantId="late", InvocationType="Event")["StatusCode"] == 202
             return [invoke(TenantId=each)["Payload"].read() for each in ("blue", "a b@c", "blue")]

@@ -20,15 +20,16 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from twolane_local.aws.changes import Changes, ChangesLog
+from twolane_local.aws.effective import declared
 from twolane_local.aws.endpoint import AwsEndpoint
 from twolane_local.aws.event_source_mapping import EventSourceMappings, identity_of
 from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
 from twolane_local.aws.lambda_.mappings import (
     EventSourceMappingOperations,
-    document_of,
     specification,
 )
+from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.aws.sources import Sources
 from twolane_local.aws.sqs.service import QueueService
@@ -115,7 +116,8 @@ class World:
             operations=[
                 EventSourceMappingOperations(
                     self.changes, self.running, self.queues, functions, clock
-                )
+                ),
+                SettingOperations(self.changes, clock),
             ],
         )  # fmt: skip
         listener = bind(0, "--aws-port")
@@ -130,7 +132,7 @@ class World:
             log.close()
 
     def declare(self, spec: QueueMappingSpec) -> list[str]:
-        return self.changes.declare({"mapping": {identity_of(spec): document_of(spec)}})
+        return self.changes.declare(declared(Stack("s", (), mappings=(spec,))))
 
     @staticmethod
     def _failed(error: BaseException) -> None:
@@ -291,6 +293,23 @@ def test_every_parameter_of_a_queues_mapping(world):
         world, "other", ProvisionedPollerConfig={"MinimumPollers": 3, "MaximumPollers": 10_000}
     )
     assert provisioned["ProvisionedPollerConfig"] == {"MinimumPollers": 3, "MaximumPollers": 10000}
+
+
+def test_tags_of_mappings(world):
+    """https://docs.aws.amazon.com/lambda/latest/dg/tags-esm.html"""
+    client = world.client
+    arn = create(world, Enabled=False, Tags={"a": "b"})["EventSourceMappingArn"]
+    assert client.list_tags(Resource=arn)["Tags"] == {"a": "b"}
+    client.tag_resource(Resource=arn, Tags={"c": "d"})
+    client.untag_resource(Resource=arn, TagKeys=["a"])
+    assert client.list_tags(Resource=arn)["Tags"] == {"c": "d"}
+    client.delete_event_source_mapping(UUID=arn.rpartition(":")[2])
+    assert refusal(client.list_tags, Resource=arn) == (
+        404, "ResourceNotFoundException", f"Event source mapping not found: {arn}",
+    )  # fmt: skip
+    prefix = arn.rpartition(":")[0]
+    of_the_template = client.list_tags(Resource=f"{prefix}:{identity_of(DECLARED)}")
+    assert of_the_template["Tags"] == {"of": "it"}
 
 
 def test_an_update_changes_what_it_names_and_an_empty_value_removes(world):

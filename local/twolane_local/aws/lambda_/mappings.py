@@ -51,14 +51,14 @@ _PARAMETERS = frozenset(
     {
         "EventSourceArn", "FunctionName", "Enabled", "BatchSize", "MaximumBatchingWindowInSeconds",
         "FilterCriteria", "FunctionResponseTypes", "ScalingConfig", "ProvisionedPollerConfig",
-        "MetricsConfig", "KMSKeyArn", "Tags",
+        "MetricsConfig", "KMSKeyArn",
     }
 )  # fmt: skip
 #: Those whose empty value removes them, or is as good as none.
 _REMOVABLE = frozenset(
     {"FilterCriteria", "ScalingConfig", "ProvisionedPollerConfig", "MetricsConfig", "KMSKeyArn"}
 )
-_SHOWN = ("FilterCriteria", "MetricsConfig", "KMSKeyArn", "Tags")
+_SHOWN = ("FilterCriteria", "MetricsConfig", "KMSKeyArn")
 _MISSING = "The resource you requested does not exist."
 #: The services that AWS reads events from, by their name in an ARN.
 _OTHER_SOURCES = frozenset({"kinesis", "dynamodb", "kafka", "mq", "rds"})
@@ -98,7 +98,7 @@ def document_of(spec: QueueMappingSpec) -> Document:
         "FunctionResponseTypes": (
             ["ReportBatchItemFailures"] if spec.report_batch_item_failures else []
         ),
-        **spec.shown,
+        **{name: spec.shown[name] for name in _SHOWN if name in spec.shown},
     }
     if spec.filter_patterns and "FilterCriteria" not in document:
         filters = [{"Pattern": json.dumps(pattern)} for pattern in spec.filter_patterns]
@@ -116,9 +116,9 @@ def described(identity: str, document: Document, state: str, modified: float) ->
 
     https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
     """
-    hidden = ("Enabled", "Tags", "FunctionName")
+    shown = document.keys() - {"Enabled", "FunctionName"}
     return {
-        **{name: value for name, value in document.items() if name not in hidden},
+        **{name: document[name] for name in shown},
         "UUID": identity,
         "FunctionArn": function_arn(document["FunctionName"]),
         "EventSourceMappingArn": arn_of(identity),
@@ -160,6 +160,8 @@ class EventSourceMappingOperations:
             self._check_queue(spec)
             self._check_duplicate(spec)
             self._changes.put(KIND, identity, document)
+            if tags := call.params.get("Tags"):
+                self._changes.put("tags", arn_of(identity), dict(tags))
         state = CREATING if spec.enabled else DISABLED
         return described(identity, document, state, self._clock.time())
 
@@ -187,6 +189,7 @@ class EventSourceMappingOperations:
         async with self._changes.changing():
             document = self._document(identity, "delete")
             self._changes.delete(KIND, identity)
+            self._changes.delete("tags", arn_of(identity))
         return described(identity, document, DELETING, self._clock.time())
 
     async def get_event_source_mapping(self, call: Call) -> Members:
@@ -328,7 +331,7 @@ def _check_parameters(params: Members) -> None:
     if params.get("StartingPosition"):
         raise invalid("StartingPosition is not valid for SQS event sources.")
     pollers = params.get("ProvisionedPollerConfig") or {}
-    unknown = [*(params.keys() - _PARAMETERS), *(pollers.keys() & {"PollerGroupName"})]
+    unknown = [*(params.keys() - _PARAMETERS - {"Tags"}), *(pollers.keys() & {"PollerGroupName"})]
     for name in sorted(unknown):
         if params.get(name) or pollers.get(name):
             raise invalid(f"Unsupported {name} parameter for given event source mapping type.")
