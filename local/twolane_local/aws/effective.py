@@ -27,7 +27,7 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
     """The resources of a template's stack as documents, by kind and key."""
     found: dict[str, dict[str, Document]] = {
         "function": {}, "version": {}, "alias": {}, "invoke-config": {}, "url": {}, "layer": {},
-        "concurrency": {}, "recursion": {}, "tags": {}, "policy": {}, mappings.KIND: {},
+        "concurrency": {}, "recursion": {}, "tags": {}, "policy": {},
     }  # fmt: skip
     for spec in stack.functions:
         found["function"][spec.name] = {"Properties": dict(spec.properties)}
@@ -51,14 +51,23 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
         policy = found["policy"].setdefault(key, {"Statements": []})
         with suppress(RefusedError):  # a principal that does not exist
             policy["Statements"].append(statement_of(Target(name, qualifier), properties))
-    for mapping in stack.mappings:
-        identity = identity_of(mapping)
-        found[mappings.KIND][identity] = mappings.document_of(mapping)
-        if tags := mapping.shown.get("Tags"):
-            found["tags"][mappings.arn_of(identity)] = dict(tags)
+    declared_mappings, tags_of_mappings = _declared_mappings(stack)
+    found[mappings.KIND] = declared_mappings
+    found["tags"] |= tags_of_mappings
     for layer in stack.layers:
         found["layer"][layer.arn.partition(":layer:")[2]] = {"Properties": dict(layer.properties)}
     return found
+
+
+def _declared_mappings(stack: Stack) -> tuple[dict[str, Document], dict[str, Document]]:
+    """The mappings by UUID, and their tags by ARN."""
+    found = {identity_of(spec): spec for spec in stack.mappings}
+    tags = {
+        mappings.arn_of(identity): dict(spec.shown["Tags"])
+        for identity, spec in found.items()
+        if "Tags" in spec.shown
+    }
+    return {identity: mappings.document_of(spec) for identity, spec in found.items()}, tags
 
 
 def _url_properties(route: RouteSpec) -> Document:
