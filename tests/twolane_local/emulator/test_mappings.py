@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -170,5 +172,40 @@ def test_a_function_that_isolates_tenants(template: Path) -> None:
         await until(
             lambda: sum(event.kind == "invocation.ended" for event in emulator.journal) >= 4
         )
+
+    run(Options(template, port=0, aws_port=0, http=False), script)
+
+
+def test_a_function_of_the_api_that_isolates_tenants(template: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("mapped.py", CODE)
+    given: Any = {
+        "Runtime": "python3.13", "Role": "arn:aws:iam::123456789012:role/r",
+        "Handler": "mapped.tenant", "Code": {"ZipFile": archive.getvalue()},
+        "TenancyConfig": {"TenantIsolationMode": "PER_TENANT"},
+    }  # fmt: skip
+    without = "is not supported for functions enabled with tenancy configuration"
+
+    async def script(emulator: Emulator) -> None:
+        lambda_, _ = clients(emulator)
+
+        def calls() -> None:
+            with pytest.raises(ClientError, match=f"SnapStart {without}"):
+                lambda_.create_function(
+                    FunctionName="made", SnapStart={"ApplyOn": "PublishedVersions"}, **given
+                )
+            lambda_.create_function(FunctionName="made", **given)
+            lambda_.get_waiter("function_active_v2").wait(FunctionName="made")
+            shown = lambda_.get_function_configuration(FunctionName="made")
+            assert shown["TenancyConfig"] == given["TenancyConfig"]
+            with pytest.raises(ClientError, match=f"Function URL {without}"):
+                lambda_.create_function_url_config(FunctionName="made", AuthType="NONE")
+            with pytest.raises(ClientError, match="Add a valid tenant ID"):
+                lambda_.invoke(FunctionName="made", InvocationType="Event")
+            answer = lambda_.invoke(FunctionName="made", TenantId="blue")
+            assert answer["Payload"].read().startswith(b'{"tenant": "blue", "served": 1')
+
+        await asyncio.to_thread(calls)
 
     run(Options(template, port=0, aws_port=0, http=False), script)

@@ -25,6 +25,7 @@ from twolane_local.aws.event_source_mapping import (
 from twolane_local.aws.events.patterns import PatternError, parse_filter, read_filters
 from twolane_local.aws.invocation import resolve
 from twolane_local.aws.lambda_.resources import (
+    Functions,
     conflict,
     function_arn,
     invalid,
@@ -247,6 +248,7 @@ class EventSourceMappingOperations:
             resolve(self._functions, target.key)
         except KeyError:
             raise invalid("Function does not exist") from None
+        Functions(self._changes).check_tenancy(target.name, "Event source mapping")
         return target.key
 
     def _check_queue(self, spec: QueueMappingSpec) -> None:
@@ -260,12 +262,6 @@ class EventSourceMappingOperations:
             ) from None
         # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
         function, _ = resolve(self._functions, _target(spec))
-        if function.tenant_isolation:
-            # https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
-            raise invalid(
-                "Event source mapping is not supported for functions enabled with tenancy "
-                "configuration."
-            )
         if visibility < function.timeout_s:
             raise invalid(
                 f"Queue visibility timeout: {visibility:g} seconds is less than Function timeout: "
