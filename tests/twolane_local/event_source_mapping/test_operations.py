@@ -289,6 +289,12 @@ def test_every_parameter_of_a_queues_mapping(world):
     )  # fmt: skip
     assert (spec.maximum_concurrency, spec.report_batch_item_failures) == (7, True)
     assert spec.filter_patterns == ({"body": [{"prefix": "a"}]},)
+    (listed,) = world.client.list_event_source_mappings(FunctionName="f:live")[
+        "EventSourceMappings"
+    ]
+    assert plain(listed) == {
+        name: value for name, value in plain(made).items() if name != "FilterCriteria"
+    }
     provisioned = create(
         world, "other", ProvisionedPollerConfig={"MinimumPollers": 3, "MaximumPollers": 10_000}
     )

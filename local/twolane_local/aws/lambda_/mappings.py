@@ -214,7 +214,7 @@ class EventSourceMappingOperations:
         marker, most = call.params.get("Marker", ""), call.params.get("MaxItems", 100)
         rest = [each for each in found if each[0] >= marker]
         return {
-            "EventSourceMappings": [self._described(*each) for each in rest[:most]],
+            "EventSourceMappings": [_listed(self._described(*each)) for each in rest[:most]],
             "NextMarker": rest[most][0] if len(rest) > most else None,
         }
 
@@ -277,6 +277,15 @@ class EventSourceMappingOperations:
                     f'(" {_target(spec)} ") already exists. Please update or delete the existing '
                     f"mapping with UUID {identity}"
                 )
+
+
+def _listed(members: Members) -> Members:
+    """A mapping in a list, which shows no filters that a key encrypts.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+    """
+    hidden = {"FilterCriteria"} if "KMSKeyArn" in members else set()
+    return {name: value for name, value in members.items() if name not in hidden}
 
 
 def _complete(given: Mapping[str, Any]) -> Document:
