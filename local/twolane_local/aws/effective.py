@@ -102,6 +102,7 @@ def effective(stack: Stack, changes: Changes, code: CodeStore) -> Stack:
         mappings=tuple(
             mappings.specification(identity, document)
             for identity, document in changes.all(mappings.KIND).items()
+            if mappings.other_source(document) is None
         ),
     )
 

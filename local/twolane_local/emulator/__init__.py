@@ -388,7 +388,7 @@ class Emulator:
                     self.changes, self.clock, self._gateways.base_url, self._gateways.reserve_url
                 ),
                 EventSourceMappingOperations(
-                    self.changes, self.mappings, self.queues, self.functions.specs, self.clock
+                    self.changes, self.mappings, self.queues, self.functions.specs, self.journal
                 ),
             ),
             archive=self._control.archive,

@@ -20,6 +20,7 @@ from twolane_local.aws.events.patterns import (
 )
 from twolane_local.aws.invocation import service_in_arn, target_of
 from twolane_local.aws.lambda_ import mounts
+from twolane_local.aws.lambda_.mappings import other_source
 from twolane_local.aws.scheduler.schedule import from_spec
 from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.errors import TemplateError
@@ -36,14 +37,6 @@ if TYPE_CHECKING:
     from twolane_local.template.notes import Notes
 
 
-#: Sources of mappings that are not emulated, by the service in the source's ARN.
-_STREAMS = {
-    "dynamodb": "a DynamoDB stream",
-    "kinesis": "a Kinesis stream",
-    "kafka": "a Kafka cluster",
-    "mq": "a broker of Amazon MQ",
-    "rds": "changes in DocumentDB",
-}
 #: The targets that an event pattern's rule reaches, in the emulator or in moto.
 _RULE_TARGETS = frozenset({"lambda", "sqs", "sns", "events", "logs"})
 _PROTOCOLS = frozenset({"lambda", "sqs", "http", "https"})
@@ -55,9 +48,8 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
         properties = names.resolve(dict(raw))
         arn = str(properties.get("EventSourceArn", ""))
         function, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
-        if ":sqs:" not in arn:
-            stream = _STREAMS.get(service_in_arn(arn), "a self-managed Kafka cluster")
-            why = f"{function} gets nothing from {stream}: only queues are read"
+        if (source := other_source(properties)) is not None:
+            why = f"{function} gets nothing from {source}: only queues are read"
             notes.not_emulated(logical_id, why)
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}

@@ -177,7 +177,7 @@ class Machinery:
                 SettingOperations(self.changes, self.world.clock),
                 EventSourceMappingOperations(
                     self.changes, self.deliveries.registry, self.queues, self.functions.specs,
-                    self.world.clock,
+                    self.events,
                 ),
             ),
         )  # fmt: skip

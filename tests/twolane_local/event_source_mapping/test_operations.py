@@ -27,6 +27,7 @@ from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
 from twolane_local.aws.lambda_.mappings import (
     EventSourceMappingOperations,
+    other_source,
     specification,
 )
 from twolane_local.aws.lambda_.settings import SettingOperations
@@ -83,7 +84,8 @@ class World:
 
     async def _serve(self) -> None:
         self.loop, clock = asyncio.get_running_loop(), SystemClock()
-        journal, self.function = Journal(clock), Function()
+        journal = self.journal = Journal(clock)
+        self.function = Function()
         self.queues, self.running = QueueService(clock, journal), EventSourceMappings()
         for name in ("declared", "q", "other"):
             self.queues.create(name)
@@ -104,6 +106,7 @@ class World:
             specs = tuple(
                 specification(identity, document)
                 for identity, document in self.changes.all("mapping").items()
+                if other_source(document) is None
             )
             await sources.apply(Stack("s", (), mappings=specs))
 
@@ -115,7 +118,7 @@ class World:
             asynchronous=asynchronous,
             operations=[
                 EventSourceMappingOperations(
-                    self.changes, self.running, self.queues, functions, clock
+                    self.changes, self.running, self.queues, functions, journal
                 ),
                 SettingOperations(self.changes, clock),
             ],
@@ -580,6 +583,59 @@ def test_a_second_mapping_of_a_queue_to_a_function_is_a_conflict(world):
     create(world, function="g", Enabled=False)
     update = world.client.update_event_source_mapping
     assert refusal(update, UUID=second, FunctionName="f")[1] == "ResourceConflictException"
+
+
+STREAM = "arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2026-01-01T00:00:00.000"
+
+
+def test_a_mapping_of_a_stream_is_kept_and_shown_and_gets_nothing(world):
+    client = world.client
+    given = {"EventSourceArn": STREAM, "FunctionName": "f"}
+    assert refusal(client.create_event_source_mapping, **given) == invalid(
+        "1 validation error detected: Value null at 'startingPosition' failed to satisfy "
+        "constraint: Member must not be null."
+    )
+    at = {**given, "StartingPosition": "AT_TIMESTAMP", "StartingPositionTimestamp": 1}
+    assert refusal(client.create_event_source_mapping, **at) == invalid(
+        f"Unsupported starting position for arn type: {STREAM}"
+    )
+    made = client.create_event_source_mapping(
+        **given, StartingPosition="LATEST", FilterCriteria={"Filters": []}
+    )
+    assert plain(made) == {
+        "BatchSize": 100,
+        "BisectBatchOnFunctionError": False,
+        "DestinationConfig": {"OnFailure": {}},
+        "EventSourceArn": STREAM,
+        "FunctionArn": FUNCTION + "f",
+        "FunctionResponseTypes": [],
+        "LastProcessingResult": "No records processed",
+        "MaximumBatchingWindowInSeconds": 0,
+        "MaximumRecordAgeInSeconds": -1,
+        "MaximumRetryAttempts": -1,
+        "ParallelizationFactor": 1,
+        "StartingPosition": "LATEST",
+        "State": "Creating",
+        "StateTransitionReason": "User action",
+        "TumblingWindowInSeconds": 0,
+    }
+    assert [event.data["message"] for event in world.journal if event.kind == "log"][-1] == (
+        "f gets nothing from a DynamoDB stream: only queues are read"
+    )
+    identity = made["UUID"]
+    client.update_event_source_mapping(UUID=identity, MaximumRetryAttempts=3)
+    shown = client.get_event_source_mapping(UUID=identity)
+    assert (shown["State"], shown["MaximumRetryAttempts"]) == ("Enabled", 3)
+    status, code, message = refusal(
+        client.create_event_source_mapping, **given, StartingPosition="LATEST"
+    )
+    assert (status, code) == (409, "ResourceConflictException")
+    assert message == (
+        f'The event source arn (" {STREAM} ") and function (" f ") provided mapping already '
+        f"exists. Please update or delete the existing mapping with UUID {identity}"
+    )
+    assert client.delete_event_source_mapping(UUID=identity)["State"] == "Deleting"
+    assert refusal(client.get_event_source_mapping, UUID=identity) == MISSING
 
 
 def test_mappings_of_the_api_outlive_the_emulator(tmp_path):

@@ -23,7 +23,7 @@ from twolane_local.aws.event_source_mapping import (
     check,
 )
 from twolane_local.aws.events.patterns import PatternError, parse_filter, read_filters
-from twolane_local.aws.invocation import resolve
+from twolane_local.aws.invocation import resolve, service_in_arn
 from twolane_local.aws.lambda_.resources import (
     Functions,
     conflict,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from twolane_local.aws.changes import Changes, Document
     from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.sqs.service import QueueService
-    from twolane_local.clock import Clock
+    from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
 
 #: The kind of a mapping's document; its key is the UUID.
@@ -61,8 +61,39 @@ _REMOVABLE = frozenset(
 )
 _SHOWN = ("FilterCriteria", "MetricsConfig", "KMSKeyArn")
 _MISSING = "The resource you requested does not exist."
-#: The services that AWS reads events from, by their name in an ARN.
-_OTHER_SOURCES = frozenset({"kinesis", "dynamodb", "kafka", "mq", "rds"})
+#: Sources whose mappings are kept and shown, and not read, by the service in the source's ARN.
+OTHER_SOURCES = {
+    "dynamodb": "a DynamoDB stream",
+    "kinesis": "a Kinesis stream",
+    "kafka": "a Kafka cluster",
+    "mq": "a broker of Amazon MQ",
+    "rds": "changes in DocumentDB",
+}
+_SELF_MANAGED = "a self-managed Kafka cluster"
+_STREAMS = frozenset({"dynamodb", "kinesis"})
+#: https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
+_DEFAULTS: Document = {
+    "Enabled": True, "BatchSize": 10, "MaximumBatchingWindowInSeconds": 0,
+    "FunctionResponseTypes": [],
+}  # fmt: skip
+_STREAM_DEFAULTS: Document = {
+    **_DEFAULTS, "BatchSize": 100, "BisectBatchOnFunctionError": False,
+    "DestinationConfig": {"OnFailure": {}}, "MaximumRecordAgeInSeconds": -1,
+    "MaximumRetryAttempts": -1, "ParallelizationFactor": 1, "TumblingWindowInSeconds": 0,
+}  # fmt: skip
+
+
+def service_of(document: Mapping[str, Any]) -> str:
+    """The service that is the event source, ``self-managed`` for a Kafka cluster without an ARN."""
+    if "SelfManagedEventSource" in document:
+        return "self-managed"
+    return service_in_arn(str(document.get("EventSourceArn", "")))
+
+
+def other_source(document: Mapping[str, Any]) -> str | None:
+    """The event source in words if it is not read, ``None`` for a queue."""
+    service = service_of(document)
+    return None if service == "sqs" else OTHER_SOURCES.get(service, _SELF_MANAGED)
 
 
 def specification(identity: str, document: Document) -> QueueMappingSpec:
@@ -113,19 +144,23 @@ def document_of(spec: QueueMappingSpec) -> Document:
 
 
 def described(identity: str, document: Document, state: str, modified: float) -> Members:
-    """A mapping as the API returns it. For a queue there is no ``LastProcessingResult``.
+    """A mapping as the API returns it. Those of queues have no ``LastProcessingResult``.
 
     https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
     """
-    shown = document.keys() - {"Enabled", "FunctionName"}
+    shown = {name: document[name] for name in document.keys() - {"Enabled", "FunctionName"}}
+    if other_source(document) is not None:
+        shown["LastProcessingResult"] = "No records processed"
     return {
-        **{name: document[name] for name in shown},
+        **shown,
         "UUID": identity,
         "FunctionArn": function_arn(document["FunctionName"]),
         "EventSourceMappingArn": arn_of(identity),
         "LastModified": modified,
         "State": state,
-        "StateTransitionReason": "USER_INITIATED",
+        "StateTransitionReason": (
+            "User action" if service_of(document) in _STREAMS else "USER_INITIATED"
+        ),
     }
 
 
@@ -146,43 +181,51 @@ class EventSourceMappingOperations:
         running: EventSourceMappings,
         queues: QueueService,
         functions: Mapping[str, FunctionSpec],
-        clock: Clock,
+        journal: Journal,
     ) -> None:
         """``functions`` is read at each call, so it may change."""
-        self._changes, self._running = changes, running
-        self._queues, self._functions, self._clock = queues, functions, clock
+        self._changes, self._running, self._journal = changes, running, journal
+        self._queues, self._functions, self._clock = queues, functions, queues.clock
 
     async def create_event_source_mapping(self, call: Call) -> Members:
         _check_source(call.params)
         async with self._changes.changing():
             document = _complete({**call.params, "FunctionName": self._function(call)})
             identity = str(uuid.uuid4())
-            spec = _checked(identity, document)
-            self._check_queue(spec)
-            self._check_duplicate(spec)
+            if (other := other_source(document)) is None:
+                self._check_queue(_checked(identity, document))
+            else:
+                _check_filters(document)
+                self._warn(document, other)
+            self._check_duplicate(identity, document)
             self._changes.put(KIND, identity, document)
             if tags := call.params.get("Tags"):
                 self._changes.put("tags", arn_of(identity), dict(tags))
-        state = CREATING if spec.enabled else DISABLED
+        state = CREATING if document["Enabled"] else DISABLED
         return described(identity, document, state, self._clock.time())
 
     async def update_event_source_mapping(self, call: Call) -> Members:
         identity, given = call.params["UUID"], dict(call.params)
         del given["UUID"]
-        _check_parameters(given)
         async with self._changes.changing():
             former = self._document(identity, "update")
+            is_queue = other_source(former) is None
+            if is_queue:
+                _check_parameters(given)
             if "FunctionName" in given:
                 given["FunctionName"] = self._function(call)
             document = _complete({**former, **given})
-            spec = _checked(identity, document)
-            if document["FunctionName"] != former["FunctionName"]:
+            moved = document["FunctionName"] != former["FunctionName"]
+            if not is_queue:
+                _check_filters(document)
+            elif (spec := _checked(identity, document)) and moved:
                 self._check_queue(spec)
-                self._check_duplicate(spec)
+            if moved:
+                self._check_duplicate(identity, document)
             self._changes.put(KIND, identity, document)
         state = UPDATING
-        if spec.enabled is not former["Enabled"]:
-            state = ENABLING if spec.enabled else DISABLING
+        if document["Enabled"] is not former["Enabled"]:
+            state = ENABLING if document["Enabled"] else DISABLING
         return described(identity, document, state, self._clock.time())
 
     async def delete_event_source_mapping(self, call: Call) -> Members:
@@ -208,7 +251,7 @@ class EventSourceMappingOperations:
         found = [
             (identity, document)
             for identity, document in sorted(self._all())
-            if (not source or document["EventSourceArn"] == source)
+            if (not source or document.get("EventSourceArn") == source)
             and (target is None or _same(document["FunctionName"], target))
         ]
         marker, most = call.params.get("Marker", ""), call.params.get("MaxItems", 100)
@@ -227,7 +270,7 @@ class EventSourceMappingOperations:
 
     def _described(self, identity: str, document: Document) -> Members:
         running = self._running.get(identity)
-        if running is None:  # an emulator without sources
+        if running is None:  # another source, or an emulator that runs none
             state = ENABLED if document["Enabled"] else DISABLED
             return described(identity, document, state, self._clock.time())
         return described(identity, document, running.state, running.changed_at)
@@ -268,15 +311,25 @@ class EventSourceMappingOperations:
                 f"{function.timeout_s:g} seconds"
             )
 
-    def _check_duplicate(self, spec: QueueMappingSpec) -> None:
-        for identity, document in self._all():
-            same = _same(document["FunctionName"], _target(spec))
-            if same and document["EventSourceArn"] == spec.queue_arn and identity != spec.uuid:
+    def _check_duplicate(self, identity: str, document: Document) -> None:
+        name, arn = document["FunctionName"], document.get("EventSourceArn")
+        for other, existing in self._all():
+            same = arn is not None and existing.get("EventSourceArn") == arn and other != identity
+            if same and _same(existing["FunctionName"], name):
+                queue = service_of(document) == "sqs"
+                source = "An event source mapping with SQS" if queue else "The event source"
                 raise conflict(
-                    f'An event source mapping with SQS arn (" {spec.queue_arn} ") and function '
-                    f'(" {_target(spec)} ") already exists. Please update or delete the existing '
-                    f"mapping with UUID {identity}"
+                    f'{source} arn (" {arn} ") and function (" {name} ") '
+                    f"{'' if queue else 'provided mapping '}already exists. Please update or "
+                    f"delete the existing mapping with UUID {other}"
                 )
+
+    def _warn(self, document: Document, source: str) -> None:
+        function = document["FunctionName"].partition(":")[0]
+        self._journal.record(
+            "log", function=function, level="WARNING",
+            message=f"{function} gets nothing from {source}: only queues are read",
+        )  # fmt: skip
 
 
 def _listed(members: Members) -> Members:
@@ -290,16 +343,15 @@ def _listed(members: Members) -> Members:
 
 def _complete(given: Mapping[str, Any]) -> Document:
     """The document of parameters, with the defaults, and without what is empty."""
-    defaults: Document = {
-        "Enabled": True, "BatchSize": 10, "MaximumBatchingWindowInSeconds": 0,
-        "FunctionResponseTypes": [],
-    }  # fmt: skip
+    service = service_of(given)
+    defaults = _DEFAULTS if service == "sqs" else {**_DEFAULTS, "BatchSize": 100}
     return {
-        **defaults,
+        **(_STREAM_DEFAULTS if service in _STREAMS else defaults),
         **{
             name: value
             for name, value in given.items()
-            if name in _PARAMETERS and not (name in _REMOVABLE and _is_empty(value))
+            if (name in _PARAMETERS or (service != "sqs" and name != "Tags"))
+            and not (name in _REMOVABLE and _is_empty(value))
         },
     }
 
@@ -319,16 +371,28 @@ def _checked(identity: str, document: Document) -> QueueMappingSpec:
     return spec
 
 
+def _check_filters(document: Document) -> None:
+    try:
+        read_filters(document.get("FilterCriteria") or {})
+    except PatternError:
+        raise invalid("Invalid filter pattern definition.") from None
+
+
 def _check_source(params: Members) -> None:
-    service = (str(params.get("EventSourceArn", "")).split(":") + [""] * 3)[2]
-    other = next(
-        (each for each in ("SelfManagedEventSource", "Topics", "Queues") if each in params), service
-    )
-    if service in _OTHER_SOURCES or other != service:
-        raise invalid(f"No event source mapping of {other} is emulated here: only of Amazon SQS.")
-    if service != "sqs":
+    service = service_of(params)
+    if service not in {"sqs", "self-managed", *OTHER_SOURCES}:
         raise invalid("Unrecognized event source.")
-    _check_parameters(params)
+    if service == "sqs":
+        _check_parameters(params)
+    position = params.get("StartingPosition")
+    if service in _STREAMS and position is None:
+        raise invalid(
+            "1 validation error detected: Value null at 'startingPosition' failed to satisfy "
+            "constraint: Member must not be null."
+        )
+    if service == "dynamodb" and position == "AT_TIMESTAMP":
+        arn = params["EventSourceArn"]
+        raise invalid(f"Unsupported starting position for arn type: {arn}")
 
 
 def _check_parameters(params: Members) -> None:
