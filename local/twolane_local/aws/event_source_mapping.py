@@ -32,7 +32,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events.patterns import compile_filters
-from twolane_local.aws.invocation import RecursiveInvocationError, ThrottledError
+from twolane_local.aws.invocation import (
+    RecursiveInvocationError,
+    ThrottledError,
+    UnknownFunctionError,
+)
 from twolane_local.aws.sqs.errors import OverLimitError, QueueDoesNotExistError, SqsError
 from twolane_local.errors import LocalError
 
@@ -586,7 +590,7 @@ class EventSourceMapping:
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, THROTTLE_MOST_S)
                 batch = [item for item in batch if item.expires_at > self._clock.time()]
-            except KeyError:
+            except UnknownFunctionError:
                 self._scaling.failed()
                 self._log(
                     "ERROR", f"{self.target} does not exist; {len(batch)} messages are received "

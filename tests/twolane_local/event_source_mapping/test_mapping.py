@@ -8,6 +8,7 @@ import json
 import pytest
 
 from twolane_local.aws.events.patterns import PatternError
+from twolane_local.aws.invocation import UnknownFunctionError
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.clock.virtual import run_virtual
 
@@ -273,6 +274,29 @@ def test_a_window_above_the_visibility_timeout_puts_no_message_into_a_batch_twic
         world, scenario, function=function, attributes={"VisibilityTimeout": "30"},
         batch_size=100, batching_window_s=50,
     )  # fmt: skip
+
+
+def test_messages_of_a_function_that_was_deleted_wait_for_it(world):
+    missing = True
+
+    async def function(event):
+        if missing:
+            raise UnknownFunctionError("worker")
+
+    async def scenario(here, mapping):
+        nonlocal missing
+        here.send("a")
+        await here.clock.sleep(1)
+        (log,) = here.kinds("log")
+        assert log.data["message"].endswith(
+            "worker does not exist; 1 messages are received again after the visibility timeout"
+        )
+        missing = False
+        await here.clock.sleep(30)
+        assert here.events == [(0, ["a"]), (30, ["a"])]
+        assert here.left() == []
+
+    run(world, scenario, function=function)
 
 
 # https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html

@@ -120,7 +120,7 @@ _STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-
 _DATED = re.compile(r"/20\d\d-\d\d-\d\d/")
 _SNAKE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 #: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
-_TENANT = re.compile(r"[a-zA-Z0-9\._:\/=+\-@ ]{1,256}")
+_TENANT, _TENANT_LIMIT = re.compile(r"[a-zA-Z0-9\._:\/=+\-@ ]+"), 256
 #: A method of an object in ``operations``.
 Operation = Callable[[Call], Coroutine[Any, Any, "Members | AwsResponse"]]
 
@@ -215,11 +215,16 @@ class LambdaApi:
         """
         tenant = request.headers.get("x-amz-tenant-id")
         isolates = self._functions[name.partition(":")[0]].tenant_isolation
-        if tenant is not None and not _TENANT.fullmatch(tenant):
+        if tenant is not None and not (_TENANT.fullmatch(tenant) and len(tenant) <= _TENANT_LIMIT):
+            rule = (
+                f"have length less than or equal to {_TENANT_LIMIT}"
+                if _TENANT.fullmatch(tenant)
+                else f"satisfy regular expression pattern: {_TENANT.pattern}"
+            )
             raise RefusedError(
                 400, "ValidationException",
                 f"1 validation error detected: Value '{tenant}' at 'tenantId' failed to satisfy "
-                f"constraint: Member must satisfy regular expression pattern: {_TENANT.pattern}",
+                f"constraint: Member must {rule}",
             )  # fmt: skip
         if isolates is not bool(tenant):
             raise _invalid(str(TenancyError(isolates=isolates)))
