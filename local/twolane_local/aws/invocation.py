@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from twolane_local.errors import LocalError
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class ThrottledError(Exception):
     """The function has no free concurrency (``TooManyRequestsException``, 429 on AWS)."""
 
 
-class TenancyError(Exception):
+class TenancyError(LocalError):
     """The invocation names no tenant, and the function isolates tenants; or the other way round
     (``InvalidParameterValueException``, 400 on AWS).
 
