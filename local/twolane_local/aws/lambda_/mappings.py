@@ -196,11 +196,12 @@ class EventSourceMappingOperations:
                 self._check_queue(_checked(identity, document))
             else:
                 _check_filters(document)
-                self._warn(document, other)
             self._check_duplicate(identity, document)
             self._changes.put(KIND, identity, document)
             if tags := call.params.get("Tags"):
                 self._changes.put("tags", arn_of(identity), dict(tags))
+        if other is not None:
+            self._warn(document, other)
         state = CREATING if document["Enabled"] else DISABLED
         return described(identity, document, state, self._clock.time())
 
