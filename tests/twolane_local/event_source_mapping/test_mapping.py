@@ -610,7 +610,8 @@ def test_draining_waits_for_what_is_under_way(world):
         here.function = function
         here.send("a")
         await here.clock.sleep(1)
-        await mapping.drain()
+        mapping.end("Updating")
+        await mapping.drained()
         assert here.elapsed() == 7
         assert here.left() == []
 
@@ -621,7 +622,8 @@ def test_draining_does_not_wait_for_a_queue_that_is_gone(world):
     async def scenario(here, mapping):
         here.queues.delete_queue("q")
         await here.clock.sleep(1)
-        await mapping.drain()
+        mapping.end("Updating")
+        await mapping.drained()
         assert here.elapsed() == 1
 
     run(world, scenario)
@@ -660,7 +662,8 @@ def test_draining_sends_the_batch_that_is_being_gathered(world):
     async def scenario(here, mapping):
         here.send("a")
         await here.clock.sleep(1)
-        await mapping.drain()
+        mapping.end("Updating")
+        await mapping.drained()
         assert here.events == [(1, ["a"])]
         assert here.left() == []
 
