@@ -45,6 +45,9 @@ Resources:
       Handler: mapped.tenant
       TenancyConfig: {TenantIsolationMode: PER_TENANT}
   Tasks: {Type: AWS::SQS::Queue}
+Outputs:
+  Id: {Value: !Ref WorkerQueue}
+  Arn: {Value: !GetAtt WorkerQueue.EventSourceMappingArn}
 """
 CODE = """
 import os
@@ -100,6 +103,9 @@ def test_a_mapping_of_the_api_runs_as_the_templates_and_both_are_kept(template: 
             "EventSourceMappings"
         ]
         assert (declared["State"], declared["BatchSize"]) == ("Enabled", 7)
+        assert emulator.stack.outputs == {
+            "Id": declared["UUID"], "Arn": declared["EventSourceMappingArn"],
+        }  # fmt: skip
         assert declared["FilterCriteria"] == {
             "Filters": [{"Pattern": '{ "body": [{"prefix": "w"}] }'}]
         }
