@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.event_source_mapping import identity_of
+from twolane_local.aws.lambda_ import mappings
 from twolane_local.aws.lambda_.code import ArchiveError, CodeStore
 from twolane_local.aws.lambda_.configuration import specification, why_unrunnable
 from twolane_local.aws.lambda_.resources import Target
@@ -49,9 +51,23 @@ def declared(stack: Stack) -> dict[str, dict[str, Document]]:
         policy = found["policy"].setdefault(key, {"Statements": []})
         with suppress(RefusedError):  # a principal that does not exist
             policy["Statements"].append(statement_of(Target(name, qualifier), properties))
+    declared_mappings, tags_of_mappings = _declared_mappings(stack)
+    found[mappings.KIND] = declared_mappings
+    found["tags"] |= tags_of_mappings
     for layer in stack.layers:
         found["layer"][layer.arn.partition(":layer:")[2]] = {"Properties": dict(layer.properties)}
     return found
+
+
+def _declared_mappings(stack: Stack) -> tuple[dict[str, Document], dict[str, Document]]:
+    """The mappings by UUID, and their tags by ARN."""
+    found = {identity_of(spec): spec for spec in stack.mappings}
+    tags = {
+        mappings.arn_of(identity): dict(spec.shown["Tags"])
+        for identity, spec in found.items()
+        if "Tags" in spec.shown
+    }
+    return {identity: mappings.document_of(spec) for identity, spec in found.items()}, tags
 
 
 def _url_properties(route: RouteSpec) -> Document:
@@ -83,6 +99,11 @@ def effective(stack: Stack, changes: Changes, code: CodeStore) -> Stack:
         functions=tuple(functions.all()),
         layers=tuple(layers.values()),
         routes=tuple(_routes(stack, changes)),
+        mappings=tuple(
+            mappings.specification(identity, document)
+            for identity, document in changes.all(mappings.KIND).items()
+            if mappings.other_source(document) is None
+        ),
     )
 
 

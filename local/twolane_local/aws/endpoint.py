@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
     from twolane_local.aws.call import AwsService
-    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.aws.sqs.service import QueueService
@@ -101,7 +100,6 @@ class AwsEndpoint:
         fallback: Asgi,
         functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
-        mappings: EventSourceMappings | None = None,
         mounts: Mapping[str, AwsService] | None = None,
         operations: Iterable[object] = (),
         archive: Callable[[str], Awaitable[AwsResponse]] | None = None,
@@ -110,7 +108,7 @@ class AwsEndpoint:
         self._credentials = credentials
         self._fallback = fallback
         self._lambda = LambdaApi(
-            invoker, functions, asynchronous, mappings, operations=operations, archive=archive
+            invoker, functions, asynchronous, operations=operations, archive=archive
         )
         self._services: dict[str, AwsService] = {"sqs": SqsApi(queues), **(mounts or {})}
 

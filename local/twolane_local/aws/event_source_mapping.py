@@ -25,18 +25,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.events.patterns import compile_filters
-from twolane_local.aws.invocation import RecursiveInvocationError, ThrottledError
+from twolane_local.aws.invocation import (
+    RecursiveInvocationError,
+    ThrottledError,
+    UnknownFunctionError,
+)
 from twolane_local.aws.sqs.errors import OverLimitError, QueueDoesNotExistError, SqsError
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 
     from twolane_local.aws.invocation import Invocation, Invoker
     from twolane_local.aws.sqs.service import QueueService
@@ -105,24 +110,39 @@ class _Batch:
     """A batch that is being gathered, with its limits."""
 
     def __init__(self, limit: int) -> None:
-        self.items: list[BatchItem] = []
+        self._items: dict[str, BatchItem] = {}
         self.full = False
         self._limit = limit
         self._size = _ENVELOPE
 
     @property
+    def items(self) -> list[BatchItem]:
+        return list(self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
     def room(self) -> int:
-        return self._limit - len(self.items)
+        return self._limit - len(self._items)
 
     def has_room_for(self, item: BatchItem) -> bool:
         """True if the item fits; the first one always does."""
-        fits = not self.items or self._size + len(item.record) + 1 <= PAYLOAD_LIMIT
+        if item.id in self._items:
+            return True
+        fits = not self._items or self._size + len(item.record) + 1 <= PAYLOAD_LIMIT
         self.full = self.full or not fits
         return fits and self.room > 0
 
     def add(self, item: BatchItem) -> None:
-        self.items.append(item)
-        self._size += len(item.record) + 1
+        """Add a message, or its new receipt.
+
+        If the batching window is longer than the visibility timeout, the queue returns a message
+        that already waits in the batch. No page describes a batch that holds a message twice.
+        """
+        former = self._items.get(item.id)
+        self._size += len(item.record) + 1 - (len(former.record) + 1 if former else 0)
+        self._items[item.id] = item
         self.full = not self.room
 
 
@@ -152,7 +172,7 @@ class Batcher:
             in_vain = not self._take_in(batch)
             if self.closing or batch.full:
                 return batch.items
-            if batch.items and deadline is None:
+            if len(batch) and deadline is None:
                 deadline = clock.time() + self._spec.batching_window_s
             ready = await self._queues.pause(self._queue, deadline)
             if ready and not in_vain:
@@ -174,7 +194,7 @@ class Batcher:
             try:
                 found = self._receive(batch.room)
             except OverLimitError:
-                if not batch.items:
+                if not len(batch):
                     raise
         while self._left_over and batch.has_room_for(self._left_over[0]):
             batch.add(self._left_over.popleft())
@@ -321,28 +341,38 @@ BATCH_SIZE, FIFO_BATCH_SIZE = 10_000, 10
 WITHOUT_WINDOW = 10
 WINDOW_S = 300
 CONCURRENCY = (2, 1_000)
-MINIMUM_POLLERS, MAXIMUM_POLLERS = (2, 200), (2, 2_000)
+MINIMUM_POLLERS, MAXIMUM_POLLERS = (2, 200), (2, 10_000)
 
 
 class MappingError(LocalError):
-    """AWS would not create this event source mapping; correct it in the template."""
+    """AWS would not create this event source mapping; correct it in the template.
+
+    ``reason`` is Lambda's own text where it is known.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def check(spec: QueueMappingSpec) -> None:
     """Raise ``MappingError`` for a mapping that AWS would refuse."""
     fifo = spec.queue_arn.endswith(".fifo")
+    if fifo and spec.batching_window_s:
+        reason = "Batching window is not supported for FIFO queues"
+        raise _refused(spec, reason, "MaximumBatchingWindowInSeconds")
     most = FIFO_BATCH_SIZE if fifo else BATCH_SIZE
     if not 1 <= spec.batch_size <= most:
-        raise _refused(spec, f"BatchSize must be from 1 to {most}, not {spec.batch_size}")
-    if fifo and spec.batching_window_s:
-        raise _refused(spec, "MaximumBatchingWindowInSeconds is not supported for FIFO queues")
+        reason = f"Maximum batch size must be between 1 and {most} inclusive"
+        raise _refused(spec, reason, f"BatchSize is {spec.batch_size}")
     if not 0 <= spec.batching_window_s <= WINDOW_S:
         raise _refused(spec, f"MaximumBatchingWindowInSeconds must be from 0 to {WINDOW_S}")
     if spec.batch_size > WITHOUT_WINDOW and spec.batching_window_s < 1:
-        raise _refused(
-            spec,
-            f"a BatchSize above {WITHOUT_WINDOW} needs MaximumBatchingWindowInSeconds from 1 on",
+        reason = (
+            "Maximum batch window in seconds must be greater than 0 if maximum batch size is "
+            f"greater than {WITHOUT_WINDOW}"
         )
+        raise _refused(spec, reason, "MaximumBatchingWindowInSeconds")
     _check_scaling(spec)
 
 
@@ -363,12 +393,21 @@ def _check_scaling(spec: QueueMappingSpec) -> None:
         raise _refused(spec, "MinimumPollers must not be above MaximumPollers")
 
 
-def _refused(spec: QueueMappingSpec, reason: str) -> MappingError:
-    return MappingError(f"The mapping of {spec.queue_arn} to {spec.function}: {reason}")
+def _refused(spec: QueueMappingSpec, reason: str, where: str = "") -> MappingError:
+    more = f" ({where})" if where else ""
+    message = f"The mapping of {spec.queue_arn} to {spec.function}: {reason}{more}"
+    return MappingError(message, reason)
 
 
 #: Waits between tries of a throttled batch, in seconds; AWS documents only that they grow.
 THROTTLE_FIRST_S, THROTTLE_MOST_S = 0.2, 10.0
+
+
+#: The states of a mapping.
+#: https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+CREATING, ENABLING, ENABLED, DISABLING, DISABLED, UPDATING, DELETING = (
+    "Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting",
+)  # fmt: skip
 
 
 class EventSourceMapping:
@@ -396,21 +435,48 @@ class EventSourceMapping:
         self._polling = False
         self._changed = asyncio.Event()
         self._enabled = asyncio.Event()
-        self.enabled = spec.enabled
+        self._on, self._held = spec.enabled, False
+        self._settled = CREATING
+        self._ending = ""
+        #: When its state last changed, in epoch seconds.
+        self.changed_at = clock.time()
+        self._switch()
 
     @property
     def enabled(self) -> bool:
-        return self._enabled.is_set()
+        return self._on
 
     @enabled.setter
     def enabled(self, on: bool) -> None:
         """A disabled mapping receives no more messages, but sends the batch that it has begun."""
-        self._batcher.closing = not on
-        if on:
+        self._on = on
+        self.changed_at = self._clock.time()
+        self._switch()
+
+    def hold(self, held: bool) -> None:
+        """Receive no messages while it is held; it is enabled or not as before."""
+        self._held = held
+        self._switch()
+
+    def _switch(self) -> None:
+        receives = self._on and not self._held
+        self._batcher.closing = not receives
+        if receives:
             self._enabled.set()
         else:
             self._enabled.clear()
             self._queues.wake(self._queue)
+
+    @property
+    def state(self) -> str:
+        """Its state as the Lambda API names it."""
+        if self._ending:
+            return self._ending
+        if not self.enabled:
+            return DISABLING if self._under_way or self._polling else DISABLED
+        if self._held or self._settled == ENABLED:
+            return ENABLED
+        return CREATING if self._settled == CREATING else ENABLING
 
     @property
     def under_way(self) -> int:
@@ -427,7 +493,10 @@ class EventSourceMapping:
         async with asyncio.TaskGroup() as batches:
             while True:
                 self._pause()
+                if not self._enabled.is_set():
+                    self._settle(DISABLED)
                 await self._enabled.wait()
+                self._settle(ENABLED)
                 self._polling = True
                 try:
                     await self._wait_for_room()
@@ -449,9 +518,24 @@ class EventSourceMapping:
         self._polling = False
         self._changed.set()
 
-    async def drain(self) -> None:
-        """Receive no more messages and return once no batch is under way."""
-        self.enabled = False
+    def _settle(self, state: str) -> None:
+        if self._settled != state:
+            self._settled, self.changed_at = state, self._clock.time()
+
+    def adopt(self, spec: QueueMappingSpec) -> None:
+        """Show the specification, and be enabled as it says; all else of it is the same."""
+        self.spec = spec
+        if self.enabled is not spec.enabled:
+            self.enabled = spec.enabled
+
+    def end(self, state: str) -> None:
+        """Receive no more messages, since it will be replaced or deleted, and show this state."""
+        if self._ending != state:
+            self._ending = state
+            self.enabled = False
+
+    async def drained(self) -> None:
+        """Return once no batch of a mapping that ends is under way."""
         while self._under_way or self._polling:
             self._changed.clear()
             await self._changed.wait()
@@ -506,6 +590,13 @@ class EventSourceMapping:
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, THROTTLE_MOST_S)
                 batch = [item for item in batch if item.expires_at > self._clock.time()]
+            except UnknownFunctionError:
+                self._scaling.failed()
+                self._log(
+                    "ERROR", f"{self.target} does not exist; {len(batch)} messages are received "
+                    "again after the visibility timeout", requestId=request_id,
+                )  # fmt: skip
+                return None, batch
             except Exception as error:  # noqa: BLE001 - one broken batch must not end the mapping
                 self._scaling.failed()
                 self._log("ERROR", f"invocation failed: {error!r}", requestId=request_id)
@@ -595,15 +686,13 @@ class EventSourceMapping:
 
 
 class EventSourceMappings:
-    """Mappings by UUID, which is derived from what identifies the mapping in its template."""
+    """Mappings by UUID."""
 
     def __init__(self) -> None:
         self._mappings: dict[str, EventSourceMapping] = {}
 
     def add(self, mapping: EventSourceMapping) -> str:
-        spec = mapping.spec
-        name = f"{spec.queue_arn} {spec.function} {spec.uuid}"
-        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+        identity = identity_of(mapping.spec)
         self._mappings[identity] = mapping
         return identity
 
@@ -615,3 +704,79 @@ class EventSourceMappings:
 
     def __iter__(self) -> Iterator[tuple[str, EventSourceMapping]]:
         return iter(tuple(self._mappings.items()))
+
+
+class MappingRunner:
+    """Makes the mappings that run the same as those that are wanted.
+
+    A mapping that changes, or is no longer wanted, first ends its batches; only its own successor
+    waits for that.
+    """
+
+    def __init__(
+        self,
+        mappings: EventSourceMappings,
+        make: Callable[[QueueMappingSpec], EventSourceMapping],
+        run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[Any]],
+    ) -> None:
+        """``mappings`` is kept up to date; ``run`` starts a task, and handles its error."""
+        self._mappings, self._make, self._run = mappings, make, run
+        self._wanted: dict[str, EventSourceMapping | None] = {}
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._replacing: dict[str, asyncio.Task[Any]] = {}
+
+    def apply(self, specs: Iterable[QueueMappingSpec]) -> None:
+        """Raises ``MappingError`` or ``PatternError``, and changes nothing then, if AWS would
+        refuse one of them.
+        """
+        wanted = {identity_of(spec): self._make(spec) for spec in specs}
+        self._wanted = {**dict.fromkeys(self._tasks), **wanted}
+        for identity in self._wanted:
+            self._reconcile(identity)
+
+    def _reconcile(self, identity: str) -> None:
+        wanted, mapping = self._wanted[identity], self._mappings.get(identity)
+        if mapping is None:
+            if wanted is not None:
+                self._mappings.add(wanted)
+                self._tasks[identity] = self._run(wanted.run())
+            return
+        ending = identity in self._replacing
+        if wanted is not None and _same(mapping.spec, wanted.spec) and not ending:
+            mapping.adopt(wanted.spec)
+            return
+        mapping.end(DELETING if wanted is None else UPDATING)
+        if not ending:
+            self._replacing[identity] = self._run(self._replace(identity, mapping))
+
+    async def _replace(self, identity: str, mapping: EventSourceMapping) -> None:
+        await mapping.drained()
+        task = self._tasks.pop(identity)
+        task.cancel()
+        await asyncio.wait([task])
+        self._mappings.remove(identity)
+        del self._replacing[identity]
+        self._reconcile(identity)
+
+    async def stop(self) -> None:
+        """Stop at once; batches under way are received again, as after a crash."""
+        if tasks := [*self._replacing.values(), *self._tasks.values()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def _same(one: QueueMappingSpec, other: QueueMappingSpec) -> bool:
+    """True if they differ in nothing but what a running mapping can change."""
+    return replace(one, enabled=other.enabled) == other
+
+
+def identity_of(spec: QueueMappingSpec) -> str:
+    """The UUID of a mapping; that of a template's is derived from what identifies it there."""
+    if _UUID.fullmatch(spec.uuid):
+        return spec.uuid
+    name = f"{spec.queue_arn} {spec.function} {spec.uuid}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

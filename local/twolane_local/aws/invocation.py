@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from twolane_local.errors import LocalError
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
@@ -89,6 +90,23 @@ class ThrottledError(Exception):
     """The function has no free concurrency (``TooManyRequestsException``, 429 on AWS)."""
 
 
+class TenancyError(LocalError):
+    """The invocation names no tenant, and the function isolates tenants; or the other way round
+    (``InvalidParameterValueException``, 400 on AWS).
+
+    https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation-invoke.html
+    """
+
+    def __init__(self, *, isolates: bool) -> None:
+        super().__init__(
+            "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in "
+            "your request and try again."
+            if isolates
+            else "The invoked function is not enabled with tenancy configuration. Remove the "
+            "tenant ID from your request and try again."
+        )
+
+
 class RecursiveInvocationError(Exception):
     """A chain of requests has invoked the function too often, and Lambda stops it
     (``RecursiveInvocationException``, 400 on AWS).
@@ -117,6 +135,7 @@ class Streamer(Protocol):
         request_id: str | None = None,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Invocation:
         """Like ``Invoker.invoke``; a streamed response is not in the result."""
 
@@ -132,16 +151,24 @@ class Invoker(Protocol):
         request_id: str | None = None,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Invocation:
         """Run one invocation to its response, in a free or new execution environment.
 
         ``client_context`` is the caller's, as JSON text; ``trace_headers`` are the X-Ray headers
-        of the request or of each message that causes the invocation.
+        of the request or of each message that causes the invocation; ``tenant_id`` is for a
+        function that isolates tenants.
 
         Raises ``ThrottledError`` if reserved concurrency is used up, ``KeyError`` for an unknown
         function, ``RecursiveInvocationError`` if a chain of requests has invoked the function too
-        often. A function's own error is a result, not an exception.
+        often, ``TenancyError`` for a tenant that is missing or does not belong there. A function's
+        own error is a result, not an exception.
         """
+
+
+def tenancy(tenant_id: str) -> dict[str, str]:
+    """The argument ``tenant_id`` of an invoker, which few invocations have."""
+    return {"tenant_id": tenant_id} if tenant_id else {}
 
 
 #: The most of a streamed response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -227,11 +254,12 @@ class StreamedInvocation:
         request_id: str,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> None:
         self.stream = ResponseStream()
         options: dict[str, Any] = {
             "request_id": request_id, "client_context": client_context,
-            "trace_headers": trace_headers,
+            "trace_headers": trace_headers, **tenancy(tenant_id),
         }  # fmt: skip
         call: Coroutine[Any, Any, Invocation]
         if isinstance(invoker, Streamer):

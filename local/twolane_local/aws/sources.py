@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.event_source_mapping import EventSourceMapping
+from twolane_local.aws.event_source_mapping import EventSourceMapping, MappingRunner
 from twolane_local.aws.scheduler.source import ScheduleSource
 
 if TYPE_CHECKING:
@@ -38,28 +38,18 @@ class Sources:
     ) -> None:
         self._queues, self._invoker, self._asynchronous = queues, invoker, asynchronous
         self._clock, self._journal, self._failed = clock, journal, failed
-        self._mappings, self._book = mappings, book
-        self._running: dict[tuple[str, str], tuple[str, EventSourceMapping, asyncio.Task[Any]]] = {}
+        self._mappings, self._book = MappingRunner(mappings, self._make, self._run), book
         self._schedules: asyncio.Task[Any] | None = None
         self._scheduled: tuple[ScheduleSpec, ...] | None = None
 
     async def apply(self, stack: Stack) -> None:
-        """Run the sources that the stack declares; a changed mapping first ends its batches."""
-        wanted = {_key(spec): spec for spec in stack.mappings}
-        for key in self._running.keys() - wanted.keys():
-            identity, mapping, task = self._running.pop(key)
-            await mapping.drain()
-            await _cancel(task)
-            self._mappings.remove(identity)
-        for key, spec in wanted.items():
-            if key not in self._running:
-                mapping = EventSourceMapping(
-                    spec, self._queues, self._invoker, self._clock, self._journal
-                )
-                identity = self._mappings.add(mapping)
-                self._running[key] = (identity, mapping, self._run(mapping.run()))
+        """Run the sources of the stack."""
+        self._mappings.apply(stack.mappings)
         if self._schedules is None or stack.schedules != self._scheduled:
             await self._reschedule(stack)
+
+    def _make(self, spec: QueueMappingSpec) -> EventSourceMapping:
+        return EventSourceMapping(spec, self._queues, self._invoker, self._clock, self._journal)
 
     async def _reschedule(self, stack: Stack) -> None:
         await _cancel(self._schedules)
@@ -94,14 +84,8 @@ class Sources:
 
     async def stop(self) -> None:
         """Stop at once; batches under way are received again, as after a crash."""
-        for _, _, task in self._running.values():
-            await _cancel(task)
+        await self._mappings.stop()
         await _cancel(self._schedules)
-
-
-def _key(spec: QueueMappingSpec) -> tuple[str, str]:
-    # All of the specification counts; its filters are not hashable.
-    return (spec.uuid, repr(spec))
 
 
 async def _cancel(task: asyncio.Task[Any] | None) -> None:

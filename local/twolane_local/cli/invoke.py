@@ -39,6 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--event", default=None, metavar="FILE", help="the event's JSON; - is stdin ({})"
     )
     parser.add_argument(
+        "--tenant-id",
+        default="",
+        metavar="ID",
+        help="the tenant, for a function that isolates them",
+    )
+    parser.add_argument(
         "--running",
         action="store_true",
         help="invoke in the running emulator of `twolane up`, with its tables and queues",
@@ -57,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
         control = ControlClient(running, timeout_s=_LONGEST_S)
         known = {each["logicalId"]: each["name"] for each in control.get("functions")["functions"]}
         name = known.get(options.function, options.function)
-        done = control.post("functions", name, "invoke", body={"event": json.loads(event)})
+        body = {"event": json.loads(event), "tenantId": options.tenant_id or None}
+        done = control.post("functions", name, "invoke", body=body)
         print(done["log"], end="", file=sys.stderr)
         print(done["payload"])
         return 1 if done["error"] else 0
@@ -93,12 +100,14 @@ async def _invoke(options: argparse.Namespace, event: bytes) -> Invocation:
     await emulator.start()
     try:
         name = function_name(emulator.stack, options.function)
-        return await _invoke_to_the_end(emulator, name, event)
+        return await _invoke_to_the_end(emulator, name, event, options.tenant_id)
     finally:
         await emulator.stop()
 
 
-async def _invoke_to_the_end(emulator: Emulator, name: str, event: bytes) -> Invocation:
+async def _invoke_to_the_end(
+    emulator: Emulator, name: str, event: bytes, tenant_id: str
+) -> Invocation:
     """Invoke, and wait for the work that the function does after its response."""
     ended = asyncio.Event()
 
@@ -107,7 +116,7 @@ async def _invoke_to_the_end(emulator: Emulator, name: str, event: bytes) -> Inv
             ended.set()
 
     emulator.journal.subscribe(watch)
-    outcome = await emulator.functions.invoke(name, event)
+    outcome = await emulator.functions.invoke(name, event, tenant_id=tenant_id)
     if outcome.log_tail():  # it began, so it also ends: at the function's timeout at the latest
         await ended.wait()
     return outcome

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.invocation import TenancyError, ThrottledError, tenancy
 from twolane_local.aws.lambda_.functions import BUSY
-from twolane_local.console.requests import Json, ProblemError, body_of
+from twolane_local.console.requests import Json, ProblemError, body_of, field
 from twolane_local.journal import redact
 from twolane_local.journal.outcome import is_failure
 from twolane_local.journal.task_counts import percentile
@@ -81,10 +81,14 @@ class FunctionRoutes:
             raise ProblemError(404, f"there is no function named {name!r}; there are: {names}")
         try:
             done = await self._parts.functions.invoke(
-                name, json.dumps(body.get("event", {})).encode()
+                name,
+                json.dumps(body.get("event", {})).encode(),
+                **tenancy(field(body, "tenantId", str, "")),
             )
         except ThrottledError as error:
             raise ProblemError(429, f"{name} has no free concurrency") from error
+        except TenancyError as error:
+            raise ProblemError(400, str(error)) from error
         return Json(
             {
                 "requestId": done.request_id,

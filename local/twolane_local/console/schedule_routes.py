@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from twolane_local.aws.invocation import ThrottledError, target_of
+from twolane_local.aws.invocation import TenancyError, ThrottledError, target_of
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.scheduler.targets import DeliveryError, Firing, deliver, iso
 from twolane_local.console.requests import Json, ProblemError, body_of, field
@@ -76,6 +76,8 @@ class ScheduleRoutes:
             done = await self._parts.functions.invoke(
                 function, b'{"twolane": {"list": %d}}' % _NEXT
             )
+        except TenancyError as error:
+            return [], str(error)
         except ThrottledError:
             return [], f"{function} has no free concurrency, so its entries cannot be read"
         try:
@@ -119,7 +121,7 @@ class ScheduleRoutes:
             done = await self._parts.functions.invoke(
                 name, json.dumps({"twolane": {"run": entry}}).encode()
             )
-        except (KeyError, ThrottledError) as error:
+        except (KeyError, ThrottledError, TenancyError) as error:
             raise ProblemError(502, f"{name} cannot be invoked now") from error
         answer = json.loads(done.payload)
         if done.error is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from twolane.errors import MalformedMessageError
-from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.invocation import TenancyError, ThrottledError
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.checks.advise.verdict import judge, measure
@@ -179,6 +179,8 @@ class TaskRoutes:
             )
         except ThrottledError as error:
             raise ProblemError(429, f"{started.function} has no free concurrency") from error
+        except TenancyError as error:
+            raise ProblemError(400, str(error)) from error
         return {
             "kind": "request", "id": request_id, "requestId": request_id, "error": done.error,
             "payload": redact.text(done.payload.decode("utf-8", "replace")),

@@ -28,6 +28,7 @@ from twolane_local.aws.lambda_.interpreters import link_runtime_packages
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S, IsolatedEnvironment
 from twolane_local.aws.lambda_.launchers import ForkLauncher, launcher, snapstart_available
 from twolane_local.aws.lambda_.layers import LayerOperations
+from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.report import import_problem
 from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
@@ -378,7 +379,6 @@ class Emulator:
             fallback=self._moto,
             functions=self.functions.specs,
             asynchronous=asynchronous,
-            mappings=self.mappings,
             mounts={"scheduler": SchedulerApi(self.book, self.clock)},
             operations=(
                 self._control,
@@ -386,6 +386,9 @@ class Emulator:
                 CodeSigningOperations(self.changes, self.clock),
                 SettingOperations(
                     self.changes, self.clock, self._gateways.base_url, self._gateways.reserve_url
+                ),
+                EventSourceMappingOperations(
+                    self.changes, self.mappings, self.queues, self.functions.specs, self.journal
                 ),
             ),
             archive=self._control.archive,

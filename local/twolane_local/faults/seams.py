@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.invocation import Invocation, Streamer, ThrottledError
+from twolane_local.aws.invocation import Invocation, Streamer, ThrottledError, tenancy
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.lambda_.report import InvocationRecord
@@ -217,6 +217,7 @@ class FaultyInvoker:
         request_id: str | None = None,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Invocation:
         target, function = function, function.partition(":")[0]
         killed = await self._before(function, event, request_id)
@@ -224,7 +225,7 @@ class FaultyInvoker:
             return killed
         invocation = await self._invoker.invoke(
             target, event, request_id=request_id, client_context=client_context,
-            trace_headers=trace_headers,
+            trace_headers=trace_headers, **tenancy(tenant_id),
         )  # fmt: skip
         points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
         for point in points:
@@ -243,17 +244,18 @@ class FaultyInvoker:
         request_id: str | None = None,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Invocation:
         """Implement ``Streamer``; only the faults before the function can happen."""
         killed = await self._before(function.partition(":")[0], event, request_id)
         if killed is not None or not isinstance(self._invoker, Streamer):
             return killed or await self._invoker.invoke(
                 function, event, request_id=request_id, client_context=client_context,
-                trace_headers=trace_headers,
+                trace_headers=trace_headers, **tenancy(tenant_id),
             )  # fmt: skip
         return await self._invoker.invoke_streaming(
             function, event, stream, request_id=request_id, client_context=client_context,
-            trace_headers=trace_headers,
+            trace_headers=trace_headers, **tenancy(tenant_id),
         )  # fmt: skip
 
     async def _before(

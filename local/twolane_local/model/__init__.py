@@ -55,6 +55,8 @@ class FunctionSpec:
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
     recursive_loop: str = "Terminate"  # or "Allow"
+    #: Each tenant has execution environments of its own.
+    tenant_isolation: bool = False
     #: Its aliases and versions in the template.
     qualifiers: tuple[str, ...] = ()
     #: It has a published version, which starts from a snapshot.
@@ -223,12 +225,16 @@ class QueueMappingSpec:
     report_batch_item_failures: bool = False
     filter_patterns: tuple[Mapping[str, Any], ...] = ()
     enabled: bool = True
+    #: Its UUID; its logical id, if the template declares it.
     uuid: str = ""
     #: The version or alias that it invokes.
     qualifier: str = ""
     #: The limits of provisioned mode.
     minimum_pollers: int | None = None
     maximum_pollers: int | None = None
+    #: What its API shows and nothing here acts on, as the API writes it: its filters' text,
+    #: ``KMSKeyArn``, ``MetricsConfig``, ``Tags``, ``LastModified``.
+    shown: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

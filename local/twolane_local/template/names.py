@@ -10,8 +10,11 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from twolane_local.aws.event_source_mapping import identity_of
+from twolane_local.aws.invocation import target_of
+from twolane_local.aws.lambda_.mappings import arn_of
 from twolane_local.errors import TemplateError
-from twolane_local.model import ACCOUNT, REGION
+from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec
 from twolane_local.template import placeholders
 from twolane_local.template.placeholders import Placeholder
 from twolane_local.template.values import Resolver
@@ -191,6 +194,15 @@ class Names:
     def _url_function_arn(self, logical_id: str) -> str:
         return self._function_arn(self._properties(logical_id)["TargetFunctionArn"])
 
+    def _mapping_id(self, logical_id: str) -> str:
+        properties = self._properties(logical_id)
+        function = target_of(str(self.resolve(properties.get("FunctionName"))))
+        source = str(self.resolve(properties.get("EventSourceArn")))
+        return identity_of(QueueMappingSpec(function.partition(":")[0], source, uuid=logical_id))
+
+    def _mapping_arn(self, logical_id: str) -> str:
+        return arn_of(self._mapping_id(logical_id))
+
     def _layer_arn(self, logical_id: str) -> str:
         return f"{self._arn('lambda', f'layer:{self.name(logical_id)}')}:1"
 
@@ -204,8 +216,7 @@ class Names:
         "AWS::ApiGatewayV2::Deployment": _deployment_id,
         "AWS::ApiGatewayV2::Stage": _stage_name,
         "AWS::ApiGateway::Stage": _stage_name,
-        # The emulator uses the logical id as the mapping's uuid.
-        "AWS::Lambda::EventSourceMapping": lambda _, logical_id: logical_id,
+        "AWS::Lambda::EventSourceMapping": _mapping_id,
         "AWS::Lambda::Url": _url_function_arn,
         "AWS::Lambda::Version": _version_arn,
         "AWS::Lambda::Alias": _version_arn,
@@ -258,7 +269,8 @@ class Names:
         ("AWS::ApiGatewayV2::Api", "ApiId"): _api_id,
         ("AWS::ApiGatewayV2::Api", "ApiEndpoint"): _api_url,
         ("AWS::Lambda::Alias", "AliasArn"): _version_arn,
-        ("AWS::Lambda::EventSourceMapping", "Id"): lambda _, name: name,
+        ("AWS::Lambda::EventSourceMapping", "Id"): _mapping_id,
+        ("AWS::Lambda::EventSourceMapping", "EventSourceMappingArn"): _mapping_arn,
         ("AWS::Lambda::LayerVersion", "LayerVersionArn"): _layer_arn,
         ("AWS::Lambda::Url", "FunctionArn"): _url_function_arn,
         ("AWS::Lambda::Version", "FunctionArn"): _version_arn,

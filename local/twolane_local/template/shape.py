@@ -197,6 +197,22 @@ def check_function(properties: Mapping[str, Any]) -> None:
         _map(properties, key)
     if not isinstance(properties.get("Layers") or [], list):
         raise TemplateError("Layers must be a list")
+    _check_tenancy(properties)
+    _check_environment(properties)
+
+
+def _check_tenancy(properties: Mapping[str, Any]) -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html"""
+    if not (tenancy := _map(properties, "TenancyConfig")):
+        return
+    mode = tenancy.get("TenantIsolationMode")
+    if mode != "PER_TENANT":
+        raise TemplateError(f"TenancyConfig.TenantIsolationMode must be PER_TENANT, not {mode!r}")
+    if _map(properties, "SnapStart").get("ApplyOn") == "PublishedVersions":
+        raise TemplateError("SnapStart is not supported for functions enabled with TenancyConfig")
+
+
+def _check_environment(properties: Mapping[str, Any]) -> None:
     variables = _map(_map(properties, "Environment"), "Variables", "Environment.Variables")
     for name, value in variables.items():
         field = f"Environment.Variables.{name}"

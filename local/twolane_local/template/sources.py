@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.event_source_mapping import check as check_mapping
-from twolane_local.aws.events.patterns import compile_filters, compile_pattern, compile_policy
+from twolane_local.aws.events.patterns import (
+    compile_pattern,
+    compile_policy,
+    parse_filter,
+    read_filters,
+)
 from twolane_local.aws.invocation import service_in_arn, target_of
 from twolane_local.aws.lambda_ import mounts
+from twolane_local.aws.lambda_.mappings import other_source
 from twolane_local.aws.scheduler.schedule import from_spec
 from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.errors import TemplateError
@@ -31,14 +37,6 @@ if TYPE_CHECKING:
     from twolane_local.template.notes import Notes
 
 
-#: Sources of mappings that are not emulated, by the service in the source's ARN.
-_STREAMS = {
-    "dynamodb": "a DynamoDB stream",
-    "kinesis": "a Kinesis stream",
-    "kafka": "a Kafka cluster",
-    "mq": "a broker of Amazon MQ",
-    "rds": "changes in DocumentDB",
-}
 #: The targets that an event pattern's rule reaches, in the emulator or in moto.
 _RULE_TARGETS = frozenset({"lambda", "sqs", "sns", "events", "logs"})
 _PROTOCOLS = frozenset({"lambda", "sqs", "http", "https"})
@@ -50,13 +48,18 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
         properties = names.resolve(dict(raw))
         arn = str(properties.get("EventSourceArn", ""))
         function, _, qualifier = target_of(str(properties["FunctionName"])).partition(":")
-        if ":sqs:" not in arn:
-            stream = _STREAMS.get(service_in_arn(arn), "a self-managed Kafka cluster")
-            why = f"{function} gets nothing from {stream}: only queues are read"
+        if (source := other_source(properties)) is not None:
+            why = f"{function} gets nothing from {source}: only queues are read"
             notes.not_emulated(logical_id, why)
             continue
         pollers = properties.get("ProvisionedPollerConfig") or {}
-        filters = (properties.get("FilterCriteria") or {}).get("Filters") or []
+        filters = read_filters(properties.get("FilterCriteria", {}))  # refuses what AWS refuses
+        shown = {
+            "FilterCriteria": filters and {"Filters": [{"Pattern": text} for text in filters]},
+            "MetricsConfig": properties.get("MetricsConfig"),
+            "KMSKeyArn": properties.get("KmsKeyArn"),
+            "Tags": {str(tag["Key"]): tag["Value"] for tag in properties.get("Tags") or ()},
+        }
         spec = QueueMappingSpec(
             function=function,
             qualifier=qualifier,
@@ -72,12 +75,12 @@ def read_mappings(template: Template, names: Names, notes: Notes) -> Iterator[Qu
             maximum_pollers=_optional_int(pollers.get("MaximumPollers")),
             report_batch_item_failures="ReportBatchItemFailures"
             in (properties.get("FunctionResponseTypes") or ()),
-            filter_patterns=tuple(json.loads(item["Pattern"]) for item in filters),
+            filter_patterns=tuple(map(parse_filter, filters)),
             enabled=is_true(properties.get("Enabled", True)),
             uuid=logical_id,
+            shown={name: value for name, value in shown.items() if value},
         )
         check_mapping(spec)
-        compile_filters(spec.filter_patterns)  # refuses what AWS refuses
         if function in names.functions:
             yield spec
         else:

@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
+from twolane_local.aws.event_source_mapping import (
+    EventSourceMapping,
+    EventSourceMappings,
+    MappingRunner,
+)
 from twolane_local.aws.scheduler.source import ScheduleSource
 from twolane_local.testing import NotIdleError
 
@@ -184,38 +188,43 @@ class Allowance:
 
 
 class Deliveries:
-    """The mappings of a stack: off, until the test lets them deliver."""
+    """The mappings of a stack: held, until the test lets them deliver."""
 
     def __init__(
         self,
-        specs: Iterable[QueueMappingSpec],
         queues: QueueService,
         invoker: Invoker,
         clock: Clock,
         journal: Journal,
+        run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[Any]],
     ) -> None:
+        """``run`` starts what is to run beside the rest."""
         allowance: Any = Allowance(queues)
         self.allowance: Allowance = allowance
         self.allowance.exhausted = lambda: self.let(False)
         self.registry = EventSourceMappings()
         self._queues = queues
-        self._mappings = [
-            EventSourceMapping(spec, allowance, invoker, clock, journal) for spec in specs
-        ]
-        for mapping in self._mappings:
-            mapping.enabled = False
-            self.registry.add(mapping)
+        self._delivers = False
 
-    def run(self) -> list[Coroutine[Any, Any, None]]:
-        """What is to run beside the rest."""
-        return [mapping.run() for mapping in self._mappings]
+        def make(spec: QueueMappingSpec) -> EventSourceMapping:
+            mapping = EventSourceMapping(spec, allowance, invoker, clock, journal)
+            mapping.hold(not self._delivers)
+            return mapping
+
+        #: Runs the mappings that it is given from now on.
+        self.apply = MappingRunner(self.registry, make, run).apply
+
+    @property
+    def _mappings(self) -> list[EventSourceMapping]:
+        return [mapping for _, mapping in self.registry]
 
     def let(self, deliver: bool) -> None:
         """From now on take messages, or take no more. A mapping that the template, or the test,
         has disabled stays so.
         """
+        self._delivers = deliver
         for mapping in self._mappings:
-            mapping.enabled = deliver and mapping.spec.enabled
+            mapping.hold(not deliver)
 
     @property
     def under_way(self) -> int:

@@ -37,6 +37,7 @@ from twolane_local.aws.lambda_.api import LambdaApi
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
 from twolane_local.aws.lambda_.code import CodeStore, process_folders
 from twolane_local.aws.lambda_.functions import Functions
+from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
@@ -163,8 +164,14 @@ class Machinery:
         services = {"sqs": SqsApi(self.queues)}
         self.world.run(self._build(environments, services))
         lambda_api = LambdaApi(
-            self.invoker, self.functions.specs, self.asynchronous, self.deliveries.registry,
-            operations=(SettingOperations(self.changes, self.world.clock),),
+            self.invoker, self.functions.specs, self.asynchronous,
+            operations=(
+                SettingOperations(self.changes, self.world.clock),
+                EventSourceMappingOperations(
+                    self.changes, self.deliveries.registry, self.queues, self.functions.specs,
+                    self.events,
+                ),
+            ),
         )  # fmt: skip
         listener = seams.listener
         local = mocked_aws.LocalAws(
@@ -187,6 +194,7 @@ class Machinery:
         """Run what the API has changed."""
         stack = effective(self.project.stack, self.changes, CodeStore(process_folders()))
         self.functions.apply(stack.functions)
+        self.deliveries.apply(stack.mappings)
 
     async def _build(self, environments: int, services: dict[str, Any]) -> None:
         clock, journal, stack = self.world.clock, self.events, self.project.stack
@@ -221,18 +229,22 @@ class Machinery:
             stack.schedules, ticks, self.queues, clock, journal,
             book=self.book, rng=self.chance.ids,
         )  # fmt: skip
-        self.deliveries = Deliveries(stack.mappings, self.queues, self.invoker, clock, journal)
+        self.deliveries = Deliveries(self.queues, self.invoker, clock, journal, self._beside)
+        self.deliveries.apply(stack.mappings)
         services["scheduler"] = SchedulerApi(self.book, clock)
-        for work in (*self.deliveries.run(), self.schedules.run()):
-            task = asyncio.ensure_future(work)
+        self._beside(self.schedules.run())
 
-            def done(ended: asyncio.Task[Any]) -> None:
-                error = None if ended.cancelled() else ended.exception()
-                if error is not None:
-                    self.failed.append(error)
+    def _beside(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
 
-            task.add_done_callback(done)
-            self._tasks.append(task)
+        def done(ended: asyncio.Task[Any]) -> None:
+            error = None if ended.cancelled() else ended.exception()
+            if error is not None:
+                self.failed.append(error)
+
+        task.add_done_callback(done)
+        self._tasks.append(task)
+        return task
 
     async def _end(self) -> None:
         await settle(self._tasks)

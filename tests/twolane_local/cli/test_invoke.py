@@ -73,6 +73,7 @@ def test_a_failed_function_is_exit_code_one(project: Path, flags: list[str]) -> 
         (["Echo:green"], "no function 'Echo:green'; it has: Echo"),
         (["Echo", "--event", "none.json"], "none.json cannot be read"),
         (["Echo", "--event", "template.yaml"], "template.yaml is not JSON"),
+        (["Echo", "--tenant-id", "blue"], "Remove the tenant ID from your request"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(
@@ -105,10 +106,12 @@ def test_in_the_emulator_that_runs(project: Path) -> None:
             invoke(project, name, "--running", "--event", "-", stdin=f'"{name}"')
             for name in ("Echo", "the-echo", "Nobody")
         ]
+        answers.append(invoke(project, "Echo", "--running", "--tenant-id", "blue"))
     finally:
         emulator.send_signal(signal.SIGINT)
         emulator.communicate(timeout=30)
-    first, second, unknown = answers
+    first, second, unknown = answers[:3]
+    assert "Remove the tenant ID from your request" in answers[3].stderr
     assert (first.returncode, json.loads(first.stdout)) == (0, ["Echo"])
     assert json.loads(second.stdout) == ["Echo", "the-echo"]
     assert "REPORT RequestId" in second.stderr

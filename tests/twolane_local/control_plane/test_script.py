@@ -124,8 +124,19 @@ def layers(aws: Any) -> None:
 
 
 def mappings(aws: Any) -> None:
-    listed = aws.list_event_source_mappings(FunctionName=NAME)
-    assert listed["EventSourceMappings"] == []
+    made = aws.create_event_source_mapping(
+        EventSourceArn="arn:aws:sqs:us-east-1:123456789012:tasks", FunctionName=f"{NAME}:live",
+        Enabled=False, BatchSize=5, MaximumBatchingWindowInSeconds=1,
+        FilterCriteria={"Filters": [{"Pattern": '{"body": {"a": [1]}}'}]},
+        ScalingConfig={"MaximumConcurrency": 2}, FunctionResponseTypes=["ReportBatchItemFailures"],
+        MetricsConfig={"Metrics": ["EventCount"]}, Tags={"a": "b"},
+    )  # fmt: skip
+    aws.get_event_source_mapping(UUID=made["UUID"])
+    aws.list_tags(Resource=made["EventSourceMappingArn"])
+    aws.update_event_source_mapping(UUID=made["UUID"], BatchSize=6)
+    listed = aws.list_event_source_mappings(FunctionName=f"{NAME}:live")
+    assert [each["UUID"] for each in listed["EventSourceMappings"]] == [made["UUID"]]
+    aws.delete_event_source_mapping(UUID=made["UUID"])
 
 
 def the_end(aws: Any) -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,27 @@ def read_function(aws: Any, name: str, code: bytes) -> None:
     assert aws.get_function_recursion_config(FunctionName=name)["RecursiveLoop"] == "Terminate"
 
 
+def mapped(aws: Any, identity: str) -> Any:
+    """waitEventSourceMappingCreated, waitEventSourceMappingUpdated."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        shown = aws.get_event_source_mapping(UUID=identity)
+        if shown["State"] == "Enabled":
+            return shown
+    raise AssertionError(shown["State"])
+
+
+def deleted(aws: Any, identity: str) -> None:
+    """waitEventSourceMappingDeleted."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            assert aws.get_event_source_mapping(UUID=identity)["State"] == "Deleting"
+        except aws.exceptions.ResourceNotFoundException:
+            return
+    raise AssertionError("it is still there")
+
+
 def test_the_calls_of_its_resources(running: Running, checked: Checked, aws: Any) -> None:
     sts, iam = checked.watch(running.client("sts")), running.client("iam")
     sqs = running.client("sqs")
@@ -91,6 +113,16 @@ def test_the_calls_of_its_resources(running: Running, checked: Checked, aws: Any
     assert aws.get_function_url_config(FunctionName=name)["FunctionUrl"] == url
     assert fetched(url)[0]["mood"] == "calm"
 
+    # aws_lambda_event_source_mapping: created, read until it is Enabled, changed.
+    mapping = aws.create_event_source_mapping(
+        FunctionName=name, EventSourceArn=attributes["Attributes"]["QueueArn"], Enabled=True,
+        BatchSize=10, Tags={"team": "a"},
+    )  # fmt: skip
+    mapped(aws, mapping["UUID"])
+    assert aws.list_tags(Resource=mapping["EventSourceMappingArn"])["Tags"] == {"team": "a"}
+    aws.update_event_source_mapping(UUID=mapping["UUID"], BatchSize=5)
+    assert mapped(aws, mapping["UUID"])["BatchSize"] == 5
+
     # A change of the configuration and of the code: each waits for LastUpdateStatus.
     aws.update_function_configuration(
         FunctionName=name, Environment={"Variables": {"MOOD": "new"}}, MemorySize=256,
@@ -102,6 +134,8 @@ def test_the_calls_of_its_resources(running: Running, checked: Checked, aws: Any
     assert (fetched(url)[0]["mood"], fetched(url)[0]["release"]) == ("new", 2)
 
     # Destroyed, and looked for afterwards.
+    aws.delete_event_source_mapping(UUID=mapping["UUID"])
+    deleted(aws, mapping["UUID"])
     aws.delete_function_url_config(FunctionName=name)
     assert refused(aws.get_function_url_config, FunctionName=name)[0] == "ResourceNotFoundException"
     aws.delete_function(FunctionName=name)
@@ -151,6 +185,17 @@ resource "aws_lambda_alias" "live" {
 resource "aws_lambda_function_url" "url" {
   function_name      = aws_lambda_function.worker.function_name
   authorization_type = "NONE"
+}
+resource "aws_lambda_event_source_mapping" "tasks" {
+  event_source_arn        = aws_sqs_queue.tasks.arn
+  function_name           = aws_lambda_alias.live.arn
+  batch_size              = var.mood == "calm" ? 5 : 6
+  function_response_types = ["ReportBatchItemFailures"]
+  filter_criteria {
+    filter { pattern = jsonencode({ body = { a = [1] } }) }
+  }
+  scaling_config { maximum_concurrency = 2 }
+  tags = { team = "a" }
 }
 output "url" { value = aws_lambda_function_url.url.function_url }
 """
@@ -202,5 +247,8 @@ def test_terraform_itself(running: Running, tmp_path: Path) -> None:
     terraform.done("apply", "-auto-approve", mood="new")
     assert fetched(url)[0]["mood"] == "new"
     assert invoked(aws, "binary", Qualifier="live")["version"] == "2"
+    (mapping,) = aws.list_event_source_mappings(FunctionName="binary:live")["EventSourceMappings"]
+    assert (mapping["State"], mapping["BatchSize"]) == ("Enabled", 6)
+    assert "No changes" in terraform.done("plan", "-detailed-exitcode", mood="new")
     terraform.done("destroy", "-auto-approve")
     assert refused(aws.get_function, FunctionName="binary")[0] == "ResourceNotFoundException"

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from twolane_local.aws.events.patterns import PatternError
+from twolane_local.aws.invocation import UnknownFunctionError
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.clock.virtual import run_virtual
 
@@ -251,6 +252,51 @@ def test_a_payload_stays_under_six_megabytes(world):
         assert here.left() == []
 
     run(world, scenario, function=function, batch_size=100, batching_window_s=5)
+
+
+def test_a_window_above_the_visibility_timeout_puts_no_message_into_a_batch_twice(world):
+    receipts = []
+
+    async def function(event):
+        receipts.extend(one["attributes"]["ApproximateReceiveCount"] for one in event["Records"])
+
+    async def scenario(here, mapping):
+        here.send("a", "b")
+        await here.clock.sleep(25)
+        here.send("c")
+        await here.clock.sleep(60)
+        assert [(at, sorted(bodies)) for at, bodies in here.events] == [(50, ["a", "b", "c"])]
+        # Its last receipt is the one that is passed on, as only that one still deletes.
+        assert sorted(receipts) == ["1", "2", "2"]
+        assert here.left() == []
+
+    run(
+        world, scenario, function=function, attributes={"VisibilityTimeout": "30"},
+        batch_size=100, batching_window_s=50,
+    )  # fmt: skip
+
+
+def test_messages_of_a_function_that_was_deleted_wait_for_it(world):
+    missing = True
+
+    async def function(event):
+        if missing:
+            raise UnknownFunctionError("worker")
+
+    async def scenario(here, mapping):
+        nonlocal missing
+        here.send("a")
+        await here.clock.sleep(1)
+        (log,) = here.kinds("log")
+        assert log.data["message"].endswith(
+            "worker does not exist; 1 messages are received again after the visibility timeout"
+        )
+        missing = False
+        await here.clock.sleep(30)
+        assert here.events == [(0, ["a"]), (30, ["a"])]
+        assert here.left() == []
+
+    run(world, scenario, function=function)
 
 
 # https://docs.aws.amazon.com/lambda/latest/dg/with-sqs-filtering.html
@@ -587,7 +633,8 @@ def test_draining_waits_for_what_is_under_way(world):
         here.function = function
         here.send("a")
         await here.clock.sleep(1)
-        await mapping.drain()
+        mapping.end("Updating")
+        await mapping.drained()
         assert here.elapsed() == 7
         assert here.left() == []
 
@@ -598,7 +645,8 @@ def test_draining_does_not_wait_for_a_queue_that_is_gone(world):
     async def scenario(here, mapping):
         here.queues.delete_queue("q")
         await here.clock.sleep(1)
-        await mapping.drain()
+        mapping.end("Updating")
+        await mapping.drained()
         assert here.elapsed() == 1
 
     run(world, scenario)
@@ -637,7 +685,8 @@ def test_draining_sends_the_batch_that_is_being_gathered(world):
     async def scenario(here, mapping):
         here.send("a")
         await here.clock.sleep(1)
-        await mapping.drain()
+        mapping.end("Updating")
+        await mapping.drained()
         assert here.events == [(1, ["a"])]
         assert here.left() == []
 

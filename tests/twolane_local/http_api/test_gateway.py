@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from twolane_local.aws.http_api.gateways import Gateway
-from twolane_local.aws.invocation import Invocation, ThrottledError
+from twolane_local.aws.invocation import Invocation, TenancyError, ThrottledError
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Journal
 from twolane_local.model import RouteSpec
@@ -139,3 +139,50 @@ def test_a_route_that_is_not_emulated_answers_501(kind: str) -> None:
     assert response.json() == {"message": "twolane: GET /x is not emulated: it puts into Kinesis"}
     assert invoker.events == []
     assert list(journal)[-1].data["error"] == "GET /x is not emulated: it puts into Kinesis"
+
+
+class Tenants(Answering):
+    """A function that isolates tenants."""
+
+    async def invoke(
+        self, function: str, event: bytes, *, request_id: str | None = None, tenant_id: str = ""
+    ) -> Invocation:
+        if not tenant_id:
+            raise TenancyError(isolates=True)
+        body = {"statusCode": 200, "body": tenant_id}
+        return Invocation(request_id or "", json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("source", "tenant"),
+    [
+        ("method.request.header.x-tenant-id", "by-header"),
+        ("method.request.querystring.tenant", "by-query"),
+        ("method.request.path.who", "by-path"),
+        ("stageVariables.tenant", "by-stage"),
+        ("'fixed'", "fixed"),
+    ],
+)
+def test_a_rest_api_maps_the_tenant_of_its_request(source: str, tenant: str) -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation-invoke.html"""
+    route = RouteSpec(
+        "fn", "GET", "/{who}", kind="rest", payload="1.0", stage_variables={"tenant": "by-stage"},
+        options={
+            "integration": {
+                "requestParameters": {"integration.request.header.X-Amz-Tenant-Id": source}
+            }
+        },
+    )  # fmt: skip
+    response, _ = ask(
+        Tenants(), "GET", "/by-path?tenant=by-query", route, headers={"X-Tenant-Id": "by-header"}
+    )
+    assert (response.status_code, response.text) == (200, tenant)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("rest", 400), ("httpapi", 500)])
+def test_a_request_without_a_tenant_is_refused(kind: str, status: int) -> None:
+    route = RouteSpec("fn", "GET", "/", kind=kind, payload="1.0")
+    response, _ = ask(Tenants(), "GET", "/", route)
+    assert response.status_code == status
+    refused = "The invoked function is enabled with tenancy configuration. Add a valid tenant ID"
+    assert response.json()["message"].startswith(refused) is (kind == "rest")

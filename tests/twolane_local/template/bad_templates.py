@@ -125,6 +125,10 @@ BAD: dict[str, Bad] = {
     "timeout is a map": with_property("Timeout: {a: 3, b: 4}", "Timeout"),
     "timeout is true": with_property("Timeout: true", "Timeout"),
     "timeout is a fraction": with_property("Timeout: 2.5", "Timeout"),
+    "tenancy of nobody": with_property(
+        "TenancyConfig: {TenantIsolationMode: NONE}", "TenantIsolationMode must be PER_TENANT"
+    ),
+    "tenancy is text": with_property("TenancyConfig: PER_TENANT", "TenancyConfig"),
     "timeout 0": with_property("Timeout: 0", "Timeout.*1 to"),
     "timeout -1": with_property("Timeout: -1", "Timeout.*1 to"),
     "timeout 99999999": with_property("Timeout: 99999999", "Timeout.*1 to"),
@@ -173,6 +177,21 @@ BAD: dict[str, Bad] = {
         FUNCTION % "Timeout: 3" + _MAPPING % "FilterCriteria: {Filters: [{Pattern: '{'}]}",
         r":\d+: M.*",
     ),
+    **{
+        f"filter criteria {criteria}": Bad(
+            FUNCTION % "Timeout: 3" + _MAPPING % f"FilterCriteria: {criteria}", rf":10: M.*{says}"
+        )
+        for criteria, says in {
+            "null": "FilterCriteria",
+            "text": "FilterCriteria must be a map",
+            "{Filters: null}": "Filters",
+            "{Filters: [null]}": "Filters.0",
+            "{Filters: [{Pattern: null}]}": "Pattern",
+            "{Filters: [{Pattern: 'null'}]}": "must be a JSON object, not null",
+            "{Filters: [{Pattern: '\"text\"'}]}": "must be a JSON object",
+            "{Filters: [{Pattern: '{\"body\": []}'}]}": "and not empty",
+        }.items()
+    },
     "schedule of nothing": Bad(
         FUNCTION % "Events: {S: {Type: Schedule, Properties: {Schedule: often}}}",
         r":[3-6]: FS: .*often",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local import template
+from twolane_local.aws.event_source_mapping import identity_of
 from twolane_local.errors import TemplateError
 from twolane_local.template import stack
 
@@ -281,7 +282,7 @@ Outputs:
         "B": f"1 {function}:1",
         "C": f"{function}:live",
         "D": "arn:aws:lambda:us-east-1:123456789012:layer:shared:1",
-        "E": "Mapping Mapping",
+        "E": "{0} {0}".format(identity_of(made.mappings[0])),
         "F": "rest rest s-Rest",
     }
     assert made.mappings[0].uuid == "Mapping"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from twolane_local.clock.virtual import NEW_YEAR
@@ -160,3 +161,31 @@ def test_what_recurs_does_not_fire_during_a_request(
     other.client.post("/inline/55")
     assert other.clock.time > NEW_YEAR + 60
     assert ticks == []
+
+
+def test_a_mapping_is_switched_off_changed_and_made_by_the_api(
+    make: Callable[..., Twolane],
+) -> None:
+    batches: list[list[str]] = []
+
+    def worker(event: Any, context: Any) -> None:
+        batches.append([record["body"] for record in event["Records"]])
+
+    stack = make(of_handlers(worker=worker))
+    client = boto3.client("lambda", region_name="us-east-1")
+    (mapping,) = client.list_event_source_mappings()["EventSourceMappings"]
+    assert mapping["State"] == "Enabled"
+    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    stack.queue("tasks").send("a")
+    stack.queue("tasks").send("b")
+    assert stack.deferred.run() == 0
+    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True, BatchSize=1)
+    assert stack.deferred.run() == 2
+    sqs = boto3.client("sqs", region_name="us-east-1")
+    url = sqs.create_queue(QueueName="made", Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
+    client.create_event_source_mapping(
+        EventSourceArn="arn:aws:sqs:us-east-1:123456789012:made", FunctionName="Worker"
+    )
+    sqs.send_message(QueueUrl=url, MessageBody="c")
+    assert stack.deferred.run() == 1
+    assert batches == [["a"], ["b"], ["c"]]

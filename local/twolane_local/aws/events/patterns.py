@@ -33,34 +33,36 @@ class PatternError(LocalError):
 _ABSENT = object()
 
 
-def compile_pattern(pattern: object) -> Callable[[Any], bool]:
+def compile_pattern(pattern: object, depth: int = 1) -> Callable[[Any], bool]:
     """A function that returns True if an event (parsed JSON) matches; raises ``PatternError``."""
     if not isinstance(pattern, dict) or not pattern:
         raise PatternError(f"A pattern must be a JSON object with at least one field: {pattern!r}")
-    return _object(pattern, "")
+    return _object(pattern, "", depth)
 
 
-def _object(pattern: Mapping[str, Any], path: str) -> Callable[[Any], bool]:
+def _object(pattern: Mapping[str, Any], path: str, depth: int = 1) -> Callable[[Any], bool]:
+    if depth > DEEPEST:
+        raise PatternError(f"{path:.80}… of a pattern is more than {DEEPEST} levels deep")
     checks: list[Callable[[Any], bool]] = []
     for name, below in pattern.items():
         where = f"{path}.{name}" if path else name
         if name == "$or":
-            checks.append(_or(below, where))
-        elif isinstance(below, dict):
-            checks.append(_field(name, _object(below, where)))
+            checks.append(_or(below, where, depth))
+        elif isinstance(below, dict) and below:
+            checks.append(_field(name, _object(below, where, depth + 1)))
         elif isinstance(below, list) and below:
             checks.append(_leaf(name, [_rule(rule, where) for rule in below]))
         else:
             raise PatternError(
-                f"{where} of a pattern must be an object or a list of rules that is not empty"
+                f"{where} of a pattern must be an object or a list of rules, and not empty"
             )
     return lambda event: all(check(event) for check in checks)
 
 
-def _or(alternatives: object, where: str) -> Callable[[Any], bool]:
+def _or(alternatives: object, where: str, depth: int) -> Callable[[Any], bool]:
     if not isinstance(alternatives, list) or len(alternatives) < 2:
         raise PatternError(f"{where} of a pattern must be a list of at least two patterns")
-    compiled = [compile_pattern(alternative) for alternative in alternatives]
+    compiled = [compile_pattern(alternative, depth + 1) for alternative in alternatives]
     return lambda event: any(matches(event) for matches in compiled)
 
 
@@ -265,6 +267,47 @@ def _value(attribute: Mapping[str, Any]) -> Any:
 
 #: The highest quota that AWS grants, and the longest pattern in characters.
 MOST_FILTERS, LONGEST_PATTERN = 10, 4_096
+#: Our own limit. Python's recursion limit would end a mapping in the middle of a batch.
+DEEPEST = 100
+
+
+def read_filters(criteria: object) -> tuple[str, ...]:
+    """The patterns of a ``FilterCriteria`` as they were written; raises ``PatternError``.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_FilterCriteria.html
+    """
+    if not isinstance(criteria, dict) or set(criteria) - {"Filters"}:
+        raise PatternError(f"FilterCriteria must be a map with Filters, not {criteria!r:.80}")
+    filters = criteria.get("Filters", [])
+    if not isinstance(filters, list):
+        raise PatternError(f"FilterCriteria.Filters must be a list, not {filters!r:.80}")
+    texts = []
+    for number, item in enumerate(filters):
+        where = f"FilterCriteria.Filters.{number}"
+        if not isinstance(item, dict) or set(item) != {"Pattern"}:
+            raise PatternError(f"{where} must be a map with a Pattern, not {item!r:.80}")
+        if not isinstance(item["Pattern"], str):
+            raise PatternError(f"{where}.Pattern must be JSON text, not {item['Pattern']!r:.80}")
+        if len(item["Pattern"]) > LONGEST_PATTERN:
+            raise PatternError(f"{where}.Pattern has more than {LONGEST_PATTERN} characters")
+        texts.append(item["Pattern"])
+    compile_filters(tuple(map(parse_filter, texts)))
+    return tuple(texts)
+
+
+def parse_filter(text: str) -> dict[str, Any]:
+    """A pattern of a mapping from its text; raises ``PatternError``."""
+    try:
+        pattern = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise PatternError(f"A filter's pattern is not JSON: {error}: {text!r:.80}") from None
+    if not isinstance(pattern, dict):
+        raise PatternError(f"A filter's pattern must be a JSON object, not {text:.80}")
+    return pattern
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def compile_filters(

@@ -22,7 +22,36 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.events.http import HttpRequest
     from twolane_local.clock import Clock
-    from twolane_local.model import ApiKey, RestApi, RestMethod, UsagePlan
+    from twolane_local.model import ApiKey, RestApi, RestMethod, RouteSpec, UsagePlan
+
+
+_TENANT = "integration.request.header.x-amz-tenant-id"
+
+
+def tenant_of(route: RouteSpec, event: Mapping[str, Any]) -> str:
+    """The tenant that a method of a REST API maps from its request, empty without a mapping.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation-invoke.html
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/rest-api-parameter-mapping.html
+    """
+    mapping = (route.options.get("integration") or {}).get("requestParameters") or {}
+    source = next((str(mapping[name]) for name in mapping if name.lower() == _TENANT), "")
+    if route.kind != "rest" or not source:
+        return ""
+    if source.startswith("'"):
+        return source.strip("'")
+    for prefix, found in (
+        ("method.request.header.", event.get("headers")),
+        ("method.request.querystring.", event.get("queryStringParameters")),
+        ("method.request.path.", event.get("pathParameters")),
+        ("context.authorizer.", event["requestContext"].get("authorizer")),
+        ("stageVariables.", event.get("stageVariables")),
+    ):
+        if source.startswith(prefix):
+            wanted = source.removeprefix(prefix)
+            same = {name.lower(): value for name, value in (found or {}).items()}
+            return str(same.get(wanted.lower()) or "")
+    return ""
 
 
 _TYPES: dict[str, tuple[int, str | None]] = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from twolane_local.aws.invocation import ThrottledError
+from twolane_local.aws.invocation import TenancyError, ThrottledError
 from twolane_local.aws.real_aws import is_aws_host
 from twolane_local.errors import RealAwsError
 from twolane_local.model import ACCOUNT, REGION
@@ -229,8 +229,11 @@ class Authorizers:
         try:
             outcome = await self._invoker.invoke(function, json.dumps(event).encode())
             answer = json.loads(outcome.payload)
-        except ThrottledError:
-            return Verdict(status=500, reason="the authorizer throttles")
+        except (ThrottledError, TenancyError) as refused:
+            throttles = isinstance(refused, ThrottledError)
+            return Verdict(
+                status=500, reason="the authorizer throttles" if throttles else str(refused)
+            )
         except ValueError:
             return Verdict(status=500, reason="the authorizer did not return JSON")
         if not isinstance(answer, dict):

@@ -16,6 +16,7 @@ from twolane_local.aws.events.http import (
     HttpRequest,
     HttpResponse,
     RouteMatch,
+    json_response,
     preflight_response,
     with_cors_headers,
 )
@@ -28,8 +29,10 @@ from twolane_local.aws.http_api.requests import Routes, request_of
 from twolane_local.aws.invocation import (
     Invocation,
     StreamedInvocation,
+    TenancyError,
     ThrottledError,
     UnknownFunctionError,
+    tenancy,
 )
 from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http import json_text
@@ -277,7 +280,9 @@ class Gateway:
         given = integration.get("timeoutInMillis")
         try:
             async with asyncio.timeout(int(given) / 1000 if given else dialect.timeout_s):
-                outcome = await self._outcome(request, spec, payload)
+                outcome = await self._outcome(
+                    request, spec, payload, answers.tenant_of(spec, event)
+                )
         except ThrottledError:
             return dialect.throttled
         except TimeoutError:
@@ -289,22 +294,31 @@ class Gateway:
         return dialect.response(outcome.payload, request, spec)
 
     async def _outcome(
-        self, request: HttpRequest, spec: RouteSpec, payload: bytes
+        self, request: HttpRequest, spec: RouteSpec, payload: bytes, tenant: str
     ) -> Invocation | HttpResponse:
         try:
-            return await self._begun(request, spec, payload)
+            return await self._begun(request, spec, payload, tenant)
+        except TenancyError as refused:
+            if spec.kind == "rest":
+                return json_response(400, {"message": str(refused)}, str(refused))
+            error = json.dumps({"errorMessage": str(refused)})
+            return Invocation(request.request_id, error.encode(), "Unhandled")
         except UnknownFunctionError:  # the API has deleted it
             error = json.dumps({"errorMessage": f"there is no function {spec.target}"})
             return Invocation(request.request_id, error.encode(), "Unhandled")
 
     async def _begun(
-        self, request: HttpRequest, spec: RouteSpec, payload: bytes
+        self, request: HttpRequest, spec: RouteSpec, payload: bytes, tenant: str
     ) -> Invocation | HttpResponse:
         """The result of the function or, if it streams, the beginning of its response."""
         identity = request.request_id
         if spec.options.get("invoke_mode") != "RESPONSE_STREAM":
-            return await self._invoker.invoke(spec.target, payload, request_id=identity)
-        call = StreamedInvocation(self._invoker, spec.target, payload, request_id=identity)
+            return await self._invoker.invoke(
+                spec.target, payload, request_id=identity, **tenancy(tenant)
+            )
+        call = StreamedInvocation(
+            self._invoker, spec.target, payload, request_id=identity, tenant_id=tenant
+        )
         if not await call.begin():
             return await call.running
         pieces = aiter(call.stream)

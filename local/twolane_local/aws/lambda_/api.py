@@ -23,9 +23,10 @@ from twolane_local.aws.call import AwsRequest, AwsResponse, trace_header
 from twolane_local.aws.invocation import (
     RecursiveInvocationError,
     StreamedInvocation,
+    TenancyError,
     ThrottledError,
+    tenancy,
 )
-from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.resources import target_of_call
 from twolane_local.aws.rest_json import Call, Members, RefusedError, RestJsonService, error_response
 from twolane_local.journal.files import PersistenceError
@@ -34,7 +35,6 @@ from twolane_local.model import LATEST
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
-    from twolane_local.aws.event_source_mapping import EventSourceMappings
     from twolane_local.aws.invocation import Invoker
     from twolane_local.aws.lambda_.asynchronous import AsyncInvocations
     from twolane_local.model import FunctionSpec
@@ -119,6 +119,8 @@ _INVOKE = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations/?")
 _STREAM = re.compile(r"/2021-11-15/functions/(?P<name>[^/]+)/response-streaming-invocations/?")
 _DATED = re.compile(r"/20\d\d-\d\d-\d\d/")
 _SNAKE = re.compile(r"(?<=[a-z])(?=[A-Z])")
+#: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+_TENANT, _TENANT_LIMIT = re.compile(r"[a-zA-Z0-9\._:\/=+\-@ ]+"), 256
 #: A method of an object in ``operations``.
 Operation = Callable[[Call], Coroutine[Any, Any, "Members | AwsResponse"]]
 
@@ -135,7 +137,6 @@ class LambdaApi:
         invoker: Invoker,
         functions: Mapping[str, FunctionSpec],
         asynchronous: AsyncInvocations,
-        mappings: EventSourceMappings | None = None,
         *,
         operations: Iterable[object] = (),
         archive: Callable[[str], Awaitable[AwsResponse]] | None = None,
@@ -147,10 +148,7 @@ class LambdaApi:
         self._asynchronous = asynchronous
         self._archive = archive
         self._model = RestJsonService("lambda", unchecked=_UNCHECKED)
-        self._operations = (
-            *operations,
-            *([] if mappings is None else [EventSourceMappingOperations(mappings)]),
-        )
+        self._operations = tuple(operations)
 
     def answers(self, method: str, path: str, query: str = "") -> bool:
         """True for the calls that this class implements."""
@@ -210,9 +208,32 @@ class LambdaApi:
             raise _invalid(f"Unsupported invocation type {kind}.")
         return name, kind
 
+    def _tenant(self, name: str, request: AwsRequest) -> str:
+        """The tenant of an invocation, empty for a function that isolates none.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation-invoke.html
+        """
+        tenant = request.headers.get("x-amz-tenant-id")
+        isolates = self._functions[name.partition(":")[0]].tenant_isolation
+        if tenant is not None and not (_TENANT.fullmatch(tenant) and len(tenant) <= _TENANT_LIMIT):
+            rule = (
+                f"have length less than or equal to {_TENANT_LIMIT}"
+                if _TENANT.fullmatch(tenant)
+                else f"satisfy regular expression pattern: {_TENANT.pattern}"
+            )
+            raise RefusedError(
+                400, "ValidationException",
+                f"1 validation error detected: Value '{tenant}' at 'tenantId' failed to satisfy "
+                f"constraint: Member must {rule}",
+            )  # fmt: skip
+        if isolates is not bool(tenant):
+            raise _invalid(str(TenancyError(isolates=isolates)))
+        return tenant or ""
+
     async def _invoke(self, given: str, request: AwsRequest) -> AwsResponse:
         name, kind = self._target(given, request, "RequestResponse", "Event", "DryRun")
         _check_payload(request.body, ASYNC_LIMIT if kind == "Event" else SYNC_LIMIT)
+        tenant = self._tenant(name, request)
         headers = {"x-amzn-requestid": request.request_id}
         if kind == "DryRun":
             return AwsResponse(204, b"", headers)
@@ -221,15 +242,16 @@ class LambdaApi:
         if kind == "Event":
             headers["x-amzn-requestid"] = self._asynchronous.submit(
                 name, payload, client_context=context,
-                trace_header=trace_header(request.headers) or "",
+                trace_header=trace_header(request.headers) or "", **tenancy(tenant),
             )  # fmt: skip
             return AwsResponse(202, b"", headers)
-        return await self._invoke_synchronously(name, payload, context, request)
+        return await self._invoke_synchronously(name, payload, context, tenant, request)
 
     async def _invoke_streaming(self, given: str, request: AwsRequest) -> AwsResponse:
         """https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html"""
         name, kind = self._target(given, request, "RequestResponse", "DryRun")
         _check_payload(request.body, SYNC_LIMIT)
+        tenant = self._tenant(name, request)
         context = _client_context(request.headers.get("x-amz-client-context", ""))
         headers = {
             "content-type": "application/vnd.amazon.eventstream",
@@ -239,7 +261,7 @@ class LambdaApi:
             return AwsResponse(204, b"", headers)
         call = StreamedInvocation(
             self._invoker, name, request.body or b"{}", request_id=request.request_id,
-            client_context=context, trace_headers=_trace_headers(request),
+            client_context=context, trace_headers=_trace_headers(request), tenant_id=tenant,
         )  # fmt: skip
         tail = request.headers.get("x-amz-log-type", "None") == "Tail"
         with _api_errors(name):
@@ -248,12 +270,12 @@ class LambdaApi:
         return AwsResponse(200, b"", headers, response_events(call, with_log=tail))
 
     async def _invoke_synchronously(
-        self, name: str, payload: bytes, context: str, request: AwsRequest
+        self, name: str, payload: bytes, context: str, tenant: str, request: AwsRequest
     ) -> AwsResponse:
         with _api_errors(name):
             done = await self._invoker.invoke(
                 name, payload, request_id=request.request_id, client_context=context,
-                trace_headers=_trace_headers(request),
+                trace_headers=_trace_headers(request), **tenancy(tenant),
             )  # fmt: skip
         headers = {
             "content-type": "application/json",

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.invocation import (
     RecursiveInvocationError,
+    TenancyError,
     ThrottledError,
     UnknownFunctionError,
     resolve,
     target_of,
+    tenancy,
 )
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
@@ -59,6 +61,7 @@ class AsyncEvent:
     accepted_at: float = 0.0
     tries: int = 0
     trace_header: str = ""
+    tenant_id: str = ""
 
 
 class EventLog:
@@ -105,7 +108,7 @@ class EventLog:
                 self._open[line["id"]] = AsyncEvent(
                     line["function"], line["id"], base64.b64decode(line["payload"]),
                     line["context"], line["at"], line["tries"],
-                    line.get("trace", ""),
+                    line.get("trace", ""), line.get("tenant", ""),
                 )  # fmt: skip
             case "tried":
                 self._open[line["id"]] = replace(self._open[line["id"]], tries=line["tries"])
@@ -123,6 +126,7 @@ def _accepted_line(event: AsyncEvent) -> dict[str, Any]:
         "at": event.accepted_at,
         "tries": event.tries,
         "trace": event.trace_header,
+        "tenant": event.tenant_id,
     }
 
 
@@ -177,13 +181,24 @@ class AsyncInvocations:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(
-        self, function: str, payload: bytes, *, client_context: str = "", trace_header: str = ""
+        self,
+        function: str,
+        payload: bytes,
+        *,
+        client_context: str = "",
+        trace_header: str = "",
+        tenant_id: str = "",
     ) -> str:
-        """Accept an event; returns its request id, raises ``KeyError`` for an unknown function."""
+        """Accept an event and return its request id.
+
+        Raises ``KeyError`` for an unknown function, and ``TenancyError``.
+        """
         spec, _ = resolve(self._functions, function)
+        if spec.tenant_isolation is not bool(tenant_id):
+            raise TenancyError(isolates=spec.tenant_isolation)
         event = AsyncEvent(
             function, str(uuid.uuid4()), payload, client_context, self._clock.time(),
-            trace_header=trace_header,
+            trace_header=trace_header, tenant_id=tenant_id,
         )  # fmt: skip
         if self._event_log is not None:
             self._event_log.accepted(event)
@@ -239,6 +254,7 @@ class AsyncInvocations:
                     request_id=event.request_id,
                     client_context=event.client_context,
                     trace_headers=[event.trace_header] if event.trace_header else (),
+                    **tenancy(event.tenant_id),
                 )
             except tuple(_FINAL) as error:
                 condition = _FINAL[type(error)]

@@ -55,6 +55,7 @@ def specification(
         reserved_concurrency=None if reserved is None else int(reserved),
         log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
         recursive_loop=str(properties.get("RecursiveLoop", "Terminate")),
+        tenant_isolation=bool(properties.get("TenancyConfig")),
         dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),
         properties=properties,
     )

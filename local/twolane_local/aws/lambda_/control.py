@@ -19,6 +19,7 @@ from twolane_local.aws.lambda_.resources import (
     TAGS_LIMIT,
     Functions,
     Target,
+    check_tenancy,
     conflict,
     function_arn,
     invalid,
@@ -688,6 +689,8 @@ def _versions_of(alias: Document) -> Iterable[str]:
 
 def _check(properties: Mapping[str, Any]) -> None:
     """Refuse what the service refuses beyond its model."""
+    if (properties.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions":
+        check_tenancy(properties, "SnapStart")
     image = properties.get("PackageType", "Zip") == "Image"
     runtime = str(properties.get("Runtime", ""))
     if not image and not ("Runtime" in properties and "Handler" in properties):

@@ -32,6 +32,7 @@ class Work:
     record: InvocationRecord
     trace_id: str = ""
     client_context: str = ""
+    tenant_id: str = ""
     invoked_arn: str = ""
     deadline_ms: int = 0
     waiting_since: float = 0.0  # the loop's time

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from twolane_local.aws.invocation import (
     Invocation,
     RecursiveInvocationError,
+    TenancyError,
     ThrottledError,
     executed_version,
     resolve,
@@ -128,6 +129,8 @@ class EnvironmentPool:
         self._failure: bytes | None = None
         self._closed = False
         self._stale: set[Environment] = set()
+        #: The tenant of each environment, if the function isolates tenants.
+        self._tenants: dict[Environment, str] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -161,8 +164,8 @@ class EnvironmentPool:
             executing = sum(1 for environment in self._busy if not environment.responded)
             if executing + len(self._waiting) >= reserved:
                 raise ThrottledError
-        if self._idle:
-            self._begin(self._idle.pop(), work)
+        if (environment := self._idle_for(work)) is not None:
+            self._begin(environment, work)
             return
         work.waiting_since = self._loop.time()
         if not self._waiting:
@@ -173,8 +176,29 @@ class EnvironmentPool:
         elif self._patience is None:
             self._patience = self._loop.call_later(PATIENCE_S, self._impatient)
 
+    def _idle_for(self, work: Work) -> Environment | None:
+        """Take the idle environment that was used last, of the work's tenant if that matters."""
+        if not self.spec.tenant_isolation:
+            return self._idle.pop() if self._idle else None
+        fits = [each for each in self._idle if self._suits(each, work)]
+        # One that has no tenant yet is left to those that have no other.
+        fits.sort(key=self._tenants.__contains__)
+        if not fits:
+            return None
+        self._idle.remove(fits[-1])
+        return fits[-1]
+
+    def _suits(self, environment: Environment, work: Work) -> bool:
+        """False if the environment has served another tenant.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
+        """
+        return self._tenants.get(environment, work.tenant_id) == work.tenant_id
+
     def _begin(self, environment: Environment, work: Work) -> None:
         self._busy[environment] = work
+        if self.spec.tenant_isolation:
+            self._tenants[environment] = work.tenant_id
         self._used = max(self._used, len(self._busy))
         self._states.invoked(environment, work.request_id)
         environment.begin(work)
@@ -202,6 +226,8 @@ class EnvironmentPool:
             self._grow()
 
     def _grow(self) -> None:
+        if self.spec.tenant_isolation and len(self) >= self._limit and self._idle:
+            self._end(self._idle.pop(0))  # another tenant's
         if len(self) < self._limit and not self._closed:
             environment = self._make(self.spec, self)
             self._starting.add(environment)
@@ -217,15 +243,30 @@ class EnvironmentPool:
                 self._grow()
             return
         self._ready.set()
+        if (next_work := self._next_for(environment)) is not None:
+            self._begin(environment, next_work)
+            return
+        self._idle.append(environment)
+        self._states.idle(environment)
+        if self._waiting:  # work of other tenants
+            self._grow()
+        if len(self._idle) > 1 and self._reaper is None:
+            self._reaper = self._loop.call_later(IDLE_S, self._reap)
+
+    def _next_for(self, environment: Environment) -> Work | None:
+        """Take the waiting work that is next for an environment."""
+        if self.spec.tenant_isolation:
+            for work in tuple(self._waiting):
+                if work.done.done() or self._suits(environment, work):
+                    self._waiting.remove(work)
+                    if not work.done.done():
+                        return work
+            return None
         while self._waiting:
             work = self._waiting.popleft()
             if not work.done.done():
-                self._begin(environment, work)
-                return
-        self._idle.append(environment)
-        self._states.idle(environment)
-        if len(self._idle) > 1 and self._reaper is None:
-            self._reaper = self._loop.call_later(IDLE_S, self._reap)
+                return work
+        return None
 
     def _reap(self) -> None:
         """End all environments but one that were not needed for a while."""
@@ -238,6 +279,7 @@ class EnvironmentPool:
 
     def _end(self, environment: Environment) -> None:
         self._stale.discard(environment)
+        self._tenants.pop(environment, None)
         self._states.removed(environment)
         task = self._loop.create_task(environment.stop())
         self._ending.add(task)
@@ -262,6 +304,7 @@ class EnvironmentPool:
         self._starting.discard(environment)
         self._end_work(self._busy.pop(environment, None), "the environment ended")
         self._stale.discard(environment)
+        self._tenants.pop(environment, None)
         self._states.removed(environment)
         if environment in self._idle:
             self._idle.remove(environment)
@@ -278,7 +321,7 @@ class EnvironmentPool:
                         "log", function=self.spec.name, request_id=work.request_id, line=remedy
                     )
                 self._end_work(work, "the init phase failed", answer)
-        if self._waiting and not self._idle:
+        if self._waiting and (self.spec.tenant_isolation or not self._idle):
             self._grow()
 
     def _end_work(self, work: Work | None, reason: str, payload: bytes = b"") -> None:
@@ -456,11 +499,12 @@ class Functions:
         request_id: str | None = None,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Invocation:
         """Implements ``Streamer``."""
         return await _outcome(self.submit(
             function, event, request_id=request_id, client_context=client_context, stream=stream,
-            trace_headers=trace_headers,
+            trace_headers=trace_headers, tenant_id=tenant_id,
         ))  # fmt: skip
 
     async def invoke(
@@ -471,11 +515,12 @@ class Functions:
         request_id: str | None = None,
         client_context: str = "",
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Invocation:
         """Implements ``Invoker``."""
         return await _outcome(self.submit(
             function, event, request_id=request_id, client_context=client_context,
-            trace_headers=trace_headers,
+            trace_headers=trace_headers, tenant_id=tenant_id,
         ))  # fmt: skip
 
     def submit(
@@ -487,12 +532,15 @@ class Functions:
         client_context: str = "",
         stream: ResponseStream | None = None,
         trace_headers: Sequence[str] = (),
+        tenant_id: str = "",
     ) -> Work:
         """Start one invocation; ``done`` of the result is the outcome.
 
         Raises the same errors as ``Invoker.invoke``.
         """
         spec, qualifier = resolve(self.specs, function)
+        if spec.tenant_isolation is not bool(tenant_id):
+            raise TenancyError(isolates=spec.tenant_isolation)
         function = spec.name
         pool = self._pools[function if spec.version == LATEST else f"{function}:{spec.version}"]
         identifier = request_id or new_request_id()
@@ -504,6 +552,7 @@ class Functions:
             record=InvocationRecord(self._journal, function, identifier),
             trace_id=f"{trace_root(identifier)};Sampled=0;{line}",
             client_context=client_context,
+            tenant_id=tenant_id,
             stream=stream,
             invoked_arn="" if qualifier == LATEST else f"{spec.arn}:{qualifier}",
             version=executed_version(spec, qualifier),

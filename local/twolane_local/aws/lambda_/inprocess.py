@@ -150,6 +150,7 @@ class Context:
     log_stream_name: str = "local"
     identity: None = None
     client_context: None = None
+    tenant_id: str | None = None
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self.deadline - time.monotonic()) * 1000))
@@ -270,6 +271,7 @@ class InProcessEnvironment:
             memory_limit_in_mb=str(self._spec.memory_mb),
             deadline=time.monotonic() + self._spec.timeout_s,
             log_group_name=f"/aws/lambda/{self._spec.name}",
+            tenant_id=work.tenant_id or None,
         )
         timer = (
             self._loop.call_later(self._spec.timeout_s, self._timed_out, work)

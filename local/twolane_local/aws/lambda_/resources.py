@@ -16,7 +16,7 @@ from twolane_local.aws.rest_json import Call, Members, RefusedError
 from twolane_local.model import ACCOUNT, LATEST, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from twolane_local.aws.changes import Changes, Document
 
@@ -89,6 +89,14 @@ def target_of_call(call: Call) -> Target:
     return Target(match["name"], named or given_apart)
 
 
+def check_tenancy(properties: Mapping[str, Any], feature: str) -> None:
+    """As ``Functions.check_tenancy``. The text is the one of SAM's translator."""
+    if properties.get("TenancyConfig"):
+        raise invalid(
+            f"{feature} is not supported for functions enabled with tenancy configuration."
+        )
+
+
 class Functions:
     """Looks up functions, versions and aliases."""
 
@@ -140,6 +148,13 @@ class Functions:
         except RefusedError:
             return False
         return True
+
+    def check_tenancy(self, name: str, feature: str) -> None:
+        """Refuse a feature that a function with isolated tenants cannot have.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
+        """
+        check_tenancy((self._changes.get("function", name) or {}).get("Properties") or {}, feature)
 
     def of(self, kind: str, name: str) -> dict[str, Document]:
         """The resources of a kind that belong to a function, by qualifier."""

@@ -288,6 +288,8 @@ def next_headers(work: Work, function_arn: str) -> bytes:
         # JSON is ASCII once it is escaped, and has no line ends: nothing can be smuggled in.
         context = json.dumps(json.loads(work.client_context))
         lines += f"Lambda-Runtime-Client-Context: {context}\r\n"
+    if work.tenant_id:
+        lines += f"Lambda-Runtime-Aws-Tenant-Id: {work.tenant_id}\r\n"
     return lines.encode("latin-1", "replace")
 
 

@@ -123,6 +123,7 @@ class SettingOperations:
 
     async def put_provisioned_concurrency_config(self, call: Call) -> Members:
         target = self._published(call)
+        self._functions.check_tenancy(target.name, "Provisioned concurrency")
         if not target.qualifier.isdigit():
             version, _ = self._functions.version(target)
             if self._changes.get("provisioned", f"{target.name}:{version}") is not None:
@@ -287,6 +288,7 @@ class SettingOperations:
 
     async def create_function_url_config(self, call: Call) -> Members:
         target = self._with_url(call)
+        self._functions.check_tenancy(target.name, "Function URL")
         now = self._clock.time()
         identity = f"url-{uuid.uuid4().hex[:12]}"
         async with self._changes.changing():

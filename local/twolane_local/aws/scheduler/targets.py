@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.aws.events.eventbridge import MatchedRule, target_input
-from twolane_local.aws.invocation import target_of
+from twolane_local.aws.invocation import TenancyError, target_of
 from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.errors import LocalError
@@ -180,6 +180,8 @@ async def deliver(firing: Firing, queues: QueueService, invocations: Invocations
         raise DeliveryError(error.query_code, error.message) from error
     except KeyError as error:
         raise DeliveryError("ResourceNotFoundException", f"Function not found: {arn}") from error
+    except TenancyError as error:
+        raise DeliveryError("InvalidParameterValueException", str(error)) from error
     except LocalError as error:
         raise DeliveryError("NotFound", str(error)) from error
 
