@@ -20,7 +20,9 @@ LOCAL = frozenset({"FunctionUrl"})
 #: https://github.com/localstack/localstack, test_lambda_api.snapshot.json in tests/aws
 UNDOCUMENTED = {"LastUpdateStatusReasonCode": {"Creating"}}
 #: Members that AWS leaves out although its model requires them: the function has no such config.
-OPTIONAL = frozenset({"GetFunctionCodeSigningConfig.CodeSigningConfigArn"})
+OPTIONAL = frozenset({
+    f"GetFunctionCodeSigningConfig.{name}" for name in ("CodeSigningConfigArn", "FunctionName")
+})  # fmt: skip
 #: Read by the caller.
 STREAMED = frozenset({"Payload", "EventStream"})
 

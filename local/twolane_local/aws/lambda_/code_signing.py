@@ -108,7 +108,8 @@ class CodeSigningOperations:
     async def get_function_code_signing_config(self, call: Call) -> Members:
         name = target_of_call(call).name
         self._functions.latest(name)
-        return {"FunctionName": name, **(self._changes.get("code-signing", name) or {})}
+        document = self._changes.get("code-signing", name)
+        return {} if document is None else {"FunctionName": name, **document}
 
     async def delete_function_code_signing_config(self, call: Call) -> Members:
         name = target_of_call(call).name
