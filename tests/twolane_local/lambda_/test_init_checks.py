@@ -64,12 +64,16 @@ def test_a_large_stack_starts_its_environments_with_their_invocations(
         assert emulator.problems == []
         assert len(emulator.functions) <= 1
         await until(emulator, "Broken: handler broken.handler")
-        emulator.options.template.with_name("src").joinpath("two.py").write_text("import not_here")
+        async with asyncio.timeout(30):
+            await emulator.init_checks.ended()
+        changed = emulator.options.template.with_name("two.py")
+        changed.write_text("import not_here")
+        changed.rename(changed.parent / "src" / "two.py")  # at once: a reload sees one change
         await until(emulator, "Two: handler two.handler")
         assert not any("One: handler" in line for line in lines(emulator))
         async with asyncio.timeout(30):
-            while len(emulator.functions):
-                await asyncio.sleep(0.02)
+            await emulator.init_checks.ended()
+        assert len(emulator.functions) == 0
         outcome = await emulator.functions.invoke("One", b"{}")
         assert json.loads(outcome.payload) == ["One", "One", "One"]
         assert len(emulator.functions) == 1

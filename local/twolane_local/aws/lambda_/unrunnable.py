@@ -117,6 +117,11 @@ class InitChecks:
                 self._journal.record("log", line=line, level="ERROR")
         self._launcher.rest()
 
+    async def ended(self) -> None:
+        """Wait for the end of the check under way."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def stop(self) -> None:
         """Stop the check."""
         if self._task is not None:
