@@ -19,7 +19,7 @@ import secrets
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
@@ -71,6 +71,7 @@ class ContainerCredentials:
         return AwsResponse(status, json.dumps(body).encode(), {"content-type": "application/json"})
 
 
+Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -152,7 +153,9 @@ class AwsEndpoint:
             response = await _unless_gone(answer(request), receive)
         else:
             response = await answer(request)
-        if response is not None:
+        if response is not None and response.endless:
+            await _unless_gone(_respond(send, response), receive)
+        elif response is not None:
             await _respond(send, response)
 
 
@@ -163,10 +166,8 @@ def polls(request: AwsRequest) -> bool:
     )
 
 
-async def _unless_gone(
-    answering: Coroutine[Any, Any, AwsResponse], receive: Receive
-) -> AwsResponse | None:
-    """The response, or ``None`` if the client disconnects first.
+async def _unless_gone(answering: Coroutine[Any, Any, Result], receive: Receive) -> Result | None:
+    """The result, or ``None`` if the client disconnects first.
 
     A worker that is restarted leaves its long poll behind. If the poll went on, it would receive
     the next message for nobody and hide it for a whole visibility timeout.

@@ -16,6 +16,7 @@ from twolane_local.aws.effective import archives, declared, effective
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
+from twolane_local.aws.invocation import LATEST
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
@@ -32,6 +33,8 @@ from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.report import import_problem
 from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
+from twolane_local.aws.logs.api import LogsApi
+from twolane_local.aws.logs.groups import Groups, stream_name
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.aws.moto.values import MotoValues
 from twolane_local.aws.redis import open_store
@@ -91,6 +94,8 @@ class Emulator:
         self.queues = FaultyQueues(self.clock, self.journal)
         self.queues.faults = self.faults
         self.console: Console | None = None
+        #: The log groups of functions.
+        self.logs = Groups(self.clock.time)
         self.mappings, self.book = EventSourceMappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
@@ -315,8 +320,11 @@ class Emulator:
         self._stopping.push_async_callback(self.init_checks.stop)
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
+        version = "1" if spec.snap_start and self._has_snapshots else LATEST
+        stream = stream_name(self.clock.time(), version, spec.name if spec.log_group else "")
         environ = guard.function_environment(
             spec,
+            log_stream=stream,
             endpoint_url=self.aws_url,
             allow_real_aws=self.options.allow_real_aws,
             snapshot=(
@@ -331,6 +339,7 @@ class Emulator:
         if spec.file_systems:
             folders = {path: str(folder) for path, folder in spec.file_systems.items()}
             environ[mounts.VARIABLE] = json.dumps(folders)
+        log = self.logs.environment(spec.log_group_name, stream)
         # This process has one module of a name, and the API may change its code.
         if self.options.in_process and spec.program is None and not spec.by_api:
             return InProcessEnvironment(
@@ -339,9 +348,10 @@ class Emulator:
                 owner=owner,
                 journal=self.journal,
                 enforce_timeout=not self.options.debug,
+                log=log,
             )
         return IsolatedEnvironment(
-            spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
+            spec, environ, owner=owner, launcher=self._launcher, journal=self.journal, log=log
         )
 
     @property
@@ -379,7 +389,10 @@ class Emulator:
             fallback=self._moto,
             functions=self.functions.specs,
             asynchronous=asynchronous,
-            mounts={"scheduler": SchedulerApi(self.book, self.clock)},
+            mounts={
+                "scheduler": SchedulerApi(self.book, self.clock),
+                "logs": LogsApi(self.logs, self._moto.call, self._log_groups, self.clock),
+            },
             operations=(
                 self._control,
                 LayerOperations(self.changes, self._control, self.clock),
@@ -408,6 +421,9 @@ class Emulator:
             failed=self._fail,
         )
         self._stopping.push_async_callback(self._sources.stop)
+
+    def _log_groups(self) -> set[str]:
+        return {spec.log_group_name for spec in self.functions.specs.values()}
 
     async def _serve_console(self) -> None:
         from twolane_local.console.attach import attach

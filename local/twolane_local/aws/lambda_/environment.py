@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.invocation import Invocation, ResponseStream
     from twolane_local.aws.lambda_.report import InvocationRecord
+    from twolane_local.aws.lambda_.system_log import Line
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +39,7 @@ class Work:
     waiting_since: float = 0.0  # the loop's time
     stream: ResponseStream | None = None  # set if the caller reads the response piece by piece
     version: str = LATEST  # as in ``Invocation``
-    log: list[bytes] = field(default_factory=list)
+    log: list[Line] = field(default_factory=list)
 
 
 class Owner(Protocol):

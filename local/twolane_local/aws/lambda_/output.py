@@ -1,14 +1,23 @@
-"""Records the output of a function in the journal, line by line."""
+"""Records the output of a function in the journal and in its log, line by line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane_local.aws.invocation import LATEST
+from twolane_local.aws.lambda_.report import TAIL_BYTES
+from twolane_local.aws.lambda_.system_log import SystemLog, task_paths, text_of, timed_out
 from twolane_local.journal.lines import record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twolane_local.aws.lambda_.environment import Work
+    from twolane_local.aws.lambda_.report import Report
+    from twolane_local.aws.lambda_.system_log import Line
     from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
 
 
 #: The length of a frame's header, in bytes.
@@ -57,14 +66,31 @@ class Frames:
         return records
 
 
-class Output:
-    """Records the output of one environment in the journal and in the log of its invocation."""
+class Sink(Protocol):
+    """Gets the lines of one environment: a log stream."""
 
-    def __init__(self, journal: Journal, function: str) -> None:
+    def put(self, line: Line, shown: Callable[[bytes], bytes]) -> None:
+        """Append a line; ``shown`` makes the text that readers get."""
+
+
+class Output:
+    """Records the output of one environment in the journal and in its log.
+
+    The journal has the paths of this machine, which a terminal can open; the log and its tail have
+    those of Lambda.
+    """
+
+    def __init__(
+        self, journal: Journal, spec: FunctionSpec, sink: Sink | None = None, version: str = LATEST
+    ) -> None:
         self._journal = journal
-        self._function = function
+        self._function = spec.name
+        self._sink = sink
+        self._system = SystemLog(spec, version)
         self._lines = Lines()
         self._frames = Frames()
+        #: The text as Lambda's logs and errors show it.
+        self.shown = task_paths(spec)
         #: The invocation to which the output belongs.
         self.work: Work | None = None
 
@@ -76,13 +102,75 @@ class Output:
         """Record a part of the framed log."""
         self._record(self._frames.feed(data))
 
+    def aside(self, data: bytes) -> None:
+        """Record a part of stdout or stderr in the log only: its terminal shows it already."""
+        for line in self._lines.feed(data):
+            self._write(line)
+
+    def flush_aside(self) -> None:
+        """Record the unfinished last line in the log only."""
+        for line in self._lines.flush():
+            self._write(line)
+
     def flush(self) -> None:
         """Record the unfinished last line."""
         self._record(self._lines.flush())
 
+    def add(self, line: bytes) -> None:
+        """Add a line to the log only."""
+        self._append(line)
+
     def _record(self, lines: list[bytes]) -> None:
         work = self.work
         for line in lines:
-            if work is not None:
-                work.log.append(line if line.endswith(b"\n") else line + b"\n")
+            self._write(line)
             record(self._journal, self._function, work.request_id if work else None, line)
+
+    def _write(self, line: bytes) -> None:
+        if not self._system.hides(line):
+            self._append(line if line.endswith(b"\n") else line + b"\n")
+
+    def _append(self, line: Line) -> None:
+        if self.work is not None:
+            self.work.log.append(line)
+        if self._sink is not None:
+            self._sink.put(line, self.shown)
+
+    # The phases of the environment.
+
+    def init_begins(self, kind: str = "on-demand") -> None:
+        self._append(self._system.init_start(kind, self._journal.now()))
+
+    def begins(self, work: Work) -> None:
+        """What follows is the output of an invocation."""
+        self.work = work
+        line = self._system.start(work.request_id, self._journal.now())
+        if line is not None:
+            self._append(line)
+
+    def times_out(self, timeout_s: float) -> None:
+        """The invocation is ended by its timeout."""
+        if self.work is not None:
+            self.flush()
+            self._append(timed_out(self.work.request_id, timeout_s, self._journal.now()))
+
+    def tail(self, work: Work, report: Report, status: str, error: str = "") -> Callable[[], bytes]:
+        """Makes the log's last 4 KB as of now, with what its end adds; few callers want it."""
+        now = self._journal.now()
+        return partial(self._tail, tuple(work.log), work.request_id, report, now, status, error)
+
+    def _tail(self, lines: tuple[Line, ...], *end: Any) -> bytes:
+        text = b"".join(map(text_of, (*lines, *self._system.end(*end))))
+        return self.shown(text)[-TAIL_BYTES:]
+
+    def ends(self, report: Report, status: str, error: str = "") -> None:
+        """The invocation has ended; an unfinished line is complete with it."""
+        work = self.work
+        if work is None:
+            return
+        self.flush()
+        if self._sink is not None:
+            now = self._journal.now()
+            for line in self._system.end(work.request_id, report, now, status, error):
+                self._sink.put(line, self.shown)
+        self.work = None
