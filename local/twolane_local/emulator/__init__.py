@@ -35,6 +35,7 @@ from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.logs.api import LogsApi
 from twolane_local.aws.logs.groups import Groups, stream_name
+from twolane_local.aws.logs.kept import KeptGroups
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.aws.moto.values import MotoValues
 from twolane_local.aws.redis import open_store
@@ -156,6 +157,7 @@ class Emulator:
         self.aws_url = url_of(listener)
         self._stopping.push_async_callback(self._gateways.stop)
         self._persist_queues()
+        self._keep_logs()
         self.changes = Changes(self._changes_log())
         self.changes.apply = self._apply_changes
         persist, now = self.options.persist, self.clock.time
@@ -217,6 +219,14 @@ class Emulator:
             log = QueueLog(self.options.persist)
             self._stopping.callback(log.close)
             log.attach(self.queues)
+
+    def _keep_logs(self) -> None:
+        if self.options.persist is not None:
+            kept = KeptGroups(
+                self.logs, self.options.persist, lambda line: self._log(line, "ERROR")
+            )
+            kept.start()
+            self._stopping.push_async_callback(kept.close)
 
     # The template.
 

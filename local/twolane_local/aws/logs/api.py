@@ -78,7 +78,7 @@ class LogsApi:
             "FilterLogEvents": _filter_events,
             "PutLogEvents": self._put_events,
             "CreateLogStream": _create_stream,
-            "DeleteLogStream": _delete_stream,
+            "DeleteLogStream": self._delete_stream,
         }
 
     async def __call__(self, request: AwsRequest) -> AwsResponse:
@@ -182,6 +182,10 @@ class LogsApi:
         return {
             "nextSequenceToken": token, **({"rejectedLogEventsInfo": rejected} if rejected else {})
         }  # fmt: skip
+
+    def _delete_stream(self, group: Group, parameters: Parameters) -> Parameters:
+        self._groups.delete(group.name, _stream(group, parameters).name)
+        return {}
 
     async def _live_tail(self, parameters: Parameters, request: AwsRequest) -> AwsResponse:
         names = [_name_of(each) for each in parameters["logGroupIdentifiers"]]
@@ -310,11 +314,6 @@ def _create_stream(group: Group, parameters: Parameters) -> Parameters:
         text = "The specified log stream already exists"
         raise _ApiError("ResourceAlreadyExistsException", text)
     group.stream(name)
-    return {}
-
-
-def _delete_stream(group: Group, parameters: Parameters) -> Parameters:
-    group.forget(_stream(group, parameters).name)
     return {}
 
 

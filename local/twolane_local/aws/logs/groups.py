@@ -173,6 +173,8 @@ class Groups:
         """``now`` returns seconds since the epoch."""
         self.now = now
         self._groups: dict[str, Group] = {}
+        #: Names of deleted groups, and of streams deleted from one.
+        self.deleted: list[tuple[str, str]] = []
 
     def group(self, name: str) -> Group:
         """The group of this name, a new one if there is none."""
@@ -184,8 +186,13 @@ class Groups:
     def get(self, name: str) -> Group | None:
         return self._groups.get(name)
 
-    def delete(self, name: str) -> Group | None:
-        return self._groups.pop(name, None)
+    def delete(self, name: str, stream: str = "") -> None:
+        """Delete a group, or a stream of it."""
+        self.deleted.append((name, stream))
+        if stream:
+            self._groups[name].forget(stream)
+        else:
+            self._groups.pop(name, None)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(tuple(self._groups.values()))
