@@ -343,9 +343,10 @@ class Emulator:
                 else None
             ),
         )
+        log = self.logs.environment(spec.log_group_name, stream)
         failure = init_failure(spec)
         if failure is not None:
-            return UnrunnableEnvironment(failure, owner=owner)
+            return UnrunnableEnvironment(failure, spec, owner=owner, journal=self.journal, log=log)
         if spec.file_systems:
             folders = {path: str(folder) for path, folder in spec.file_systems.items()}
             environ[mounts.VARIABLE] = json.dumps(folders)

@@ -68,6 +68,9 @@ class Environment(Protocol):
     def begin(self, work: Work) -> None:
         """Run one invocation; the environment must be free."""
 
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        """The outcome of an invocation that its failed init ends, which is in its log then."""
+
     async def where(self) -> str:
         """The position of its init in the code, in a few words; empty if it cannot be seen."""
 

@@ -226,6 +226,9 @@ class InProcessEnvironment:
         if not self._stopped:
             self._owner.freed(self)
 
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return self._output.refuse(work, failure, self._spec.memory_mb)
+
     async def where(self) -> str:
         return position(self._frames(), self._spec.code_dir)
 
@@ -265,6 +268,8 @@ class InProcessEnvironment:
         error = done.exception()
         if error is not None:
             if not self._offered:
+                self._output.flush_aside()
+                self._output.add(failure_line(self._failure))
                 self._end()
                 self._owner.gone(self, self._failure)
             return

@@ -235,16 +235,15 @@ class IsolatedEnvironment:
             self._took_too_long = False
             return
         limit_ms = INIT_LIMIT_S * 1000
-        init_report = f"INIT_REPORT Init Duration: {limit_ms:.2f} ms\tPhase: init\tStatus: timeout"
         for line in (
-            init_report,
+            report.init_report(limit_ms).decode().rstrip(),
             f"! its init took more than {INIT_LIMIT_S:g} s"
             + (f" (it is in {where})" if where else "")
             + "; as on AWS, the next invocation repeats it, within its timeout of "
             f"{self._spec.timeout_s:g} s",
         ):
             self._journal.record("log", function=self._spec.name, request_id=None, line=line)
-        self._output.add(init_report.encode() + b"\n")
+        self._output.add(report.init_report(limit_ms))
         if self._process is not None:
             self._killed_as = "ended: its init took too long"
             self._process.kill()
@@ -255,6 +254,9 @@ class IsolatedEnvironment:
     def _offer(self) -> None:
         self._offered = self._figures.repeated = True
         self._owner.freed(self)
+
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return self._output.refuse(work, failure, self._spec.memory_mb)
 
     async def where(self) -> str:
         process = self._process
@@ -571,6 +573,8 @@ class IsolatedEnvironment:
             self._finish(work, self._ended_as or stopped or report.exit_reason(status))
         elif not self._initialised:
             failure = self._init_failure or report.exited("", status)
+            init_ms = (time.perf_counter() - self._began) * 1000
+            self._output.add(report.init_report(init_ms, report.error_type(failure)))
         self._journal.record(
             "environment.stopped",
             function=self._spec.name,

@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.invocation import LATEST
-from twolane_local.aws.lambda_.report import TAIL_BYTES
-from twolane_local.aws.lambda_.system_log import SystemLog, task_paths, text_of, timed_out
+from twolane_local.aws.invocation import LATEST, Invocation
+from twolane_local.aws.lambda_.report import TAIL_BYTES, UNLOGGED, Report, error_line, error_type
+from twolane_local.aws.lambda_.system_log import ERROR, SystemLog, task_paths, text_of, timed_out
 from twolane_local.journal.lines import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane_local.aws.lambda_.environment import Work
-    from twolane_local.aws.lambda_.report import Report
     from twolane_local.aws.lambda_.system_log import Line
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
@@ -162,6 +161,16 @@ class Output:
     def _tail(self, lines: tuple[Line, ...], *end: Any) -> bytes:
         text = b"".join(map(text_of, (*lines, *self._system.end(*end))))
         return self.shown(text)[-TAIL_BYTES:]
+
+    def refuse(self, work: Work, failure: bytes, memory_mb: int) -> Invocation:
+        """Record an invocation that ends with the error object of a failed init."""
+        figures, kind = Report(0.0, memory_mb, 0, None), error_type(failure)
+        self.begins(work)
+        if kind in UNLOGGED:
+            self._append(error_line(failure))
+        tail = self.tail(work, figures, ERROR, kind)
+        self.ends(figures, ERROR, kind)
+        return Invocation(work.request_id, self.shown(failure), "Unhandled", tail)
 
     def ends(self, report: Report, status: str, error: str = "") -> None:
         """The invocation has ended; an unfinished line is complete with it."""

@@ -164,6 +164,14 @@ def memory_mb(pid: int) -> int:
     return int(pages) * _PAGE // (1024 * 1024)
 
 
+def init_report(duration_ms: float, error: str = "") -> bytes:
+    """The line of an init that failed with this type of error, or took too long."""
+    status = f"error\tError Type: {error}" if error else "timeout"
+    return (
+        f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {status}\n".encode()
+    )
+
+
 def error(kind: str, message: str) -> bytes:
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
 
@@ -204,6 +212,10 @@ def of_request(failure: bytes, request_id: str) -> bytes:
 
 #: The type of the error object of an invocation that was ended by its timeout.
 TIMED_OUT = "Sandbox.Timedout"
+
+
+#: The types of errors that the runtime client does not log itself.
+UNLOGGED = frozenset({"Runtime.ExitError", "Runtime.InvalidEntrypoint"})
 
 
 def error_type(payload: bytes) -> str:
