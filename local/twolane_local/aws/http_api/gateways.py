@@ -181,7 +181,11 @@ class Gateway:
             if self._cors:
                 response = with_cors_headers(request, response, self._cors)
         identity = self._dialect.identity(request)
-        response = replace(response, headers=(*response.headers, *identity))
+        # As ``replace``, which takes twice as long, on every request.
+        response = HttpResponse(
+            response.status, (*response.headers, *identity), response.body, response.error,
+            response.stream, response.fault,
+        )  # fmt: skip
         return response, (found[0].spec.function or None) if found else None
 
     async def _route(

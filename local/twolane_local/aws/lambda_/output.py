@@ -126,7 +126,7 @@ class Output:
             record(self._journal, self._function, work.request_id if work else None, line)
 
     def _write(self, line: bytes) -> None:
-        if not self._system.hides(line):
+        if not (self._system.filters and self._system.hides(line)):
             self._append(line if line.endswith(b"\n") else line + b"\n")
 
     def _append(self, line: Line) -> None:

@@ -45,7 +45,9 @@ class SystemLog:
         self._version, self._runtime = version, spec.runtime
         self._json = spec.log_format.upper() == JSON
         self._level = _LEVELS.get(spec.system_log_level, 2) if self._json else 2
-        self._application = _LEVELS.get(spec.application_log_level, 2) if self._json else 0
+        self._application = _LEVELS.get(spec.application_log_level, 2)
+        #: False if ``hides`` is False for all lines.
+        self.filters = self._json and self._application > 0
 
     def init_start(self, kind: str, now: float) -> Line:
         """``now`` is in seconds since the epoch, here and below."""
@@ -93,8 +95,6 @@ class SystemLog:
 
         A line without a known level, or without a valid time, has level INFO.
         """
-        if self._application <= 0:
-            return False
         level, fields = _LEVELS["INFO"], _object(line)
         if fields is None:
             return False  # not JSON: Lambda filters JSON objects only
