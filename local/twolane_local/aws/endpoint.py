@@ -18,6 +18,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote
@@ -149,13 +150,9 @@ class AwsEndpoint:
             scope["method"], path, query, headers, body, service, region, str(uuid.uuid4()),
             account_of(headers, query),
         )  # fmt: skip
-        if polls(request):
-            response = await _unless_gone(answer(request), receive)
-        else:
-            response = await answer(request)
-        if response is not None and response.endless:
-            await _unless_gone(_respond(send, response), receive)
-        elif response is not None:
+        if not polls(request):
+            await _respond(send, await answer(request), receive)
+        elif (response := await _unless_gone(answer(request), receive)) is not None:
             await _respond(send, response)
 
 
@@ -214,7 +211,11 @@ def account_of(headers: Mapping[str, str], query: str) -> str:
     return key if len(key) == 12 and key.isdecimal() and key.isascii() else ACCOUNT
 
 
-async def _respond(send: Send, response: AwsResponse) -> None:
+async def _respond(send: Send, response: AwsResponse, receive: Receive | None = None) -> None:
+    if response.endless and receive is not None:
+        response = replace(response, endless=False)
+        await _unless_gone(_respond(send, response), receive)
+        return
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers.items()

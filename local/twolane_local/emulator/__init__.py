@@ -16,7 +16,6 @@ from twolane_local.aws.effective import archives, declared, effective
 from twolane_local.aws.endpoint import AwsEndpoint, ContainerCredentials
 from twolane_local.aws.event_source_mapping import EventSourceMappings
 from twolane_local.aws.http_api.gateways import Gateways
-from twolane_local.aws.invocation import LATEST
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
@@ -330,8 +329,7 @@ class Emulator:
         self._stopping.push_async_callback(self.init_checks.stop)
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
-        version = "1" if spec.snap_start and self._has_snapshots else LATEST
-        stream = stream_name(self.clock.time(), version, spec.name if spec.log_group else "")
+        stream = stream_name(self.clock.time(), spec.version, spec.name if spec.log_group else "")
         environ = guard.function_environment(
             spec,
             log_stream=stream,

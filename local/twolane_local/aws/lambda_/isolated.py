@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.invocation import LATEST, MAX_STREAM, Invocation
+from twolane_local.aws.invocation import MAX_STREAM, Invocation
 from twolane_local.aws.lambda_ import report, runtime_api
 from twolane_local.aws.lambda_.launchers import INITIALIZATION, SNAP_START, VERSION
 from twolane_local.aws.lambda_.output import Output
@@ -19,6 +19,7 @@ from twolane_local.aws.lambda_.process import InitFailedError, Launch
 from twolane_local.aws.lambda_.runtime_api import Extensions
 from twolane_local.aws.lambda_.stack_dump import StackDump, position
 from twolane_local.aws.lambda_.system_log import ERROR, SUCCESS, TIMEOUT
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.invocation import LATEST, Invocation
+from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_.report import TAIL_BYTES, UNLOGGED, Report, error_line, error_type
 from twolane_local.aws.lambda_.system_log import ERROR, SystemLog, task_paths, text_of, timed_out
 from twolane_local.journal.lines import record
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.invocation import LATEST
-from twolane_local.model import REGION
+from twolane_local.model import LATEST, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,11 @@ from twolane_local.aws.call import AwsResponse
 from twolane_local.aws.lambda_.api import message as event_message
 from twolane_local.aws.logs.filter_patterns import InvalidPatternError, compiled
 from twolane_local.aws.logs.groups import OVERHEAD
+from twolane_local.aws.rest_json import RefusedError, validation_error
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Container, Iterable
 
     from twolane_local.aws.call import AwsRequest, AwsService
     from twolane_local.aws.logs.filter_patterns import Matches
@@ -459,52 +460,11 @@ def _shapes() -> Any:
     return ServiceModel(Loader().load_service_model("logs", "service-2"), "logs")
 
 
-def _validate(operation: str, parameters: Mapping[str, Any]) -> None:
+def _validate(operation: str, parameters: Parameters) -> None:
     """Check the parameters by the service's model."""
-    problems = list(_problems(_shapes().operation_model(operation).input_shape, parameters, ""))
-    if problems:
-        count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected: "
-        raise _invalid(count + "; ".join(problems))
-
-
-_KINDS: dict[str, type] = {
-    "structure": dict, "map": dict, "list": list, "string": str, "boolean": bool,
-    "integer": int, "long": int,
-}  # fmt: skip
-
-
-def _problems(shape: Any, given: Any, where: str) -> Iterable[str]:
-    kind = _KINDS.get(shape.type_name, object)
-    if not isinstance(given, kind) or (kind is int and isinstance(given, bool)):
-        raise _ApiError("SerializationException", f"{where or 'the body'} has another type.")
-    value: Any = given
-    if shape.type_name == "structure":
-        for name, member in shape.members.items():
-            path = f"{where}.{name}" if where else name
-            if value.get(name) is not None:
-                yield from _problems(member, value[name], path)
-            elif name in shape.required_members:
-                yield _problem("null", path, "not be null")
-        return
-    for must in _unmet(shape.metadata, value, kind):
-        yield _problem(f"'{value}'", where, must)
-    if shape.type_name == "list":
-        for number, item in enumerate(value, 1):
-            yield from _problems(shape.member, item, f"{where}.{number}.member")
-
-
-def _problem(value: str, where: str, must: str) -> str:
-    return f"Value {value} at '{where}' failed to satisfy constraint: Member must {must}"
-
-
-def _unmet(limits: Mapping[str, Any], value: Any, kind: type) -> Iterable[str]:
-    if kind in (int, str, list, dict):
-        noun, measured = ("value", value) if kind is int else ("length", len(value))
-        if measured < limits.get("min", measured):
-            yield f"have {noun} greater than or equal to {limits['min']}"
-        if measured > limits.get("max", measured):
-            yield f"have {noun} less than or equal to {limits['max']}"
-    if limits.get("enum") and value not in limits["enum"]:
-        yield f"satisfy enum value set: [{', '.join(limits['enum'])}]"
-    if limits.get("pattern") and not re.fullmatch(limits["pattern"], value):
-        yield f"satisfy regular expression pattern: {limits['pattern']}"
+    try:
+        problem = validation_error(_shapes().operation_model(operation).input_shape, parameters)
+    except RefusedError as error:
+        raise _ApiError("SerializationException", error.message) from None
+    if problem:
+        raise _invalid(problem)
