@@ -83,15 +83,21 @@ def test_an_exception_behind_a_function_url() -> None:
 
 
 def test_the_event_of_a_function_url() -> None:
-    """The path is as it was sent; a form is not text."""
-    sent = {"content-type": "multipart/form-data; boundary=1", "ExTrA-HeadErs": "With WeiRd CapS"}
-    path = b"/pa%2Fth/%C3%A9%201?q=query&multiQuery=foo&multiQuery=%2Fbar"
+    """``rawPath`` is as it was sent, but for slashes; a form is not text."""
+    sent = {
+        "connection": "keep-alive",
+        "content-type": "multipart/form-data; boundary=1",
+        "ExTrA-HeadErs": "With WeiRd CapS",
+    }
+    path = b"//pa%2Fth/%C3%A9%201?q=query&multiQuery=foo&multiQuery=%2Fbar"
     _, event = ask("", URL, path=path, headers=sent, content=b"--1")
-    assert event["rawPath"] == event["requestContext"]["http"]["path"] == "/pa%2Fth/%C3%A9%201"
+    assert event["rawPath"] == "/pa%2Fth/%C3%A9%201"
+    assert event["requestContext"]["http"]["path"] == "/pa/th/é 1"
     assert event["queryStringParameters"] == {"q": "query", "multiQuery": "foo,/bar"}
     assert event["rawQueryString"] == "q=query&multiQuery=foo&multiQuery=%2Fbar"
     assert (event["body"], event["isBase64Encoded"]) == ("LS0x", True)
     assert event["headers"]["extra-headers"] == "With WeiRd CapS"
+    assert not {"connection", "keep-alive"} & set(event["headers"])
     assert {"x-amzn-tls-cipher-suite", "x-amzn-tls-version", "x-amzn-trace-id"} < set(
         event["headers"]
     )
@@ -188,8 +194,9 @@ def test_paths_of_a_rest_api(sent: bytes, path: str, proxy: str | None, context:
 
 
 def test_names_of_headers_in_the_event_of_a_rest_api() -> None:
-    _, event = ask({}, PROXY, headers={"aUThorization": "x"})
+    _, event = ask({}, PROXY, headers={"aUThorization": "x"}, content=b"1")
     assert event["headers"]["Authorization"] == "x"
+    assert not {"content-length", "connection"} & {name.lower() for name in event["headers"]}
 
 
 def test_the_query_of_a_rest_api() -> None:

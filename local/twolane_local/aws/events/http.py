@@ -108,6 +108,11 @@ def decode_body(body: Any, *, is_base64: bool) -> bytes:
     return base64.b64decode(body, validate=True) if is_base64 else body.encode("utf-8")
 
 
+def one_slash(path: str) -> str:
+    """The path with one slash at its beginning."""
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
 def json_response(
     status: int, value: Any, error: str | None = None, *headers: tuple[str, str]
 ) -> HttpResponse:

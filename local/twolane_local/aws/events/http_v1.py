@@ -15,7 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
+from twolane_local.aws.events.http import (
+    HttpResponse,
+    decode_body,
+    encode_body,
+    json_response,
+    one_slash,
+)
 from twolane_local.aws.events.http_v2 import access_log_time, header_text, internal_error
 from twolane_local.model import ACCOUNT
 
@@ -65,6 +71,7 @@ def rest_event(
     headers = tuple(
         ("Authorization" if name.lower() == "authorization" else name, value)
         for name, value in request.cased_headers
+        if name.lower() != "content-length"  # AWS leaves it out
     )
     event = _event(request, match, body, headers, is_base64=is_base64)
     event["path"] = one_slash(request.path)
@@ -76,11 +83,6 @@ def rest_event(
     if match.authorizer is not None:
         context["authorizer"] = dict(match.authorizer)
     return event
-
-
-def one_slash(path: str) -> str:
-    """The path with one slash at its beginning."""
-    return "/" + path.lstrip("/") if path.startswith("//") else path
 
 
 def _event(

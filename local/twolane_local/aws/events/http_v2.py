@@ -14,7 +14,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
+from twolane_local.aws.events.http import (
+    HttpResponse,
+    decode_body,
+    encode_body,
+    json_response,
+    one_slash,
+)
 from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
@@ -165,9 +171,10 @@ _TLS = {"x-amzn-tls-cipher-suite": "TLS_AES_128_GCM_SHA256", "x-amzn-tls-version
 def url_event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
     """The event of a function URL: that of an HTTP API, with an anonymous caller.
 
-    Its path is as the client sent it, percent-encoded.
+    ``rawPath`` is percent-encoded, as the client sent it, and begins with one slash.
     """
-    result = event(request, match, request.raw_path)
+    result = event(request, match, one_slash(request.raw_path))
+    result["requestContext"]["http"]["path"] = one_slash(request.path)
     result["headers"] |= _TLS
     context = result["requestContext"]
     context["accountId"] = "anonymous"

@@ -17,10 +17,10 @@ from twolane_local.aws.events.http import (
     HttpResponse,
     RouteMatch,
     json_response,
+    one_slash,
     preflight_response,
     with_cors_headers,
 )
-from twolane_local.aws.events.http_v1 import one_slash
 from twolane_local.aws.http_api import answers, asgi, integrations
 from twolane_local.aws.http_api.answers import UsagePlans
 from twolane_local.aws.http_api.authorizers import Authorizers

@@ -191,8 +191,8 @@ def import_failed(module: str, why: object) -> bytes:
 def of_request(failure: bytes, request_id: str) -> bytes:
     """The error object of an init, as the response of the invocation that caused it.
 
-    It gets the request id, which an init does not have:
-    https://github.com/aws/aws-lambda-python-runtime-interface-client/issues/43
+    Lambda's own messages get the request id, which an init does not have. The runtime client's
+    error keeps an empty one, as AWS returns it (localstack, test_lambda_runtime_error).
     """
     try:
         value = json.loads(failure)
@@ -201,12 +201,9 @@ def of_request(failure: bytes, request_id: str) -> bytes:
     if not isinstance(value, dict):
         return failure
     message = value.get("errorMessage")
-    if value.get("requestId") == "":
-        value["requestId"] = request_id
-    elif isinstance(message, str) and message.startswith(_NO_ID):
-        value["errorMessage"] = f"RequestId: {request_id} Error:{message[len(_NO_ID) :]}"
-    else:
+    if not isinstance(message, str) or not message.startswith(_NO_ID):
         return failure
+    value["errorMessage"] = f"RequestId: {request_id} Error:{message[len(_NO_ID) :]}"
     return json.dumps(value).encode()
 
 
