@@ -191,7 +191,8 @@ def main() -> None:
             environ.get(name) != others.get(name)
             for name in environ.keys() | others.keys()
             if name != _API
-            and (name in read or ("*" in read and name != _STREAM) or name.startswith(_EARLY))
+            and not (name == _STREAM and "*" in read)
+            and ("*" in read or name in read or name.startswith(_EARLY))
         ):
             return False
         return asked_for == handler or set(shared_by(asked_for)) == set(modules)

@@ -67,7 +67,7 @@ class CapturedStream(io.TextIOBase):
             return self._stream.write(text)
         if writer.output is not None:
             data = text.encode("utf-8", "backslashreplace")
-            self._loop.call_soon_threadsafe(writer.output.aside, data)
+            self._loop.call_soon_threadsafe(writer.output.lines, data)
         if not text.startswith("{") or not text.endswith("}\n"):
             return self._stream.write(text)
         for line in text.splitlines():
@@ -185,7 +185,7 @@ class InProcessEnvironment:
         log: Sink | None = None,
     ) -> None:
         self._spec = spec
-        self._output = Output(journal, spec, log)
+        self._output = Output(journal, spec, log, on_terminal=True)
         self._environ = environ
         self._owner = owner
         self._journal = journal
@@ -268,7 +268,7 @@ class InProcessEnvironment:
         error = done.exception()
         if error is not None:
             if not self._offered:
-                self._output.flush_aside()
+                self._output.flush()
                 self._output.add(failure_line(self._failure))
                 self._end()
                 self._owner.gone(self, self._failure)
@@ -351,7 +351,7 @@ class InProcessEnvironment:
         figures = self._figures(duration)
         if error is not None:
             self._output.add(failure_line(payload))
-        self._output.flush_aside()
+        self._output.flush()
         work.record.responded(duration, error, payload)
         kind = report.error_type(payload) if error is not None else ""
         status = SUCCESS if error is None else ERROR

@@ -81,8 +81,16 @@ class Output:
     """
 
     def __init__(
-        self, journal: Journal, spec: FunctionSpec, sink: Sink | None = None, version: str = LATEST
+        self,
+        journal: Journal,
+        spec: FunctionSpec,
+        sink: Sink | None = None,
+        version: str = LATEST,
+        *,
+        on_terminal: bool = False,
     ) -> None:
+        """``on_terminal``: the terminal shows the output itself; the journal does not get it."""
+        self._on_terminal = on_terminal
         self._journal = journal
         self._function = spec.name
         self._sink = sink
@@ -102,16 +110,6 @@ class Output:
         """Record a part of the framed log."""
         self._record(self._frames.feed(data))
 
-    def aside(self, data: bytes) -> None:
-        """Record a part of stdout or stderr in the log only: its terminal shows it already."""
-        for line in self._lines.feed(data):
-            self._write(line)
-
-    def flush_aside(self) -> None:
-        """Record the unfinished last line in the log only."""
-        for line in self._lines.flush():
-            self._write(line)
-
     def flush(self) -> None:
         """Record the unfinished last line."""
         self._record(self._lines.flush())
@@ -124,7 +122,8 @@ class Output:
         work = self.work
         for line in lines:
             self._write(line)
-            record(self._journal, self._function, work.request_id if work else None, line)
+            if not self._on_terminal:
+                record(self._journal, self._function, work.request_id if work else None, line)
 
     def _write(self, line: bytes) -> None:
         if not (self._system.filters and self._system.hides(line)):
