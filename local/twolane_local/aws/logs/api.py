@@ -341,11 +341,11 @@ def _get_events(group: Group, parameters: Parameters) -> Parameters:
         forward, place = match[1] == "f", match[2]
         found = [each for each in found if (each.id > place if forward else each.id < place)]
     page, _ = _page(found, parameters, forward=forward)
-    first, last = (page[0].id, page[-1].id) if page else (place, place)
+    first, last = (page[0][0].id, page[-1][0].id) if page else (place, place)
     return {
         "events": [
-            {"timestamp": each.at, "message": each.message, "ingestionTime": each.ingested}
-            for each in page
+            {"timestamp": each.at, "message": message, "ingestionTime": each.ingested}
+            for each, message in page
         ],
         "nextForwardToken": f"f/{last}/s",
         "nextBackwardToken": f"b/{first}/s",
@@ -371,40 +371,49 @@ def _filter_events(group: Group, parameters: Parameters) -> Parameters:
             found = [each for each in found if (each.id > place if forward else each.id < place)]
         except (ValueError, TypeError):
             raise _invalid("The specified nextToken is invalid.") from None
-    page, more = _page(
-        [each for each in found if matches(each.message)], parameters, forward=forward
-    )
+    page, more = _page(found, parameters, forward=forward, matches=matches)
     answer: Parameters = {
         "events": [
             {
                 "logStreamName": each.stream,
                 "timestamp": each.at,
-                "message": each.message,
+                "message": message,
                 "ingestionTime": each.ingested,
                 "eventId": each.id,
             }
-            for each in (page if forward else reversed(page))
+            for each, message in (page if forward else reversed(page))
         ],
         "searchedLogStreams": [],  # as on AWS: it is deprecated
     }
     if more:
-        place = json.dumps([forward, (page[-1] if forward else page[0]).id])
+        place = json.dumps([forward, (page[-1] if forward else page[0])[0].id])
         answer["nextToken"] = base64.urlsafe_b64encode(place.encode()).decode()
     return answer
 
 
 def _page(
-    events: list[Event], parameters: Parameters, *, forward: bool
-) -> tuple[list[Event], bool]:
-    """The first or the last events that fit into one response, by time; True if others do not."""
-    page: list[Event] = []
-    size = 0
+    events: list[Event],
+    parameters: Parameters,
+    *,
+    forward: bool,
+    matches: Matches | None = None,
+) -> tuple[list[tuple[Event, str]], bool]:
+    """The first or the last events that fit into one response, by time; True if others do not.
+
+    A message is made once, and only if it is needed.
+    """
+    page: list[tuple[Event, str]] = []
+    most, size, more = parameters.get("limit", _MOST_EVENTS), 0, False
     for event in events if forward else reversed(events):
-        size += OVERHEAD + len(event.message.encode())
-        if len(page) == parameters.get("limit", _MOST_EVENTS) or (page and size > _MOST_BYTES):
+        message = event.message
+        if matches is not None and not matches(message):
+            continue
+        size += OVERHEAD + len(message.encode())
+        if len(page) == most or (page and size > _MOST_BYTES):
+            more = True
             break
-        page.append(event)
-    return page if forward else page[::-1], len(page) < len(events)
+        page.append((event, message))
+    return page if forward else page[::-1], more
 
 
 def _pattern(text: str | None) -> Matches:
