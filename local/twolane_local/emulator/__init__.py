@@ -348,7 +348,6 @@ class Emulator:
         if spec.file_systems:
             folders = {path: str(folder) for path, folder in spec.file_systems.items()}
             environ[mounts.VARIABLE] = json.dumps(folders)
-        log = self.logs.environment(spec.log_group_name, stream)
         # This process has one module of a name, and the API may change its code.
         if self.options.in_process and spec.program is None and not spec.by_api:
             return InProcessEnvironment(
