@@ -14,13 +14,14 @@ import sys
 import sysconfig
 import time
 from datetime import datetime
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import LATEST, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from twolane_local.aws.lambda_.report import Report
     from twolane_local.model import FunctionSpec
@@ -50,9 +51,7 @@ class SystemLog:
 
     def init_start(self, kind: str, now: float) -> Line:
         """``now`` is in seconds since the epoch, here and below."""
-        version = f"{self._runtime.replace('python', 'python:')}.local"
-        digest = hashlib.sha256(version.encode()).hexdigest()
-        arn = f"arn:aws:lambda:{REGION}::runtime:{digest}"
+        version, arn = _runtime_version(self._runtime)
         if not self._json:
             line = f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n"
             return line.encode()
@@ -102,6 +101,14 @@ class SystemLog:
         return level < self._application
 
 
+@cache
+def _runtime_version(runtime: str) -> tuple[str, str]:
+    """The version of a runtime, which is ours, and an ARN as Lambda makes one for it."""
+    version = f"{runtime.replace('python', 'python:')}.local"
+    digest = hashlib.sha256(version.encode()).hexdigest()
+    return version, f"arn:aws:lambda:{REGION}::runtime:{digest}"
+
+
 def timed_out(request_id: str, timeout_s: float, now: float) -> bytes:
     """The line of an invocation that was ended by its timeout."""
     return f"{_stamp(now)} {request_id} Task timed out after {timeout_s:.2f} seconds\n\n".encode()
@@ -145,15 +152,23 @@ def task_paths(spec: FunctionSpec) -> Callable[[bytes], bytes]:
     The code and its requirements are in ``/var/task``, layers in ``/opt``, Python's own modules in
     ``/var/lang``: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
     """
-    stdlib = sysconfig.get_path("stdlib")
+    return _replacing(
+        spec.code_dir, tuple(spec.packages), tuple(spec.layer_sources), tuple(spec.layer_dirs)
+    )
+
+
+@lru_cache(maxsize=256)
+def _replacing(
+    code: Path, packages: tuple[Path, ...], sources: tuple[Path, ...], layers: tuple[Path, ...]
+) -> Callable[[bytes], bytes]:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     folders = {
-        stdlib: f"/var/lang/lib/{version}",
+        sysconfig.get_path("stdlib"): f"/var/lang/lib/{version}",
         sysconfig.get_path("purelib"): "/var/task",
-        **{str(folder): "/var/task" for folder in spec.packages},
-        **{str(folder): "/opt/python" for folder in spec.layer_sources},
-        **{str(folder): "/opt" for folder in spec.layer_dirs},
-        str(spec.code_dir): "/var/task",
+        **{str(folder): "/var/task" for folder in packages},
+        **{str(folder): "/opt/python" for folder in sources},
+        **{str(folder): "/opt" for folder in layers},
+        str(code): "/var/task",
     }
     shown: dict[bytes, bytes] = {}
     for folder, place in folders.items():
