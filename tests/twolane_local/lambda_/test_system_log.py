@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.aws.lambda_.report import Report
+from twolane_local.aws.lambda_.report import Report, error_line, error_type
 from twolane_local.aws.lambda_.system_log import SystemLog, task_paths, text_of
 from twolane_local.model import FunctionSpec
 
@@ -45,6 +45,14 @@ def test_the_lines_of_a_json_log() -> None:
     init = json.loads(text_of(log.init_start("on-demand", AT)))
     assert init["type"] == "platform.initStart"
     assert init["record"]["runtimeVersion"].startswith("python:3.13")
+    failed = json.loads(text_of(log.init_report(10_000, "", AT)))
+    assert (failed["type"], failed["record"]["status"]) == ("platform.initReport", "timeout")
+
+
+def test_an_error_object_may_be_anything() -> None:
+    """A runtime of the function's own posts it."""
+    for payload in (b"", b"[1]", b"\xff", b"[" * 100_000, b"{}"):
+        assert (error_type(payload), error_line(payload)) == ("", b"\n\n")
 
 
 @pytest.mark.parametrize(

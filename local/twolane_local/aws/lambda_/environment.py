@@ -6,9 +6,11 @@ invocations) and *inprocess* (the handler is called in this process, for debugge
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from twolane_local.aws.lambda_.report import TAIL_BYTES
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class Work:
     waiting_since: float = 0.0  # the loop's time
     stream: ResponseStream | None = None  # set if the caller reads the response piece by piece
     version: str = LATEST  # as in ``Invocation``
-    log: list[Line] = field(default_factory=list)
+    #: Its last lines, as many as its log's tail may need.
+    log: deque[Line] = field(default_factory=lambda: deque(maxlen=TAIL_BYTES))
 
 
 class Owner(Protocol):

@@ -237,14 +237,14 @@ class IsolatedEnvironment:
             return
         limit_ms = INIT_LIMIT_S * 1000
         for line in (
-            report.init_report(limit_ms).decode().rstrip(),
+            f"INIT_REPORT Init Duration: {limit_ms:.2f} ms\tPhase: init\tStatus: timeout",
             f"! its init took more than {INIT_LIMIT_S:g} s"
             + (f" (it is in {where})" if where else "")
             + "; as on AWS, the next invocation repeats it, within its timeout of "
             f"{self._spec.timeout_s:g} s",
         ):
             self._journal.record("log", function=self._spec.name, request_id=None, line=line)
-        self._output.add(report.init_report(limit_ms))
+        self._output.init_fails(limit_ms)
         if self._process is not None:
             self._killed_as = "ended: its init took too long"
             self._process.kill()
@@ -575,7 +575,7 @@ class IsolatedEnvironment:
         elif not self._initialised:
             failure = self._init_failure or report.exited("", status)
             init_ms = (time.perf_counter() - self._began) * 1000
-            self._output.add(report.init_report(init_ms, report.error_type(failure)))
+            self._output.init_fails(init_ms, report.error_type(failure))
         self._journal.record(
             "environment.stopped",
             function=self._spec.name,

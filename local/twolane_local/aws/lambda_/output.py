@@ -140,6 +140,10 @@ class Output:
     def init_begins(self, kind: str = "on-demand") -> None:
         self._append(self._system.init_start(kind, self._journal.now()))
 
+    def init_fails(self, duration_ms: float, error: str = "") -> None:
+        """The init failed with this type of error, or took too long."""
+        self._append(self._system.init_report(duration_ms, error, self._journal.now()))
+
     def begins(self, work: Work) -> None:
         """What follows is the output of an invocation."""
         self.work = work

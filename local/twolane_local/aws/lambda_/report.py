@@ -164,14 +164,6 @@ def memory_mb(pid: int) -> int:
     return int(pages) * _PAGE // (1024 * 1024)
 
 
-def init_report(duration_ms: float, error: str = "") -> bytes:
-    """The line of an init that failed with this type of error, or took too long."""
-    status = f"error\tError Type: {error}" if error else "timeout"
-    return (
-        f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {status}\n".encode()
-    )
-
-
 def error(kind: str, message: str) -> bytes:
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
 
@@ -217,17 +209,23 @@ UNLOGGED = frozenset({"Runtime.ExitError", "Runtime.InvalidEntrypoint"})
 
 def error_type(payload: bytes) -> str:
     """The type in an error object; empty if there is none."""
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        return ""
-    return str(value.get("errorType", "")) if isinstance(value, dict) else ""
+    return str(_object(payload).get("errorType", ""))
 
 
 def error_line(payload: bytes) -> bytes:
     """The log line of an error that Lambda found itself."""
-    value = json.loads(payload)
-    return f"{value['errorMessage']}\n{value['errorType']}\n".encode()
+    value = _object(payload)
+    text = f"{value.get('errorMessage', '')}\n{value.get('errorType', '')}\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    """The error object, which may be of a runtime of the function's own."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def timed_out(request_id: str, timeout_s: float) -> bytes:

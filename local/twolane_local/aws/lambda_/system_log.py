@@ -61,6 +61,17 @@ class SystemLog:
         }  # fmt: skip
         return _json_line(now, "initStart", record)
 
+    def init_report(self, duration_ms: float, error: str, now: float) -> Line:
+        """The line of an init that failed with this type of error, or took too long."""
+        status = ERROR if error else TIMEOUT
+        if self._json:
+            record = {"phase": "init", "status": status, "errorType": error or None}
+            metrics = {"durationMs": round(duration_ms, 3)}
+            return _json_line(now, "initReport", record | {"metrics": metrics})
+        why = f"{status}\tError Type: {error}" if error else status
+        line = f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: init\tStatus: {why}\n"
+        return line.encode()
+
     def start(self, request_id: str, now: float) -> Line | None:
         if not self._json:
             return f"START RequestId: {request_id} Version: {self._version}\n".encode()
@@ -104,7 +115,7 @@ class SystemLog:
 @cache
 def _runtime_version(runtime: str) -> tuple[str, str]:
     """The version of a runtime, which is ours, and an ARN as Lambda makes one for it."""
-    version = f"{runtime.replace('python', 'python:')}.local"
+    version = re.sub(r"^(python|provided)\.?", r"\1:", runtime) + ".local"
     digest = hashlib.sha256(version.encode()).hexdigest()
     return version, f"arn:aws:lambda:{REGION}::runtime:{digest}"
 
