@@ -271,6 +271,7 @@ async def streams_and_groups(client: Client) -> None:
     assert (await client.refused("filter_log_events", logGroupName="/none"))[0] == no_stream[0]
     for parameters in (
         {"filterPattern": "{ $.a }"},
+        {"filterPattern": f"{{ {'(' * 1000} }}"},
         {"nextToken": "x"},
         {"logStreamNames": ["a"], "logStreamNamePrefix": "a"},
     ):
@@ -293,13 +294,13 @@ async def streams_and_groups(client: Client) -> None:
     assert (await client.refused("create_log_stream", **own))[0] == "ResourceAlreadyExistsException"
     answer = await client(
         "put_log_events", **own,
-        logEvents=[{"timestamp": 1, "message": "old"}, {"timestamp": now, "message": "mine"},
+        logEvents=[{"timestamp": 1, "message": "old"}, {"timestamp": now, "message": "mine \ud800"},
                    {"timestamp": now + 10_000_000, "message": "new"}],
     )  # fmt: skip
     assert answer["rejectedLogEventsInfo"] == {
         "tooOldLogEventEndIndex": 1, "tooNewLogEventStartIndex": 2
     }  # fmt: skip
-    assert await client.messages(logGroupName=group, logStreamNames=["own"]) == ["mine"]
+    assert await client.messages(logGroupName=group, logStreamNames=["own"]) == ["mine ?"]
     await client("delete_log_stream", **own)
     assert await client.refused("get_log_events", **own) == no_stream
 

@@ -174,7 +174,7 @@ class LogsApi:
         old = sum(1 for at in times if at < now - _OLDEST_MS)
         new = sum(1 for at in times if at > now + _NEWEST_MS)
         for each in given[old : len(given) - new]:
-            group.put(stream, each["message"].encode(), each["timestamp"])
+            group.put(stream, each["message"].encode("utf-8", "replace"), each["timestamp"])
         rejected = {
             **({"tooOldLogEventEndIndex": old} if old else {}),
             **({"tooNewLogEventStartIndex": len(given) - new} if new else {}),
@@ -419,7 +419,7 @@ def _page(
 def _pattern(text: str | None) -> Matches:
     try:
         return compiled(text or "")
-    except InvalidPatternError:
+    except (InvalidPatternError, RecursionError):
         raise _invalid("Invalid filter pattern") from None
 
 
