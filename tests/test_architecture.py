@@ -27,7 +27,7 @@ ORDER = {
         "errors",
     ),
     "twolane_local.aws": (
-        "aws", "endpoint", "sources", "effective", "http_api", "moto", "redis", "lambda_",
+        "aws", "endpoint", "sources", "effective", "http_api", "logs", "moto", "redis", "lambda_",
         "scheduler", "event_source_mapping", "sqs", "events", "invocation", "guard", "real_aws",
         "rest_json", "call", "changes",
     ),

@@ -33,7 +33,15 @@ HERE = Path(__file__).parent
 ACCOUNT = "123456789012"
 
 #: Each suite: what is run of the checkout. ``NAME.txt`` lists what does not pass.
+_LAMBDA = "tests/aws/services/lambda_/test_lambda.py"
 SUITES = {
+    "destinations": ("tests/aws/services/lambda_/test_lambda_destinations.py",),
+    "function_urls": (
+        f"{_LAMBDA}::TestLambdaURL",
+        f"{_LAMBDA}::TestRequestIdHandling",
+        f"{_LAMBDA}::TestLambdaErrors",
+        f"{_LAMBDA}::TestLambdaFeatures",
+    ),
     "sqs": ("tests/aws/services/sqs/test_sqs.py", "tests/aws/services/sqs/test_sqs_move_task.py"),
 }
 
@@ -50,7 +58,7 @@ def emulator(twolane: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         shutil.copy(HERE / "template.yaml", directory)
         process = subprocess.Popen(
-            [twolane, "up", "--aws-port", str(free_port()), "--no-http", "--no-console",
+            [twolane, "up", "--aws-port", str(free_port()), "--port", "0", "--no-console",
              "--no-reload", "--json", "--quiet"],
             cwd=directory, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -82,7 +90,7 @@ def run(name: str, suite: Path, options: argparse.Namespace) -> int:
         }
         return subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "plugin", "-p", "no:cacheprovider",
-             "--timeout", "120", "--tb", "short", "-o", "log_level=ERROR", "-W", "ignore",
+             "--timeout", "400", "--tb", "short", "-o", "log_level=ERROR", "-W", "ignore",
              "-n", str(options.workers), "--dist", "worksteal",
              *SUITES[name], *(("-k", options.k) if options.k else ())],
             cwd=suite, env=environment, check=False,

@@ -150,6 +150,14 @@ def test_lambdas_own_handler_stays_and_gets_its_line_ends() -> None:
     assert [json.loads(line)["message"] for line in handler.written.splitlines()] == ["one", "two"]
 
 
+@pytest.mark.parametrize(("given", "level"), [("TRACE", logging.DEBUG), ("FATAL", logging.FATAL)])
+def test_lambdas_own_levels_are_levels_of_logging(given: str, level: int) -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html"""
+    with bare_root() as root:
+        configure({**LAMBDA, "AWS_LAMBDA_LOG_LEVEL": given})
+        assert root.level == level
+
+
 def test_a_lone_surrogate_is_escaped_as_json_escapes_it() -> None:
     """Lambda's own handler encodes the line, and raises into the caller what that raises."""
     raw = io.BytesIO()

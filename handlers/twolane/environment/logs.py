@@ -129,7 +129,8 @@ def configure(environ: dict[str, str] | None = None) -> None:
             # awslambdaric's handler writes what the formatter gives, and no more.
             ends_lines = isinstance(handler, logging.StreamHandler)
             handler.setFormatter(JsonFormatter("" if ends_lines else "\n"))
-    root.setLevel(env.get("AWS_LAMBDA_LOG_LEVEL", "INFO"))
+    level = env.get("AWS_LAMBDA_LOG_LEVEL", "INFO")
+    root.setLevel("DEBUG" if level == "TRACE" else level)  # a level of Lambda's, not of logging's
     # botocore logs at INFO where it found credentials and endpoints, at every cold start.
     logging.getLogger("botocore").setLevel(max(root.level, logging.WARNING))
     if fresh:

@@ -14,6 +14,7 @@
 ``event_source_mapping``  Passes messages from a queue to a function, in batches.
 ``scheduler``             EventBridge Scheduler and scheduled rules.
 ``events``                The events that services send, and the patterns that match them.
+``logs``                  CloudWatch Logs: the log groups of functions.
 ``moto``                  All other services: moto in a child process.
 ``redis``                 The Redis that functions use.
 """

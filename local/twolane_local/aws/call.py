@@ -38,6 +38,8 @@ class AwsResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: The rest of the body, after ``body``.
     stream: AsyncIterator[bytes] | None = None
+    #: The stream goes on until the client closes the connection.
+    endless: bool = False
 
 
 def trace_header(headers: Mapping[str, str]) -> str | None:

@@ -18,8 +18,9 @@ import re
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 from twolane_local.aws.call import AwsRequest, AwsResponse
@@ -71,6 +72,7 @@ class ContainerCredentials:
         return AwsResponse(status, json.dumps(body).encode(), {"content-type": "application/json"})
 
 
+Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -148,11 +150,9 @@ class AwsEndpoint:
             scope["method"], path, query, headers, body, service, region, str(uuid.uuid4()),
             account_of(headers, query),
         )  # fmt: skip
-        if polls(request):
-            response = await _unless_gone(answer(request), receive)
-        else:
-            response = await answer(request)
-        if response is not None:
+        if not polls(request):
+            await _respond(send, await answer(request), receive)
+        elif (response := await _unless_gone(answer(request), receive)) is not None:
             await _respond(send, response)
 
 
@@ -163,10 +163,8 @@ def polls(request: AwsRequest) -> bool:
     )
 
 
-async def _unless_gone(
-    answering: Coroutine[Any, Any, AwsResponse], receive: Receive
-) -> AwsResponse | None:
-    """The response, or ``None`` if the client disconnects first.
+async def _unless_gone(answering: Coroutine[Any, Any, Result], receive: Receive) -> Result | None:
+    """The result, or ``None`` if the client disconnects first.
 
     A worker that is restarted leaves its long poll behind. If the poll went on, it would receive
     the next message for nobody and hide it for a whole visibility timeout.
@@ -213,7 +211,11 @@ def account_of(headers: Mapping[str, str], query: str) -> str:
     return key if len(key) == 12 and key.isdecimal() and key.isascii() else ACCOUNT
 
 
-async def _respond(send: Send, response: AwsResponse) -> None:
+async def _respond(send: Send, response: AwsResponse, receive: Receive | None = None) -> None:
+    if response.endless and receive is not None:
+        response = replace(response, endless=False)
+        await _unless_gone(_respond(send, response), receive)
+        return
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers.items()

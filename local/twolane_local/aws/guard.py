@@ -25,6 +25,7 @@ DUMMY_CREDENTIALS = {
 }
 #: Not set in an environment that is restored from a snapshot.
 _NOT_RESTORED = ("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME")
+_DETAILED = ("TRACE", "DEBUG", "INFO")
 #: The only variables that are taken over from the shell that starts the emulator.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
@@ -36,6 +37,7 @@ def function_environment(
     allow_real_aws: bool = False,
     environ: Mapping[str, str] | None = None,
     snapshot: Mapping[str, str] | None = None,
+    log_stream: str = "",
 ) -> dict[str, str]:
     """The variables of one function, reserved ones as Lambda sets them.
 
@@ -73,12 +75,16 @@ def function_environment(
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(spec.memory_mb),
         "AWS_LAMBDA_LOG_FORMAT": spec.log_format,
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{spec.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": "local",
+        "AWS_LAMBDA_LOG_GROUP_NAME": spec.log_group_name,
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "LAMBDA_TASK_ROOT": task_root,
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "_HANDLER": spec.handler,
     }
+    if spec.log_format == "JSON":
+        # Levels above INFO are applied to the log only, so that the journal has all events.
+        level = spec.application_log_level or "INFO"
+        values["AWS_LAMBDA_LOG_LEVEL"] = level if level in _DETAILED else "INFO"
     if snapshot is not None:
         for name in (*DUMMY_CREDENTIALS, *_NOT_RESTORED):
             del values[name]

@@ -119,14 +119,8 @@ class RestJsonService:
                 for key, each in params.items()
                 if (operation.name, key) not in self._unchecked
             }
-            problems = list(_problems(shape, checked, ""))
-            if problems:
-                count = len(problems)
-                raise RefusedError(
-                    400, "ValidationException",
-                    f"{count} validation error{'s' if count > 1 else ''} detected: "
-                    + "; ".join(problems),
-                )  # fmt: skip
+            if problem := validation_error(shape, checked):
+                raise RefusedError(400, "ValidationException", problem)
             params = {name: _bytes_of(shape.members[name], each) for name, each in params.items()}
         return Call(operation.name, params, request)
 
@@ -201,6 +195,18 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "integer": (int,), "long": (int,), "float": (int, float), "double": (int, float),
     "blob": (str,), "timestamp": (int, float, str),
 }  # fmt: skip
+
+
+def validation_error(shape: Shape, params: Members) -> str:
+    """AWS's sentence on parameters that the model forbids; empty if it allows them.
+
+    Raises ``RefusedError`` if one is of another type.
+    """
+    problems = list(_problems(shape, params, ""))
+    if not problems:
+        return ""
+    count = len(problems)
+    return f"{count} validation error{'s' if count > 1 else ''} detected: {'; '.join(problems)}"
 
 
 def _problems(shape: Shape, value: Any, path: str) -> Iterator[str]:

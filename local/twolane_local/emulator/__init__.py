@@ -32,6 +32,9 @@ from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.report import import_problem
 from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
+from twolane_local.aws.logs.api import LogsApi
+from twolane_local.aws.logs.groups import Groups, stream_name
+from twolane_local.aws.logs.kept import KeptGroups
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.aws.moto.values import MotoValues
 from twolane_local.aws.redis import open_store
@@ -91,6 +94,8 @@ class Emulator:
         self.queues = FaultyQueues(self.clock, self.journal)
         self.queues.faults = self.faults
         self.console: Console | None = None
+        #: The log groups of functions.
+        self.logs = Groups(self.clock.time)
         self.mappings, self.book = EventSourceMappings(), ScheduleBook()
         self._gateways = Gateways(options.port, enabled=options.http)
         self._launcher = launcher(fresh=options.real_cold_starts)
@@ -151,6 +156,7 @@ class Emulator:
         self.aws_url = url_of(listener)
         self._stopping.push_async_callback(self._gateways.stop)
         self._persist_queues()
+        self._keep_logs()
         self.changes = Changes(self._changes_log())
         self.changes.apply = self._apply_changes
         persist, now = self.options.persist, self.clock.time
@@ -212,6 +218,14 @@ class Emulator:
             log = QueueLog(self.options.persist)
             self._stopping.callback(log.close)
             log.attach(self.queues)
+
+    def _keep_logs(self) -> None:
+        if self.options.persist is not None:
+            kept = KeptGroups(
+                self.logs, self.options.persist, lambda line: self._log(line, "ERROR")
+            )
+            kept.start()
+            self._stopping.push_async_callback(kept.close)
 
     # The template.
 
@@ -315,8 +329,10 @@ class Emulator:
         self._stopping.push_async_callback(self.init_checks.stop)
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> Environment:
+        stream = stream_name(self.clock.time(), spec.version, spec.name if spec.log_group else "")
         environ = guard.function_environment(
             spec,
+            log_stream=stream,
             endpoint_url=self.aws_url,
             allow_real_aws=self.options.allow_real_aws,
             snapshot=(
@@ -325,9 +341,10 @@ class Emulator:
                 else None
             ),
         )
+        log = self.logs.environment(spec.log_group_name, stream)
         failure = init_failure(spec)
         if failure is not None:
-            return UnrunnableEnvironment(failure, owner=owner)
+            return UnrunnableEnvironment(failure, spec, owner=owner, journal=self.journal, log=log)
         if spec.file_systems:
             folders = {path: str(folder) for path, folder in spec.file_systems.items()}
             environ[mounts.VARIABLE] = json.dumps(folders)
@@ -339,9 +356,10 @@ class Emulator:
                 owner=owner,
                 journal=self.journal,
                 enforce_timeout=not self.options.debug,
+                log=log,
             )
         return IsolatedEnvironment(
-            spec, environ, owner=owner, launcher=self._launcher, journal=self.journal
+            spec, environ, owner=owner, launcher=self._launcher, journal=self.journal, log=log
         )
 
     @property
@@ -379,7 +397,10 @@ class Emulator:
             fallback=self._moto,
             functions=self.functions.specs,
             asynchronous=asynchronous,
-            mounts={"scheduler": SchedulerApi(self.book, self.clock)},
+            mounts={
+                "scheduler": SchedulerApi(self.book, self.clock),
+                "logs": LogsApi(self.logs, self._moto.call, self._log_groups, self.clock),
+            },
             operations=(
                 self._control,
                 LayerOperations(self.changes, self._control, self.clock),
@@ -408,6 +429,9 @@ class Emulator:
             failed=self._fail,
         )
         self._stopping.push_async_callback(self._sources.stop)
+
+    def _log_groups(self) -> set[str]:
+        return {spec.log_group_name for spec in self.functions.specs.values()}
 
     async def _serve_console(self) -> None:
         from twolane_local.console.attach import attach

@@ -87,14 +87,45 @@ LIMIT = 32 << 20
 EVERY_S = 1.0
 
 
+class RotatedLines:
+    """Lines of JSON in ``NAME.jsonl``, the older ones in ``NAME.before.jsonl``."""
+
+    def __init__(self, folder: Path, name: str, *, limit: int = LIMIT) -> None:
+        """``limit`` is the size of each file in bytes; beyond, the older one is dropped."""
+        self.path = folder / f"{name}.jsonl"
+        self._before = folder / f"{name}.before.jsonl"
+        self._limit = limit
+
+    def append(self, lines: str) -> None:
+        """Append whole lines; raises ``OSError`` and leaves the file unchanged if it cannot."""
+        if self.path.exists() and self.path.stat().st_size > self._limit:
+            self.path.replace(self._before)
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as out:
+                out.write(utf8(lines))
+        except OSError:
+            os.truncate(self.path, before)  # or the next attempt would write it twice
+            raise
+
+    def read(self) -> Iterator[Any]:
+        """Yield the lines, oldest first; skip one that a kill cut off."""
+        for path in (self._before, self.path):
+            if not path.exists():
+                continue
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    with suppress(ValueError):
+                        yield json.loads(line)
+
+
 class KeptJournal:
     """Restores a journal from disk, then appends new events to the file."""
 
     def __init__(self, journal: Journal, folder: Path, *, limit: int = LIMIT) -> None:
         self._journal = journal
-        self._path = folder / "journal.jsonl"
-        self._before = folder / "journal.before.jsonl"
-        self._limit = limit
+        self._lines = RotatedLines(folder, "journal", limit=limit)
+        self._path = self._lines.path
         self._written = 0
         self._reported = False
         self._task: asyncio.Task[None] | None = None
@@ -140,28 +171,14 @@ class KeptJournal:
             json.dumps(redact.event(event, content=True), ensure_ascii=False, default=str) + "\n"
             for event in events
         )
-        if self._path.exists() and self._path.stat().st_size > self._limit:
-            self._path.replace(self._before)
-        before = self._path.stat().st_size if self._path.exists() else 0
-        try:
-            with self._path.open("ab") as out:
-                out.write(utf8(lines))
-        except OSError:
-            os.truncate(self._path, before)  # or the next attempt would write it twice
-            raise
+        self._lines.append(lines)
 
     def _read(self) -> list[Event]:
-        """Return the events of earlier runs, oldest first; skip a line that a kill cut off."""
+        """Return the events of earlier runs, oldest first."""
         found = []
-        for path in (self._before, self._path):
-            if not path.exists():
-                continue
-            with path.open(encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    try:
-                        found.append(event_from_dict(json.loads(line)))
-                    except (ValueError, KeyError, TypeError, AttributeError):
-                        continue
+        for line in self._lines.read():
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                found.append(event_from_dict(line))
         return found
 
 

@@ -54,6 +54,11 @@ class FunctionSpec:
     qualified_invoke: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dead_letter_arn: str | None = None
     log_format: str = "Text"  # or "JSON"
+    #: The levels of a JSON log; the default is INFO.
+    application_log_level: str = ""
+    system_log_level: str = ""
+    #: The log group, if it is not the function's own.
+    log_group: str = ""
     recursive_loop: str = "Terminate"  # or "Allow"
     #: Each tenant has execution environments of its own.
     tenant_isolation: bool = False
@@ -88,6 +93,10 @@ class FunctionSpec:
         for layer in reversed(self.layer_dirs):
             found += [layer / "python" / "lib" / self.runtime / "site-packages", layer / "python"]
         return (*found, *reversed(self.layer_sources), *self.packages)
+
+    @property
+    def log_group_name(self) -> str:
+        return self.log_group or f"/aws/lambda/{self.name}"
 
     @property
     def requirements(self) -> tuple[Path, ...]:

@@ -301,6 +301,9 @@ class VirtualEnvironment:
         self._journal.record("environment.stopped", function=self.spec.name, killed=True)
         self._owner.gone(self, None)
 
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return Invocation(work.request_id, failure, "Unhandled")
+
     async def where(self) -> str:
         return ""
 

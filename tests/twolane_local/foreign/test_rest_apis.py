@@ -25,7 +25,7 @@ def test_the_implicit_api() -> None:
         # A slash at the end finds the same method; the event has the path as it came.
         assert (await client.get("/hello/")).json()["path"] == "/hello/"
         proxied = (await client.delete("/files/a/b%20c/")).json()
-        assert proxied["pathParameters"] == {"proxy": "a/b c"}
+        assert proxied["pathParameters"] == {"proxy": "a/b%20c"}
         for missing in (await client.post("/hello"), await client.get("/files")):
             assert missing.status_code == 403
             assert missing.json() == {"message": "Missing Authentication Token"}

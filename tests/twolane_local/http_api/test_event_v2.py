@@ -111,7 +111,7 @@ def test_bodies(content_type: str, body: bytes, expected: str, is_base64: bool) 
     ("value", "status", "headers", "body"),
     [
         ("Hello", 200, [("content-type", "application/json")], b"Hello"),
-        ({"message": "x"}, 200, [("content-type", "application/json")], b'{"message": "x"}'),
+        ({"message": "x"}, 200, [("content-type", "application/json")], b'{"message":"x"}'),
         ({"statusCode": 204}, 204, [("content-type", "text/plain; charset=utf-8")], b""),
         (
             {

@@ -16,7 +16,7 @@ def captured(function: str | None, *texts: str) -> list[Event]:
     async def main() -> list[Event]:
         journal = Journal(SystemClock())
         with inprocess.captured(journal, asyncio.get_running_loop()):
-            inprocess.current.set((function, "r-1") if function else None)
+            inprocess.current.set(inprocess.Writer(function, "r-1") if function else None)
             for text in texts:
                 sys.stdout.write(text)
             await asyncio.sleep(0)

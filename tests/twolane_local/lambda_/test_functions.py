@@ -39,6 +39,9 @@ class Scripted:
         self.work = work
         self.responded = False
 
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return Invocation(work.request_id, failure, "Unhandled")
+
     async def stop(self) -> None:
         self.stopped = True
 

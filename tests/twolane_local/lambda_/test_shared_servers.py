@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws import guard
@@ -53,7 +54,9 @@ def answers(folder: Path, *functions: tuple[str, Mapping[str, str]]) -> list[dic
         journal, launcher = Journal(SystemClock()), ForkLauncher()
 
         def make(spec: FunctionSpec, owner: Owner) -> Environment:
-            environ = guard.function_environment(spec, endpoint_url="http://127.0.0.1:1")
+            environ = guard.function_environment(
+                spec, endpoint_url="http://127.0.0.1:1", log_stream=os.urandom(4).hex()
+            )
             return IsolatedEnvironment(
                 spec, environ, owner=owner, launcher=launcher, journal=journal
             )
@@ -97,3 +100,39 @@ def test_other_imports_need_another(tmp_path: Path) -> None:
     one, two = answers(tmp_path, ("more", {}), ("plain", {}))
     assert one["server"] != two["server"]
     assert (one["extra"], two["extra"]) == (True, False)
+
+
+def test_environments_share_one_though_each_has_a_log_stream_of_its_own(tmp_path: Path) -> None:
+    """Also where a library reads all variables when it is imported."""
+    layer = tmp_path / "layer" / "python"
+    layer.mkdir(parents=True)
+    (layer / "library.py").write_text("import os\nALL = dict(os.environ)\n")
+    (tmp_path / "plain.py").write_text(
+        "import os, library\ndef handler(*_): return os.environ['AWS_LAMBDA_LOG_STREAM_NAME']\n"
+    )
+    spec = FunctionSpec("fn", "Fn", "plain.handler", tmp_path, layer_dirs=(layer.parent,))
+    streams: list[str] = []
+
+    async def main() -> None:
+        journal, launcher = Journal(SystemClock()), ForkLauncher()
+
+        def make(spec: FunctionSpec, owner: Owner) -> Environment:
+            streams.append(os.urandom(4).hex())
+            environ = guard.function_environment(
+                spec, endpoint_url="http://127.0.0.1:1", log_stream=streams[-1]
+            )
+            return IsolatedEnvironment(
+                spec, environ, owner=owner, launcher=launcher, journal=journal
+            )
+
+        pools = Functions([spec], make, journal)
+        try:
+            await pools.provision("fn", 2)
+            assert json.loads((await pools.invoke("fn", b"{}")).payload) in streams
+            assert [len(each) for each in launcher._servers.values()] == [1]
+        finally:
+            await pools.close()
+            await launcher.close()
+
+    asyncio.run(main())
+    assert len(set(streams)) == 2

@@ -108,10 +108,17 @@ def decode_body(body: Any, *, is_base64: bool) -> bytes:
     return base64.b64decode(body, validate=True) if is_base64 else body.encode("utf-8")
 
 
-def json_response(status: int, value: Any, error: str | None = None) -> HttpResponse:
+def one_slash(path: str) -> str:
+    """The path with one slash at its beginning."""
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
+def json_response(
+    status: int, value: Any, error: str | None = None, *headers: tuple[str, str]
+) -> HttpResponse:
     """A response of the gateway itself."""
     body = json.dumps(value, separators=(",", ":")).encode()
-    return HttpResponse(status, (("content-type", "application/json"),), body, error)
+    return HttpResponse(status, (("content-type", "application/json"), *headers), body, error)
 
 
 def preflight_response(request: HttpRequest, cors: Mapping[str, Any]) -> HttpResponse | None:

@@ -15,7 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
+from twolane_local.aws.events.http import (
+    HttpResponse,
+    decode_body,
+    encode_body,
+    json_response,
+    one_slash,
+)
 from twolane_local.aws.events.http_v2 import access_log_time, header_text, internal_error
 from twolane_local.model import ACCOUNT
 
@@ -47,7 +53,11 @@ def http_api_event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
 def rest_event(
     request: HttpRequest, match: RouteMatch, method: RestMethod | None = None
 ) -> dict[str, Any]:
-    """The proxy event of a REST API; bodies of the API's binary types are in base64."""
+    """The proxy event of a REST API; bodies of the API's binary types are in base64.
+
+    ``path`` is percent-encoded, as the client sent it, and begins with one slash;
+    ``requestContext`` has each slash.
+    """
     binary = method.api.binary if method is not None else ()
     body: str | None = None
     is_base64 = False
@@ -58,7 +68,13 @@ def rest_event(
             if is_base64
             else request.body.decode("utf-8", "replace")
         )
-    event = _event(request, match, body, request.cased_headers, is_base64=is_base64)
+    headers = tuple(
+        ("Authorization" if name.lower() == "authorization" else name, value)
+        for name, value in request.cased_headers
+        if name.lower() != "content-length"  # AWS leaves it out
+    )
+    event = _event(request, match, body, headers, is_base64=is_base64)
+    event["path"] = one_slash(request.path)
     context = event["requestContext"]
     context["resourceId"] = hashlib.sha256(match.path.encode()).hexdigest()[:6]
     context["deploymentId"] = "local"
@@ -142,7 +158,7 @@ def rest_response(payload: bytes, accept: str, binary: Sequence[str]) -> HttpRes
         payload = _checked(payload)
     except ValueError as error:
         return bad_gateway(f"the function's response is malformed: {error}")
-    return _response(payload, decode=decode, failed=bad_gateway)
+    return _response(payload, decode=decode, failed=bad_gateway, cased=True)
 
 
 #: The keys of a REST API's proxy response, all of them optional; others are refused:
@@ -168,16 +184,16 @@ def _checked(payload: bytes) -> bytes:
 
 def http_api_response(payload: bytes) -> HttpResponse:
     """The response of an HTTP API, which always decodes; a malformed result is a 500."""
-    return _response(payload, decode=True, failed=internal_error)
+    return _response(payload, decode=True, failed=internal_error, cased=False)
 
 
-def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
+def _response(payload: bytes, *, decode: bool, failed: Any, cased: bool) -> HttpResponse:
     try:
         value = json.loads(payload)
         status = int(value["statusCode"])
         if not 100 <= status <= 599:
             raise ValueError(f"statusCode {status}")
-        headers = _headers(value)
+        headers = _headers(value, cased=cased)
         is_base64 = decode and value.get("isBase64Encoded") is True
         body = decode_body(value.get("body"), is_base64=is_base64)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -186,18 +202,25 @@ def _response(payload: bytes, *, decode: bool, failed: Any) -> HttpResponse:
     return HttpResponse(status, tuple(headers), body)
 
 
-def _headers(value: dict[str, Any]) -> list[tuple[str, str]]:
-    """The headers of both maps, without duplicate values; ``multiValueHeaders`` come first."""
-    several = {
-        name.lower(): [header_text(item) for item in items]
-        for name, items in (value.get("multiValueHeaders") or {}).items()
-    }
-    for name, item in (value.get("headers") or {}).items():
-        items = several.setdefault(name.lower(), [])
-        if header_text(item) not in items:
-            items.append(header_text(item))
-    several.setdefault("content-type", ["application/json"])
-    return [(name, item) for name, items in several.items() for item in items]
+def _headers(value: dict[str, Any], *, cased: bool) -> list[tuple[str, str]]:
+    """The headers of both maps, without duplicate values; ``multiValueHeaders`` come first.
+
+    With ``cased``, names are as the function wrote them first.
+    """
+    several: dict[str, tuple[str, list[str]]] = {}
+    given = [
+        *(value.get("multiValueHeaders") or {}).items(),
+        *((name, [item]) for name, item in (value.get("headers") or {}).items()),
+    ]
+    for name, items in given:
+        _, texts = several.setdefault(name.lower(), (name, []))
+        texts += [text for text in map(header_text, items) if text not in texts]
+    several.setdefault("content-type", ("Content-Type", ["application/json"]))
+    return [
+        (name if cased else lower, text)
+        for lower, (name, texts) in several.items()
+        for text in texts
+    ]
 
 
 def bad_gateway(why: str) -> HttpResponse:

@@ -14,7 +14,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from twolane_local.aws.events.http import HttpResponse, decode_body, encode_body, json_response
+from twolane_local.aws.events.http import (
+    HttpResponse,
+    decode_body,
+    encode_body,
+    json_response,
+    one_slash,
+)
 from twolane_local.model import ACCOUNT
 
 if TYPE_CHECKING:
@@ -23,10 +29,14 @@ if TYPE_CHECKING:
     from twolane_local.aws.events.http import HttpRequest, RouteMatch
 
 
-def event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
-    """The event of a request; fields that the request lacks (cookies, query …) are left out."""
-    named_stage = match.stage != "$default"
-    raw_path = f"/{match.stage}{request.path}" if named_stage else request.path
+def event(request: HttpRequest, match: RouteMatch, raw_path: str | None = None) -> dict[str, Any]:
+    """The event of a request; fields that the request lacks (cookies, query …) are left out.
+
+    An HTTP API decodes the path; ``raw_path`` is the path of another gateway's event.
+    """
+    if raw_path is None:
+        named_stage = match.stage != "$default"
+        raw_path = f"/{match.stage}{request.path}" if named_stage else request.path
     result: dict[str, Any] = {
         "version": "2.0",
         "routeKey": match.route_key,
@@ -95,7 +105,11 @@ def _access_log_time(seconds: int) -> str:
     return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(seconds))
 
 
-def response(payload: bytes) -> HttpResponse:
+#: The type of a response with a status and no type of its own: an HTTP API's, a function URL's.
+TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+
+
+def response(payload: bytes, default_type: str = TEXT) -> HttpResponse:
     """The client's response for a function's result.
 
     A result without a ``statusCode`` is the body of a 200, as JSON. A malformed result is a 500
@@ -106,15 +120,21 @@ def response(payload: bytes) -> HttpResponse:
     except ValueError:
         return internal_error("the function did not return JSON")
     if not isinstance(value, dict) or "statusCode" not in value:
-        body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
-        return HttpResponse(200, (("content-type", "application/json"),), body)
+        return HttpResponse(200, (("content-type", JSON),), _text(value).encode())
     try:
-        return _shaped(value)
+        return _shaped(value, default_type)
     except (ValueError, TypeError, AttributeError) as error:
         return internal_error(f"the function's response is malformed: {error}")
 
 
-def _shaped(value: dict[str, Any]) -> HttpResponse:
+def _text(value: Any) -> str:
+    """A string as it is, any other value as compact JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _shaped(value: dict[str, Any], default_type: str) -> HttpResponse:
     status = int(value["statusCode"])
     if not 100 <= status <= 599:
         raise ValueError(f"statusCode {status}")
@@ -124,8 +144,13 @@ def _shaped(value: dict[str, Any]) -> HttpResponse:
     ]
     headers += [("set-cookie", str(cookie)) for cookie in value.get("cookies") or ()]
     if not any(name == "content-type" for name, _ in headers):
-        headers.append(("content-type", "text/plain; charset=utf-8"))
-    body = decode_body(value.get("body"), is_base64=value.get("isBase64Encoded") is True)
+        headers.append(("content-type", default_type))
+    given = value.get("body")
+    if given is not None and default_type == JSON:
+        # AWS does not document that an object as the body of a function URL becomes JSON. An HTTP
+        # API refuses it: 'Lambda body contains the wrong type for field "body"'.
+        given = _text(given)
+    body = decode_body(given, is_base64=value.get("isBase64Encoded") is True)
     return HttpResponse(status, tuple(headers), body)
 
 
@@ -139,9 +164,18 @@ def internal_error(why: str) -> HttpResponse:
     return json_response(500, {"message": "Internal Server Error"}, why)
 
 
+#: A function URL has TLS always. AWS's values for a usual client.
+_TLS = {"x-amzn-tls-cipher-suite": "TLS_AES_128_GCM_SHA256", "x-amzn-tls-version": "TLSv1.3"}
+
+
 def url_event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
-    """The event of a function URL: that of an HTTP API, with an anonymous caller."""
-    result = event(request, match)
+    """The event of a function URL: that of an HTTP API, with an anonymous caller.
+
+    ``rawPath`` is percent-encoded, as the client sent it, and begins with one slash.
+    """
+    result = event(request, match, one_slash(request.raw_path))
+    result["requestContext"]["http"]["path"] = one_slash(request.path)
+    result["headers"] |= _TLS
     context = result["requestContext"]
     context["accountId"] = "anonymous"
     context["authentication"] = None
@@ -150,13 +184,16 @@ def url_event(request: HttpRequest, match: RouteMatch) -> dict[str, Any]:
 
 def url_response(payload: bytes) -> HttpResponse:
     """The response of a function URL: that of an HTTP API, but a malformed result is a 502."""
-    made = response(payload)
+    made = response(payload, JSON)
     return bad_gateway(made.error) if made.error else made
 
 
 def bad_gateway(why: str) -> HttpResponse:
-    """https://docs.aws.amazon.com/lambda/latest/dg/urls-monitoring.html"""
-    return json_response(502, {"Message": "Internal Server Error"}, why)
+    """A plain text, whatever the type says.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-monitoring.html
+    """
+    return HttpResponse(502, (("content-type", JSON),), b"Internal Server Error", why)
 
 
 INTEGRATION = "application/vnd.awslambda.http-integration-response"

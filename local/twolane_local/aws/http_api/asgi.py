@@ -105,7 +105,7 @@ def _headers(response: HttpResponse) -> list[tuple[bytes, bytes]]:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in response.headers
-        if name not in HOP
+        if name.lower() not in HOP
     ]
     if response.stream is None and response.status not in {204, 304}:
         headers.append((b"content-length", b"%d" % len(response.body)))

@@ -45,6 +45,27 @@ class Dialect:
     too_long: HttpResponse
     max_body: int
     timeout_s: float
+    #: The headers of each response that identify its request.
+    identity: Callable[[HttpRequest], tuple[tuple[str, str], ...]]
+
+
+def _rest_identity(request: HttpRequest) -> tuple[tuple[str, str], ...]:
+    trace = f"{request.header('x-amzn-trace-id')};Sampled=0"
+    return (
+        ("x-amzn-RequestId", request.request_id),
+        ("x-amz-apigw-id", _extended_id(request)),
+        ("X-Amzn-Trace-Id", trace),
+    )
+
+
+def _url_identity(request: HttpRequest) -> tuple[tuple[str, str], ...]:
+    trace = f"{request.header('x-amzn-trace-id')};Sampled=0"
+    return (("x-amzn-RequestId", request.request_id), ("X-Amzn-Trace-Id", trace))
+
+
+def _extended_id(request: HttpRequest) -> str:
+    """15 characters and ``=``, as API Gateway makes them."""
+    return f"{request.request_id.replace('-', '')[:15]}="
 
 
 def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> HttpResponse:
@@ -55,7 +76,16 @@ def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> Ht
 _MESSAGE = "message"
 _TOO_LARGE = json_response(413, {_MESSAGE: "Request Entity Too Large"}, "the body is too large")
 _FORBIDDEN = json_response(403, {_MESSAGE: "Forbidden"}, "forbidden by the authorizer")
-_URL_FORBIDDEN = json_response(403, {"Message": "Forbidden"}, "not signed")
+_DENIED = ("x-amzn-errortype", "AccessDeniedException")
+_URL_FORBIDDEN = json_response(
+    403,
+    {
+        "Message": "Forbidden. For troubleshooting Function URL authorization issues, see: "
+        "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+    },
+    "not signed",
+    _DENIED,
+)
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 HTTP_API = Dialect(
     event=lambda request, match, _: http_v2.event(request, match),
@@ -74,6 +104,7 @@ HTTP_API = Dialect(
     too_long=_TOO_LARGE,
     max_body=10 * _MB,
     timeout_s=30.0,
+    identity=lambda request: (("apigw-requestid", _extended_id(request)),),
 )
 HTTP_API_V1 = replace(
     HTTP_API,
@@ -99,6 +130,7 @@ REST = Dialect(
     too_long=answers.TOO_LONG,
     max_body=10 * _MB,
     timeout_s=29.0,
+    identity=_rest_identity,
 )
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 FUNCTION_URL = Dialect(
@@ -107,7 +139,7 @@ FUNCTION_URL = Dialect(
     failed=http_v2.bad_gateway,
     throttled=json_response(429, {"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"}),
     timed_out=json_response(504, {"Message": "Gateway Timeout"}, "no answer"),
-    no_route=json_response(404, {"Message": None}, "no function"),
+    no_route=json_response(403, {"Message": None}, "no function", _DENIED),
     unauthorized=_URL_FORBIDDEN,
     forbidden=_URL_FORBIDDEN,
     denied=_URL_FORBIDDEN,
@@ -117,6 +149,7 @@ FUNCTION_URL = Dialect(
     too_long=_TOO_LARGE,
     max_body=6 * _MB,
     timeout_s=900.0,
+    identity=_url_identity,
 )
 
 

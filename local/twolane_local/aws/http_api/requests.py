@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from twolane_local.model import RouteSpec
 
 
-#: Headers that the gateway sets itself.
-_ADDED = frozenset({"x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"})
+#: Headers that the gateway sets itself, and those of the connection, which it does not pass on.
+_LEFT_OUT = frozenset(
+    {"x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "connection",
+     "keep-alive"}
+)  # fmt: skip
 _ADDED_CASED = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
 
 
@@ -58,7 +61,7 @@ def request_of(received: Received, clock: Clock) -> HttpRequest:
     for raw_name, raw_value in received.headers:
         as_sent, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         name = as_sent.lower()
-        if name in _ADDED:
+        if name in _LEFT_OUT:
             if name == "x-forwarded-for":
                 forwarded += f"{value}, "
             continue

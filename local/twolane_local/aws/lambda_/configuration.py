@@ -40,6 +40,8 @@ def specification(
     found = list(layers)
     reserved = properties.get("ReservedConcurrentExecutions")
     variables = (properties.get("Environment") or {}).get("Variables") or {}
+    # https://docs.aws.amazon.com/lambda/latest/api/API_LoggingConfig.html
+    logging = properties.get("LoggingConfig") or {}
     return FunctionSpec(
         name=name,
         logical_id=logical_id or name,
@@ -53,7 +55,10 @@ def specification(
         layer_sources=tuple(each.sources for each in found if each.sources),
         archives=tuple(each.archive for each in found if each.archive),
         reserved_concurrency=None if reserved is None else int(reserved),
-        log_format=str((properties.get("LoggingConfig") or {}).get("LogFormat", "Text")),
+        log_format=str(logging.get("LogFormat") or "Text"),
+        application_log_level=str(logging.get("ApplicationLogLevel") or ""),
+        system_log_level=str(logging.get("SystemLogLevel") or ""),
+        log_group=str(logging.get("LogGroup") or ""),
         recursive_loop=str(properties.get("RecursiveLoop", "Terminate")),
         tenant_isolation=bool(properties.get("TenancyConfig")),
         dead_letter_arn=(properties.get("DeadLetterConfig") or {}).get("TargetArn"),

@@ -6,9 +6,11 @@ invocations) and *inprocess* (the handler is called in this process, for debugge
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from twolane_local.aws.lambda_.report import TAIL_BYTES
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from twolane_local.aws.invocation import Invocation, ResponseStream
     from twolane_local.aws.lambda_.report import InvocationRecord
+    from twolane_local.aws.lambda_.system_log import Line
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +41,8 @@ class Work:
     waiting_since: float = 0.0  # the loop's time
     stream: ResponseStream | None = None  # set if the caller reads the response piece by piece
     version: str = LATEST  # as in ``Invocation``
-    log: list[bytes] = field(default_factory=list)
+    #: Its last lines, as many as its log's tail may need.
+    log: deque[Line] = field(default_factory=lambda: deque(maxlen=TAIL_BYTES))
 
 
 class Owner(Protocol):
@@ -66,6 +70,9 @@ class Environment(Protocol):
 
     def begin(self, work: Work) -> None:
         """Run one invocation; the environment must be free."""
+
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        """The outcome of an invocation that its failed init ends, which is in its log then."""
 
     async def where(self) -> str:
         """The position of its init in the code, in a few words; empty if it cannot be seen."""

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 #: What the interpreter and libraries of C read without a word, some before anything is imported.
 _EARLY = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "TZ", "SSL_", "OPENSSL_", "OMP_",
           "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMEXPR_", "GRPC_")  # fmt: skip
-_API = "AWS_LAMBDA_RUNTIME_API"
+#: Variables that differ between a function's environments. A library that reads all variables does
+#: not mean the stream; one that reads it has its value, and gets a fork server of its own.
+_API, _STREAM = "AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_LOG_STREAM_NAME"
 LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CLIENT = ("json", "http.client", "traceback", "awslambdaric.bootstrap",
            "awslambdaric.lambda_config", "awslambdaric.lambda_runtime_client")  # fmt: skip
@@ -188,7 +190,9 @@ def main() -> None:
         if any(
             environ.get(name) != others.get(name)
             for name in environ.keys() | others.keys()
-            if name != _API and ("*" in read or name in read or name.startswith(_EARLY))
+            if name != _API
+            and not (name == _STREAM and "*" in read)
+            and ("*" in read or name in read or name.startswith(_EARLY))
         ):
             return False
         return asked_for == handler or set(shared_by(asked_for)) == set(modules)

@@ -320,11 +320,18 @@ class EnvironmentPool:
                     self._journal.record(
                         "log", function=self.spec.name, request_id=work.request_id, line=remedy
                     )
-                self._end_work(work, "the init phase failed", answer)
+                outcome = environment.refuse(work, answer)
+                self._end_work(work, "the init phase failed", answer, outcome)
         if self._waiting and (self.spec.tenant_isolation or not self._idle):
             self._grow()
 
-    def _end_work(self, work: Work | None, reason: str, payload: bytes = b"") -> None:
+    def _end_work(
+        self,
+        work: Work | None,
+        reason: str,
+        payload: bytes = b"",
+        outcome: Invocation | None = None,
+    ) -> None:
         """Answer an invocation and end it in the journal, unless its environment has done so."""
         if work is None or (work.record.over and work.done.done()):
             return
@@ -336,7 +343,7 @@ class EnvironmentPool:
             work.record.responded(duration, "Unhandled", payload)
             if work.stream is not None:
                 work.stream.end(payload)
-            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+            work.done.set_result(outcome or Invocation(work.request_id, payload, "Unhandled"))
         figures = report.Report(duration, self.spec.memory_mb, 0, None)
         work.record.ended(figures, reason)
 

@@ -21,26 +21,36 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S
+from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.stack_dump import position
+from twolane_local.aws.lambda_.system_log import ERROR, SUCCESS, TIMEOUT
 from twolane_local.journal import lines as log_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from twolane_local.aws.lambda_.environment import Owner, Work
+    from twolane_local.aws.lambda_.output import Sink
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
 
 
-#: The function and request id of the current thread or task; ``None`` outside of functions.
-current: ContextVar[tuple[str, str | None] | None] = ContextVar("twolane_current", default=None)
+class Writer(NamedTuple):
+    """The function that writes, and its request id."""
+
+    function: str
+    request_id: str | None
+    output: Output | None = None
+
+
+#: The writer of the current thread or task; ``None`` outside of functions.
+current: ContextVar[Writer | None] = ContextVar("twolane_current", default=None)
 
 
 class CapturedStream(io.TextIOBase):
@@ -53,11 +63,16 @@ class CapturedStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         writer = current.get()
-        if writer is None or not text.startswith("{") or not text.endswith("}\n"):
+        if writer is None:
+            return self._stream.write(text)
+        if writer.output is not None:
+            data = text.encode("utf-8", "backslashreplace")
+            self._loop.call_soon_threadsafe(writer.output.lines, data)
+        if not text.startswith("{") or not text.endswith("}\n"):
             return self._stream.write(text)
         for line in text.splitlines():
             self._loop.call_soon_threadsafe(
-                log_lines.record, self._journal, writer[0], writer[1], line.encode()
+                log_lines.record, self._journal, writer.function, writer.request_id, line.encode()
             )
         return len(text)
 
@@ -147,7 +162,7 @@ class Context:
     deadline: float  # time.monotonic()
     function_version: str = "$LATEST"
     log_group_name: str = ""
-    log_stream_name: str = "local"
+    log_stream_name: str = ""
     identity: None = None
     client_context: None = None
     tenant_id: str | None = None
@@ -167,8 +182,10 @@ class InProcessEnvironment:
         owner: Owner,
         journal: Journal,
         enforce_timeout: bool = True,
+        log: Sink | None = None,
     ) -> None:
         self._spec = spec
+        self._output = Output(journal, spec, log, on_terminal=True)
         self._environ = environ
         self._owner = owner
         self._journal = journal
@@ -188,6 +205,7 @@ class InProcessEnvironment:
         self.responded = False
 
     def start(self) -> None:
+        self._output.init_begins()
         began = time.perf_counter()
         future = self._loop.run_in_executor(self._thread, self._load)
         future.add_done_callback(lambda done: self._loaded(done, began))
@@ -207,6 +225,9 @@ class InProcessEnvironment:
         )  # fmt: skip
         if not self._stopped:
             self._owner.freed(self)
+
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return self._output.refuse(work, failure, self._spec.memory_mb)
 
     async def where(self) -> str:
         return position(self._frames(), self._spec.code_dir)
@@ -228,7 +249,7 @@ class InProcessEnvironment:
                 self._handler_loop.close()
 
     def _import(self) -> None:
-        current.set((self._spec.name, None))
+        current.set(Writer(self._spec.name, None, self._output))
         # On Lambda handlers run on the main thread, which has an event loop.
         asyncio.set_event_loop(self._handler_loop)
         os.environ.update(self._environ)
@@ -247,6 +268,8 @@ class InProcessEnvironment:
         error = done.exception()
         if error is not None:
             if not self._offered:
+                self._output.flush()
+                self._output.add(failure_line(self._failure))
                 self._end()
                 self._owner.gone(self, self._failure)
             return
@@ -262,6 +285,7 @@ class InProcessEnvironment:
         self.responded = False
         self._working = True
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
+        self._output.begins(work)
         work.record.started(cold=self._cold, payload=work.event)
         began = time.perf_counter()
         context = Context(
@@ -270,7 +294,8 @@ class InProcessEnvironment:
             invoked_function_arn=work.invoked_arn or self._spec.arn,
             memory_limit_in_mb=str(self._spec.memory_mb),
             deadline=time.monotonic() + self._spec.timeout_s,
-            log_group_name=f"/aws/lambda/{self._spec.name}",
+            log_group_name=self._spec.log_group_name,
+            log_stream_name=self._environ.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
             tenant_id=work.tenant_id or None,
         )
         timer = (
@@ -306,7 +331,7 @@ class InProcessEnvironment:
             if self._failure:  # the init failed after the environment was freed
                 return self._failure, "Unhandled"
             raise RuntimeError("the environment is not free")
-        current.set((self._spec.name, context.aws_request_id))
+        current.set(Writer(self._spec.name, context.aws_request_id, self._output))
         os.environ.update(self._environ)
         os.environ["_X_AMZN_TRACE_ID"] = work.trace_id
         try:
@@ -324,18 +349,19 @@ class InProcessEnvironment:
         payload, error = outcome
         duration = (time.perf_counter() - began) * 1000
         figures = self._figures(duration)
+        if error is not None:
+            self._output.add(failure_line(payload))
+        self._output.flush()
         work.record.responded(duration, error, payload)
+        kind = report.error_type(payload) if error is not None else ""
+        status = SUCCESS if error is None else ERROR
         if not work.done.done():
+            shown = payload if error is None else self._output.shown(payload)
+            tail = self._output.tail(work, figures, status, kind)
             work.done.set_result(
-                Invocation(
-                    work.request_id,
-                    payload,
-                    error,
-                    partial(report.tail, tuple(work.log), work.request_id, figures),
-                    self._cold,
-                    duration,
-                )
+                Invocation(work.request_id, shown, error, tail, self._cold, duration)
             )
+        self._output.ends(figures, status, kind)
         work.record.ended(figures)
         self._cold = False
         if not self._stopped:
@@ -346,10 +372,11 @@ class InProcessEnvironment:
         duration = (time.perf_counter() - began) * 1000
         status = exit_status(error)
         payload = report.exited(work.request_id, status)
+        self._output.add(report.error_line(payload))
+        figures = self._figures(duration)
+        self._give_up(work, payload, figures, ERROR)
         work.record.responded(duration, "Unhandled", payload)
-        work.record.ended(self._figures(duration), report.exit_reason(status))
-        if not work.done.done():
-            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+        work.record.ended(figures, report.exit_reason(status))
         if not self._stopped:
             self._end()
             self._journal.record(
@@ -370,10 +397,19 @@ class InProcessEnvironment:
         self._hung = True
         timeout_s = self._spec.timeout_s
         payload = report.timed_out(work.request_id, timeout_s)
+        figures = self._figures(timeout_s * 1000)
+        self._output.times_out(timeout_s)
         work.record.responded(timeout_s * 1000, "Unhandled", payload)
-        work.record.ended(self._figures(timeout_s * 1000), f"timed out after {timeout_s:g} s")
+        work.record.ended(figures, f"timed out after {timeout_s:g} s")
+        self._give_up(work, payload, figures, TIMEOUT)
+
+    def _give_up(self, work: Work, payload: bytes, figures: report.Report, status: str) -> None:
+        """Answer an invocation that Lambda has ended."""
+        kind = report.error_type(payload)
         if not work.done.done():
-            work.done.set_result(Invocation(work.request_id, payload, "Unhandled"))
+            tail = self._output.tail(work, figures, status, kind)
+            work.done.set_result(Invocation(work.request_id, payload, "Unhandled", tail))
+        self._output.ends(figures, status, kind)
 
     async def stop(self) -> None:
         self._stopped = True
@@ -399,6 +435,19 @@ def exit_status(error: BaseException) -> int:
     if not isinstance(error, SystemExit):
         return 1
     return error.code if isinstance(error.code, int) else int(error.code is not None)
+
+
+def failure_line(payload: bytes) -> bytes:
+    """The log line of an error object, as the runtime client writes it."""
+    try:
+        value = json.loads(payload)
+        head = f"[ERROR] {value['errorType']}: {value['errorMessage']}"
+        trace = "".join(value.get("stackTrace") or ())
+    except (ValueError, KeyError, TypeError):
+        return b"[ERROR] " + payload + b"\n"
+    if trace:
+        head += f"\nTraceback (most recent call last):\n{trace.rstrip()}"
+    return f"{head}\n".encode("utf-8", "backslashreplace")
 
 
 def error_object(error: BaseException, request_id: str) -> bytes:

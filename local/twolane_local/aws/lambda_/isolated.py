@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import MAX_STREAM, Invocation
 from twolane_local.aws.lambda_ import report, runtime_api
-from twolane_local.aws.lambda_.launchers import INITIALIZATION, SNAP_START
+from twolane_local.aws.lambda_.launchers import INITIALIZATION, SNAP_START, VERSION
 from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.process import InitFailedError, Launch
 from twolane_local.aws.lambda_.runtime_api import Extensions
 from twolane_local.aws.lambda_.stack_dump import StackDump, position
+from twolane_local.aws.lambda_.system_log import ERROR, SUCCESS, TIMEOUT
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twolane_local.aws.invocation import Flow, ResponseStream
     from twolane_local.aws.lambda_.environment import Owner, Work
+    from twolane_local.aws.lambda_.output import Sink
     from twolane_local.aws.lambda_.process import Launcher, Process
     from twolane_local.aws.lambda_.runtime_api import Reply
     from twolane_local.journal import Journal
@@ -169,14 +172,16 @@ class IsolatedEnvironment:
         owner: Owner,
         launcher: Launcher,
         journal: Journal,
+        log: Sink | None = None,
     ) -> None:
+        """``log`` is its log stream."""
         self._spec = spec
         self._environ = environ
         self._owner = owner
         self._launcher = launcher
         self._journal = journal
         self._loop = asyncio.get_running_loop()
-        self._output = Output(journal, spec.name)
+        self._output = Output(journal, spec, log, environ.get(VERSION, LATEST))
         self._process: Process | None = None
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -197,12 +202,14 @@ class IsolatedEnvironment:
         self._timer: asyncio.TimerHandle | None = None
         self._limit = MemoryLimit(spec.memory_mb, self._above_memory)
         self._killed_as = self._ended_as = ""
+        self._status, self._error_type = SUCCESS, ""
         self.responded = False
 
     # Called by the pool.
 
     def start(self) -> None:
         self._began = time.perf_counter()
+        self._output.init_begins(self._environ.get(INITIALIZATION, "on-demand"))
         self._limit_init()
         self._starting = self._loop.create_task(self._start())
 
@@ -237,6 +244,7 @@ class IsolatedEnvironment:
             f"{self._spec.timeout_s:g} s",
         ):
             self._journal.record("log", function=self._spec.name, request_id=None, line=line)
+        self._output.init_fails(limit_ms)
         if self._process is not None:
             self._killed_as = "ended: its init took too long"
             self._process.kill()
@@ -247,6 +255,9 @@ class IsolatedEnvironment:
     def _offer(self) -> None:
         self._offered = self._figures.repeated = True
         self._owner.freed(self)
+
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return self._output.refuse(work, failure, self._spec.memory_mb)
 
     async def where(self) -> str:
         process = self._process
@@ -312,14 +323,14 @@ class IsolatedEnvironment:
         with_init = self._offered and not self._initialised  # the function's timeout covers both
         if not with_init and self._process is not None and self._freezer.busy():
             self._process.thaw()
-        self._work = self._output.work = work
+        self._work = work
         self.responded = False
         self._began = time.perf_counter()
         work.deadline_ms = int((time.time() + self._spec.timeout_s) * 1000)
         if not with_init:
             self._send_event(work)  # first of all: the rest is done while the function runs
         self._timer = self._loop.call_later(self._spec.timeout_s, self._timed_out)
-        work.log.append(report.start(work.request_id))
+        self._output.begins(work)
         work.record.started(cold=self._figures.cold, payload=work.event)
         if with_init and (self._starting is None or self._starting.done()):
             self._gone.clear()
@@ -458,8 +469,10 @@ class IsolatedEnvironment:
         self._cancel_timer()
         self._drain()
         duration = (time.perf_counter() - self._began) * 1000
-        work.record.ended(self._report(duration), reason)
-        self._work = self._output.work = None
+        figures = self._report(duration)
+        self._output.ends(figures, self._status, self._error_type)
+        work.record.ended(figures, reason)
+        self._work = None
         self._figures.cold = False
 
     def _report(self, duration_ms: float) -> report.Report:
@@ -470,12 +483,19 @@ class IsolatedEnvironment:
             return
         self.responded = True
         self._drain()
+        self._output.flush()
         duration = (time.perf_counter() - self._began) * 1000
         work.record.responded(duration, error, payload)
+        self._status, self._error_type = SUCCESS, ""
+        if error is not None:
+            self._error_type = report.error_type(payload)
+            self._status = TIMEOUT if self._error_type == report.TIMED_OUT else ERROR
+            payload = self._output.shown(payload)
         if work.stream is not None:
             work.stream.end(payload if error is not None else None)
         if not work.done.done():
-            tail = partial(report.tail, tuple(work.log), work.request_id, self._report(duration))
+            figures = self._report(duration)
+            tail = self._output.tail(work, figures, self._status, self._error_type)
             work.done.set_result(
                 Invocation(work.request_id, payload, error, tail, self._figures.cold, duration)
             )
@@ -498,7 +518,9 @@ class IsolatedEnvironment:
         else:
             self._killed_as = "timeout"
             self._ended_as = f"timed out after {self._spec.timeout_s:g} s"
+            self._output.times_out(self._spec.timeout_s)
             if self.responded:
+                self._status = TIMEOUT
                 self._journal.record(
                     "log",
                     function=self._spec.name,
@@ -544,11 +566,16 @@ class IsolatedEnvironment:
         if work is not None:
             if not self.responded:
                 own = self._init_failure and report.of_request(self._init_failure, work.request_id)
-                self._answer(work, own or report.exited(work.request_id, status), "Unhandled")
+                exited = report.exited(work.request_id, status)
+                if not own:
+                    self._output.add(report.error_line(exited))
+                self._answer(work, own or exited, "Unhandled")
             stopped = report.STOPPED if self._stopping else ""
             self._finish(work, self._ended_as or stopped or report.exit_reason(status))
         elif not self._initialised:
             failure = self._init_failure or report.exited("", status)
+            init_ms = (time.perf_counter() - self._began) * 1000
+            self._output.init_fails(init_ms, report.error_type(failure))
         self._journal.record(
             "environment.stopped",
             function=self._spec.name,

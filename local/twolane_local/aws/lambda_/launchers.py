@@ -191,7 +191,7 @@ class ForkServer:
 
 def _function_of(what: Launch) -> tuple[str, ...]:
     """What a function's environments have in common, as long as its code is the same."""
-    own = (f"{name}={value}" for name, value in what.environ.items() if name != _API)
+    own = (f"{name}={value}" for name, value in what.environ.items() if name not in _OWN)
     return (what.handler, *own)
 
 
@@ -217,10 +217,13 @@ class GroupProcessMaker:
 
 
 _API = "AWS_LAMBDA_RUNTIME_API"
+#: The variables that each environment has a value of its own for.
+_OWN = frozenset({_API, "AWS_LAMBDA_LOG_STREAM_NAME"})
 
 
 #: The variable of a function that is restored from a snapshot, and its value.
 INITIALIZATION, SNAP_START = "AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start"
+VERSION = "AWS_LAMBDA_FUNCTION_VERSION"
 _PROGRAM = "twolane_local.aws.lambda_.snapshot"
 
 

@@ -1,14 +1,23 @@
-"""Records the output of a function in the journal, line by line."""
+"""Records the output of a function in the journal and in its log, line by line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
+from twolane_local.aws.invocation import Invocation
+from twolane_local.aws.lambda_.report import TAIL_BYTES, UNLOGGED, Report, error_line, error_type
+from twolane_local.aws.lambda_.system_log import ERROR, SystemLog, task_paths, text_of, timed_out
 from twolane_local.journal.lines import record
+from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twolane_local.aws.lambda_.environment import Work
+    from twolane_local.aws.lambda_.system_log import Line
     from twolane_local.journal import Journal
+    from twolane_local.model import FunctionSpec
 
 
 #: The length of a frame's header, in bytes.
@@ -57,14 +66,39 @@ class Frames:
         return records
 
 
-class Output:
-    """Records the output of one environment in the journal and in the log of its invocation."""
+class Sink(Protocol):
+    """Gets the lines of one environment: a log stream."""
 
-    def __init__(self, journal: Journal, function: str) -> None:
+    def put(self, line: Line, shown: Callable[[bytes], bytes]) -> None:
+        """Append a line; ``shown`` makes the text that readers get."""
+
+
+class Output:
+    """Records the output of one environment in the journal and in its log.
+
+    The journal has the paths of this machine, which a terminal can open; the log and its tail have
+    those of Lambda.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        spec: FunctionSpec,
+        sink: Sink | None = None,
+        version: str = LATEST,
+        *,
+        on_terminal: bool = False,
+    ) -> None:
+        """``on_terminal``: the terminal shows the output itself; the journal does not get it."""
+        self._on_terminal = on_terminal
         self._journal = journal
-        self._function = function
+        self._function = spec.name
+        self._sink = sink
+        self._system = SystemLog(spec, version)
         self._lines = Lines()
         self._frames = Frames()
+        #: The text as Lambda's logs and errors show it.
+        self.shown = task_paths(spec)
         #: The invocation to which the output belongs.
         self.work: Work | None = None
 
@@ -80,9 +114,76 @@ class Output:
         """Record the unfinished last line."""
         self._record(self._lines.flush())
 
+    def add(self, line: bytes) -> None:
+        """Add a line to the log only."""
+        self._append(line)
+
     def _record(self, lines: list[bytes]) -> None:
         work = self.work
         for line in lines:
-            if work is not None:
-                work.log.append(line if line.endswith(b"\n") else line + b"\n")
-            record(self._journal, self._function, work.request_id if work else None, line)
+            self._write(line)
+            if not self._on_terminal:
+                record(self._journal, self._function, work.request_id if work else None, line)
+
+    def _write(self, line: bytes) -> None:
+        if not (self._system.filters and self._system.hides(line)):
+            self._append(line if line.endswith(b"\n") else line + b"\n")
+
+    def _append(self, line: Line) -> None:
+        if self.work is not None:
+            self.work.log.append(line)
+        if self._sink is not None:
+            self._sink.put(line, self.shown)
+
+    # The phases of the environment.
+
+    def init_begins(self, kind: str = "on-demand") -> None:
+        self._append(self._system.init_start(kind, self._journal.now()))
+
+    def init_fails(self, duration_ms: float, error: str = "") -> None:
+        """The init failed with this type of error, or took too long."""
+        self._append(self._system.init_report(duration_ms, error, self._journal.now()))
+
+    def begins(self, work: Work) -> None:
+        """What follows is the output of an invocation."""
+        self.work = work
+        line = self._system.start(work.request_id, self._journal.now())
+        if line is not None:
+            self._append(line)
+
+    def times_out(self, timeout_s: float) -> None:
+        """The invocation is ended by its timeout."""
+        if self.work is not None:
+            self.flush()
+            self._append(timed_out(self.work.request_id, timeout_s, self._journal.now()))
+
+    def tail(self, work: Work, report: Report, status: str, error: str = "") -> Callable[[], bytes]:
+        """Makes the log's last 4 KB as of now, with what its end adds; few callers want it."""
+        now = self._journal.now()
+        return partial(self._tail, tuple(work.log), work.request_id, report, now, status, error)
+
+    def _tail(self, lines: tuple[Line, ...], *end: Any) -> bytes:
+        text = b"".join(map(text_of, (*lines, *self._system.end(*end))))
+        return self.shown(text)[-TAIL_BYTES:]
+
+    def refuse(self, work: Work, failure: bytes, memory_mb: int) -> Invocation:
+        """Record an invocation that ends with the error object of a failed init."""
+        figures, kind = Report(0.0, memory_mb, 0, None), error_type(failure)
+        self.begins(work)
+        if kind in UNLOGGED:
+            self._append(error_line(failure))
+        tail = self.tail(work, figures, ERROR, kind)
+        self.ends(figures, ERROR, kind)
+        return Invocation(work.request_id, self.shown(failure), "Unhandled", tail)
+
+    def ends(self, report: Report, status: str, error: str = "") -> None:
+        """The invocation has ended; an unfinished line is complete with it."""
+        work = self.work
+        if work is None:
+            return
+        self.flush()
+        if self._sink is not None:
+            now = self._journal.now()
+            for line in self._system.end(work.request_id, report, now, status, error):
+                self._sink.put(line, self.shown)
+        self.work = None

@@ -60,6 +60,7 @@ def serve(function: Handler, event: bytes, headers: dict[str, Any]) -> None:
         memory_limit_in_mb=os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
         deadline=time.monotonic() + left_s,
         log_group_name=os.environ["AWS_LAMBDA_LOG_GROUP_NAME"],
+        log_stream_name=os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
     )
     try:
         result = json.dumps(function(json.loads(event), context), ensure_ascii=False)

@@ -18,7 +18,7 @@ from twolane_local.aws.lambda_.requirements import missing_package_remedy
 from twolane_local.journal import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
@@ -43,8 +43,11 @@ class Report:
     init_ms: float | None
     restore_ms: float | None = None
 
-    def line(self, request_id: str) -> bytes:
+    def line(self, request_id: str, status: str = "success", error: str = "") -> bytes:
         """The line as CloudWatch shows it; init is billed, as on AWS since August 2025."""
+        end = "" if status == "success" else f"Status: {status}\t"
+        if status == "error":  # those of a function's own are not in the line
+            end = f"{end}Error Type: {error}\t" if error.startswith("Runtime.") else ""
         init = "" if self.init_ms is None else f"Init Duration: {self.init_ms:.2f} ms\t"
         if self.restore_ms is not None:
             # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
@@ -55,12 +58,30 @@ class Report:
         return (
             f"REPORT RequestId: {request_id}\tDuration: {self.duration_ms:.2f} ms\t"
             f"Billed Duration: {self.billed_ms} ms\tMemory Size: {self.memory_mb} MB\t"
-            f"Max Memory Used: {self.max_memory_mb} MB\t{init}\n"
+            f"Max Memory Used: {self.max_memory_mb} MB\t{init}{end}\n"
         ).encode()
 
     @property
     def billed_ms(self) -> int:
         return math.ceil(self.duration_ms + (self.init_ms or 0))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures of a ``platform.report``.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
+        """
+        values: dict[str, Any] = {
+            "durationMs": round(self.duration_ms, 3),
+            "billedDurationMs": self.billed_ms,
+            "memorySizeMB": self.memory_mb,
+            "maxMemoryUsedMB": self.max_memory_mb,
+        }
+        if self.init_ms is not None:
+            values["initDurationMs"] = round(self.init_ms, 3)
+        if self.restore_ms is not None:
+            values["restoreDurationMs"] = round(self.restore_ms, 3)
+        return values
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of the journal's event."""
@@ -143,16 +164,6 @@ def memory_mb(pid: int) -> int:
     return int(pages) * _PAGE // (1024 * 1024)
 
 
-def start(request_id: str) -> bytes:
-    return f"START RequestId: {request_id} Version: $LATEST\n".encode()
-
-
-def tail(log: Iterable[bytes], request_id: str, report: Report) -> bytes:
-    """The last 4 KB of an invocation's log, with END and REPORT."""
-    end = f"END RequestId: {request_id}\n".encode()
-    return (b"".join(log) + end + report.line(request_id))[-TAIL_BYTES:]
-
-
 def error(kind: str, message: str) -> bytes:
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
 
@@ -172,8 +183,8 @@ def import_failed(module: str, why: object) -> bytes:
 def of_request(failure: bytes, request_id: str) -> bytes:
     """The error object of an init, as the response of the invocation that caused it.
 
-    It gets the request id, which an init does not have:
-    https://github.com/aws/aws-lambda-python-runtime-interface-client/issues/43
+    Lambda's own messages get the request id, which an init does not have. The runtime client's
+    error keeps an empty one, as AWS returns it (localstack, test_lambda_runtime_error).
     """
     try:
         value = json.loads(failure)
@@ -182,18 +193,44 @@ def of_request(failure: bytes, request_id: str) -> bytes:
     if not isinstance(value, dict):
         return failure
     message = value.get("errorMessage")
-    if value.get("requestId") == "":
-        value["requestId"] = request_id
-    elif isinstance(message, str) and message.startswith(_NO_ID):
-        value["errorMessage"] = f"RequestId: {request_id} Error:{message[len(_NO_ID) :]}"
-    else:
+    if not isinstance(message, str) or not message.startswith(_NO_ID):
         return failure
+    value["errorMessage"] = f"RequestId: {request_id} Error:{message[len(_NO_ID) :]}"
     return json.dumps(value).encode()
+
+
+#: The type of the error object of an invocation that was ended by its timeout.
+TIMED_OUT = "Sandbox.Timedout"
+
+
+#: The types of errors that the runtime client does not log itself.
+UNLOGGED = frozenset({"Runtime.ExitError", "Runtime.InvalidEntrypoint"})
+
+
+def error_type(payload: bytes) -> str:
+    """The type in an error object; empty if there is none."""
+    return str(_object(payload).get("errorType", ""))
+
+
+def error_line(payload: bytes) -> bytes:
+    """The log line of an error that Lambda found itself."""
+    value = _object(payload)
+    text = f"{value.get('errorMessage', '')}\n{value.get('errorType', '')}\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    """The error object, which may be of a runtime of the function's own."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def timed_out(request_id: str, timeout_s: float) -> bytes:
     return error(
-        "Sandbox.Timedout",
+        TIMED_OUT,
         f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds",
     )
 
@@ -225,6 +262,8 @@ def exit_reason(status: int) -> str:
 
 
 def exited(request_id: str, status: int) -> bytes:
+    if status == 0:
+        return no_response(request_id)
     return error(
         "Runtime.ExitError",
         f"RequestId: {request_id} Error: Runtime exited with error: {exit_status_text(status)}",

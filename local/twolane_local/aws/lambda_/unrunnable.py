@@ -6,13 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.lambda_ import report
+from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.report import import_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from twolane_local.aws.invocation import Invocation
     from twolane_local.aws.lambda_.environment import Owner, Work
     from twolane_local.aws.lambda_.functions import Functions
+    from twolane_local.aws.lambda_.output import Sink
     from twolane_local.aws.lambda_.process import Launcher
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
@@ -46,9 +49,19 @@ class UnrunnableEnvironment:
 
     responded = False
 
-    def __init__(self, failure: bytes, *, owner: Owner) -> None:
+    def __init__(
+        self,
+        failure: bytes,
+        spec: FunctionSpec,
+        *,
+        owner: Owner,
+        journal: Journal,
+        log: Sink | None = None,
+    ) -> None:
         self._failure = failure
         self._owner = owner
+        self._memory_mb = spec.memory_mb
+        self._output = Output(journal, spec, log)
         self._stopped = False
 
     def start(self) -> None:
@@ -60,6 +73,9 @@ class UnrunnableEnvironment:
 
     def begin(self, work: Work) -> None:
         raise RuntimeError(f"the environment is not free for {work.request_id}")
+
+    def refuse(self, work: Work, failure: bytes) -> Invocation:
+        return self._output.refuse(work, failure, self._memory_mb)
 
     async def where(self) -> str:
         return ""
