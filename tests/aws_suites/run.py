@@ -42,6 +42,11 @@ SUITES = {
         f"{_LAMBDA}::TestLambdaErrors",
         f"{_LAMBDA}::TestLambdaFeatures",
     ),
+    "lambda_api": ("tests/aws/services/lambda_/test_lambda_api.py",),
+    "mappings": (
+        "tests/aws/services/lambda_/event_source_mapping/test_lambda_integration_sqs.py",
+        "tests/aws/services/lambda_/test_lambda_api.py::TestLambdaEventSourceMappings",
+    ),
     "sqs": ("tests/aws/services/sqs/test_sqs.py", "tests/aws/services/sqs/test_sqs_move_task.py"),
 }
 
