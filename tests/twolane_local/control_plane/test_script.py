@@ -139,6 +139,32 @@ def mappings(aws: Any) -> None:
     aws.delete_event_source_mapping(UUID=made["UUID"])
 
 
+def log_lines(logs: Any) -> None:
+    """https://docs.aws.amazon.com/boto3/latest/reference/services/logs.html"""
+    group = f"/aws/lambda/{NAME}"
+    (found,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert found["arn"].endswith(f":log-group:{group}:*")
+    (newest, *_) = logs.describe_log_streams(
+        logGroupName=group, orderBy="LastEventTime", descending=True
+    )["logStreams"]
+    page = logs.get_log_events(
+        logGroupName=group, logStreamName=newest["logStreamName"], startFromHead=True
+    )
+    assert page["events"]
+    started = logs.filter_log_events(logGroupName=group, filterPattern='{ $.type = "platform.*" }')
+    assert any("platform.start" in event["message"] for event in started["events"])
+
+
+def stacks(cloudformation: Any, name: str) -> None:
+    """https://docs.aws.amazon.com/boto3/latest/reference/services/cloudformation.html"""
+    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    assert stack["StackStatus"].endswith("_COMPLETE")
+    cloudformation.list_stacks()
+    cloudformation.list_stack_resources(StackName=name)
+    cloudformation.describe_stack_resources(StackName=name)
+    cloudformation.describe_stack_events(StackName=name)
+
+
 def the_end(aws: Any) -> None:
     aws.delete_alias(FunctionName=NAME, Name="live")
     aws.delete_function(FunctionName=NAME, Qualifier="1")
@@ -156,7 +182,10 @@ def test_a_script_of_sixty_calls(running: Running) -> None:
     sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"n": 1}))
     (message,) = sqs.receive_message(QueueUrl=url, AttributeNames=["All"])["Messages"]
     sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    for step in (functions, aliases, settings, urls, layers, mappings, the_end):
+    for step in (functions, aliases, settings, urls, layers, mappings):
         step(aws)
+    log_lines(checked.watch(running.client("logs")))
+    stacks(checked.watch(running.client("cloudformation")), running.emulator.stack.name)
+    the_end(aws)
     sqs.delete_queue(QueueUrl=url)
     assert len(set(checked.calls)) >= 60, sorted(set(checked.calls))
