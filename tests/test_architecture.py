@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 from pathlib import Path
@@ -37,6 +38,12 @@ MOST_MODULES = {"twolane": 80, "twolane_local": 240}
 MOST_ROOMS = 14
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def modules(package: str) -> dict[str, Path]:
     base = ROOT / SOURCE_ROOTS[package]
     found = {}
@@ -57,6 +64,8 @@ def imports(tree: ast.AST, *, deferred: bool) -> set[str]:
     """What the code imports: at import time only, or with ``deferred`` inside functions too."""
     names: set[str] = set()
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue
         if is_type_checking(node):
             continue
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not deferred:
@@ -99,9 +108,7 @@ def every_import(tree: ast.AST, known: dict[str, Path]) -> set[str]:
 @pytest.mark.parametrize("package", SOURCE_ROOTS)
 def test_packages_import_only_what_they_may(package: str) -> None:
     for name, path in modules(package).items():
-        roots = {
-            found.split(".")[0] for found in imports(ast.parse(path.read_text()), deferred=True)
-        }
+        roots = {found.split(".")[0] for found in imports(parsed(path), deferred=True)}
         forbidden = (roots & set(SOURCE_ROOTS)) - ALLOWED[package] - {package}
         assert not forbidden, f"{name} imports {sorted(forbidden)}"
 
@@ -114,7 +121,7 @@ def test_imports_form_no_circle(package: str) -> None:
         return found if found in known else found.rpartition(".")[0]
 
     graph = {
-        name: {home(found) for found in imports(ast.parse(path.read_text()), deferred=False)}
+        name: {home(found) for found in imports(parsed(path), deferred=False)}
         & known.keys() - {name}
         for name, path in known.items()
     }
@@ -128,7 +135,7 @@ def test_packages_stand_in_the_written_order(package: str) -> None:
     upwards = [
         f"{name} imports {found}"
         for name, path in known.items()
-        for found in sorted(every_import(ast.parse(path.read_text()), known))
+        for found in sorted(every_import(parsed(path), known))
         if order.index(room(found, package)) < order.index(room(name, package))
     ]
     assert upwards == []
@@ -159,7 +166,7 @@ def test_a_package_of_many_modules_has_a_map(package: str) -> None:
             continue
         inner = {n.removeprefix(f"{name}.") for n in known if n.startswith(f"{name}.")}
         inner = {each for each in inner if "." not in each and not each.startswith("__")}
-        map_ = ast.get_docstring(ast.parse(path.read_text())) or ""
+        map_ = ast.get_docstring(parsed(path)) or ""
         rows = re.findall(r"^``\w+``(?:, ``\w+``)*  ", map_, re.MULTILINE)
         listed = re.findall(r"``(\w+)``", " ".join(rows))
         missing += [f"{name}: {each} is gone" for each in listed if each not in inner]
@@ -170,7 +177,7 @@ def test_a_package_of_many_modules_has_a_map(package: str) -> None:
 
 def test_application_takes_only_the_adapters_and_the_router() -> None:
     for name, path in modules("app").items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twolane"):
                 assert node.module == "twolane", f"{name}: {node.module}"
 
@@ -181,7 +188,8 @@ def test_contexts_are_kept_while_they_are_entered(root: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / root).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        if "enter__" in path.read_text()
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute)
         and node.attr in {"__enter__", "__aenter__"}
         and isinstance(node.value, ast.Call)

@@ -271,10 +271,16 @@ def test_what_is_not_played_says_so(running: Running) -> None:
     )  # fmt: skip
 
 
+def test_a_recursive_loop_is_allowed(running: Running, aws: Any, versioned: str) -> None:
+    for said in ("Allow", "Terminate"):
+        aws.put_function_recursion_config(FunctionName=versioned, RecursiveLoop=said)
+        shown = aws.get_function_recursion_config(FunctionName=versioned)
+        assert shown["RecursiveLoop"] == said
+        assert running.emulator.functions.specs[versioned].recursive_loop == said
+
+
 def test_settings_that_are_only_kept(aws: Any, versioned: str) -> None:
     target = {"FunctionName": versioned}
-    aws.put_function_recursion_config(**target, RecursiveLoop="Allow")
-    assert aws.get_function_recursion_config(**target)["RecursiveLoop"] == "Allow"
     assert aws.get_runtime_management_config(**target)["UpdateRuntimeOn"] == "Auto"
     aws.put_runtime_management_config(**target, UpdateRuntimeOn="FunctionUpdate")
     assert aws.get_runtime_management_config(**target)["UpdateRuntimeOn"] == "FunctionUpdate"

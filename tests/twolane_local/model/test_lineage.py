@@ -68,17 +68,15 @@ def test_the_rest_of_the_header_stays_where_the_lineage_goes() -> None:
     assert lineage.without_lineage("Lineage=a:1") == ""
 
 
-def ask(headers: Sequence[str], *, template: str = "Terminate", said: str | None = None) -> Journal:
+def ask(headers: Sequence[str], *, template: str = "Terminate") -> Journal:
     """Have an invocation looked at; the journal, or what is raised."""
     found: list[Journal] = []
 
     async def main(clock):
         journal = Journal(clock)
         found.append(journal)
-        detection = RecursionDetection(journal)
-        if said is not None:
-            detection.settings["a"] = said
-        detection.check(FunctionSpec("a", "A", "h", Path(), recursive_loop=template), headers, "r")
+        spec = FunctionSpec("a", "A", "h", Path(), recursive_loop=template)
+        RecursionDetection(journal).check(spec, headers, "r")
 
     run_virtual(main)
     return found[0]
@@ -91,9 +89,5 @@ def test_sixteen_invocations_and_not_one_more() -> None:
     assert raised.value.headers == {header(*[A] * 16)}
 
 
-def test_allow_lets_it_go_on_and_the_api_goes_before_the_template() -> None:
-    chain = [header(*[A] * 40)]
-    ask(chain, template="Allow")
-    ask(chain, said="Allow")
-    with pytest.raises(RecursiveInvocationError):
-        ask(chain, template="Allow", said="Terminate")
+def test_allow_lets_it_go_on() -> None:
+    ask([header(*[A] * 40)], template="Allow")
