@@ -123,7 +123,7 @@ def free_port() -> int:
 async def _redis_server(program: str, directory: Path | None) -> RedisServer:
     folder = None if directory else tempfile.TemporaryDirectory(prefix="twolane-redis-")
     path = directory or Path(folder.name)  # type: ignore[union-attr]
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Appended to disk before each answer under --persist: an acknowledged write is not lost.
     keep = ["--appendonly", "yes", "--appendfsync", "always"] if directory else ["--save", ""]
     for _ in range(3):  # another process may take the port first
@@ -136,6 +136,7 @@ async def _redis_server(program: str, directory: Path | None) -> RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            umask=0o077,
         )
         if await _listening(port, process):
             return RedisServer(f"redis://127.0.0.1:{port}/0", process, folder)

@@ -49,9 +49,10 @@ from twolane_local.emulator.reload import stamps, watch
 from twolane_local.errors import LocalError
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
-from twolane_local.http.access import LocalOnly
+from twolane_local.http.access import Door
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
+from twolane_local.journal.files import make_private
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
 from twolane_local.template.routes import served_apis
@@ -97,7 +98,9 @@ class Emulator:
         #: The log groups of functions.
         self.logs = Groups(self.clock.time)
         self.mappings, self.book = EventSourceMappings(), ScheduleBook()
-        self._gateways = Gateways(options.port, enabled=options.http)
+        self._gateways = Gateways(
+            options.port, enabled=options.http, door=self._door("an API", pages=True)
+        )
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
         self._unpacked = UnpackedCode()
@@ -138,6 +141,15 @@ class Emulator:
     def _log(self, line: str, level: str = "INFO") -> None:
         self.journal.record("log", line=line, level=level)
 
+    def _door(self, where: str, **rules: bool) -> Door:
+        def refused(why: str) -> None:
+            self._log(
+                f"{where} refused a request: {why}. If it is yours, start with --allow-host NAME",
+                "WARNING",
+            )
+
+        return Door(self.options.allowed_hosts, refused=refused, **rules)
+
     @property
     def remarks(self) -> list[str]:
         """A line for each interpreter or package that differs from AWS's."""
@@ -160,7 +172,13 @@ class Emulator:
         self.changes = Changes(self._changes_log())
         self.changes.apply = self._apply_changes
         persist, now = self.options.persist, self.clock.time
-        self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
+        self._moto = MotoProcess(
+            self.aws_url,
+            persist=persist,
+            now=now,
+            journal=self.journal,
+            restarted=self._moto_restarted,
+        )
         self._stopping.push_async_callback(self._moto.stop)
         self._control = FunctionOperations(
             self.changes, self._code, self.clock, self._moto.call, self.aws_url
@@ -215,6 +233,7 @@ class Emulator:
 
     def _persist_queues(self) -> None:
         if self.options.persist is not None:
+            make_private(self.options.persist)
             log = QueueLog(self.options.persist)
             self._stopping.callback(log.close)
             log.attach(self.queues)
@@ -415,7 +434,7 @@ class Emulator:
             archive=self._control.archive,
             credentials=self._credentials,
         )
-        server = HttpServer(LocalOnly(endpoint), listener)
+        server = HttpServer(endpoint, listener, self._door("the AWS endpoint", buckets=True))
         await server.start()
         self._stopping.push_async_callback(server.stop)
         self._sources = Sources(
@@ -470,6 +489,11 @@ class Emulator:
             found |= {*spec.archives, *([spec.made_of] if spec.made_of else [])}
             found |= {*spec.requirements} if self.options.build else set()
         return found
+
+    async def _moto_restarted(self) -> None:
+        """Apply the template again, which may hold ids that moto has made up."""
+        async with self.changes.lock:
+            await self._apply_files(lambda _: False, template_changed=True)
 
     async def _reload(self, paths: set[str]) -> None:
         """Apply changed files: running invocations end on the old code, new ones get the new."""
