@@ -181,6 +181,16 @@ def throttled_rest_api(stack: Asked) -> Answer:
 
 
 @check(
+    "head-too-large",
+    "An API whose request line and headers have more than 10,240 bytes answers 431.",
+    _GATEWAY + "http-api-quotas.html",
+)
+def head_too_large(stack: Asked) -> Answer:
+    status, _, body = stack.request("GET", f"{stack.outputs['HttpApiUrl']}/?x={'x' * 10_240}")
+    return Answer(f"{status} {body[:80]}", status == 431, {"status": status, "body": body[:200]})
+
+
+@check(
     "throttled-function-url",
     "A throttled function behind a function URL answers 429.",
     _LAMBDA + "urls-configuration.html",

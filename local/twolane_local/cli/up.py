@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 import webbrowser
@@ -14,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from twolane_local.aws.lambda_.unrunnable import FEW
 from twolane_local.cli.flags import emulator_options, run_on_loop
-from twolane_local.emulator.sam_local import served
+from twolane_local.emulator.sam_local import HOST, served
 from twolane_local.journal.lines import EventPrinter
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from twolane_local.clock import Clock
@@ -67,6 +68,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-console", action="store_true", help="serve no console")
     parser.add_argument("--no-http", action="store_true", help="serve no HTTP API")
     parser.add_argument(
+        "--allow-host",
+        dest="allowed_hosts",
+        action="append",
+        type=_host,
+        default=[],
+        metavar="NAME",
+        help="a further name of this machine (a tunnel's, .name for all below); may be repeated",
+    )
+    parser.add_argument(
         "--sam-local",
         type=Path,
         default=None,
@@ -78,6 +88,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="also the steps in between")
     parser.add_argument("--quiet", action="store_true", help="do not print the steps")
+
+
+def _host(text: str) -> str:
+    """A name as a Host header has it; its port is any."""
+    if re.fullmatch(r"\.?[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host's name: no scheme, path or port")
+    return text
 
 
 def run(options: argparse.Namespace) -> int:
@@ -117,6 +134,7 @@ async def _run(options: argparse.Namespace, clock: Clock | None) -> int:
             warm_limit=FEW,
             console=not options.no_console,
             console_port=options.console_port,
+            allowed_hosts=(*options.allowed_hosts, *([HOST] if options.sam_local else [])),
         ),
         clock=clock,
     )

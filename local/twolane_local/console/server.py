@@ -11,7 +11,6 @@ import secrets
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from twolane_local.http import access
 from twolane_local.http.servers import HttpServer, bind, url_of
@@ -44,6 +43,8 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 TOKEN_HEADER = b"x-twolane-token"
+#: Other ports are other origins.
+_DOOR = access.Door(own=True)
 #: The largest change, in bytes: a message of SQS's limit, and what JSON adds to it.
 MAX_BODY = 4 << 20
 
@@ -79,7 +80,10 @@ def refusal(
     token: bytes,
 ) -> tuple[int, str] | None:
     """Status and reason for what is not answered, or ``None``."""
-    why = access.refusal(pairs) or _foreign(headers)
+    caller = access.caller_of(pairs)
+    if caller is None:
+        return 400, "a request has exactly one Host header"
+    why = _DOOR.refusal(method, caller)
     if why is not None:
         return 403, f"Forbidden: {why}"
     return None if method in ("GET", "HEAD") else _bad_change(headers, token)
@@ -95,20 +99,6 @@ def _bad_change(headers: Mapping[bytes, bytes], token: bytes) -> tuple[int, str]
     if not length.isdigit():
         return 411, "a change needs a Content-Length"
     return None if int(length) <= MAX_BODY else (413, f"a change has at most {MAX_BODY} bytes")
-
-
-def _foreign(headers: Mapping[bytes, bytes]) -> str | None:
-    """Why the request is not from our own pages: other ports are other origins."""
-    host = headers.get(b"host", b"").decode("latin-1").lower()
-    if host.rpartition(":")[0].endswith(".com") or host.endswith(".com"):
-        return f"Host {host!r} is no name of this machine"  # the AWS endpoint's, not ours
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and urlsplit(origin).netloc.lower() != host:
-        return f"Origin {origin!r} is not this console's"
-    site = headers.get(b"sec-fetch-site", b"none").decode("latin-1")
-    if site not in ("none", "same-origin"):
-        return f"Sec-Fetch-Site is {site!r}"
-    return None
 
 
 async def _refuse(send: Send, status: int, detail: str) -> None:

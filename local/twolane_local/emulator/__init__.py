@@ -49,7 +49,7 @@ from twolane_local.emulator.reload import stamps, watch
 from twolane_local.errors import LocalError
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
-from twolane_local.http.access import LocalOnly
+from twolane_local.http.access import Door
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.model.options import Addresses, Options
@@ -97,7 +97,9 @@ class Emulator:
         #: The log groups of functions.
         self.logs = Groups(self.clock.time)
         self.mappings, self.book = EventSourceMappings(), ScheduleBook()
-        self._gateways = Gateways(options.port, enabled=options.http)
+        self._gateways = Gateways(
+            options.port, enabled=options.http, door=self._door("an API", pages=True)
+        )
         self._launcher = launcher(fresh=options.real_cold_starts)
         self._credentials = ContainerCredentials()
         self._unpacked = UnpackedCode()
@@ -137,6 +139,15 @@ class Emulator:
 
     def _log(self, line: str, level: str = "INFO") -> None:
         self.journal.record("log", line=line, level=level)
+
+    def _door(self, where: str, **rules: bool) -> Door:
+        def refused(why: str) -> None:
+            self._log(
+                f"{where} refused a request: {why}. If it is yours, start with --allow-host NAME",
+                "WARNING",
+            )
+
+        return Door(self.options.allowed_hosts, refused=refused, **rules)
 
     @property
     def remarks(self) -> list[str]:
@@ -415,7 +426,7 @@ class Emulator:
             archive=self._control.archive,
             credentials=self._credentials,
         )
-        server = HttpServer(LocalOnly(endpoint), listener)
+        server = HttpServer(endpoint, listener, self._door("the AWS endpoint", buckets=True))
         await server.start()
         self._stopping.push_async_callback(server.stop)
         self._sources = Sources(

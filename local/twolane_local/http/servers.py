@@ -2,13 +2,14 @@
 
 Each request to an API passes it, so it does little. With uvicorn in its place, and in that of the
 Runtime API, a request takes the emulator and its environment 11 % more processor time.
-``httptools`` parses requests. It refuses what RFC 9112 calls ambiguous.
+``httptools`` parses requests. It refuses what RFC 9112 calls ambiguous. Each port has a ``Door``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import socket
 from collections import deque
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 import httptools
 
 from twolane_local.errors import LocalError, PortInUseError
+from twolane_local.http.access import Door, caller_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+#: The largest head of a request, and the largest trailer, in bytes.
+MAX_HEAD = 64 * 1024
+_TOO_LARGE = f"it has more than {MAX_HEAD} bytes"
 #: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 GO_AHEAD = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -45,7 +50,9 @@ class RequestReader(asyncio.Protocol):
         self.headers: list[tuple[bytes, bytes]] = []
         #: The fields behind a chunked body. They must not become headers: RFC 9110, 6.5.1.
         self.trailers: list[tuple[bytes, bytes]] = []
-        self._in_head = True
+        self._in_head, self._head_ended = True, False
+        #: The bytes of a head that is not complete, and those of the trailers.
+        self._waiting_head = self._trailed = 0
 
     def head_read(self) -> None:
         """The request line and the headers are there."""
@@ -59,6 +66,9 @@ class RequestReader(asyncio.Protocol):
     def unreadable(self) -> None:
         """The client sent something else. Where its next request would begin is unknown."""
 
+    def head_too_large(self) -> None:
+        """The client sends a head above ``MAX_HEAD``. What it sends next is not read."""
+
     def awaits_go_ahead(self) -> bool:
         """Whether the client sends the body only after ``GO_AHEAD``, as libcurl does."""
         for name, value in self.headers:
@@ -71,12 +81,19 @@ class RequestReader(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        self._head_ended = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # there is no other protocol here: the request is answered as any other
         except httptools.HttpParserError:
             self.unreadable()
+            return
+        if self._in_head:
+            # Of data that also ended a head, how much is of the next one is unknown.
+            self._waiting_head = 1 if self._head_ended else self._waiting_head + len(data)
+            if self._waiting_head > MAX_HEAD:
+                self.head_too_large()
 
     # The callbacks of httptools.
     def on_message_begin(self) -> None:
@@ -89,10 +106,17 @@ class RequestReader(asyncio.Protocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        (self.headers if self._in_head else self.trailers).append((name, value))
+        if self._in_head:
+            self.headers.append((name, value))
+            return
+        self.trailers.append((name, value))
+        self._trailed += len(name) + len(value)
+        if self._trailed > MAX_HEAD:
+            raise ValueError("the trailers are too large")  # the parser makes an error of it
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._head_ended = False, True
+        self._waiting_head = self._trailed = 0
         self.head_read()
 
     def on_body(self, body: bytes) -> None:
@@ -108,10 +132,15 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 75.0
 #: What is under way when the server stops has this long.
 GRACE_S = 1.0
+#: A client that has begun a request has this long to end it, and longer by a second for each
+#: ``SLOWEST`` bytes of its body.
+PATIENCE_S = 30.0
+SLOWEST = 16 * 1024
 #: So many requests may wait behind the one that is answered before the connection is read no
 #: further, and so many bytes of a body before the application asks for them.
 PIPELINE = 16
 HELD = 1 << 18
+JSON = b"application/json"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -179,6 +208,12 @@ class Exchange:
         self.whole = self.begun = self.done = False
         #: The client went, or sent something else, in the middle of the request.
         self.broken = False
+        #: What the server answers to that.
+        self.failure = 400, ""
+        #: What the server answers in the application's place.
+        self.refused: tuple[int, str] | None = None
+        #: The size of the request line and of the headers' values, in bytes.
+        self.head_size = 0
         #: How many bytes of the body wait for the application.
         self.held = 0
         self._connection = connection
@@ -329,10 +364,12 @@ class Exchange:
             self.held = 0
             self._connection.regulate()
 
-    async def fail(self, status: int) -> None:
+    async def fail(self, status: int, why: str = "") -> None:
         """Answer in the application's place; nothing follows on this connection."""
-        text = _PHRASES[status]
-        headers = ((b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)))
+        text, kind = _PHRASES[status], b"text/plain"
+        if why:
+            text, kind = json.dumps({"message": f"{text.decode()}: {why}"}).encode(), JSON
+        headers = ((b"content-type", kind), (b"content-length", b"%d" % len(text)))
         self.keep_alive = self.broken = False
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": text})
@@ -341,10 +378,15 @@ class Exchange:
 class Connection(RequestReader):
     """One client. Its requests are answered one after the other, in their order."""
 
-    def __init__(self, answer: Answer, connections: set[Connection]) -> None:
+    def __init__(
+        self, answer: Answer, connections: set[Connection], door: Door, patience_s: float
+    ) -> None:
         super().__init__()
         self._application = answer
         self._connections = connections
+        self._door = door
+        self._patience_s = patience_s
+        self._half: HalfRequest | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Exchange] = deque()
         self._reading: Exchange | None = None  # the one whose request is not complete
@@ -371,6 +413,8 @@ class Connection(RequestReader):
         self._connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self._half is not None:
+            self._half.close()
         if self._current is not None:
             self._current.wake()
 
@@ -397,25 +441,44 @@ class Connection(RequestReader):
             self.write(b"")
 
     def data_received(self, data: bytes) -> None:
-        if not self._last:
-            super().data_received(data)
+        if self._last:
+            return
+        super().data_received(data)
+        if self._waiting_head or self._reading is not None:
+            if self._half is None:
+                self._half = HalfRequest(self._patience_s, self._too_slow)
+            self._half.goes_on(len(data))
 
     # What is read.
     def head_read(self) -> None:
         parser = self.parser
-        url = httptools.parse_url(self.url)
+        method = parser.get_method().decode("ascii")
+        size = len(method) + len(self.url) + len("  HTTP/1.1")
+        size += sum([len(value) for _, value in self.headers])
         # With nothing to upgrade to, what follows an upgrade might be of another protocol.
         keep = parser.should_keep_alive() and not parser.should_upgrade()
+        url = httptools.parse_url(self.url if size <= MAX_HEAD else b"/")
         exchange = Exchange(
             self,
-            method=parser.get_method().decode("ascii"),
+            method=method,
             raw_path=url.path or b"/",
             query=url.query or b"",
             version=parser.get_http_version(),
             headers=self.headers,
             keep_alive=keep,
         )
+        exchange.head_size = size
+        exchange.refused = self._refusal(method, size)
         self._take(exchange)
+
+    def _refusal(self, method: str, size: int) -> tuple[int, str] | None:
+        caller = caller_of(self.headers)
+        if caller is None:
+            return 400, "a request has exactly one Host header"
+        why = self._door.refusal(method, caller)
+        if why is not None:
+            return 403, why
+        return (431, _TOO_LARGE) if size > MAX_HEAD else None
 
     def body_read(self, data: bytes) -> None:
         if self._reading is not None and not self._reading.done:
@@ -427,13 +490,33 @@ class Connection(RequestReader):
             self._reading.whole = True
             self._reading.wake()
             self._reading = None
+        if self._half is not None:
+            self._half.ends()
 
     def unreadable(self) -> None:
+        self._break_off(400, "")
+
+    def head_too_large(self) -> None:
+        self._break_off(431, _TOO_LARGE)
+
+    def _too_slow(self) -> None:
+        if self._paused:  # the application, or those before it, are slow
+            if self._half is not None:
+                self._half.goes_on(0)
+            return
+        self._waiting_head = 0
+        self._break_off(408, f"it did not come to its end within {self._patience_s:g} s")
+
+    def _break_off(self, status: int, why: str) -> None:
+        """Answer that in its turn, and read no more."""
+        if self._last:
+            return
         self._last = True
         if self._reading is None:
             self._take(Exchange(self))
         if self._reading is not None:
             self._reading.broken = True
+            self._reading.failure = status, why
             self._reading.wake()
         if self._serving is None:  # it was answered before it was complete
             self.transport.close()
@@ -478,7 +561,9 @@ class Connection(RequestReader):
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
-            if exchange.method:
+            if exchange.refused is not None:
+                await exchange.fail(*exchange.refused)
+            elif exchange.method:
                 await self._application(exchange)
             if not exchange.begun and not exchange.broken and not self.gone:
                 raise RuntimeError("the application ended without a response")
@@ -491,7 +576,7 @@ class Connection(RequestReader):
             if not exchange.begun:
                 await exchange.fail(500)
         if exchange.broken and not exchange.begun and not self.gone:
-            await exchange.fail(400)
+            await exchange.fail(*exchange.failure)
 
     def _rest(self) -> None:
         """Nothing is under way: the connection is kept for a while. One timer serves many."""
@@ -522,6 +607,44 @@ class Connection(RequestReader):
         self.transport.abort()
 
 
+class HalfRequest:
+    """The time limit of a request that has begun. One timer serves many."""
+
+    def __init__(self, patience_s: float, over: Callable[[], None]) -> None:
+        self._patience_s, self._over = patience_s, over
+        self._loop = asyncio.get_running_loop()
+        self._began: float | None = None  # the loop's time
+        self._received = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def goes_on(self, size: int) -> None:
+        """So many bytes of it came; the first of them begin it. With none, it begins anew."""
+        if self._began is None or not size:
+            self._began, self._received = self._loop.time(), 0
+        self._received += size
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._patience_s, self._look)
+
+    def ends(self) -> None:
+        """It is complete."""
+        self._began = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._began is None:
+            return
+        due = self._began + self._patience_s + self._received / SLOWEST
+        if self._loop.time() < due:
+            self._timer = self._loop.call_at(due, self._look)
+        else:
+            self._over()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 def as_answer(app: Asgi) -> Answer:
     """An ASGI app, as the server calls it."""
 
@@ -534,8 +657,18 @@ def as_answer(app: Asgi) -> Answer:
 class HttpServer:
     """One application on one socket: an ASGI app, or one that has ``answer`` and needs no ASGI."""
 
-    def __init__(self, app: Asgi | Answers, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Asgi | Answers,
+        listener: socket.socket,
+        door: Door | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Without a ``door`` it is that of this machine's names."""
         self.port = int(listener.getsockname()[1])
+        self._door = door or Door()
+        self._patience_s = patience_s
         self._answer = app.answer if isinstance(app, Answers) else as_answer(app)
         self._listener = listener
         self._connections: set[Connection] = set()
@@ -544,7 +677,7 @@ class HttpServer:
     async def start(self) -> None:
         """Returns once it accepts connections."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._answer, self._connections),
+            lambda: Connection(self._answer, self._connections, self._door, self._patience_s),
             sock=self._listener,
             backlog=BACKLOG,
         )

@@ -34,6 +34,7 @@ class Options:
     console_port: int = 0
     build: bool = False  # install each function's requirements
     real_cold_starts: bool = False  # no fork server: each environment imports everything itself
+    allowed_hosts: tuple[str, ...] = ()  # further names of the APIs and the AWS endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ OWN = "127.0.0.1:5000"
 
 
 def ask(method="GET", **headers):
-    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    pairs.insert(0, (b"host", headers.get("host", OWN).encode()))
+    given = {"host": OWN, **headers}
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
     return refusal(method, dict(pairs), pairs, TOKEN)
 
 
@@ -34,7 +34,8 @@ def test_names_of_this_machine_are_answered(host):
 
 @pytest.mark.parametrize(
     "host", ["evil.example:5000", "127.0.0.1.evil.example", "", "sqs.us-east-1.amazonaws.com",
-             "sqs.us-east-1.amazonaws.com:5000"],
+             "sqs.us-east-1.amazonaws.com:5000", "foo.amazonaws.com.", "bucket.localhost:5000",
+             "localhost.", "host.docker.internal:5000"],
 )  # fmt: skip
 def test_a_name_that_was_rebound_to_this_machine_is_not(host):
     assert ask(host=host)[0] == 403

@@ -81,7 +81,7 @@ def exchange(data: bytes, serve: Serve | None = None) -> bytes:
 
 
 def get(*headers: str, method: str = "GET", version: str = "1.1") -> bytes:
-    lines = [f"{method} / HTTP/{version}", "Host: a", *headers]
+    lines = [f"{method} / HTTP/{version}", "Host: localhost", *headers]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -115,7 +115,7 @@ def test_a_request_may_come_byte_by_byte() -> None:
     (received,) = run(script).received
     assert received.body == b"abc"
     assert received.headers == [
-        (b"Host", b"a"),
+        (b"Host", b"localhost"),
         (b"Content-Length", b"3"),
         (b"Connection", b"close"),
     ]
@@ -127,7 +127,7 @@ def test_answers_keep_the_order_of_the_requests() -> None:
         await reply(HttpResponse(200, (), received.query))
 
     number = servers.PIPELINE * 3
-    requests = [b"GET /?%d HTTP/1.1\r\nHost: a\r\n\r\n" % each for each in range(number)]
+    requests = [b"GET /?%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % each for each in range(number)]
 
     async def script(stage: Stage) -> None:
         reader, writer = await stage.connect()
@@ -594,3 +594,168 @@ def test_a_client_that_was_not_told_to_go_ahead_gets_no_second_answer() -> None:
         assert b"connection: close" in answer
 
     assert conversation(sends((b"content-length", b"2")), script) == []
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        ((), 400),
+        (("localhost", "localhost"), 400),
+        (("localhost", "evil.example"), 400),
+        (("evil.example",), 403),
+        (("sqs.us-east-1.amazonaws.com",), 403),
+        (("localhost",), 200),
+    ],
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_request_names_this_machine_once(
+    hosts: tuple[str, ...], status: int, version: str
+) -> None:
+    lines = [f"POST / HTTP/{version}", *(f"Host: {host}" for host in hosts), CLOSE]
+    data = "\r\n".join([*lines, "Content-Length: 2", "", "ab"]).encode()
+
+    async def script(stage: Stage) -> None:
+        answer = await stage.all_of(data)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+    assert len(run(script).received) == (1 if status == 200 else 0)
+
+
+def test_a_page_of_elsewhere_does_not_reach_the_application() -> None:
+    handshake = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")  # fmt: skip
+
+    async def script(stage: Stage) -> None:
+        for headers in ((), handshake):
+            for origin in ("http://evil.example", "null", "http://localhost.evil.example:80"):
+                answer = await stage.all_of(get(*headers, f"Origin: {origin}"))
+                assert answer.startswith(b"HTTP/1.1 403 ")
+                assert b"access-control" not in answer.lower()
+        # What follows on the same connection is not read.
+        answer = await stage.all_of(get("Origin: null") + get(CLOSE))
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+    assert run(script).received == []
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("what", ["target", "header", "headers"])
+def test_a_large_head_is_told_and_not_kept(what: str, at_once: bool) -> None:
+    size = servers.MAX_HEAD
+    data = {
+        "target": b"GET /" + b"x" * size + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "header": get(f"X-Padding: {'x' * size}"),
+        "headers": get(*[f"X-{number}: {'x' * 1000}" for number in range(size // 1000 + 1)]),
+    }[what]
+
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        step = len(data) if at_once else 8000
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+            if not at_once:
+                await asyncio.sleep(0)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+    assert run(script).received == []
+
+
+def test_a_head_without_an_end_is_not_read_for_ever() -> None:
+    async def script(stage: Stage) -> None:
+        reader, writer = await stage.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        sent = 0
+        with pytest.raises(ConnectionError):
+            while sent < 100 * servers.MAX_HEAD:
+                writer.write(b"X-A: " + b"x" * 1000 + b"\r\n")
+                await writer.drain()
+                sent += 1007
+        assert sent < 100 * servers.MAX_HEAD
+
+    assert run(script).received == []
+
+
+def test_trailers_without_an_end_are_not_read_for_ever() -> None:
+    async def script(stage: Stage) -> None:
+        head = get("Transfer-Encoding: chunked", method="POST") + b"0\r\n"
+        trailers = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(100))
+        answer = await stage.all_of(head + trailers)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+
+    assert run(script).received == []
+
+
+HALF_HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le"
+HALF_BODY = get("Content-Length: 3", method="POST") + b"a"
+
+
+@pytest.mark.parametrize("half", [HALF_HEAD, HALF_BODY, get() + HALF_HEAD, get() + HALF_BODY])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_request_that_does_not_end_is_ended(half: bytes, goes_on: bool) -> None:
+    async def main(clock: VirtualClock) -> None:
+        stage = Stage()
+        await stage.server.start()
+        reader, writer = await stage.connect()
+        writer.write(half)
+        answered = b""
+        if half.startswith(get()):
+            answered = await one_reply(reader, 2)
+        if goes_on:  # a byte now and then
+            await clock.sleep(servers.PATIENCE_S / 2)
+            writer.write(b"n" if half.endswith(HALF_HEAD) else b"b")
+            await clock.sleep(servers.PATIENCE_S / 2 - 1)
+        else:
+            await clock.sleep(servers.PATIENCE_S - 1)
+        assert not reader.at_eof()
+        await clock.sleep(2)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert (b"connection: close") in answer
+        assert len(stage.received) == (1 if answered else 0)
+        writer.close()
+        await stage.server.stop()
+
+    run_virtual(main)
+
+
+def test_a_large_upload_over_a_slow_line_has_the_time_that_it_takes() -> None:
+    total, piece = 12 * servers.SLOWEST, 2 * servers.SLOWEST
+
+    async def read(received: Received, reply: Reply) -> None:
+        await reply(HttpResponse(200, (), b"ok"))
+
+    async def main(clock: VirtualClock) -> None:
+        stage = Stage(read)
+        stage.max_body = total
+        await stage.server.start()
+        reader, writer = await stage.connect()
+        writer.write(get(f"Content-Length: {total}", CLOSE, method="POST"))
+        for _ in range(total // piece):
+            await clock.sleep(servers.PATIENCE_S / 6 + 1)
+            writer.write(bytes(piece))
+            await writer.drain()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        assert [len(each.body or b"") for each in stage.received] == [total]
+        writer.close()
+        await stage.server.stop()
+
+    run_virtual(main)
+
+
+def test_an_application_may_take_its_time() -> None:
+    async def slow(received: Received, reply: Reply) -> None:
+        await asyncio.sleep(3 * servers.PATIENCE_S)
+        await reply(HttpResponse(200, (), b"ok"))
+
+    async def main(clock: VirtualClock) -> None:
+        stage = Stage(slow)
+        await stage.server.start()
+        reader, writer = await stage.connect()
+        writer.write(get("Content-Length: 2", CLOSE, method="POST"))
+        await clock.sleep(1)
+        writer.write(b"ab")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await stage.server.stop()
+
+    run_virtual(main)

@@ -82,6 +82,7 @@ async def answer(gateway: Serves, exchange: Exchange) -> None:
         client=exchange.client[0],
         port=exchange.server[1],
         version=exchange.version,
+        head_size=exchange.head_size,
     )
 
     async def reply(response: HttpResponse) -> None:

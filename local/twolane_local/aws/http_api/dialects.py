@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.events import http_v1, http_v2
 from twolane_local.aws.events.http import HttpResponse, json_response
 from twolane_local.aws.http_api import answers
+from twolane_local.http.servers import MAX_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,9 @@ _MB = 1024 * 1024
 class Dialect:
     """``event(request, match, route)`` and ``response(payload, request, route)`` are pure.
 
-    ``timeout_s`` is the longest wait for the function, ``max_body`` the largest request body in
-    bytes; the others are the gateway's own responses.
+    ``timeout_s`` is the longest wait for the function. ``max_body`` and ``max_head`` are the largest
+    request body, and the largest request line with all header values, in bytes. The others are the
+    gateway's own responses.
     """
 
     event: Callable[[HttpRequest, RouteMatch, RouteSpec], dict[str, Any]]
@@ -43,7 +45,9 @@ class Dialect:
     too_large: HttpResponse
     #: The event exceeds Lambda's limit, although the body does not exceed the gateway's.
     too_long: HttpResponse
+    head_too_large: HttpResponse
     max_body: int
+    max_head: int
     timeout_s: float
     #: The headers of each response that identify its request.
     identity: Callable[[HttpRequest], tuple[tuple[str, str], ...]]
@@ -75,6 +79,10 @@ def _rest_response(payload: bytes, request: HttpRequest, route: RouteSpec) -> Ht
 
 _MESSAGE = "message"
 _TOO_LARGE = json_response(413, {_MESSAGE: "Request Entity Too Large"}, "the body is too large")
+#: The pages name the limit but not the answer. Unverified (`head-too-large`).
+_HEAD_TOO_LARGE = json_response(
+    431, {_MESSAGE: "Request Header Fields Too Large"}, "the request line and headers are too large"
+)
 _FORBIDDEN = json_response(403, {_MESSAGE: "Forbidden"}, "forbidden by the authorizer")
 _DENIED = ("x-amzn-errortype", "AccessDeniedException")
 _URL_FORBIDDEN = json_response(
@@ -102,7 +110,9 @@ HTTP_API = Dialect(
     authorizer_failed=http_v2.internal_error,
     too_large=_TOO_LARGE,
     too_long=_TOO_LARGE,
+    head_too_large=_HEAD_TOO_LARGE,
     max_body=10 * _MB,
+    max_head=10_240,
     timeout_s=30.0,
     identity=lambda request: (("apigw-requestid", _extended_id(request)),),
 )
@@ -128,7 +138,10 @@ REST = Dialect(
     authorizer_failed=partial(answers.gateway_error, "AUTHORIZER_CONFIGURATION_ERROR"),
     too_large=answers.TOO_LARGE,
     too_long=answers.TOO_LONG,
+    head_too_large=_HEAD_TOO_LARGE,
     max_body=10 * _MB,
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
+    max_head=10_240,
     timeout_s=29.0,
     identity=_rest_identity,
 )
@@ -147,7 +160,9 @@ FUNCTION_URL = Dialect(
     authorizer_failed=http_v2.bad_gateway,
     too_large=_TOO_LARGE,
     too_long=_TOO_LARGE,
+    head_too_large=_HEAD_TOO_LARGE,
     max_body=6 * _MB,
+    max_head=MAX_HEAD,  # the pages name none
     timeout_s=900.0,
     identity=_url_identity,
 )

@@ -37,6 +37,7 @@ from twolane_local.aws.invocation import (
 )
 from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http import json_text
+from twolane_local.http.access import Door
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import cut
 
@@ -130,6 +131,9 @@ class Gateway:
 
     async def serve(self, received: Received, reply: Reply) -> None:
         """Handle one request and pass its response to ``reply``."""
+        if received.head_size > self._dialect.max_head:
+            await reply(self._dialect.head_too_large)
+            return
         if received.body is None:
             await reply(self._dialect.too_large)
             return
@@ -415,9 +419,10 @@ class Gateways:
     The first API of the template gets ``port``, the others the following ones; 0 takes free ports.
     """
 
-    def __init__(self, port: int, *, enabled: bool) -> None:
+    def __init__(self, port: int, *, enabled: bool, door: Door | None = None) -> None:
         self._port = port
         self._enabled = enabled
+        self._door = door or Door(pages=True)
         self._listeners: dict[str, socket.socket] = {}
         self._servers: dict[str, tuple[Gateway, HttpServer]] = {}
         #: The URLs that the API has made.
@@ -481,7 +486,7 @@ class Gateways:
                 self._servers[api][0].apply(routes)
                 continue
             gateway = Gateway(routes, invoker, clock, journal, services=services)
-            server = HttpServer(gateway, listener)
+            server = HttpServer(gateway, listener, self._door)
             self._servers[api] = (gateway, server)
             await server.start()
 

@@ -33,7 +33,8 @@ class Received:
     """One request as received, with header names as the client wrote them.
 
     ``body`` is ``None`` if it was too large. ``keep_alive`` is True if the client may send another
-    request on the same connection.
+    request on the same connection. ``head_size`` is that of the request line and of the headers'
+    values, in bytes.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Received:
     scheme: str = "http"
     version: str = "1.1"
     keep_alive: bool = True
+    head_size: int = 0
 
 
 def request_of(received: Received, clock: Clock) -> HttpRequest:
