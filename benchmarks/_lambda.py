@@ -67,7 +67,7 @@ class Environment:
         self.started = 0.0
 
     async def __aenter__(self) -> Self:
-        self._server, port = await runtime_api.serve(self)
+        self._server, address = await runtime_api.serve(self, self._environ)
         places = (ROOT / "handlers", self._folder, self._folder / "deployed")
         self.started = time.perf_counter()
         self._process = await asyncio.create_subprocess_exec(
@@ -80,7 +80,7 @@ class Environment:
                 "PYTHONPATH": os.pathsep.join(map(str, places)),
                 "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
                 "AWS_LAMBDA_FUNCTION_NAME": "Api",
-                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+                "AWS_LAMBDA_RUNTIME_API": address,
                 "AWS_REGION": "us-east-1",
                 "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
                 "AWS_SECRET_ACCESS_KEY": "secret",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,10 @@ from twolane_local.journal import Journal
 
 if TYPE_CHECKING:
     from twolane_local.aws.lambda_.runtime_api import Reply
+
+
+#: Stands for the address, in what a test sends.
+HOST = b"ADDRESS"
 
 
 class Remembering:
@@ -53,16 +58,19 @@ class Remembering:
         runtime_api.accept(reply)
 
 
-def exchange(*requests: bytes) -> tuple[list[tuple[Any, ...]], bytes]:
+def exchange(
+    *requests: bytes, environ: dict[str, str] | None = None
+) -> tuple[list[tuple[Any, ...]], bytes]:
     """The calls, and all answers on one kept connection."""
     calls = Remembering()
 
     async def main() -> bytes:
-        server, port = await runtime_api.serve(calls)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        server, address = await runtime_api.serve(calls, environ or {})
+        host, _, port = address.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
         answers = b""
         for each in requests:
-            writer.write(each)
+            writer.write(each.replace(HOST, address.encode()))
             async with asyncio.timeout(5):
                 answers += await reader.read(65536)
         writer.close()
@@ -73,7 +81,12 @@ def exchange(*requests: bytes) -> tuple[list[tuple[Any, ...]], bytes]:
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {HOST.decode()}",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -149,3 +162,59 @@ def test_the_headers_of_an_invocation_cannot_be_split() -> None:
     assert b"Lambda-Runtime-Deadline-Ms: 5" in lines
     assert b"Lambda-Runtime-Invoked-Function-Arn: arn:fn" in lines
     assert not [line for line in lines if line.startswith(b"Evil")]
+
+
+NEXT = request("GET", f"{RUNTIME}/invocation/next")
+HOST_LINE = b"Host: %s\r\n" % HOST
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        NEXT.replace(HOST_LINE, b""),
+        NEXT.replace(HOST_LINE, HOST_LINE * 2),
+        NEXT.replace(HOST, b"evil.example"),
+        NEXT.replace(HOST, b"localhost"),
+        NEXT.replace(HOST, b"127.0.0.1:1"),
+        NEXT.replace(HOST, HOST + b".evil.example"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "Origin: null"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "Origin: http://localhost:3000"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "Sec-Fetch-Site: cross-site"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "Sec-Fetch-Site: none"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "Sec-Fetch-Mode: no-cors"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "Referer: http://localhost:3000/"),
+        request("GET", f"{RUNTIME}/invocation/next", b"", "User-Agent: Mozilla/5.0 (X11)"),
+        request("POST", f"{RUNTIME}/invocation/r/response", b"x", "Origin: null"),
+        request("POST", f"{RUNTIME}/init/error", b"x", "Origin: null"),
+        request("POST", f"{EXTENSION}/register", b'{"events":["INVOKE"]}', "Origin: null"),
+        request("OPTIONS", f"{RUNTIME}/invocation/next", b"", "Origin: http://evil.example"),
+        request("POST", f"{RUNTIME}/invocation/r/response", b"x", "Origin: null",
+                "Lambda-Runtime-Function-Response-Mode: streaming"),
+    ],
+)  # fmt: skip
+def test_a_web_page_takes_no_invocation_and_answers_none(foreign: bytes) -> None:
+    calls, answer = exchange(foreign + NEXT)  # nor does what comes after it
+    assert calls == []
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_the_address_is_a_random_one_of_loopback() -> None:
+    async def main() -> list[str]:
+        found = []
+        for environ in ({}, {}, {"HTTPS_PROXY": "http://proxy"}, {"http_proxy": "http://proxy"}):
+            server, address = await runtime_api.serve(Remembering(), environ)
+            server.close()
+            found.append(address.partition(":")[0])
+        return found
+
+    one, other, *proxied = asyncio.run(main())
+    assert proxied == ["127.0.0.1", "127.0.0.1"]
+    if sys.platform == "linux":
+        assert one.startswith("127.")
+        assert len({one, other, "127.0.0.1"}) == 3
+
+
+def test_a_head_without_an_end_ends_the_connection() -> None:
+    calls, answer = exchange(b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
+    assert (calls, answer) == ([], b"")

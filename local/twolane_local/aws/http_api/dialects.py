@@ -25,9 +25,9 @@ _MB = 1024 * 1024
 class Dialect:
     """``event(request, match, route)`` and ``response(payload, request, route)`` are pure.
 
-    ``timeout_s`` is the longest wait for the function. ``max_body`` and ``max_head`` are the largest
-    request body, and the largest request line with all header values, in bytes. The others are the
-    gateway's own responses.
+    ``timeout_s`` is the longest wait for the function. ``max_body`` and ``max_head`` are the
+    largest request body, and the largest request line with all header values, in bytes. The others
+    are the gateway's own responses.
     """
 
     event: Callable[[HttpRequest, RouteMatch, RouteSpec], dict[str, Any]]

@@ -295,13 +295,13 @@ class IsolatedEnvironment:
             self._owner.gone(self, None if self._offered else failure)
 
     async def _launch(self) -> None:
-        self._server, port = await runtime_api.serve(self)
+        self._server, address = await runtime_api.serve(self, self._environ)
         with await runtime_api.connect(self) as channel:
             self._process = await self._launcher.launch(
                 Launch(
                     handler=self._spec.handler,
                     directory=self._spec.code_dir,
-                    environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
+                    environ={**self._environ, "AWS_LAMBDA_RUNTIME_API": address},
                     channel=channel.fileno(),
                     program=self._spec.program,
                     python=self._spec.python,

@@ -242,9 +242,9 @@ class Snapshot(ForkServer):
     async def take(cls, what: Launch, environ: Mapping[str, str], hear: Hear) -> Snapshot:
         """Begin the init; ``ready`` resolves to True if it succeeds."""
         calls = _Init(what, environ)
-        server, port = await runtime_api.serve(calls)
+        server, address = await runtime_api.serve(calls, environ)
         with await runtime_api.connect(calls) as channel:
-            variables = {**environ, _API: f"127.0.0.1:{port}"}
+            variables = {**environ, _API: address}
             return cls(what, variables, hear, calls=calls, server=server, channel=channel.fileno())
 
     def __init__(

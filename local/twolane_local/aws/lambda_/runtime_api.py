@@ -6,6 +6,10 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 No ASGI application: every invocation passes here two or three times, and through ``servers`` each
 would cost another tenth of what the emulator does for a request. This module knows the paths of the
 two APIs; what a call *means* is the environment's.
+
+A client knows no more than ``host:port``, so it cannot bring a token along. A web page must not take
+an invocation and answer it: on Linux the address is a random one of loopback's sixteen million, the
+Host must be that address, and nothing with a header of a browser's is answered.
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import secrets
 import socket
+import sys
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from twolane_local.http.access import caller_of
 from twolane_local.http.servers import GO_AHEAD, RequestReader
 
 if TYPE_CHECKING:
@@ -112,9 +119,12 @@ class Calls(Protocol):
 class Connection(RequestReader):
     """One kept-alive connection from the environment's process."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, address: str = "") -> None:
+        """``address`` is that of a listening socket; nobody else has the end of a pair."""
         super().__init__()
         self._calls = calls
+        self._address = address.encode()
+        self._refused = False
         self._fields: dict[bytes, bytes] = {}  # the headers
         self._body: list[bytes] = []
         self._open = 0
@@ -122,6 +132,8 @@ class Connection(RequestReader):
         self._streamed: Streamed | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         if self._held and not self._open:
             self.transport.write(self._held)
@@ -145,6 +157,11 @@ class Connection(RequestReader):
         self._open += 1
         self._body = []
         fields = self._fields = {name.lower(): value for name, value in self.headers}
+        if self._address and (why := self._foreign(fields)):
+            self._refused = True
+            refuse(Reply(self), 403, "AccessDenied", why)
+            self.transport.close()
+            return
         if self.awaits_go_ahead():
             self.transport.write(GO_AHEAD)
         mode = fields.get(b"lambda-runtime-function-response-mode", b"")
@@ -153,13 +170,27 @@ class Connection(RequestReader):
             content_type = fields.get(b"content-type", b"").decode("latin-1")
             self._streamed = self._calls.runtime_stream(request_id, content_type, self.transport)
 
+    def _foreign(self, fields: Mapping[bytes, bytes]) -> str:
+        """Why the request is not of the environment's process, or nothing."""
+        caller = caller_of(self.headers)
+        if caller is None or caller.host not in (self._address, self._address.partition(b":")[0]):
+            return f"the Host must be {self._address.decode()}, once"
+        # A page can leave its Referer out, and in old browsers the others; none hides its browser.
+        if any(caller[1:]) or fields.get(b"user-agent", b"").startswith(b"Mozilla/"):
+            return "a web page has no business here"
+        return ""
+
     def body_read(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._streamed is not None:
             self._streamed.write(data)
         else:
             self._body.append(data)
 
     def request_read(self) -> None:
+        if self._refused:
+            return
         if self._streamed is not None:
             streamed, self._streamed = self._streamed, None
             streamed.end(trailed_error({name.lower(): value for name, value in self.trailers}))
@@ -168,6 +199,9 @@ class Connection(RequestReader):
         dispatch(self._calls, self.url, self._fields, b"".join(self._body), Reply(self))
 
     def unreadable(self) -> None:
+        self.transport.abort()
+
+    def head_too_large(self) -> None:
         self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
@@ -255,11 +289,29 @@ def refuse(reply: Reply, status: int, kind: str, message: str) -> None:
     reply.send(status, _error(kind, message))
 
 
-async def serve(calls: Calls) -> tuple[asyncio.Server, int]:
-    """Open the APIs on a free loopback port."""
+async def serve(calls: Calls, environ: Mapping[str, str]) -> tuple[asyncio.Server, str]:
+    """Open the APIs on a free loopback port; returns their address, for a process with ``environ``.
+
+    That of AWS is 127.0.0.1, which variables for a proxy leave out by name.
+    """
+    proxied = any(name.lower().endswith("_proxy") for name in environ)
+    host = "127.0.0.1" if proxied or sys.platform != "linux" else _unguessable()
+    # asyncio sends without delay only on sockets that say that they are TCP's.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.bind((host, 0))
+    except OSError:
+        listener.close()
+        raise
+    address = f"{host}:{listener.getsockname()[1]}"
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(calls), "127.0.0.1", 0)
-    return server, int(server.sockets[0].getsockname()[1])
+    server = await loop.create_server(lambda: Connection(calls, address), sock=listener)
+    return server, address
+
+
+def _unguessable() -> str:
+    """An address of loopback's, which has all of 127.0.0.0/8 on Linux."""
+    return f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
 
 
 async def connect(calls: Calls) -> socket.socket:
