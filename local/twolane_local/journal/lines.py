@@ -45,7 +45,7 @@ _ATTENTION = frozenset(
 )  # fmt: skip
 #: Loggers of libraries that repeat one of our events, or log nothing of interest here.
 _CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3", "mangum",
-            "kombu", "asyncio")  # fmt: skip
+            "kombu", "asyncio", "moto")  # fmt: skip
 
 
 class EventPrinter:

@@ -273,9 +273,6 @@ def _killed(persist: Path | None) -> Any:
                 await asyncio.to_thread(tables.put_item, TableName="kept", Item=item)
                 assert moto._process is not None
                 moto._process.kill()
-                if persist is None:
-                    async with asyncio.timeout(10):
-                        await moto.ended()
             read = await asyncio.to_thread(tables.scan, TableName="kept", ConsistentRead=True)
             return sorted(each["id"]["S"] for each in read["Items"])
         finally:
@@ -290,9 +287,10 @@ def test_a_killed_process_is_started_again_with_what_it_kept(tmp_path: Path) -> 
     assert _killed(tmp_path) == ["0", "1", "2"]
 
 
-def test_a_killed_process_that_kept_nothing_is_an_error() -> None:
-    with pytest.raises(LocalError, match=r"--persist: start again"):
-        _killed(None)
+@pytest.mark.slow
+def test_a_killed_process_that_kept_nothing_is_started_again_with_the_stack() -> None:
+    """The last item was sent to a process that was killed: the table is there, and empty."""
+    assert _killed(None) == []
 
 
 @pytest.mark.slow

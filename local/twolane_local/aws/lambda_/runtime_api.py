@@ -7,9 +7,9 @@ No ASGI application: every invocation passes here two or three times, and throug
 would cost another tenth of what the emulator does for a request. This module knows the paths of the
 two APIs; what a call *means* is the environment's.
 
-A client knows no more than ``host:port``, so it cannot bring a token along. A web page must not take
-an invocation and answer it: on Linux the address is a random one of loopback's sixteen million, the
-Host must be that address, and nothing with a header of a browser's is answered.
+A client knows no more than ``host:port``, so it cannot bring a token along. A web page must not
+take an invocation and answer it: on Linux the address is a random one of loopback's sixteen
+million, the Host must be that address, and nothing with a header of a browser's is answered.
 """
 
 from __future__ import annotations

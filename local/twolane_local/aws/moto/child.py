@@ -2,13 +2,16 @@
 
 Moto's imports take more than a second and its calls block the interpreter: in its own process it
 delays neither the emulator's start nor its requests. Commands are lines of JSON on stdin, each
-answered by one line on stdout; the end of stdin ends the process.
+answered by one line on stdout; the end of stdin ends the process. The first line on stdin is the
+secret without which it answers no request: its port is for the emulator alone.
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
+import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -20,18 +23,38 @@ from twolane_local.aws.lambda_.parent_death import die_with_parent
 from twolane_local.aws.moto import notifications, references
 from twolane_local.aws.moto.dynamodb import Expiry, TableLog, one_request_at_a_time
 from twolane_local.aws.moto.emulator import Emulator
+from twolane_local.aws.moto.faults import ServiceErrors
 from twolane_local.aws.moto.notifications import FAULTS, Notifications, Rules, Subscriptions
 from twolane_local.aws.moto.objects import ObjectFiles, OneObjectRequest
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import TextIO
+
+    Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 #: Created for the last template, in addition to its resources.
 NOTIFICATIONS, SUBSCRIPTIONS, RULES = Notifications(), Subscriptions(), Rules()
 
 
-def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | None]:
+class Locked:
+    """A WSGI app in front of another one, which only requests with the secret reach."""
+
+    def __init__(self, app: Wsgi, secret: str) -> None:
+        self._app, self._secret = app, secret.encode()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        given = environ.pop("HTTP_X_TWOLANE_SECRET", "").encode("latin-1")
+        if hmac.compare_digest(given, self._secret):
+            return self._app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Length", "0"), ("Connection", "close")])
+        return [b""]
+
+
+def serve(directory: Path | None, secret: str) -> tuple[int, TableLog | None, ObjectFiles | None]:
     """Serve moto's APIs on a free loopback port, on threads; returns the port."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -48,7 +71,7 @@ def serve(directory: Path | None) -> tuple[int, TableLog | None, ObjectFiles | N
     app: Any = DomainDispatcherApplication(create_backend_app)
     log = TableLog(app, directory) if directory else None
     objects = ObjectFiles(log, directory) if log and directory else None
-    front = OneObjectRequest(Expiry(objects or app))
+    front = Locked(ServiceErrors(OneObjectRequest(Expiry(objects or app))), secret)
     server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.port, log, objects
@@ -80,9 +103,13 @@ def create(
     template: dict[str, Any],
     restore: Callable[[], None] | None = None,
     on_fault: Callable[[str, Exception], object] | None = None,
+    *,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Create or update the stack; returns its outputs.
 
+    With ``partial`` the template lacks what needs values of this one: nothing is removed for its
+    sake, and nothing is delivered yet.
     ``restore`` is called when all buckets exist, before notifications of their objects are on.
     ``on_fault`` is called with each rule on which moto itself fails; without it, that raises.
     """
@@ -92,7 +119,9 @@ def create(
     subscriptions = template.pop("Subscriptions", [])
     references.create_secrets(template.pop("Secrets", []))
     notifications.ELSEWHERE[name] = template.pop("Elsewhere", {})
-    outputs = create_resources(name, template)
+    outputs = create_resources(name, template, partial=partial)
+    if partial:
+        return outputs
     expire_items(template["Resources"].values())
     keep_versions(template["Resources"].values())
     if restore is not None:
@@ -128,19 +157,24 @@ def tolerate_faults() -> Iterator[dict[str, str]]:
         parsing.parse_and_create_resource = create_one
 
 
-def create_resources(name: str, template: dict[str, Any]) -> dict[str, Any]:
+def create_resources(
+    name: str, template: dict[str, Any], *, partial: bool = False
+) -> dict[str, Any]:
     """Create or update the stack in moto's CloudFormation; returns its outputs."""
     from moto.cloudformation.models import cloudformation_backends
 
     backend = cloudformation_backends[ACCOUNT][REGION]
     template.pop("Where", None)
+    known = {stack.name: stack for stack in backend.stacks.values()}
+    if partial and name in known:
+        former = json.loads(str(known[name].template))["Resources"]
+        template["Resources"] = {**former, **template["Resources"]}
     template["Outputs"] = {
         name: output
         for name, output in (template.get("Outputs") or {}).items()
         if references.has_value(template["Resources"], output["Value"])
     }
     text = json.dumps(template)
-    known = {stack.name: stack for stack in backend.stacks.values()}
     if name in known:
         known[name].update(text)
         stack = known[name]
@@ -217,15 +251,18 @@ def deliver(arn: str, body: str) -> None:
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
-    notifications.patch_moto(Emulator(sys.argv[2]))
-    with one_request_at_a_time():
-        run_commands(Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    # moto prints, and its lines are no answers.
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        notifications.patch_moto(Emulator(sys.argv[2]))
+        with one_request_at_a_time():
+            run_commands(Path(sys.argv[3]) if len(sys.argv) > 3 else None, answers)
 
 
-def run_commands(directory: Path | None) -> None:
+def run_commands(directory: Path | None, answers: TextIO) -> None:
     """Serve moto, and run the commands on stdin until it ends."""
-    port, log, objects = serve(directory)
-    print(json.dumps({"port": port}), flush=True)  # noqa: T201 (the protocol of the pipe)
+    port, log, objects = serve(directory, sys.stdin.readline().strip())
+    print(json.dumps({"port": port}), file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         try:
@@ -235,20 +272,22 @@ def run_commands(directory: Path | None) -> None:
             elif "look_up" in command:
                 answer = {"found": references.look_up(command["look_up"])}
             else:
+                partial = command.get("partial", False)
                 restore = objects.restore if objects else None
                 with tolerate_faults() as failed:
                     outputs = create(
                         command["name"], command["template"], restore,
-                        lambda name, error: failed.setdefault(name, repr(error)),
+                        lambda name, error: failed.setdefault(name, repr(error)), partial=partial,
                     )  # fmt: skip
                 answer = {"outputs": outputs, "failed": failed}
-                objects = None  # the buckets hold the objects from now on
-                if log is not None:
+                if not partial:
+                    objects = None  # the buckets hold the objects from now on
+                if log is not None and not partial:
                     log.replay(items)
                     log = None  # the tables hold the items from now on
         except Exception as error:  # noqa: BLE001 (sent to the parent, which raises it)
             answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer, default=str), flush=True)  # noqa: T201
+        print(json.dumps(answer, default=str), file=answers, flush=True)
 
 
 if __name__ == "__main__":

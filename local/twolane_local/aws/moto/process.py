@@ -6,14 +6,18 @@ import asyncio
 import http.client
 import json
 import os
+import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from twolane_local.aws.call import AwsResponse
+from twolane_local.aws.moto import faults
 from twolane_local.aws.moto.dynamodb import NOW
+from twolane_local.aws.moto.faults import Fault
 from twolane_local.errors import LocalError
 from twolane_local.http import servers
 
@@ -45,6 +49,16 @@ def needs_moto(template: Mapping[str, Any]) -> bool:
 _LIMIT = 5 * 1024**3
 #: The calls to moto at the same time, at most.
 _CALLS = 32
+#: How long a call may take, in seconds, and how long it waits for the stack: AWS's
+#: clients wait for 60.
+CALL_LIMIT_S = READY_LIMIT_S = 50.0
+#: How often a process that ends while it creates the stack again is replaced.
+_TRIES = 3
+#: The header of the secret, without which the process answers nobody.
+_SECRET = b"x-twolane-secret"
+#: The beginning of headers that only we may send.
+_OURS = b"x-twolane-"
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class MotoProcess:
@@ -57,13 +71,17 @@ class MotoProcess:
         persist: Path | None = None,
         now: Callable[[], float] = time.time,
         journal: Journal | None = None,
+        restarted: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """``endpoint`` is the emulator's own, with the queues. ``persist`` is a folder that keeps
-        the tables; with it, the process is restarted if it ends by itself, and ``journal`` gets a
-        line. Items of tables expire by ``now``, in seconds since the epoch.
+        the tables and objects. If the process ends by itself, it is started again with the stack
+        and what was kept, ``journal`` gets a line, and ``restarted`` is called: ids that moto makes
+        up are others then. Items of tables expire by ``now``, in seconds since the epoch.
         """
         self._now = now
         self._journal = journal
+        self._restarted = restarted
+        self._secret = secrets.token_hex(16)
         self._keeps = persist is not None
         self._arguments = [str(os.getpid()), endpoint, *([str(persist)] if persist else [])]
         self._process: asyncio.subprocess.Process | None = None
@@ -71,8 +89,10 @@ class MotoProcess:
         self._lock = asyncio.Lock()
         self._stack: tuple[str, Mapping[str, Any]] | None = None
         self._created = asyncio.Event()
+        #: The process that holds the stack.
+        self._holder: asyncio.subprocess.Process | None = None
         self._last: tuple[str, Mapping[str, Any]] | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: set[asyncio.Task[None]] = set()
         #: One line for each resource that moto cannot create because of its own fault.
         self.notes: list[str] = []
         #: Threads with the standard library's client: moto takes milliseconds for each call.
@@ -80,31 +100,38 @@ class MotoProcess:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> None:
-        """Raises ``LocalError`` if the process ends by itself and is not restarted."""
+        """Raises ``LocalError`` if the process ends by itself again and again."""
         await asyncio.shield(self._lost)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Restart the process if it ends by itself, or raise the error from ``ended``."""
+        """Start the process again if it ends by itself, or raise the error from ``ended``."""
         status = await process.wait()
-        if not self._created.is_set() or self._last is None:
-            return  # ``_start`` or ``create`` raises
-        if not self._keeps:
-            self._lose(
-                f"the moto process ended ({status}); the content of its tables and buckets is lost "
-                "without --persist: start again"
-            )
-            return
-        if self._journal is not None:
-            line = f"the moto process ended ({status}); it is restarted with the kept data"
-            self._journal.record("log", line=line, level="ERROR")
-        self._port = None
+        if self._holder is not process or self._last is None:
+            return  # who creates the stack gets the error, and starts the process again
         self._created.clear()
-        try:
-            await self._command(*self._last)
-        except LocalError as error:
-            self._lose(f"the moto process ended ({status}), and its restart failed: {error}")
-        else:
-            self._created.set()
+        kept = (
+            "what --persist keeps is there again, all else that calls have made is lost"
+            if self._keeps
+            else "the items of its tables, its objects and all else that calls have made are lost "
+            "(--persist DIR keeps tables and objects)"
+        )
+        self._log(f"the moto process ended ({status}); it is started again with the stack: {kept}")
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._command(*self._last)
+                self._is_created()
+                break
+            except LocalError as error:
+                if not left:
+                    said = f"the moto process ended ({status}), and its restart failed: {error}"
+                    self._lose(said)
+                    return
+        if self._restarted is not None:
+            await self._restarted()
+
+    def _log(self, line: str, level: str = "ERROR", **more: str) -> None:
+        if self._journal is not None:
+            self._journal.record("log", line=line, level=level, **more)
 
     def _lose(self, text: str) -> None:
         if not self._lost.done():
@@ -118,15 +145,24 @@ class MotoProcess:
             start_new_session=True,
             limit=1 << 24,
         )  # fmt: skip
-        self._watching = asyncio.create_task(self._watch(self._process))
+        self._watching.add(asyncio.create_task(self._watch(self._process)))
+        commands = self._streams()[1]
+        commands.write(f"{self._secret}\n".encode())
         port: int = (await self._line())["port"]
         return port
 
     async def _running(self) -> int:
-        """The port of the process; starts it if needed."""
-        if self._port is None:
+        """The port of the process; starts it if needed, also in the place of one that ended."""
+        if self._port is None or self._is_over(self._port):
             self._port = asyncio.create_task(self._start())
         return await asyncio.shield(self._port)
+
+    def _is_over(self, port: asyncio.Task[int]) -> bool:
+        """Whether the process that was started does not run."""
+        if not port.done():
+            return False
+        failed = port.cancelled() or port.exception() is not None
+        return failed or self._process is None or self._process.returncode is not None
 
     async def _line(self) -> dict[str, Any]:
         line = await self._streams()[0].readline()
@@ -152,9 +188,20 @@ class MotoProcess:
 
     async def _create_now(self) -> None:
         stack, self._stack = self._stack, None
-        if stack is not None:
+        if stack is None:
+            return
+        try:
             await self._command(*stack)
-            self._created.set()
+        except BaseException:
+            if self._stack is None:  # the next call tries again
+                self._stack = stack
+            raise
+        self._is_created()
+
+    def _is_created(self) -> None:
+        """The process holds the stack, and may be called."""
+        self._holder = self._process
+        self._created.set()
 
     async def values(
         self,
@@ -172,7 +219,7 @@ class MotoProcess:
             for output, (name, attribute) in keys.items()
             if name in template["Resources"]
         }
-        answers = await self._command(name, {**template, "Outputs": outputs})
+        answers = await self._command(name, {**template, "Outputs": outputs}, partial=True)
         return {key: answers[output] for output, key in keys.items() if output in answers}
 
     def may_hold_references(self, template: Mapping[str, Any]) -> bool:
@@ -189,8 +236,11 @@ class MotoProcess:
         found: Mapping[str, str] = answer["found"]
         return found
 
-    async def _command(self, name: str, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        answer = await self._ask_child({"name": name, "template": template})
+    async def _command(
+        self, name: str, template: Mapping[str, Any], *, partial: bool = False
+    ) -> Mapping[str, Any]:
+        command = {"name": name, "template": template, "partial": partial}
+        answer = await self._ask_child(command)
         if "error" in answer:
             raise LocalError(f"moto cannot create the stack: {answer['error']}")
         self._note(answer["failed"], template.get("Where") or {})
@@ -203,15 +253,16 @@ class MotoProcess:
             note = f"{place}{name} is not emulated: moto cannot create it ({why})"
             if note not in self.notes:
                 self.notes.append(note)
-                if self._journal is not None and self._last is not None:
-                    self._journal.record("log", line=note, level="ERROR")
+                if self._last is not None:
+                    self._log(note)
 
     async def _ask_child(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
-        await self._running()
         async with self._lock:
+            await self._running()
             commands = self._streams()[1]
             commands.write(json.dumps(command).encode() + b"\n")
-            await commands.drain()
+            with suppress(ConnectionError):  # it has ended: no line comes
+                await commands.drain()
             return await self._line()
 
     async def deliver(self, arn: str, body: str) -> None:
@@ -222,9 +273,9 @@ class MotoProcess:
             raise LocalError(f"nothing is delivered to {arn}: {answer['error']}")
 
     async def stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        for watching in self._watching:
+            watching.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         if self._lost.done():
             self._lost.exception()  # mark it as retrieved; ``ended`` has raised it
         if self._process is not None and self._process.returncode is None:
@@ -267,19 +318,53 @@ class MotoProcess:
     async def _pass_on(
         self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> _Answer:
-        await self._create_now()
-        await self._created.wait()  # a function may call before its table exists
-        port = await self._running()
-        headers = [*headers, (NOW.encode(), b"%.6f" % self._now())]
+        given = [(name, value) for name, value in headers if not name.startswith(_OURS)]
+        own = [(NOW.encode(), b"%.6f" % self._now()), (_SECRET, self._secret.encode())]
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._callers, _ask, port, method, target, headers, body
+            async with asyncio.timeout(READY_LIMIT_S):
+                await self._create_now()
+                await self._created.wait()  # a function may call before its table exists
+            if self._port is None or self._is_over(self._port):
+                raise LocalError(_ENDED)
+            port = self._port.result()
+            answer = await asyncio.get_running_loop().run_in_executor(
+                self._callers, _ask, port, method, target, [*given, *own], body
             )
-        except (OSError, http.client.HTTPException):
-            # AWS's clients retry this status.
-            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
-            text = b"the moto process ended before it answered; try again"
-            return 503, [(b"content-length", b"%d" % len(text))], text
+        except (OSError, http.client.HTTPException, LocalError) as error:
+            # Of a timeout it is the text, of anything else the process has ended.
+            slow = isinstance(error, TimeoutError)
+            said = f"moto did not answer within {CALL_LIMIT_S:g} s" if slow else _ENDED
+            return _unavailable(method, target, given, body, said)
+        return self._without_traceback(answer)
+
+    def _without_traceback(self, answer: _Answer) -> _Answer:
+        """The answer, after the traceback of a fault of moto's has gone to the log."""
+        status, headers, content = answer
+        if status < 400:
+            return answer
+        kept = []
+        for name, value in headers:
+            if name == faults.TRACEBACK.encode():
+                line = faults.decoded(value.decode("latin-1"))
+                self._log(line, "DEBUG", logger="moto")
+            else:
+                kept.append((name, value))
+        return status, kept, content
+
+
+#: AWS's clients send such a call again.
+#: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+_ENDED = "the moto process ended before it answered and is started again; try again"
+
+
+def _unavailable(
+    method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, why: str
+) -> _Answer:
+    path, _, query = target.partition("?")
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    call = faults.call_of(method, path, query, named, body)
+    status, given, content = faults.answer(call, Fault(503, "ServiceUnavailable", why))
+    return status, [(name.encode(), value.encode()) for name, value in given], content
 
 
 def _ask(
@@ -289,7 +374,10 @@ def _ask(
 
     Raises ``OSError`` or ``HTTPException`` if the process ends before it has answered.
     """
-    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+    limit_s = CALL_LIMIT_S
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=limit_s)) as connection:
+        # A client may send bytes in a path that the library takes for an error of ours.
+        target = quote(target.encode("latin-1"), safe=_VISIBLE)
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         for name, value in headers:
             if name.lower() not in _HOP:
