@@ -136,6 +136,7 @@ async def _redis_server(program: str, directory: Path | None) -> RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            umask=0o077,
         )
         if await _listening(port, process):
             return RedisServer(f"redis://127.0.0.1:{port}/0", process, folder)

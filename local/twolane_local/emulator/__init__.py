@@ -52,6 +52,7 @@ from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
 from twolane_local.http.access import Door
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
+from twolane_local.journal.files import make_private
 from twolane_local.model.options import Addresses, Options
 from twolane_local.template import stack
 from twolane_local.template.routes import served_apis
@@ -115,6 +116,7 @@ class Emulator:
             others=not options.in_process,
         )
         self._tasks: list[asyncio.Task[Any]] = []
+        self._changing = asyncio.Lock()
         self._stopping = contextlib.AsyncExitStack()
         #: Gets the exception of a part that ended and that the emulator cannot run without.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -125,7 +127,7 @@ class Emulator:
         If the start fails, everything is stopped again. Raises ``LocalError``.
         """
         try:
-            async with self._progress.reported():
+            async with self._progress.reported(), self._changing:
                 await self._start()
         except BaseException:
             await self.stop()
@@ -171,7 +173,13 @@ class Emulator:
         self.changes = Changes(self._changes_log())
         self.changes.apply = self._apply_changes
         persist, now = self.options.persist, self.clock.time
-        self._moto = MotoProcess(self.aws_url, persist=persist, now=now, journal=self.journal)
+        self._moto = MotoProcess(
+            self.aws_url,
+            persist=persist,
+            now=now,
+            journal=self.journal,
+            restarted=self._moto_restarted,
+        )
         self._stopping.push_async_callback(self._moto.stop)
         self._control = FunctionOperations(
             self.changes, self._code, self.clock, self._moto.call, self.aws_url
@@ -226,6 +234,7 @@ class Emulator:
 
     def _persist_queues(self) -> None:
         if self.options.persist is not None:
+            make_private(self.options.persist)
             log = QueueLog(self.options.persist)
             self._stopping.callback(log.close)
             log.attach(self.queues)
@@ -482,8 +491,17 @@ class Emulator:
             found |= {*spec.requirements} if self.options.build else set()
         return found
 
+    async def _moto_restarted(self) -> None:
+        """Apply the template again, which may hold ids that moto has made up."""
+        async with self._changing:
+            await self._apply_changes(lambda _: False, template_changed=True)
+
     async def _reload(self, paths: set[str]) -> None:
         """Apply changed files: running invocations end on the old code, new ones get the new."""
+        async with self._changing:
+            await self._reload_files(paths)
+
+    async def _reload_files(self, paths: set[str]) -> None:
         names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
         self._log(f"↻ {names} changed")
         known = [*self.remarks, *self._template_notes]

@@ -14,6 +14,8 @@ import asyncio
 import fcntl
 import json
 import os
+import re
+import stat
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -182,12 +184,53 @@ class KeptJournal:
         return found
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 #: A log is due for a rewrite once it has grown to this many times its size after the last one.
 GROWTH, SMALLEST = 4, 16 * 1024 * 1024
 
 
 class PersistenceError(LocalError):
     """A log cannot be used or written; the message says why and what to do."""
+
+
+#: What is ours in the folder of --persist.
+_FILES = re.compile(r".+\.(jsonl|jsonl\.lock|new)")
+_FOLDERS = frozenset({"objects", "redis"})
+#: Files of functions, which set their modes themselves.
+_SHARED = "file-systems"
+
+
+def make_private(folder: Path) -> None:
+    """Create the folder of --persist, or mend one of before: only its owner may read what we keep.
+
+    A folder with other things in it keeps its own mode. Raises ``PersistenceError``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        inside = [each for each in folder.iterdir() if not each.is_symlink()]
+        files = [each for each in inside if _FILES.fullmatch(each.name) and each.is_file()]
+        kept = [each for each in inside if each.name in _FOLDERS and each.is_dir()]
+        shared = [each for each in inside if each.name == _SHARED and each.is_dir()]
+        for each in (*files, *kept, *shared):
+            _make_private(each)
+        for each in (inner for one in kept for inner in one.rglob("*")):
+            _make_private(each)
+        if len(files) + len(kept) + len(shared) == len(inside):
+            _make_private(folder)
+    except OSError as error:
+        raise PersistenceError(
+            f"{error.filename or folder} cannot be made its owner's alone ({error.strerror}), and "
+            "it may hold secrets; name a directory of your own"
+        ) from error
+
+
+def _make_private(path: Path) -> None:
+    wanted = 0o700 if path.is_dir() else 0o600
+    if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != wanted:
+        path.chmod(wanted)
 
 
 class JsonLog:

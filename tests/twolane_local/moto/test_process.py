@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import httpx
 import pytest
 from botocore.config import Config
 
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.errors import LocalError
 from twolane_local.http.servers import HttpServer, bind, url_of
+from twolane_local.model.options import Options
+
+from ..running import run  # noqa: TID252
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from twolane_local.emulator import Emulator
 
 TEMPLATE: dict[str, Any] = {
     "Resources": {
@@ -441,3 +448,141 @@ def test_the_next_template_takes_back_what_the_former_had_subscribed() -> None:
 
     whole = (["F", "G"], 1, 1)
     assert asyncio.run(main()) == [whole, whole, (["F"], 1, 1), ([], 0, 0)]
+
+
+KEYED = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Key: {Type: AWS::KMS::Key, Properties: {}}
+  Table:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      TableName: sealed
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+      SSESpecification: {SSEEnabled: true, SSEType: KMS, KMSMasterKeyId: !GetAtt Key.Arn}
+  Fn:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionName: fn
+      Runtime: python3.11
+      Handler: index.handler
+      InlineCode: |
+        import os
+        def handler(event, context):
+            return os.environ["KEY"]
+      Environment: {Variables: {KEY: !Ref Key}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps", [True, False])
+def test_after_a_kill_functions_know_the_new_ids_and_kept_items_are_there(
+    tmp_path: Path, keeps: bool
+) -> None:
+    """A table that needs a value of moto's own is not in the first templates that moto gets."""
+    (tmp_path / "template.yaml").write_text(KEYED)
+    keep = tmp_path / "kept"
+    options = Options(
+        tmp_path / "template.yaml", port=0, aws_port=0, http=False, persist=keep if keeps else None
+    )
+
+    async def script(emulator: Emulator) -> None:
+        async def call(service: str, name: str, **given: Any) -> Any:
+            made = client(service, emulator.aws_url)
+            return await asyncio.to_thread(getattr(made, name), **given)
+
+        async def key() -> str:
+            answer = await call("lambda", "invoke", FunctionName="fn")
+            return str(json.loads(answer["Payload"].read()))
+
+        item = {"id": {"S": "a"}}
+        await call("dynamodb", "put_item", TableName="sealed", Item=item)
+        before = await key()
+        moto = emulator._moto
+        assert moto._process is not None
+        moto._process.kill()
+        async with asyncio.timeout(60):
+            while (after := await key()) == before:
+                await asyncio.sleep(0.1)
+        described = await call("kms", "describe_key", KeyId=after)
+        assert described["KeyMetadata"]["KeyId"] == after
+        found = await call("dynamodb", "scan", TableName="sealed")
+        assert found["Items"] == ([item] if keeps else [])
+        lines = [event.data["line"] for event in emulator.journal if event.kind == "log"]
+        (told,) = [line for line in lines if "the moto process ended" in line]
+        assert "lost" in told
+        assert ("--persist DIR" in told) is not keeps
+
+    run(options, script)
+    if keeps:  # and the next start has them, too
+
+        async def look(emulator: Emulator) -> None:
+            tables = client("dynamodb", emulator.aws_url)
+            found = await asyncio.to_thread(tables.scan, TableName="sealed")
+            assert found["Items"] == [{"id": {"S": "a"}}]
+
+        run(options, look)
+
+
+@pytest.mark.slow
+def test_a_call_while_the_process_starts_again_waits_or_gets_the_service_s_503() -> None:
+    async def main() -> tuple[list[str], list[str]]:
+        listener = bind(0, "--port")
+        moto = MotoProcess(url_of(listener))
+        server = HttpServer(moto, listener)
+        await server.start()
+        seen: list[str] = []
+
+        async def ask(service: str, name: str) -> str:
+            made = client(service, url_of(listener), retries=0)
+            try:
+                await asyncio.to_thread(getattr(made, name))
+            except made.exceptions.ClientError as error:
+                return str(error.response["Error"]["Code"])
+            return "answered"
+
+        calls = [
+            ("dynamodb", "list_tables"), ("sts", "get_caller_identity"), ("s3", "list_buckets"),
+            ("ec2", "describe_regions"), ("apigateway", "get_rest_apis"),
+        ]  # fmt: skip
+        try:
+            await moto.create("stack", TEMPLATE)
+            for _ in range(2):
+                assert moto._process is not None
+                running = [asyncio.create_task(ask(*call)) for call in calls for _ in range(3)]
+                await asyncio.sleep(0.02)
+                moto._process.kill()
+                running += [asyncio.create_task(ask(*call)) for call in calls]
+                async with asyncio.timeout(60):
+                    seen += await asyncio.gather(*running)
+            return seen, [await ask(*call) for call in calls]
+        finally:
+            await moto.stop()
+            await server.stop()
+
+    during, after = asyncio.run(main())
+    assert set(during) <= {"answered", "ServiceUnavailable"}
+    assert set(after) == {"answered"}
+
+
+def test_only_the_emulator_may_call_the_process() -> None:
+    async def main() -> list[int]:
+        moto = MotoProcess("http://127.0.0.1:1")
+        try:
+            await moto.create("stack", TEMPLATE)
+            assert moto._port is not None
+            url = f"http://127.0.0.1:{moto._port.result()}/kept"
+            async with httpx.AsyncClient(trust_env=False) as asking:
+                answers = [
+                    await asking.request(method, url, headers={"X-Twolane-Secret": given.encode()})
+                    for method in ("GET", "PUT", "OPTIONS")
+                    for given in ("", "guessed", "é")
+                ]
+            assert not [each for each in answers if each.content]
+            return [each.status_code for each in answers]
+        finally:
+            await moto.stop()
+
+    assert asyncio.run(main()) == [403] * 9

@@ -251,6 +251,7 @@ def deliver(arn: str, body: str) -> None:
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
     real_aws.refuse()
+    os.umask(0o077)  # what --persist keeps is its owner's
     # moto prints, and its lines are no answers.
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)

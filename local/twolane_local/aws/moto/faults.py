@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -244,7 +244,7 @@ class ServiceErrors:
         try:
             content = list(self._app(environ, start))
             code = int(started[0][:3])
-            if code < 400 or not any(_PAGE.match(piece) for piece in content[:1]):
+            if not _lacks_shape(code, environ["REQUEST_METHOD"], content):
                 start_response(*started)
                 return content
             fault = _of_page(code, environ, body)
@@ -255,6 +255,15 @@ class ServiceErrors:
         status, headers, text = answer(call, fault)
         start_response(f"{status} {fault.code}", [*headers, *extra])
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else text]
+
+
+def _lacks_shape(status: int, method: str, content: Sequence[bytes]) -> bool:
+    """Whether an answer is a page of Flask's, or an error without a word."""
+    if status < 300:
+        return False
+    if any(content):
+        return _PAGE.match(b"".join(content[:1])) is not None
+    return status >= 400 and method != "HEAD"
 
 
 def _buffered(environ: dict[str, Any]) -> bytes:
@@ -283,7 +292,7 @@ def _of_page(status: int, environ: dict[str, Any], body: bytes) -> Fault:
     call = _call_of(environ, body)
     if status == 413:
         return Fault(413, "RequestEntityTooLarge", "the request is too large for moto")
-    if status in (404, 405):
+    if status < 400 or status in (404, 405):  # also a redirection to a path without //
         return Fault(
             404,
             "UnknownOperationException",
