@@ -123,7 +123,7 @@ def free_port() -> int:
 async def _redis_server(program: str, directory: Path | None) -> RedisServer:
     folder = None if directory else tempfile.TemporaryDirectory(prefix="twolane-redis-")
     path = directory or Path(folder.name)  # type: ignore[union-attr]
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Appended to disk before each answer under --persist: an acknowledged write is not lost.
     keep = ["--appendonly", "yes", "--appendfsync", "always"] if directory else ["--save", ""]
     for _ in range(3):  # another process may take the port first

@@ -36,8 +36,8 @@ OTHERS = ("sqs", "lambda", "scheduler", "translate", "qbusiness")
 #: What stands in places of another kind.
 ODD: list[Any] = [
     None, True, 0, -1, 7, 2.5, "", "x", "é\u2028", "a/b?c=d&e", "arn:aws:s3:::", "{", "<a>",
-    b"\0\xff", [], {}, [None], [[]], {"a": "b"}, {"": {}}, ["x", 1], "2020-01-01", "../..", "%00", "${a}",
-    "arn:aws:iam::123456789012:role/x", "x" * 300,
+    b"\0\xff", [], {}, [None], [[]], {"a": "b"}, {"": {}}, ["x", 1], "2020-01-01", "../..", "%00",
+    "${a}", "arn:aws:iam::123456789012:role/x", "x" * 300,
 ]  # fmt: skip
 WORDS = ["a", "test", "my-name", "t1", "arn:aws:sns:us-east-1:123456789012:t", "i-12345678", "*",
          "vpc-1a2b3c4d", "local-Jobs", "files", "us-east-1", "1.0", "{}", '{"Statement": []}',
