@@ -22,7 +22,7 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow coverage fuzz fuzz-templates templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
+.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,8 +56,12 @@ fuzz: $(STAMP) ## Look for new examples that break a property
 	@$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fresh
 
 TRIES ?= 10000
+SEED ?= 1
 fuzz-templates: $(STAMP) ## Read 10,000 mutated templates: no traceback, no hang (TRIES=)
 	@TEMPLATE_TRIES=$(TRIES) $(BIN)/python -m pytest -n auto -m slow --hypothesis-profile=fresh tests/twolane_local/template/test_mutations.py
+
+fuzz-endpoint: $(STAMP) ## Send 10,000 random calls to the AWS endpoint: no page, no traceback, no hang (TRIES=, SEED=)
+	@ENDPOINT_TRIES=$(TRIES) ENDPOINT_SEED=$(SEED) $(BIN)/python -m pytest -m slow tests/twolane_local/moto/test_endpoint_fuzz.py
 
 templates: $(STAMP) ## Start every template under a folder, and say what starts (DIR=; ARGS='--sample 100 --seed 1')
 	@test -n "$(DIR)" || { echo 'name a folder with templates: make templates DIR=…' >&2; exit 2; }

@@ -34,14 +34,16 @@ def executable() -> str:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*arguments: str) -> Iterator[Browser]:
     """The system's own build, by its path; nothing is downloaded."""
     from playwright.sync_api import sync_playwright
 
     path = executable()
     with sync_playwright() as playwright:
         # In a container there is no user namespace for Chromium's sandbox.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", *arguments]
+        )
         try:
             yield browser
         finally:

@@ -90,7 +90,7 @@ def up(
             return dict(json.loads(lines[0])) if lines else None
 
         said = until(ready, "line of JSON")
-        yield Service(said["api"], log, said["aws"]), said
+        yield Service(said["api"], log, said["aws"]), {**said, "pid": process.pid}
 
 
 def shell(script: str, **changes: str) -> subprocess.CompletedProcess[str]:

@@ -37,6 +37,7 @@ Resources:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120 + TRIES // 2)
 def test_fuzzed_calls_get_answers_of_their_service(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
