@@ -191,6 +191,8 @@ def _serialised(client: Any, operation: Any, chance: random.Random) -> Sent | No
     body = request.body or b""
     if hasattr(body, "read"):
         body = body.read()
+    if not isinstance(body, (bytes, bytearray)):  # boto3 takes anything for a stream
+        body = str(body).encode("utf-8", "replace")
     headers = {
         name: value.decode("latin-1") if isinstance(value, bytes) else str(value)
         for name, value in request.headers.items()
@@ -198,7 +200,7 @@ def _serialised(client: Any, operation: Any, chance: random.Random) -> Sent | No
     return Sent(
         client.meta.service_model.service_name, operation.name, request.method,
         parts.path + (f"?{parts.query}" if parts.query else ""), headers,
-        body.encode() if isinstance(body, str) else bytes(body),
+        bytes(body),
         client.meta.service_model.resolved_protocol,
     )  # fmt: skip
 
