@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import boto3
 import httpx
 import pytest
 import redis
+from botocore.config import Config
 
 from .browser import chromium
 from .conftest import up
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+    from .conftest import Service
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the ports are read from /proc"),
 ]
 
+TUNNEL = "abc.tunnel.test"
 EVIL = ("evil.s3-website-us-east-1.amazonaws.com", "localhost.evil.example")
 ATTACK = Path(__file__).with_name("attack.js").read_text()
 TEMPLATE = """
@@ -59,8 +64,9 @@ Resources:
 class Stack:
     """A running emulator, its ports, and what has happened in it."""
 
-    def __init__(self, said: dict[str, Any], seen: Path, client: Any) -> None:
-        self.said, self._seen, self._client = said, seen, client
+    def __init__(self, said: dict[str, Any], seen: Path, service: Service) -> None:
+        self.said, self._seen, self.service = said, seen, service
+        self._client = client = service.client
         api = next(url for name, url in said["apis"].items() if "http" in name)
         self.api = api
         self.runtime = httpx.get(f"{api}/first", trust_env=False, timeout=60).text
@@ -184,8 +190,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("doors")
     seen = folder / "seen"
     (folder / "template.yaml").write_text(TEMPLATE.format(seen=seen))
-    with up(folder, "--template", str(folder / "template.yaml"), "--no-reload") as (service, said):
-        yield Stack(said, seen, service.client)
+    flags = ("--template", str(folder / "template.yaml"), "--no-reload", "--allow-host", TUNNEL)
+    with up(folder, *flags) as (service, said):
+        yield Stack(said, seen, service)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +237,8 @@ def test_a_page_of_elsewhere_reads_and_does_nothing(
     with pages() as port:
         assert attack(browser, f"http://{name}:{port}/", stack.targets()) == []
     assert stack.effects() == QUIET
+    stack.service.logged(f"refused a request: Origin 'http://{name}:")
+    stack.service.logged("start with --allow-host NAME")
     # Nothing has taken the environment's next invocation.
     answer = httpx.get(f"{stack.api}/after", trust_env=False, timeout=30)
     assert (answer.status_code, answer.text) == (200, stack.runtime)
@@ -275,3 +284,58 @@ def test_a_page_of_this_machine_reads_and_does_what_the_application_allows(
     effects = stack.effects()
     assert effects["messages"] > 0
     assert effects["objects"] > 0
+
+
+def status(url: str, **how: Any) -> int:
+    return httpx.post(url, trust_env=False, timeout=60, **how).status_code
+
+
+def test_a_name_that_was_given_is_answered_by_the_apis_and_the_aws_endpoint(stack: Stack) -> None:
+    url, named = f"{stack.api}/x", {"Host": f"{TUNNEL}:8443"}
+    page = {**named, "Origin": f"https://{TUNNEL}", "Sec-Fetch-Site": "same-origin"}
+    assert [status(url, headers=each) for each in (named, page)] == [200, 200]
+    assert status(url, headers={"Host": f"x.{TUNNEL}"}) == 403
+    assert status(f"{stack.said['aws']}/x", headers=named) != 403
+    assert status(f"{stack.said['console']}/x", headers=named) == 403
+    stack.service.logged(f"an API refused a request: Host 'x.{TUNNEL}' is no name of this machine")
+
+
+def test_virtual_hosted_buckets_are_names_below_localhost(stack: Stack) -> None:
+    """As SDKs send them that put the bucket before the endpoint's host."""
+    aws = urlsplit(stack.said["aws"])
+    s3 = boto3.client(
+        "s3", region_name="us-east-1", endpoint_url=f"http://localhost:{aws.port}",
+        aws_access_key_id="local", aws_secret_access_key="local",
+        config=Config(s3={"addressing_style": "virtual"}, signature_version="s3v4"),
+    )  # fmt: skip
+
+    def call(name: str, **how: Any) -> httpx.Response:
+        url = s3.generate_presigned_url(name, Params={"Bucket": "files", "Key": "kept"})
+        parts = urlsplit(url)
+        assert parts.netloc == f"files.localhost:{aws.port}"
+        # Nothing here resolves that name.
+        reached = parts._replace(netloc=aws.netloc).geturl()
+        method = name.partition("_")[0].upper()
+        return httpx.request(
+            method, reached, headers={"Host": parts.netloc}, trust_env=False, timeout=30, **how
+        )
+
+    assert call("put_object", content=b"x").status_code == 200
+    assert call("get_object").text == "x"
+    assert call("delete_object").status_code == 204
+
+
+def test_sizes_are_those_of_the_gateways(stack: Stack) -> None:
+    mb = 1024 * 1024
+    function_url = next(url for name, url in stack.said["apis"].items() if "url" in name)
+    for url, largest in ((stack.api, 10 * mb), (function_url, 6 * mb)):
+        assert status(f"{url}/x", content=bytes(largest + 1)) == 413
+        assert status(f"{url}/x", headers={"X-Large": "x" * 9_000}) == 200
+    # 6 MB reach the function, as an event.
+    text = {"Content-Type": "text/plain"}
+    assert status(f"{stack.api}/x", content=b"x" * (6 * mb - 5_000), headers=text) == 200
+    assert status(f"{stack.api}/x", content=b"x" * (6 * mb + 1), headers=text) == 413
+    assert status(f"{stack.api}/x", headers={"X-Large": "x" * 10_240}) == 431
+    assert status(f"{stack.api}/?{'x' * 10_240}") == 431
+    assert status(f"{function_url}/x", headers={"X-Large": "x" * 10_240}) == 200
+    assert status(f"{function_url}/x", headers={"X-Large": "x" * 65_536}) == 431
