@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, unquote
 from twolane_local.aws.call import AwsRequest, AwsResponse
 from twolane_local.aws.guard import DUMMY_CREDENTIALS
 from twolane_local.aws.lambda_.api import CODE_LIMIT, LambdaApi
+from twolane_local.aws.moto import faults
 from twolane_local.aws.sqs.api import SqsApi
 from twolane_local.http import servers
 from twolane_local.model import ACCOUNT
@@ -80,6 +81,9 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Higher than the limits of all services answered here, so that each refuses with its own error.
 BODY_LIMIT = 16 * 1024 * 1024
+_TOO_LARGE = faults.Fault(
+    413, "RequestEntityTooLarge", f"the request has more than {BODY_LIMIT} bytes"
+)
 
 _CREDENTIAL = re.compile(
     r"Credential=[^/]+/\d{8}/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
@@ -141,9 +145,12 @@ class AwsEndpoint:
         except servers.ClientGoneError:
             return
         except servers.TooLargeError:
-            refused = AwsResponse(413, b"Request body too large")
             if answer is self._lambda:
                 refused = self._lambda.too_large(AwsRequest(scope["method"], path, query))
+            else:
+                call = faults.call_of(scope["method"], path, query, headers)
+                status, given, said = faults.answer(call, _TOO_LARGE)
+                refused = AwsResponse(status, said, dict(given[:1]))
             await _respond(send, refused)
             return
         request = AwsRequest(

@@ -132,19 +132,21 @@ def requests(seed: int, tries: int, endpoint: str) -> Iterator[Sent]:
     chance = random.Random(seed)
     names = services()
     chosen = chance.sample(names, min(len(names), max(8, tries // 40)))
-    made = 0
-    while made < tries:
+    made = given_up = 0
+    while made < tries and given_up < tries:
         name = chance.choice(chosen)
         client = _client(name, endpoint)
         model = client.meta.service_model
         played = [each for each in model.operation_names if plays(name, each)]
         for _ in range(min(20, tries - made)):
-            made += 1
             some = played if played and chance.random() < 0.85 else model.operation_names
             operation = model.operation_model(chance.choice(some))
             sent = _serialised(client, operation, chance)
-            if sent is not None:
-                yield _mutated(sent, chance) if chance.random() < 0.25 else sent
+            if sent is None:
+                given_up += 1
+                continue
+            made += 1
+            yield _mutated(sent, chance) if chance.random() < 0.25 else sent
 
 
 def _client(name: str, endpoint: str) -> Any:

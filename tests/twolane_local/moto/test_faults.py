@@ -164,6 +164,25 @@ def test_what_has_a_shape_keeps_it(status: str, content: list[bytes]) -> None:
     assert (given, body) == (status, b"".join(content))
 
 
+def test_an_error_in_json_of_a_service_that_speaks_xml_is_xml() -> None:
+    app = says("400 BAD REQUEST", b'{"__type": "InvalidToken", "message": "no <token>"}')
+    form = {
+        "HTTP_AUTHORIZATION": signed("sns"), "CONTENT_TYPE": "application/x-www-form-urlencoded"
+    }  # fmt: skip
+    status, headers, body = ask(app, **form, HTTP_X_AMZ_TARGET="")
+    assert (status, headers["content-type"]) == ("400 InvalidToken", "text/xml")
+    assert b"<Code>InvalidToken</Code><Message>no &lt;token&gt;</Message>" in body
+    assert ask(app)[2].startswith(b"{")  # DynamoDB's is JSON
+
+
+def test_an_error_in_xml_has_characters_of_xml_alone() -> None:
+    app = says("404 NOT FOUND", b"<Error><Message>\0", b"\xff no</Message></Error>")
+    _, headers, body = ask(app)
+    assert body == "<Error><Message>?\ufffd no</Message></Error>".encode()
+    assert headers["Content-Length"] == str(len(body))
+    assert ask(says("200 OK", b"<a>\0</a>"))[2] == b"<a>\0</a>"
+
+
 def test_an_error_without_a_word_gets_one_but_not_for_head() -> None:
     assert json.loads(ask(says("404 NOT FOUND"))[2])["__type"] == "UnknownOperationException"
     given, _, body = ask(says("404 NOT FOUND"), method="HEAD")

@@ -244,10 +244,13 @@ class ServiceErrors:
         try:
             content = list(self._app(environ, start))
             code = int(started[0][:3])
-            if not _lacks_shape(code, environ["REQUEST_METHOD"], content):
-                start_response(*started)
-                return content
-            fault = _of_page(code, environ, body)
+            if _lacks_shape(code, environ["REQUEST_METHOD"], content):
+                fault = _of_page(code, environ, body)
+            else:
+                found = _of_json(code, environ, body, content)
+                if found is None:
+                    return _passed_on(start_response, started, content)
+                fault = found
         except Exception as error:  # noqa: BLE001 (whatever moto raises; the log has it)
             fault = _of_exception(error, environ, body)
             extra = [(TRACEBACK, _encoded(error))]
@@ -264,6 +267,37 @@ def _lacks_shape(status: int, method: str, content: Sequence[bytes]) -> bool:
     if any(content):
         return _PAGE.match(b"".join(content[:1])) is not None
     return status >= 400 and method != "HEAD"
+
+
+def _passed_on(
+    start_response: Callable[..., Any], started: Sequence[Any], content: list[bytes]
+) -> list[bytes]:
+    """The answer of moto's; an error in XML without the characters that XML does not have."""
+    status, headers = started
+    whole = b"".join(content)
+    if int(status[:3]) >= 400 and whole.startswith(b"<"):
+        text = _NO_TEXT.sub("?", whole.decode("utf-8", "replace")).encode()
+        if text != whole:
+            content = [text]
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+            headers.append(("Content-Length", str(len(text))))
+    start_response(status, headers)
+    return content
+
+
+def _of_json(
+    status: int, environ: Mapping[str, Any], body: bytes, content: Sequence[bytes]
+) -> Fault | None:
+    """An error that is JSON though the call's protocol is XML's; ``None`` for all others."""
+    if status < 400 or not content or not content[0].startswith(b'{"__type"'):
+        return None
+    if _call_of(environ, body).protocol not in ("query", "ec2", "rest-xml"):
+        return None
+    try:
+        error = json.loads(b"".join(content))
+    except ValueError:
+        return None
+    return Fault(status, str(error["__type"]).rpartition("#")[2], str(error.get("message", "")))
 
 
 def _buffered(environ: dict[str, Any]) -> bytes:
