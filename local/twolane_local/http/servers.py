@@ -378,14 +378,11 @@ class Exchange:
 class Connection(RequestReader):
     """One client. Its requests are answered one after the other, in their order."""
 
-    def __init__(
-        self, answer: Answer, connections: set[Connection], door: Door, patience_s: float
-    ) -> None:
+    def __init__(self, answer: Answer, connections: set[Connection], door: Door) -> None:
         super().__init__()
         self._application = answer
         self._connections = connections
         self._door = door
-        self._patience_s = patience_s
         self._half: HalfRequest | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Exchange] = deque()
@@ -446,7 +443,7 @@ class Connection(RequestReader):
         super().data_received(data)
         if self._waiting_head or self._reading is not None:
             if self._half is None:
-                self._half = HalfRequest(self._patience_s, self._too_slow)
+                self._half = HalfRequest(self._too_slow)
             self._half.goes_on(len(data))
 
     # What is read.
@@ -505,7 +502,7 @@ class Connection(RequestReader):
                 self._half.goes_on(0)
             return
         self._waiting_head = 0
-        self._break_off(408, f"it did not come to its end within {self._patience_s:g} s")
+        self._break_off(408, f"it did not come to its end within {PATIENCE_S:g} s")
 
     def _break_off(self, status: int, why: str) -> None:
         """Answer that in its turn, and read no more."""
@@ -610,8 +607,8 @@ class Connection(RequestReader):
 class HalfRequest:
     """The time limit of a request that has begun. One timer serves many."""
 
-    def __init__(self, patience_s: float, over: Callable[[], None]) -> None:
-        self._patience_s, self._over = patience_s, over
+    def __init__(self, over: Callable[[], None]) -> None:
+        self._over = over
         self._loop = asyncio.get_running_loop()
         self._began: float | None = None  # the loop's time
         self._received = 0
@@ -623,7 +620,7 @@ class HalfRequest:
             self._began, self._received = self._loop.time(), 0
         self._received += size
         if self._timer is None:
-            self._timer = self._loop.call_later(self._patience_s, self._look)
+            self._timer = self._loop.call_later(PATIENCE_S, self._look)
 
     def ends(self) -> None:
         """It is complete."""
@@ -633,7 +630,7 @@ class HalfRequest:
         self._timer = None
         if self._began is None:
             return
-        due = self._began + self._patience_s + self._received / SLOWEST
+        due = self._began + PATIENCE_S + self._received / SLOWEST
         if self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._look)
         else:
@@ -658,17 +655,11 @@ class HttpServer:
     """One application on one socket: an ASGI app, or one that has ``answer`` and needs no ASGI."""
 
     def __init__(
-        self,
-        app: Asgi | Answers,
-        listener: socket.socket,
-        door: Door | None = None,
-        *,
-        patience_s: float = PATIENCE_S,
+        self, app: Asgi | Answers, listener: socket.socket, door: Door | None = None
     ) -> None:
         """Without a ``door`` it is that of this machine's names."""
         self.port = int(listener.getsockname()[1])
         self._door = door or Door()
-        self._patience_s = patience_s
         self._answer = app.answer if isinstance(app, Answers) else as_answer(app)
         self._listener = listener
         self._connections: set[Connection] = set()
@@ -677,7 +668,7 @@ class HttpServer:
     async def start(self) -> None:
         """Returns once it accepts connections."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._answer, self._connections, self._door, self._patience_s),
+            lambda: Connection(self._answer, self._connections, self._door),
             sock=self._listener,
             backlog=BACKLOG,
         )

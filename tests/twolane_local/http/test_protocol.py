@@ -761,3 +761,26 @@ def test_an_application_may_take_its_time() -> None:
         await stage.server.stop()
 
     run_virtual(main)
+
+
+def test_a_body_that_waits_for_the_application_is_not_late() -> None:
+    size = servers.HELD * 40
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(3 * servers.PATIENCE_S)
+        seen.append(len(await servers.read_body(receive, size)))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def main(clock: VirtualClock) -> None:
+        server = HttpServer(app, bind(0, "--port"))
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(get(f"Content-Length: {size}", CLOSE, method="POST") + bytes(size))
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await server.stop()
+
+    run_virtual(main)
+    assert seen == [size]
