@@ -28,8 +28,8 @@ from botocore.parsers import create_parser
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longer than the emulator waits for moto.
-LIMIT_S = 70.0
+#: Far longer than the emulator waits for moto, on a machine with much else to do.
+LIMIT_S = 180.0
 PAGE = re.compile(rb"<(?:!doctype html|html)", re.IGNORECASE)
 #: Of our own, and of those that moto has not.
 OTHERS = ("sqs", "lambda", "scheduler", "translate", "qbusiness")

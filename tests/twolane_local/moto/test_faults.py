@@ -155,7 +155,7 @@ def test_a_page_of_flask_s_becomes_an_error_of_the_service(
         ("200 OK", [b"<!doctype html><p>an object"]),
         ("200 OK", []),
         ("304 NOT MODIFIED", []),
-        ("404 NOT FOUND", [b"<Error><Code>NoSuchKey</Code></Error>"]),
+        ("400 BAD REQUEST", [b' {"message"', b': "x"}']),
         ("400 BAD REQUEST", [b'{"__type": "X"}']),
     ],
 )
@@ -175,9 +175,23 @@ def test_an_error_in_json_of_a_service_that_speaks_xml_is_xml() -> None:
     assert ask(app)[2].startswith(b"{")  # DynamoDB's is JSON
 
 
+@pytest.mark.parametrize(
+    ("status", "content", "code"),
+    [
+        ("400 BAD REQUEST", b"1 validation error detected", "ValidationException"),
+        ("404 NOT FOUND", b"Not yet implemented", "ResourceNotFoundException"),
+        ("500 INTERNAL", b"[]", "InternalFailure"),
+    ],
+)
+def test_an_error_in_plain_text_gets_the_shape(status: str, content: bytes, code: str) -> None:
+    given, _, body = ask(says(status, content))
+    assert given.startswith(status[:3])
+    assert json.loads(body) == {"__type": code, "message": content.decode()}
+
+
 def test_an_error_in_xml_has_characters_of_xml_alone() -> None:
     app = says("404 NOT FOUND", b"<Error><Message>\0", b"\xff no</Message></Error>")
-    _, headers, body = ask(app)
+    _, headers, body = ask(app, HTTP_AUTHORIZATION=signed("s3"), HTTP_X_AMZ_TARGET="")
     assert body == "<Error><Message>?\ufffd no</Message></Error>".encode()
     assert headers["Content-Length"] == str(len(body))
     assert ask(says("200 OK", b"<a>\0</a>"))[2] == b"<a>\0</a>"

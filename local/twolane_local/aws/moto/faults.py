@@ -247,7 +247,7 @@ class ServiceErrors:
             if _lacks_shape(code, environ["REQUEST_METHOD"], content):
                 fault = _of_page(code, environ, body)
             else:
-                found = _of_json(code, environ, body, content)
+                found = _of_other(code, environ, body, content)
                 if found is None:
                     return _passed_on(start_response, started, content)
                 fault = found
@@ -285,19 +285,27 @@ def _passed_on(
     return content
 
 
-def _of_json(
+def _of_other(
     status: int, environ: Mapping[str, Any], body: bytes, content: Sequence[bytes]
 ) -> Fault | None:
-    """An error that is JSON though the call's protocol is XML's; ``None`` for all others."""
-    if status < 400 or not content or not content[0].startswith(b'{"__type"'):
+    """An error that moto writes in JSON or text where the call's protocol has something else."""
+    text = b"".join(content).decode("utf-8", "replace").strip()
+    protocol = _call_of(environ, body).protocol if status >= 400 and text else "cbor"
+    if protocol == "cbor" or text.startswith("<" if protocol in _IN_XML else "{"):
         return None
-    if _call_of(environ, body).protocol not in ("query", "ec2", "rest-xml"):
-        return None
+    code = {403: "AccessDenied", 404: "ResourceNotFoundException"}.get(
+        status, _INVALID.get(protocol, "ValidationException")
+    )
     try:
-        error = json.loads(b"".join(content))
-    except ValueError:
-        return None
-    return Fault(status, str(error["__type"]).rpartition("#")[2], str(error.get("message", "")))
+        error = json.loads(text)
+        code, text = str(error["__type"]).rpartition("#")[2], str(error.get("message", ""))
+    except (ValueError, LookupError, TypeError):
+        pass
+    return Fault(status, code if status < 500 else "InternalFailure", text)
+
+
+#: The protocols whose errors are XML.
+_IN_XML = frozenset({"query", "ec2", "rest-xml"})
 
 
 def _buffered(environ: dict[str, Any]) -> bytes:
