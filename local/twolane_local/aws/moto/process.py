@@ -257,6 +257,12 @@ class MotoProcess:
                     self._log(note)
 
     async def _ask_child(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
+        # To its end, also if who asks gives up: the next one would get this one's answer.
+        asking = asyncio.create_task(self._exchange(command))
+        asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(asking)
+
+    async def _exchange(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         async with self._lock:
             await self._running()
             commands = self._streams()[1]
