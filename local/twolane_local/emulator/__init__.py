@@ -116,7 +116,6 @@ class Emulator:
             others=not options.in_process,
         )
         self._tasks: list[asyncio.Task[Any]] = []
-        self._changing = asyncio.Lock()
         self._stopping = contextlib.AsyncExitStack()
         #: Gets the exception of a part that ended and that the emulator cannot run without.
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -127,7 +126,7 @@ class Emulator:
         If the start fails, everything is stopped again. Raises ``LocalError``.
         """
         try:
-            async with self._progress.reported(), self._changing:
+            async with self._progress.reported():
                 await self._start()
         except BaseException:
             await self.stop()
@@ -493,15 +492,11 @@ class Emulator:
 
     async def _moto_restarted(self) -> None:
         """Apply the template again, which may hold ids that moto has made up."""
-        async with self._changing:
-            await self._apply_changes(lambda _: False, template_changed=True)
+        async with self.changes.lock:
+            await self._apply_files(lambda _: False, template_changed=True)
 
     async def _reload(self, paths: set[str]) -> None:
         """Apply changed files: running invocations end on the old code, new ones get the new."""
-        async with self._changing:
-            await self._reload_files(paths)
-
-    async def _reload_files(self, paths: set[str]) -> None:
         names = ", ".join(sorted(path.rpartition(os.sep)[2] for path in paths)[:3])
         self._log(f"↻ {names} changed")
         known = [*self.remarks, *self._template_notes]
