@@ -198,9 +198,9 @@ class PersistenceError(LocalError):
 
 #: What is ours in the folder of --persist.
 _FILES = re.compile(r".+\.(jsonl|jsonl\.lock|new)")
-_FOLDERS = frozenset({"objects", "redis", "lambda"})
-#: Files of functions, which set their modes themselves.
-_SHARED = "file-systems"
+_FOLDERS = frozenset({"objects", "redis"})
+#: Files of functions, and their code, which have modes of their own.
+_SHARED = frozenset({"file-systems", "lambda"})
 
 
 def make_private(folder: Path) -> None:
@@ -213,7 +213,7 @@ def make_private(folder: Path) -> None:
         inside = [each for each in folder.iterdir() if not each.is_symlink()]
         files = [each for each in inside if _FILES.fullmatch(each.name) and each.is_file()]
         kept = [each for each in inside if each.name in _FOLDERS and each.is_dir()]
-        shared = [each for each in inside if each.name == _SHARED and each.is_dir()]
+        shared = [each for each in inside if each.name in _SHARED and each.is_dir()]
         for each in (*files, *kept, *shared):
             _make_private(each)
         for each in (inner for one in kept for inner in one.rglob("*")):
