@@ -226,7 +226,8 @@ class Faults:
         """``unavailable`` are the points where faults cannot happen here, and where they can."""
         self.journal = journal
         self._clock, self._unavailable = clock, unavailable
-        self._armed: list[ArmedFault] = []
+        #: Empty, so that the seams need not ask, while nothing is armed.
+        self.armed: list[ArmedFault] = []
         self._points: dict[str, list[ArmedFault]] = {}
         self._count = 0
 
@@ -249,7 +250,7 @@ class Faults:
             )
         self._count += 1
         injector = ArmedFault(str(self._count), fault)
-        self._armed.append(injector)
+        self.armed.append(injector)
         self._points.setdefault(kind.point, []).append(injector)
         return injector
 
@@ -281,16 +282,16 @@ class Faults:
 
     def active(self) -> list[dict[str, Any]]:
         """Return the armed faults as JSON values: id, name, seed, parameters, fired."""
-        return [injector.as_dict() for injector in self._armed]
+        return [injector.as_dict() for injector in self.armed]
 
     def clear(self, identity: str | None = None) -> int:
         """Disarm one fault, or all, and return the number."""
-        removed = [each for each in self._armed if identity in (None, each.id)]
+        removed = [each for each in self.armed if identity in (None, each.id)]
         for injector in removed:
-            self._armed.remove(injector)
+            self.armed.remove(injector)
             self._points[injector.kind.point].remove(injector)
         return len(removed)
 
     def fired(self, name: str) -> int:
         """Return how often the armed faults of this name have happened."""
-        return sum(each.fired for each in self._armed if each.name == name)
+        return sum(each.fired for each in self.armed if each.name == name)

@@ -194,7 +194,7 @@ class FaultyQueues(QueueService):
         super().change_visibility(name, receipt_handle, seconds)
 
     def _at(self, point: str, name: str) -> Any:
-        return () if self.faults is None else self.faults.at(point, name)
+        return self.faults.at(point, name) if self.faults is not None and self.faults.armed else ()
 
 
 #: A response that names a message of another batch, and one that is not JSON:
@@ -227,6 +227,8 @@ class FaultyInvoker:
             target, event, request_id=request_id, client_context=client_context,
             trace_headers=trace_headers, **tenancy(tenant_id),
         )  # fmt: skip
+        if not self._faults.armed:
+            return invocation
         points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
         for point in points:
             for fault in self._faults.at(
@@ -261,6 +263,8 @@ class FaultyInvoker:
     async def _before(
         self, function: str, event: bytes, request_id: str | None
     ) -> Invocation | None:
+        if not self._faults.armed:
+            return None
         for fault in self._faults.at("invoke", function, requestId=request_id):
             match fault.name:
                 case "invocation.throttled":

@@ -1,7 +1,4 @@
-"""A function's log lines as events of the journal, and events as lines of a terminal.
-
-The runtime writes its own events as JSON log lines, with the kind in the field ``event``; every
-other line becomes a ``log`` event.
+"""Events as lines of a terminal.
 
 On a terminal an event is a line that is easy to scan: ``→`` something begins, ``←`` it ends well,
 ``↻`` it will run again, ``!`` needs attention, ``·`` is the application's own log. A line has a
@@ -11,19 +8,16 @@ share.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from twolane_local.journal import KINDS
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twolane_local.journal import Event, Journal
+    from twolane_local.journal import Event
 
 
 #: Kinds that only repeat another line.
@@ -169,53 +163,3 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 def printable(text: str) -> str:
     """Return the text with control characters written as ``\\x1b`` and the like."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-#: Fields of the runtime's log lines, by the parameters of ``Journal.record``.
-_PARAMETERS = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
-               "queue": "queue"}  # fmt: skip
-_RESERVED = frozenset({"kind", "function", "request_id", "message_id", "task_id", "queue"})
-
-
-def record(journal: Journal, function: str, request_id: str | None, line: bytes) -> None:
-    """Record one line: as the event that it names, or as a ``log`` event."""
-    text = line.decode("utf-8", "replace").rstrip()
-    fields = _json_object(text)
-    if fields is None:
-        journal.record("log", function=function, request_id=request_id, line=text)
-        return
-    fields.pop("_aws", None)  # CloudWatch's embedded metric format: not for people
-    record_fields(journal, function, request_id, fields, text)
-
-
-def record_fields(
-    journal: Journal,
-    function: str | None,
-    request_id: str | None,
-    fields: dict[str, Any],
-    text: str = "",
-) -> None:
-    """Record one line that is a JSON object, like ``record``."""
-    kind = fields.pop("event", None)
-    known = kind if isinstance(kind, str) and kind in KINDS else "log"
-    named: dict[str, Any] = {"request_id": request_id}
-    named |= {
-        parameter: str(fields.pop(field))
-        for field, parameter in _PARAMETERS.items()
-        if fields.get(field)
-    }
-    if known == "log":
-        fields.setdefault("line", str(fields.get("message", text)))
-    # A line may have fields named `kind` or `function`, which are parameters of `record`.
-    data = {name: value for name, value in fields.items() if name not in _RESERVED}
-    journal.record(known, function=function, **named, **data)
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

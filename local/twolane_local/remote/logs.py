@@ -13,8 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal import Journal
-from twolane_local.journal import lines as log_lines
+from twolane_local.journal import Journal, record_line
 from twolane_local.journal.trace import error_of
 from twolane_local.remote.account import aws_errors
 
@@ -106,7 +105,7 @@ def _record(journal: Journal, line: LogLine) -> None:
             "invocation.ended", function=line.function, request_id=found["id"], **figures
         )
     elif not _SILENT.match(text):
-        log_lines.record(journal, line.function, None, text.encode())
+        record_line(journal, line.function, None, text.encode())
 
 
 def _platform(text: str) -> tuple[str, dict[str, Any]] | None:

@@ -25,7 +25,7 @@ from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.inprocess import Context, error_object, load_error
 from twolane_local.aws.lambda_.report import KILLED
 from twolane_local.clock.threads import Ended, Process, current
-from twolane_local.journal import lines as log_lines
+from twolane_local.journal import record_fields
 
 if TYPE_CHECKING:
     import asyncio
@@ -344,7 +344,7 @@ class Narrator(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             fields.setdefault("error", repr(record.exc_info[1]))
         function, request_id = process.about if process is not None else (None, None)
-        log_lines.record_fields(self._journal, function, request_id, fields)
+        record_fields(self._journal, function, request_id, fields)
 
 
 @contextmanager

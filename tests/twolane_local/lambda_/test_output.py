@@ -4,8 +4,7 @@ import json
 
 from twolane_local.aws.lambda_.output import Frames, Lines
 from twolane_local.clock import SystemClock
-from twolane_local.journal import Event, Journal
-from twolane_local.journal.lines import record
+from twolane_local.journal import Event, Journal, record_line
 
 
 def frame(message: bytes) -> bytes:
@@ -30,7 +29,7 @@ def test_frames_survive_any_cut() -> None:
 
 def journalled(line: bytes) -> Event:
     journal = Journal(SystemClock())
-    record(journal, "f", "request", line)
+    record_line(journal, "f", "request", line)
     (event,) = journal
     return event
 

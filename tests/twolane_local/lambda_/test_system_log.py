@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from twolane_local.aws.lambda_.report import Report, error_line, error_type
-from twolane_local.aws.lambda_.system_log import SystemLog, task_paths, text_of
+from twolane_local.aws.lambda_.report import (
+    Report,
+    SystemLog,
+    error_line,
+    error_type,
+    task_paths,
+    text_of,
+)
 from twolane_local.model import FunctionSpec
 
 AT = 1_767_225_600.25

@@ -36,7 +36,7 @@ def tenant_of(route: RouteSpec, event: Mapping[str, Any]) -> str:
     """
     mapping = (route.options.get("integration") or {}).get("requestParameters") or {}
     source = next((str(mapping[name]) for name in mapping if name.lower() == _TENANT), "")
-    if route.kind != "rest" or not source:
+    if not source:
         return ""
     if source.startswith("'"):
         return source.strip("'")

@@ -293,9 +293,8 @@ class Gateway:
         given = integration.get("timeoutInMillis")
         try:
             async with asyncio.timeout(int(given) / 1000 if given else dialect.timeout_s):
-                outcome = await self._outcome(
-                    request, spec, payload, answers.tenant_of(spec, event)
-                )
+                tenant = answers.tenant_of(spec, event) if spec.kind == "rest" else ""
+                outcome = await self._outcome(request, spec, payload, tenant)
         except ThrottledError:
             return dialect.throttled
         except TimeoutError:

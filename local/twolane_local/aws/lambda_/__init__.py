@@ -16,8 +16,7 @@
 ``launchers``      Start environments by fork, from a ``forkserver``, or from a ``snapshot``.
 ``child``, ``transport``, ``plain_client``, ``preload``, ``stack_dump``, ``parent_death``  Run in
                    the function's process, so they import next to nothing.
-``report``, ``output``  The figures and errors of invocations; the output of a function.
-``system_log``     Lambda's own lines in a log, and the paths that a log shows.
+``report``, ``output``  The figures, errors and lines of Lambda itself; the output of a function.
 ``mounts``         File systems, as folders below ``/mnt`` of the function's process.
 ``unrunnable``     Functions that do not run: their environment, and the check that finds them.
 ``interpreters``, ``requirements``, ``installation``  Other Pythons; the packages of the code.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from twolane_local.aws.lambda_.report import TAIL_BYTES
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from twolane_local.aws.invocation import Invocation, ResponseStream
-    from twolane_local.aws.lambda_.report import InvocationRecord
-    from twolane_local.aws.lambda_.system_log import Line
+    from twolane_local.aws.lambda_.report import InvocationRecord, Line
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +42,7 @@ class Work:
     stream: ResponseStream | None = None  # set if the caller reads the response piece by piece
     version: str = LATEST  # as in ``Invocation``
     #: Its last lines, as many as its log's tail may need.
-    log: deque[Line] = field(default_factory=lambda: deque(maxlen=TAIL_BYTES))
+    log: deque[Line] = field(default_factory=partial(deque, maxlen=TAIL_BYTES))
 
 
 class Owner(Protocol):

@@ -28,9 +28,9 @@ from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S
 from twolane_local.aws.lambda_.output import Output
+from twolane_local.aws.lambda_.report import ERROR, SUCCESS, TIMEOUT
 from twolane_local.aws.lambda_.stack_dump import position
-from twolane_local.aws.lambda_.system_log import ERROR, SUCCESS, TIMEOUT
-from twolane_local.journal import lines as log_lines
+from twolane_local.journal import record_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +72,7 @@ class CapturedStream(io.TextIOBase):
             return self._stream.write(text)
         for line in text.splitlines():
             self._loop.call_soon_threadsafe(
-                log_lines.record, self._journal, writer.function, writer.request_id, line.encode()
+                record_line, self._journal, writer.function, writer.request_id, line.encode()
             )
         return len(text)
 

@@ -16,9 +16,9 @@ from twolane_local.aws.lambda_ import report, runtime_api
 from twolane_local.aws.lambda_.launchers import INITIALIZATION, SNAP_START, VERSION
 from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.process import InitFailedError, Launch
+from twolane_local.aws.lambda_.report import ERROR, SUCCESS, TIMEOUT
 from twolane_local.aws.lambda_.runtime_api import Extensions
 from twolane_local.aws.lambda_.stack_dump import StackDump, position
-from twolane_local.aws.lambda_.system_log import ERROR, SUCCESS, TIMEOUT
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:

@@ -6,16 +6,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.aws.invocation import Invocation
-from twolane_local.aws.lambda_.report import TAIL_BYTES, UNLOGGED, Report, error_line, error_type
-from twolane_local.aws.lambda_.system_log import ERROR, SystemLog, task_paths, text_of, timed_out
-from twolane_local.journal.lines import record
+from twolane_local.aws.lambda_.report import (
+    ERROR,
+    TAIL_BYTES,
+    UNLOGGED,
+    Report,
+    SystemLog,
+    error_line,
+    error_type,
+    task_paths,
+    text_of,
+    time_out_line,
+)
+from twolane_local.journal import record_line
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane_local.aws.lambda_.environment import Work
-    from twolane_local.aws.lambda_.system_log import Line
+    from twolane_local.aws.lambda_.report import Line
     from twolane_local.journal import Journal
     from twolane_local.model import FunctionSpec
 
@@ -123,7 +133,7 @@ class Output:
         for line in lines:
             self._write(line)
             if not self._on_terminal:
-                record(self._journal, self._function, work.request_id if work else None, line)
+                record_line(self._journal, self._function, work.request_id if work else None, line)
 
     def _write(self, line: bytes) -> None:
         if not (self._system.filters and self._system.hides(line)):
@@ -155,7 +165,7 @@ class Output:
         """The invocation is ended by its timeout."""
         if self.work is not None:
             self.flush()
-            self._append(timed_out(self.work.request_id, timeout_s, self._journal.now()))
+            self._append(time_out_line(self.work.request_id, timeout_s, self._journal.now()))
 
     def tail(self, work: Work, report: Report, status: str, error: str = "") -> Callable[[], bytes]:
         """Makes the log's last 4 KB as of now, with what its end adds; few callers want it."""
