@@ -43,7 +43,6 @@ LONGEST = (
     "twolane_local/emulator/test_emulator.py",
     "e2e/test_commands.py",
     "twolane/worker/test_malformed.py",
-    "e2e/test_up_dynamodb.py",
     "e2e/test_up.py",
     "infra/test_combinations.py",
     "twolane_local/lambda_/test_isolated.py",

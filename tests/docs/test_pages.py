@@ -22,13 +22,18 @@ def runnable(page: Path) -> list[Block]:
     ]
 
 
+#: Pages with many commands, each a process of its own.
+LONG = {"lint.md", "application.md"}
+
+
 def pages() -> list[object]:
     """A page that starts an emulator takes seconds."""
     return [
         pytest.param(
             page,
             id=page.name,
-            marks=[pytest.mark.slow] * any("emulator" in block.markers for block in blocks),
+            marks=[pytest.mark.slow]
+            * (page.name in LONG or any("emulator" in block.markers for block in blocks)),
         )
         for page in PAGES
         if (blocks := runnable(page))

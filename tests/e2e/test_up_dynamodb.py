@@ -22,17 +22,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-#: What differs most from Redis; the others run with the slow tests.
-FIRST = (scenarios.deferred,)
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        pytest.param(scenario, marks=[pytest.mark.slow] * (scenario not in FIRST))
-        for scenario in scenarios.ALL
-    ],
-)
+@pytest.mark.parametrize("scenario", scenarios.ALL)
 def test_scenario(service: Service, scenario: Callable[[Service], None]) -> None:
     scenario(service)
 

@@ -158,6 +158,7 @@ def referred(made: Expanded, value: Any) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @each_way
 def test_a_second_stack_can_be_made(parameters: dict[str, str]) -> None:
     names = dict(given_names(expanded(**parameters).loaded))
@@ -229,6 +230,7 @@ def test_silence_is_an_alarm_where_there_is_a_tick(parameters: dict[str, str]) -
     assert silent == (ticks and parameters.get("WithAlarms") == "true")
 
 
+@pytest.mark.slow
 @each_way
 def test_lint_finds_nothing(parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -43,6 +43,7 @@ def expanded() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tried to parse .* not supported by moto")
 @mock_aws
 def test_moto_creates_the_whole_stack() -> None:

@@ -226,8 +226,9 @@ class Faults:
         """``unavailable`` are the points where faults cannot happen here, and where they can."""
         self.journal = journal
         self._clock, self._unavailable = clock, unavailable
-        #: Empty, so that the seams need not ask, while nothing is armed.
-        self.armed: list[ArmedFault] = []
+        self._armed: list[ArmedFault] = []
+        #: True while nothing is armed: then the seams need not ask.
+        self.idle = True
         self._points: dict[str, list[ArmedFault]] = {}
         self._count = 0
 
@@ -250,7 +251,8 @@ class Faults:
             )
         self._count += 1
         injector = ArmedFault(str(self._count), fault)
-        self.armed.append(injector)
+        self._armed.append(injector)
+        self.idle = False
         self._points.setdefault(kind.point, []).append(injector)
         return injector
 
@@ -282,16 +284,17 @@ class Faults:
 
     def active(self) -> list[dict[str, Any]]:
         """Return the armed faults as JSON values: id, name, seed, parameters, fired."""
-        return [injector.as_dict() for injector in self.armed]
+        return [injector.as_dict() for injector in self._armed]
 
     def clear(self, identity: str | None = None) -> int:
         """Disarm one fault, or all, and return the number."""
-        removed = [each for each in self.armed if identity in (None, each.id)]
+        removed = [each for each in self._armed if identity in (None, each.id)]
         for injector in removed:
-            self.armed.remove(injector)
+            self._armed.remove(injector)
             self._points[injector.kind.point].remove(injector)
+        self.idle = not self._armed
         return len(removed)
 
     def fired(self, name: str) -> int:
         """Return how often the armed faults of this name have happened."""
-        return sum(each.fired for each in self.armed if each.name == name)
+        return sum(each.fired for each in self._armed if each.name == name)

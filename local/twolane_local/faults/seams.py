@@ -194,7 +194,7 @@ class FaultyQueues(QueueService):
         super().change_visibility(name, receipt_handle, seconds)
 
     def _at(self, point: str, name: str) -> Any:
-        return self.faults.at(point, name) if self.faults is not None and self.faults.armed else ()
+        return () if self.faults is None or self.faults.idle else self.faults.at(point, name)
 
 
 #: A response that names a message of another batch, and one that is not JSON:
@@ -227,7 +227,7 @@ class FaultyInvoker:
             target, event, request_id=request_id, client_context=client_context,
             trace_headers=trace_headers, **tenancy(tenant_id),
         )  # fmt: skip
-        if not self._faults.armed:
+        if self._faults.idle:
             return invocation
         points = ("answer", "answer.batch") if b'"Records"' in event[:20] else ("answer",)
         for point in points:
@@ -263,7 +263,7 @@ class FaultyInvoker:
     async def _before(
         self, function: str, event: bytes, request_id: str | None
     ) -> Invocation | None:
-        if not self._faults.armed:
+        if self._faults.idle:
             return None
         for fault in self._faults.at("invoke", function, requestId=request_id):
             match fault.name:

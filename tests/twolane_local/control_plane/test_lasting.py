@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +83,7 @@ def test_functions_of_the_api_are_isolated_beside_those_in_the_process(tmp_path:
         assert invoked(aws, "two")["release"] == 7
     finally:
         running.close()
+        sys.modules.pop("index", None)  # of the function in this process
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import json
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from .conftest import archive, function
 from .shapes import Checked
 from .test_functions import ARN, settled
@@ -172,6 +174,7 @@ def the_end(aws: Any) -> None:
     aws.list_functions(FunctionVersion="ALL")
 
 
+@pytest.mark.slow
 def test_a_script_of_sixty_calls(running: Running) -> None:
     checked = Checked()
     aws = checked.watch(running.client("lambda"))

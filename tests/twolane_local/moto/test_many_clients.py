@@ -178,6 +178,7 @@ def storm(endpoint: str) -> None:  # noqa: C901 (a function for each kind of cal
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_write_is_as_if_it_were_alone() -> None:
     with_moto(storm)
 

@@ -50,6 +50,7 @@ class Crossings(Faults):
         where: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(journal, clock)
+        self.idle = False
         self.passed: list[Crossing] = []
         self.struck: list[int] = []
         self.where = where
