@@ -37,4 +37,6 @@ def call(
         async with httpx.AsyncClient(base_url=base, timeout=20) as client:
             await script(emulator, client)
 
-    running.run(Options(template, port=0, aws_port=0, reload=False), called)
+    # Pages of these names ask, as the templates' CORS has it.
+    options = Options(template, port=0, aws_port=0, reload=False, allowed_hosts=(".example",))
+    running.run(options, called)
