@@ -152,8 +152,11 @@ class Journal:
         return len(kept)
 
     def _keep(self, event: Event) -> None:
-        contents = map(event.data.get, CONTENT)
-        weight = sum(len(each) for each in contents if isinstance(each, (str, bytes)))
+        weight = 0
+        for name in CONTENT:  # a generator takes twice as long, for five events a request
+            content = event.data.get(name)
+            if isinstance(content, (str, bytes)):
+                weight += len(content)
         self._events.append(event)
         self._weights.append(weight)
         self.bytes += weight

@@ -291,45 +291,32 @@ class Gateway:
             return dialect.too_long
         integration = spec.options.get("integration") or {}
         given = integration.get("timeoutInMillis")
+        outcome: Invocation | HttpResponse
         try:
             async with asyncio.timeout(int(given) / 1000 if given else dialect.timeout_s):
                 tenant = answers.tenant_of(spec, event) if spec.kind == "rest" else ""
-                outcome = await self._outcome(request, spec, payload, tenant)
-        except ThrottledError:
-            return dialect.throttled
-        except TimeoutError:
-            return dialect.timed_out
+                if spec.options.get("invoke_mode") == "RESPONSE_STREAM":
+                    outcome = await self._begun(request, spec, payload, tenant)
+                else:
+                    outcome = await self._invoker.invoke(
+                        spec.target, payload, request_id=request.request_id, **tenancy(tenant)
+                    )
+        except (ThrottledError, TimeoutError) as error:
+            return dialect.throttled if isinstance(error, ThrottledError) else dialect.timed_out
+        except (TenancyError, UnknownFunctionError) as refused:  # the API has deleted the function
+            return _refused(spec, dialect, refused)
         if isinstance(outcome, HttpResponse):
             return outcome
         if outcome.error is not None:
             return dialect.failed(error_message(outcome.payload))
         return dialect.response(outcome.payload, request, spec)
 
-    async def _outcome(
-        self, request: HttpRequest, spec: RouteSpec, payload: bytes, tenant: str
-    ) -> Invocation | HttpResponse:
-        try:
-            return await self._begun(request, spec, payload, tenant)
-        except TenancyError as refused:
-            if spec.kind == "rest":
-                return json_response(400, {"message": str(refused)}, str(refused))
-            error = json.dumps({"errorMessage": str(refused)})
-            return Invocation(request.request_id, error.encode(), "Unhandled")
-        except UnknownFunctionError:  # the API has deleted it
-            error = json.dumps({"errorMessage": f"there is no function {spec.target}"})
-            return Invocation(request.request_id, error.encode(), "Unhandled")
-
     async def _begun(
         self, request: HttpRequest, spec: RouteSpec, payload: bytes, tenant: str
     ) -> Invocation | HttpResponse:
-        """The result of the function or, if it streams, the beginning of its response."""
-        identity = request.request_id
-        if spec.options.get("invoke_mode") != "RESPONSE_STREAM":
-            return await self._invoker.invoke(
-                spec.target, payload, request_id=identity, **tenancy(tenant)
-            )
+        """The beginning of a response that streams, or the result of a function that does not."""
         call = StreamedInvocation(
-            self._invoker, spec.target, payload, request_id=identity, tenant_id=tenant
+            self._invoker, spec.target, payload, request_id=request.request_id, tenant_id=tenant
         )
         if not await call.begin():
             return await call.running
@@ -401,6 +388,14 @@ def _refusal(verdict: Verdict, dialect: Dialect) -> HttpResponse:
     if verdict.challenge:
         headers = (*headers, ("www-authenticate", verdict.challenge))
     return replace(base, headers=headers, error=verdict.reason)
+
+
+def _refused(spec: RouteSpec, dialect: Dialect, error: Exception) -> HttpResponse:
+    if isinstance(error, UnknownFunctionError):
+        return dialect.failed(f"there is no function {spec.target}")
+    if spec.kind == "rest":
+        return json_response(400, {"message": str(error)}, str(error))
+    return dialect.failed(str(error))
 
 
 def error_message(payload: bytes) -> str:

@@ -89,7 +89,8 @@ class Group:
     ) -> None:
         """Append one event, by default of now; ``shown`` makes the text that readers get."""
         ingested = int(self._now() * 1000)
-        at = ingested if at is None else at
+        if at is None:
+            at = ingested
         self._number += 1
         self._keep(Event(at, self._number, stream.name, raw, shown, ingested))
         if stream.first is None or at < stream.first:
@@ -111,7 +112,8 @@ class Group:
 
     def _keep(self, event: Event) -> None:
         self._events.append(event)
-        self.bytes += _size(event.raw)
+        raw = event.raw
+        self.bytes += OVERHEAD + (len(raw) if isinstance(raw, bytes) else _UNMADE)
         while len(self._events) > EVENTS or self.bytes > BYTES:
             self.bytes -= _size(self._events.popleft().raw)
 
@@ -159,11 +161,15 @@ class EnvironmentLog:
         self._groups = groups
         self._group = group
         self._name = name
+        self._found: tuple[Group, Stream] | None = None
 
     def put(self, line: Message, shown: Callable[[bytes], bytes]) -> None:
         """Append one line; ``shown`` makes the text that readers get."""
-        group = self._groups.group(self._group)
-        group.put(group.stream(self._name), line, shown=shown)
+        if self._found is None or not self._groups.has(*self._found):
+            group = self._groups.group(self._group)
+            self._found = group, group.stream(self._name)
+        group, stream = self._found
+        group.put(stream, line, shown=shown)
 
 
 class Groups:
@@ -182,6 +188,11 @@ class Groups:
         if found is None:
             found = self._groups[name] = Group(name, self.now)
         return found
+
+    def has(self, group: Group, stream: Stream) -> bool:
+        """False if one of them was deleted."""
+        known = self._groups.get(group.name)
+        return known is group and group.streams.get(stream.name) is stream
 
     def get(self, name: str) -> Group | None:
         return self._groups.get(name)
