@@ -219,7 +219,7 @@ def attack(
         context.close()
 
 
-REFUSAL = re.compile(r"is no name of this machine|the Host must be|: $")
+REFUSAL = re.compile(r"is not a name of this machine|the Host must be|: $")
 QUIET = {"calls": [], "messages": 0, "queues": 1, "objects": 0, "buckets": 1, "keys": []}
 
 
@@ -297,7 +297,8 @@ def test_a_name_that_was_given_is_answered_by_the_apis_and_the_aws_endpoint(stac
     assert status(url, headers={"Host": f"x.{TUNNEL}"}) == 403
     assert status(f"{stack.said['aws']}/x", headers=named) != 403
     assert status(f"{stack.said['console']}/x", headers=named) == 403
-    stack.service.logged(f"an API refused a request: Host 'x.{TUNNEL}' is no name of this machine")
+    why = f"Host 'x.{TUNNEL}' is not a name of this machine"
+    stack.service.logged(f"an API refused a request: {why}")
 
 
 def test_virtual_hosted_buckets_are_names_below_localhost(stack: Stack) -> None:

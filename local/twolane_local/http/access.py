@@ -69,7 +69,7 @@ class Door:
         if caller.host not in self._good:
             host = caller.host.decode("latin-1")
             if not self._is_host(host):
-                return self._tell(f"Host {host!r} is no name of this machine")
+                return self._tell(f"Host {host!r} is not a name of this machine")
             if len(self._good) < _REMEMBERED:
                 self._good.add(caller.host)
         if not caller.origin and not caller.site:

@@ -146,6 +146,6 @@ def test_each_reason_is_told_once() -> None:
     for host in ("evil.example", "evil.example", "other.example"):
         assert door.refusal("GET", Caller(host.encode())) is not None
     assert told == [
-        "Host 'evil.example' is no name of this machine",
-        "Host 'other.example' is no name of this machine",
+        "Host 'evil.example' is not a name of this machine",
+        "Host 'other.example' is not a name of this machine",
     ]
