@@ -89,11 +89,11 @@ def test_what_json_does_to_arguments_does_not_hide_them(args: Any, hidden: bool)
 
 def test_arguments_that_the_application_hides_stay_hidden() -> None:
     _, body = task_message(
-        "pay", ["4111-1111"], {"cvc": 123}, kwargsrepr="{'cvc': '***'}", argsrepr="(***)"
+        "pay", ["4111 1111"], {"cvc": 123}, kwargsrepr="{'cvc': '***'}", argsrepr="(***)"
     )
     task = decode(body)
     assert task.hidden
-    assert "4111" not in json.dumps(task.as_dict()) + task.call() + repr(task)
+    assert "4111 1111" not in json.dumps(task.as_dict()) + task.call() + repr(task)
     assert task.call() == "pay (***) {'cvc': '***'}"
     again = decode(with_arguments(body, args=["5111-1111"]))
     assert (again.hidden, again.args_repr) == (True, "(***)")

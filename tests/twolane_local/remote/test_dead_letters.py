@@ -199,8 +199,8 @@ def test_a_fifo_queue_gets_the_group_and_a_deduplication_id_of_its_own() -> None
 
 
 def test_a_hidden_task_and_secrets_are_not_shown() -> None:
-    _, hidden = task_message("pay", ["4111"], argsrepr="(***)")
+    _, hidden = task_message("pay", ["4111 1111"], argsrepr="(***)")
     message = {"MessageId": "m", "Body": hidden, "Attributes": {}}
-    assert "4111" not in json.dumps(message_shape(DEAD, message))
+    assert "4111 1111" not in json.dumps(message_shape(DEAD, message))
     message["Body"] = '{"password": "geheim"}'
     assert "geheim" not in json.dumps(message_shape(DEAD, message))
