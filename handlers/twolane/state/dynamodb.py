@@ -26,7 +26,7 @@ from twolane.patches.clients import patient_boto
 from twolane.state.store import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 #: How often the same is asked while DynamoDB is busy, which takes ten seconds or so.
@@ -145,6 +145,10 @@ class DynamoDBStore:
                 return str(stood["state"]["S"]) if self._is_live(stood) else ""
         return None
 
+    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:  # noqa: ARG002
+        # Only a transaction writes several under conditions: all or none, at twice the price.
+        return set()
+
     def delete(self, key: str, *, expected: str | None = None) -> bool:
         names = {"#until": "until"}
         values = {":now": {"N": str(self._clock())}}
@@ -165,6 +169,10 @@ class DynamoDBStore:
             except client.exceptions.ConditionalCheckFailedException:
                 return False
         return True
+
+    def delete_many(self, expected: Mapping[str, str]) -> None:
+        for key, value in expected.items():
+            self.delete(key, expected=value)
 
     def _item(self, key: str, value: str, ttl_s: float) -> dict[str, Any]:
         return item_of(key, value, self._clock() + ttl_s)

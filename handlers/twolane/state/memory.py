@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class MemoryStore:
@@ -41,6 +41,11 @@ class MemoryStore:
             self._items[key] = (value, self._clock() + ttl_s)
             return None
 
+    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:
+        return {
+            key for key, value in values.items() if self.swap(key, None, value, ttl_s=ttl_s) is None
+        }
+
     def delete(self, key: str, *, expected: str | None = None) -> bool:
         with self._lock:
             live = self._live(key)
@@ -48,6 +53,10 @@ class MemoryStore:
                 return False
             del self._items[key]
             return True
+
+    def delete_many(self, expected: Mapping[str, str]) -> None:
+        for key, value in expected.items():
+            self.delete(key, expected=value)
 
     def _live(self, key: str) -> str | None:
         value, expires = self._items.get(key, ("", 0.0))

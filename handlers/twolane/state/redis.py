@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twolane.environment import snapshot
 from twolane.environment.invocation import left_s
@@ -24,7 +24,7 @@ from twolane.errors import StoreUnavailableError
 from twolane.state.store import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from celery import Celery
 
@@ -105,12 +105,35 @@ class RedisStore:
                 return None
             return _text(client.get(key) or b"")
 
+    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:
+        lifetime = _milliseconds(ttl_s)
+        written: set[str] = set()
+        keys = list(values)
+        with self._talking as (client, _, _):
+            for start in range(0, len(keys), 100):
+                part = keys[start : start + 100]
+                replies = call_many(
+                    client,
+                    [("SET", self._key(key), values[key], "PX", lifetime, "NX") for key in part],
+                )
+                written.update(key for key, reply in zip(part, replies, strict=True) if reply)
+        return written
+
     def delete(self, key: str, *, expected: str | None = None) -> bool:
         key = self._key(key)
         with self._talking as (client, _, delete):
             if expected is None:
                 return bool(client.delete(key))
             return bool(run(delete, [key], [expected]))
+
+    def delete_many(self, expected: Mapping[str, str]) -> None:
+        pairs = list(expected.items())
+        with self._talking as (client, _, _):
+            for start in range(0, len(pairs), 100):
+                part = pairs[start : start + 100]
+                call_many(
+                    client, [("EVAL", _DELETE, 1, self._key(key), value) for key, value in part]
+                )
 
     def _key(self, key: str) -> str:
         return self._prefix + bounded(key)
@@ -216,13 +239,51 @@ def kept_connection(client: Any) -> Iterator[None]:
 
 def call(client: Any, *command: Any) -> Any:
     """Run one command, without redis-py's conversions of replies; raises what the client does."""
-    connection = _kept.connection
-    if connection is None or _kept.client is not client:
-        return client.execute_command(*command)
-    _kept.connection = None  # a finalizer that comes here meanwhile goes by the client
-    try:
+
+    def talk(connection: Any) -> Any:
         connection.send_command(*command)
         return connection.read_response()
+
+    return _on_kept(client, talk, lambda: client.execute_command(*command))
+
+
+def call_many(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Run commands in one round trip; as ``call``. All of them run if one is refused."""
+
+    def talk(connection: Any) -> list[Any]:
+        from redis.exceptions import ResponseError
+
+        connection.send_packed_command(connection.pack_commands(commands))
+        replies: list[Any] = []
+        refused: list[Exception] = []
+        for _ in commands:
+            # Each reply is read, or it would be the one of the next command.
+            try:
+                replies.append(connection.read_response())
+            except ResponseError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+        return replies
+
+    def by_client() -> list[Any]:
+        pipeline = client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = pipeline.execute()
+        return replies
+
+    return cast("list[Any]", _on_kept(client, talk, by_client))
+
+
+def _on_kept(client: Any, talk: Callable[[Any], Any], by_client: Callable[[], Any]) -> Any:
+    """Talk over this thread's connection, or let the client do it."""
+    connection = _kept.connection
+    if connection is None or _kept.client is not client:
+        return by_client()
+    _kept.connection = None  # a finalizer that comes here meanwhile goes by the client
+    try:
+        return talk(connection)
     except BaseException as error:
         from redis import exceptions
 
@@ -231,7 +292,7 @@ def call(client: Any, *command: Any) -> Any:
         connection.disconnect()
         lost = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError)
         if lost and left_s() != 0.0:  # with no time left, the answer of the function comes first
-            return client.execute_command(*command)
+            return by_client()
         # A time limit struck between the command and its reply, which must not be the next one's.
         raise
     finally:

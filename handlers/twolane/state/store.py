@@ -5,7 +5,7 @@ shipped: Redis (``twolane.state.redis``) and DynamoDB (``twolane.state.dynamodb`
 Celery's own results, in the same database or table. Serverless Redis and Valkey may lose an
 acknowledged write on failover: a lease that guards money belongs in DynamoDB.
 
-``StateStore`` has the four operations that are needed, ``open_store`` opens the store of a Celery
+``StateStore`` has the operations that are needed, ``open_store`` opens the store of a Celery
 application, and ``bounded`` makes keys of a bounded size from any text.
 """
 
@@ -22,7 +22,7 @@ from twolane.patches.clients import patient_redis
 from twolane.state.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from celery import Celery
 
@@ -48,8 +48,17 @@ class StateStore(Protocol):
         characters, so that only these are compared, and the rest need not travel.
         """
 
+    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:
+        """Write those of the values that no live value stands in the way of, each by itself, in one
+        round trip per 100. Returns the keys that were written; none where the store would need a
+        round trip for each.
+        """
+
     def delete(self, key: str, *, expected: str | None = None) -> bool:
         """Remove the key, if ``expected`` is given only while it holds that value."""
+
+    def delete_many(self, expected: Mapping[str, str]) -> None:
+        """Remove those keys that hold the given values, each by itself, one round trip per 100."""
 
 
 #: The longest partition key that DynamoDB takes, in bytes; one longer key makes it refuse a whole

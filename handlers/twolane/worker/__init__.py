@@ -11,7 +11,7 @@ The way of one record, and the modules on it:
    or if it descends from a task that publishes itself without end (``descent``).
 5. ``consumer``: Celery's own consumer gets the message and makes a request of it. A request that is
    not due is sent again with a delay (``delay``).
-6. ``work``: takes the lease. Its fence goes with the request, so that a result can be stored only
+6. ``work``: takes the lease, if it was not taken with those before it. Its fence goes with the request, so that a result can be stored only
    while the lease is held.
 7. ``pool``: runs the task within its ``limits``. A second thread looks whether it is revoked
    meanwhile (``lookup``).

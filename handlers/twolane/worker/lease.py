@@ -65,7 +65,7 @@ from twolane.errors import StoreUnavailableError
 from twolane.patches.clients import FENCE, guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
     from twolane.state.store import StateStore
 
@@ -272,6 +272,24 @@ class Leases:
         stood = self.take(key, seen, wanted)
         return LeaseFence(task_id, key, wanted, self) if stood is None else stood
 
+    def hold_many(
+        self, wanted: Sequence[tuple[str, str, Delivery]], *, for_s: float, worker: str
+    ) -> list[LeaseFence | None]:
+        """Take leases that nobody has, of (task id, key, delivery), in one round trip. ``None``:
+        this one is not taken, and ``hold`` says why.
+        """
+        now = self.clock()
+        running = [
+            write_lease(LeaseState.RUNNING, delivery, since=now, until=now + for_s, worker=worker)
+            for _, _, delivery in wanted
+        ]
+        values = {key: lease.text for (_, key, _), lease in zip(wanted, running, strict=True)}
+        written = self._store.add_many(values, ttl_s=max(1.0, for_s))
+        return [
+            LeaseFence(task_id, key, lease, self) if key in written else None
+            for (task_id, key, _), lease in zip(wanted, running, strict=True)
+        ]
+
     def end_unheld(self, key: str, delivery: Delivery) -> None:
         """Record that work is done, unless a delivery holds its lease by now."""
         now = self.clock()
@@ -299,6 +317,10 @@ class Leases:
     def release(self, key: str, held: Lease) -> None:
         """Give the lease back: the work shall run again."""
         self._store.delete(key, expected=held.text)
+
+    def release_many(self, held: Mapping[str, Lease]) -> None:
+        """Give leases back, by their keys, in one round trip where ``hold_many`` took them so."""
+        self._store.delete_many({key: lease.text for key, lease in held.items()})
 
 
 @dataclass(eq=False, slots=True)

@@ -386,9 +386,9 @@ def _where(record: Record) -> dict[str, Any]:
 @dataclass(eq=False)
 class Run:
     """One record on its way, from its event to the answer for it. ``problem``: why the message
-    cannot be read, without ``envelope`` and ``facts``. ``fence``: the lease, once taken; ``end``:
-    how the task ended; ``outcome``: what is said of the message, ``wait_s``: how long it should
-    stay away.
+    cannot be read, without ``envelope`` and ``facts``. ``fence``: the lease, once taken; ``ahead``:
+    the lease, taken before the run's turn has come; ``end``: how the task ended; ``outcome``: what
+    is said of the message, ``wait_s``: how long it should stay away.
     """
 
     record: Record
@@ -397,6 +397,7 @@ class Run:
     problem: Exception | None = None
     deadline: Deadline | None = None
     fence: LeaseFence | None = None
+    ahead: LeaseFence | None = None
     end: TaskEnd | None = None
     outcome: Outcome | None = None
     wait_s: float | None = None

@@ -1,4 +1,4 @@
-"""The leases of a batch, each taken when its task is next; on a real Redis."""
+"""The leases of a batch, taken together for the tasks that start soon; on a real Redis."""
 
 from __future__ import annotations
 
@@ -79,33 +79,101 @@ def run(handler: WorkerHandler, *records: dict[str, Any], deadline: Deadline | N
     handler._worker.run(parse_event(event(*records)), deadline)
 
 
-def test_a_lease_is_taken_when_its_task_is_next_and_no_sooner(
-    handler: WorkerHandler, client: Any, seen: dict[str, list[str]]
+class Stepped:
+    """A clock on which each look takes a while."""
+
+    def __init__(self, step_s: float) -> None:
+        self._now, self._step_s = 1_000.0, step_s
+
+    def __call__(self) -> float:
+        self._now += self._step_s
+        return self._now
+
+
+def paced(app: Celery, step_s: float) -> WorkerHandler:
+    return WorkerHandler(app, queues=RecordedQueues(), clock=Stepped(step_s))
+
+
+def test_leases_of_tasks_that_start_soon_are_taken_together(
+    app: Celery, client: Any, seen: dict[str, list[str]]
 ) -> None:
+    handler = paced(app, 0.0)
     assert handler(event(look("a"), look("b"), look("c"))) == {"batchItemFailures": []}
     assert seen == {
-        "a": ["a running"],
-        "b": ["a done", "b running"],
+        "a": ["a running"],  # how long the tasks take is not known yet
+        "b": ["a done", "b running", "c running"],
         "c": ["a done", "b done", "c running"],
     }
     assert leases(client) == ["a done", "b done", "c done"]
 
 
+def test_behind_a_slow_task_a_lease_is_taken_when_its_task_is_next(
+    app: Celery, client: Any, seen: dict[str, list[str]]
+) -> None:
+    handler = paced(app, 0.1)
+    assert handler(event(look("a"), look("b"), look("c"))) == {"batchItemFailures": []}
+    assert seen["b"] == ["a done", "b running"]
+    assert leases(client) == ["a done", "b done", "c done"]
+
+
 @pytest.mark.usefixtures("real_redis")
-def test_a_batch_of_ten_takes_twenty_one_round_trips(handler: WorkerHandler, client: Any) -> None:
+def test_a_batch_of_ten_takes_twelve_round_trips(app: Celery, client: Any) -> None:
     def requests() -> int:
         return int(client.info("stats")["total_reads_processed"])
 
+    handler = paced(app, 0.0)
     run(handler, look("first"))  # opens the connection, loads the script
     before = requests()
     run(handler, *(record(body("noop", task_id=f"p{n}")) for n in range(10)))
     asked = 1  # the question itself
-    assert requests() - before - asked == 1 + 10 + 10  # a look-up; a lease and a result each
+    assert requests() - before - asked == 1 + 1 + 10  # a look-up, all leases, a result each
+
+
+def test_a_lease_that_was_taken_ahead_is_given_back_if_its_task_does_not_start(
+    app: Celery, client: Any, seen: dict[str, list[str]]
+) -> None:
+    handler = paced(app, 0.0)
+    handler(event(look("warm")))
+    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    handler(event(look("a"), look("late", expires=past), look("c")))
+    assert seen["a"] == ["a running", "c running", "late running", "warm done"]
+    assert leases(client) == ["a done", "c done", "warm done"]
+
+
+def test_the_second_copy_in_a_batch_finds_the_work_done(
+    app: Celery, client: Any, seen: dict[str, list[str]]
+) -> None:
+    handler = paced(app, 0.0)
+    handler(event(look("warm")))
+    copies = [record(body("look", "a", task_id="a"), f"m-{n}") for n in (1, 2)]
+    assert handler(event(*copies, look("b"))) == {"batchItemFailures": []}
+    assert seen["a"] == ["a running", "b running", "warm done"]
+    assert leases(client) == ["a done", "b done", "warm done"]
+
+
+def test_what_another_environment_runs_is_left_to_it(
+    app: Celery, client: Any, seen: dict[str, list[str]]
+) -> None:
+    """Its lease is taken between this batch's look-up and its question for the leases."""
+    handler, other = paced(app, 0.0), paced(app, 0.0)
+    handler(event(look("warm")))
+
+    @app.task(shared=False, name="meanwhile")
+    def meanwhile() -> None:
+        other(event(look("b", shadow="elsewhere")))
+
+    # The second batch's pace is the first one's: one task at a time, so that b's lease is free
+    # when the first task runs.
+    handler._worker._pace_s = 1.0
+    answer = handler(event(record(body("meanwhile", task_id="m"), "m-m"), look("b")))
+    assert answer == {"batchItemFailures": []}
+    assert leases(client) == ["b done", "m done", "warm done"]
 
 
 def test_a_record_that_does_not_start_takes_no_lease(
-    handler: WorkerHandler, client: Any, seen: dict[str, list[str]]
+    app: Celery, client: Any, seen: dict[str, list[str]]
 ) -> None:
+    handler = paced(app, 0.1)
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     handler(event(look("a"), look("late", expires=past), look("c")))
     assert set(seen) == {"a", "c"}

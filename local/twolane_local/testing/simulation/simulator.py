@@ -217,8 +217,8 @@ class Simulation(stores.Listener):
         self._latencies = random.Random(f"{seed} latencies")  # noqa: S311 - repeatable, no secret
         self._make_faults = faults
         self._known: dict[str, Any] = {}
-        #: The lease that an environment's running task holds, and who it says holds it.
-        self.leases: dict[Process, tuple[str, str]] = {}
+        #: The lease that an environment holds for a task, and who it says holds it.
+        self.leases: dict[tuple[Process, str], tuple[str, str]] = {}
 
     def run(self, script: Callable[[Simulation], Coroutine[Any, Any, None]]) -> History:
         """Start everything, run the script to its end, stop everything."""
@@ -342,7 +342,8 @@ class Simulation(stores.Listener):
             # Whoever does it takes a while, in which anything else may happen.
             process.sleep(self._latencies.choice(self.application.effect_s))
         self.points.inside("effect.before", task)
-        lease, holder = self.leases.get(process, (None, None)) if process else (None, None)
+        held = self.leases.get((process, task)) if process else None
+        lease, holder = held or (None, None)
         self.note(
             "effect.committed", task=task, where=self.where(), lease=lease, holder=holder, what=what
         )
@@ -393,7 +394,7 @@ class Simulation(stores.Listener):
             until=lease.until,
         )  # fmt: skip
         if lease.state == "running" and process is not None and where is not None:
-            self.leases[process] = (key, lease.delivery.holder)
+            self.leases[process, task_of(key)] = (key, lease.delivery.holder)
             self.points.inside("task.begins", task_of(key))
 
     def _result_changed(self, task: str, stored: Mapping[str, Any] | None) -> None:

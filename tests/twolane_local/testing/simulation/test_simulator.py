@@ -102,7 +102,8 @@ def test_an_effect_is_told_with_the_lease_that_covers_it(
     def works(*_: Any) -> None:
         process = current.get()
         assert process is not None
-        world.leases[process] = ("twolane:lease:t1", "holder")
+        world.leases[process, "t0"] = ("twolane:lease:t0", "holder")  # taken ahead
+        world.leases[process, "t1"] = ("twolane:lease:t1", "holder")
         world.effect("t1", "a mail")
 
     async def script(world: Simulation) -> None:
