@@ -11,8 +11,8 @@ The way of one record, and the modules on it:
    or if it descends from a task that publishes itself without end (``descent``).
 5. ``consumer``: Celery's own consumer gets the message and makes a request of it. A request that is
    not due is sent again with a delay (``delay``).
-6. ``work``: takes the lease, if it was not taken with those before it. Its fence goes with the request, so that a result can be stored only
-   while the lease is held.
+6. ``work``: takes the lease, if it was not taken together with others. Its fence goes with the
+   request, so that a result can be stored only while the lease is held.
 7. ``pool``: runs the task within its ``limits``. A second thread looks whether it is revoked
    meanwhile (``lookup``).
 8. ``redis_backend`` or ``dynamodb_backend``: the result and the end of the lease, in one write.
