@@ -1,7 +1,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# What is installed in $(VENV) for `make up`, and beside that for `make test` and `make check`.
+RUN := $(VENV)/.installed-run
+TEST := $(VENV)/.installed-test
+CHECK := $(VENV)/.installed-check
 SUITE_VENV ?= .venv-suite
 AWS_SUITE_VENV ?= .venv-aws-suite
 # LocalStack's tests need Python 3.12 or newer.
@@ -27,63 +31,73 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) +
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(STAMP): pyproject.toml
+# Modules are compiled when they are first imported: most never are. Groups need pip 25.1 or newer.
+$(RUN): pyproject.toml local/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("twolane needs Python 3.11 or newer; name one: make PYTHON=python3.13 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,test]'
+	$(PIP) install --no-compile 'pip>=25.1' -e . -e ./local
+	$(PIP) install --no-compile --group app
 	@touch $@
 
-up: $(STAMP) ## Start the API, the queues, the worker and the schedules on this machine
+$(TEST): $(RUN)
+	$(PIP) install --group test
+	@touch $@
+
+$(CHECK): $(RUN)
+	$(PIP) install --group check
+	@touch $@
+
+up: $(RUN) ## Start the API, the queues, the worker and the schedules on this machine
 	@$(BIN)/twolane up
 
 # In the order of tests/conftest.py: the longest first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP) ## Run the tests
+test: $(TEST) ## Run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) -m 'not slow'
 
-test-slow: $(STAMP) ## Run the tests that take longer
+test-slow: $(TEST) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 COVERED ?= not slow
-coverage: $(STAMP) ## Run the tests and say how many lines and branches of both packages they reach (COVERED='slow or not slow')
+coverage: $(TEST) ## Run the tests and say how many lines and branches of both packages they reach (COVERED='slow or not slow')
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@$(BIN)/coverage run -m pytest -n $(WORKERS) $(BY_FILE) -m '$(COVERED)'
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --sort=cover
 
-fuzz: $(STAMP) ## Look for new examples that break a property
+fuzz: $(TEST) ## Look for new examples that break a property
 	@$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fresh
 
 TRIES ?= 10000
 SEED ?= 1
-fuzz-templates: $(STAMP) ## Read 10,000 mutated templates: no traceback, no hang (TRIES=)
+fuzz-templates: $(TEST) ## Read 10,000 mutated templates: no traceback, no hang (TRIES=)
 	@TEMPLATE_TRIES=$(TRIES) $(BIN)/python -m pytest -n auto -m slow --hypothesis-profile=fresh tests/twolane_local/template/test_mutations.py
 
-fuzz-endpoint: $(STAMP) ## Send 10,000 random calls to the AWS endpoint: no page, no traceback, no hang (TRIES=, SEED=)
+fuzz-endpoint: $(TEST) ## Send 10,000 random calls to the AWS endpoint: no page, no traceback, no hang (TRIES=, SEED=)
 	@ENDPOINT_TRIES=$(TRIES) ENDPOINT_SEED=$(SEED) $(BIN)/python -m pytest -m slow tests/twolane_local/moto/test_endpoint_fuzz.py
 
-templates: $(STAMP) ## Start every template under a folder, and say what starts (DIR=; ARGS='--sample 100 --seed 1')
+templates: $(TEST) ## Start every template under a folder, and say what starts (DIR=; ARGS='--sample 100 --seed 1')
 	@test -n "$(DIR)" || { echo 'name a folder with templates: make templates DIR=…' >&2; exit 2; }
 	@$(BIN)/python tests/templates_run/run.py "$(DIR)" $(ARGS)
 
-simulate: $(STAMP) ## Run 10,000 random schedules with faults (minutes)
+simulate: $(RUN) ## Run 10,000 random schedules with faults (minutes)
 	@$(BIN)/twolane simulate --runs 10000
 
-exhaustive: $(STAMP) ## Strike each primitive at every point, once and twice, for ten minutes; writes docs/faults.md's table
+exhaustive: $(RUN) ## Strike each primitive at every point, once and twice, for ten minutes; writes docs/faults.md's table
 	@$(BIN)/twolane simulate --exhaustive --minutes 10 --table
 
 SEEDS ?= 1 2 3
 STORE ?= redis dynamodb
 TASKS ?= 2000
-campaign: $(STAMP) ## Send 2,000 tasks at real processes while they are killed, for three seeds on each store (SEEDS=, STORE=, TASKS=)
+campaign: $(TEST) ## Send 2,000 tasks at real processes while they are killed, for three seeds on each store (SEEDS=, STORE=, TASKS=)
 	@rm -rf build/campaign && mkdir -p build/campaign
 	@failed=0; for store in $(STORE); do for seed in $(SEEDS); do \
 	  $(BIN)/python -m tests.campaign --store $$store --seed $$seed --tasks $(TASKS) --json \
 	    --keep build/campaign/$$store-$$seed > build/campaign/$$store-$$seed.json || failed=1; done; done; \
 	$(BIN)/python -m tests.campaign --table build/campaign/*.json && exit $$failed
 
-check: $(STAMP) ## Lint and type-check, the template raw, expanded and built too
+check: $(CHECK) ## Lint and type-check, the template raw, expanded and built too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -101,7 +115,7 @@ $(CHECKOV_VENV)/.installed: infra/tools/checkov.txt
 
 # Neither needs an account, credentials or a region; once the tools are installed, nothing but
 # `sam build`'s pip needs a network. The runtime is this machine's, so that its Python is there.
-check-infra: $(STAMP) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
+check-infra: $(CHECK) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	$(SAM_VENV)/bin/sam validate --lint
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- template.yaml infra/*.yaml infra/pipeline/role.yaml
 	$(BIN)/cfn-lint -- infra/proof/template.yaml
@@ -124,41 +138,41 @@ build: $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, the
 	  --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
 	$(RUNTIME) infra/artifact.py $(BUILD_DIR)
 
-bench: $(STAMP) ## Run every benchmark
+bench: $(TEST) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
 
-aws-proof: $(STAMP) ## Ask a real AWS account what could not be verified without one (PROOF=--emulator: only the emulator)
+aws-proof: $(TEST) ## Ask a real AWS account what could not be verified without one (PROOF=--emulator: only the emulator)
 	@$(BIN)/python infra/proof/prove.py --sam $(abspath $(SAM_VENV))/bin/sam $(PROOF)
 
-mutants: $(STAMP) ## Break the core line by line, and see the tests fail (an hour; MUTANTS: names)
+mutants: $(TEST) ## Break the core line by line, and see the tests fail (an hour; MUTANTS: names)
 	@$(BIN)/python tests/mutants/run.py --table $(MUTANTS)
 
-screenshots: $(STAMP) ## Take the pictures of docs/console.md again, with this machine's Chromium
+screenshots: $(TEST) ## Take the pictures of docs/console.md again, with this machine's Chromium
 	@$(BIN)/python docs/console/screenshots.py
 
-requirements: $(STAMP) ## Pin the functions' dependencies again, with hashes, for every platform
+requirements: $(RUN) ## Pin the functions' dependencies again, with hashes, for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	$(BIN)/uv pip compile pyproject.toml --group app --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
 	$(BIN)/uv pip compile infra/tools/sam.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/sam.txt
 	$(BIN)/uv pip compile infra/tools/checkov.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/checkov.txt
 	$(BIN)/uv pip compile infra/long-lane/requirements.in -c handlers/requirements.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/long-lane/requirements.txt
 
-mangum-suite: $(STAMP) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
+mangum-suite: $(TEST) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)
 
-sam-local: $(STAMP) $(SAM_VENV)/.installed ## Prove `sam local` in Docker beside `twolane up --no-http`
+sam-local: $(TEST) $(SAM_VENV)/.installed ## Prove `sam local` in Docker beside `twolane up --no-http`
 	@$(BIN)/python tests/sam_local/prove.py $(abspath $(SAM_VENV))/bin/sam
 
 celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a checkout of celery/celery)
 	@test -n "$(SUITE)" || { echo 'name a checkout of celery/celery: make celery-suite SUITE=DIR' >&2; exit 2; }
 	@test -x $(SUITE_VENV)/bin/pytest || { $(PYTHON) -m venv $(SUITE_VENV) && \
-	  $(SUITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[local]' 'redis<8' \
+	  $(SUITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e . -e ./local 'kombu[sqs]' 'redis<8' \
 	    -r tests/celery_suite/requirements.txt; }
 	cd $(SUITE) && PATH="$(abspath $(SUITE_VENV))/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/celery_suite" \
 	  "$(abspath $(SUITE_VENV))/bin/pytest" -q --timeout 300 -p celery.contrib.pytest -p plugin \
 	    -p no:cacheprovider t/integration
 
-aws-suites: $(STAMP) ## Run public suites that passed against AWS on `twolane up` (SUITE=DIR: a checkout of localstack/localstack; ARGS='--only sqs -k fifo')
+aws-suites: $(TEST) ## Run public suites that passed against AWS on `twolane up` (SUITE=DIR: a checkout of localstack/localstack; ARGS='--only sqs -k fifo')
 	@test -n "$(SUITE)" || { echo 'name a checkout of localstack/localstack: make aws-suites SUITE=DIR' >&2; exit 2; }
 	@test -x $(AWS_SUITE_VENV)/bin/pytest || { $(AWS_SUITE_PYTHON) -m venv $(AWS_SUITE_VENV) && \
 	  $(AWS_SUITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -19,8 +19,8 @@ ALLOWED = {"app": {"twolane"}, "twolane": set(), "twolane_local": {"twolane"}}
 #: function, or for type checking.
 ORDER = {
     "twolane": (
-        "twolane", "router", "api", "beat", "http", "worker", "publish", "state", "patches",
-        "environment", "otel", "errors",
+        "__main__", "twolane", "router", "api", "beat", "http", "worker", "publish", "state",
+        "patches", "environment", "otel", "errors",
     ),
     "twolane_local": (
         "twolane_local", "pytest_plugin", "cli", "testing", "emulator", "console", "checks",

@@ -99,7 +99,7 @@ def check_runtime_client(
     elif has("awslambdaric") is None:
         yield CheckResult(
             "awslambdaric", "error", "AWS's runtime client is not installed",
-            "pip install 'twolane[local]'",
+            "pip install --upgrade twolane-local",
         )  # fmt: skip
     else:
         yield ok("awslambdaric", "AWS's runtime client is installed")
@@ -166,11 +166,14 @@ def check_packages(
     """An older environment may lack a dependency, or have an old version of it."""
     from packaging.requirements import Requirement
 
-    wanted = metadata.requires("twolane") or [] if required is None else required
+    if required is None:
+        required = [
+            one for name in ("twolane", "twolane-local") for one in metadata.requires(name) or ()
+        ]
     stale = []
-    for text in wanted:
+    for text in required:
         requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": "local"}):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
             found = version(requirement.name)
@@ -181,7 +184,7 @@ def check_packages(
             stale.append(f"{requirement} is required, {found} is installed")
     for problem in stale:
         yield CheckResult(
-            "packages", "error", problem, "install again: pip install --upgrade 'twolane[local]'"
+            "packages", "error", problem, "install again: pip install --upgrade twolane-local"
         )
     if not stale:
         yield ok("packages", "all requirements are installed")

@@ -36,7 +36,7 @@ def script(shell: str) -> str:
     try:
         import shtab
     except ImportError as error:
-        raise LocalError("completion needs shtab: pip install 'twolane[local]'") from error
+        raise LocalError("completion needs shtab: pip install shtab") from error
     from twolane_local.cli.parser import parser
 
     top = parser()

@@ -153,9 +153,11 @@ patches.install("publisher", transport="twolane.publish.transport:Transport")
 
 
 def test_what_is_patched_is_bounded_where_it_is_required() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    required = [*project["dependencies"], *extras["local"]]
+    required = [
+        one
+        for file in ("pyproject.toml", "local/pyproject.toml")
+        for one in tomllib.loads((ROOT / file).read_text())["project"]["dependencies"]
+    ]
     bounds = {
         re.split(r"[\[<>=;]", one)[0]: one.partition(";")[0]
         for one in required

@@ -87,8 +87,11 @@ def test_a_version_that_was_not_tested_gives_one_warning(version: str, warned: b
 
 
 def test_what_is_replaced_is_bounded_where_it_is_required() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = [*project["dependencies"], *project["optional-dependencies"]["local"]]
+    required = [
+        one
+        for file in ("pyproject.toml", "local/pyproject.toml")
+        for one in tomllib.loads((ROOT / file).read_text())["project"]["dependencies"]
+    ]
     bounds = {re.split(r"[\[<>=;]", one)[0]: one.partition(";")[0] for one in required}
     for library, (first, end) in TESTED.items():
         assert bounds[library].endswith(f">={first},<{end}")
