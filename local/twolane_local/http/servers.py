@@ -11,6 +11,7 @@ import asyncio
 import errno
 import json
 import socket
+import time
 from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 #: The largest head of a request, and the largest trailer, in bytes.
 MAX_HEAD = 64 * 1024
 _TOO_LARGE = f"it has more than {MAX_HEAD} bytes"
+#: The longest that the loop turns for one request: what takes longer finds it asleep.
+BUSY_WAIT_S = 0.001
 #: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 GO_AHEAD = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -378,8 +381,11 @@ class Exchange:
 class Connection(RequestReader):
     """One client. Its requests are answered one after the other, in their order."""
 
-    def __init__(self, answer: Answer, connections: set[Connection], door: Door) -> None:
+    def __init__(
+        self, answer: Answer, connections: set[Connection], door: Door, busy_wait: BusyWait
+    ) -> None:
         super().__init__()
+        self._busy_wait = busy_wait
         self._application = answer
         self._connections = connections
         self._door = door
@@ -540,9 +546,11 @@ class Connection(RequestReader):
         """Answer what waits, one after the other."""
         while self._waiting and not self.transport.is_closing():
             self._current = self._waiting.popleft()
+            self._busy_wait.begin()
             try:
                 await self._answer(self._current)
             finally:
+                self._busy_wait.end()
                 kept = self._current.done and self._current.keep_alive
                 self._current = None
             if not kept:
@@ -651,6 +659,42 @@ def as_answer(app: Asgi) -> Answer:
     return answer
 
 
+class BusyWait:
+    """Keeps the event loop awake while a single request is under way, for a millisecond at most.
+
+    A core that sleeps takes longer to wake than many a handler to run. With one connection, 11 to
+    20 % more requests are answered in a second ("in-process" and "isolated" in
+    ``benchmarks/emulator.py``). Of several requests, each keeps the loop awake for the others.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._soon = loop.call_soon
+        self._now = now
+        self._until = 0.0
+        self._under_way = 0
+        self._turning = False
+
+    def begin(self) -> None:
+        """A request begins."""
+        self._under_way += 1
+        self._until = self._now() + BUSY_WAIT_S
+        if not self._turning:
+            self._turning = True
+            self._soon(self._turn)
+
+    def end(self) -> None:
+        """It is answered."""
+        self._under_way -= 1
+
+    def _turn(self) -> None:
+        if self._under_way == 1 and self._now() < self._until:
+            self._soon(self._turn)
+        else:
+            self._turning = False
+
+
 class HttpServer:
     """One application on one socket: an ASGI app, or one that has ``answer`` and needs no ASGI."""
 
@@ -667,8 +711,10 @@ class HttpServer:
 
     async def start(self) -> None:
         """Returns once it accepts connections."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._answer, self._connections, self._door),
+        loop = asyncio.get_running_loop()
+        busy_wait = BusyWait(loop)
+        self._server = await loop.create_server(
+            lambda: Connection(self._answer, self._connections, self._door, busy_wait),
             sock=self._listener,
             backlog=BACKLOG,
         )
