@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
     from twolane_local.emulator import Emulator
-    from twolane_local.model.options import Options
+    from twolane_local.model import Options
 
 # A checkout that passes must pass again: what has not changed is not rejected for an example that
 # chance found. `make fuzz` looks for new ones.

@@ -24,9 +24,8 @@ import redis
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.emulator import Emulator
 from twolane_local.journal.messages import task_message
-from twolane_local.model.options import Options
-from twolane_local.testing.processes.live import LiveWatch
-from twolane_local.testing.processes.proxy import Proxy
+from twolane_local.model import Options
+from twolane_local.testing.processes.live import LiveWatch, Proxy
 from twolane_local.testing.simulation.invariants import Bounds, Violation
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from twolane.errors import StoreUnavailableError
 from twolane.state import open_store
 from twolane.state.redis import key_prefix
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from .conftest import ROOT
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from twolane_local.emulator import Emulator
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from .conftest import ROOT, Call, Expanded, expanded
 

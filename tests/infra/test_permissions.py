@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from twolane_local.aws import guard
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from .conftest import ROOT, Call, Statement, expanded
 

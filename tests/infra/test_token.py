@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from .conftest import ROOT
 

@@ -10,7 +10,7 @@ from twolane_local.emulator import Emulator
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from twolane_local.model.options import Options
+    from twolane_local.model import Options
 
 
 def run(options: Options, script: Callable[[Emulator], Awaitable[None]]) -> None:

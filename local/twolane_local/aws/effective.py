@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twolane_local.aws.event_source_mapping import identity_of
 from twolane_local.aws.lambda_ import mappings
 from twolane_local.aws.lambda_.code import ArchiveError, CodeStore
-from twolane_local.aws.lambda_.configuration import specification, why_unrunnable
-from twolane_local.aws.lambda_.resources import Target
+from twolane_local.aws.lambda_.resources import Target, specification, why_unrunnable
 from twolane_local.aws.lambda_.settings import statement_of
 from twolane_local.aws.rest_json import RefusedError
 from twolane_local.model import LATEST, LayerSpec, RouteSpec

@@ -12,7 +12,7 @@ from twolane_local.aws.event_source_mapping import (
     EventSourceMapping,
     identity_of,
 )
-from twolane_local.aws.scheduler.source import ScheduleSource
+from twolane_local.aws.scheduler.schedule import ScheduleSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable

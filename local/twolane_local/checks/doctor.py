@@ -22,7 +22,7 @@ from twolane_local.checks.lint import lint
 from twolane_local.checks.lint.findings import Severity
 from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http.servers import bind
-from twolane_local.remote import address
+from twolane_local.remote import emulator as address
 from twolane_local.template import stack
 
 if TYPE_CHECKING:

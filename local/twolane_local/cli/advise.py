@@ -41,9 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Return 0: advice is not an error."""
-    from twolane_local.checks.advise import verdict
-    from twolane_local.checks.advise.costs import cost_factors
-    from twolane_local.checks.advise.verdict import Limits, judge, measure
+    from twolane_local.checks import advise as verdict
+    from twolane_local.checks.advise import Limits, cost_factors, judge, measure
     from twolane_local.checks.lint.subject import read_subject
 
     work = measure(_events(options))
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 def _events(options: argparse.Namespace) -> list[Event]:
     from twolane_local.journal import files
     from twolane_local.journal.filters import Filter
-    from twolane_local.remote import address
+    from twolane_local.remote import emulator as address
     from twolane_local.remote.emulator import EmulatorSource
 
     if options.journal is not None:

@@ -21,7 +21,7 @@ from twolane_local.template.parameters import without_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from twolane_local.model.options import Options
+    from twolane_local.model import Options
 
 
 #: The default of ``--template``, compared by identity: the project's own template is then searched.
@@ -199,7 +199,7 @@ def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
 
 def emulator_options(options: argparse.Namespace, **more: Any) -> Options:
     """Return the emulator's options, from the command line and ``samconfig.toml``."""
-    from twolane_local.model.options import Options
+    from twolane_local.model import Options
     from twolane_local.template import parameters
 
     config = parameters.read_samconfig(options.template, options.config_env)

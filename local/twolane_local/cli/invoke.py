@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     """Return 0 if the function returned, 1 if it failed."""
     event = _event(options.event)
     if options.running:
-        from twolane_local.remote import address
+        from twolane_local.remote import emulator as address
         from twolane_local.remote.emulator import ControlClient
 
         folder = None if options.template_named else Path()

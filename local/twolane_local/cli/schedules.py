@@ -229,7 +229,7 @@ def _local_client(options: argparse.Namespace) -> Any:
 def _running_endpoint(named: Path | None) -> str:
     """Return the AWS endpoint of the running emulator, or the default one."""
     from twolane_local.remote import open_emulator
-    from twolane_local.remote.address import NotRunningError
+    from twolane_local.remote.emulator import NotRunningError
 
     try:
         return str(open_emulator(named).status()["addresses"]["aws"])

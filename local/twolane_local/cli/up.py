@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twolane_local.clock import Clock
     from twolane_local.emulator import Emulator
     from twolane_local.journal import Event
-    from twolane_local.model.options import Addresses
+    from twolane_local.model import Addresses
 
 
 EXAMPLES = (

@@ -14,7 +14,7 @@ from twolane_local.aws.invocation import TenancyError, ThrottledError, tenancy
 from twolane_local.aws.lambda_.functions import BUSY
 from twolane_local.console.requests import Json, ProblemError, body_of, field
 from twolane_local.journal import redact
-from twolane_local.journal.outcome import is_failure
+from twolane_local.journal.related_events import is_failure
 from twolane_local.journal.task_counts import percentile
 from twolane_local.model.states import camel_case
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.attach import Parts
+    from twolane_local.console.server import Parts
     from twolane_local.journal import Event
     from twolane_local.model.states import EnvironmentState
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from twolane_local.console.attach import Parts
+    from twolane_local.console.server import Parts
     from twolane_local.journal import Event, Journal
     from twolane_local.journal.filters import Filter
 

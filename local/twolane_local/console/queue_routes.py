@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from twolane_local.aws.sqs.queue import Queue
-    from twolane_local.console.attach import Parts
+    from twolane_local.console.server import Parts
 
 #: A message's body in a list is cut to so many characters.
 _LISTED = 2_000

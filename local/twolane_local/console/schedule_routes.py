@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from twolane_local.aws.scheduler.schedule import Schedule
-    from twolane_local.console.attach import Parts
+    from twolane_local.console.server import Parts
 
 #: Beat's entries stay valid for so long: reading them is an invocation, which the journal shows.
 _ENTRIES_S = 30.0

@@ -13,7 +13,7 @@ from twolane.errors import MalformedMessageError
 from twolane_local.aws.invocation import TenancyError, ThrottledError
 from twolane_local.aws.lambda_.functions import new_request_id
 from twolane_local.aws.sqs.service import NewMessage
-from twolane_local.checks.advise.verdict import judge, measure
+from twolane_local.checks.advise import judge, measure
 from twolane_local.console.application import ApplicationError
 from twolane_local.console.requests import (
     Json,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.attach import Parts
+    from twolane_local.console.server import Parts
     from twolane_local.journal import Event
     from twolane_local.journal.task_counts import TaskCounts
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from twolane_local.console.attach import Parts
+    from twolane_local.console.server import Parts
 
 #: The longest leap, in seconds: schedules make up for missed times by one invocation each.
 MOST_S = 86_400.0

@@ -19,7 +19,6 @@ from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
-from twolane_local.aws.lambda_.code_signing import CodeSigningOperations
 from twolane_local.aws.lambda_.control import FunctionOperations
 from twolane_local.aws.lambda_.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
@@ -30,13 +29,11 @@ from twolane_local.aws.lambda_.launchers import ForkLauncher, launcher, snapstar
 from twolane_local.aws.lambda_.layers import LayerOperations
 from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.report import import_problem
-from twolane_local.aws.lambda_.settings import SettingOperations
+from twolane_local.aws.lambda_.settings import CodeSigningOperations, SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.logs.api import LogsApi
-from twolane_local.aws.logs.groups import Groups, stream_name
-from twolane_local.aws.logs.kept import KeptGroups
-from twolane_local.aws.moto.process import MotoProcess
-from twolane_local.aws.moto.values import MotoValues
+from twolane_local.aws.logs.groups import Groups, KeptGroups, stream_name
+from twolane_local.aws.moto.process import MotoProcess, MotoValues
 from twolane_local.aws.redis import open_store
 from twolane_local.aws.scheduler.api import SchedulerApi
 from twolane_local.aws.scheduler.schedule import ScheduleBook
@@ -53,7 +50,7 @@ from twolane_local.http.access import Door
 from twolane_local.http.servers import HttpServer, bind, url_of
 from twolane_local.journal import Journal
 from twolane_local.journal.files import make_private
-from twolane_local.model.options import Addresses, Options
+from twolane_local.model import Addresses, Options
 from twolane_local.template import stack
 from twolane_local.template.routes import served_apis
 from twolane_local.template.sources import with_mountable
@@ -453,7 +450,7 @@ class Emulator:
         return {spec.log_group_name for spec in self.functions.specs.values()}
 
     async def _serve_console(self) -> None:
-        from twolane_local.console.attach import attach
+        from twolane_local.console.server import attach
 
         self.console = attach(self)
         self._stopping.push_async_callback(self.console.stop)

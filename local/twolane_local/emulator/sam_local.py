@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
-    from twolane_local.model import FunctionSpec
-    from twolane_local.model.options import Addresses
+    from twolane_local.model import Addresses, FunctionSpec
 
 #: This machine's name in containers that have ``--add-host host.docker.internal:host-gateway``.
 HOST = "host.docker.internal"

@@ -7,7 +7,6 @@ Logs, commands, the web console and the pytest plugin all read it, so they all s
 ``messages``             From an SQS message's body to the Celery task in it.
 ``redact``               Replaces secrets before something is shown.
 ``filters``              Selects events.
-``outcome``              How an invocation ended.
 ``related_events``       The events of one request, task or message.
 ``trace``                A request as a waterfall of spans; ``json_shapes`` is its JSON.
 ``summaries``            The latest requests, a line each.

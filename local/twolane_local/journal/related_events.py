@@ -3,6 +3,8 @@
 Everything that a request starts carries its id: the worker's log lines have it as
 ``originRequestId`` (``twolane.publish.message``). Messages and invocations of the worker are found
 through their tasks.
+
+How an invocation ended is defined here, from its events, for everything that shows it.
 """
 
 from __future__ import annotations
@@ -236,3 +238,40 @@ def chords_of(related: RelatedEvents) -> dict[str, Chord]:
         callback: Chord(callback, names[callback], tuple(tasks))
         for callback, tasks in header.items()
     }
+
+
+#: This fault loses the function's response, whatever the environment has recorded.
+_LOST = "environment.killed-after-task"
+
+
+def is_failure(event: Event) -> bool:
+    """Return whether the event means that its invocation failed."""
+    match event.kind:
+        case "invocation.responded":
+            return bool(event.data.get("error"))
+        case "invocation.ended":
+            return bool(event.data.get("reason"))
+        case "fault.injected":
+            return event.data.get("name") == _LOST
+        case _:
+            return False
+
+
+def failure_reason(events: Iterable[Event]) -> str:
+    """Return why an invocation failed, in a few words; empty if it did not."""
+    failures = [event for event in events if is_failure(event)]
+    for event in failures:
+        if event.kind == "invocation.ended":
+            return str(event.data["reason"])
+    for event in failures:
+        return error_type(event) if event.kind == "invocation.responded" else "it was killed"
+    return ""
+
+
+def error_type(responded: Event) -> str:
+    """Return the ``errorType`` in a function's error response."""
+    payload = responded.data.get("payload") or "{}"
+    try:
+        return str(json.loads(payload).get("errorType", "an error"))
+    except (ValueError, AttributeError):
+        return "an error"

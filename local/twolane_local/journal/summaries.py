@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.journal.filters import Filter, contains_text
-from twolane_local.journal.outcome import is_failure
+from twolane_local.journal.related_events import is_failure
 from twolane_local.journal.task_counts import RepeatedFailures
 from twolane_local.model.states import camel_case
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal.outcome import failure_reason
-from twolane_local.journal.related_events import chords_of, collect, parent_of
+from twolane_local.journal.related_events import chords_of, collect, failure_reason, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal.outcome import failure_reason
-from twolane_local.journal.related_events import chords_of, collect, resolve
+from twolane_local.journal.related_events import chords_of, collect, failure_reason, resolve
 from twolane_local.journal.trace import name_of
 from twolane_local.model.lineage import LIMIT
 from twolane_local.model.states import DELAYED, IN_FLIGHT

@@ -1,8 +1,7 @@
 """A running emulator, through its control API, or a deployed stack, through boto3, for commands.
 
-``address``       The files with the addresses of running emulators' consoles.
 ``source``        The Protocol ``Source`` that both implement.
-``emulator``      A running emulator as a ``Source``.
+``emulator``      A running emulator as a ``Source``; the files with the addresses of consoles.
 ``stack``         A deployed stack as a ``Source``.
 ``account``       boto3's clients and errors.
 ``resources``     The resources of a stack: functions, queues, results and schedules.
@@ -38,8 +37,7 @@ def source_for(options: argparse.Namespace, *, back_s: float | None = None) -> S
 
 def open_emulator(template: Path | None) -> EmulatorSource:
     """Return the emulator of the template or of this folder's project, or the only one."""
-    from twolane_local.remote.address import choose, find
-    from twolane_local.remote.emulator import EmulatorSource
+    from twolane_local.remote.emulator import EmulatorSource, choose, find
 
     if template is not None:
         return EmulatorSource(choose(find(), template))

@@ -6,27 +6,33 @@ refuses. They pass through it as made-up S3 addresses and become paths again aft
 Before the translator: ``places`` finds the template, ``yaml`` reads it with its lines, ``shape``
 checks its form and refuses what AWS refuses, ``transforms`` applies ``AWS::Include`` and
 ``AWS::LanguageExtensions``, ``parameters`` reads parameters' values, ``nested`` flattens nested
-stacks, ``cache`` keeps the expansion.
+stacks. Expansions are cached: the translator's import alone costs half a second.
 
 After the translator: ``stack`` builds the model from ``functions``, ``routes`` (``http_apis``,
 ``rest_apis``), ``sources`` and ``names``. ``values`` resolves intrinsic functions, ``placeholders``
-makes values for resources that are not emulated, ``moto_part`` is the template that moto creates,
-``notes`` collects remarks for the user.
+makes values for resources that are not emulated, ``moto_part`` is the template that moto creates.
+``yaml.Notes`` collects remarks for the user.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import os
 import re
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.lambda_.installation import directory
 from twolane_local.errors import TemplateError
 from twolane_local.model import REGION
-from twolane_local.template import cache, shape
+from twolane_local.template import shape
 from twolane_local.template import transforms as include
 from twolane_local.template import transforms as language_extensions
 from twolane_local.template.nested import LOCAL_BUCKET, flatten, with_local_paths
@@ -40,8 +46,29 @@ from twolane_local.template.values import (
 from twolane_local.template.yaml import TemplateFile, read_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
+
+
+def cached(key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return ``make()``, or its stored result for the same key. Both are JSON values."""
+    try:
+        text = json.dumps([version("aws-sam-translator"), key], sort_keys=True)
+    except TypeError:
+        return make()
+    file = directory() / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    with suppress(OSError, ValueError):
+        cached: dict[str, Any] = json.loads(file.read_bytes())
+        return cached
+    value = make()
+    with suppress(OSError, TypeError):
+        text = json.dumps(value)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Written to a temporary file and moved, so that a reader never sees half a file.
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
+            temporary.write(text)
+        Path(temporary.name).replace(file)
+    return value
+
 
 __all__ = ["LOCAL_BUCKET", "Template", "declared_parameters", "expand", "load"]
 
@@ -180,7 +207,7 @@ def _cached(source: TemplateFile, values: Mapping[str, Any], stack_name: str) ->
         content = language_extensions.apply(whole, everything)
     except TemplateError as error:
         raise TemplateError(f"{source.path}: {error}") from error
-    expanded = cache.cached([content, values], lambda: _expand(source, content, values, stack_name))
+    expanded = cached([content, values], lambda: _expand(source, content, values, stack_name))
     expanded = include.with_definitions(expanded, source, LOCAL_BUCKET)
     shape.check_expanded(source, expanded)
     return expanded

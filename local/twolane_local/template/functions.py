@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.invocation import target_of
 from twolane_local.aws.lambda_.code import ArchiveError
-from twolane_local.aws.lambda_.configuration import specification, why_unrunnable
+from twolane_local.aws.lambda_.resources import specification, why_unrunnable
 from twolane_local.errors import TemplateError
 from twolane_local.model import LATEST, LayerSpec
 from twolane_local.template import code_location
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
     from twolane_local.template import Template
     from twolane_local.template.names import Names
-    from twolane_local.template.notes import Notes
     from twolane_local.template.sources import FileSystems
+    from twolane_local.template.yaml import Notes
 
 
 def read_functions(

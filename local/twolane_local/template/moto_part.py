@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names
-    from twolane_local.template.notes import Notes
+    from twolane_local.template.yaml import Notes
 
 
 #: CDK's resource for bucket notifications; its properties are spelled as in S3's API.

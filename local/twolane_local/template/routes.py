@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twolane_local.template import Template
     from twolane_local.template.names import Names
-    from twolane_local.template.notes import Notes
+    from twolane_local.template.yaml import Notes
 #: The kinds of authorizers that ``twolane_local.aws.http_api.authorizers`` supports.
 _EMULATED_AUTHORIZERS = frozenset({"iam", "jwt", "request", "token"})
 

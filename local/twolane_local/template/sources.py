@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
     from twolane_local.template import Template
     from twolane_local.template.names import Names
-    from twolane_local.template.notes import Notes
+    from twolane_local.template.yaml import Notes
 
 
 #: The targets that an event pattern's rule reaches, in the emulator or in moto.

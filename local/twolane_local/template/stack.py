@@ -19,10 +19,10 @@ from twolane_local.template import functions, routes, sources
 from twolane_local.template import transforms as include
 from twolane_local.template.moto_part import moto_template
 from twolane_local.template.names import Names
-from twolane_local.template.notes import Notes
 from twolane_local.template.placeholders import ExternalValues
 from twolane_local.template.shape import check_circles, check_names
 from twolane_local.template.sources import FileSystems
+from twolane_local.template.yaml import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -2,6 +2,8 @@
 
 Short forms (``!Ref``, ``!GetAtt a.b`` …) become their long forms:
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference.html
+
+``Notes`` are about resources that are not emulated, or that behave differently here than on AWS.
 """
 
 from __future__ import annotations
@@ -282,3 +284,21 @@ def _parse(path: Path, unreadable: str) -> tuple[yaml.Node | None, Any]:
         problem = getattr(error, "problem", None) or str(error)
         raise TemplateError(f"{path}{where} is not valid YAML: {problem}") from error
     return node, content
+
+
+class Notes:
+    """Collects ``lines``; each names the file, the line and the resource."""
+
+    def __init__(self, source: TemplateFile) -> None:
+        self._source = source
+        self.lines: list[str] = []
+
+    def not_emulated(self, logical_id: str, why: str) -> None:
+        self.lines.append(f"{self._source.where(logical_id)}: {logical_id} is not emulated: {why}")
+
+    def cannot_run(self, logical_id: str, why: str) -> None:
+        where = self._source.where(logical_id)
+        self.lines.append(f"{where}: {logical_id} cannot run here, its invocations fail: {why}")
+
+    def remark(self, logical_id: str, text: str) -> None:
+        self.lines.append(f"{self._source.where(logical_id)}: {logical_id}: {text}")

@@ -5,13 +5,12 @@
 ``project``             What a stack is made from: a template, or handlers.
 ``application_code``    The application's modules, imported once for each environment.
 ``virtual_environment`` An execution environment of a stack, and what its handler logs.
-``world``               Virtual time for the whole process, and the thread that moves it.
+``world``               Virtual time for the whole process, its thread, and chance from one seed.
 ``waits``               Where code waits for time, and what makes it wait for virtual time.
 ``deferred``            The deferred lane, mappings and schedules, which run when the test says so.
 ``mocked_aws``          AWS in this process: our services, moto's mocks, and nothing real.
 ``stores``              The result stores: an embedded Redis, and moto's DynamoDB.
 ``task_points``         The points inside a task at which faults strike.
-``chance``              Ids, jitter and order from one seed.
 ``views``               What a test sees: journal, tasks, queues.
 ``client``              An HTTP client of a stack, without a socket.
 ``simulation``          Schedules of requests and faults against an application, on such a stack.

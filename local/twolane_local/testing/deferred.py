@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.aws.event_source_mapping import EventSourceMapping, EventSourceMappings
-from twolane_local.aws.scheduler.source import ScheduleSource
+from twolane_local.aws.scheduler.schedule import ScheduleSource
 from twolane_local.aws.sources import MappingRunner
 from twolane_local.testing import NotIdleError
 

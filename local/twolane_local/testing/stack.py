@@ -47,7 +47,6 @@ from twolane_local.faults.injection import Faults
 from twolane_local.faults.seams import FaultyInvoker, FaultyQueues, FaultyTicks
 from twolane_local.journal import Journal
 from twolane_local.testing import TestingError, application_code, mocked_aws, stores, task_points
-from twolane_local.testing.chance import seeded
 from twolane_local.testing.deferred import Deferred, Deliveries, Schedules, settle
 from twolane_local.testing.project import api_url
 from twolane_local.testing.stores import Tables
@@ -55,7 +54,7 @@ from twolane_local.testing.task_points import Points
 from twolane_local.testing.views import JournalView, Queue, Tasks, find
 from twolane_local.testing.virtual_environment import VirtualEnvironment, narrated
 from twolane_local.testing.waits import own_sleeps, virtual_waits
-from twolane_local.testing.world import Clock, World
+from twolane_local.testing.world import Clock, World, seeded
 
 if TYPE_CHECKING:
     import random

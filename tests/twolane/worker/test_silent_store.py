@@ -28,7 +28,7 @@ from twolane.publish.claimcheck import pointer_to
 from twolane.publish.errors import EnqueueError
 from twolane.publish.installation import install
 from twolane.state import open_store
-from twolane_local.testing.processes.proxy import Proxy
+from twolane_local.testing.processes.live import Proxy
 
 from .conftest import body, event, record
 

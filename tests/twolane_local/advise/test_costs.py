@@ -7,14 +7,15 @@ from datetime import date
 
 import pytest
 
-from twolane_local.checks.advise.costs import (
+from twolane_local.checks.advise import (
     CostFactors,
+    LaneStats,
+    WorkStats,
     compute_cost,
     idle_cost,
     monthly_cost,
     prices,
 )
-from twolane_local.checks.advise.verdict import LaneStats, WorkStats
 
 MILLION = CostFactors(requests=1_000_000)
 #: One task for each request, 100 ms each, in batches of ten.

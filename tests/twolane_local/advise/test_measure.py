@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from twolane_local.checks.advise.verdict import measure
+from twolane_local.checks.advise import measure
 
 from .conftest import deferred, event, inline
 

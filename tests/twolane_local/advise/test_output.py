@@ -3,9 +3,8 @@ from __future__ import annotations
 import json
 from itertools import chain
 
-from twolane_local.checks.advise import verdict
-from twolane_local.checks.advise.costs import CostFactors
-from twolane_local.checks.advise.verdict import judge, measure
+from twolane_local.checks import advise as verdict
+from twolane_local.checks.advise import CostFactors, judge, measure
 
 from .conftest import deferred, inline
 

@@ -13,7 +13,7 @@ from celery import Celery
 from moto import mock_aws
 
 from twolane.worker import WorkerHandler
-from twolane_local.checks.advise.costs import prices
+from twolane_local.checks.advise import prices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.advise.costs import cost_factors
-from twolane_local.checks.advise.verdict import LaneStats, WorkStats
+from twolane_local.checks.advise import LaneStats, WorkStats, cost_factors
 from twolane_local.checks.lint.subject import read_subject
 
 if TYPE_CHECKING:

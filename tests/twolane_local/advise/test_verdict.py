@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.checks.advise.verdict import Limits, Verdict, judge, measure
+from twolane_local.checks.advise import Limits, Verdict, judge, measure
 
 from .conftest import deferred, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twolane_local.checks.advise.verdict import Judgement
+    from twolane_local.checks.advise import Judgement
     from twolane_local.journal import Event
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.aws.events.eventbridge import MatchedRule, event, target_input
+from twolane_local.aws.events.notifications import MatchedRule, event, target_input
 
 RULE = MatchedRule("r", "arn:aws:events:us-east-1:123456789012:rule/r", "2026-01-01T00:00:01Z")
 EVENT = event(

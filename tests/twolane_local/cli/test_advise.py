@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twolane_local.cli import main
-from twolane_local.remote.address import Running, announced, folder
+from twolane_local.remote.emulator import Running, announced, folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,7 @@ from twolane_local.aws.lambda_.inprocess import InProcessEnvironment
 from twolane_local.aws.scheduler.schedule import ScheduleBook
 from twolane_local.clock.stepped import SteppedClock
 from twolane_local.console.application import Application
-from twolane_local.console.attach import Parts
-from twolane_local.console.server import Console
+from twolane_local.console.server import Console, Parts
 from twolane_local.faults.injection import Faults
 from twolane_local.faults.seams import FaultyQueues
 from twolane_local.journal import Journal

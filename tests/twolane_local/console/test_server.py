@@ -6,7 +6,7 @@ import json
 
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.journal.messages import task_message
-from twolane_local.remote.address import find
+from twolane_local.remote.emulator import find
 
 DEAD = '{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:dead", "maxReceiveCount": 1}'
 

@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 
 from twolane_local.emulator import Emulator
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from .shapes import Checked
 

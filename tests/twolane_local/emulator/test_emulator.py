@@ -17,7 +17,7 @@ import pytest
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.errors import LocalError, PortInUseError
 from twolane_local.http.servers import bind
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

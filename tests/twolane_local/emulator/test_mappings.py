@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from ..running import run  # noqa: TID252
 

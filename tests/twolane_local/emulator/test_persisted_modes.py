@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from twolane_local.journal.files import PersistenceError, make_private
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from ..running import run  # noqa: TID252
 

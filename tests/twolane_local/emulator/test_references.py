@@ -11,7 +11,7 @@ import boto3
 import httpx
 import pytest
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,7 @@ import pytest
 
 from twolane_local.emulator import sam_local
 from twolane_local.errors import PortInUseError
-from twolane_local.model import FunctionSpec
-from twolane_local.model.options import Addresses
+from twolane_local.model import Addresses, FunctionSpec
 
 AWS = "http://127.0.0.1:4566"
 FUNCTION = FunctionSpec(

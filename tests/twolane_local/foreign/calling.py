@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 from tests.twolane_local import running
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

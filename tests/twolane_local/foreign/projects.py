@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.twolane_local import running
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,7 +11,7 @@ import pytest
 from tests.twolane_local import running
 
 from twolane_local.aws.lambda_ import mounts
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from . import projects
 from .calling import TEMPLATES, call

@@ -19,7 +19,7 @@ from tests.twolane_local import running
 from twolane_local.aws.lambda_.launchers import snapstart_available
 from twolane_local.aws.sqs.service import NewMessage
 from twolane_local.errors import TemplateError
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from pathlib import Path

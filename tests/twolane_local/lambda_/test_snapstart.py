@@ -12,7 +12,7 @@ import pytest
 
 from twolane_local.aws.lambda_.launchers import snapstart_available
 from twolane_local.emulator import Emulator
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from ..running import run  # noqa: TID252
 

@@ -4,8 +4,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from twolane_local.aws.logs.groups import Groups
-from twolane_local.aws.logs.kept import KeptGroups
+from twolane_local.aws.logs.groups import Groups, KeptGroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable

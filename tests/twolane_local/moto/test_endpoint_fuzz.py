@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from ..running import run  # noqa: TID252
 from .endpoint_fuzz import Outcome, judged, report, requests

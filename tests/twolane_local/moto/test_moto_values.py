@@ -9,8 +9,8 @@ import boto3
 import pytest
 from tests.twolane_local import running
 
-from twolane_local.aws.moto.values import without_open_values
-from twolane_local.model.options import Options
+from twolane_local.aws.moto.process import without_open_values
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from pathlib import Path

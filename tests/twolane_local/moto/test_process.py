@@ -17,7 +17,7 @@ from botocore.config import Config
 from twolane_local.aws.moto.process import MotoProcess
 from twolane_local.errors import LocalError
 from twolane_local.http.servers import HttpServer, bind, url_of
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 from ..running import run  # noqa: TID252
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from twolane_local.remote.address import NotRunningError, Running, announced, choose, find, folder
+from twolane_local.remote.emulator import NotRunningError, Running, announced, choose, find, folder
 
 
 def running(pid=None, template="/t.yaml", started_at=1.0):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twolane_local.errors import LocalError
-from twolane_local.remote.address import Running
-from twolane_local.remote.emulator import ControlClient, ControlError
+from twolane_local.remote.emulator import ControlClient, ControlError, Running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

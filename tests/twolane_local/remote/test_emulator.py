@@ -11,8 +11,7 @@ import pytest
 
 from twolane_local.journal.files import event_from_dict
 from twolane_local.journal.filters import Filter
-from twolane_local.remote.address import Running
-from twolane_local.remote.emulator import ControlError, EmulatorSource
+from twolane_local.remote.emulator import ControlError, EmulatorSource, Running
 from twolane_local.remote.source import Edit, MessageChoice
 
 

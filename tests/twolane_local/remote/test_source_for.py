@@ -8,7 +8,7 @@ import pytest
 
 from twolane_local.errors import LocalError
 from twolane_local.remote import source_for
-from twolane_local.remote.address import NotRunningError, Running, announced, folder
+from twolane_local.remote.emulator import NotRunningError, Running, announced, folder
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import pytest
 
 from twolane.worker.delay import Schedules
 from twolane_local.aws.scheduler.expressions import ExpressionError
-from twolane_local.aws.scheduler.schedule import ScheduleBook, from_properties
-from twolane_local.aws.scheduler.source import ScheduleSource
+from twolane_local.aws.scheduler.schedule import ScheduleBook, ScheduleSource, from_properties
 from twolane_local.aws.scheduler.targets import is_supported
 from twolane_local.aws.sqs.service import QueueService
 from twolane_local.clock.virtual import NEW_YEAR, VirtualClock, run_virtual

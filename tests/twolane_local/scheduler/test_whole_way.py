@@ -24,7 +24,7 @@ from twolane_local.aws.scheduler.schedule import from_properties
 from twolane_local.cli import schedules as commands
 from twolane_local.clock.virtual import VirtualClock, run_virtual
 from twolane_local.emulator import Emulator
-from twolane_local.model.options import Options
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from twolane_local.aws.sqs.queue import FairOrder, StandardOrder
+from twolane_local.aws.sqs.fairness import FairOrder
+from twolane_local.aws.sqs.queue import StandardOrder
 from twolane_local.aws.sqs.service import NewMessage, QueueService
 from twolane_local.journal import Journal
 

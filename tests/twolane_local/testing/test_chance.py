@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from twolane_local.aws.lambda_.functions import new_request_id
-from twolane_local.testing.chance import seeded, seldom_collected
+from twolane_local.testing.world import seeded, seldom_collected
 
 
 def draws(seed: int) -> list[object]:

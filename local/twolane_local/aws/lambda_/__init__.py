@@ -3,10 +3,10 @@
 ``functions``      Runs functions by name, each in its pool of environments.
 ``asynchronous``   Asynchronous invocation: retries, destinations, dead letters.
 ``api``            The Lambda API: invocations, with streamed responses; its other calls are in
-                   ``control`` (functions, versions, aliases), ``settings``, ``layers``,
-                   ``code_signing`` and ``mappings``.
-``resources``      Functions, versions and aliases as the API's calls name them.
-``configuration``  From the properties of a function to what runs.
+                   ``control`` (functions, versions, aliases), ``settings``, ``layers`` and
+                   ``mappings``.
+``resources``      Functions, versions and aliases as the API's calls name them; from a function's
+                   properties to what runs.
 ``code``           Code in archives: unpacks and keeps it.
 ``environment``    The interface of an environment, and the work that it runs.
 ``inprocess``      An environment in this process.
@@ -19,5 +19,5 @@
 ``report``, ``output``  The figures, errors and lines of Lambda itself; the output of a function.
 ``mounts``         File systems, as folders below ``/mnt`` of the function's process.
 ``unrunnable``     Functions that do not run: their environment, and the check that finds them.
-``interpreters``, ``requirements``, ``installation``  Other Pythons; the packages of the code.
+``interpreters``, ``installation``  Other Pythons; the packages of the code.
 """

@@ -21,8 +21,8 @@ from twolane_local.aws.invocation import (
 )
 from twolane_local.aws.lambda_ import report
 from twolane_local.aws.lambda_.environment import Work
+from twolane_local.aws.lambda_.interpreters import missing_package_remedy
 from twolane_local.aws.lambda_.report import STOPPED, InvocationRecord
-from twolane_local.aws.lambda_.requirements import missing_package_remedy
 from twolane_local.model import LATEST, lineage
 from twolane_local.model.states import EnvironmentState, PoolState
 

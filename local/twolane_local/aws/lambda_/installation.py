@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_ import interpreters
-from twolane_local.aws.lambda_.requirements import local_package_files, with_included
+from twolane_local.aws.lambda_.interpreters import local_package_files, with_included
 from twolane_local.errors import LocalError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.lambda_.requirements import missing_package_remedy
+from twolane_local.aws.lambda_.interpreters import missing_package_remedy
 from twolane_local.journal import cut
 from twolane_local.model import LATEST, REGION
 

@@ -1,7 +1,6 @@
 """All other services of AWS: moto, in a child process.
 
 ``process``        The emulator's side: starts the child, sends it the stack, passes calls on.
-``values``         Asks moto for values of a template, until the template is complete.
 ``faults``         The answer to a call on which moto fails, in the shape of its service.
 ``child``          The process that runs moto. The modules below run in it.
 ``references``     Secrets, parameters and attributes that a template refers to.

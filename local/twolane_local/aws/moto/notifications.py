@@ -17,7 +17,7 @@ from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.aws.events import eventbridge
+from twolane_local.aws.events import notifications as eventbridge
 from twolane_local.aws.events.notifications import (
     ObjectChange,
     TopicMessage,

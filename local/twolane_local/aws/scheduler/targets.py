@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twolane_local.aws.events.eventbridge import MatchedRule, target_input
+from twolane_local.aws.events.notifications import MatchedRule, target_input
 from twolane_local.aws.invocation import TenancyError, target_of
 from twolane_local.aws.sqs.errors import SqsError
 from twolane_local.aws.sqs.service import NewMessage, QueueService

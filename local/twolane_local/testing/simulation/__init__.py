@@ -6,8 +6,7 @@
 ``demo``       The demonstration application, as a run drives it.
 ``play``       Schedules, drawn from a seed, and their runs: one, smaller ones, many.
 ``primitives`` What is struck at every point: a task, a retry, a chain, a chord …
-``crossings``  The points of a run, recorded as it goes, and what strikes at one of them.
-``placements`` One run of a primitive with none, one or two strikes.
+``placements`` One run of a primitive, its points, and none, one or two strikes at them.
 ``campaign``   All placements of faults, on several cores.
 ============== ====================================================================================
 """

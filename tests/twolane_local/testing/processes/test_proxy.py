@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from twolane_local.testing.processes.proxy import Proxy
+from twolane_local.testing.processes.live import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import pytest
 
 from twolane_local.faults.injection import CATALOGUE
 from twolane_local.journal import Journal
-from twolane_local.testing.simulation.crossings import KINDS, OUTAGE, OUTAGE_S, Crossings, kinds_at
+from twolane_local.testing.simulation.placements import KINDS, OUTAGE, OUTAGE_S, Crossings, kinds_at
 
 
 class Clock:

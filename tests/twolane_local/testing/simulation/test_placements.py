@@ -12,8 +12,7 @@ from twolane_local.testing.simulation.placements import STORES, Placement, judge
 from twolane_local.testing.simulation.primitives import PRIMITIVES, Primitive
 
 if TYPE_CHECKING:
-    from twolane_local.testing.simulation.crossings import Crossing
-    from twolane_local.testing.simulation.placements import Explorer, Run
+    from twolane_local.testing.simulation.placements import Crossing, Explorer, Run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -1,1 +1,0 @@
-"""Advises which lane each piece of work belongs in, from what the journal has measured."""
