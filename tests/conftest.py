@@ -77,7 +77,10 @@ def _no_trace_in_logging() -> Iterator[None]:
     formatters = [(handler, handler.formatter) for handler in root.handlers]
     loggers = [root, *map(logging.getLogger, ("botocore", "mangum", "twolane"))]
     levels = [(logger, logger.level) for logger in loggers]
+    own = loggers[-1]
+    before = own.handlers[:], own.propagate
     yield
+    own.handlers[:], own.propagate = before
     for handler, formatter in formatters:
         handler.setFormatter(formatter)
     for logger, level in levels:

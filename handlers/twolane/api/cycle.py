@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from mangum.exceptions import UnexpectedMessage
 
+from twolane.environment.logs import emit
+
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Mangum's own name, so that a level set for it holds here too.
 logger = logging.getLogger("mangum.http")
+failures = logging.getLogger("twolane.api")
 
 
 class Cycle:
@@ -62,15 +65,15 @@ class Cycle:
         try:
             await app(self._scope, self._receive, self._send)
         except CancelledError:
-            self._abort("The ASGI call was cancelled before it answered.", None)
+            self._abort("the ASGI call was cancelled before it answered")
             raise
         except BaseException as exc:  # noqa: BLE001
             if self.answered:
-                self._lane.failed(exc)
+                self._fail(exc)
             else:
-                self._abort("An error occurred running the application.", exc)
+                self._abort(repr(exc), exc)
         else:
-            self._abort("The ASGI call returned without completing its response.", None)
+            self._abort("the ASGI call returned without completing its response")
         finally:
             self._lane.end()
             self._stop()
@@ -110,11 +113,34 @@ class Cycle:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s %s %s", self._scope["method"], self._scope["path"], self._status)
 
-    def _abort(self, why: str, exc: BaseException | None) -> None:
+    def _fail(self, exc: BaseException) -> None:
+        """The call raised after its response. Starlette sends its 500 first, and raises the
+        endpoint's exception then; of an exit of a ``yield`` dependency, the response has long left.
+        A background task's failure is not the request's, and its lane has told it.
+        """
+        if not self._lane.has_told(exc):
+            ends = "failed" if self.response["status"] >= 500 else "answered, then failed"
+            self._tell(f"{ends}: {exc!r}", exc)
+
+    def _tell(self, what: str, exc: BaseException | None) -> None:
+        scope, status = self._scope, self.response["status"]
+        emit(
+            failures,
+            "request.failed",
+            f"! {status} {scope['method']} {scope['path']} {what}",
+            level=logging.ERROR,
+            exc_info=exc,
+            requestId=self._lane.request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+        )
+
+    def _abort(self, why: str, exc: BaseException | None = None) -> None:
         if self.answered:
             return
-        logger.error(why, exc_info=exc)
         self._status = 500
+        self._tell(f"failed: {why}", exc)
         self._headers = [[b"content-type", b"text/plain; charset=utf-8"]]
         self._parts = [b"Internal Server Error"]
         self._settle()

@@ -159,15 +159,9 @@ class Lane:
                 reason="timeout",
             )
 
-    def failed(self, exc: BaseException) -> None:
-        """The ASGI call raised after its response; said here unless its task has said it."""
-        if not any(_contains(exc, told) for told in self._told):
-            self._tell(
-                "inline.failed",
-                f"! The work after the response of {self.label()} failed: {exc!r}",
-                level=logging.ERROR,
-                exc_info=exc,
-            )
+    def has_told(self, exc: BaseException) -> bool:
+        """Return whether it is, or holds, the exception of a task of this lane."""
+        return any(_contains(exc, told) for told in self._told)
 
     def end(self) -> None:
         """The ASGI call is over, and what has not started is not going to: after an exception in an

@@ -9,6 +9,11 @@ fields beside it. ``emit`` is the only way that the runtime writes one. The line
 Field names are camelCase, as in AWS's own JSON log format:
 https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
 
+In an execution environment the logger ``twolane`` has a handler of its own and does not propagate,
+as uvicorn's has: whatever an application makes of the root logger, each event is one line, in this
+form. ``eventId`` is unique, so that a line that somebody writes twice is counted once. Whoever hosts
+the environment may take events by a channel of its own, whatever their level: see ``CHANNEL``.
+
 An event is also a metric. CloudWatch makes metrics of any JSON line that names the members that are
 metrics (the embedded metric format). The runtime's events already hold counts and durations, so a
 metric costs no call, no agent and no line of its own:
@@ -22,6 +27,7 @@ out. https://aws.amazon.com/cloudwatch/pricing/ The namespace is ``twolane``;
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -31,10 +37,27 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 #: The members of every line of the current invocation: requestId, traceId, taskId.
 correlation: ContextVar[dict[str, str] | None] = ContextVar("twolane_correlation", default=None)
+
+
+#: A module of this name with ``event(line, logged) -> bool`` takes each event, also one whose level
+#: keeps it out of the log, and writes the line there itself if it is ``logged``. It returns
+#: ``False`` for what it does not take. The emulator has one; on Lambda there is none.
+CHANNEL = "_twolane_events"
+
+
+def wanted(logger: logging.Logger, level: int = logging.INFO) -> bool:
+    """Return whether an event would be written, for a caller that has work to make its fields."""
+    return CHANNEL in sys.modules or _is_logged(logger, level)
+
+
+def _is_logged(logger: logging.Logger, level: int) -> bool:
+    # Not by `isEnabledFor`: `disable_existing_loggers`, the default of `dictConfig`, disables these
+    # loggers in passing. A level of theirs is meant.
+    return level >= logger.getEffectiveLevel() and logger.manager.disable < level
 
 
 def emit(
@@ -47,17 +70,39 @@ def emit(
     **fields: Any,
 ) -> None:
     """Write one event; ``fields`` must be JSON values and hold no secret."""
-    if not logger.isEnabledFor(level):
+    logged = _is_logged(logger, level)
+    channel: Any = sys.modules.get(CHANNEL)
+    if not logged and channel is None:
         return
     # As ``logger.log`` does, which looks through all frames for the one that is its caller.
     caller = sys._getframe(1)  # noqa: SLF001 - as the standard library's logging
     error = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
-    logger.handle(
-        logger.makeRecord(
-            logger.name, level, caller.f_code.co_filename, caller.f_lineno, message, (), error,
-            caller.f_code.co_name, {"twolane": {"event": event, **fields}},
-        )
+    told = {"event": event, "eventId": os.urandom(8).hex(), **fields}
+    record = logger.makeRecord(
+        logger.name, level, caller.f_code.co_filename, caller.f_lineno, message, (), error,
+        caller.f_code.co_name, {"twolane": told},
     )  # fmt: skip
+    logged = logged and bool(logger.filter(record))
+    if channel is not None:
+        vars(record)[_TAKEN] = channel.event(_formatter.format(record), logged)
+    if logged:
+        logger.callHandlers(record)
+
+
+#: The attribute of a record that the channel has taken.
+_TAKEN = "_twolane_taken"
+
+
+class _Own(logging.Handler):
+    """Writes the lines of twolane's own loggers by another handler, which the application lacks."""
+
+    def __init__(self, other: logging.Handler) -> None:
+        super().__init__()
+        self._other = other
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, _TAKEN, False):
+            self._other.handle(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -79,11 +124,29 @@ class JsonFormatter(logging.Formatter):
             **(correlation.get() or {}),
             **getattr(record, "twolane", {}),
         }
+        if len(vars(record)) > _ATTRIBUTES:
+            line |= {name: value for name, value in _extra(record) if name not in line}
         if record.exc_info and record.exc_info[0] is not None:
             line["errorType"] = record.exc_info[0].__name__
             line["stackTrace"] = self.formatException(record.exc_info)
         line |= embedded(line, os.environ, now_ms=int(record.created * 1000))
         return _encoded(line) + self._end
+
+
+#: What a record has of its own; runtime clients and formatters add the last ones.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime", "taskName", "twolane", "aws_request_id", "tenant_id", "_frame_type",
+}  # fmt: skip
+_ATTRIBUTES = len(vars(logging.makeLogRecord({})))
+
+
+def _extra(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    """Yield the application's ``extra={…}``, which Lambda's own JSON log shows too."""
+    # Celery's ``data`` has a task's arguments, which may be secret.
+    hidden = {"data"} if record.name.startswith("celery.") else set()
+    for name, value in vars(record).items():
+        if name not in _STANDARD and name not in hidden and not name.startswith("_"):
+            yield name, value
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -112,35 +175,86 @@ def _plain(value: Any) -> Any:
         return f"<{type(value).__name__}>"
 
 
+_formatter = JsonFormatter()
+
+
 def configure(environ: dict[str, str] | None = None) -> None:
-    """Give the root logger's handler our formatter in an execution environment only; Lambda's own
-    handler, which knows how to reach CloudWatch, stays. Idempotent.
+    """Give Lambda's own log handler our formatter, in an execution environment only; and twolane's
+    loggers a handler of their own. Handlers, formats and levels that the application has set stay.
+    Idempotent.
     """
     env = os.environ if environ is None else environ
     if "AWS_LAMBDA_FUNCTION_NAME" not in env:
         return
-    root = logging.getLogger()
-    if not root.handlers:
+    root, level = logging.getLogger(), env.get("AWS_LAMBDA_LOG_LEVEL", "")
+    if not root.handlers and not any(name in sys.modules for name in _CLIENTS):
+        # No runtime client is there that would have done it.
         root.addHandler(logging.StreamHandler(sys.stdout))
-    fresh = False
-    for handler in root.handlers:
+        root.handlers[0].setFormatter(logging.Formatter(_TEXT))
+        if level:
+            set_level(root, level)
+    lambdas = [handler for handler in root.handlers if _is_lambdas(handler)]
+    for handler in lambdas:
         if not isinstance(handler.formatter, JsonFormatter):
-            fresh = True
             # awslambdaric's handler writes what the formatter gives, and no more.
             ends_lines = isinstance(handler, logging.StreamHandler)
             handler.setFormatter(JsonFormatter("" if ends_lines else "\n"))
-    level = env.get("AWS_LAMBDA_LOG_LEVEL", "INFO")
-    root.setLevel("DEBUG" if level == "TRACE" else level)  # a level of Lambda's, not of logging's
+    if lambdas and not level and root.level == logging.WARNING:  # Python's default
+        root.setLevel(logging.INFO)
     # botocore logs at INFO where it found credentials and endpoints, at every cold start.
-    logging.getLogger("botocore").setLevel(max(root.level, logging.WARNING))
-    if fresh:
+    botocore = logging.getLogger("botocore")
+    if botocore.level == logging.NOTSET:
+        botocore.setLevel(max(root.level, logging.WARNING))
+    own = logging.getLogger("twolane")
+    if not any(isinstance(handler, _Own) for handler in own.handlers):
+        own.addHandler(_Own(_copy_of(lambdas[0]) if lambdas else _to_stdout()))
+        own.propagate = False
+        if own.level == logging.NOTSET:
+            set_level(own, level or "INFO")
         kind = env.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
         message = f"Execution environment starts ({kind})"
-        emit(logging.getLogger("twolane"), "environment.cold", message, initialization=kind)
+        emit(own, "environment.cold", message, initialization=kind)
+
+
+#: The modules of runtime clients, whose handler the application may have taken away.
+_CLIENTS = ("awslambdaric.bootstrap", "twolane_local.aws.lambda_.plain_client")
+#: How the format of Lambda's own text log begins, and that format where no client is.
+_TEXT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t"
+
+
+def set_level(logger: logging.Logger, level: str) -> None:
+    """Set a level of Lambda's, of which one is not one of logging's."""
+    logger.setLevel("DEBUG" if level == "TRACE" else level)
+
+
+def _is_lambdas(handler: logging.Handler) -> bool:
+    """Return whether it is Lambda's own handler, with a formatter that is Lambda's or ours."""
+    formatter = handler.formatter
+    return (
+        isinstance(formatter, JsonFormatter)
+        or type(formatter).__module__.startswith("awslambdaric.")
+        or str(getattr(formatter, "_fmt", "")).startswith(_TEXT)
+    )
+
+
+def _copy_of(handler: logging.Handler) -> logging.Handler:
+    """Return a handler that writes to the same place, whatever becomes of the first one."""
+    copied = copy.copy(handler)
+    copied.filters = []
+    copied.setLevel(logging.NOTSET)
+    return copied
+
+
+def _to_stdout() -> logging.Handler:
+    """Return a handler for Lambda's other way into the log, where its own handler is gone."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    return handler
 
 
 #: The counter of each event. Any other event is a log line only.
 COUNTERS = {
+    "request.failed": "RequestsFailed",
     "inline.started": "InlineStarted",
     "inline.succeeded": "InlineSucceeded",
     "inline.failed": "InlineFailed",

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celery import current_task, signals
 from kombu.utils.json import dumps
 
-from twolane.environment.logs import correlation, emit
+from twolane.environment.logs import correlation, emit, wanted
 from twolane.patches.clients import STARTED
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ logger = logging.getLogger("twolane.publish")
 
 def published(entry: Entry, target: Target, message_id: str | None) -> None:
     """Log that SQS has the message or, without an id of one, that a schedule will send it."""
-    if not logger.isEnabledFor(logging.INFO):
+    if not wanted(logger):
         return
     fields: dict[str, Any] = {"messageId": message_id} if message_id else {}
     emit(

@@ -24,7 +24,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from twolane.environment.logs import correlation, emit
+from twolane.environment.logs import correlation, emit, wanted
 from twolane.errors import ConfigurationError, MalformedMessageError
 from twolane.publish.claimcheck import MAX_BODY_BYTES
 from twolane.state.store import bounded
@@ -306,7 +306,7 @@ def log_context(facts: TaskFacts | None) -> Token[dict[str, str] | None]:
 
 
 def log_started(record: Record, request: Any, retries: int) -> None:
-    if logger.isEnabledFor(logging.INFO):
+    if wanted(logger):
         emit(
             logger,
             "task.started",
@@ -333,7 +333,7 @@ def log_settled(settled: Settled, facts: TaskFacts | None, end: TaskEnd | None) 
         return
     name = facts.name
     event, text, level = _kind(settled.outcome, facts, end)
-    if not logger.isEnabledFor(level):
+    if not wanted(logger, level):
         return
     fields: dict[str, Any] = {"taskName": name, **_where(settled.record)}
     fields["taskId"] = facts.task_id

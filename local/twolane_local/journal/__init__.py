@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from twolane_local.clock import Clock
 
-#: The kinds of events, by what they are about. `task.*` and `inline.*` come from the runtime's own
-#: log lines, all others from the emulator.
+#: The kinds of events, by what they are about. `task.*`, `inline.*` and `request.failed` come from
+#: the runtime's own events, all others from the emulator.
 KINDS = frozenset(
     {
         "request.received", "request.answered",
@@ -37,6 +37,7 @@ KINDS = frozenset(
         "invocation.dropped",
         "message.sent", "message.received", "message.deleted", "message.returned",
         "message.dead_lettered", "message.filtered", "message.expired", "batch.invoked",
+        "request.failed",
         "tick", "schedule.fired",
         "task.published", "task.started", "task.succeeded", "task.failed", "task.retried",
         "task.deferred", "task.revoked", "task.rejected", "task.expired", "task.duplicate",
@@ -89,6 +90,10 @@ def cut(content: Content) -> Content:
     return content if len(content) <= CONTENT_LIMIT else content[:CONTENT_LIMIT]
 
 
+#: So many ids of the runtime's events are remembered: a line that is there twice follows itself.
+_REMEMBERED = 10_000
+
+
 class Journal:
     """A ring of at most ``size`` events, whose contents together have at most ``limit`` bytes."""
 
@@ -102,6 +107,7 @@ class Journal:
         self._subscribers: list[Callable[[Event], None]] = []
         #: The number of the latest event, 0 before the first.
         self.last = 0
+        self._told: dict[str, None] = {}
 
     def record(
         self,
@@ -130,6 +136,15 @@ class Journal:
     def now(self) -> float:
         """Return the time on the journal's clock, in seconds since the epoch."""
         return self._clock.time()
+
+    def is_new(self, event_id: str) -> bool:
+        """Return whether no line with this id was there yet, among the latest ones."""
+        if event_id in self._told:
+            return False
+        self._told[event_id] = None
+        if len(self._told) > _REMEMBERED:
+            del self._told[next(iter(self._told))]
+        return True
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call ``callback`` with each new event until the returned function is called."""
@@ -222,8 +237,12 @@ def record_fields(
     text: str = "",
 ) -> None:
     """Record one line that is a JSON object, like ``record_line``."""
-    kind = fields.pop("event", None)
+    ours = str(fields.get("logger", "")).startswith("twolane")
+    kind = fields.pop("event", None) if ours else None
     known = kind if isinstance(kind, str) and kind in KINDS else "log"
+    event_id = fields.pop("eventId", None) if ours else None
+    if isinstance(event_id, str) and not journal.is_new(event_id):
+        return
     named: dict[str, Any] = {"request_id": request_id}
     named |= {
         parameter: str(fields.pop(field))
@@ -231,7 +250,9 @@ def record_fields(
         if fields.get(field)
     }
     if known == "log":
-        fields.setdefault("line", str(fields.get("message", text)))
+        # structlog calls the message ``event``.
+        message = fields.get("message", text if ours else fields.get("event", text))
+        fields.setdefault("line", str(message))
     # A line may have fields named `kind` or `function`, which are parameters of `record`.
     data = {name: value for name, value in fields.items() if name not in _RESERVED}
     journal.record(known, function=function, **named, **data)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
 
 _FAILED = frozenset(
-    {"task.failed", "task.rejected", "inline.failed", "inline.lost", "message.dead_lettered",
+    {"request.failed", "task.failed", "task.rejected", "inline.failed", "inline.lost", "message.dead_lettered",
      "invocation.throttled", "invocation.dropped", "message.expired"}
 )  # fmt: skip
 _RETRIED = frozenset(

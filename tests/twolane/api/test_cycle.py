@@ -65,7 +65,7 @@ def test_messages_out_of_order_are_an_error_of_the_application(loop, caplog) -> 
     assert "Unexpected http.response.body" in caplog.text
 
 
-def test_a_response_after_the_response_is_an_error_of_the_work(loop, caplog) -> None:
+def test_a_response_after_the_response_is_an_error_of_the_request(loop, caplog) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in (START, END, START):
             await send(message)
@@ -74,7 +74,9 @@ def test_a_response_after_the_response_is_an_error_of_the_work(loop, caplog) -> 
     loop.create_task(cycle.run(app))
     loop.run_forever()
     assert cycle.response["status"] == 200
-    assert [record.twolane["event"] for record in caplog.records] == ["inline.failed"]
+    (failed,) = caplog.records
+    assert failed.twolane["event"] == "request.failed"
+    assert "200 GET / answered, then failed: UnexpectedMessage" in failed.getMessage()
 
 
 @pytest.mark.parametrize("sent", [[], [START], [START, {**END, "more_body": True}]])

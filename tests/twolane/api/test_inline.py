@@ -90,19 +90,14 @@ def test_a_failure_is_told_once_and_raised(lane, told) -> None:
 
     with pytest.raises(RuntimeError) as caught:
         asyncio.run(_run(lane, work(fail, "fail"), work(lambda: None, "next")))
-    lane.failed(caught.value)
-    lane.failed(ExceptionGroup("unhandled errors in a TaskGroup", [caught.value]))
+    assert lane.has_told(caught.value)
+    assert lane.has_told(ExceptionGroup("unhandled errors in a TaskGroup", [caught.value]))
+    assert not lane.has_told(RuntimeError("the provider is down"))
     assert told() == [
         ("inline.started", "app.fail", None),
         ("inline.failed", "app.fail", None),
         ("inline.lost", "app.next", "not started"),
     ]
-
-
-def test_a_failure_outside_of_any_task_is_told_by_its_request(lane, told, caplog) -> None:
-    lane.failed(RuntimeError("in a dependency's teardown"))
-    assert told() == [("inline.failed", None, None)]
-    assert "GET /" in caplog.text
 
 
 def test_what_has_not_started_when_the_reserve_is_reached_is_lost_by_name(lane, left, told) -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 
-from twolane_local.aws.lambda_.output import Frames, Lines
+from twolane_local.aws.lambda_.framed_log import Frames
+from twolane_local.aws.lambda_.output import Lines
 from twolane_local.clock import SystemClock
 from twolane_local.journal import Event, Journal, record_line
 
@@ -24,7 +25,8 @@ def test_frames_survive_any_cut() -> None:
     data = frame(b"one\ntwo") + frame(b"") + frame(b"three")
     for cut in range(len(data)):
         frames = Frames()
-        assert frames.feed(data[:cut]) + frames.feed(data[cut:]) == [b"one\ntwo", b"", b"three"]
+        records = frames.feed(data[:cut]) + frames.feed(data[cut:])
+        assert [record for _, record in records] == [b"one\ntwo", b"", b"three"]
 
 
 def journalled(line: bytes) -> Event:

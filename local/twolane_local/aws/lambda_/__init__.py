@@ -14,6 +14,7 @@
 ``runtime_api``    The Runtime API and Extensions API that the child process calls.
 ``process``        The child process: starts it, reads its output, freezes and ends it.
 ``launchers``      Start environments by fork, from a ``forkserver``, or from a ``snapshot``.
+``framed_log``     The log between the process and the emulator: lines, and the runtime's events.
 ``child``, ``transport``, ``plain_client``, ``preload``, ``stack_dump``, ``parent_death``  Run in
                    the function's process, so they import next to nothing.
 ``report``, ``output``  The figures, errors and lines of Lambda itself; the output of a function.

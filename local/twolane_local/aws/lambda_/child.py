@@ -1,18 +1,53 @@
 """The main module of an isolated environment's process: refuses real AWS, then runs the handler.
 
-The runtime client is AWS's, or ``plain_client`` if that is not installed.
+The runtime client is AWS's, or ``plain_client`` if that is not installed. Its log handler is set
+before anything of the function is imported, as on Lambda: also in a fork server, which imports a
+part of it. An application that configures the root logger replaces that handler, or adds to it, as
+it would there.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
+from typing import Any
 
 from twolane_local.aws import real_aws
 from twolane_local.aws.lambda_ import mounts, stack_dump, transport
+from twolane_local.aws.lambda_.framed_log import CHANNEL, LOG_DESCRIPTOR, Log, log
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 ALLOW_REAL_AWS = "TWOLANE_ALLOW_REAL_AWS"
+
+
+def set_up_logging() -> None:
+    """Set Lambda's log handler, once for the process."""
+    try:
+        from awslambdaric import bootstrap
+    except ModuleNotFoundError as missing:
+        if missing.name != "awslambdaric":
+            raise
+        from twolane_local.aws.lambda_ import plain_client
+
+        plain_client.set_up_logging()
+    else:
+        client: Any = bootstrap
+        if client.create_log_sink is not _log:
+            client._setup_logging(  # noqa: SLF001 (what the client's ``run`` calls)
+                client._AWS_LAMBDA_LOG_FORMAT,  # noqa: SLF001
+                client._AWS_LAMBDA_LOG_LEVEL,  # noqa: SLF001
+                log,
+            )
+            client._setup_logging = lambda *_: None  # noqa: SLF001
+            client.create_log_sink = _log
+    channel: Any = ModuleType(CHANNEL)
+    channel.event = log.event
+    sys.modules[CHANNEL] = channel
+
+
+def _log() -> Log:
+    return log
 
 
 def guard() -> None:
@@ -29,6 +64,8 @@ def run(handler: str, *, stock: bool = False) -> None:
     stack_dump.enable()
     if not stock:
         sys.modules["runtime_client"] = transport
+        set_up_logging()
+        log.open(int(os.environ.pop(LOG_DESCRIPTOR)))
     try:
         from awslambdaric import bootstrap
     except ModuleNotFoundError as missing:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twolane_local.aws.lambda_ import child, mounts, preload, transport
+from twolane_local.aws.lambda_.framed_log import LOG_DESCRIPTOR
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _EARLY = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "TZ", "SSL_", "OP
 #: Variables that differ between a function's environments. A library that reads all variables does
 #: not mean the stream; one that reads it has its value, and gets a fork server of its own.
 _API, _STREAM = "AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_LOG_STREAM_NAME"
-LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CLIENT = ("json", "http.client", "traceback", "awslambdaric.bootstrap",
            "awslambdaric.lambda_config", "awslambdaric.lambda_runtime_client")  # fmt: skip
 
@@ -74,7 +74,11 @@ def share(modules: list[str]) -> None:
     """Import what can be shared. What fails here fails again, and is reported, where it counts."""
     # The native transport would take the Runtime API's address when it is imported.
     sys.modules["runtime_client"] = transport
-    for name in (*_CLIENT, *modules):
+    for name in _CLIENT:
+        with suppress(Exception):
+            importlib.import_module(name)
+    child.set_up_logging()
+    for name in modules:
         with suppress(Exception):
             importlib.import_module(name)
     gc.collect()

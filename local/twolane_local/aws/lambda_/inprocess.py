@@ -12,6 +12,7 @@ import contextvars
 import importlib
 import io
 import json
+import logging
 import os
 import sys
 import threading
@@ -21,11 +22,14 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_ import report
+from twolane_local.aws.lambda_.framed_log import CHANNEL
 from twolane_local.aws.lambda_.isolated import INIT_LIMIT_S
 from twolane_local.aws.lambda_.output import Output
 from twolane_local.aws.lambda_.report import ERROR, SUCCESS, TIMEOUT
@@ -90,15 +94,60 @@ class CapturedStream(io.TextIOBase):
         return self._stream.encoding
 
 
+class _LambdaHandler(logging.StreamHandler[TextIO]):
+    """The log handler that Lambda's runtime client sets, with its format: applications that find it
+    on the root logger add none, as on Lambda.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        formatter = logging.Formatter(
+            "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s",
+            "%Y-%m-%dT%H:%M:%S",
+            defaults={"aws_request_id": ""},
+        )
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
+
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        writer = current.get()
+        record.aws_request_id = (writer and writer.request_id) or ""
+        return super().filter(record)
+
+
 @contextmanager
 def captured(journal: Journal, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Capture stdout and stderr within the block."""
+    """Capture stdout, stderr, the log and the runtime's events within the block."""
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = CapturedStream(out, journal, loop), CapturedStream(err, journal, loop)
+    channel: Any = ModuleType(CHANNEL)
+    channel.event = partial(_event, loop)
+    before = sys.modules.get(CHANNEL)
+    sys.modules[CHANNEL] = channel
+    loggers = [logging.getLogger(), logging.getLogger("twolane")]
+    were = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
+    loggers[0].addHandler(_LambdaHandler(sys.stdout))
     try:
         yield
     finally:
         sys.stdout, sys.stderr = out, err
+        for each, level, handlers, propagate in were:
+            each.setLevel(level)
+            each.handlers[:], each.propagate = handlers, propagate
+        sys.modules.pop(CHANNEL, None)
+        if before is not None:
+            sys.modules[CHANNEL] = before
+
+
+def _event(loop: asyncio.AbstractEventLoop, line: str, logged: bool) -> bool:
+    """Take an event of the runtime, unless it is of no function's own thread."""
+    writer = current.get()
+    if writer is None or writer.output is None:
+        return False
+    data = line.encode("utf-8", "backslashreplace")
+    record = partial(writer.output.event, data, writer.request_id, logged=logged)
+    loop.call_soon_threadsafe(record)
+    return True
 
 
 class DaemonExecutor(Executor):

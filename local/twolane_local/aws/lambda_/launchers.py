@@ -21,8 +21,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_ import report, runtime_api
+from twolane_local.aws.lambda_.framed_log import LOG_DESCRIPTOR
 from twolane_local.aws.lambda_.process import (
-    LOG_DESCRIPTOR,
     GroupProcess,
     Hear,
     InitFailedError,

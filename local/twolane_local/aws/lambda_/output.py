@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twolane_local.aws.invocation import Invocation
+from twolane_local.aws.lambda_.framed_log import EVENT, LOGGED_EVENT, Frames
 from twolane_local.aws.lambda_.report import (
     ERROR,
     TAIL_BYTES,
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from twolane_local.model import FunctionSpec
 
 
-#: The length of a frame's header, in bytes.
-_HEADER = 16
-
-
 class Lines:
     """Splits a stream of bytes into lines; keeps the unfinished last one."""
 
@@ -49,31 +46,6 @@ class Lines:
         """The unfinished line, if there is one."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
-
-
-class Frames:
-    """Splits the runtime client's framed log into records, which may have several lines.
-
-    A frame is four bytes of type, four of length, eight of time, and the record
-    (``FramedTelemetryLogSink`` of awslambdaric), as Lambda reads it.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The records that ``data`` completes."""
-        buffer = self._rest + data
-        records: list[bytes] = []
-        start = 0
-        while len(buffer) - start >= _HEADER:
-            end = start + _HEADER + int.from_bytes(buffer[start + 4 : start + 8], "big")
-            if end > len(buffer):
-                break
-            records.append(buffer[start + _HEADER : end])
-            start = end
-        self._rest = buffer[start:]
-        return records
 
 
 class Sink(Protocol):
@@ -118,7 +90,18 @@ class Output:
 
     def frames(self, data: bytes) -> None:
         """Record a part of the framed log."""
-        self._record(self._frames.feed(data))
+        request_id = self.work.request_id if self.work else None
+        for kind, record in self._frames.feed(data):
+            if kind in {EVENT, LOGGED_EVENT}:
+                self.event(record, request_id, logged=kind == LOGGED_EVENT)
+            else:
+                self._record([record])
+
+    def event(self, line: bytes, request_id: str | None, *, logged: bool) -> None:
+        """Record an event of the runtime; it is a line of the log too if it is ``logged``."""
+        if logged:
+            self._write(line)
+        record_line(self._journal, self._function, request_id, line)
 
     def flush(self) -> None:
         """Record the unfinished last line."""

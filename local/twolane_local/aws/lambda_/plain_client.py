@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_ import transport
@@ -28,7 +29,9 @@ _FORMAT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(mess
 
 def run(handler: str) -> None:
     """Serve invocations for ever; exits where the handler does not load."""
-    request = _log_as_on_lambda()
+    request = set_up_logging()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         function = _load(handler)
     except Exception as error:  # noqa: BLE001 (told to the Runtime API)
@@ -84,15 +87,17 @@ class _Request(logging.Filter):
         return True
 
 
-def _log_as_on_lambda() -> _Request:
+@cache
+def set_up_logging() -> _Request:
     """https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html"""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     request = _Request()
     output = logging.StreamHandler(sys.stdout)
     formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     output.setFormatter(formatter)
     output.addFilter(request)
-    logging.getLogger().addHandler(output)
+    root = logging.getLogger()
+    root.addHandler(output)
+    if level := os.environ.get("AWS_LAMBDA_LOG_LEVEL"):
+        root.setLevel("DEBUG" if level == "TRACE" else level)
     return request

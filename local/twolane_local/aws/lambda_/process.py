@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from twolane_local.aws.lambda_ import parent_death
+from twolane_local.aws.lambda_.framed_log import LOG_DESCRIPTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 CHILD = "twolane_local.aws.lambda_.child"
-#: The variable with the descriptor of the runtime client's log, as on Lambda.
-LOG_DESCRIPTOR = "_LAMBDA_TELEMETRY_LOG_FD"
 _CHUNK = 1 << 16
 
 

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twolane_local.aws.lambda_ import child, forkserver, mounts, transport
+from twolane_local.aws.lambda_ import child, forkserver, framed_log, mounts, transport
 from twolane_local.aws.lambda_.parent_death import die_with_parent
 
 _TABLE = Path("/proc/self/fd")
@@ -243,10 +243,12 @@ def main() -> None:
     mounts.play(os.environ.pop(mounts.VARIABLE, None))
     transport.adopt(channel)
     os.set_inheritable(control, False)
-    frames = int(os.environ[forkserver.LOG_DESCRIPTOR])
+    frames = int(os.environ.pop(framed_log.LOG_DESCRIPTOR))
     os.set_inheritable(frames, False)
     snapshot = Snapshot(socket.socket(fileno=control), frames)
     sys.modules["runtime_client"] = transport
+    child.set_up_logging()
+    framed_log.log.open(frames)
     from awslambdaric import bootstrap
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
