@@ -67,9 +67,12 @@ def emit(
     *,
     level: int = logging.INFO,
     exc_info: BaseException | None = None,
+    unlogged: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> None:
-    """Write one event; ``fields`` must be JSON values and hold no secret."""
+    """Write one event; ``fields`` must be JSON values and hold no secret. Those that are
+    ``unlogged`` are for the channel alone: the log has them in another line.
+    """
     logged = _is_logged(logger, level)
     channel: Any = sys.modules.get(CHANNEL)
     if not logged and channel is None:
@@ -84,7 +87,12 @@ def emit(
     )  # fmt: skip
     logged = logged and bool(logger.filter(record))
     if channel is not None:
-        vars(record)[_TAKEN] = channel.event(_formatter.format(record), logged)
+        if unlogged:
+            vars(record)["twolane"] = {**told, **unlogged}
+            channel.event(_formatter.format(record), False)
+            vars(record)["twolane"] = told
+        else:
+            vars(record)[_TAKEN] = channel.event(_formatter.format(record), logged)
     if logged:
         logger.callHandlers(record)
 

@@ -184,7 +184,24 @@ def _prepare(app: Celery, hostname: str) -> None:
     app.conf.update(broker_read_url="memory://")
     signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
     app.loader.init_worker()
+    _set_up_logging(app)
     _take_over(app, hostname)
+
+
+def _set_up_logging(app: Celery) -> None:
+    """Send Celery's signals about logging. Its own handlers, formats and redirection of stdout are
+    left out: Lambda's log has a handler, and what the application has set stays.
+    """
+    from celery.utils.log import task_logger
+
+    root = logging.getLogger()
+    told = {"sender": None, "loglevel": root.getEffectiveLevel(), "logfile": None, "colorize": False}
+    if signals.setup_logging.send(format=app.conf.worker_log_format, **told):
+        return  # the application has done it, as in a stock worker
+    signals.after_setup_logger.send(logger=root, format=app.conf.worker_log_format, **told)
+    signals.after_setup_task_logger.send(
+        logger=task_logger, format=app.conf.worker_task_log_format, **told
+    )
 
 
 def _take_over(app: Celery, hostname: str) -> None:

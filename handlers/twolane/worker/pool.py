@@ -203,10 +203,8 @@ def _end_of(result: tuple[int, Any, float | None], elapsed_s: float) -> TaskEnd:
     error = value.exception
     if isinstance(error, ExceptionWithTraceback):
         error = error.exc
-    for kind, how in _ENDS:
-        if isinstance(error, kind):
-            return TaskEnd(how, elapsed_s, error)
-    return TaskEnd("failed", elapsed_s, error)
+    how = next((how for kind, how in _ENDS if isinstance(error, kind)), "failed")
+    return TaskEnd(how, elapsed_s, error, str(value.traceback or ""))
 
 
 def _as_worker_loss(error: BaseException) -> BaseException:

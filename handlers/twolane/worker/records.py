@@ -212,6 +212,8 @@ class TaskEnd(NamedTuple):
     how: str
     runtime_s: float
     error: BaseException | None = None
+    #: As Celery's log has it.
+    traceback: str = ""
 
 
 class Settled(NamedTuple):
@@ -343,7 +345,9 @@ def log_settled(settled: Settled, facts: TaskFacts | None, end: TaskEnd | None) 
             fields["errorType"] = type(end.error).__name__
     if settled.wait_s is not None:
         fields["waitSeconds"] = round(settled.wait_s, 3)
-    emit(logger, event, f"{_SIGNS.get(event, '!')} {name} {text}", level=level, **fields)
+    # Celery logs the traceback, in the form that the application gives its log.
+    unlogged = {"stackTrace": end.traceback} if end is not None and end.traceback else {}
+    emit(logger, event, f"{_SIGNS.get(event, '!')} {name} {text}", level=level, unlogged=unlogged, **fields)
 
 
 _SIGNS = {"task.succeeded": "←", "task.retried": "↻", "task.deferred": "↻", "task.duplicate": "="}

@@ -22,6 +22,7 @@ from twolane_local.cli.text import (
 )
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import printable
+from twolane_local.journal.tracebacks import fold
 from twolane_local.remote import source_for
 from twolane_local.remote.source import MessageChoice
 
@@ -134,7 +135,7 @@ def _show(source: Source, options: argparse.Namespace) -> int:
     for name, value in rows.items():
         if value is not None:
             print(f"{name:<10} {one_line(str(value))}")
-    print(printable(str(traceback)) if traceback else printable(_pretty(message["body"])))
+    print(printable(fold(str(traceback))) if traceback else printable(_pretty(message["body"])))
     return exits.DONE
 
 

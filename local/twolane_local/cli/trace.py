@@ -18,6 +18,8 @@ from twolane_local.cli.text import (
     red,
 )
 from twolane_local.errors import LocalError
+from twolane_local.journal.lines import printable
+from twolane_local.journal.tracebacks import fold
 from twolane_local.remote import source_for
 
 if TYPE_CHECKING:
@@ -29,11 +31,15 @@ _SIGNS = {"ok": "←", "failed": "!", "retried": "↻", "running": "→", "waiti
 _BAR = 24
 
 
-def waterfall(trace: Mapping[str, Any], *, width: int = 100) -> list[str]:
+def waterfall(
+    trace: Mapping[str, Any], *, width: int = 100, verbose: bool = False
+) -> list[str]:
     """Return one line a span, indented below its parent: its start after the first span, a bar on
     the common time line, a sign (``←`` ended well, ``!`` failed, ``↻`` retried, ``→`` runs, ``…``
-    waits), title and duration. ``trace`` is the answer of ``GET trace``.
+    waits), title and duration. A failure's traceback is below its span, once: the frames of
+    frameworks are folded, unless ``verbose``. ``trace`` is the answer of ``GET trace``.
     """
+    shown: set[str] = set()
     spans: Sequence[Mapping[str, Any]] = trace["spans"]
     begin = min((span["start"] for span in spans), default=0.0)
     end = max((span["end"] or span["start"] for span in spans), default=0.0)
@@ -49,7 +55,18 @@ def waterfall(trace: Mapping[str, Any], *, width: int = 100) -> list[str]:
         ]
         if (error := span_error(span)) is not None:
             lines.append(_note(error, depth, width))
+            lines += _traceback(span, verbose, shown)
     return lines
+
+
+def _traceback(span: Mapping[str, Any], verbose: bool, shown: set[str]) -> list[str]:
+    error = (span.get("detail") or {}).get("error")
+    text = str(error.get("traceback") or "") if isinstance(error, dict) else ""
+    if not text or text in shown:
+        return []
+    shown.add(text)
+    return [f"  {printable(line)}".rstrip() for line in
+            (text if verbose else fold(text)).rstrip().split("\n")]  # fmt: skip
 
 
 def _line(span: Mapping[str, Any], depth: int, begin: float, whole: float, width: int) -> str:
@@ -100,6 +117,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "id", metavar="ID", help="id of a request, task or message, or its first 8 characters"
     )
+    parser.add_argument("--verbose", action="store_true", help="whole tracebacks")
     since_flag(parser)
 
 
@@ -121,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
     first = min((span["start"] for span in trace["spans"]), default=0.0)
     last = max((span["end"] or span["start"] for span in trace["spans"]), default=0.0)
     print(f"{trace['id']}, {len(trace['spans'])} steps, {milliseconds((last - first) * 1000)}")
-    for line in waterfall(trace, width=width):
+    for line in waterfall(trace, width=width, verbose=options.verbose):
         print(red(line, sys.stdout) if " ! " in line else line)
     for reason in reasons:
         print(f"why: {reason}")

@@ -117,7 +117,7 @@ class QueueRoutes:
             trace = traces.get((event.request_id, event.task_id))
             found[identity] = error_of(event, [trace] if trace is not None else []) or {
                 "type": event.data.get("errorType"), "message": event.data.get("message"),
-                "traceback": "", "at": event.at,
+                "traceback": "", "folded": "", "at": event.at,
             }  # fmt: skip
         return found
 

@@ -11,12 +11,14 @@ Logs, commands, the web console and the pytest plugin all read it, so they all s
 ``trace``                A request as a waterfall of spans; ``json_shapes`` is its JSON.
 ``summaries``            The latest requests, a line each.
 ``task_counts``          Counts the outcomes of tasks.
+``tracebacks``           Folds the frames of frameworks in a traceback.
 ``why``                  Why something does not move, in a sentence.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from itertools import islice
 from types import MappingProxyType
@@ -215,6 +217,8 @@ def _missing_ends(former: Iterable[Event]) -> list[Event]:
 #: Fields of the runtime's log lines, by the parameters of ``Journal.record``.
 _PARAMETERS = {"requestId": "request_id", "taskId": "task_id", "messageId": "message_id",
                "queue": "queue"}  # fmt: skip
+#: How a line of Lambda's own text log begins, that of an error which a handler raised too.
+_LEVEL = re.compile(r"\[(DEBUG|INFO|WARNING|ERROR|CRITICAL)\]\s")
 _RESERVED = frozenset({"kind", "function", "request_id", "message_id", "task_id", "queue"})
 
 
@@ -223,7 +227,9 @@ def record_line(journal: Journal, function: str, request_id: str | None, line: b
     text = line.decode("utf-8", "replace").rstrip()
     fields = _json_object(text)
     if fields is None:
-        journal.record("log", function=function, request_id=request_id, line=text)
+        level = _LEVEL.match(text)
+        found = {"level": level[1]} if level is not None else {}
+        journal.record("log", function=function, request_id=request_id, line=text, **found)
         return
     fields.pop("_aws", None)  # CloudWatch's embedded metric format: not for people
     record_fields(journal, function, request_id, fields, text)
@@ -253,6 +259,9 @@ def record_fields(
         # structlog calls the message ``event``.
         message = fields.get("message", text if ours else fields.get("event", text))
         fields.setdefault("line", str(message))
+        level = fields.get("level") or fields.get("levelname")
+        if isinstance(level, str):
+            fields["level"] = level.upper()
     # A line may have fields named `kind` or `function`, which are parameters of `record`.
     data = {name: value for name, value in fields.items() if name not in _RESERVED}
     journal.record(known, function=function, **named, **data)

@@ -14,6 +14,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from twolane_local.journal.tracebacks import fold
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -34,7 +36,7 @@ _AGAIN = frozenset(
      "inline.deferred"}
 )  # fmt: skip
 _ATTENTION = frozenset(
-    {"invocation.throttled", "invocation.dropped", "message.dead_lettered", "message.expired",
+    {"request.failed", "invocation.throttled", "invocation.dropped", "message.dead_lettered", "message.expired",
      "task.failed", "task.rejected", "inline.failed", "inline.lost"}
 )  # fmt: skip
 #: Loggers of libraries that repeat one of our events, or log nothing of interest here.
@@ -43,7 +45,9 @@ _CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3",
 
 
 class EventPrinter:
-    """Writes events to ``out``; ``verbose``: the steps in between, and libraries' logs."""
+    """Writes events to ``out``; ``verbose``: the steps in between, libraries' logs, and the frames
+    of frameworks in tracebacks.
+    """
 
     def __init__(self, out: TextIO, *, verbose: bool = False, colour: bool | None = None) -> None:
         self._out = out
@@ -67,7 +71,8 @@ class EventPrinter:
         who = event.function or event.queue or str(event.data.get("schedule", "gateway"))
         identity = event.task_id or event.request_id or event.message_id or ""
         # Other people's text: a task's log line must not control this terminal.
-        text = printable(text_of(event))
+        text = text_of(event)
+        text = printable(text if self._verbose else fold(text))
         tail = f"  {identity[:8]}" if identity else ""
         line = f"{stamp}.{int(event.at % 1 * 1000):03d} {mark} {who:<15} {text}{tail}"
         return f"\x1b[31m{line}\x1b[0m" if self._colour and mark == "!" else line
@@ -121,8 +126,25 @@ def _init_text(data: Mapping[str, Any]) -> str:
 
 def _log_text(event: Event) -> str:
     text = str(event.data.get("message") or event.data.get("line", ""))
-    trace = event.data.get("stackTrace")
-    return f"{text}\n{trace}" if isinstance(trace, str) else text
+    trace = stack_trace(event)
+    return f"{text}\n{trace}" if trace else text
+
+
+def stack_trace(event: Event) -> str:
+    """Return the traceback of a line, or an empty text. It is a list in Lambda's own JSON log;
+    python-json-logger and structlog have other names for it.
+    """
+    names = ("stackTrace", "exc_info", "exception")
+    trace = next((found for name in names if (found := event.data.get(name))), None)
+    if isinstance(trace, list):
+        trace = "".join(map(str, trace))
+        return f"Traceback (most recent call last):\n{trace}" if trace else ""
+    return trace if isinstance(trace, str) else ""
+
+
+def _failure_text(event: Event) -> str:
+    """Return the runtime's own text, with its traceback."""
+    return _log_text(event).removeprefix("! ")
 
 
 def _step_text(event: Event) -> str:
@@ -145,6 +167,8 @@ _TEXTS: dict[str, Callable[[Event], str]] = {
     "invocation.ended": _ended_text,
     "environment.started": lambda event: f"environment ready, {_init_text(event.data)}",
     "environment.stopped": lambda event: f"environment {event.data.get('reason', 'stopped')}",
+    "request.failed": _failure_text,
+    "inline.failed": _failure_text,
     "log": _log_text,
 }
 

@@ -120,6 +120,7 @@ def _summary(start: Event, kinds: Mapping[str, Event], tasks: Counter[str]) -> S
     function = answered.function if answered is not None else start.function
     failed = (
         (status or 0) >= 500
+        or "request.failed" in kinds
         or any(is_failure(event) for event in kinds.values())
         or tasks["failed"] > 0
         or tasks["inlineFailed"] > 0

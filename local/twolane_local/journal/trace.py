@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.journal.lines import stack_trace
 from twolane_local.journal.related_events import chords_of, collect, failure_reason, parent_of
+from twolane_local.journal.tracebacks import fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -135,12 +137,16 @@ def request_spans(request_id: str, events: list[Event]) -> Iterator[Span]:
     first = {event.kind: event for event in reversed(events)}
     received, answered = first.get("request.received"), first.get("request.answered")
     parent = None
+    failed = first.get("request.failed")
     if received is not None:
         parent = f"request:{request_id}"
-        yield _request(parent, received, answered)
+        yield _request(parent, received, answered, failed)
     started = first.get("invocation.started")
     if started is not None:
+        # Of an invocation without a request, as of one by `twolane invoke`, it is the root's.
         span = _invocation(request_id, started, first, events, parent)
+        if received is None and failed is not None:
+            span = replace(span, state="failed", detail={**span.detail, "error": _failure(failed)})
         yield span
         parent = parent or span.id
         yield from _inline(span, events)
@@ -148,19 +154,40 @@ def request_spans(request_id: str, events: list[Event]) -> Iterator[Span]:
         yield _response(f"request:{request_id}", answered)
 
 
-def _request(identity: str, received: Event, answered: Event | None) -> Span:
+def _request(
+    identity: str, received: Event, answered: Event | None, failed: Event | None
+) -> Span:
     data = received.data
     detail = {name: data.get(name) for name in ("method", "path", "query", "headers", "body")}
     state = "running"
     if answered is not None:
         state = "failed" if answered.data["status"] >= 500 or answered.data.get("error") else "ok"
         detail |= {"status": answered.data["status"], "error": answered.data.get("error")}
+    if failed is not None:
+        # Also of one that was answered well: what failed after its response is not in its status.
+        state, detail["error"] = "failed", _failure(failed)
     return Span(
         identity, None, "request", f"{data['method']} {data['path']}", "request",
         received.at, answered.at if answered else None, state,
         request_id=received.request_id, function=answered.function if answered else None,
         detail=detail,
     )  # fmt: skip
+
+
+def _failure(event: Event) -> dict[str, Any] | None:
+    """Return the error of an event with a traceback: what ended a request or an inline task."""
+    text = stack_trace(event)
+    if not text and event.kind != "request.failed":
+        return None
+    message = text.strip().rpartition("\n")[2] or str(event.data.get("message", ""))
+    return _error(event, message, text)
+
+
+def _error(ended: Event, message: str, text: str) -> dict[str, Any]:
+    return {
+        "type": ended.data.get("errorType"), "message": message, "traceback": text,
+        "folded": fold(text), "at": ended.at,
+    }  # fmt: skip
 
 
 def _response(parent: str, answered: Event) -> Span:
@@ -208,7 +235,8 @@ def _logs_as_json(events: Iterable[Event]) -> list[dict[str, Any]]:
             "level": event.data.get("level", ""),
             "logger": event.data.get("logger", ""),
             "text": str(event.data.get("message") or event.data.get("line", "")),
-            **({"stackTrace": event.data["stackTrace"]} if event.data.get("stackTrace") else {}),
+            **({"stackTrace": trace, "folded": fold(trace)}
+               if (trace := stack_trace(event)) else {}),
         }
         for event in events
         if event.kind == "log"
@@ -245,8 +273,7 @@ def _inline_span(invocation: Span, start: Event, end: Event | None, number: int)
         detail={
             "message": data.get("message"),
             "durationMs": data.get("durationMs"),
-            "error": {"type": data.get("errorType"), "traceback": data.get("stackTrace")}
-            if data.get("stackTrace") else None,
+            "error": _failure(end) if end is not None else None,
         },
     )  # fmt: skip
 
@@ -513,10 +540,10 @@ def error_of(ended: Event | None, logs: list[Event]) -> dict[str, Any] | None:
     """Return the error that ended an attempt: type, message and traceback, from its log."""
     if ended is None or ended.kind == "task.succeeded":
         return None
-    traced = next((event for event in reversed(logs) if event.data.get("stackTrace")), None)
+    traced = next((event for event in reversed(logs) if stack_trace(event)), None)
     kind = ended.data.get("errorType")
-    if kind is None and traced is None:
+    text = stack_trace(ended) or (stack_trace(traced) if traced is not None else "")
+    if kind is None and not text:
         return None
-    text = str(traced.data.get("stackTrace")) if traced is not None else ""
     message = text.strip().rpartition("\n")[2] if text else str(ended.data.get("message", ""))
-    return {"type": kind, "message": message, "traceback": text, "at": ended.at}
+    return _error(ended, message, text)

@@ -46,15 +46,22 @@ def test_a_plain_line_is_a_log_line() -> None:
 
 
 def test_an_event_of_the_runtime_keeps_its_kind_and_ids() -> None:
-    line = {"event": "task.started", "taskId": "t", "requestId": "r", "messageId": "m", "n": 1}
+    line = {"event": "task.started", "taskId": "t", "requestId": "r", "messageId": "m", "n": 1,
+            "logger": "twolane.worker"}  # fmt: skip
     event = journalled(json.dumps(line).encode())
     assert event.kind == "task.started"
     assert (event.task_id, event.request_id, event.message_id) == ("t", "r", "m")
-    assert event.data == {"n": 1}
+    assert event.data == {"n": 1, "logger": "twolane.worker"}
+
+
+def test_a_line_of_the_applications_is_no_event_whatever_it_calls_its_message() -> None:
+    """structlog's JSON has the message in ``event``."""
+    event = journalled(b'{"event": "tick", "level": "warning", "logger": "shop"}')
+    assert (event.kind, event.data["line"], event.data["level"]) == ("log", "tick", "WARNING")
 
 
 def test_an_unknown_event_and_hostile_field_names_do_no_harm() -> None:
-    line = {"event": "nobody.knows", "kind": "x", "function": "y", "message": "text"}
+    line = {"logger": "twolane", "event": "nobody.knows", "kind": "x", "function": "y", "message": "text"}
     event = journalled(json.dumps(line).encode())
     assert (event.kind, event.function) == ("log", "f")
-    assert event.data == {"message": "text", "line": "text"}
+    assert event.data == {"logger": "twolane", "message": "text", "line": "text"}

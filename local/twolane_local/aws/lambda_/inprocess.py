@@ -318,7 +318,7 @@ class InProcessEnvironment:
         if error is not None:
             if not self._offered:
                 self._output.flush()
-                self._output.add(failure_line(self._failure))
+                self._output.failure(failure_line(self._failure))
                 self._end()
                 self._owner.gone(self, self._failure)
             return
@@ -399,7 +399,7 @@ class InProcessEnvironment:
         duration = (time.perf_counter() - began) * 1000
         figures = self._figures(duration)
         if error is not None:
-            self._output.add(failure_line(payload))
+            self._output.failure(failure_line(payload))
         self._output.flush()
         work.record.responded(duration, error, payload)
         kind = report.error_type(payload) if error is not None else ""

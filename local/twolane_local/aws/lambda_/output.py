@@ -20,6 +20,7 @@ from twolane_local.aws.lambda_.report import (
     time_out_line,
 )
 from twolane_local.journal import record_line
+from twolane_local.journal.tracebacks import Gathering
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Output:
         self._sink = sink
         self._system = SystemLog(spec, version)
         self._lines = Lines()
+        self._tracebacks = Gathering()
         self._frames = Frames()
         #: The text as Lambda's logs and errors show it.
         self.shown = task_paths(spec)
@@ -86,7 +88,7 @@ class Output:
 
     def lines(self, data: bytes) -> None:
         """Record a part of stdout or stderr."""
-        self._record(self._lines.feed(data))
+        self._record_text(self._lines.feed(data))
 
     def frames(self, data: bytes) -> None:
         """Record a part of the framed log."""
@@ -95,7 +97,7 @@ class Output:
             if kind in {EVENT, LOGGED_EVENT}:
                 self.event(record, request_id, logged=kind == LOGGED_EVENT)
             else:
-                self._record([record])
+                self._record(record)
 
     def event(self, line: bytes, request_id: str | None, *, logged: bool) -> None:
         """Record an event of the runtime; it is a line of the log too if it is ``logged``."""
@@ -103,20 +105,35 @@ class Output:
             self._write(line)
         record_line(self._journal, self._function, request_id, line)
 
+    def failure(self, line: bytes) -> None:
+        """Record the line of an error that the handler raised."""
+        self.add(line)
+        request_id = self.work.request_id if self.work else None
+        record_line(self._journal, self._function, request_id, line)
+
     def flush(self) -> None:
         """Record the unfinished last line."""
-        self._record(self._lines.flush())
+        self._record_text(self._lines.flush())
+        self._journalled(self._tracebacks.flush())
 
     def add(self, line: bytes) -> None:
         """Add a line to the log only."""
         self._append(line)
 
-    def _record(self, lines: list[bytes]) -> None:
-        work = self.work
+    def _record_text(self, lines: list[bytes]) -> None:
+        """Record lines; in the log a traceback is several, as on Lambda, in the journal one."""
         for line in lines:
             self._write(line)
-            if not self._on_terminal:
-                record_line(self._journal, self._function, work.request_id if work else None, line)
+            self._journalled(self._tracebacks.add(line))
+
+    def _record(self, line: bytes) -> None:
+        self._write(line)
+        self._journalled([line])
+
+    def _journalled(self, lines: list[bytes]) -> None:
+        request_id = self.work.request_id if self.work else None
+        for line in () if self._on_terminal else lines:
+            record_line(self._journal, self._function, request_id, line)
 
     def _write(self, line: bytes) -> None:
         if not (self._system.filters and self._system.hides(line)):

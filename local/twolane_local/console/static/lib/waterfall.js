@@ -145,11 +145,18 @@ function detail(trace, each, closed, changed) {
 export function failure(error) {
   if (typeof error === "string") return h("section", h("h3", "Error"), h("p", error));
   return h("section", h("h3", `Error${error.type ? `: ${error.type}` : ""}`), error.message && h("p.mono", error.message),
-    error.traceback && h("pre.traceback", { tabIndex: 0, role: "region", "aria-label": "Traceback" }, error.traceback));
+    traceback(error.folded, error.traceback));
 }
 
+/** A traceback with the frames of frameworks folded, and the whole of it below where that is more. */
+const traceback = (folded, whole) => whole && [
+  h("pre.traceback", { tabIndex: 0, role: "region", "aria-label": "Traceback" }, folded || whole),
+  folded && folded !== whole && h("details", h("summary", "All frames"),
+    h("pre.traceback", { tabIndex: 0, role: "region", "aria-label": "Whole traceback" }, whole)),
+];
+
 export const logs = (lines) =>
-  h("ol.log-lines", lines.map((line) => h("li", h("span.muted", clock(line.at)), h("span", { class: line.level }, line.level), h("span.text", line.text, line.stackTrace && h("pre.traceback", { tabIndex: 0, role: "region", "aria-label": "Traceback" }, line.stackTrace)))));
+  h("ol.log-lines", lines.map((line) => h("li", h("span.muted", clock(line.at)), h("span", { class: line.level }, line.level), h("span.text", line.text, traceback(line.folded, line.stackTrace)))));
 
 /** `maxMemoryMb` as `max memory mb`. */
 const words = (name) => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
