@@ -25,7 +25,6 @@ DUMMY_CREDENTIALS = {
 }
 #: Not set in an environment that is restored from a snapshot.
 _NOT_RESTORED = ("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME")
-_DETAILED = ("TRACE", "DEBUG", "INFO")
 #: The only variables that are taken over from the shell that starts the emulator.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
@@ -82,9 +81,7 @@ def function_environment(
         "_HANDLER": spec.handler,
     }
     if spec.log_format == "JSON":
-        # Levels above INFO are applied to the log only, so that the journal has all events.
-        level = spec.application_log_level or "INFO"
-        values["AWS_LAMBDA_LOG_LEVEL"] = level if level in _DETAILED else "INFO"
+        values["AWS_LAMBDA_LOG_LEVEL"] = spec.application_log_level or "INFO"
     if snapshot is not None:
         for name in (*DUMMY_CREDENTIALS, *_NOT_RESTORED):
             del values[name]

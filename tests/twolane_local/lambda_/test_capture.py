@@ -26,7 +26,7 @@ def captured(function: str | None, *texts: str) -> list[Event]:
 
 
 def test_the_runtimes_lines_go_into_the_journal(capsys: pytest.CaptureFixture[str]) -> None:
-    (event,) = captured("fn", '{"event": "task.started", "taskId": "t"}\n')
+    (event,) = captured("fn", '{"logger": "twolane", "event": "task.started", "taskId": "t"}\n')
     assert (event.kind, event.function, event.request_id, event.task_id) == (
         "task.started", "fn", "r-1", "t",
     )  # fmt: skip
