@@ -11,8 +11,8 @@ https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
 
 In an execution environment the logger ``twolane`` has a handler of its own and does not propagate,
 as uvicorn's has: whatever an application makes of the root logger, each event is one line, in this
-form. ``eventId`` is unique, so that a line that somebody writes twice is counted once. Whoever hosts
-the environment may take events by a channel of its own, whatever their level: see ``CHANNEL``.
+form. ``eventId`` is unique, so that a line that is written twice is counted once. The host of the
+environment may take events by a channel of its own, whatever their level: see ``CHANNEL``.
 
 An event is also a metric. CloudWatch makes metrics of any JSON line that names the members that are
 metrics (the embedded metric format). The runtime's events already hold counts and durations, so a

@@ -195,7 +195,12 @@ def _set_up_logging(app: Celery) -> None:
     from celery.utils.log import task_logger
 
     root = logging.getLogger()
-    told = {"sender": None, "loglevel": root.getEffectiveLevel(), "logfile": None, "colorize": False}
+    told = {
+        "sender": None,
+        "loglevel": root.getEffectiveLevel(),
+        "logfile": None,
+        "colorize": False,
+    }
     if signals.setup_logging.send(format=app.conf.worker_log_format, **told):
         return  # the application has done it, as in a stock worker
     signals.after_setup_logger.send(logger=root, format=app.conf.worker_log_format, **told)

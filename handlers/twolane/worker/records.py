@@ -347,7 +347,14 @@ def log_settled(settled: Settled, facts: TaskFacts | None, end: TaskEnd | None) 
         fields["waitSeconds"] = round(settled.wait_s, 3)
     # Celery logs the traceback, in the form that the application gives its log.
     unlogged = {"stackTrace": end.traceback} if end is not None and end.traceback else {}
-    emit(logger, event, f"{_SIGNS.get(event, '!')} {name} {text}", level=level, unlogged=unlogged, **fields)
+    emit(
+        logger,
+        event,
+        f"{_SIGNS.get(event, '!')} {name} {text}",
+        level=level,
+        unlogged=unlogged,
+        **fields,
+    )
 
 
 _SIGNS = {"task.succeeded": "←", "task.retried": "↻", "task.deferred": "↻", "task.duplicate": "="}

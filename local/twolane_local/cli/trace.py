@@ -31,9 +31,7 @@ _SIGNS = {"ok": "←", "failed": "!", "retried": "↻", "running": "→", "waiti
 _BAR = 24
 
 
-def waterfall(
-    trace: Mapping[str, Any], *, width: int = 100, verbose: bool = False
-) -> list[str]:
+def waterfall(trace: Mapping[str, Any], *, width: int = 100, verbose: bool = False) -> list[str]:
     """Return one line a span, indented below its parent: its start after the first span, a bar on
     the common time line, a sign (``←`` ended well, ``!`` failed, ``↻`` retried, ``→`` runs, ``…``
     waits), title and duration. A failure's traceback is below its span, once: the frames of

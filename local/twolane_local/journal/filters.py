@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from twolane_local.journal import Event
 
 _FAILED = frozenset(
-    {"request.failed", "task.failed", "task.rejected", "inline.failed", "inline.lost", "message.dead_lettered",
-     "invocation.throttled", "invocation.dropped", "message.expired"}
+    {"request.failed", "task.failed", "task.rejected", "inline.failed", "inline.lost",
+     "message.dead_lettered", "invocation.throttled", "invocation.dropped", "message.expired"}
 )  # fmt: skip
 _RETRIED = frozenset(
     {"task.retried", "task.returned", "task.deferred", "inline.deferred", "message.returned"}

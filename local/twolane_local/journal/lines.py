@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from twolane_local.journal.tracebacks import fold
+from twolane_local.journal.tracebacks import fold, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,8 +36,8 @@ _AGAIN = frozenset(
      "inline.deferred"}
 )  # fmt: skip
 _ATTENTION = frozenset(
-    {"request.failed", "invocation.throttled", "invocation.dropped", "message.dead_lettered", "message.expired",
-     "task.failed", "task.rejected", "inline.failed", "inline.lost"}
+    {"request.failed", "invocation.throttled", "invocation.dropped", "message.dead_lettered",
+     "message.expired", "task.failed", "task.rejected", "inline.failed", "inline.lost"}
 )  # fmt: skip
 #: Loggers of libraries that repeat one of our events, or log nothing of interest here.
 _CHATTER = ("celery.worker", "celery.app.trace", "botocore", "boto3", "urllib3", "mangum",
@@ -125,9 +125,15 @@ def _init_text(data: Mapping[str, Any]) -> str:
 
 
 def _log_text(event: Event) -> str:
+    text, trace = log_parts(event)
+    return f"{text}\n{trace}" if trace else text
+
+
+def log_parts(event: Event) -> tuple[str, str]:
+    """Return a line's message and its traceback, which may be text in the message."""
     text = str(event.data.get("message") or event.data.get("line", ""))
     trace = stack_trace(event)
-    return f"{text}\n{trace}" if trace else text
+    return (text, trace) if trace else split(text)
 
 
 def stack_trace(event: Event) -> str:

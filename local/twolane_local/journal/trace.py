@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twolane_local.journal.lines import stack_trace
+from twolane_local.journal.lines import log_parts, stack_trace
 from twolane_local.journal.related_events import chords_of, collect, failure_reason, parent_of
 from twolane_local.journal.tracebacks import fold
 
@@ -154,9 +155,7 @@ def request_spans(request_id: str, events: list[Event]) -> Iterator[Span]:
         yield _response(f"request:{request_id}", answered)
 
 
-def _request(
-    identity: str, received: Event, answered: Event | None, failed: Event | None
-) -> Span:
+def _request(identity: str, received: Event, answered: Event | None, failed: Event | None) -> Span:
     data = received.data
     detail = {name: data.get(name) for name in ("method", "path", "query", "headers", "body")}
     state = "running"
@@ -181,6 +180,22 @@ def _failure(event: Event) -> dict[str, Any] | None:
         return None
     message = text.strip().rpartition("\n")[2] or str(event.data.get("message", ""))
     return _error(event, message, text)
+
+
+def _handler_error(responded: Event) -> dict[str, Any] | str | None:
+    """Return the error object of a function whose handler raised, as the other errors are."""
+    kind: str | None = responded.data.get("error")
+    if kind is None:
+        return None
+    try:
+        value = json.loads(responded.data.get("payload") or "")
+        frames = "".join(map(str, value.get("stackTrace") or ()))
+    except (ValueError, AttributeError, TypeError):
+        return kind
+    message = f"{value.get('errorType')}: {value.get('errorMessage')}"
+    text = f"Traceback (most recent call last):\n{frames.rstrip()}\n{message}" if frames else ""
+    return {"type": value.get("errorType"), "message": message, "traceback": text,
+            "folded": fold(text), "at": responded.at}  # fmt: skip
 
 
 def _error(ended: Event, message: str, text: str) -> dict[str, Any]:
@@ -222,25 +237,25 @@ def _invocation(
             "cold": bool(started.data.get("cold")), **(ended.data if ended else {}),
             "payload": started.data.get("payload"),
             "response": responded.data.get("payload") if responded else None,
-            "error": responded.data.get("error") if responded else None,
+            "error": _handler_error(responded) if responded else None,
             "logs": _logs_as_json(events),
         },
     )  # fmt: skip
 
 
 def _logs_as_json(events: Iterable[Event]) -> list[dict[str, Any]]:
-    return [
-        {
-            "at": event.at,
-            "level": event.data.get("level", ""),
-            "logger": event.data.get("logger", ""),
-            "text": str(event.data.get("message") or event.data.get("line", "")),
-            **({"stackTrace": trace, "folded": fold(trace)}
-               if (trace := stack_trace(event)) else {}),
-        }
-        for event in events
-        if event.kind == "log"
-    ]
+    return [_log_as_json(event) for event in events if event.kind == "log"]
+
+
+def _log_as_json(event: Event) -> dict[str, Any]:
+    text, whole = log_parts(event)
+    return {
+        "at": event.at,
+        "level": event.data.get("level", ""),
+        "logger": event.data.get("logger", ""),
+        "text": text,
+        **({"stackTrace": whole, "folded": fold(whole)} if whole else {}),
+    }
 
 
 _INLINE = {"inline.succeeded": "ok", "inline.deferred": "retried", "inline.failed": "failed",

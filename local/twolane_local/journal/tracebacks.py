@@ -1,9 +1,9 @@
 """Tracebacks that begin in the application's code.
 
 Between an application's frames stand those of what calls it: Celery, Starlette, FastAPI, AnyIO,
-twolane itself and the like. ``fold`` leaves them out, and says how many there were. The last frame of
-each traceback stays, whosever it is: there it was raised. Everything that keeps a traceback keeps
-the whole of it.
+twolane itself and the like. ``fold`` leaves them out, and says how many there were. The last frame
+of each traceback stays, of whatever package: there it was raised. Everything that keeps a traceback
+keeps the whole of it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The packages whose frames fold.
-FRAMEWORKS = ("a2wsgi", "anyio", "asgiref", "awslambdaric", "billiard", "celery", "fastapi", "kombu",
-              "mangum", "starlette", "twolane", "twolane_local", "uvicorn", "vine")  # fmt: skip
+FRAMEWORKS = ("a2wsgi", "anyio", "asgiref", "awslambdaric", "billiard", "celery", "fastapi",
+              "kombu", "mangum", "starlette", "twolane", "twolane_local", "uvicorn",
+              "vine")  # fmt: skip
 #: Modules of the standard library that call others' code; they fold beside frames that do.
 _CALLERS = ("asyncio", "concurrent", "contextlib", "contextvars", "functools", "importlib", "runpy",
             "threading")  # fmt: skip
@@ -38,6 +39,14 @@ class _Frame(NamedTuple):
     lines: list[str]
     #: The package of a frame that folds, a standard module in brackets, or an empty text.
     package: str
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the text before a traceback, and the rest, which begins with it."""
+    before, start, rest = text.partition(_START)
+    if start and (group := re.search(r"\s*\+ Exception Group $", before)):  # its header's beginning
+        before, start = before[: group.start()], group[0].lstrip("\n") + start
+    return before.rstrip("\n"), start + rest
 
 
 def fold(text: str) -> str:

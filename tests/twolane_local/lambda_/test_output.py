@@ -61,7 +61,13 @@ def test_a_line_of_the_applications_is_no_event_whatever_it_calls_its_message() 
 
 
 def test_an_unknown_event_and_hostile_field_names_do_no_harm() -> None:
-    line = {"logger": "twolane", "event": "nobody.knows", "kind": "x", "function": "y", "message": "text"}
+    line = {
+        "logger": "twolane",
+        "event": "nobody.knows",
+        "kind": "x",
+        "function": "y",
+        "message": "text",
+    }
     event = journalled(json.dumps(line).encode())
     assert (event.kind, event.function) == ("log", "f")
     assert event.data == {"logger": "twolane", "message": "text", "line": "text"}

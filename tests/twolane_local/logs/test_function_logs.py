@@ -178,7 +178,7 @@ async def failures(client: Client, emulator: Emulator) -> None:
 async def json_log(client: Client) -> None:
     at = {"timestamp": "2026-01-01T00:00:00.000Z"}
     (group, stream, _, level), tail = await client.invoke("json", print={"level": "WARN", **at})
-    assert (group, level) == ("/own", "INFO")
+    assert (group, level) == ("/own", "ERROR")
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/json\[\$LATEST\]\[[0-9a-f]{32}\]", stream)
     await client.invoke("json", print={"level": "error", **at})
     await client.invoke("json", print={"level": "error", "timestamp": "never"})

@@ -67,11 +67,18 @@ def test_lines_that_only_frame_are_no_events(text: str) -> None:
 
 
 def test_the_runtimes_lines_are_read_as_in_the_emulator() -> None:
-    line = {"event": "task.started", "taskName": "send", "taskId": "t-1", "requestId": "r-1",
-            "queue": "tasks", "messageId": "m-1", "level": "INFO", "_aws": {}}  # fmt: skip
+    line = {"logger": "twolane.worker", "event": "task.started", "taskName": "send",
+            "taskId": "t-1", "requestId": "r-1", "queue": "tasks", "messageId": "m-1",
+            "level": "INFO", "_aws": {}, "eventId": "1"}  # fmt: skip
     (event,) = events([LogLine(5.0, "Worker", json.dumps(line))])
     assert (event.kind, event.task_id, event.queue) == ("task.started", "t-1", "tasks")
-    assert dict(event.data) == {"taskName": "send", "level": "INFO"}
+    assert dict(event.data) == {"taskName": "send", "level": "INFO", "logger": "twolane.worker"}
+
+
+def test_a_line_that_is_there_twice_counts_once() -> None:
+    line = {"logger": "twolane.worker", "event": "task.failed", "taskName": "send", "taskId": "t-1"}
+    texts = [json.dumps({**line, "eventId": each}) for each in ("1", "1", "2")]
+    assert len(events([LogLine(5.0, "Worker", text) for text in texts])) == 2
 
 
 def test_any_other_line_is_a_log_line_and_all_are_in_order() -> None:

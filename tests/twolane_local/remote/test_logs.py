@@ -58,11 +58,11 @@ def story(written: Written) -> None:
     written.put(
         "Api",
         (-60, "START RequestId: request-1 Version: $LATEST"),
-        (-59.9, {"event": "task.published", "taskId": "task-1", "taskName": "send",
-                 "requestId": "request-1", "queue": "tasks"}),
+        (-59.9, {"logger": "twolane", "event": "task.published", "taskId": "task-1",
+                 "taskName": "send", "requestId": "request-1", "queue": "tasks"}),
         (-59.8, "REPORT RequestId: request-1\tDuration: 9.00 ms\tBilled Duration: 9 ms\t"),
-        (-50, {"event": "task.published", "taskId": "task-2", "taskName": "send",
-               "requestId": "request-2", "queue": "tasks"}),
+        (-50, {"logger": "twolane", "event": "task.published", "taskId": "task-2",
+               "taskName": "send", "requestId": "request-2", "queue": "tasks"}),
     )  # fmt: skip
     both = {"taskName": "send", "requestId": "batch-1", "queue": "tasks"}
     one = {"taskId": "task-1", "originRequestId": "request-1", **both}
@@ -70,9 +70,9 @@ def story(written: Written) -> None:
     written.put(
         "Worker",
         (-59, "START RequestId: batch-1 Version: $LATEST"),
-        (-58, {"event": "task.started", **one}),
-        (-57, {"event": "task.succeeded", "durationMs": 9.5, **one}),
-        (-49, {"event": "task.started", **other}),
+        (-58, {"logger": "twolane.worker", "event": "task.started", **one}),
+        (-57, {"logger": "twolane.worker", "event": "task.succeeded", "durationMs": 9.5, **one}),
+        (-49, {"logger": "twolane.worker", "event": "task.started", **other}),
         (-48, "REPORT RequestId: batch-1\tDuration: 11000.00 ms\tBilled Duration: 11000 ms\t"),
     )  # fmt: skip
 

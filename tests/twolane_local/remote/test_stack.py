@@ -83,8 +83,14 @@ def test_a_dead_letter_is_shown_with_what_the_logs_say_of_its_end(
     trace = "Traceback …\nValueError: no good"
     lines: list[dict[str, object]] = [
         {"logger": "celery.app.trace", "message": "raised", "stackTrace": trace, **told},
-        {"event": "task.failed", "errorType": "ValueError", "durationMs": 3, **told},
-        {"event": "task.rejected", **told},
+        {
+            "logger": "twolane.worker",
+            "event": "task.failed",
+            "errorType": "ValueError",
+            "durationMs": 3,
+            **told,
+        },
+        {"logger": "twolane.worker", "event": "task.rejected", **told},
     ]
     group = "/aws/lambda/shop-Worker"
     client = account.client("logs")
@@ -137,9 +143,10 @@ def test_trace_tail_and_tasks_read_the_logs(source: StackSource, account: Accoun
     client = account.client("logs")
     now = source.now()
     lines = [
-        {"event": "task.published", "taskId": "task-1", "taskName": "send", "queue": "tasks",
-         "requestId": "request-1", "messageId": "m-1"},
-        {"event": "task.failed", "taskId": "task-1", "taskName": "send", "durationMs": 4,
+        {"logger": "twolane.publish", "event": "task.published", "taskId": "task-1",
+         "taskName": "send", "queue": "tasks", "requestId": "request-1", "messageId": "m-1"},
+        {"logger": "twolane.worker", "event": "task.failed", "taskId": "task-1",
+         "taskName": "send", "durationMs": 4,
          "requestId": "batch-1", "originRequestId": "request-1", "errorType": "ValueError",
          "level": "ERROR", "messageId": "m-1"},
     ]  # fmt: skip

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 from twolane_local.aws.invocation import Invocation
 from twolane_local.aws.lambda_ import report
@@ -109,10 +109,10 @@ class _LambdaHandler(logging.StreamHandler[TextIO]):
         formatter.converter = time.gmtime
         self.setFormatter(formatter)
 
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+    def format(self, record: logging.LogRecord) -> str:
         writer = current.get()
         record.aws_request_id = (writer and writer.request_id) or ""
-        return super().filter(record)
+        return super().format(record)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def captured(journal: Journal, loop: asyncio.AbstractEventLoop) -> Iterator[None
     sys.modules[CHANNEL] = channel
     loggers = [logging.getLogger(), logging.getLogger("twolane")]
     were = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
-    loggers[0].addHandler(_LambdaHandler(sys.stdout))
+    loggers[0].addHandler(_LambdaHandler(cast("TextIO", sys.stdout)))
     try:
         yield
     finally:
