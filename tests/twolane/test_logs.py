@@ -269,8 +269,14 @@ def test_a_channel_gets_each_event_and_the_log_what_its_level_lets_pass(
     lambdas: LambdaLoggerHandler, monkeypatch: pytest.MonkeyPatch, level: int
 ) -> None:
     taken: list[tuple[str, bool]] = []
+
+    def take(line: str, logged: str | None) -> bool:
+        assert logged in {None, line}
+        taken.append((json.loads(line)["event"], logged is not None))
+        return True
+
     channel: Any = ModuleType(logs.CHANNEL)
-    channel.event = lambda line, logged: taken.append((json.loads(line)["event"], logged)) or True
+    channel.event = take
     configure(LAMBDA)
     monkeypatch.setitem(sys.modules, logs.CHANNEL, channel)
     emit(logging.getLogger("twolane.worker"), "task.started", "→ started", level=logging.DEBUG)
@@ -294,14 +300,19 @@ def test_what_a_channel_does_not_take_is_a_line_as_on_lambda(
 def test_what_the_log_has_in_another_line_is_for_the_channel_alone(
     lambdas: LambdaLoggerHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[dict[str, Any]] = []
+    taken: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    def take(line: str, logged: str | None) -> bool:
+        taken.append((json.loads(line), json.loads(logged or "null")))
+        return True
+
     channel: Any = ModuleType(logs.CHANNEL)
-    channel.event = lambda line, logged: taken.append(json.loads(line)) or True
+    channel.event = take
     configure(LAMBDA)
     monkeypatch.setitem(sys.modules, logs.CHANNEL, channel)
     logger = logging.getLogger("twolane.worker")
     emit(logger, "task.failed", "! failed", unlogged={"stackTrace": "Traceback …"})
-    (event,), line = taken, lambdas.lines()[-1]
+    ((event, line),) = taken
     assert event.pop("stackTrace") == "Traceback …"
     assert line == event, "with the same id, so that it counts once"
 

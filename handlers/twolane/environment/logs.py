@@ -44,8 +44,8 @@ correlation: ContextVar[dict[str, str] | None] = ContextVar("twolane_correlation
 
 
 #: A module of this name with ``event(line, logged) -> bool`` takes each event, also one whose level
-#: keeps it out of the log, and writes the line there itself if it is ``logged``. It returns
-#: ``False`` for what it does not take. The emulator has one; on Lambda there is none.
+#: keeps it out of the log; ``logged`` is the line that it writes to the log then, or ``None``. It
+#: returns ``False`` for what it does not take. The emulator has one; on Lambda there is none.
 CHANNEL = "_twolane_events"
 
 
@@ -87,12 +87,12 @@ def emit(
     )  # fmt: skip
     logged = logged and bool(logger.filter(record))
     if channel is not None:
+        line = whole = _formatter.format(record)
         if unlogged:
             vars(record)["twolane"] = {**told, **unlogged}
-            channel.event(_formatter.format(record), False)
+            whole = _formatter.format(record)
             vars(record)["twolane"] = told
-        else:
-            vars(record)[_TAKEN] = channel.event(_formatter.format(record), logged)
+        vars(record)[_TAKEN] = channel.event(whole, line if logged else None)
     if logged:
         logger.callHandlers(record)
 

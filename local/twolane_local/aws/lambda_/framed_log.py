@@ -62,9 +62,14 @@ class Log:
     def log_error(self, message_lines: Sequence[str]) -> None:
         self._frame(_LINE, "\n".join(message_lines))
 
-    def event(self, line: str, logged: bool) -> bool:
+    def event(self, line: str, logged: str | None) -> bool:
         """Take an event of the runtime, which no logging of the application's can touch."""
-        self._frame(LOGGED_EVENT if logged else EVENT, line)
+        if logged == line:
+            self._frame(LOGGED_EVENT, line)
+        else:
+            self._frame(EVENT, line)
+            if logged is not None:
+                self._frame(_LINE, logged)  # with the same id, so that it is not another event
         return True
 
     def _frame(self, kind: bytes, text: str) -> None:

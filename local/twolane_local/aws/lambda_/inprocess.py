@@ -139,14 +139,13 @@ def captured(journal: Journal, loop: asyncio.AbstractEventLoop) -> Iterator[None
             sys.modules[CHANNEL] = before
 
 
-def _event(loop: asyncio.AbstractEventLoop, line: str, logged: bool) -> bool:
+def _event(loop: asyncio.AbstractEventLoop, line: str, logged: str | None) -> bool:
     """Take an event of the runtime, unless it is of no function's own thread."""
     writer = current.get()
     if writer is None or writer.output is None:
         return False
-    data = line.encode("utf-8", "backslashreplace")
-    record = partial(writer.output.event, data, writer.request_id, logged=logged)
-    loop.call_soon_threadsafe(record)
+    record = partial(writer.output.event, line.encode(), writer.request_id)
+    loop.call_soon_threadsafe(partial(record, logged=None if logged is None else logged.encode()))
     return True
 
 

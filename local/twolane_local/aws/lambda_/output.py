@@ -95,14 +95,15 @@ class Output:
         request_id = self.work.request_id if self.work else None
         for kind, record in self._frames.feed(data):
             if kind in {EVENT, LOGGED_EVENT}:
-                self.event(record, request_id, logged=kind == LOGGED_EVENT)
+                logged = record if kind == LOGGED_EVENT else None
+                self.event(record, request_id, logged=logged)
             else:
                 self._record(record)
 
-    def event(self, line: bytes, request_id: str | None, *, logged: bool) -> None:
-        """Record an event of the runtime; it is a line of the log too if it is ``logged``."""
-        if logged:
-            self._write(line)
+    def event(self, line: bytes, request_id: str | None, *, logged: bytes | None) -> None:
+        """Record an event of the runtime; ``logged`` is its line of the log, if it has one."""
+        if logged is not None:
+            self._write(logged)
         record_line(self._journal, self._function, request_id, line)
 
     def failure(self, line: bytes) -> None:
