@@ -162,7 +162,7 @@ class Engine:
         except Exception as exc:  # noqa: BLE001
             logs.emit(
                 logger,
-                "environment.stopped",
+                "environment.shutdown-failed",
                 f"The lifespan's shutdown failed or took over {_SHUTDOWN_GRACE_S} s: {exc!r}",
                 level=logging.ERROR,
                 exc_info=exc,

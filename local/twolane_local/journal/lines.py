@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from twolane_local.journal.tracebacks import fold, split
+from twolane_local.journal.tracebacks import brief, fold, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,7 +105,7 @@ def _request_text(event: Event) -> str:
     data = event.data
     if event.kind == "request.received":
         return f"{data['method']} {data['path']}"
-    why = f" ({data['error']})" if data.get("error") else ""
+    why = f" ({brief(str(data['error']))})" if data.get("error") else ""
     return f"{data['status']} {data['method']} {data['path']} {data['durationMs']} ms{why}"
 
 

@@ -49,6 +49,12 @@ def split(text: str) -> tuple[str, str]:
     return before.rstrip("\n"), start + rest
 
 
+def brief(text: str) -> str:
+    """Return an error's text in one line: of a traceback in it, the error's own line only."""
+    before, trace = split(text)
+    return " ".join(f"{before} {trace.rstrip().rpartition(chr(10))[2]}".split())
+
+
 def fold(text: str) -> str:
     """Return the text with the frames of frameworks folded, in each traceback in it."""
     if _START not in text:
@@ -126,14 +132,17 @@ def _without(frames: list[_Frame]) -> Iterator[str]:
         if frame.package and index < len(frames) - 1:
             run.append(frame)
             continue
-        yield from _folded(run)
+        yield from _folded(run, first=index == len(run))
         run = []
         yield from frame.lines
     yield from _folded(run)
 
 
-def _folded(run: list[_Frame]) -> Iterator[str]:
+def _folded(run: list[_Frame], *, first: bool = False) -> Iterator[str]:
+    """Yield one line for a run of frames; ``first``: they are the first ones of their traceback."""
     names = list(dict.fromkeys(frame.package for frame in run if not frame.package.startswith("(")))
+    if first and not names:  # an import of the application's module
+        names = list(dict.fromkeys(frame.package.strip("()") for frame in run))
     if not names:  # the standard library's alone say what the application does
         for frame in run:
             yield from frame.lines

@@ -470,6 +470,8 @@ class InProcessEnvironment:
                 [closing], timeout=_BUSY_S if self._working else _SHUTDOWN_S
             )
             self._hung = bool(late)
+            if not late and (error := closing.exception()) is not None:
+                self._output.failure(failure_line(error_object(error, "")))
         self._end()
 
     def _end(self) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws.lambda_.interpreters import missing_package_remedy
 from twolane_local.journal import cut
+from twolane_local.journal.tracebacks import brief
 from twolane_local.model import LATEST, REGION
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def import_problem(spec: FunctionSpec, failure: bytes) -> str:
         value: Mapping[str, Any] = json.loads(failure)
     except ValueError:
         value = {}
-    message = " ".join(str(value.get("errorMessage", "")).removeprefix(_NO_ID).split())
+    message = brief(str(value.get("errorMessage", "")).removeprefix(_NO_ID))
     reason = f"{value.get('errorType', 'Error')}: {message}"
     missing = [file for file in (spec.code_dir, spec.program) if file and not file.exists()]
     if missing:

@@ -112,7 +112,7 @@ def test_a_shutdown_that_fails_or_hangs_is_told_and_ends_all_the_same(
     service.wait_idle()
     env.process.terminate()
     assert env.process.wait(30) == -signal.SIGTERM
-    assert "shutdown" in env.line("environment.stopped")["message"]
+    assert "shutdown" in env.line("environment.shutdown-failed")["message"]
 
 
 def test_a_handler_of_the_application_that_lets_the_process_live_has_its_way(
