@@ -354,6 +354,7 @@ def test_the_tick_is_an_event_in_the_log(bench: Any, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.INFO, "twolane")
     bench.tick(bench.handler(bench.app({"digest": DAILY})), "2026-01-01T07:00:00Z")
     [line] = [each.twolane for each in caplog.records if hasattr(each, "twolane")]  # type: ignore[attr-defined]
+    assert line.pop("eventId")
     assert line == {
         "event": "tick",
         "time": "2026-01-01T07:00:00Z",
