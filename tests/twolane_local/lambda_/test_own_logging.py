@@ -175,6 +175,8 @@ def run(
 
     async def main() -> None:
         starts = LAUNCHERS[launcher]()
+        ended = asyncio.Event()
+        journal.subscribe(lambda event: event.kind == "invocation.ended" and ended.set())
 
         def make(spec: FunctionSpec, owner: Owner) -> Environment:
             environ = guard.function_environment(spec, endpoint_url="http://127.0.0.1:1")
@@ -189,10 +191,13 @@ def run(
         functions = Functions([spec], make, journal)
         try:
             for number in range(2):
+                ended.clear()
                 done = await functions.invoke(
                     "fn", json.dumps(EVENT).encode(), request_id=f"r-{number}"
                 )
                 assert json.loads(done.payload)["statusCode"] == 500, done.payload
+                async with asyncio.timeout(20):  # or the next one would get another environment
+                    await ended.wait()
         finally:
             await functions.close()
             await starts.close()

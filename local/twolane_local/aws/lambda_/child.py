@@ -33,7 +33,12 @@ def set_up_logging() -> None:
         plain_client.set_up_logging()
     else:
         client: Any = bootstrap
-        if client.create_log_sink is not _log:
+        # A function's own Python may have a client without these: it sets its handler by itself, and
+        # writes to stdout.
+        names = ("_setup_logging", "create_log_sink", "_AWS_LAMBDA_LOG_FORMAT",
+                 "_AWS_LAMBDA_LOG_LEVEL")  # fmt: skip
+        known = all(hasattr(client, name) for name in names)
+        if known and client.create_log_sink is not _log:
             client._setup_logging(  # noqa: SLF001 (what the client's ``run`` calls)
                 client._AWS_LAMBDA_LOG_FORMAT,  # noqa: SLF001
                 client._AWS_LAMBDA_LOG_LEVEL,  # noqa: SLF001
