@@ -33,8 +33,7 @@ def set_up_logging() -> None:
         plain_client.set_up_logging()
     else:
         client: Any = bootstrap
-        # A function's own Python may have a client without these: it sets its handler by itself, and
-        # writes to stdout.
+        # A client of a function's own Python may lack these: it then sets its handler by itself.
         names = ("_setup_logging", "create_log_sink", "_AWS_LAMBDA_LOG_FORMAT",
                  "_AWS_LAMBDA_LOG_LEVEL")  # fmt: skip
         known = all(hasattr(client, name) for name in names)
