@@ -132,7 +132,7 @@ class JsonFormatter(logging.Formatter):
             **(correlation.get() or {}),
             **getattr(record, "twolane", {}),
         }
-        if len(vars(record)) > _ATTRIBUTES:
+        if not hasattr(record, "twolane"):
             line |= {name: value for name, value in _extra(record) if name not in line}
         if record.exc_info and record.exc_info[0] is not None:
             line["errorType"] = record.exc_info[0].__name__
@@ -145,7 +145,6 @@ class JsonFormatter(logging.Formatter):
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName", "twolane", "aws_request_id", "tenant_id", "_frame_type",
 }  # fmt: skip
-_ATTRIBUTES = len(vars(logging.makeLogRecord({})))
 
 
 def _extra(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
