@@ -22,7 +22,8 @@ FRAMEWORKS = ("a2wsgi", "anyio", "asgiref", "awslambdaric", "billiard", "celery"
 _CALLERS = ("asyncio", "concurrent", "contextlib", "contextvars", "functools", "importlib", "runpy",
             "threading")  # fmt: skip
 
-_START = "Traceback (most recent call last):"
+#: The first line of a traceback.
+START = "Traceback (most recent call last):"
 #: A frame's first line. The runtime client indents by no-break spaces; an exception group's frames
 #: stand behind a bar.
 _FRAME = re.compile(r'^(?P<margin>[ \u00a0|]*)File "(?P<file>[^"]+)", line \d+')
@@ -43,7 +44,7 @@ class _Frame(NamedTuple):
 
 def split(text: str) -> tuple[str, str]:
     """Return the text before a traceback, and the rest, which begins with it."""
-    before, start, rest = text.partition(_START)
+    before, start, rest = text.partition(START)
     if start and (group := re.search(r"\s*\+ Exception Group $", before)):  # its header's beginning
         before, start = before[: group.start()], group[0].lstrip("\n") + start
     return before.rstrip("\n"), start + rest
@@ -57,7 +58,7 @@ def brief(text: str) -> str:
 
 def fold(text: str) -> str:
     """Return the text with the frames of frameworks folded, in each traceback in it."""
-    if _START not in text:
+    if START not in text:
         return text
     folded: list[str] = []
     frames: list[_Frame] = []
@@ -73,36 +74,6 @@ def fold(text: str) -> str:
             folded.append(line)
     folded += _without(frames)
     return "\n".join(folded)
-
-
-class Gathering:
-    """Puts the lines of a traceback together, from lines of text output."""
-
-    def __init__(self) -> None:
-        self._open: list[bytes] = []
-
-    def add(self, line: bytes) -> list[bytes]:
-        """Return what is complete with this line: lines, or a whole traceback as one."""
-        begins = line.rstrip().endswith(_START.encode())
-        if not self._open:
-            if begins:
-                self._open.append(line)
-                return []
-            return [line]
-        if begins or line.startswith((b" ", b"\xc2\xa0")):
-            self._open.append(line)
-            return []
-        # The error's own line ends it; another traceback may follow, of what came of the error.
-        return [b"\n".join([*self.flush_lines(), line])]
-
-    def flush_lines(self) -> list[bytes]:
-        """Return the lines of an unfinished traceback."""
-        lines, self._open = self._open, []
-        return lines
-
-    def flush(self) -> list[bytes]:
-        """Return an unfinished traceback as one."""
-        return [b"\n".join(lines)] if (lines := self.flush_lines()) else []
 
 
 def _belongs(line: str, first: str) -> bool:

@@ -12,7 +12,8 @@ import pytest
 from celery import Celery
 from fastapi import FastAPI
 
-from twolane_local.journal.tracebacks import Gathering, fold
+from twolane_local.aws.lambda_.output import Gathering
+from twolane_local.journal.tracebacks import fold
 
 
 def broken() -> None:

@@ -20,7 +20,7 @@ from twolane_local.aws.lambda_.report import (
     time_out_line,
 )
 from twolane_local.journal import record_line
-from twolane_local.journal.tracebacks import Gathering
+from twolane_local.journal.tracebacks import START
 from twolane_local.model import LATEST
 
 if TYPE_CHECKING:
@@ -54,6 +54,36 @@ class Sink(Protocol):
 
     def put(self, line: Line, shown: Callable[[bytes], bytes]) -> None:
         """Append a line; ``shown`` makes the text that readers get."""
+
+
+class Gathering:
+    """Puts the lines of a traceback together, from lines of text output."""
+
+    def __init__(self) -> None:
+        self._open: list[bytes] = []
+
+    def add(self, line: bytes) -> list[bytes]:
+        """Return what is complete with this line: lines, or a whole traceback as one."""
+        begins = line.rstrip().endswith(START.encode())
+        if not self._open:
+            if begins:
+                self._open.append(line)
+                return []
+            return [line]
+        if begins or line.startswith((b" ", b"\xc2\xa0")):
+            self._open.append(line)
+            return []
+        # The error's own line ends it; another traceback may follow, of what came of the error.
+        return [b"\n".join([*self.flush_lines(), line])]
+
+    def flush_lines(self) -> list[bytes]:
+        """Return the lines of an unfinished traceback."""
+        lines, self._open = self._open, []
+        return lines
+
+    def flush(self) -> list[bytes]:
+        """Return an unfinished traceback as one."""
+        return [b"\n".join(lines)] if (lines := self.flush_lines()) else []
 
 
 class Output:
