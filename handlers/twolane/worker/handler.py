@@ -19,6 +19,8 @@ from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import deadline as invocation_end
 from twolane.environment.invocation import within
+from twolane.patches.publishing import refuse_rpc
+from twolane.publish import application
 from twolane.publish import message as headers
 from twolane.publish.claimcheck import claim_check
 from twolane.publish.installation import install
@@ -76,6 +78,8 @@ class WorkerHandler:
         self._queues = queues or Sqs(environ)
         self._named, self._environ = hostname, environ
         hostname = hostname or node_name(environ)
+        refuse_rpc(app)
+        application.warn(app, environ, "worker")
         _prepare(app, hostname)
         store = store or find_store(app)
         if store is None:
@@ -84,7 +88,8 @@ class WorkerHandler:
                 "worker.without-store",
                 "! There is no state store: a message that comes twice runs twice, unless this "
                 "environment has finished it before; and revoke and inspect know nothing. Set "
-                "Celery's result_backend or twolane_state_store to redis://… or dynamodb://…",
+                "Celery's result_backend, or the variable TWOLANE_STATE_STORE where the results "
+                "are elsewhere, to redis://… or dynamodb://…",
                 level=logging.WARNING,
             )
         self._long_delays = schedules(environ)
