@@ -60,7 +60,8 @@ class BeatHandler:
         # As ``celery beat`` does: a module may add its own entries to the schedule.
         celery.loader.import_default_modules()
         application.share_current()
-        application.warn(celery, os.environ, "beat", only_certain=True)
+        if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            application.warn(celery, os.environ, "beat", only_certain=True)
         self.app = celery
         self.missed: Missed = missed
         self._clock = clock

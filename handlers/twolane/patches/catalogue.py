@@ -54,7 +54,9 @@ ENTRIES = (
         "errors of an application without results",
         "twolane.patches.publishing",
         "stock raises an AttributeError that names neither the application nor a setting",
-        ("celery.backends.base:DisabledBackend.{get_task_meta_for,wait_for,get_many,_is_disabled}",),
+        (
+            "celery.backends.base:DisabledBackend.{get_task_meta_for,wait_for,get_many,_is_disabled}",
+        ),
     ),
     Entry(
         "connections of the database result backend",

@@ -69,7 +69,7 @@ def share_current() -> None:
 
 def is_fallback(app: Any) -> bool:
     """True for the application that Celery makes where there is none."""
-    return app.main == "default" and app.fixups == []
+    return bool(app.main == "default" and app.fixups == [])
 
 
 def problems(
@@ -154,9 +154,10 @@ def refusal(content_type: object) -> str | None:
     """Why a message with a content type that is not accepted is refused; ``None`` for one that
     kombu always passes on.
     """
-    from kombu.serialization import TRUSTED_CONTENT
+    from kombu import serialization
 
-    if not isinstance(content_type, str) or content_type in TRUSTED_CONTENT:
+    trusted = vars(serialization)["TRUSTED_CONTENT"]
+    if not isinstance(content_type, str) or content_type in trusted:
         return None
     name = REFUSED.get(content_type)
     if name is not None:
