@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from twolane.environment.invocation import LONGEST_S, left_s, limit_s
 from twolane.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 #: boto3 waits up to so long, in seconds, between two attempts.
@@ -176,9 +177,10 @@ _PASSING = frozenset(
 #: A request that is wrong is wrong again.
 _WRONG = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
-#: Errors of SQLAlchemy and PyMongo, by package and class; what is not here, the store refuses.
+#: Errors by package and class; any other one of a database's client, the store refuses.
 #: https://docs.sqlalchemy.org/en/20/core/exceptions.html
 _BY_CLASS = {
+    "celery.ImproperlyConfigured": "refuses",  # the store's library is not installed, say
     "sqlalchemy.DataError": "none",
     "sqlalchemy.OperationalError": "down",
     "sqlalchemy.InterfaceError": "down",
@@ -239,6 +241,17 @@ def guard(backend: Any) -> Any:
 
     backend.mark_as_failure = mark_as_failure
     return backend
+
+
+@contextmanager
+def noting_trouble() -> Iterator[None]:
+    """Have an error say whether the store is in trouble, where there is no backend yet."""
+    try:
+        yield
+    except Exception as error:
+        trouble = _trouble(error, None)
+        noted(error, Trouble.REFUSES if trouble is Trouble.NONE else trouble)
+        raise
 
 
 def keep_connections(backend: Any) -> Any:

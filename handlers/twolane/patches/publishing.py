@@ -33,7 +33,7 @@ from kombu.utils.objects import cached_property
 from twolane.environment import snapshot
 from twolane.errors import ConfigurationError
 from twolane.patches import replace
-from twolane.patches.clients import guard, keep_connections, stores_more
+from twolane.patches.clients import guard, keep_connections, noting_trouble, stores_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,7 +238,12 @@ def make_backends_lazy(more: Callable[[Any], dict[str, str]]) -> None:
             if on_sqs(self):
                 refuse_rpc(self)
             return guard(stock(self))
-        return LazyBackend(lambda: guard(keep_connections(stores_more(stock(self), more))))
+
+        def make() -> Any:
+            with noting_trouble():  # that of a database connects as it is made
+                return guard(keep_connections(stores_more(stock(self), more)))
+
+        return LazyBackend(make)
 
     setattr(get_backend, _LAZY, True)
     replace(Celery, "_get_backend", get_backend)

@@ -12,7 +12,7 @@ from twolane.beat.entries import read_entries
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ...conftest import RunPython
+    from ...conftest import RunPython  # noqa: TID252
 
 #: In a process of its own: Celery gives shared tasks to every application of a process.
 NAMED_BY_THE_APPLICATION = """

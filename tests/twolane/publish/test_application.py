@@ -14,7 +14,7 @@ from twolane.patches.publishing import make_backends_lazy
 from twolane.publish.application import problems
 
 if TYPE_CHECKING:
-    from ...conftest import RunPython
+    from ...conftest import RunPython  # noqa: TID252
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/shop-tasks"
 
@@ -112,7 +112,7 @@ def found(environ: dict[str, str] | None = None, **settings: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("environ", "settings", "expected"),
     [
-        ({}, {"broker_url": "redis://:secret@cache:6379/0"}, "redis://:**@cache:6379/0, by broker_url"),
+        ({}, {"broker_url": "redis://:secret@cache/0"}, "redis://:**@cache/0, by broker_url"),
         ({}, {"broker_url": None}, "amqp://guest@localhost//, Celery's default"),
         ({}, {"broker_url": "amqps://b.example"}, "amqps://b.example"),
         ({}, {"broker_url": ["redis://one", "redis://two"]}, "redis://one"),

@@ -126,7 +126,7 @@ def test_names_types_and_annotations(aws: str, redis_url: str, clock: Any, sqs: 
     app = Named("named", set_as_current=False)
     app.conf.update(
         **settings(aws, redis_url),
-        task_annotations=[{"*": {"max_retries": 7}}, {"shop.test_applications.loose": {"typing": True}}],
+        task_annotations=[{"*": {"max_retries": 7}}, {"shop.test_applications.strict": {"x": 1}}],
     )  # fmt: skip
 
     @app.task(shared=False, typing=False)
