@@ -99,7 +99,7 @@ def problems(
         )
     if is_rpc(app):
         yield Problem("results", f"{name} has the result backend {RPC_REFUSED}", RPC_REMEDY)
-    serializer = _NAMES.get(str(app.conf.task_serializer or ""))
+    serializer = refused_name(app.conf.task_serializer)
     if serializer is not None:
         yield Problem(
             "serializer",
@@ -108,7 +108,7 @@ def problems(
             "set task_serializer to 'json', or to a serializer of your own that is registered with "
             "kombu under a content type of its own",
         )
-    refused = [kind for one in app.conf.accept_content or () if (kind := _NAMES.get(str(one)))]
+    refused = [kind for one in app.conf.accept_content or () if (kind := refused_name(one))]
     if refused:
         yield Problem(
             "serializer",
@@ -148,6 +148,11 @@ def warn_of_current(environ: Mapping[str, str]) -> None:
         warn(app, environ, "api", only_certain=True)
     except Exception as error:  # noqa: BLE001 - the application may never use it
         logger.warning("! Celery's configuration cannot be read: %r", error)
+
+
+def refused_name(serializer: object) -> str | None:
+    """kombu's name of a serializer (its name or content type) that is refused here."""
+    return _NAMES.get(str(serializer or ""))
 
 
 def refusal(content_type: object) -> str | None:
