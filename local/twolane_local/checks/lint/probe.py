@@ -91,8 +91,8 @@ def _problems_of_tasks(app: Celery) -> Iterator[dict[str, str]]:
         if refused and refused != refused_name(app.conf.task_serializer):
             yield {
                 "kind": "serializer",
-                "what": f"the task {name} has serializer={refused!r}: a worker function takes JSON, "
-                "and refuses its messages",
+                "what": f"the task {name} has serializer={refused!r}: a worker function takes "
+                "JSON, and refuses its messages",
                 "fix": "leave serializer out of the task, or set it to 'json'",
             }
 

@@ -1,4 +1,4 @@
-"""Rules about Celery's settings that do not go with SQS; ``twolane.publish.application`` finds them."""
+"""Rules about Celery's settings on SQS; ``twolane.publish.application`` finds what is wrong."""
 
 from __future__ import annotations
 
