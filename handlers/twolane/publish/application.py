@@ -177,7 +177,7 @@ def refusal(content_type: object) -> str | None:
 
 
 def _broker(app: Celery, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Where the URL of another broker than SQS comes from, and the URL without its password."""
+    """The setting that names another broker than SQS, and its URL without its password."""
     conf: Any = app.conf
     said = {
         "the variable CELERY_BROKER_WRITE_URL": environ.get("CELERY_BROKER_WRITE_URL"),

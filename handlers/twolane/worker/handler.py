@@ -222,7 +222,7 @@ def _read_nothing(app: Celery) -> None:
 
 
 def _settings(app: Celery) -> str:
-    """What is read of an application's settings when the handler is made, to be compared."""
+    """The settings that are read when the handler is made, as a text to compare."""
     conf: Any = app.conf
     named = [conf.get(name) for name in ("twolane_state_store", "twolane_max_body_size")]
     return repr([
