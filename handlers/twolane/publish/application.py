@@ -20,6 +20,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from twolane.environment.logs import emit
 from twolane.patches.publishing import RPC_REFUSED, RPC_REMEDY, is_rpc
@@ -63,8 +64,15 @@ def share_current() -> None:
     state: Any = sys.modules["celery._state"]
     default = state.default_app
     current: Any = app_or_default()
-    if current is not default and (default is None or is_fallback(default)):
+    # A process that imports an application again, as tests do, means the new one.
+    replaceable = default is None or is_fallback(default) or default in _shared
+    if current is not default and replaceable:
         current.set_default()
+        _shared.add(current)
+
+
+#: The applications that were made the default here, and not by anybody else.
+_shared: WeakSet[Any] = WeakSet()
 
 
 def is_fallback(app: Any) -> bool:
