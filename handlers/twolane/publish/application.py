@@ -16,6 +16,7 @@ well. What it publishes then goes elsewhere, and the queue stays empty without a
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,11 +84,12 @@ def is_fallback(app: Any) -> bool:
 def problems(
     app: Celery, environ: Mapping[str, str], *, only_certain: bool = False
 ) -> Iterator[Problem]:
-    """The problems of an application's settings. ``only_certain``: of the broker only where there
-    is a queue by all appearance, or where nobody can read what is sent.
+    """The problems of an application's settings. ``environ``: the variables that may name a queue.
+    ``only_certain``: of the broker only where there is a queue by all appearance, or where nobody
+    can read what is sent.
     """
     name = f"the Celery application {app.main or '(no name)'!r}"
-    broker = _broker(app, environ)
+    broker = _broker(app)
     if broker is not None and (not only_certain or _is_certain(broker[1], environ)):
         source, url = broker
         where = f"{url}, by {source}" if source else f"{url}, Celery's default"
@@ -184,13 +186,14 @@ def refusal(content_type: object) -> str | None:
     )
 
 
-def _broker(app: Celery, environ: Mapping[str, str]) -> tuple[str, str] | None:
+def _broker(app: Celery) -> tuple[str, str] | None:
     """The setting that names another broker than SQS, and its URL without its password."""
     conf: Any = app.conf
+    # Celery's own order; it reads these variables itself.
     said = {
-        "the variable CELERY_BROKER_WRITE_URL": environ.get("CELERY_BROKER_WRITE_URL"),
+        "the variable CELERY_BROKER_WRITE_URL": os.environ.get("CELERY_BROKER_WRITE_URL"),
         "broker_write_url": conf.get("broker_write_url"),
-        "the variable CELERY_BROKER_URL": environ.get("CELERY_BROKER_URL"),
+        "the variable CELERY_BROKER_URL": os.environ.get("CELERY_BROKER_URL"),
         "broker_url": conf.get("broker_url") or conf.get("broker_host"),
     }
     source, url = next(((name, url) for name, url in said.items() if url), ("", ""))

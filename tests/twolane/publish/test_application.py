@@ -133,8 +133,13 @@ def found(environ: dict[str, str] | None = None, **settings: Any) -> list[str]:
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_with_sqs(
-    environ: dict[str, str], settings: dict[str, Any], expected: str
+    environ: dict[str, str],
+    settings: dict[str, Any],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
     (text,) = found(environ, **settings)
     assert expected in text
     assert "secret" not in text
@@ -153,7 +158,11 @@ def test_settings_that_do_not_go_with_sqs(
         ({}, {"result_serializer": "pickle"}),
     ],
 )
-def test_settings_that_go_with_sqs(environ: dict[str, str], settings: dict[str, Any]) -> None:
+def test_settings_that_go_with_sqs(
+    environ: dict[str, str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
     assert found(environ, **settings) == []
 
 
