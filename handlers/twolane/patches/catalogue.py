@@ -63,8 +63,9 @@ ENTRIES = (
         "twolane.patches.clients",
         "outside of a prefork pool's processes SQLAlchemy connects for each result",
         (
-            "celery.backends.database.session:SessionManager.{get_engine,invalidate}",
+            "celery.backends.database.session:SessionManager.get_engine",
             "celery.backends.database.session:SessionManager.__init__ self.forked",
+            "celery.backends.database.session:SessionManager.__init__ self._engines",
         ),
     ),
     Entry(

@@ -57,8 +57,8 @@ def close_backend(backend: Any) -> None:
         elif hasattr(client, "close"):
             client.close()
     sessions: Any = vars(backend).get("session_manager")
-    if sessions is not None:
-        sessions.invalidate(backend.url)
+    for engine in vars(sessions)["_engines"].values() if sessions is not None else ():
+        engine.dispose()
     mongo = vars(backend).get("_connection")
     if mongo is not None:
         mongo.close()
