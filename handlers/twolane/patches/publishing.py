@@ -100,18 +100,7 @@ def _redirect(receiver: Any) -> None:
 #: Backends that keep results under the task's id, where asking late is as good as asking early.
 #: ``rpc://`` is not among them: its queue must be there before the result.
 LAZY = frozenset(
-    {
-        "redis",
-        "rediss",
-        "sentinel",
-        "dynamodb",
-        "s3",
-        "cache",
-        "db",
-        "mongodb",
-        "mongodb+srv",
-        "file",
-    }
+    {"redis", "rediss", "sentinel", "dynamodb", "s3", "cache", "db", "mongodb", "file"}
 )
 
 #: Why there are no results over ``rpc://``, and what to set.

@@ -97,7 +97,7 @@ def problems(
             "broker",
             f"{name} publishes to {where}: no queue of SQS gets what it sends",
             f"{_how(source, app, environ)} and "
-            f"broker_transport_options['predefined_queues'] to {{{_default_queue(app)!r}: "
+            f"broker_transport_options['predefined_queues'] to {{{app.conf.task_default_queue!r}: "
             "{'url': the queue's URL}}",
         )
     if app.conf.task_always_eager:
@@ -223,7 +223,3 @@ def _how(source: str, app: Celery, environ: Mapping[str, str]) -> str:
     own = f"{prefix}_BROKER_URL" if prefix else "broker_url"
     setting = source if source.startswith("the variable") else own
     return f"set {setting} to sqs://{known}"
-
-
-def _default_queue(app: Celery) -> str:
-    return str(app.conf.task_default_queue)
