@@ -10,7 +10,7 @@ from celery import Celery
 from kombu.serialization import registry
 
 from twolane.errors import ConfigurationError
-from twolane.patches.publishing import make_backends_lazy
+from twolane.publish import install
 from twolane.publish.application import problems
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_default_application_of_the_users_own_stays(run_python: RunPython) -> 
 
 
 def test_an_application_without_results_says_which_one_it_is() -> None:
-    make_backends_lazy(lambda _: {})
+    install()
     app = Celery("nothing", set_as_current=False)
     for ask in (
         lambda: app.AsyncResult("t1").state,
@@ -186,7 +186,7 @@ def test_an_api_is_warned_of_what_is_certain_only(
 
 
 def test_a_publisher_is_refused_results_over_rpc() -> None:
-    make_backends_lazy(lambda _: {})
+    install()
     app = Celery("shop", set_as_current=False)
     app.conf.update(broker_url="sqs://", result_backend="rpc://")
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from twolane_local.model.options import Options
 
 from twolane_local.checks.lint import lint
+from twolane_local.model import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
