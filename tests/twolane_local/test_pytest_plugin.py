@@ -148,6 +148,47 @@ class TestBare:
     def test_echo(self, twolane):
         assert twolane.client.get("/a/b").text == "/a/b"
 """
+#: An application that Celery's variables configure; its tasks and results name no application.
+SHARED = """
+import os
+from celery import Celery, shared_task
+from celery.result import AsyncResult
+from fastapi import FastAPI
+from twolane import ApiHandler, WorkerHandler
+
+celery = Celery("shop")
+celery.conf.update(
+    broker_transport_options={
+        "region": "us-east-1",
+        "predefined_queues": {"celery": {"url": os.environ["TASK_QUEUE_URL"]}},
+    },
+)
+
+@shared_task(name="shop.greet")
+def greet(name):
+    return f"hello {name}"
+
+app = FastAPI()
+
+@app.get("/tasks/{id}")
+def state(id: str):
+    return AsyncResult(id).state
+
+api = ApiHandler(app)
+worker = WorkerHandler(celery)
+"""
+SHARES = """
+import pytest
+
+@pytest.mark.parametrize("name", ["ann", "bob"])
+def test_greets(twolane, name):
+    from celery.result import AsyncResult
+    from shop import greet
+    identity = greet.delay(name).id
+    assert twolane.deferred.run() == 1
+    assert AsyncResult(identity).result == f"hello {name}"
+    assert twolane.client.get(f"/tasks/{identity}").json() == "SUCCESS"
+"""
 #: Plugins of this repository's own tests, which cost a session a second.
 _WITHOUT = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
 
@@ -174,6 +215,19 @@ def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
 def test_with_xdist(project: pytest.Pytester) -> None:
     project.makepyfile(test_first=PASSES, test_second=PASSES + MORE)
     run(project, "-n", "2").assert_outcomes(passed=6)
+
+
+def test_what_names_no_application_means_the_templates_in_each_test(
+    project: pytest.Pytester,
+) -> None:
+    template = TEMPLATE.replace(
+        "        RESULT_BACKEND:",
+        "        CELERY_BROKER_URL: sqs://\n        CELERY_RESULT_BACKEND:",
+    )
+    project.makefile(".yaml", template=template)
+    (project.path / "src" / "shop.py").write_text(SHARED)
+    project.makepyfile(test_shared=SHARES)
+    run(project).assert_outcomes(passed=2)
 
 
 def test_a_failing_test_shows_its_journal_and_seed(project: pytest.Pytester) -> None:

@@ -68,6 +68,7 @@ class ApiHandler(Mangum):
         # of whatever sent the event does. A level that somebody has set stays.
         if "AWS_LAMBDA_FUNCTION_NAME" in environ and mangum.level == logging.NOTSET:
             mangum.setLevel(logging.WARNING)
+        self._environ = environ
         self._publisher_installed = False
         self._install_publisher()
         self._engine = Engine(app, lifespan, inline_reserve_s, environ)
@@ -79,9 +80,12 @@ class ApiHandler(Mangum):
     def _install_publisher(self) -> None:
         # An application that does not know Celery pays nothing for it.
         if not self._publisher_installed and "celery" in sys.modules:
-            from twolane.publish import install
+            from twolane.publish import application, install
 
             install()
+            application.share_current()
+            if "AWS_LAMBDA_FUNCTION_NAME" in self._environ:
+                application.warn_of_current(self._environ)
             self._publisher_installed = True
 
     @ends_in_child

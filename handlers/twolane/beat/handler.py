@@ -52,11 +52,16 @@ class BeatHandler:
         store: StateStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from twolane.publish import install
+        from twolane.publish import application, install
 
         logs.configure()
         snapshot.begin(os.environ)
         install()
+        # As ``celery beat`` does: a module may add its own entries to the schedule.
+        celery.loader.import_default_modules()
+        application.share_current()
+        if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            application.warn(celery, os.environ, "beat", only_certain=True)
         self.app = celery
         self.missed: Missed = missed
         self._clock = clock

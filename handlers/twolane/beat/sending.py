@@ -55,11 +55,9 @@ def send_all(
 def send(
     app: Celery, entry: Entry, task_id: str, slot: float, now: float, *, producer: Any = None
 ) -> None:
-    """Put one task on its queue; a slot that is to come with its time. Its modules are imported for
-    its own options (queue, serializer, expiry) if it is unknown; else it is sent by name.
+    """Put one task on its queue; a slot that is to come with its time. A task that no module of the
+    application has is sent by name.
     """
-    if entry.task not in app.tasks:
-        app.loader.import_default_modules()
     options = dict(entry.options or {})
     headers: Mapping[str, Any] = options.get("headers") or {}
     options["headers"] = {

@@ -51,6 +51,30 @@ ENTRIES = (
         ("celery:Celery._get_backend", "celery.backends.base:DisabledBackend"),
     ),
     Entry(
+        "errors of an application without results",
+        "twolane.patches.publishing",
+        "stock raises an AttributeError that names neither the application nor a setting",
+        (
+            "celery.backends.base:DisabledBackend.{get_task_meta_for,wait_for,get_many,_is_disabled}",
+        ),
+    ),
+    Entry(
+        "connections of the database result backend",
+        "twolane.patches.clients",
+        "outside of a prefork pool's processes SQLAlchemy connects for each result",
+        (
+            "celery.backends.database.session:SessionManager.get_engine",
+            "celery.backends.database.session:SessionManager.__init__ self.forked",
+            "celery.backends.database.session:SessionManager.__init__ self._engines",
+        ),
+    ),
+    Entry(
+        "the process's default application",
+        "twolane.publish.application",
+        "without one, Celery makes an application of variables only for every other thread",
+        ("celery._state:{default_app,get_current_app}", "celery:Celery.set_default"),
+    ),
+    Entry(
         "task events over Redis",
         "twolane.patches.publishing",
         "SQS has no broadcast; monitors look the classes up here",
@@ -186,6 +210,7 @@ ENTRIES = (
             "celery:Celery.{_after_fork,_backend,oid}",
             "celery:Celery().{_local,_backend_cache}",
             "celery.app.amqp:AMQP._event_dispatcher",
+            "celery.backends.mongodb:MongoBackend._connection",
             "boto3.session:Session()._session",
             "botocore.session:Session()._credentials",
             "botocore.credentials:ContainerProvider.__init__ self._fetcher",

@@ -15,7 +15,9 @@ class does not show it, the place does: ``guard`` stands where Celery calls the 
 from __future__ import annotations
 
 import functools
+import os
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from twolane.environment.invocation import LONGEST_S, left_s, limit_s
 from twolane.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 #: boto3 waits up to so long, in seconds, between two attempts.
@@ -175,6 +177,22 @@ _PASSING = frozenset(
 #: A request that is wrong is wrong again.
 _WRONG = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
+#: Errors by package and class; any other one of a database's client, the store refuses.
+#: https://docs.sqlalchemy.org/en/20/core/exceptions.html
+_BY_CLASS = {
+    "celery.ImproperlyConfigured": "refuses",  # the store's library is not installed, say
+    "sqlalchemy.DataError": "none",
+    "sqlalchemy.OperationalError": "down",
+    "sqlalchemy.InterfaceError": "down",
+    "sqlalchemy.DisconnectionError": "down",
+    "sqlalchemy.TimeoutError": "down",
+    "sqlalchemy.IntegrityError": "down",  # two that store the same task for the first time
+    "sqlalchemy.StaleDataError": "down",
+    "pymongo.ConnectionFailure": "down",
+    "pymongo.DocumentTooLarge": "none",
+    "bson.InvalidDocument": "none",
+}
+
 #: Where Celery calls the store, and where it makes what can be encoded in between. (What the
 #: serializer raises is an ``EncodeError`` by then.)
 _OF_THE_STORE = (
@@ -222,6 +240,28 @@ def guard(backend: Any) -> Any:
         return stock(*args, **options)
 
     backend.mark_as_failure = mark_as_failure
+    return backend
+
+
+@contextmanager
+def noting_trouble() -> Iterator[None]:
+    """Have an error say whether the store is in trouble, where there is no backend yet."""
+    try:
+        yield
+    except Exception as error:
+        trouble = _trouble(error, None)
+        noted(error, Trouble.REFUSES if trouble is Trouble.NONE else trouble)
+        raise
+
+
+def keep_connections(backend: Any) -> Any:
+    """Let a backend on SQLAlchemy keep its connections in an execution environment, as it does in
+    the processes of a prefork pool; anywhere else it opens one for each result. A connection that
+    was cut while the environment was frozen is noticed by ``pool_pre_ping`` only.
+    """
+    manager = vars(backend).get("session_manager")
+    if manager is not None and "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        manager.forked = bool(backend.engine_options.get("pool_pre_ping"))
     return backend
 
 
@@ -292,6 +332,10 @@ def _trouble(error: Exception, backend: Any) -> Trouble:
         if answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500 or code in _PASSING:
             return Trouble.DOWN
         return Trouble.NONE if code in _WRONG else Trouble.REFUSES
+    for kind in type(error).__mro__:
+        trouble = _BY_CLASS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+        if trouble is not None:
+            return Trouble(trouble)
     # Of the client of a database, and of no library that has to do with the task.
     package = type(error).__module__.partition(".")[0]
     tasks = package in {"celery", "kombu", "billiard", "twolane", *sys.stdlib_module_names}

@@ -31,8 +31,9 @@ from kombu import transport as kombu_transport
 from kombu.utils.objects import cached_property
 
 from twolane.environment import snapshot
+from twolane.errors import ConfigurationError
 from twolane.patches import replace
-from twolane.patches.clients import guard, stores_more
+from twolane.patches.clients import guard, keep_connections, noting_trouble, stores_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +99,31 @@ def _redirect(receiver: Any) -> None:
 
 #: Backends that keep results under the task's id, where asking late is as good as asking early.
 #: ``rpc://`` is not among them: its queue must be there before the result.
-LAZY = frozenset({"redis", "rediss", "sentinel", "dynamodb", "s3", "cache", "db", "mongodb"})
+LAZY = frozenset(
+    {"redis", "rediss", "sentinel", "dynamodb", "s3", "cache", "db", "mongodb", "file"}
+)
+
+#: Why there are no results over ``rpc://``, and what to set.
+RPC_REFUSED = (
+    "rpc://, which sends each result to a queue that one process makes for itself and reads: a "
+    "function is no such process, and SQS would get a queue for each environment"
+)
+RPC_REMEDY = (
+    "set result_backend (or the variable CELERY_RESULT_BACKEND) to redis://…, dynamodb://… or "
+    "another store"
+)
+
+
+def is_rpc(app: Any) -> bool:
+    chosen = getattr(app, "backend_cls", None) or app.conf.result_backend
+    return isinstance(chosen, str) and chosen.partition(":")[0] == "rpc"
+
+
+def refuse_rpc(app: Any) -> None:
+    """Raise ``ConfigurationError`` for results over ``rpc://``."""
+    if is_rpc(app):
+        raise ConfigurationError(f"Celery's result backend is {RPC_REFUSED}; {RPC_REMEDY}")
+
 
 _LAZY = "_twolane_lazy"
 
@@ -196,16 +221,42 @@ def make_backends_lazy(more: Callable[[Any], dict[str, str]]) -> None:
         chosen = getattr(self, "backend_cls", None) or self.conf.result_backend
         if not chosen:
             # Stock would look through the metadata of every package for one named "disabled".
-            from celery.backends.base import DisabledBackend
-
-            return DisabledBackend(app=self)
+            return _without_results(self)
         scheme = chosen.partition(":")[0].partition("+")[0] if isinstance(chosen, str) else ""
         if scheme not in LAZY:
+            if on_sqs(self):
+                refuse_rpc(self)
             return guard(stock(self))
-        return LazyBackend(lambda: guard(stores_more(stock(self), more)))
+
+        def make() -> Any:
+            with noting_trouble():  # that of a database connects as it is made
+                return guard(keep_connections(stores_more(stock(self), more)))
+
+        return LazyBackend(make)
 
     setattr(get_backend, _LAZY, True)
     replace(Celery, "_get_backend", get_backend)
+
+
+def _without_results(app: Any) -> Any:
+    """Celery's backend of an application without one, whose errors say which application it is."""
+    from celery.backends.base import DisabledBackend
+
+    class NoBackend(DisabledBackend):
+        def _why(self, *_: Any, **__: Any) -> Any:
+            raise NotImplementedError(
+                f"The Celery application {app.main or '(no name)'!r} has no result backend, so it "
+                "cannot say what became of a task. Set result_backend or the variable "
+                "CELERY_RESULT_BACKEND. If your application has one, this is another application: "
+                "name it, as in celery.AsyncResult(id) or AsyncResult(id, app=celery), or call "
+                "celery.set_default() where it is made"
+            )
+
+        get_state = get_status = get_result = get_traceback = get_task_meta = _why
+        get_task_meta_for = wait_for = get_many = wait_for_pending = iter_native = _why
+
+    NoBackend.__name__ = NoBackend.__qualname__ = DisabledBackend.__name__
+    return NoBackend(app=app)
 
 
 _BATCHED = "_twolane_batched"

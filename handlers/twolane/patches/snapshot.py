@@ -56,6 +56,13 @@ def close_backend(backend: Any) -> None:
             pool.disconnect()
         elif hasattr(client, "close"):
             client.close()
+    sessions: Any = vars(backend).get("session_manager")
+    for engine in vars(sessions)["_engines"].values() if sessions is not None else ():
+        engine.dispose()
+    mongo = vars(backend).get("_connection")
+    if mongo is not None:
+        mongo.close()
+        backend._connection = None  # noqa: SLF001 - as the backend itself begins
     vars(backend).pop("client", None)
     if vars(backend).get("_client") is not None:
         backend._client = None  # noqa: SLF001 - as the backend itself begins

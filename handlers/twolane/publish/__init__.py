@@ -5,7 +5,8 @@ puts it in the place of kombu's own. It finds the queue's address, and whether t
 it. ``message`` adds the request that the task comes from, and makes the fields of SendMessage from
 kombu's envelope; ``claimcheck`` puts a body that is too large in S3. ``client`` signs it and sends
 it over a kept-alive connection. ``batch`` sends a group ten messages at a time. ``errors`` are what
-a caller sees when SQS did not take the message.
+a caller sees when SQS did not take the message. ``application`` says which settings of a Celery
+application do not go with SQS.
 
 Celery is imported on first use: the HTTP side needs a name or two from here in applications that
 enqueue nothing.

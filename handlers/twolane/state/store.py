@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -100,15 +101,17 @@ _memory: dict[str, MemoryStore] = {}
 def open_store(app: Celery) -> StateStore:
     """The store beside the application's results: ``redis://``, ``rediss://`` or ``dynamodb://``.
 
-    The Celery setting ``twolane_state_store`` names another one: results in Redis and leases in
-    DynamoDB, say. ``memory://`` is shared within the process. Raises ``ConfigurationError`` where
-    neither setting names a database that can hold state. Connects on first use only.
+    The variable ``TWOLANE_STATE_STORE`` or the Celery setting ``twolane_state_store`` names another
+    one: results in PostgreSQL and leases in DynamoDB, say. ``memory://`` is shared within the
+    process. Raises ``ConfigurationError`` where none of them names a database that can hold state.
+    Connects on first use only.
     """
     store = find_store(app)
     if store is None:
         raise ConfigurationError(
-            "no state store: leases, revocations and idempotency keys need Redis or DynamoDB. "
-            "Set Celery's result_backend (or twolane_state_store) to redis://… or dynamodb://…"
+            "no state store: leases, revocations and idempotency keys need Redis or DynamoDB. Set "
+            "Celery's result_backend, or the variable TWOLANE_STATE_STORE where the results are "
+            "elsewhere, to redis://… or dynamodb://…"
         )
     return store
 
@@ -116,7 +119,9 @@ def open_store(app: Celery) -> StateStore:
 def find_store(app: Celery) -> StateStore | None:
     """As ``open_store``, but ``None`` where the settings name none."""
     results = app.conf.result_backend
-    url = app.conf.get("twolane_state_store") or results
+    # The variable goes before the setting, as Celery's own variables do.
+    named = os.environ.get("TWOLANE_STATE_STORE") or app.conf.get("twolane_state_store")
+    url = named or results
     if not isinstance(url, str):
         return None
     scheme = urlsplit(url).scheme
@@ -145,6 +150,11 @@ def find_store(app: Celery) -> StateStore | None:
         )
     if scheme in _MEMORY:
         return _memory.setdefault(url, MemoryStore())
+    if named:
+        raise ConfigurationError(
+            f"the state store {scheme}://… (TWOLANE_STATE_STORE, or Celery's twolane_state_store) "
+            "is of no kind that can hold leases; name a redis://…, rediss://… or dynamodb://…"
+        )
     return None
 
 

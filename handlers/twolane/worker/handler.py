@@ -19,6 +19,8 @@ from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import deadline as invocation_end
 from twolane.environment.invocation import within
+from twolane.patches.publishing import refuse_rpc
+from twolane.publish import application
 from twolane.publish import message as headers
 from twolane.publish.claimcheck import claim_check
 from twolane.publish.installation import install
@@ -75,19 +77,39 @@ class WorkerHandler:
         self._app = app
         self._queues = queues or Sqs(environ)
         self._named, self._environ = hostname, environ
+        self._given, self._clock = store, clock
         hostname = hostname or node_name(environ)
+        refuse_rpc(app)
+        application.warn(app, environ, "worker")
         _prepare(app, hostname)
-        store = store or find_store(app)
+        self._long_delays = schedules(environ)
+        self._open(hostname)
+        self._read_again = True
+        controller = self._worker.consumer.controller
+        signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
+        signals.worker_init.send(sender=controller)
+        if snapshot.pending():
+            snapshot.after_restore(self._restored)
+        else:
+            self._begin()
+        init_phase.end()
+
+    def _open(self, hostname: str) -> None:
+        """Make what works by the application's settings."""
+        app, clock = self._app, self._clock
+        _read_nothing(app)
+        self._settings = _settings(app)
+        store = self._given or find_store(app)
         if store is None:
             logs.emit(
                 logging.getLogger("twolane.worker"),
                 "worker.without-store",
                 "! There is no state store: a message that comes twice runs twice, unless this "
                 "environment has finished it before; and revoke and inspect know nothing. Set "
-                "Celery's result_backend or twolane_state_store to redis://… or dynamodb://…",
+                "Celery's result_backend, or the variable TWOLANE_STATE_STORE where the results "
+                "are elsewhere, to redis://… or dynamodb://…",
                 level=logging.WARNING,
             )
-        self._long_delays = schedules(environ)
         self._worker = Worker(
             app,
             hostname=hostname,
@@ -102,17 +124,18 @@ class WorkerHandler:
         self._watch = self._worker.pool.watch = (
             Watch(store, each_time=self._presence.catch_up) if store and self._presence else None
         )
-        controller = self._worker.consumer.controller
-        signals.celeryd_after_setup.send(sender=hostname, instance=controller, conf=app.conf)
-        signals.worker_init.send(sender=controller)
-        if snapshot.pending():
-            snapshot.after_restore(self._restored)
-        else:
-            self._begin()
-        init_phase.end()
 
     def _begin(self) -> None:
         """Do what a pool's new process does; with SnapStart, in each restored environment."""
+        self._send_events()
+        worker = self._worker
+        signals.worker_process_init.send(sender=worker.consumer.hostname)
+        signals.worker_ready.send(sender=worker.consumer)
+        if self._presence is not None:
+            with within(_INIT_S):
+                self._presence.enlist()
+
+    def _send_events(self) -> None:
         app, worker = self._app, self._worker
         if app.conf.worker_send_task_events:
             from twolane.worker import events
@@ -121,11 +144,16 @@ class WorkerHandler:
             if dispatcher is not None:
                 worker.consumer.event_dispatcher = dispatcher
                 events.tell_alive(dispatcher, "worker-online")
-        signals.worker_process_init.send(sender=worker.consumer.hostname)
-        signals.worker_ready.send(sender=worker.consumer)
-        if self._presence is not None:
-            with within(_INIT_S):
-                self._presence.enlist()
+
+    def _settle_settings(self) -> None:
+        """Open again if the handler's module has configured the application after the handler: a
+        ``celery worker`` starts once the module is imported.
+        """
+        self._read_again = False
+        if _settings(self._app) != self._settings:
+            refuse_rpc(self._app)
+            self._open(self._worker.consumer.hostname)
+            self._send_events()
 
     def _restored(self) -> None:
         consumer = self._worker.consumer
@@ -137,6 +165,8 @@ class WorkerHandler:
     def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
         """Run one batch. Raises ``ConfigurationError`` for an event that is not from SQS."""
         records = parse_event(event)
+        if self._read_again:
+            self._settle_settings()
         _take_over(self._app, self._worker.consumer.hostname)
         token = logs.correlation.set(_request(context))
         deadline = deadline_of(context)
@@ -179,9 +209,7 @@ class WorkerHandler:
 
 def _prepare(app: Celery, hostname: str) -> None:
     """Prepare the application as ``celery worker`` does before it consumes."""
-    # Nothing is read from a broker here; with the real one set, Celery's consumer would import
-    # boto3 and kombu's SQS transport to learn their exceptions (a hundred milliseconds).
-    app.conf.update(broker_read_url="memory://")
+    _read_nothing(app)
     signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
     app.loader.init_worker()
     _set_up_logging(app)
@@ -207,6 +235,24 @@ def _set_up_logging(app: Celery) -> None:
     signals.after_setup_task_logger.send(
         logger=task_logger, format=app.conf.worker_task_log_format, **told
     )
+
+
+def _read_nothing(app: Celery) -> None:
+    # Nothing is read from a broker here; with the real one set, Celery's consumer would import
+    # boto3 and kombu's SQS transport to learn their exceptions (a hundred milliseconds).
+    app.conf.update(broker_read_url="memory://")
+
+
+def _settings(app: Celery) -> str:
+    """The settings that are read when the handler is made, as a text to compare."""
+    conf: Any = app.conf
+    named = [conf.get(name) for name in ("twolane_state_store", "twolane_max_body_size")]
+    return repr([
+        *named, conf.get("broker_read_url"), conf.result_backend, conf.result_expires,
+        conf.accept_content, conf.broker_transport_options, conf.worker_disable_rate_limits,
+        conf.worker_send_task_events, conf.get("twolane_max_depth"),
+        conf.get("twolane_max_depth_rate"),
+    ])  # fmt: skip
 
 
 def _take_over(app: Celery, hostname: str) -> None:

@@ -25,6 +25,7 @@ from twolane.environment.invocation import sleep
 from twolane.environment.logs import correlation
 from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
 from twolane.patches.clients import FENCE
+from twolane.publish.application import REFUSED, refusal
 from twolane.publish.claimcheck import max_body_size
 from twolane.publish.message import DEPTH, running
 from twolane.worker.consumer import TaskConsumer, Timer
@@ -61,8 +62,6 @@ logger = logging.getLogger("twolane.worker")
 
 #: An ETA this close is waited for in place: a delay on SQS would be a whole second.
 _IN_PLACE_S = 1.0
-
-_PICKLE = frozenset({"application/x-python-serialize"})
 
 #: The errors that Celery raises if it cannot make a request of a message, whatever is in it.
 _UNREADABLE = (
@@ -109,8 +108,8 @@ class Worker:
         self._clock = clock
         self._sleep = sleep
         self._max_body = max_body_size(app)
-        # A sender could run any code through pickle: it is not accepted even on request.
-        self._accept = (prepare_accept_content(app.conf.accept_content) or set()) - _PICKLE
+        # Not accepted even on request.
+        self._accept = (prepare_accept_content(app.conf.accept_content) or set()) - REFUSED.keys()
         self.pool = Pool(limit=1, app=app)
         self._timer = Timer()
         #: How long a run takes, in seconds, by the last batch; infinite before the first one.
@@ -297,6 +296,9 @@ class Worker:
 
     def _receive(self, run: Run) -> Outcome:
         assert run.envelope is not None  # noqa: S101 - else it has a problem
+        kind = run.envelope.content_type
+        if kind not in self._accept and (why := refusal(kind)):
+            raise MalformedMessageError(why)
         try:
             message = to_message(run.envelope, run.record, run, self._accept, self._max_body)
             self.consumer.receive(message)

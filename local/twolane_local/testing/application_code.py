@@ -40,6 +40,8 @@ _loaded: dict[tuple[tuple[Path, ...], int, str], dict[str, ModuleType]] = {}
 _copies: dict[Key, dict[str, ModuleType]] = {}
 #: What a copy's Celery application offers to others.
 _offered: dict[Key, set[Any]] = {}
+#: Celery's default application, which a copy's handlers set when they are made.
+_defaults: dict[Key, Any] = {}
 #: Every handler that was used, by identity.
 _used: dict[int, Any] = {}
 #: Those that were killed, each with the one in its place. They are kept: a loop that is collected
@@ -80,7 +82,9 @@ def imported(project: Project, user: ModuleType | None = None) -> Iterator[None]
 
 @contextmanager
 def _own_tasks(key: Key, *, foreign: bool) -> Iterator[None]:
-    """Celery offers the tasks of every application to each later one: not to another copy."""
+    """Celery offers the tasks of every application to each later one, and keeps the last worker's
+    as the default: not to another copy.
+    """
     state: Any = _state
     kept, default = state._on_app_finalizers, state.default_app  # noqa: SLF001 - Celery's own
     others = (
@@ -88,9 +92,12 @@ def _own_tasks(key: Key, *, foreign: bool) -> Iterator[None]:
     )
     kept.difference_update(others)
     kept.update(_offered.get(key, ()))
+    # What names no application (a shared task) means the copy's, in each of its tests.
+    state.default_app = _defaults.get(key, default)
     try:
         yield
     finally:
+        _defaults[key] = state.default_app
         if foreign:
             _offered[key] = {offer for offer in kept if offer.__module__ == "celery.app.base"}
             kept.difference_update(_offered[key])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -165,22 +164,18 @@ def test_on_sqs_ten_go_in_one_request_and_what_is_refused_is_kept(
     assert [len(batch) for batch in OneRefusal.batches] == [10, 1]
 
 
-def test_a_tasks_modules_are_imported_only_when_it_is_not_known(
+def test_the_modules_of_an_application_are_imported_at_the_start(
     bench: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue is the task's own, so its module has to be known before it is sent."""
+    """As by ``celery beat``: the queue is the task's own, and a module may add to the schedule."""
     (tmp_path / "beat_late_tasks.py").write_text(
         "from celery import shared_task\n"
         "@shared_task(name='late.task', ignore_result=True)\n"
         "def task(): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    app = bench.app({"known": ENTRY}, imports=["beat_late_tasks"])
+    app = bench.app({"late": {**ENTRY, "task": "late.task"}}, imports=["beat_late_tasks"])
     bench.tick(bench.handler(app), SLOT)
-    assert "beat_late_tasks" not in sys.modules
-    app.conf.beat_schedule = {"late": {**ENTRY, "task": "late.task"}}
-    bench.tick(bench.handler(app), SLOT.replace("01T", "02T"))
-    assert "beat_late_tasks" in sys.modules
     late = bench.messages(app)[-1]
     assert late.headers["ignore_result"] is True
 
@@ -193,7 +188,6 @@ from celery import Celery
 from twolane import BeatHandler
 app = Celery("cold", broker="sqs://", backend="redis://127.0.0.1:1")
 app.conf.beat_schedule = {"e": {"task": "t", "schedule": 60.0}}
-app.conf.imports = ["no.such.module"]
 handler = BeatHandler(app)
 handler.entries()
 heavy = ("fastapi", "starlette", "pydantic", "mangum", "boto3", "botocore", "redis",

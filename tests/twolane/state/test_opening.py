@@ -38,6 +38,29 @@ def test_another_store_can_be_named() -> None:
     assert type(open_store(elsewhere)) is RedisStore
 
 
+def test_a_variable_goes_before_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOLANE_STATE_STORE", "dynamodb://@eu-west-1/leases")
+    named = app(result_backend="db+sqlite://", twolane_state_store="redis://localhost/0")
+    store = open_store(named)
+    assert type(store) is DynamoDBStore
+    assert not store.beside_results
+
+
+def test_a_setting_with_a_namespace() -> None:
+    class Settings:
+        CELERY_RESULT_BACKEND = "db+sqlite://"
+        CELERY_TWOLANE_STATE_STORE = "redis://localhost/3"
+
+    named = Celery("named", set_as_current=False)
+    named.config_from_object(Settings, namespace="CELERY")
+    assert type(open_store(named)) is RedisStore
+
+
+def test_a_store_that_cannot_hold_leases_is_no_store() -> None:
+    with pytest.raises(ConfigurationError, match=r"mongodb://….*TWOLANE_STATE_STORE"):
+        find_store(app(twolane_state_store="mongodb://localhost/leases"))
+
+
 def test_memory_is_shared_within_the_process() -> None:
     first, second = (open_store(app(twolane_state_store="memory://")) for _ in range(2))
     assert first is second
@@ -46,7 +69,7 @@ def test_memory_is_shared_within_the_process() -> None:
 @pytest.mark.parametrize("backend", [None, "rpc://", "db+sqlite:///results.db"])
 def test_without_a_store(backend: str | None) -> None:
     assert find_store(app(result_backend=backend)) is None
-    with pytest.raises(ConfigurationError, match=r"result_backend .* to redis://… or dynamodb://…"):
+    with pytest.raises(ConfigurationError, match=r"result_backend.* to redis://… or dynamodb://…"):
         open_store(app(result_backend=backend))
 
 

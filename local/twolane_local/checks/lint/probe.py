@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from celery import Celery
 
@@ -24,12 +25,15 @@ class _Recorder:
 
 
 def describe(handler: Any) -> dict[str, Any]:
-    """Return ``{"adapter", "app", "broker", "store_limits", "tasks", "entries"}``, without a Celery
-    application only ``adapter``.
+    """Return ``{"adapter", "app", "broker", "store_limits", "tasks", "entries", "problems"}``,
+    without a Celery application only ``adapter``. Of an API, the application is the one that its
+    process means where none is named.
     """
     adapter = type(handler).__name__
-    if not isinstance(handler, _Recorder) or adapter == "ApiHandler":
+    if not isinstance(handler, _Recorder):
         return {"adapter": adapter}
+    if adapter == "ApiHandler":
+        return {"adapter": adapter, **_of_an_api()}
     app: Celery = handler.app
     app.loader.import_default_modules()
     app.finalize()
@@ -48,7 +52,49 @@ def describe(handler: Any) -> dict[str, Any]:
             for name, entry in (app.conf.beat_schedule or {}).items()
             if entry.get("enabled", True)
         ],
+        "problems": [*_problems(app), *_problems_of_tasks(app)],
     }
+
+
+def _of_an_api() -> dict[str, Any]:
+    if "celery" not in sys.modules:
+        return {}
+    from celery.app import app_or_default
+
+    from twolane.publish.application import is_fallback
+
+    app: Any = app_or_default()
+    if is_fallback(app):
+        return {}
+    return {
+        "app": app.main or "",
+        "broker": str(app.conf.broker_write_url or ""),
+        "store_limits": {},
+        "tasks": [],
+        "entries": [],
+        "problems": _problems(app),
+    }
+
+
+def _problems(app: Celery) -> list[dict[str, str]]:
+    from twolane.publish.application import problems
+
+    return [problem._asdict() for problem in problems(app, os.environ)]
+
+
+def _problems_of_tasks(app: Celery) -> Iterator[dict[str, str]]:
+    """The tasks that have a serializer of their own that is refused."""
+    from twolane.publish.application import refused_name
+
+    for name, task in sorted(app.tasks.items()):
+        refused = refused_name(getattr(task, "serializer", None))
+        if refused and refused != refused_name(app.conf.task_serializer):
+            yield {
+                "kind": "serializer",
+                "what": f"the task {name} has serializer={refused!r}: a worker function takes "
+                "JSON, and refuses its messages",
+                "fix": "leave serializer out of the task, or set it to 'json'",
+            }
 
 
 def _store_limits(app: Celery) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twolane_local.checks.lint.rules import batches, functions, names, queues
+from twolane_local.checks.lint.rules import batches, functions, names, queues, settings
 
 if TYPE_CHECKING:
     from twolane_local.checks.lint.findings import Rule
@@ -25,6 +25,10 @@ RULES: tuple[Rule, ...] = (
     functions.beat_entries,
     queues.queues_read,
     batches.hard_limits,
+    settings.broker,
+    settings.eager,
+    settings.serializer,
+    settings.results,
     functions.store_limits,
     functions.recursive_loop,
     batches.inline_budget,
