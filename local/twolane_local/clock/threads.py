@@ -70,8 +70,14 @@ class Sleeper:
 class Process:
     """One environment's threads; methods tell whether the loop's or one of them calls."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turn: Callable[[], Callable[[], None]] | None = None,
+    ) -> None:
+        """``turn`` is called each time before its threads run, what it returns after that."""
         self.loop = loop
+        self._turn = turn
         self.dead = False
         #: The function that it runs, and the invocation that it is in.
         self.about: tuple[str | None, str | None] = (None, None)
@@ -145,8 +151,11 @@ class Process:
         self.enter()
         before = os.environ.get(TRACE_HEADER)
         os.environ[TRACE_HEADER] = self.trace_header
+        over = self._turn() if self._turn is not None else None
         start()
         self._baton.acquire()
+        if over is not None:
+            over()
         os.environ.pop(TRACE_HEADER, None)
         if before is not None:
             os.environ[TRACE_HEADER] = before

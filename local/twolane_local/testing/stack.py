@@ -49,10 +49,11 @@ from twolane_local.journal import Journal
 from twolane_local.testing import TestingError, application_code, mocked_aws, stores, task_points
 from twolane_local.testing.deferred import Deferred, Deliveries, Schedules, settle
 from twolane_local.testing.project import api_url
+from twolane_local.testing.stale_imports import NOBODY, Suite
 from twolane_local.testing.stores import Tables
 from twolane_local.testing.task_points import Points
 from twolane_local.testing.views import JournalView, Queue, Tasks, find
-from twolane_local.testing.virtual_environment import VirtualEnvironment, narrated
+from twolane_local.testing.virtual_environment import Variables, VirtualEnvironment, narrated
 from twolane_local.testing.waits import own_sleeps, virtual_waits
 from twolane_local.testing.world import Clock, World, seeded
 
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Mapping
     from contextlib import AbstractContextManager
-    from types import ModuleType
 
     import httpx
 
@@ -121,29 +121,30 @@ class Machinery:
         *,
         seed: int = 0,
         start: float = NEW_YEAR,
-        user: ModuleType | None = None,
+        suite: Suite = NOBODY,
         environments: int = 1,
         seams: Seams | None = None,
     ) -> None:
-        """``start`` is in seconds since the epoch; ``user`` the test module, which must not hold
-        parts of the application that see another environment. ``environments`` is how many a
-        function may have at once.
+        """``start`` is in seconds since the epoch; ``suite`` the test, which must not hold parts of
+        the application that see another environment. ``environments`` is how many a function may
+        have at once.
         """
         self.project, self.seed = project, seed
         self.failed: list[BaseException] = []
         self._seams = seams or Seams()
         self._live: list[VirtualEnvironment] = []
         self._tasks: list[asyncio.Task[Any]] = []
+        self._variables = Variables()
         self._awake = Awake()
         self._awake.keep(_AlwaysThere())
         self._undo = ExitStack()
         try:
-            self._enter(start, user, environments)
+            self._enter(start, suite, environments)
         except BaseException:
             self._undo.close()
             raise
 
-    def _enter(self, start: float, user: ModuleType | None, environments: int) -> None:
+    def _enter(self, start: float, suite: Suite, environments: int) -> None:
         undo, seams = self._undo, self._seams
         for known in (worker_state.revoked, worker_state.active_requests,
                       worker_state.reserved_requests):  # fmt: skip
@@ -180,12 +181,13 @@ class Machinery:
         undo.enter_context(mocked_aws.mocked(local, self.project.stack.moto_template, tables))
         undo.enter_context(stores.embedded(self.faults, listener))
         undo.enter_context(narrated(self.events, quiet=seams.quiet))
-        os.environ.update(self.project.variables)
-        undo.enter_context(application_code.imported(self.project, user))
+        self._variables.apply(self.project.variables)
+        self._code = undo.enter_context(application_code.imported(self.project, suite))
         undo.enter_context(virtual_waits())
         undo.enter_context(seams.points(self.points))
         undo.callback(lambda: self.world.run(self._end()))
         self._warm()
+        self._code.loaded()
         self.chance.begin()
         undo.enter_context(own_sleeps(application_code.loaded_from(self.project.folders).values()))
 
@@ -266,13 +268,17 @@ class Machinery:
         for name, failure in failures.items():
             spec = self.functions.specs[name]
             if not spec.unrunnable:  # that is no news: it fails if the test invokes it
-                raise HandlerImportError(import_problem(spec, failure))
+                problem = HandlerImportError(import_problem(spec, failure))
+                if self._code.stale:
+                    problem.add_note(application_code.IMPORTED_BEFORE)
+                raise problem
 
     def _environment(self, spec: FunctionSpec, owner: Owner) -> VirtualEnvironment:
         load, name = self._seams.load or self._load, f"{spec.name}-{len(self._live) + 1}"
         environment = VirtualEnvironment(
             spec,
             self.project.environment(spec),
+            variables=self._variables,
             owner=owner,
             world=self.world,
             journal=self.events,
@@ -283,6 +289,7 @@ class Machinery:
             frozen=self.points.frozen,
             name=name if self._seams.numbered else "",
             looks=self._seams.looks,
+            modules=self._code.turn(spec),
         )
         self._live.append(environment)
         return environment

@@ -102,6 +102,21 @@ class VirtualLimits:
         self._process.interrupt(error())
 
 
+class Variables:
+    """The process's environment variables, as the functions of a stack set them: what a test has
+    changed since stays changed, and so does what a handler has.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, str] = {}
+
+    def apply(self, environ: Mapping[str, str]) -> None:
+        written = self._written
+        for name, value in environ.items():
+            if name not in written or os.environ.get(name) == written[name]:
+                os.environ[name] = written[name] = value
+
+
 class VirtualEnvironment:
     """``load`` gives the handler, on the environment's own thread."""
 
@@ -110,6 +125,7 @@ class VirtualEnvironment:
         spec: FunctionSpec,
         environ: Mapping[str, str],
         *,
+        variables: Variables,
         owner: Owner,
         world: World,
         journal: Journal,
@@ -120,17 +136,18 @@ class VirtualEnvironment:
         frozen: Container[Process] = (),
         name: str = "",
         looks: bool = True,
+        modules: Callable[[], Callable[[], None]] | None = None,
     ) -> None:
-        """``turn`` is called before each invocation; ``after`` gives the work that a request has
+        """``variables`` are shared by all of a stack. ``turn`` is called before each invocation; ``after`` gives the work that a request has
         left for after its response. ``released`` hears of a handler that is no longer used, and
         whether it is intact: not if it died in the middle of something. A ``frozen`` one cannot be
         killed before it goes on. ``name`` is its own in the journal, else the function's; with
-        ``looks``, its worker looks for what was revoked.
+        ``looks``, its worker looks for what was revoked. ``modules`` puts its own ones in place.
         """
         self.spec, self.name = spec, name or spec.name
-        self.process = Process(world.loop)
+        self.process = Process(world.loop, modules)
         self.responded = False
-        self._environ = environ
+        self._environ, self._variables = environ, variables
         self._owner, self._world, self._journal = owner, world, journal
         self._load, self._after, self._released = load, after, released
         self._turn, self._frozen, self._looks = turn, frozen, looks
@@ -158,7 +175,7 @@ class VirtualEnvironment:
         self.process.run(self._init).add_done_callback(partial(self._started, began))
 
     def _init(self) -> Handler:
-        os.environ.update(self._environ)
+        self._variables.apply(self._environ)
         return self._load()
 
     def _started(self, began: float, done: asyncio.Future[Handler]) -> None:
@@ -202,7 +219,7 @@ class VirtualEnvironment:
     def _call(self, event: bytes, context: VirtualContext) -> tuple[bytes, str | None]:
         if self._handler is None:
             raise RuntimeError("the environment is not free")
-        os.environ.update(self._environ)
+        self._variables.apply(self._environ)
         try:
             result = self._handler(json.loads(event), context)
         except Exception as error:  # noqa: BLE001 (a function's own error is a result)
