@@ -290,10 +290,10 @@ def test_what_was_imported_too_early_is_said(
     monkeypatch.setenv("TASK_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/1/other")
     monkeypatch.setenv("RESULT_BACKEND", "redis://localhost:1/0")
     monkeypatch.setenv("PYTHONPATH", str(project.path / "src"))
-    project.makepyfile("from shop import greet\ndef test_first(twolane): pass")
+    project.makepyfile("from shop import greet\ndef test_first(twolane): greet.delay()")
     result = run(project)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*imported 'greet' from shop when it was collected*"])
+    result.stdout.fnmatch_lines(["*test_first uses 'greet' of shop, which was imported when tests were collected*"])
 
 
 def test_it_imports_nothing_for_those_who_do_not_use_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 ``stack``               The stack of one test: the fixture ``twolane``; the simulator drives it too.
 ``project``             What a stack is made from: a template, or handlers.
 ``application_code``    The application's modules, imported once for each environment.
+``stale_imports``       What a test holds of an application that was imported too early.
 ``virtual_environment`` An execution environment of a stack, and what its handler logs.
 ``world``               Virtual time for the whole process, its thread, and chance from one seed.
 ``waits``               Where code waits for time, and what makes it wait for virtual time.

@@ -29,6 +29,7 @@ from celery import _state
 from twolane.api.engine import Engine
 from twolane.api.handler import ApiHandler
 from twolane.worker.handler import WorkerHandler
+from twolane_local.testing import StaleImportError
 from twolane_local.testing.project import extend_path, key_of, prepared
 from twolane_local.testing.stale_imports import NOBODY, Suite, check, tainted
 
@@ -93,6 +94,7 @@ class Imported:
         extend_path(self._folders)
         mine = self._all()
         self.stale = {n: m for n, m in self._found.items() if mine.get(n) is not m}
+        _check_django(self.stale)
         for name in self.stale:
             del sys.modules[name]
         sys.modules.update(mine)
@@ -171,6 +173,21 @@ def imported(project: Project, suite: Suite = NOBODY) -> Iterator[Imported]:
             yield code
     finally:
         code.take_back()
+
+
+def _check_django(stale: Modules) -> None:
+    """Raise ``StaleImportError`` where models would be loaded twice."""
+    apps: Any = getattr(sys.modules.get("django.apps"), "apps", None)
+    if apps is None or not apps.ready:
+        return
+    loaded = [each.name for each in apps.get_app_configs() if each.models_module is not None]
+    found = next((name for name in loaded if name in stale), None)
+    if found is not None:
+        raise StaleImportError(
+            f"Django has loaded the models of {found} before the stack gave the application its "
+            "environment, and loads models once in a process. Set twolane_template in pytest's "
+            "configuration, which sets the environment first"
+        )
 
 
 def _swap(before: Modules, after: Modules) -> None:

@@ -116,8 +116,10 @@ def _counted(on_thread: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(on_thread)
     async def counted(*args: Any, **options: Any) -> Any:
         process = current.get()
+        if process is None:  # it may not be asyncio's loop that runs
+            return await on_thread(*args, **options)
         loop: Any = asyncio.get_running_loop()
-        if process is None or not hasattr(loop, "twolane_threads"):
+        if not hasattr(loop, "twolane_threads"):
             return await on_thread(*args, **options)
         _enter(process, loop)
         try:

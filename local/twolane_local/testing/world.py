@@ -12,6 +12,7 @@ import asyncio
 import gc
 import os
 import random
+import socket
 import threading
 import uuid
 from contextlib import contextmanager
@@ -40,8 +41,15 @@ class World:
     """One virtual loop with its clock. Every method is called from outside of the loop."""
 
     def __init__(self, start: float = NEW_YEAR) -> None:
+        _check_sockets()
         self._travel = time_machine.travel(start, tick=False)
-        self._traveller = self._travel.start()
+        try:
+            self._traveller = self._travel.start()
+        except RuntimeError as error:  # time-machine's, beside freezegun
+            raise TestingError(
+                f"the stack cannot move time where something else has stopped it ({error}): say "
+                "when the test begins by @pytest.mark.twolane(start=…), or freeze time inside of it"
+            ) from error
         self.started_at = self._told = start
         self.loop = VirtualLoop(start, on_leap=self._moved, socket_grace_s=0.0)
         self.loop.gate = self._may_leap
@@ -116,6 +124,17 @@ class World:
         self._failure = self._failure or (
             error if error is not None else TestingError(str(context.get("message")))
         )
+
+
+def _check_sockets() -> None:
+    """An event loop wakes itself by a pair of sockets."""
+    try:
+        socket.socket(socket.AF_UNIX).close()
+    except (RuntimeError, UserWarning) as error:  # pytest-socket's
+        raise TestingError(
+            f"event loops need a pair of sockets, which open no connection, and something refuses "
+            f"them ({error}): give pytest-socket --allow-unix-socket beside --disable-socket"
+        ) from error
 
 
 def _outside_of_loops(work: Callable[[], None]) -> None:

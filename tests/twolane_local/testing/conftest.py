@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from celery import Celery
 from fastapi import BackgroundTasks, FastAPI
+from tests.twolane_local.testing.sessions import Sessions
 
 from twolane import ApiHandler, BeatHandler, WorkerHandler
 from twolane_local.testing import application_code as code
@@ -18,6 +19,7 @@ from twolane_local.testing.stores import URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 from twolane_local.testing.project import Project
 
@@ -172,3 +174,9 @@ def make(project: Project) -> Iterator[Callable[..., Twolane]]:
 @pytest.fixture
 def stack(make: Callable[..., Twolane]) -> Twolane:
     return make()
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
+    # The expanded template is the same each time.
+    return Sessions(tmp_path, tmp_path_factory.getbasetemp().parent / "twolane-cache")

@@ -14,6 +14,7 @@ from twolane_local.model import FunctionSpec, Stack
 from twolane_local.testing import StaleImportError
 from twolane_local.testing import application_code as code
 from twolane_local.testing.project import Project, prepare, prepared
+from twolane_local.testing.stale_imports import Suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 SHOP = """
 import os
+from time import sleep
+from typing import Any
+CALLS = []
 GREETING = os.environ.get("GREETING", "none")
 class Greeter: ...
 def handler(event, context):
@@ -75,30 +79,41 @@ def test_what_was_there_before_comes_back(project: Any, tmp_path: Path) -> None:
     assert sys.modules["copied_shop"] is copied_shop
 
 
-@pytest.mark.parametrize("name", ["copied_shop", "Greeter", "handler"])
-def test_a_test_that_holds_parts_of_another_copy_is_told(
+def suite(**held: object) -> Suite:
+    """A test that uses these."""
+    user = types.ModuleType("test_user")
+    vars(user).update(held)
+    exec(f"def test_uses(): return {', '.join(held)}", vars(user))
+    return Suite((user,), {"test_uses": vars(user)["test_uses"]})
+
+
+def run(project: Project, suite: Suite) -> None:
+    with code.imported(project, suite) as imported:
+        code.load(project.stack.functions[0], {})
+        imported.loaded()
+
+
+@pytest.mark.parametrize("name", ["copied_shop", "Greeter", "handler", "CALLS"])
+def test_a_test_that_uses_parts_of_another_copy_is_told(
     project: Any, tmp_path: Path, name: str
 ) -> None:
     sys.path.insert(0, str(tmp_path))
     import copied_shop
 
-    user = types.ModuleType("test_user")
-    vars(user)["held"] = getattr(copied_shop, name, copied_shop)
-    with (
-        pytest.raises(StaleImportError, match="test_user imported 'held' from copied_shop"),
-        code.imported(project("third"), user),
-    ):
-        pass
+    held = getattr(copied_shop, name, copied_shop)
+    with pytest.raises(StaleImportError, match="test_uses uses 'held' of copied_shop"):
+        run(project("third"), suite(held=held))
+    with pytest.raises(StaleImportError, match="the parameter 'calls' uses copied_shop"):
+        run(project("third"), Suite(values={"the parameter 'calls'": held}))
+    assert sys.modules["copied_shop"] is copied_shop
 
 
 def test_what_both_import_is_not_stale(project: Any, tmp_path: Path) -> None:
     sys.path.insert(0, str(tmp_path))
     import copied_shop
 
-    user = types.ModuleType("test_user")
-    vars(user)["os"] = copied_shop.os
-    with code.imported(project("fourth"), user):
-        pass
+    # A function in C, and an object, which other modules have, too.
+    run(project("fourth"), suite(os=copied_shop.os, sleep=copied_shop.sleep, any=copied_shop.Any))
 
 
 def test_an_environment_that_was_there_early_needs_no_copy(project: Any) -> None:
@@ -107,9 +122,8 @@ def test_an_environment_that_was_there_early_needs_no_copy(project: Any) -> None
         import copied_shop
 
         assert copied_shop.GREETING == "early"
-        user = types.ModuleType("test_user")
-        vars(user)["held"] = copied_shop.handler
-        with code.imported(project("early"), user):
+        with code.imported(project("early"), suite(held=copied_shop.handler)) as imported:
+            imported.loaded()
             assert sys.modules["copied_shop"] is copied_shop
     finally:
         prepared.pop()
