@@ -138,11 +138,12 @@ class VirtualEnvironment:
         looks: bool = True,
         modules: Callable[[], Callable[[], None]] | None = None,
     ) -> None:
-        """``variables`` are shared by all of a stack. ``turn`` is called before each invocation; ``after`` gives the work that a request has
-        left for after its response. ``released`` hears of a handler that is no longer used, and
-        whether it is intact: not if it died in the middle of something. A ``frozen`` one cannot be
-        killed before it goes on. ``name`` is its own in the journal, else the function's; with
-        ``looks``, its worker looks for what was revoked. ``modules`` puts its own ones in place.
+        """``variables`` are shared by all of a stack. ``turn`` is called before each invocation;
+        ``after`` gives the work that a request has left for after its response. ``released`` hears
+        of a handler that is no longer used, and whether it is intact: not if it died in the middle
+        of something. A ``frozen`` one cannot be killed before it goes on. ``name`` is its own in
+        the journal, else the function's; with ``looks``, its worker looks for what was revoked.
+        ``modules`` puts its own ones in place.
         """
         self.spec, self.name = spec, name or spec.name
         self.process = Process(world.loop, modules)

@@ -367,7 +367,7 @@ def test_beside_popular_plugins(sessions: Sessions) -> None:
     sessions.application("src")
     sessions.write({"tests/test_unit.py": UNITTEST, "tests/test_env.py": VARIABLES,
                     "tests/test_repeats.py": REPEATS, "pytest.ini": ENV})  # fmt: skip
-    randomly = ("pytest_env", "pytest_randomly")
+    randomly = ("env", "pytest_randomly")
     first = sessions.run("--randomly-seed=1", plugins=randomly, passed=10)
     sessions.run("--randomly-seed=2", "-n", "2", plugins=(*randomly, "xdist"), passed=10)
     assert "--randomly-seed=1" in first
@@ -375,7 +375,7 @@ def test_beside_popular_plugins(sessions: Sessions) -> None:
     assert len(ids) == 8
     assert len(set(ids)) == 4  # whatever another plugin seeds, and in whatever order
     covered = ("--cov=shop", "--cov-branch", "--cov-report=term-missing", "--cov-fail-under=100")
-    output = sessions.run(*covered, plugins=("pytest_env", "pytest_cov"), passed=10)
+    output = sessions.run(*covered, plugins=("env", "pytest_cov"), passed=10)
     assert "src/shop/tasks.py" in output
 
 
