@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, dict[str, str]] = {
     "run": {
+        "init": "Write handlers, a template and a test for an application.",
         "up": "Start everything in the template on this machine.",
         "invoke": "Invoke one function once and print its response.",
         "env": "Print the exports that point the AWS tools at the emulator.",

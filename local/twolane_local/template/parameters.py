@@ -106,12 +106,21 @@ def read_parameter_file(path: Path) -> dict[str, str]:
 
 
 def from_env_file(template: Path, declared: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of parameters without a default from ``.env`` beside the template."""
+    """Return the values of parameters without a default from ``.env`` beside the template. The
+    variable ``DATABASE_URL`` is for ``DatabaseUrl``, too: a parameter's name has no underscore.
+    """
     path = template.parent / ".env"
     if not path.is_file():
         return {}
     wanted = {name for name, each in declared.items() if each.get("Default") is None}
-    return {name: value for name, value in _variables(path).items() if name in wanted}
+    plain = {name.lower(): name for name in wanted}
+    found: dict[str, str] = {}
+    for name, value in _variables(path).items():
+        if name in wanted:
+            found[name] = value
+        elif (meant := plain.get(name.replace("_", "").lower())) is not None:
+            found.setdefault(meant, value)
+    return found
 
 
 def _pairs(path: Path, items: Iterable[Any]) -> Iterable[tuple[str, Any]]:

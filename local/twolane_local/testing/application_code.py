@@ -5,7 +5,8 @@ copies. A stack takes its own copies into ``sys.modules`` while it lives, and pu
 found. Between tests modules stay imported, as they do in a warm execution environment.
 
 What pytest itself has imported (tests, ``conftest`` modules, plugins) is no part of a copy,
-wherever it lies: pytest calls what it has collected, and another import of it would be another object.
+wherever it lies: pytest calls what it has collected, and another import of it would be another
+object.
 
 Functions whose folders hold modules of the same name see each its own, as on Lambda: they are in
 place while the function's threads have their turn.
