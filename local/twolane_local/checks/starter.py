@@ -62,6 +62,10 @@ def plan(
     """Return the files for an application. ``api`` and ``celery`` choose among several, as
     ``MODULE:NAME``. Raises ``SurveyError`` where there is nothing to run.
     """
+    if found.handlers:
+        return Plan(
+            {}, (f"it has handlers already ({', '.join(found.handlers)}); nothing to write",)
+        )
     applications = [Application(**each) for each in probed["applications"]]
     notes = [f"{problem}" for problem in probed["problems"]]
     web = _chosen([e for e in applications if e.kind != "Celery"], api, _rank_web, notes)

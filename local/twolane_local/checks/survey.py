@@ -96,6 +96,8 @@ class Survey:
     packages: tuple[str, ...] = ()
     #: Django's settings module.
     django: str = ""
+    #: Where handlers of twolane's are made already.
+    handlers: tuple[str, ...] = ()
     #: Modules that define tasks, by root.
     task_modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -150,6 +152,7 @@ def survey(folder: Path) -> Survey:
         python_where,
         tuple(_packages(folder)),
         next(filter(None, map(_django, sources)), ""),
+        tuple(where for source in sources for where in _handlers(source)),
         {root: tuple(modules) for root, modules in task_modules.items()},
     )
 
@@ -257,6 +260,12 @@ def _defines_tasks(tree: ast.Module) -> bool:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for decorator in node.decorator_list
     )
+
+
+def _handlers(source: _Source) -> Iterator[str]:
+    for node in ast.walk(source.tree):
+        if _called(node) in ("ApiHandler", "WorkerHandler", "BeatHandler"):
+            yield source.where(node)
 
 
 def _setting_name(name: str) -> str:

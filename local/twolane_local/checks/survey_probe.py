@@ -89,6 +89,8 @@ def _web(app: Any) -> dict[str, Any]:
 
 
 def _celery(app: Any) -> dict[str, Any]:
+    from kombu.utils.url import maybe_sanitize_url
+
     app.finalize()
     conf = app.conf
     default = str(conf.task_default_queue)
@@ -110,8 +112,8 @@ def _celery(app: Any) -> dict[str, Any]:
             queues.setdefault(str(queue), 0.0)
     return {
         "main": app.main or "",
-        "broker": str(conf.broker_write_url or conf.broker_url or ""),
-        "backend": str(conf.result_backend or ""),
+        "broker": maybe_sanitize_url(str(conf.broker_write_url or conf.broker_url or "")),
+        "backend": maybe_sanitize_url(str(conf.result_backend or "")),
         "default_queue": default,
         "queues": sorted(queues, key=lambda name: (name != default, name)),
         "tasks": tasks,

@@ -128,7 +128,7 @@ def _print(folder: Path, found: Survey, made: Plan, states: Mapping[str, str]) -
         print("note" if len(made.notes) == 1 else "notes")
         for note in made.notes:
             print(f"  - {one_line(note)}")
-    if "would write" not in states.values():
+    if "written" in states.values():
         where = "" if folder == Path() else f"in {folder}, "
         print(f"next: {where}`twolane lint`, `pytest`, `twolane up`")
 
@@ -140,8 +140,8 @@ def _rows(found: Survey, made: Plan) -> Iterator[tuple[str, str]]:
     if made.celery is not None:
         each, facts = made.celery, made.celery.facts
         yield "Celery", f"{each.module}:{each.name} at {each.where}, {len(facts['tasks'])} tasks"
-        yield "broker", _without_password(facts["broker"]) or "none"
-        yield "result backend", _without_password(facts["backend"]) or "none"
+        yield "broker", facts["broker"] or "none"
+        yield "result backend", facts["backend"] or "none"
         yield "queues", ", ".join(facts["queues"])
         entries = [f"{name} ({task})" for name, task in facts["beat"].items()]
         if entries:
@@ -162,9 +162,3 @@ def _rows(found: Survey, made: Plan) -> Iterator[tuple[str, str]]:
 def _count(facts: Mapping[str, Any]) -> str:
     routes = facts.get("routes", 0)
     return f"{routes} routes" if routes else facts.get("class", "")
-
-
-def _without_password(url: str) -> str:
-    from kombu.utils.url import maybe_sanitize_url
-
-    return str(maybe_sanitize_url(url))
