@@ -190,7 +190,11 @@ def test_greets(twolane, name):
     assert twolane.client.get(f"/tasks/{identity}").json() == "SUCCESS"
 """
 #: Plugins of this repository's own tests, which cost a session a second.
-_WITHOUT = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
+_WITHOUT = tuple(
+    each
+    for name in ("schemathesis", "hypothesispytest", "randomly", "django", "pytest_cov")
+    for each in ("-p", f"no:{name}")
+)
 
 
 @pytest.fixture

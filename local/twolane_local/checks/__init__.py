@@ -1,3 +1,3 @@
-"""Checks of a project: ``lint``, ``doctor`` and ``advise`` before it is deployed; of a new one
-``survey`` with its ``survey_probe``, and ``starter``, what it needs to run here.
+"""Checks of a project: ``lint``, ``doctor`` and ``advise`` before it is deployed; ``survey`` of an
+application that is new here, and ``starter``, what it needs to run.
 """

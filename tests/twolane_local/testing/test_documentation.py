@@ -23,7 +23,9 @@ def run(pytester: pytest.Pytester, name: str, *, blocks: int, passed: int) -> No
     )
     pytester.path.joinpath("template.yaml").symlink_to(ROOT / "template.yaml")
     pytester.makepyfile(**{f"test_{number}": text for number, text in enumerate(found, 1)})
-    result = pytester.runpytest_subprocess("-p", "no:schemathesis", "-p", "no:hypothesispytest")
+    result = pytester.runpytest_subprocess(
+        "-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:randomly", "-p", "no:django"
+    )
     result.assert_outcomes(passed=passed)
 
 
