@@ -113,16 +113,19 @@ def run(tmp_path: Path, cache: Path) -> Run:
 
 def answers(folder: Path, cache: Path, path: str) -> httpx.Response:
     """What ``twolane up`` answers there."""
-    with subprocess.Popen(
-        [BIN / "twolane", "up", "--json", "--port", "0", "--aws-port", "0", "--no-reload"],
-        cwd=folder, env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    ) as emulator:  # fmt: skip
+    log = cache / "log"
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            [BIN / "twolane", "up", "--json", "--port", "0", "--aws-port", "0", "--no-reload"],
+            cwd=folder, env=environment(cache), stdout=subprocess.PIPE, stderr=out, text=True,
+        ) as emulator,
+    ):  # fmt: skip
         try:
             assert emulator.stdout is not None
             line = emulator.stdout.readline()
-            base = json.loads(line)["http"] if line else ""
-            return httpx.get(base + path, timeout=60)
+            assert line, log.read_text()
+            return httpx.get(json.loads(line)["api"] + path, timeout=60)
         finally:
             emulator.send_signal(signal.SIGINT)
             emulator.communicate(timeout=60)
@@ -136,7 +139,7 @@ def works(run: Run, passed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_an_application_gets_what_it_needs(tmp_path: Path, cache: Path, run: Run) -> None:
     write(tmp_path, SHOP)
     said = run("twolane", "init").stdout

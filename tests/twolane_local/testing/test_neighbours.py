@@ -363,6 +363,7 @@ env =
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_beside_popular_plugins(sessions: Sessions) -> None:
     sessions.application("src")
     sessions.write({"tests/test_unit.py": UNITTEST, "tests/test_env.py": VARIABLES,
