@@ -76,12 +76,10 @@ class Imported:
         self._paths = _separate(project)
         self._key = key_of(project)
         self._found = self._in_place()
-        # What was imported in the environment that was prepared for it is the copy itself.
-        self._sets: dict[Folders, Modules]
-        if self._key in prepared:
-            self._sets = {self._paths[0]: self._found}
-        else:
-            self._sets = _copies.setdefault(self._key, {})
+        self._sets = _copies.setdefault(self._key, {})
+        if not self.is_copy:
+            # What was imported in the environment that was prepared for it is the copy itself.
+            self._sets[self._paths[0]] = self._found
         self._path = list(sys.path)
         self.stale: Modules = {}
 
@@ -93,6 +91,8 @@ class Imported:
     def put(self) -> None:
         """Put it in place of what was found."""
         extend_path(self._folders)
+        if not self.is_copy:
+            return
         mine = self._all()
         self.stale = {n: m for n, m in self._found.items() if mine.get(n) is not m}
         _check_django(self.stale)
@@ -125,6 +125,9 @@ class Imported:
 
     def take_back(self) -> None:
         """Put back what was found."""
+        sys.path[:] = self._path
+        if not self.is_copy:
+            return
         mine = self._in_place()
         if len(self._paths) == 1:
             self._sets[self._paths[0]] = mine
@@ -132,7 +135,6 @@ class Imported:
             if self._found.get(name) is not module:
                 del sys.modules[name]
         sys.modules.update(self._found)
-        sys.path[:] = self._path
 
     def turn(self, spec: FunctionSpec) -> Callable[[], Callable[[], None]] | None:
         """What puts a function's own modules in place, and returns what takes them away again;

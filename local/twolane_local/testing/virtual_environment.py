@@ -113,7 +113,9 @@ class Variables:
     def apply(self, environ: Mapping[str, str]) -> None:
         written = self._written
         for name, value in environ.items():
-            if name not in written or os.environ.get(name) == written[name]:
+            known = written.get(name)
+            # To ask ``os.environ`` costs more than most of a test's calls.
+            if known != value and (known is None or os.environ.get(name) == known):
                 os.environ[name] = written[name] = value
 
 

@@ -80,6 +80,17 @@ def test_which_value_wins(tmp_path: Path) -> None:
     assert template_parameters(options) == {"A": "line", "B": "file", "C": "sam", "D": "env"}
 
 
+def test_a_variable_in_env_is_for_the_parameter_that_is_called_alike(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    declared = {"DatabaseUrl": {}, "Token": {}, "HTTPPort": {}, "Other": {"Default": "1"}}
+    (tmp_path / ".env").write_text(
+        "DATABASE_URL=postgresql://db\nTOKEN=one\nToken=two\nHTTP_PORT=80\nOTHER=2\n"
+    )
+    assert parameters.from_env_file(template, declared) == {
+        "DatabaseUrl": "postgresql://db", "Token": "two", "HTTPPort": "80",
+    }  # fmt: skip
+
+
 def test_samconfig_names_a_file(tmp_path: Path) -> None:
     (tmp_path / "samconfig.toml").write_text(
         '[default.deploy.parameters]\nparameter_overrides = "file://p.json"\n'

@@ -129,6 +129,17 @@ def test_an_environment_that_was_there_early_needs_no_copy(project: Any) -> None
         prepared.pop()
 
 
+def test_in_an_environment_that_was_there_early_modules_stay(project: Any) -> None:
+    prepare(project("stays"))
+    try:
+        run(project("stays"), Suite())
+        first = sys.modules["copied_shop"]
+        run(project("stays"), Suite())
+        assert sys.modules["copied_shop"] is first
+    finally:
+        prepared.pop()
+
+
 def test_a_buried_handler_gets_a_successor(application: Any) -> None:
     handler = WorkerHandler(application.celery)
     spec = FunctionSpec("Worker", "Worker", "worker.handler", Path())
