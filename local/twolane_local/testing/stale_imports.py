@@ -147,8 +147,9 @@ def _named(function: FunctionType) -> Iterator[tuple[str, Any]]:
         yield "<wrapped>", wrapped
 
 
-def _global_names(code: CodeType) -> set[str]:
-    found = set(code.co_names)
+def _global_names(code: CodeType) -> dict[str, None]:
+    """In the order of the source, so that the same one is named each time."""
+    found = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             found |= _global_names(constant)
