@@ -528,7 +528,7 @@ celery = Celery("hello")
 celery.conf.update(
     task_serializer="json",
     accept_content=["json"],
-    result_backend=os.environ.get("RESULT_BACKEND", "redis://localhost:6379/0"),
+    result_backend=os.environ.get("CELERY_RESULT_BACKEND", "redis://localhost:6379/0"),
     result_extended=True,
     beat_schedule={"hourly": {"task": "tasks.sweep", "schedule": 3600.0}},
 )
@@ -603,7 +603,7 @@ Globals:
     Environment:
       Variables:
         TASK_QUEUE_URL: !Ref Tasks
-        RESULT_BACKEND: !Sub dynamodb://@${AWS::Region}/${Results}?ttl_seconds=86400
+        CELERY_RESULT_BACKEND: !Sub dynamodb://@${AWS::Region}/${Results}?ttl_seconds=86400
 
 Resources:
   Api:
