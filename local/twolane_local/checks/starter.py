@@ -186,7 +186,7 @@ def configure(celery):
         task_serializer="json",
         result_serializer="json",
         accept_content=["json"],
-        result_backend=os.environ["RESULT_BACKEND"],
+        result_backend=os.environ["CELERY_RESULT_BACKEND"],
         result_extended=True,
     )
 '''
@@ -271,7 +271,7 @@ def _needed(variables: Iterable[Variable]) -> list[str]:
         name
         for name in names
         if not name.startswith(("AWS_", "_", "LAMBDA_"))
-        and name not in (_DEFAULT_QUEUE_VARIABLE, "RESULT_BACKEND", "DJANGO_SETTINGS_MODULE")
+        and name not in (_DEFAULT_QUEUE_VARIABLE, "CELERY_RESULT_BACKEND", "DJANGO_SETTINGS_MODULE")
     ]
 
 
@@ -300,7 +300,7 @@ def _template(
     variables = [f"{each.variable}: !Ref {each.logical_id}" for each in queues]
     if worker is not None:
         store = "dynamodb://@${AWS::Region}/${Results}?ttl_seconds=86400"
-        variables.append(f"RESULT_BACKEND: !Sub {store}")
+        variables.append(f"CELERY_RESULT_BACKEND: !Sub {store}")
     if found.django:
         variables.append(f"DJANGO_SETTINGS_MODULE: {found.django}")
     variables += [f"{name}: !Ref {_parameter(name)}" for name in needed]
