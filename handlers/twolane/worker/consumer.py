@@ -71,7 +71,9 @@ class LazyStrategies(dict[str, Any]):
 
 
 class Controller:
-    """The part of Celery's ``WorkController`` that a consumer and its remote control look at."""
+    """The part of Celery's ``WorkController`` that a consumer, its remote control and Celery's
+    fix-up for Django look at: it keeps a pool of database connections unless the pool is prefork's.
+    """
 
     state = worker_state
     semaphore = None
@@ -82,6 +84,7 @@ class Controller:
         self.app = app
         self.hostname = hostname
         self.pool = pool
+        self.pool_cls = type(pool)
         self._started = time.monotonic()
 
     def rename(self, hostname: str) -> None:
