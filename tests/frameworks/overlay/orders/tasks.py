@@ -25,8 +25,13 @@ def total(numbers):
     return sum(numbers)
 
 
-@shared_task(bind=True, autoretry_for=(Order.DoesNotExist,), max_retries=3, retry_backoff=False,
-             default_retry_delay=0)
+@shared_task(
+    bind=True,
+    autoretry_for=(Order.DoesNotExist,),
+    max_retries=3,
+    retry_backoff=False,
+    default_retry_delay=0,
+)
 def pay_existing(self, number):
     order = Order.objects.get(pk=number)
     order.paid = True

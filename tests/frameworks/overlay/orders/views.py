@@ -2,6 +2,7 @@ from celery.result import AsyncResult
 from django.db import transaction
 from django.http import JsonResponse
 from django.views.decorators.csrf import csrf_exempt
+
 from orders.models import Order
 from orders.tasks import pay
 
@@ -14,6 +15,7 @@ def create(request):
     return JsonResponse({"id": order.pk, "body": request.body.decode()}, status=202)
 
 
+@csrf_exempt
 def broken(request):
     with transaction.atomic():
         order = Order.objects.create()

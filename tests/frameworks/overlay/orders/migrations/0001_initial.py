@@ -3,13 +3,13 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     initial = True
-    dependencies = []
-    operations = [
+    dependencies = ()
+    operations = (
         migrations.CreateModel(
             name="Order",
             fields=[
                 ("id", models.BigAutoField(primary_key=True)),
                 ("paid", models.BooleanField(default=False)),
             ],
-        )
-    ]
+        ),
+    )
