@@ -10,9 +10,12 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -29,58 +32,71 @@ def say(**facts):
 
 
 @dataclass(frozen=True)
-class Project:
-    """A folder, and a database of its own."""
-
-    folder: Path
-    database: Path
-
-    def environ(self, **changes: str) -> dict[str, str]:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AWS_", "TWOLANE_", "PYTEST_", "REDIS_", "CELERY_", "DJANGO_"))
-        }
-        return {
-            **kept,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "DJANGO_SETTINGS_MODULE": "shop.settings",
-            "SHOP_DATABASE": str(self.database),
-            **changes,
-        }
-
-    def manage(self, *arguments: str) -> None:
-        self.run([sys.executable, "manage.py", *arguments])
-
-    def run(self, command: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environ(**changes), capture_output=True, text=True,
-            timeout=100, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def script(self, text: str, **changes: str) -> Ran:
-        """Run a script in the project, as a handler's process would."""
-        paths = ", ".join(
-            repr(str(each)) for each in (self.folder, ROOT, ROOT / "handlers", ROOT / "local")
-        )
-        prelude = PRELUDE.format(paths=paths)
-        done = self.run([sys.executable, "-c", prelude + textwrap.dedent(text)], **changes)
-        said: dict[str, Any] = {}
-        for line in done.stdout.splitlines():
-            if line.startswith("SAID "):
-                said |= json.loads(line.removeprefix("SAID "))
-        return Ran(said, done.stdout + done.stderr)
-
-
-@dataclass(frozen=True)
 class Ran:
     """What a script said, and all that it printed."""
 
     said: dict[str, Any]
     output: str
+
+
+def environ(**changes: str) -> dict[str, str]:
+    """This process's environment without what would point an application somewhere."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(
+            ("AWS_", "TWOLANE_", "PYTEST_", "REDIS_", "CELERY_", "DJANGO_", "SENTRY_", "OTEL_")
+        )
+    }
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **changes}
+
+
+def run(command: list[str], folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=folder, env=environ(**changes), capture_output=True, text=True, timeout=100,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def run_script(text: str, folder: Path, **changes: str) -> Ran:
+    """Run a script as a handler's process would, in a folder that is on the path."""
+    paths = ", ".join(repr(str(each)) for each in (folder, ROOT, ROOT / "handlers", ROOT / "local"))
+    script = PRELUDE.format(paths=paths) + textwrap.dedent(text)
+    done = run([sys.executable, "-c", script], folder, **changes)
+    said: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("SAID "):
+            said |= json.loads(line.removeprefix("SAID "))
+    return Ran(said, done.stdout + done.stderr)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., Ran]:
+    """``script(text, **environ)`` runs it in an empty folder."""
+    return lambda text, **changes: run_script(text, tmp_path, **changes)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Django project's folder, and a database of its own."""
+
+    folder: Path
+    database: Path
+
+    def manage(self, *arguments: str) -> None:
+        run([sys.executable, "manage.py", *arguments], self.folder, **self._environ())
+
+    def script(self, text: str, **changes: str) -> Ran:
+        """Run a script in the project."""
+        return run_script(text, self.folder, **self._environ(), **changes)
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            "DJANGO_SETTINGS_MODULE": "shop.settings",
+            "SHOP_DATABASE": str(self.database),
+        }
 
 
 @pytest.fixture(scope="session")
