@@ -197,9 +197,9 @@ class FarAway(HttpTransport):
         super()._send_request(*args, **kwargs)
 
 sentry_sdk.init(
-    os.environ["DSN"], transport=FarAway, integrations=[CeleryIntegration()], traces_sample_rate=1.0,
-    default_integrations=False, auto_enabling_integrations=False, http_proxy="",
-    _experiments={}, send_client_reports=False,
+    os.environ["DSN"], transport=FarAway, integrations=[CeleryIntegration()],
+    traces_sample_rate=1.0, default_integrations=False, auto_enabling_integrations=False,
+    http_proxy="", _experiments={}, send_client_reports=False,
 )
 
 @app.task

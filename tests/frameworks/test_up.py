@@ -56,7 +56,7 @@ def test_a_project_is_served_its_tasks_run_and_its_schedule_is_sent(
     assert created.status_code == 202, created.text + started.log_text()
     assert created.json() == {"id": 1, "body": "two of them"}
     assert call("POST", "/orders/broken/").status_code == 500
-    until(lambda: call("GET", "/orders/1/").json()["paid"] or None, "order that is paid")
+    until(lambda: call("GET", "/orders/1/").json()["paid"] or None, "paid", seconds=100)
     said = project.script(
         """
         import django; django.setup()
