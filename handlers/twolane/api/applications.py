@@ -34,7 +34,7 @@ _BODY = "twolane.body"
 
 class MissingAdapterError(TwolaneError, ImportError):
     """This is a WSGI application, which ApiHandler serves through a2wsgi, and that is not
-    installed. Add ``a2wsgi`` to the function's requirements: ``pip install a2wsgi``
+    installed. Add it to the function's requirements: ``pip install a2wsgi``
     """
 
 
