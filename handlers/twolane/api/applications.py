@@ -1,4 +1,4 @@
-"""What ``ApiHandler`` is given: ASGI 3, ASGI 2 or WSGI, told apart by how it can be called.
+"""The application of an ``ApiHandler``: ASGI 3, ASGI 2 or WSGI, told apart by how it is called.
 
 ============  ==================================  =======================================
 ASGI 3        ``app(scope, receive, send)``       FastAPI, Starlette, Django's ``asgi.py``

@@ -20,7 +20,7 @@ from twolane.api import awake, inline
 from twolane.api.cycle import Cycle
 from twolane.api.inline import Watchdog
 from twolane.api.lifespan import Lifespan, Termination
-from twolane.environment import logs, telemetry
+from twolane.environment import logs
 from twolane.environment.invocation import deadline
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Engine:
                 shared.turns.leave(lane.request_id, lambda: self._go_on(cycle, task, lane))
             else:
                 self._drive.until(task.done)
-                telemetry.flush(lane.remaining())
+                logs.flush(lane.remaining())
         if shared is None:
             self._termination.resume()
         return cycle.response
@@ -140,7 +140,7 @@ class Engine:
             self._watchdog.watch(lane)
             cycle.release()
             self._drive.until(task.done)
-            telemetry.flush(lane.remaining())
+            logs.flush(lane.remaining())
 
     def _terminate(self) -> bool:
         if self._turn.mine:

@@ -11,7 +11,7 @@ from twolane.beat.entries import STOCK_SCHEDULER, Missed, iso, read_entries, tas
 from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore, Plan, plan_tick
 from twolane.beat.sending import claim_slot, send_all
-from twolane.environment import init_phase, logs, snapshot, telemetry
+from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import within
 from twolane.environment.logs import emit
@@ -87,7 +87,7 @@ class BeatHandler:
             with within(left_s):
                 return self._answer(event, left_s + 1.0)
         finally:
-            telemetry.flush(None if remaining is None else remaining() / 1000)
+            logs.flush(None if remaining is None else remaining() / 1000)
 
     def _answer(self, event: Any, lease_s: float) -> dict[str, Any]:
         now = self._clock()

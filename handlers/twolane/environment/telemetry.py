@@ -1,4 +1,4 @@
-"""What Sentry and OpenTelemetry still hold when an invocation ends: it is sent before the freeze.
+"""Sends what Sentry and OpenTelemetry still hold when an invocation ends, before the freeze.
 
 Both send from threads of their own, which stand still as soon as Lambda freezes the environment;
 for good, if it never thaws. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html

@@ -15,7 +15,7 @@ from celery import _state, signals
 from celery.app import trace
 
 from twolane import patches
-from twolane.environment import init_phase, logs, snapshot, telemetry
+from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import deadline as invocation_end
 from twolane.environment.invocation import left_s, within
@@ -203,7 +203,7 @@ class WorkerHandler:
                 self._watch.rest()
                 self._presence.end_batch()
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
-            telemetry.flush(left_s())
+            logs.flush(left_s())
             invocation_end.reset(ends)
             logs.correlation.reset(token)
 
