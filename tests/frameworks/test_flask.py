@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from ..e2e.conftest import until, up  # noqa: TID252
-from .conftest import ROOT
+from .conftest import ROOT, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +193,42 @@ REST = """Api
           Properties:
             Path: /{proxy+}
             Method: ANY"""
+
+
+#: Of a project's own suite, with the plugin.
+ITS_TEST = """
+def test_add(twolane):
+    started = twolane.client.post("/add", data={"a": "1", "b": "2"})
+    twolane.deferred.run()
+    result = f"/result/{started.json()['result_id']}"
+    assert twolane.client.get(result).json()["value"] == 103
+
+
+def test_a_view_that_sleeps_moves_the_clock(twolane):
+    before = twolane.clock.now
+    assert twolane.client.get("/slow").text == "slow"
+    assert (twolane.clock.now - before).total_seconds() == 10
+"""
+SLOW = """
+@flask_app.get("/slow")
+def slow():
+    import time
+    time.sleep(10)
+    return "slow"
+"""
+
+
+def test_it_is_tested_in_virtual_time(tmp_path: Path) -> None:
+    for folder in ("src", "tests"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "src" / "shop.py").write_text(SHOP + SLOW)
+    (tmp_path / "src" / "handlers.py").write_text(HANDLERS)
+    (tmp_path / "tests" / "test_its.py").write_text(ITS_TEST)
+    template = TEMPLATE.replace("API_TYPE", ANY).replace("CodeUri: .", "CodeUri: src")
+    (tmp_path / "template.yaml").write_text(template)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -o timeout=60\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "tests"]
+    assert "2 passed" in run(command, tmp_path, PYTHONPATH=str(ROOT / "handlers")).stdout
 
 
 @pytest.mark.slow

@@ -9,27 +9,30 @@ WSGI          ``app(environ, start_response)``    Flask, Django's ``wsgi.py``
 A WSGI application runs behind a2wsgi, in one thread that lasts as long as the environment: what it
 keeps for each thread, as Django keeps its database connections, is there for the next request.
 asgiref's adapter does not call ``close()`` on the response, on which Django's ``request_finished``
-and Flask's ``call_on_close`` and teardown depend. https://peps.python.org/pep-3333/
+and Flask's ``call_on_close`` depend. Here it runs once the response has left, as background tasks
+do. https://peps.python.org/pep-3333/
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import io
 import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, cast
 
 from twolane.errors import ConfigurationError, TwolaneError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mangum.types import ASGI, Receive, Scope, Send
 
 
-#: Where a request's body is in its ASGI scope, on the way to the WSGI application.
-_BODY = "twolane.body"
+#: Where a request's call is in its ASGI scope, on the way to the WSGI application.
+_CALL = "twolane.call"
 
 
 class MissingAdapterError(TwolaneError, ImportError):
@@ -172,29 +175,79 @@ class Wsgi:
             if error.name != "a2wsgi":
                 raise
             raise MissingAdapterError from error
-        self._app = app
-        with_body: Any = self._with_body
-        self._adapter: Any = WSGIMiddleware(with_body, workers=1)
+        call: Any = _Call.of(app)
+        self._adapter: Any = WSGIMiddleware(call, workers=1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
-        await self._adapter({**scope, _BODY: message.get("body", b"")}, receive, send)
+        call = _Call(message.get("body", b""))
+        last: list[Any] = []
 
-    def _with_body(self, environ: dict[str, Any], start_response: Any) -> Any:
-        scope = environ["asgi.scope"]
-        body: bytes = scope.pop(_BODY)
-        # The length of what is here: API Gateway leaves the header out of a REST API's events, and
-        # without it Flask and Django read no body. (a2wsgi's stream has no lines of a given size.)
-        environ["CONTENT_LENGTH"] = str(len(body))
-        environ["wsgi.input"] = io.BytesIO(body)
-        environ["wsgi.input_terminated"] = True
-        environ["wsgi.errors"] = sys.stderr
-        environ["wsgi.multithread"] = False
-        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
-        if len(cookies) > 1:  # joined by a comma, as other headers are, they are not read
-            environ["HTTP_COOKIE"] = b"; ".join(cookies).decode("latin-1")
-        return self._app(environ, start_response)
+        async def all_but_the_last(message: Any) -> None:
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            await (_keep(last, message) if is_last else send(message))
+
+        try:
+            await self._adapter({**scope, _CALL: call}, receive, all_but_the_last)
+        finally:
+            # The response is complete once the thread is free: what is left comes after it.
+            for message in last:
+                await send(message)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._adapter.executor, call.end)
 
     def close(self) -> None:
         """End the thread that the application runs in."""
         self._adapter.executor.shutdown()
+
+
+async def _keep(kept: list[Any], message: Any) -> None:
+    kept.append(message)
+
+
+class _Call:
+    """One call of a WSGI application, from its start to its ``close()`` in one context."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._context = copy_context()
+        self._answer: Any = None
+        self._chunks: Iterator[bytes] = iter(())
+
+    @staticmethod
+    def of(app: Any) -> Callable[[dict[str, Any], Any], _Call]:
+        """The application as a2wsgi calls it."""
+
+        def with_body(environ: dict[str, Any], start_response: Any) -> _Call:
+            call: _Call = environ["asgi.scope"].pop(_CALL)
+            return call.start(app, environ, start_response)
+
+        return with_body
+
+    def start(self, app: Any, environ: dict[str, Any], start_response: Any) -> _Call:
+        # The length of what is here: API Gateway leaves the header out of a REST API's events, and
+        # without it Flask and Django read no body. (a2wsgi's stream has no lines of a given size.)
+        environ["CONTENT_LENGTH"] = str(len(self._body))
+        environ["wsgi.input"] = io.BytesIO(self._body)
+        environ["wsgi.input_terminated"] = True
+        environ["wsgi.errors"] = sys.stderr
+        environ["wsgi.multithread"] = False
+        headers = environ["asgi.scope"]["headers"]
+        cookies = [value for name, value in headers if name == b"cookie"]
+        if len(cookies) > 1:  # joined by a comma, as other headers are, they are not read
+            environ["HTTP_COOKIE"] = b"; ".join(cookies).decode("latin-1")
+        self._answer = self._context.run(app, environ, start_response)
+        self._chunks = self._context.run(iter, self._answer)
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._context.run(next, self._chunks)
+
+    def end(self) -> None:
+        """Close the answer, as a server does once it has left."""
+        close = getattr(self._answer, "close", None)
+        if close is not None:
+            self._context.run(close)
