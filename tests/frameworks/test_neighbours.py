@@ -282,3 +282,47 @@ def test_opentelemetrys_spans_are_sent_before_the_environment_freezes(
     assert run[3] == published[4], "the run's parent is the publish"
     assert spans["card"][3] == run[4]
     assert run[5] == "ERROR"
+
+
+OTHERS = (
+    SHOP
+    + """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from twolane import ApiHandler, BeatHandler
+from twolane.state.memory import MemoryStore
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=600_000))
+trace.set_tracer_provider(provider)
+tracer = trace.get_tracer("shop")
+
+def view(environ, start_response):
+    with tracer.start_as_current_span("view"):
+        start_response("200 OK", [])
+    return [b"ok"]
+
+class Store(MemoryStore):
+    def get_many(self, keys):
+        with tracer.start_as_current_span("tick"):
+            return super().get_many(keys)
+
+ApiHandler(view, environ={})({
+    "version": "2.0", "rawPath": "/", "rawQueryString": "", "headers": {},
+    "requestContext": {"http": {"method": "GET", "path": "/", "sourceIp": "203.0.113.7"}},
+    "isBase64Encoded": False,
+}, Context())
+say(api=[span.name for span in exporter.get_finished_spans()])
+BeatHandler(app, store=Store())({"detail": "{}"}, Context())
+say(beat={span.name for span in exporter.get_finished_spans()} >= {"view", "tick"})
+os._exit(0)
+"""
+)
+
+
+def test_requests_and_ticks_send_their_spans_as_well(script: Callable[..., Ran]) -> None:
+    said = script(OTHERS).said
+    assert said["api"] == ["view"]
+    assert said["beat"] is True
