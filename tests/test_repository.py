@@ -19,7 +19,7 @@ HANDLERS = ROOT / "handlers"
 #: https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-create-dependencies
 PROVIDED_BY_LAMBDA = {"boto3", "botocore", "snapshot_restore_py"}
 #: Looked for, and done without where they are missing.
-OPTIONAL: set[str] = {"awslambdaric"}
+OPTIONAL: set[str] = {"a2wsgi", "awslambdaric", "django", "django_celery_beat"}
 
 
 class _Loader(yaml.SafeLoader):

@@ -103,6 +103,7 @@ class Engine:
                 shared.turns.leave(lane.request_id, lambda: self._go_on(cycle, task, lane))
             else:
                 self._drive.until(task.done)
+                logs.flush(lane.remaining())
         if shared is None:
             self._termination.resume()
         return cycle.response
@@ -139,6 +140,7 @@ class Engine:
             self._watchdog.watch(lane)
             cycle.release()
             self._drive.until(task.done)
+            logs.flush(lane.remaining())
 
     def _terminate(self) -> bool:
         if self._turn.mine:

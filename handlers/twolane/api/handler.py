@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mangum import Mangum
 
+from twolane.api.applications import Wsgi, as_asgi
 from twolane.api.engine import Engine
 from twolane.api.events import HANDLERS, TEXT_MIME_TYPES, BadRequestError
 from twolane.environment import init_phase, logs, snapshot
@@ -17,7 +18,7 @@ from twolane.environment.forks import ends_in_child
 from twolane.errors import TwolaneError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mangum.types import ASGI, LambdaContext, LambdaEvent, LambdaHandler, LifespanMode
 
@@ -29,11 +30,12 @@ class UnknownEventError(TwolaneError, RuntimeError):
 
 
 class ApiHandler(Mangum):
-    """``handler = ApiHandler(app)``: a Lambda handler for any ASGI application.
+    """``handler = ApiHandler(app)``: a Lambda handler for any ASGI or WSGI application.
 
-    Takes what ``Mangum`` takes. Create it when the handler's module is imported: that is the init
-    of the execution environment, in which the lifespan starts and the extension may register. A
-    startup that fails raises here, which Lambda reports as an init error with its cause.
+    Takes what ``Mangum`` takes, and Flask's or Django's WSGI application as well. Create it when
+    the handler's module is imported: that is the init of the execution environment, in which the
+    lifespan starts and the extension may register. A startup that fails raises here, which Lambda
+    reports as an init error with its cause.
 
     ``inline_reserve_s`` seconds before the function's timeout (but not more than a quarter of it),
     background tasks that have not started are given up: deferred if they are Celery tasks, else
@@ -42,7 +44,7 @@ class ApiHandler(Mangum):
 
     def __init__(  # noqa: PLR0917 -- Mangum's own order
         self,
-        app: ASGI,
+        app: ASGI | Callable[..., Any],
         lifespan: LifespanMode = "auto",
         api_gateway_base_path: str = "/",
         custom_handlers: list[type[LambdaHandler]] | None = None,
@@ -52,8 +54,11 @@ class ApiHandler(Mangum):
         inline_reserve_s: float = 1.0,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        self._asgi = as_asgi(app)
+        if isinstance(self._asgi, Wsgi):
+            lifespan = "off"  # WSGI knows none
         super().__init__(
-            app,
+            cast("ASGI", app),
             lifespan,
             api_gateway_base_path,
             custom_handlers,
@@ -71,7 +76,7 @@ class ApiHandler(Mangum):
         self._environ = environ
         self._publisher_installed = False
         self._install_publisher()
-        self._engine = Engine(app, lifespan, inline_reserve_s, environ)
+        self._engine = Engine(self._asgi, lifespan, inline_reserve_s, environ)
         init_phase.end()
 
     def _setup_event_loop(self) -> None:
@@ -116,3 +121,5 @@ class ApiHandler(Mangum):
     def close(self) -> None:
         """End the lifespan and the loop; for tests and for whoever runs handlers in-process."""
         self._engine.close()
+        if isinstance(self._asgi, Wsgi):
+            self._asgi.close()

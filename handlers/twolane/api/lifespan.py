@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from mangum.exceptions import LifespanFailure
+from mangum.exceptions import LifespanFailure, LifespanUnsupported
 from mangum.protocols.lifespan import LifespanCycle, LifespanCycleState
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Lifespan:
         self.started = True
 
     async def _start(self) -> None:
-        self._cycle = LifespanCycle(self._app, self._mode)
+        self._cycle = _Cycle(self._app, self._mode)
         self._task = self._loop.create_task(self._cycle.run())
         await self._cycle.startup()
         # Mangum goes on when the application raises in "on" mode; uvicorn exits, and so do we.
@@ -76,6 +76,23 @@ class Lifespan:
         if cycle.state is not LifespanCycleState.UNSUPPORTED:
             await cycle.shutdown()
         await task
+
+
+class _Cycle(LifespanCycle):
+    """Mangum's, which says of an application without lifespan, as Django's is, that it has none."""
+
+    def __init__(self, app: ASGI, mode: LifespanMode) -> None:
+        async def supported(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except Exception as error:
+                # It has not even asked for the first event: what it raises means "not supported".
+                # https://asgi.readthedocs.io/en/latest/specs/lifespan.html
+                if mode == "auto" and self.state is LifespanCycleState.CONNECTING:
+                    raise LifespanUnsupported from error
+                raise
+
+        super().__init__(supported, mode)
 
 
 class Termination:

@@ -32,6 +32,9 @@ Missed = Literal["skip", "latest", "all"]
 #: as any other header, so the same ``beat_schedule`` runs under both.
 MISSED_HEADER = "twolane_missed"
 
+#: Celery's default for ``beat_scheduler``, which reads ``beat_schedule``.
+STOCK_SCHEDULER = "celery.beat:PersistentScheduler"
+
 _TASK_IDS = uuid.UUID("6f1c1b1e-7a53-5d0c-9d0e-2b6a3f1f8a51")
 
 #: Result backends that expire their own results; for every other one ``celery beat`` adds a daily
@@ -51,6 +54,8 @@ class Entry:
     options: Mapping[str, Any] | None = None
     missed: Missed = "latest"
     deadline_s: float | None = None
+    #: Only its first slot is sent.
+    once: bool = False
 
 
 def read_entries(app: Celery, *, missed: Missed = "latest") -> dict[str, Entry]:
@@ -58,6 +63,16 @@ def read_entries(app: Celery, *, missed: Missed = "latest") -> dict[str, Entry]:
 
     Raises ``ConfigurationError`` that names the entry which cannot be used.
     """
+    check_timezone(app)
+    return {
+        name: make_entry(app, name, dict(raw), missed)
+        for name, raw in _with_defaults(app).items()
+        if dict(raw).get("enabled", True)
+    }
+
+
+def check_timezone(app: Celery) -> None:
+    """Raise ``ConfigurationError`` if Celery's time zone is not known."""
     # Lambda's images have no time zones of their own: https://docs.python.org/3/library/zoneinfo.html#data-sources
     try:
         app.timezone  # noqa: B018 - looked up, and kept by the app
@@ -66,11 +81,6 @@ def read_entries(app: Celery, *, missed: Missed = "latest") -> dict[str, Entry]:
             f"Celery's timezone {app.conf.timezone!r} is not known here; check its name, and that "
             "handlers/requirements.txt has tzdata"
         ) from error
-    return {
-        name: _read(app, name, dict(raw), missed)
-        for name, raw in _with_defaults(app).items()
-        if dict(raw).get("enabled", True)
-    }
 
 
 def task_id(app: Celery, entry: str, slot: float) -> str:
@@ -99,7 +109,20 @@ def _expires_itself(app: Celery) -> bool:
     return scheme in _SELF_EXPIRING or bool(app.backend.supports_autoexpire)
 
 
-def _read(app: Celery, name: str, raw: dict[str, Any], default: Missed) -> Entry:
+def make_entry(
+    app: Celery,
+    name: str,
+    raw: dict[str, Any],
+    default: Missed,
+    *,
+    since: float | None = None,
+    once: bool = False,
+    slots: Slots | None = None,
+) -> Entry:
+    """An entry as ``beat_schedule`` has it; ``since``: from where it counts if no tick knows it.
+
+    Raises ``ConfigurationError`` if it cannot be used.
+    """
     options = dict(raw.get("options") or {})
     missed = (options.get("headers") or {}).get(MISSED_HEADER, default)
     if missed not in get_args(Missed):
@@ -108,7 +131,7 @@ def _read(app: Celery, name: str, raw: dict[str, Any], default: Missed) -> Entry
             f"use one of {', '.join(get_args(Missed))}"
         )
     schedule = _schedule(app, name, raw)
-    slots = Slots(schedule, app)
+    slots = slots or Slots(schedule, app, since)
     if slots.interval_s is not None and slots.interval_s < 1:
         raise ConfigurationError(
             f"beat_schedule entry {name!r} runs every {slots.interval_s} s; "
@@ -129,6 +152,7 @@ def _read(app: Celery, name: str, raw: dict[str, Any], default: Missed) -> Entry
         deadline_s=(
             app.conf.beat_cron_starting_deadline if isinstance(schedule, crontab) else None
         ),
+        once=once,
     )
 
 
@@ -158,8 +182,10 @@ _FIRST_WINDOW_S = 3_600.0
 class Slots:
     """The slots of one schedule. Not safe to share between threads: Celery's classes are not."""
 
-    def __init__(self, source: BaseSchedule, app: Celery) -> None:
-        self._zone = app.timezone
+    def __init__(self, source: BaseSchedule, app: Celery, since: float | None = None) -> None:
+        # django-celery-beat's crontab has a time zone of its own.
+        self._zone = vars(source).get("tz") or app.timezone
+        self._since = since
         self._now = datetime.fromtimestamp(0, self._zone)
         # With its clock in our hand; the application's own object is left as it is.
         copy: BaseSchedule = object.__new__(type(source))
@@ -179,6 +205,8 @@ class Slots:
         beat`` does at its start; a time of day from just before, so that this very tick still
         counts.
         """
+        if self._since is not None:
+            return self._since
         return tick if isinstance(self._schedule, schedule) else tick - 1.0
 
     def after(self, last: float) -> float | None:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from twolane.beat.entries import Missed, iso, read_entries, task_id
+from twolane.beat.entries import STOCK_SCHEDULER, Missed, iso, read_entries, task_id
 from twolane.beat.events import Request, Slot, Tick, read_event
 from twolane.beat.ledger import Claim, Ledger, LedgerStore, Plan, plan_tick
 from twolane.beat.sending import claim_slot, send_all
@@ -18,10 +18,11 @@ from twolane.environment.logs import emit
 from twolane.errors import ConfigurationError, PublishError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from celery import Celery
 
+    from twolane.beat.database import DatabaseEntries
     from twolane.beat.entries import Entry
     from twolane.state import StateStore
 
@@ -69,23 +70,32 @@ class BeatHandler:
         self._ledger: LedgerStore | None = None
         self._entries: dict[str, Entry] | None = None
         self._read_from: object = None
+        self._database: DatabaseEntries | None = None
+        if celery.conf.beat_scheduler != STOCK_SCHEDULER:
+            from twolane.beat.database import database_entries
+
+            self._database = database_entries(celery)
         init_phase.end()
 
     @ends_in_child
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
         remaining = getattr(context, "get_remaining_time_in_millis", None)
-        if remaining is None:
-            return self._answer(event, _LEASE_S)
-        left_s = remaining() / 1000
-        with within(left_s):
-            return self._answer(event, left_s + 1.0)
+        try:
+            if remaining is None:
+                return self._answer(event, _LEASE_S)
+            left_s = remaining() / 1000
+            with within(left_s):
+                return self._answer(event, left_s + 1.0)
+        finally:
+            logs.flush(None if remaining is None else remaining() / 1000)
 
     def _answer(self, event: Any, lease_s: float) -> dict[str, Any]:
         now = self._clock()
         asked = read_event(event, now)
         lease_until = now + lease_s
         if isinstance(asked, Slot):
-            if asked.entry not in self.entries():
+            entries = self.entries()
+            if asked.entry not in entries:
                 raise ConfigurationError(
                     f"a schedule asks for {asked.entry!r}, which is not in beat_schedule or is "
                     "disabled; write the schedules anew with `twolane schedules`"
@@ -94,7 +104,7 @@ class BeatHandler:
             with claim_slot(self.store, name, now=now, until=lease_until) as free:
                 claimed = [Claim(name, asked.entry, asked.at, lease_until)] if free else []
                 claims = self._still_ours(claimed, lease_until)
-                return self._report(asked.at, claims, self._send(claims, now))
+                return self._report(asked.at, claims, self._send(entries, claims, now))
         if isinstance(asked, Request):
             from twolane.beat.inspection import answer
 
@@ -111,7 +121,12 @@ class BeatHandler:
         return self._given_store
 
     def entries(self) -> dict[str, Entry]:
-        """``beat_schedule``, read again if the application has added to it."""
+        """``beat_schedule``, read again if the application has added to it; or what Django's
+        database has now.
+        """
+        if self._database is not None:
+            self._database.set_up()
+            return self._database.read(self._clock(), self.missed, tidy=True)
         current = (id(self.app.conf.beat_schedule), len(self.app.conf.beat_schedule or ()))
         if self._entries is None or current != self._read_from:
             self._entries = read_entries(self.app, missed=self.missed)
@@ -146,7 +161,7 @@ class BeatHandler:
                 level=logging.WARNING, entry=missed.entry, since=iso(missed.since),
             )  # fmt: skip
         claims = self._still_ours(plan.claims, lease_until)
-        failed = self._send(claims, now)
+        failed = self._send(entries, claims, now)
         if claims:
             # What failed stays in the outbox, free for the next who comes.
             dead = {claim.task_id for claim in failed}
@@ -168,9 +183,14 @@ class BeatHandler:
         )  # fmt: skip
         return []
 
-    def _send(self, claims: Sequence[Claim], now: float) -> list[Claim]:
+    def _send(
+        self, entries: Mapping[str, Entry], claims: Sequence[Claim], now: float
+    ) -> list[Claim]:
         """Send each; return those that could not be sent."""
-        failed = send_all(self.app, self.entries(), claims, now) if claims else {}
+        failed = send_all(self.app, entries, claims, now) if claims else {}
+        if self._database is not None:
+            sent = (claim.entry for claim in claims if claim.task_id not in failed)
+            self._database.note(sent, now)
         for claim in claims:
             if claim.task_id in failed:
                 emit(

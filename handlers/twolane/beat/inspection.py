@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twolane.beat.entries import iso, plainly, read_entries, task_id
+from twolane.beat.entries import STOCK_SCHEDULER, iso, plainly, read_entries, task_id
 from twolane.beat.ledger import LedgerStore
 from twolane.beat.sending import claim_key, send
 from twolane.errors import ConfigurationError
@@ -63,7 +63,7 @@ def list_entries(
     """Every enabled entry with its next ``count`` times, from now without a tick yet, and its last
     run, by name. Raises ``StoreUnavailableError``.
     """
-    entries = read_entries(app, missed=missed)
+    entries = entries_at(app, now, missed)
     records = LedgerStore(store, app.main or "").read().records
     last = {
         name: _last_run(entry, records[name], now)
@@ -84,6 +84,17 @@ def list_entries(
         )
         for name, entry in sorted(entries.items())
     ]
+
+
+def entries_at(app: Celery, now: float, missed: Missed = "latest") -> dict[str, Entry]:
+    """Every enabled entry, of ``beat_schedule`` or of Django's database, by name."""
+    if app.conf.beat_scheduler != STOCK_SCHEDULER:
+        from twolane.beat.database import database_entries
+
+        rows = database_entries(app)
+        if rows is not None:
+            return rows.read(now, missed)
+    return read_entries(app, missed=missed)
 
 
 def _last_run(entry: Entry, record: Record, now: float) -> float | None:

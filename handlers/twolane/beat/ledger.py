@@ -259,17 +259,24 @@ def _waits(entry: Entry, upcoming: float, tick: float) -> bool:
 
 def _advance(record: Record | None, entry: Entry, tick: float) -> tuple[list[float], Record]:
     """The slots of one entry to send now, and where it then stands."""
-    last, sent = (record.last, record.sent) if record else (entry.slots.anchor(tick), None)
     # Slots of a schedule that a deploy has only just brought were not missed: as Celery does, one
     # is made up for.
     same = record is not None and record.fingerprint == entry.fingerprint
+    if record is None or (entry.once and not same):
+        last, sent = entry.slots.anchor(tick), None
+    else:
+        last, sent = record.last, record.sent
     past, last = entry.slots.recent(last, tick, CATCH_UP if same and entry.missed == "all" else 1)
     chosen = [slot for slot in past if _still_wanted(entry, tick - slot)]
     upcoming = entry.slots.after(last)
     while upcoming is not None and _goes_ahead(entry, upcoming, tick):
+        if entry.once and chosen:
+            break
         chosen.append(upcoming)
         last = upcoming
         upcoming = entry.slots.after(last)
+    if entry.once and chosen:
+        upcoming = None
     sent = chosen[-1] if chosen else sent
     return chosen, Record(entry.fingerprint, last, upcoming, sent)
 

@@ -259,6 +259,18 @@ def _to_stdout() -> logging.Handler:
     return handler
 
 
+#: redis-py loads the part of OpenTelemetry's SDK for metrics by itself.
+_MONITORS = ("sentry_sdk", "opentelemetry.sdk.trace")
+
+
+def flush(left_s: float | None) -> None:
+    """At the end of an invocation: send what monitors hold, if one is here; see ``telemetry``."""
+    if any(name in sys.modules for name in _MONITORS):
+        from twolane.environment import telemetry
+
+        telemetry.flush(left_s)
+
+
 #: The counter of each event. Any other event is a log line only.
 COUNTERS = {
     "request.failed": "RequestsFailed",

@@ -14,12 +14,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from celery.app.trace import build_tracer
+from celery.app import trace
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 
+from twolane.errors import ConfigurationError
 from twolane.patches.clients import guard
 from twolane.worker.pool import guard_body
 from twolane.worker.records import Outcome, run_of
@@ -63,7 +64,8 @@ class LazyStrategies(dict[str, Any]):
             guard(own.backend)
         strategy = task.start_strategy(consumer.app, consumer)
         guard_body(task)
-        task.__trace__ = build_tracer(
+        # Looked up now: Sentry and other monitors replace it as they are set up.
+        task.__trace__ = trace.build_tracer(
             name, task, consumer.app.loader, consumer.hostname, app=consumer.app
         )
         self[name] = strategy
@@ -71,7 +73,9 @@ class LazyStrategies(dict[str, Any]):
 
 
 class Controller:
-    """The part of Celery's ``WorkController`` that a consumer and its remote control look at."""
+    """The part of Celery's ``WorkController`` that a consumer, its remote control and Celery's
+    fix-up for Django look at: it keeps a pool of database connections unless the pool is prefork's.
+    """
 
     state = worker_state
     semaphore = None
@@ -82,6 +86,7 @@ class Controller:
         self.app = app
         self.hostname = hostname
         self.pool = pool
+        self.pool_cls = type(pool)
         self._started = time.monotonic()
 
     def rename(self, hostname: str) -> None:
@@ -217,6 +222,14 @@ class Timer:
         priority: int = 0,
     ) -> Entry:
         return self.call_at(self._monotonic() + secs, fun, args, kwargs, priority)
+
+    def call_repeatedly(self, *_: Any, **__: Any) -> NoReturn:
+        """A strategy asks for it that collects messages over time, as celery-batches' does."""
+        raise ConfigurationError(
+            "its task class collects messages until a timer comes, as celery-batches does. No "
+            "worker lives on between two batches here, to hold them: give the task a list, or "
+            "keep a celery worker for its queue"
+        )
 
     def cancel(self, entry: Entry) -> None:
         entry.cancel()

@@ -18,7 +18,7 @@ from twolane import patches
 from twolane.environment import init_phase, logs, snapshot
 from twolane.environment.forks import ends_in_child
 from twolane.environment.invocation import deadline as invocation_end
-from twolane.environment.invocation import within
+from twolane.environment.invocation import left_s, within
 from twolane.patches.publishing import refuse_rpc
 from twolane.publish import application
 from twolane.publish import message as headers
@@ -203,6 +203,7 @@ class WorkerHandler:
                 self._watch.rest()
                 self._presence.end_batch()
             joining._set_task_join_will_block(blocked)  # noqa: SLF001
+            logs.flush(left_s())
             invocation_end.reset(ends)
             logs.correlation.reset(token)
 

@@ -23,7 +23,12 @@ from kombu.serialization import prepare_accept_content
 
 from twolane.environment.invocation import sleep
 from twolane.environment.logs import correlation
-from twolane.errors import MalformedMessageError, RunawayError, StoreUnavailableError
+from twolane.errors import (
+    ConfigurationError,
+    MalformedMessageError,
+    RunawayError,
+    StoreUnavailableError,
+)
 from twolane.patches.clients import FENCE
 from twolane.publish.application import REFUSED, refusal
 from twolane.publish.claimcheck import max_body_size
@@ -251,6 +256,10 @@ class Worker:
         except RunawayError as error:
             logger.error("%s", error)  # noqa: TRY400 - it says all
             return Outcome.RUNAWAY
+        except ConfigurationError as error:
+            name = run.facts.name if run.facts else record.message_id
+            logger.error("%s cannot run: %s", name, error)  # noqa: TRY400 - it says all
+            return Outcome.MALFORMED
         except (Exception, SystemExit):
             # An error under Celery, or one that ends its worker there, is about this message only;
             # the message comes back.

@@ -15,7 +15,6 @@ from unittest import mock
 from celery import states
 from celery.app import trace
 
-from twolane.worker import consumer
 from twolane.worker.work import Worker
 from twolane_local.clock.threads import EnvironmentKilled, current
 
@@ -45,7 +44,7 @@ def mounted(points: Points) -> Iterator[None]:
     """Tasks that workers run inside of the block stop at these points."""
     with ExitStack() as undo:
         build = _build(trace.build_tracer)
-        undo.enter_context(mock.patch.object(consumer, "build_tracer", build))
+        undo.enter_context(mock.patch.object(trace, "build_tracer", build))
         undo.enter_context(mock.patch.object(Worker, "run", _renewed(Worker.run)))
         _mounted.append(points)
         undo.callback(_mounted.remove, points)
@@ -72,6 +71,8 @@ def _renewed(run: Callable[..., Any]) -> Callable[..., Any]:
 
 def _build(stock: Callable[..., Any]) -> Callable[..., Any]:
     def build(name: str, task: Any, *args: Any, **options: Any) -> Any:
+        if options.get("eager"):  # no worker runs it
+            return stock(name, task, *args, **options)
         custom = trace.task_has_custom(task, "__call__")
         body = type(task).__call__.__get__(task) if custom else task.run
 

@@ -1,0 +1,5 @@
+from shop.asgi import application
+
+from twolane import ApiHandler
+
+handler = ApiHandler(application)

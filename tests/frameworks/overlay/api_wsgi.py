@@ -1,0 +1,5 @@
+from shop.wsgi import application
+
+from twolane import ApiHandler
+
+handler = ApiHandler(application)

@@ -1,0 +1,5 @@
+from shop.celery import app as celery
+
+from twolane import BeatHandler
+
+handler = BeatHandler(celery)
