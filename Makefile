@@ -26,7 +26,7 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
+.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -156,6 +156,9 @@ requirements: $(RUN) ## Pin the functions' dependencies again, with hashes, for 
 	$(BIN)/uv pip compile infra/tools/sam.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/sam.txt
 	$(BIN)/uv pip compile infra/tools/checkov.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/checkov.txt
 	$(BIN)/uv pip compile infra/long-lane/requirements.in -c handlers/requirements.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/long-lane/requirements.txt
+
+resource-types: $(CHECK) ## Make the table of CloudFormation's resource types again, from cfn-lint's copy
+	$(BIN)/python infra/tools/resource_types.py
 
 mangum-suite: $(TEST) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)

@@ -7,126 +7,16 @@ contains the logical id. Hosts are under ``.invalid``, which nobody can own (RFC
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twolane_local.model import ACCOUNT, REGION
+from twolane_local.template import resource_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: Types with attributes that no schema lists: outputs, or what the function returns.
-_ANY_ATTRIBUTE = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
-
-
-@cache
-def _read(*parts: str) -> Mapping[str, Any]:
-    spec = find_spec("cfnlint")
-    if spec is None or spec.origin is None:
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(Path(spec.origin).parent.joinpath(*parts).read_bytes())
-    except (OSError, ValueError):
-        return {}  # a release with other paths
-    return content
-
-
-@cache
-def schema(kind: str) -> Mapping[str, Any]:
-    """Return the type's schema, empty for an unknown type."""
-    name = _read("data", "schemas", "providers", "us-east-1.json").get(kind)
-    return _read("data", "schemas", "resources", f"{name}.json") if name else {}
-
-
-def ref_property(kind: str) -> str | None:
-    """Return the property that ``Ref`` returns, ``None`` for an unknown type. Of several in a
-    primary identifier, AWS's generated one, or the type's name (``StageName`` of a ``Stage``).
-    """
-    known = schema(kind)
-    names = [_name(pointer) for pointer in known.get("primaryIdentifier") or ()]
-    generated = [name for name in names if is_read_only(kind, name)]
-    own = kind.rpartition("::")[2].lower()
-    alike = [name for name in names if name.lower().startswith(own)]
-    return next(iter([*generated, *alike, *reversed(names)]), None)
-
-
-def is_read_only(kind: str, attribute: str) -> bool:
-    """Return whether AWS generates the value."""
-    return attribute in map(_name, schema(kind).get("readOnlyProperties") or ())
-
-
-def missing_properties(kind: str, properties: Mapping[str, Any]) -> list[str]:
-    """Return the properties that the type requires, without which CloudFormation refuses it."""
-    return [name for name in schema(kind).get("required") or () if properties.get(name) is None]
-
-
-def has_attribute(kind: str, attribute: str) -> bool:
-    """Return whether the type has such an attribute; ``True`` for an unknown type."""
-    known = schema(kind)
-    if not known or kind in _ANY_ATTRIBUTE:
-        return True
-    first = attribute.partition(".")[0]
-    read_only = {_name(each).partition(".")[0] for each in known.get("readOnlyProperties") or ()}
-    return first in read_only or first in known["properties"]
-
-
-def arn_format(service: str, resource: str) -> str | None:
-    """Return IAM's ARN format, with variables (``${Account}``, ``${Name}``). IAM's name for a
-    resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
-    """
-    of_service = _read("data", "AdditionalSpecs", "Policies.json").get(service) or {}
-    table: Mapping[str, Any] = of_service.get("Resources") or {}
-    wanted = resource.lower()
-
-    def fit(name: str) -> tuple[bool, ...]:
-        plain = name.replace("-", "").replace(" ", "").lower()
-        return (
-            plain == wanted,
-            wanted.endswith(plain),
-            plain.startswith(wanted),
-            wanted.startswith(plain),
-        )
-
-    for name in sorted(table, key=fit, reverse=True):
-        formats = [
-            each
-            for each in table[name]["ARNFormats"]
-            if each.startswith("arn:${Partition}:" + service + ":")
-            and each.endswith(".*")
-            and not each.endswith("${Account}:.*")  # no more exact than the default
-        ]
-        if any(fit(name)) and formats:
-            return str(formats[0].removesuffix(".*")) + "${Name}"
-    return None
-
-
-def _name(pointer: str) -> str:
-    return pointer.removeprefix("/properties/").replace("/", ".")
-
-
-#: A service's name in ARNs, where it is not the type's second part in lower case.
-_SERVICES = {
-    "AmazonMQ": "mq",
-    "ApplicationAutoScaling": "application-autoscaling",
-    "CertificateManager": "acm",
-    "Cognito": "cognito-idp",
-    "DocDB": "rds",
-    "EFS": "elasticfilesystem",
-    "ElasticLoadBalancingV2": "elasticloadbalancing",
-    "Elasticsearch": "es",
-    "EventSchemas": "schemas",
-    "KinesisFirehose": "firehose",
-    "MSK": "kafka",
-    "Neptune": "rds",
-    "OpenSearchServerless": "aoss",
-    "OpenSearchService": "es",
-    "StepFunctions": "states",
-}
 _VARIABLE = re.compile(r"\$\{\w+\}")
 #: The prefixes of EC2's and EFS's ids, by the end of the property's name.
 _PREFIXES = {
@@ -178,10 +68,10 @@ class Placeholder:
         self._given = given
         parts = kind.split("::")
         self._namespace = parts[1] if len(parts) > 2 else "custom"
-        self._service = _SERVICES.get(self._namespace, self._namespace.lower())
+        self._service = resource_types.SERVICES.get(self._namespace, self._namespace.lower())
 
     def ref(self) -> Any:
-        wanted = ref_property(self._kind)
+        wanted = resource_types.ref_property(self._kind)
         if wanted is None:
             return self._name
         if self._kind in _REF_IS_ARN:
@@ -189,7 +79,7 @@ class Placeholder:
         if self._kind.startswith(_REF_IS_TRIPLE):
             name = self._given("Name") or self._name
             return f"{name}|{self._name}|{self._given('Scope') or 'REGIONAL'}"
-        if is_read_only(self._kind, wanted):
+        if resource_types.is_read_only(self._kind, wanted):
             return self.attribute(wanted)
         return self._own_name(wanted)
 
@@ -198,39 +88,34 @@ class Placeholder:
         given = self._given(attribute)
         if given is not None:
             return given
-        described: Mapping[str, Any] = schema(self._kind)
-        for name in attribute.split("."):
-            described = (described.get("properties") or {}).get(name) or {}
-            definition = str(described.get("$ref", "")).removeprefix("#/definitions/")
-            if definition:
-                described = schema(self._kind).get("definitions", {}).get(definition) or {}
-        match described.get("type"):
-            case "array" if attribute == "DnsEntries":
+        form = resource_types.form(self._kind, attribute)
+        if form.startswith("list of "):
+            if attribute == "DnsEntries":
                 # ``zone:name``, which templates split:
                 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ec2-vpcendpoint.html
                 return [f"Z0123456789:{self._host()}"]
-            case "array":
-                return [self._text(attribute, described.get("items") or {})]
-            case "integer" | "number":
+            return [self._text(attribute, form.removeprefix("list of "))]
+        match form:
+            case "number":
                 return str(self._number(attribute))
             case "boolean":
                 return "false"
-        return self._text(attribute, described)
+        return self._text(attribute, form)
 
-    def _text(self, attribute: str, described: Any) -> str:
+    def _text(self, attribute: str, form: str) -> str:
         last = attribute.rpartition(".")[2]
         return (
             self._cognito(last)
-            or self._as_arn(last.lower(), str(described.get("pattern", "")))
+            or self._as_arn(last.lower(), form)
             or self._as_address(last.lower())
             or self._id_or_name(attribute)
         )
 
-    def _as_arn(self, attribute: str, pattern: str) -> str | None:
+    def _as_arn(self, attribute: str, form: str) -> str | None:
         if attribute.endswith("secretarn"):
             return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self._name}"
         stack_id = self._kind in _REF_IS_ARN and attribute == "stackid"
-        if stack_id or attribute.endswith("arn") or pattern.lstrip("^").startswith("arn"):
+        if stack_id or attribute.endswith("arn") or form == "arn":
             return self._arn()
         return None
 
@@ -274,12 +159,12 @@ class Placeholder:
 
     def _arn(self) -> str:
         resource = self._kind.rpartition("::")[2]
-        arn = arn_format(self._service, resource) or (
+        arn = resource_types.arn_format(self._kind) or (
             f"arn:aws:{self._service}:{REGION}:{ACCOUNT}:{resource.lower()}/${{Name}}"
         )
         for variable, value in (("Partition", "aws"), ("Region", REGION), ("Account", ACCOUNT)):
             arn = arn.replace(f"${{{variable}}}", value)
-        wanted = ref_property(self._kind)
+        wanted = resource_types.ref_property(self._kind)
         name = self._name if wanted is None or wanted.endswith("Arn") else self._own_name(wanted)
         return _VARIABLE.sub(lambda _: name, arn)
 
