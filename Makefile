@@ -152,7 +152,7 @@ screenshots: $(TEST) ## Take the pictures of docs/console.md again, with this ma
 
 requirements: $(RUN) ## Pin the functions' dependencies again, with hashes, for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	$(BIN)/uv pip compile pyproject.toml --group app --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --group function --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
 	$(BIN)/uv pip compile infra/tools/sam.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/sam.txt
 	$(BIN)/uv pip compile infra/tools/checkov.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/checkov.txt
 	$(BIN)/uv pip compile infra/long-lane/requirements.in -c handlers/requirements.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/long-lane/requirements.txt
