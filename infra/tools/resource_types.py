@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import cfnlint
 
-from twolane_local.template.resource_types import FILE, SERVICES
+from twolane_local.template.placeholders import FILE, SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

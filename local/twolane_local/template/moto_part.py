@@ -13,7 +13,7 @@ from twolane_local.errors import LocalError, TemplateError
 from twolane_local.model.openapi import is_true
 from twolane_local.template import sources
 from twolane_local.template.names import IN_MOTO, NAME_PROPERTY
-from twolane_local.template.resource_types import missing_properties
+from twolane_local.template.placeholders import missing_properties
 from twolane_local.template.values import needed_by
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from twolane_local.aws.invocation import target_of
 from twolane_local.aws.lambda_.mappings import arn_of
 from twolane_local.errors import TemplateError
 from twolane_local.model import ACCOUNT, REGION, QueueMappingSpec
-from twolane_local.template import resource_types
+from twolane_local.template import placeholders
 from twolane_local.template.placeholders import Placeholder
 from twolane_local.template.values import Resolver
 
@@ -240,7 +240,7 @@ class Names:
                 return self._elsewhere(logical_id, attribute)
             except KeyError:
                 pass  # moto has no value for it
-        if not resource_types.has_attribute(kind, attribute):
+        if not placeholders.has_attribute(kind, attribute):
             self.unknown_attributes[logical_id, attribute] = kind
         return self._placeholder(logical_id).attribute(attribute)
 

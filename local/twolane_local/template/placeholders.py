@@ -7,15 +7,120 @@ contains the logical id. Hosts are under ``.invalid``, which nobody can own (RFC
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from twolane_local.model import ACCOUNT, REGION
-from twolane_local.template import resource_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+#: AWS's table of resource types, made of its schemas by infra/tools/resource_types.py. A line is a
+#: type and its row, of which only those that a template needs are read.
+FILE = Path(__file__).with_name("resource_types.txt")
+#: A service's name in ARNs, where it is not the type's second part in lower case.
+SERVICES = {
+    "AmazonMQ": "mq",
+    "ApplicationAutoScaling": "application-autoscaling",
+    "CertificateManager": "acm",
+    "Cognito": "cognito-idp",
+    "DocDB": "rds",
+    "EFS": "elasticfilesystem",
+    "ElasticLoadBalancingV2": "elasticloadbalancing",
+    "Elasticsearch": "es",
+    "EventSchemas": "schemas",
+    "KinesisFirehose": "firehose",
+    "MSK": "kafka",
+    "Neptune": "rds",
+    "OpenSearchServerless": "aoss",
+    "OpenSearchService": "es",
+    "StepFunctions": "states",
+}
+#: Types with attributes that no schema lists: outputs, or what the function returns.
+_ANY_ATTRIBUTE = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
+
+
+class TypeRow(TypedDict):
+    """A resource type. Nested names have dots.
+
+    ``forms``: names by the form of their values: ``text``, ``arn``, ``number``, ``boolean``, and
+    lists of these. ``arn``: IAM's format of the type's ARNs, with variables.
+    """
+
+    primary: list[str]
+    read_only: list[str]
+    required: list[str]
+    arn: str | None
+    forms: dict[str, list[str]]
+
+
+@cache
+def _table() -> str:
+    return "\n" + FILE.read_text()
+
+
+@cache
+def row(kind: str) -> TypeRow | None:
+    """Return the type's row, ``None`` for an unknown type."""
+    start = _table().find(f"\n{kind} ")
+    if start < 0:
+        return None
+    start += len(kind) + 2
+    found: TypeRow = json.loads(_table()[start : _table().index("\n", start)])
+    return found
+
+
+def ref_property(kind: str) -> str | None:
+    """Return the property that ``Ref`` returns, ``None`` for an unknown type. Of several in a
+    primary identifier, AWS's generated one, or the type's name (``StageName`` of a ``Stage``).
+    """
+    known = row(kind)
+    names = known["primary"] if known else []
+    generated = [name for name in names if is_read_only(kind, name)]
+    own = kind.rpartition("::")[2].lower()
+    alike = [name for name in names if name.lower().startswith(own)]
+    return next(iter([*generated, *alike, *reversed(names)]), None)
+
+
+def is_read_only(kind: str, attribute: str) -> bool:
+    """Return whether AWS generates the value."""
+    known = row(kind)
+    return known is not None and attribute in known["read_only"]
+
+
+def missing_properties(kind: str, properties: Mapping[str, Any]) -> list[str]:
+    """Return the properties that the type requires, without which CloudFormation refuses it."""
+    known = row(kind)
+    return [name for name in known["required"] if properties.get(name) is None] if known else []
+
+
+def has_attribute(kind: str, attribute: str) -> bool:
+    """Return whether the type has such an attribute; ``True`` for an unknown type."""
+    known = row(kind)
+    if known is None or kind in _ANY_ATTRIBUTE:
+        return True
+    first = attribute.partition(".")[0]
+    return any(
+        name.partition(".")[0] == first for names in known["forms"].values() for name in names
+    )
+
+
+def value_form(kind: str, attribute: str) -> str:
+    """Return the form of an attribute's value, ``text`` for an unknown one."""
+    known = row(kind)
+    forms = known["forms"] if known else {}
+    return next((form for form, names in forms.items() if attribute in names), "text")
+
+
+def arn_format(kind: str) -> str | None:
+    """Return IAM's ARN format, with variables (``${Account}``, ``${Name}``)."""
+    known = row(kind)
+    return known["arn"] if known else None
+
 
 _VARIABLE = re.compile(r"\$\{\w+\}")
 #: The prefixes of EC2's and EFS's ids, by the end of the property's name.
@@ -68,10 +173,10 @@ class Placeholder:
         self._given = given
         parts = kind.split("::")
         self._namespace = parts[1] if len(parts) > 2 else "custom"
-        self._service = resource_types.SERVICES.get(self._namespace, self._namespace.lower())
+        self._service = SERVICES.get(self._namespace, self._namespace.lower())
 
     def ref(self) -> Any:
-        wanted = resource_types.ref_property(self._kind)
+        wanted = ref_property(self._kind)
         if wanted is None:
             return self._name
         if self._kind in _REF_IS_ARN:
@@ -79,7 +184,7 @@ class Placeholder:
         if self._kind.startswith(_REF_IS_TRIPLE):
             name = self._given("Name") or self._name
             return f"{name}|{self._name}|{self._given('Scope') or 'REGIONAL'}"
-        if resource_types.is_read_only(self._kind, wanted):
+        if is_read_only(self._kind, wanted):
             return self.attribute(wanted)
         return self._own_name(wanted)
 
@@ -88,7 +193,7 @@ class Placeholder:
         given = self._given(attribute)
         if given is not None:
             return given
-        form = resource_types.form(self._kind, attribute)
+        form = value_form(self._kind, attribute)
         if form.startswith("list of "):
             if attribute == "DnsEntries":
                 # ``zone:name``, which templates split:
@@ -159,12 +264,12 @@ class Placeholder:
 
     def _arn(self) -> str:
         resource = self._kind.rpartition("::")[2]
-        arn = resource_types.arn_format(self._kind) or (
+        arn = arn_format(self._kind) or (
             f"arn:aws:{self._service}:{REGION}:{ACCOUNT}:{resource.lower()}/${{Name}}"
         )
         for variable, value in (("Partition", "aws"), ("Region", REGION), ("Account", ACCOUNT)):
             arn = arn.replace(f"${{{variable}}}", value)
-        wanted = resource_types.ref_property(self._kind)
+        wanted = ref_property(self._kind)
         name = self._name if wanted is None or wanted.endswith("Arn") else self._own_name(wanted)
         return _VARIABLE.sub(lambda _: name, arn)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from twolane_local.template import resource_types
+from twolane_local.template import placeholders
 from twolane_local.template.placeholders import Placeholder, placeholder_for_name
 
 ACCOUNT = "us-east-1:123456789012"
@@ -92,13 +92,13 @@ def test_what_the_template_gives_is_the_value() -> None:
 
 
 def test_each_type_that_cloudformation_has_gives_a_value() -> None:
-    kinds = [line.partition(" ")[0] for line in resource_types.FILE.read_text().splitlines()]
+    kinds = [line.partition(" ")[0] for line in placeholders.FILE.read_text().splitlines()]
     assert len(kinds) > 1000
     for kind in kinds:
         made = stand_in(kind)
         assert made.ref(), kind
-        assert resource_types.ref_property(kind), kind
-        row = resource_types.row(kind)
+        assert placeholders.ref_property(kind), kind
+        row = placeholders.row(kind)
         assert row is not None
         for attribute in row["read_only"]:
             value = made.attribute(attribute)
@@ -110,11 +110,11 @@ def test_each_type_that_cloudformation_has_gives_a_value() -> None:
 
 
 def test_which_attributes_a_type_has() -> None:
-    assert resource_types.has_attribute("AWS::RDS::DBInstance", "Endpoint.Address")
-    assert resource_types.has_attribute("AWS::CloudFormation::Stack", "Outputs.Url")
-    assert resource_types.has_attribute("Custom::Thing", "Anything")
-    assert resource_types.has_attribute("AWS::CloudFormation::CustomResource", "Anything")
-    assert not resource_types.has_attribute("AWS::EC2::VPC", "VpcIdd")
+    assert placeholders.has_attribute("AWS::RDS::DBInstance", "Endpoint.Address")
+    assert placeholders.has_attribute("AWS::CloudFormation::Stack", "Outputs.Url")
+    assert placeholders.has_attribute("Custom::Thing", "Anything")
+    assert placeholders.has_attribute("AWS::CloudFormation::CustomResource", "Anything")
+    assert not placeholders.has_attribute("AWS::EC2::VPC", "VpcIdd")
 
 
 @pytest.mark.parametrize(

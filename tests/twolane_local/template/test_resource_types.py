@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cfnlint.version
 
-from twolane_local.template.resource_types import FILE, form, row
+from twolane_local.template.placeholders import FILE, row, value_form
 
 ROOT = Path(__file__).parents[3]
 #: The release that the table was made of.
@@ -37,8 +37,8 @@ def test_a_row_is_found_by_the_whole_name() -> None:
 
 
 def test_the_form_of_a_value() -> None:
-    assert form("AWS::RDS::DBInstance", "Endpoint.Port") == "text"
-    assert form("AWS::EC2::VPC", "CidrBlockAssociations") == "list of text"
-    assert form("AWS::ElastiCache::ReplicationGroup", "AutomaticFailoverEnabled") == "boolean"
-    assert form("AWS::EC2::VPC", "Nothing") == "text"
-    assert form("Custom::Thing", "Nothing") == "text"
+    assert value_form("AWS::RDS::DBInstance", "Endpoint.Port") == "text"
+    assert value_form("AWS::EC2::VPC", "CidrBlockAssociations") == "list of text"
+    assert value_form("AWS::ElastiCache::ReplicationGroup", "AutomaticFailoverEnabled") == "boolean"
+    assert value_form("AWS::EC2::VPC", "Nothing") == "text"
+    assert value_form("Custom::Thing", "Nothing") == "text"
