@@ -132,11 +132,11 @@ check-infra: $(CHECK) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	  ARCHITECTURE=$$(uname -m | sed -e s/aarch64/arm64/ -e s/amd64/x86_64/) \
 	  BUILD_DIR=build/check PATH="$(abspath $(BIN)):$$PATH"
 
-build: $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, then prune and compile it
+build: $(RUN) $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, then prune and compile it
 	@command -v $(RUNTIME) >/dev/null || { echo '$(RUNTIME) is not on the PATH: install it, or name another: make build RUNTIME=python3.12' >&2; exit 2; }
 	$(SAM_VENV)/bin/sam build --build-dir $(BUILD_DIR) \
 	  --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
-	$(RUNTIME) infra/artifact.py $(BUILD_DIR)
+	$(BIN)/twolane artifact --python $(RUNTIME) $(BUILD_DIR)
 
 bench: $(TEST) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done

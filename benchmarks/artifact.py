@@ -1,6 +1,6 @@
 """What ships: the built artifact's size and files, and what each function imports of it.
 
-`sam build` and infra/artifact.py build it for the running Python, into a temporary folder; with
+`sam build` and `twolane artifact` build it for the running Python, into a temporary folder; with
 ``--build-dir`` one that is there already is read instead. Rates of compression are zip's.
 """
 
@@ -60,11 +60,14 @@ def build(folder: Path) -> Path | None:
             "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         },
     )  # fmt: skip
-    subprocess.run(
-        [sys.executable, ROOT / "infra" / "artifact.py", folder / "out"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    shutil.copytree(folder / "out", folder / "as-built", symlinks=True)
+    finish(folder / "out")
     return folder / "out"
+
+
+def finish(folder: Path) -> None:
+    command = [sys.executable, "-m", "twolane_local.cli", "artifact", "--python", sys.executable]
+    subprocess.run([*command, folder], check=True, capture_output=True)
 
 
 def files(folder: Path) -> list[Path]:
