@@ -68,6 +68,8 @@ def _imports(text: str, package: str, path: str, users: tuple[str, ...]) -> bool
 #: exists, which pydantic never does:
 #: https://docs.pydantic.dev/latest/api/networks/#pydantic.networks.validate_email
 NEEDLESS = (
+    Needless("click_didyoumean", ("celery/bin/",)),
+    Needless("click_plugins", ("celery/bin/",)),
     Needless("click_repl", ("celery/bin/",)),
     Needless("prompt_toolkit"),
     Needless("wcwidth"),
@@ -288,6 +290,7 @@ def leave_out(built: Sequence[Built], keep: Sequence[str]) -> None:
                 one.left_out[package.name] = sum(_size(each) for each in gone)
                 for each in gone:
                     shutil.rmtree(each)
+                (root / f"{package.name}.py").unlink(missing_ok=True)  # a single file before
         sources = {path: source for path, source in sources.items() if path.exists()}
 
 
