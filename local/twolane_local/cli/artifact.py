@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 FLAGS = ()
 EXAMPLES = (
-    "sam build && twolane artifact && sam deploy",
+    "twolane artifact",
     "twolane artifact --python python3.13 .aws-sam/build",
-    "twolane artifact package/            # a function's folder that was not made by sam",
+    "twolane artifact package/",
 )
 
 
