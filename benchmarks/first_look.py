@@ -39,7 +39,7 @@ IDLE_S = 10.0
 INSTALL = (
     ("make up, fresh machine, to the first 200", "s", None),
     ("  of it installing", "s", None),
-    ("  packages, pip among them", "", "<= 65"),
+    ("  packages, pip among them", "", "<= 60"),
     ("  environment", "MB", "<= 150"),
 )
 #: Name, unit and target of each figure.

@@ -140,8 +140,8 @@ def test_no_handler_imports_the_command() -> None:
 
 #: What the emulator did ask for, and asks for no more.
 HEAVY = {
-    "antlr4", "cfnlint", "docker", "flask", "graphql", "jinja2", "networkx", "openapi_spec_validator",
-    "pycurl", "pytest", "regex", "sympy", "uvloop",
+    "antlr4", "cfnlint", "docker", "flask", "graphql", "jinja2", "networkx", "pycurl", "pytest",
+    "openapi_spec_validator", "regex", "sympy", "uvloop",
 }  # fmt: skip
 
 
@@ -203,22 +203,22 @@ def test_the_light_install_is_light_and_whole(installed: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_light_install_runs_both_lanes(installed: Path, checkout: Path) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [installed / "twolane", "up", "--json", "--quiet", "--port", "0", "--aws-port", "0"],
         cwd=checkout, env=environ(installed, checkout), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        api = json.loads(process.stdout.readline())["api"]
-        assert call(f"{api}/healthz") == {"status": "ok"}
-        note = {"email": "user@example.com", "message": "Hello"}
-        place = f"{api}/tasks/{call(f'{api}/notify/deferred', note)['id']}"
-        request = urllib.request.Request(place, headers={"Prefer": "wait=60"})
-        with urllib.request.urlopen(request, timeout=90) as answer:
-            assert json.load(answer)["state"] == "SUCCESS"
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            api = json.loads(process.stdout.readline())["api"]
+            assert call(f"{api}/healthz") == {"status": "ok"}
+            note = {"email": "user@example.com", "message": "Hello"}
+            place = f"{api}/tasks/{call(f'{api}/notify/deferred', note)['id']}"
+            request = urllib.request.Request(place, headers={"Prefer": "wait=60"})
+            with urllib.request.urlopen(request, timeout=90) as answer:
+                assert json.load(answer)["state"] == "SUCCESS"
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
 
 
 @pytest.mark.slow
