@@ -31,20 +31,24 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) +
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# Modules are compiled when they are first imported: most never are. Groups need pip 25.1 or newer.
+# The packages of pyproject.toml's group `app`: pip knows groups since 25.1, and Python may bring an
+# older one, which is newer once `make test` or `make check` has run.
+APP = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["app"])')
+GROUP = $(PIP) install 'pip>=25.1' && $(PIP) install --group
+
+# Modules are compiled when they are first imported: most never are.
 $(RUN): pyproject.toml local/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("twolane needs Python 3.11 or newer; name one: make PYTHON=python3.13 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --no-compile 'pip>=25.1' -e . -e ./local
-	$(PIP) install --no-compile --group app
+	$(PIP) install --no-compile -e . -e ./local $(APP)
 	@touch $@
 
 $(TEST): $(RUN)
-	$(PIP) install --group test
+	$(GROUP) test
 	@touch $@
 
 $(CHECK): $(RUN)
-	$(PIP) install --group check
+	$(GROUP) check
 	@touch $@
 
 up: $(RUN) ## Start the API, the queues, the worker and the schedules on this machine
