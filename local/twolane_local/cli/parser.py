@@ -56,7 +56,7 @@ class _Top(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         width = max(map(len, COMMANDS))
-        lines = [f"usage: {_USAGE}", "", "FastAPI and Celery on AWS Lambda, locally."]
+        lines = [f"usage: {_USAGE}", "FastAPI and Celery on AWS Lambda, locally."]
         for group, commands in GROUPS.items():
             for number, (name, text) in enumerate(commands.items()):
                 head = group if number == 0 else ""
