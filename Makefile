@@ -26,25 +26,29 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
+.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# Modules are compiled when they are first imported: most never are. Groups need pip 25.1 or newer.
+# The packages of pyproject.toml's group `app`: pip knows groups since 25.1, and Python may bring an
+# older one, which is newer once `make test` or `make check` has run.
+APP = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["app"])')
+GROUP = $(PIP) install 'pip>=25.1' && $(PIP) install --group
+
+# Modules are compiled when they are first imported: most never are.
 $(RUN): pyproject.toml local/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("twolane needs Python 3.11 or newer; name one: make PYTHON=python3.13 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --no-compile 'pip>=25.1' -e . -e ./local
-	$(PIP) install --no-compile --group app
+	$(PIP) install --no-compile -e . -e ./local $(APP)
 	@touch $@
 
 $(TEST): $(RUN)
-	$(PIP) install --group test
+	$(GROUP) test
 	@touch $@
 
 $(CHECK): $(RUN)
-	$(PIP) install --group check
+	$(GROUP) check
 	@touch $@
 
 up: $(RUN) ## Start the API, the queues, the worker and the schedules on this machine
@@ -132,11 +136,11 @@ check-infra: $(CHECK) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	  ARCHITECTURE=$$(uname -m | sed -e s/aarch64/arm64/ -e s/amd64/x86_64/) \
 	  BUILD_DIR=build/check PATH="$(abspath $(BIN)):$$PATH"
 
-build: $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, then prune and compile it
+build: $(RUN) $(SAM_VENV)/.installed ## Build the functions' artifact: `sam build`, then prune and compile it
 	@command -v $(RUNTIME) >/dev/null || { echo '$(RUNTIME) is not on the PATH: install it, or name another: make build RUNTIME=python3.12' >&2; exit 2; }
 	$(SAM_VENV)/bin/sam build --build-dir $(BUILD_DIR) \
 	  --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
-	$(RUNTIME) infra/artifact.py $(BUILD_DIR)
+	$(BIN)/twolane artifact --python $(RUNTIME) $(BUILD_DIR)
 
 bench: $(TEST) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
@@ -152,10 +156,13 @@ screenshots: $(TEST) ## Take the pictures of docs/console.md again, with this ma
 
 requirements: $(RUN) ## Pin the functions' dependencies again, with hashes, for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	$(BIN)/uv pip compile pyproject.toml --group app --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --group function --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file handlers/requirements.txt
 	$(BIN)/uv pip compile infra/tools/sam.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/sam.txt
 	$(BIN)/uv pip compile infra/tools/checkov.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/tools/checkov.txt
 	$(BIN)/uv pip compile infra/long-lane/requirements.in -c handlers/requirements.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --quiet --output-file infra/long-lane/requirements.txt
+
+resource-types: $(CHECK) ## Make the table of CloudFormation's resource types again, from cfn-lint's copy
+	$(BIN)/python infra/tools/resource_types.py
 
 mangum-suite: $(TEST) ## Run Mangum's own tests with ApiHandler in its place (SUITE=DIR: an unpacked source distribution)
 	@tests/mangum_suite/run.sh $(abspath $(BIN))/python $(SUITE)

@@ -1,7 +1,8 @@
 """What ships: the built artifact's size and files, and what each function imports of it.
 
-`sam build` and infra/artifact.py build it for the running Python, into a temporary folder; with
-``--build-dir`` one that is there already is read instead. Rates of compression are zip's.
+`sam build` and `twolane artifact` build it for the running Python, into a temporary folder; with
+``--build-dir`` one that is there already is read instead, and with ``--as-built`` what `sam build`
+left, to compare. Rates of compression are zip's; an import is taken in processor time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,16 @@ FUNCTIONS = {"ApiFunction": "app.api", "WorkerFunction": "app.worker", "BeatFunc
 FOREIGN = ("twolane_local", "tests", "docs", "benchmarks", "infra", "boto3", "botocore", "moto")
 #: Packages that no handler's import may bring in.
 HEAVY = {"boto3", "botocore", "moto", "prompt_toolkit", "uvicorn"}
+#: Prints the seconds of processor time that importing a handler takes: as on Lambda, where nothing
+#: that is compiled can be kept.
+SPENT = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+began = time.process_time()
+__import__(sys.argv[2])
+print(time.process_time() - began)
+"""
+ROUNDS = 5
 #: ``MODULE``: prints what importing it has loaded, as JSON.
 IMPORT = """
 import json, sys
@@ -60,11 +72,14 @@ def build(folder: Path) -> Path | None:
             "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         },
     )  # fmt: skip
-    subprocess.run(
-        [sys.executable, ROOT / "infra" / "artifact.py", folder / "out"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    shutil.copytree(folder / "out", folder / "as-built", symlinks=True)
+    finish(folder / "out")
     return folder / "out"
+
+
+def finish(folder: Path) -> None:
+    command = [sys.executable, "-m", "twolane_local.cli", "artifact", "--python", sys.executable]
+    subprocess.run([*command, folder], check=True, capture_output=True)
 
 
 def files(folder: Path) -> list[Path]:
@@ -87,15 +102,37 @@ def zipped(folder: Path, into: Path) -> float:
 
 def imported(folder: Path, module: str) -> dict[str, Any]:
     """Modules that importing the handler loads, with their files; nothing else is on the path."""
+    return dict(json.loads(run(IMPORT, folder, module)))
+
+
+def run(program: str, folder: Path, module: str) -> str:
+    """The last line that a program prints of a handler's module."""
     environ = {
         "TASK_QUEUE_URL": "http://127.0.0.1:9/123456789012/tasks",
         "RESULT_BACKEND": "redis://127.0.0.1:9/0",
     }
     done = subprocess.run(
-        [sys.executable, "-B", "-I", "-S", "-c", IMPORT, folder, module],
+        [sys.executable, "-B", "-I", "-S", "-c", program, folder, module],
         env=environ, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return done.stdout.splitlines()[-1]
+
+
+def saved(as_built: Path, built: Path) -> Iterator[Row]:
+    """What `twolane artifact` saves of what `sam build` leaves: its bytes, and an import's time."""
+    before, after = files(as_built / "ApiFunction"), files(built / "ApiFunction")
+    sources = [path for path in after if path.suffix != ".pyc"]
+    yield row("as `sam build` leaves it", megabytes(before), "MB")
+    yield row("  of it left out", megabytes(before) - megabytes(sources), "MB", ">= 5")
+    for function, module in FUNCTIONS.items():
+        spent: dict[Path, list[float]] = {as_built: [], built: []}
+        for _ in range(ROUNDS):
+            for folder, times in spent.items():
+                times.append(float(run(SPENT, folder / function, module)))
+        one, other = (statistics.median(times) for times in spent.values())
+        yield row(f"{module}: import, as `sam build` leaves it", 1000 * one, "ms")
+        yield row(f"{module}: import, finished", 1000 * other, "ms")
+        yield row(f"{module}: ratio", other / one, "x", "<= 0.6")
 
 
 def rows(built: Path, folder: Path) -> Iterator[Row]:
@@ -143,6 +180,7 @@ def main() -> int:
     """0 if every target holds."""
     flags = parser(__doc__)
     flags.add_argument("--build-dir", type=Path, help="a finished build to read")
+    flags.add_argument("--as-built", type=Path, help="the same as `sam build` left it")
     flags.add_argument("--graph", action="store_true", help="print what each function imports")
     given = flags.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -152,7 +190,10 @@ def main() -> int:
             reason = "no `sam` on the PATH or in .venv-sam: run `make build`"
             found = [absent("unzipped, without boto3", "MB", reason)]
         else:
+            as_built = given.as_built.resolve() if given.as_built else folder / "as-built"
             found = list(rows(built, folder))
+            if as_built.is_dir():
+                found += saved(as_built, built)
         if built is not None and given.graph:
             graph(built)
         report("Artifact", found, as_json=given.json)

@@ -1,4 +1,8 @@
-"""The first look: from ``twolane up`` to the first 200, and from a POST to its task's SUCCESS.
+"""The first look: from ``make up`` to the first 200, and from a POST to its task's SUCCESS.
+
+First a fresh checkout on a machine that has nothing of it: what ``make up`` runs, in an environment
+of its own, with nothing cached; how many packages it installs, and how large they are, as much of
+it compiled as the first start has compiled. ``--no-install`` leaves that out.
 
 Each round is a fresh start of the repository's own application, with a warm file cache and the
 template expanded before, as on every start but a checkout's first. Then a template of 60 functions
@@ -10,6 +14,7 @@ each round is run by both in turns, and each of its figures stands beside ours a
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -31,6 +36,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 ROUNDS, LARGE_ROUNDS = 5, 3
 IDLE_S = 10.0
+INSTALL = (
+    ("make up, fresh machine, to the first 200", "s", None),
+    ("  of it installing", "s", None),
+    ("  packages, pip among them", "", "<= 60"),
+    ("  environment", "MB", "<= 150"),
+)
 #: Name, unit and target of each figure.
 OWN = (
     ("twolane up to the first 200", "s", "<= 1.5"),
@@ -57,12 +68,15 @@ def call(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 @contextmanager
-def up(python: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def up(
+    python: str, folder: Path, environ: dict[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``twolane up`` there, and its API's address."""
     process = subprocess.Popen(
         [python, "-m", "twolane_local.cli", "up", "--json", "--quiet", "--port", "0",
          "--aws-port", "0"],
         cwd=folder,
+        env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -73,6 +87,46 @@ def up(python: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def install(checkout: Path) -> tuple[float, ...]:
+    """As ``INSTALL`` says, of the commit that is checked out there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "checkout"
+        subprocess.run(["git", "clone", "-q", checkout, folder], check=True)
+        environ = {
+            **os.environ, "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "XDG_CACHE_HOME": name, "XDG_RUNTIME_DIR": name,
+        }  # fmt: skip
+        environ.pop("VIRTUAL_ENV", None)
+        base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        make = ["make", "--dry-run", "up", "VENV=.venv", f"PYTHON={base}"]
+        steps = subprocess.run(
+            make, cwd=folder, env=environ, check=True, capture_output=True, text=True
+        ).stdout
+        *before, start = steps.splitlines()
+        assert start == ".venv/bin/twolane up", start
+        began = time.perf_counter()
+        for step in before:
+            subprocess.run(
+                step, shell=True, cwd=folder, env=environ, check=True, stderr=subprocess.DEVNULL
+            )
+        installed = time.perf_counter() - began
+        python = str(folder / ".venv" / "bin" / "python")
+        with up(python, folder, environ) as (_, api):
+            call(f"{api}/healthz")
+            first = time.perf_counter() - began
+            deferred(api)
+        listed = subprocess.run(
+            [python, "-m", "pip", "list", "--format", "freeze"],
+            check=True, capture_output=True, text=True,
+        ).stdout.splitlines()  # fmt: skip
+        size = sum(
+            path.stat().st_size
+            for path in (folder / ".venv").rglob("*")
+            if path.is_file() and not path.is_symlink()
+        )
+        return first, installed, len(listed), size / 1e6
 
 
 def own(python: str) -> tuple[float, ...]:
@@ -134,8 +188,21 @@ def figures(
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--against", metavar="PYTHON", help="another checkout's interpreter")
+    flags.add_argument("--no-install", action="store_true", help="leave out the fresh machine")
+    flags.add_argument("--only-install", action="store_true", help="leave out all else")
     options = flags.parse_args()
     pythons = [sys.executable, *([options.against] if options.against else [])]
+    fresh: list[Row] = []
+    if not options.no_install:
+        checkouts = [ROOT, *(Path(each).absolute().parents[2] for each in pythons[1:])]
+        found_fresh = [[install(checkout)] for checkout in checkouts]
+        fresh = list(figures(INSTALL, found_fresh[0], found_fresh[1] if options.against else []))
+    rest = [] if options.only_install else started(pythons, options.against)
+    report("First look", [*fresh, *rest], as_json=options.json)
+
+
+def started(pythons: list[str], against: str | None) -> list[Row]:
+    """The figures of starts in environments that are there."""
     found: dict[str, tuple[list[tuple[float, ...]], list[tuple[float, ...]]]] = {
         python: ([], []) for python in pythons
     }
@@ -151,15 +218,11 @@ def main() -> None:
         for _ in range(LARGE_ROUNDS):
             for python in pythons:
                 found[python][1].append(large(python, Path(folder)))
-    other = found.get(options.against, ([], []))
-    report(
-        "First look",
-        [
-            *figures(OWN, found[sys.executable][0], other[0]),
-            *figures(LARGE, found[sys.executable][1], other[1]),
-        ],
-        as_json=options.json,
-    )
+    other = found[against] if against else ([], [])
+    return [
+        *figures(OWN, found[sys.executable][0], other[0]),
+        *figures(LARGE, found[sys.executable][1], other[1]),
+    ]
 
 
 if __name__ == "__main__":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
 import venv
 import zipfile
 from configparser import ConfigParser
@@ -131,3 +136,110 @@ def test_no_handler_imports_the_command() -> None:
         },
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "False"
+
+
+#: What the emulator did ask for, and asks for no more.
+HEAVY = {
+    "antlr4", "cfnlint", "docker", "flask", "graphql", "jinja2", "networkx", "pycurl", "pytest",
+    "openapi_spec_validator", "regex", "sympy", "uvloop",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, zipfile.ZipFile]) -> Path:
+    """A fresh environment with what `make up` installs of the two wheels; its scripts' folder."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, with_pip=True, symlinks=True)
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    subprocess.run(
+        [
+            folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile",
+            *(str(wheel.filename) for wheel in wheels.values()), *groups["app"],
+        ],
+        check=True,
+    )  # fmt: skip
+    return folder / "bin"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The demonstration without the sources of twolane: those are the wheels'."""
+    shutil.copy(ROOT / "template.yaml", tmp_path)
+    shutil.copytree(ROOT / "infra", tmp_path / "infra")
+    shutil.copytree(ROOT / "handlers" / "app", tmp_path / "handlers" / "app")
+    shutil.copy(ROOT / "handlers" / "requirements.txt", tmp_path / "handlers")
+    return tmp_path
+
+
+def environ(installed: Path, home: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("LANG", "HOME") if name in os.environ}
+    path = f"{installed}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": path, "XDG_RUNTIME_DIR": str(home), "XDG_CACHE_HOME": str(home)}
+
+
+def call(url: str, body: object = None) -> dict[str, str]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        read: dict[str, str] = json.load(answer)
+    return read
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_light_install_is_light_and_whole(installed: Path) -> None:
+    (packages,) = installed.parent.glob("lib/python*/site-packages")
+    assert not {path.name for path in packages.iterdir()} & HEAVY
+    distributions = list(packages.glob("*.dist-info"))
+    assert len(distributions) <= 68
+    size = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file())
+    assert size < 130e6
+    checked = subprocess.run(
+        [installed / "python", "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_light_install_runs_both_lanes(installed: Path, checkout: Path) -> None:
+    with subprocess.Popen(
+        [installed / "twolane", "up", "--json", "--quiet", "--port", "0", "--aws-port", "0"],
+        cwd=checkout, env=environ(installed, checkout), stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            api = json.loads(process.stdout.readline())["api"]
+            assert call(f"{api}/healthz") == {"status": "ok"}
+            note = {"email": "user@example.com", "message": "Hello"}
+            place = f"{api}/tasks/{call(f'{api}/notify/deferred', note)['id']}"
+            request = urllib.request.Request(place, headers={"Prefer": "wait=60"})
+            with urllib.request.urlopen(request, timeout=90) as answer:
+                assert json.load(answer)["state"] == "SUCCESS"
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["lint"], "nothing found"),
+        (["doctor"], "all requirements are installed"),
+        (["template"], '"AWS::Lambda::Function"'),
+        (["simulate", "--runs", "5"], "all invariants hold"),
+        (["completion", "bash"], "pip install 'twolane-local[completion]'"),
+        (["artifact"], "run `sam build` first"),
+    ],
+)
+def test_the_light_install_has_each_command(
+    installed: Path, checkout: Path, command: list[str], said: str
+) -> None:
+    done = subprocess.run(
+        [installed / "twolane", *command], cwd=checkout, env=environ(installed, checkout),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

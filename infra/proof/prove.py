@@ -222,13 +222,11 @@ def deploy(name: str, token: str, folder: Path, session: Any, options: argparse.
         )
     parameters = [f"Runtime={runtime}", f"Architecture={options.architecture}"]
     run([sam, "build", "--build-dir", "build", "--parameter-overrides", *parameters], folder)
-    compiled = folder / "compiled"
-    compiled.mkdir()
+    artifact = [sys.executable, "-m", "twolane_local.cli", "artifact", "--python", runtime]
     for built in (folder / "build").iterdir():
         # All but the copy that is to stay as it is.
         if built.is_dir() and built.name != "SourceFunction":
-            (compiled / built.name).symlink_to(built)
-    run([runtime, str(ROOT / "infra" / "artifact.py"), str(compiled)], folder)
+            run([*artifact, str(built)], folder)
     s3 = session.client("s3")
     where = (
         {}

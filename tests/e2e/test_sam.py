@@ -12,7 +12,6 @@ import json
 import marshal
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import pytest
 from twolane_local.emulator import Emulator
 from twolane_local.model import Options
 
+from ..docs import blocks  # noqa: TID252
 from .conftest import ROOT, clean_environ
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def built(sam: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(built: Path) -> Path:
     """The artifact as it ships."""
-    run([sys.executable, str(ROOT / "infra" / "artifact.py"), str(built)])
+    artifact = [sys.executable, "-m", "twolane_local.cli", "artifact"]
+    run([*artifact, "--python", sys.executable, str(built)])
     return built
 
 
@@ -98,14 +99,6 @@ def test_artifact_imports_with_nothing_else_on_the_path(built: Path, function: s
         f"import sys; sys.path.insert(0, sys.argv[1]); import {FUNCTIONS[function]} as m; m.handler"
     )
     run([sys.executable, "-B", "-I", "-S", "-c", code, str(built / function)], **settings())
-
-
-def test_the_readme_finishes_the_artifact_as_make_does(finished: Path) -> None:
-    (line,) = [
-        line for line in (ROOT / "README.md").read_text().splitlines() if "artifact.py" in line
-    ]
-    assert shlex.split(line)[1:] == ["infra/artifact.py", ".aws-sam/build"]
-    assert "$(RUNTIME) infra/artifact.py $(BUILD_DIR)" in (ROOT / "Makefile").read_text()
 
 
 def test_the_artifact_is_compiled_for_good(finished: Path) -> None:
@@ -132,7 +125,7 @@ def test_one_artifact_serves_all_functions(finished: Path) -> None:
     ]
     assert trees[0] == trees[1] == trees[2]
     assert {path.split("/")[0] for path in trees[0]} >= {"app", "twolane", "celery", "fastapi"}
-    left_out = ("twolane_local", "tests", "docs", "boto3", "botocore", "prompt_toolkit")
+    left_out = ("twolane_local", "tests", "docs", "boto3", "botocore", "prompt_toolkit", "dns")
     assert not [path for path in trees[0] if path.split("/")[0] in left_out]
 
 
@@ -159,17 +152,55 @@ def test_one_artifact_is_uploaded_and_each_nested_stack(
     assert packaged.count(f"CodeUri: s3://artifacts/{code}") == len(FUNCTIONS)
 
 
-def test_an_artifact_for_another_python_is_refused(built: Path, tmp_path: Path) -> None:
-    other = tmp_path / "out" / "ApiFunction"
-    (other / "twolane").mkdir(parents=True)
-    (other / "core.cpython-310-x86_64-linux-gnu.so").touch()
-    done = subprocess.run(
-        [sys.executable, ROOT / "infra" / "artifact.py", tmp_path / "out"],
-        capture_output=True, text=True, check=False,
+@pytest.fixture(scope="module")
+def started(sam: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of docs/getting-started.md, as a reader builds it with the released runtime."""
+    folder = tmp_path_factory.mktemp("started")
+    for block in blocks.read(ROOT / "docs" / "getting-started.md"):
+        if place := block.markers.get("file"):
+            path = folder / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text.replace("Runtime: python3.13", f"Runtime: {PYTHON}"))
+    run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "wheels")])
+    (wheel,) = (folder / "wheels").glob("*.whl")
+    required = folder / "hello" / "code" / "requirements.txt"
+    assert required.read_text() == "twolane\n"
+    required.write_text(f"twolane @ {wheel.as_uri()}\n")
+    interpreter = folder / "bin"
+    interpreter.mkdir()
+    (interpreter / PYTHON).symlink_to(Path(sys.base_prefix) / "bin" / PYTHON)
+    built = folder / "hello" / ".aws-sam" / "build"
+    run(
+        [
+            sam, "build", "--template", str(folder / "hello" / "template.yaml"),
+            "--build-dir", str(built), "--cache-dir", str(folder / "cache"),
+        ],
+        PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}",
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "cpython-310" in done.stderr
-    assert not list(other.rglob("*.pyc"))
+    artifact = [sys.executable, "-m", "twolane_local.cli", "artifact", "--json", str(built)]
+    (folder / "said.json").write_text(run(artifact).stdout)
+    return folder
+
+
+def test_the_first_project_ships_nothing_of_the_emulator(started: Path) -> None:
+    built = started / "hello" / ".aws-sam" / "build"
+    said = json.loads((started / "said.json").read_text())["functions"]
+    assert {Path(one["folder"]).name for one in said} == {"Api", "Worker", "Beat"}
+    for one in said:
+        assert {"click_repl", "prompt_toolkit", "wcwidth"} <= set(one["left_out"])
+        assert one["uncompiled"] == []
+        held = {path.name for path in Path(one["folder"]).iterdir()}
+        assert {"twolane", "celery", "fastapi", "tasks.py"} <= held
+        of_the_emulator = {"twolane_local", "moto", "boto3", "fakeredis", "prompt_toolkit"}
+        assert not held & of_the_emulator
+        assert not [name for name in held if name.startswith("twolane_local")]
+    for function, module in {"Api": "api", "Worker": "worker", "Beat": "beat"}.items():
+        code = f"import sys; sys.path.insert(0, sys.argv[1]); import {module} as m; m.handler"
+        folder = str(built / function)
+        run(
+            [sys.executable, "-B", "-I", "-S", "-c", code, folder],
+            AWS_REGION="us-east-1", **settings(),
+        )  # fmt: skip
 
 
 #: Put beside the functions as ``sitecustomize``: nothing is imported but from the artifact,

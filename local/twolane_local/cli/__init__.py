@@ -1,9 +1,9 @@
 """The ``twolane`` command.
 
 Each command is a module of its own with ``configure(parser)`` and ``run(arguments)``: ``advise``,
-``completion``, ``dlq``, ``doctor``, ``env``, ``functions``, ``init``, ``invoke``, ``lint``,
-``messages``, ``queues``, ``replay``, ``schedules``, ``send``, ``simulate``, ``tail``, ``tasks``,
-``template``, ``trace``, ``up``. To add one, add its module and its line in ``parser``.
+``artifact``, ``completion``, ``dlq``, ``doctor``, ``env``, ``functions``, ``init``, ``invoke``,
+``lint``, ``messages``, ``queues``, ``replay``, ``schedules``, ``send``, ``simulate``, ``tail``,
+``tasks``, ``template``, ``trace``, ``up``. To add one, add its module and its line in ``parser``.
 
 ``parser``     All commands as one parser, and the help.
 ``flags``      Flags that several commands have: finds the template, asks for what is missing.

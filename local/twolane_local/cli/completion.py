@@ -36,7 +36,8 @@ def script(shell: str) -> str:
     try:
         import shtab
     except ImportError as error:
-        raise LocalError("completion needs shtab: pip install shtab") from error
+        remedy = "pip install 'twolane-local[completion]'"
+        raise LocalError(f"completion needs shtab: {remedy}") from error
     from twolane_local.cli.parser import parser
 
     top = parser()

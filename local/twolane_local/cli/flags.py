@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import re
 import sys
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 from twolane_local import template
 from twolane_local.emulator import STORE_PARAMETER
@@ -19,7 +18,7 @@ from twolane_local.remote.source import Edit
 from twolane_local.template.parameters import without_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
 
     from twolane_local.model import Options
 
@@ -179,9 +178,6 @@ def _json(text: str | None, kind: type[Any], flag: str, example: str) -> Any:
     return value
 
 
-T = TypeVar("T")
-
-
 def choose_template(flags: Iterable[str], options: argparse.Namespace) -> None:
     """Find the project's template for a command that needs one; note why if not obvious."""
     if "template" not in flags or options.template is not UNNAMED:
@@ -227,16 +223,6 @@ def template_parameters(options: argparse.Namespace) -> dict[str, str]:
         read = parameters.read_parameter_file(path)
         given |= {name: value for name, value in read.items() if name in declared}
     return {**given, **dict(options.parameter)}
-
-
-def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on uvloop, if that is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 def ask_missing_parameters(path: Path, given: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.invocation import target_of
-from twolane_local.cli.flags import emulator_options, run_on_loop
+from twolane_local.cli.flags import emulator_options
 from twolane_local.errors import LocalError
 from twolane_local.journal.lines import EventPrinter
 from twolane_local.model import LATEST
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         return 1 if done["error"] else 0
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # in-process handlers may print
-        outcome = run_on_loop(_invoke(options, event))
+        outcome = asyncio.run(_invoke(options, event))
     print(outcome.payload.decode("utf-8", "replace"), file=out)
     return 1 if outcome.error else 0
 

@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "replay": "Run a task, a message or a request again, with edits.",
         "dlq": "List, show, redrive or purge dead letters as tasks.",
         "schedules": "List beat's next tasks, send one now, or export them.",
+        "artifact": "Prune and compile what `sam build` made, for cold starts.",
     },
     "check": {
         "lint": "Find mistakes in the template, with lines and fixes.",
@@ -55,7 +56,7 @@ class _Top(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         width = max(map(len, COMMANDS))
-        lines = [f"usage: {_USAGE}", "", "FastAPI and Celery on AWS Lambda, locally."]
+        lines = [f"usage: {_USAGE}", "FastAPI and Celery on AWS Lambda, locally."]
         for group, commands in GROUPS.items():
             for number, (name, text) in enumerate(commands.items()):
                 head = group if number == 0 else ""

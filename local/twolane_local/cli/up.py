@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twolane_local.aws.lambda_.unrunnable import FEW
-from twolane_local.cli.flags import emulator_options, run_on_loop
+from twolane_local.cli.flags import emulator_options
 from twolane_local.emulator.sam_local import HOST, served
 from twolane_local.journal.lines import EventPrinter
 
@@ -99,7 +99,7 @@ def _host(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Run until Ctrl-C."""
-    return run_on_loop(_up(options))
+    return asyncio.run(_up(options))
 
 
 async def _up(options: argparse.Namespace) -> int:

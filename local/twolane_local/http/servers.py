@@ -80,7 +80,7 @@ class RequestReader(asyncio.Protocol):
         return False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast, not a check: uvloop's transports have no base class of asyncio's.
+        # A cast, not a check: not every loop's transports have a base class of asyncio's.
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:

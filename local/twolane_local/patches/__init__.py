@@ -62,6 +62,22 @@ ENTRIES = (
         ),
     ),
     Entry(
+        "moto without Flask",
+        "twolane_local.aws.moto.imports",
+        "moto serves on werkzeug; of Flask, five packages, it takes a table of paths",
+        (
+            "moto.moto_server.werkzeug_app:create_backend_app",
+            "moto.moto_server.werkzeug_app:DomainDispatcherApplication.__init__",
+            "moto.core.utils:convert_to_flask_response.__call__",
+        ),
+    ),
+    Entry(
+        "moto's CloudFormation without a validator of OpenAPI",
+        "twolane_local.aws.moto.imports",
+        "moto imports it, eight packages, for two calls that few templates lead to",
+        ("moto.apigateway.models:{validate,OpenAPIValidationError}",),
+    ),
+    Entry(
         "SNS to the emulator",
         "twolane_local.aws.moto.notifications",
         "moto delivers to its own queues and functions, which are not the emulator's",

@@ -11,106 +11,19 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: Types with attributes that no schema lists: outputs, or what the function returns.
-_ANY_ATTRIBUTE = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
-
-
-@cache
-def _read(*parts: str) -> Mapping[str, Any]:
-    spec = find_spec("cfnlint")
-    if spec is None or spec.origin is None:
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(Path(spec.origin).parent.joinpath(*parts).read_bytes())
-    except (OSError, ValueError):
-        return {}  # a release with other paths
-    return content
-
-
-@cache
-def schema(kind: str) -> Mapping[str, Any]:
-    """Return the type's schema, empty for an unknown type."""
-    name = _read("data", "schemas", "providers", "us-east-1.json").get(kind)
-    return _read("data", "schemas", "resources", f"{name}.json") if name else {}
-
-
-def ref_property(kind: str) -> str | None:
-    """Return the property that ``Ref`` returns, ``None`` for an unknown type. Of several in a
-    primary identifier, AWS's generated one, or the type's name (``StageName`` of a ``Stage``).
-    """
-    known = schema(kind)
-    names = [_name(pointer) for pointer in known.get("primaryIdentifier") or ()]
-    generated = [name for name in names if is_read_only(kind, name)]
-    own = kind.rpartition("::")[2].lower()
-    alike = [name for name in names if name.lower().startswith(own)]
-    return next(iter([*generated, *alike, *reversed(names)]), None)
-
-
-def is_read_only(kind: str, attribute: str) -> bool:
-    """Return whether AWS generates the value."""
-    return attribute in map(_name, schema(kind).get("readOnlyProperties") or ())
-
-
-def missing_properties(kind: str, properties: Mapping[str, Any]) -> list[str]:
-    """Return the properties that the type requires, without which CloudFormation refuses it."""
-    return [name for name in schema(kind).get("required") or () if properties.get(name) is None]
-
-
-def has_attribute(kind: str, attribute: str) -> bool:
-    """Return whether the type has such an attribute; ``True`` for an unknown type."""
-    known = schema(kind)
-    if not known or kind in _ANY_ATTRIBUTE:
-        return True
-    first = attribute.partition(".")[0]
-    read_only = {_name(each).partition(".")[0] for each in known.get("readOnlyProperties") or ()}
-    return first in read_only or first in known["properties"]
-
-
-def arn_format(service: str, resource: str) -> str | None:
-    """Return IAM's ARN format, with variables (``${Account}``, ``${Name}``). IAM's name for a
-    resource may be part of CloudFormation's: ``cluster`` for ``DBCluster``.
-    """
-    of_service = _read("data", "AdditionalSpecs", "Policies.json").get(service) or {}
-    table: Mapping[str, Any] = of_service.get("Resources") or {}
-    wanted = resource.lower()
-
-    def fit(name: str) -> tuple[bool, ...]:
-        plain = name.replace("-", "").replace(" ", "").lower()
-        return (
-            plain == wanted,
-            wanted.endswith(plain),
-            plain.startswith(wanted),
-            wanted.startswith(plain),
-        )
-
-    for name in sorted(table, key=fit, reverse=True):
-        formats = [
-            each
-            for each in table[name]["ARNFormats"]
-            if each.startswith("arn:${Partition}:" + service + ":")
-            and each.endswith(".*")
-            and not each.endswith("${Account}:.*")  # no more exact than the default
-        ]
-        if any(fit(name)) and formats:
-            return str(formats[0].removesuffix(".*")) + "${Name}"
-    return None
-
-
-def _name(pointer: str) -> str:
-    return pointer.removeprefix("/properties/").replace("/", ".")
-
-
+#: AWS's table of resource types, made of its schemas by infra/tools/resource_types.py. A line is a
+#: type and its row, of which only those that a template needs are read.
+FILE = Path(__file__).with_name("resource_types.txt")
 #: A service's name in ARNs, where it is not the type's second part in lower case.
-_SERVICES = {
+SERVICES = {
     "AmazonMQ": "mq",
     "ApplicationAutoScaling": "application-autoscaling",
     "CertificateManager": "acm",
@@ -127,6 +40,88 @@ _SERVICES = {
     "OpenSearchService": "es",
     "StepFunctions": "states",
 }
+#: Types with attributes that no schema lists: outputs, or what the function returns.
+_ANY_ATTRIBUTE = frozenset({"AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack"})
+
+
+class TypeRow(TypedDict):
+    """A resource type. Nested names have dots.
+
+    ``forms``: names by the form of their values: ``text``, ``arn``, ``number``, ``boolean``, and
+    lists of these. ``arn``: IAM's format of the type's ARNs, with variables.
+    """
+
+    primary: list[str]
+    read_only: list[str]
+    required: list[str]
+    arn: str | None
+    forms: dict[str, list[str]]
+
+
+@cache
+def _table() -> str:
+    return "\n" + FILE.read_text()
+
+
+@cache
+def row(kind: str) -> TypeRow | None:
+    """Return the type's row, ``None`` for an unknown type."""
+    start = _table().find(f"\n{kind} ")
+    if start < 0:
+        return None
+    start += len(kind) + 2
+    found: TypeRow = json.loads(_table()[start : _table().index("\n", start)])
+    return found
+
+
+def ref_property(kind: str) -> str | None:
+    """Return the property that ``Ref`` returns, ``None`` for an unknown type. Of several in a
+    primary identifier, AWS's generated one, or the type's name (``StageName`` of a ``Stage``).
+    """
+    known = row(kind)
+    names = known["primary"] if known else []
+    generated = [name for name in names if is_read_only(kind, name)]
+    own = kind.rpartition("::")[2].lower()
+    alike = [name for name in names if name.lower().startswith(own)]
+    return next(iter([*generated, *alike, *reversed(names)]), None)
+
+
+def is_read_only(kind: str, attribute: str) -> bool:
+    """Return whether AWS generates the value."""
+    known = row(kind)
+    return known is not None and attribute in known["read_only"]
+
+
+def missing_properties(kind: str, properties: Mapping[str, Any]) -> list[str]:
+    """Return the properties that the type requires, without which CloudFormation refuses it."""
+    known = row(kind)
+    return [name for name in known["required"] if properties.get(name) is None] if known else []
+
+
+def has_attribute(kind: str, attribute: str) -> bool:
+    """Return whether the type has such an attribute; ``True`` for an unknown type."""
+    known = row(kind)
+    if known is None or kind in _ANY_ATTRIBUTE:
+        return True
+    first = attribute.partition(".")[0]
+    return any(
+        name.partition(".")[0] == first for names in known["forms"].values() for name in names
+    )
+
+
+def value_form(kind: str, attribute: str) -> str:
+    """Return the form of an attribute's value, ``text`` for an unknown one."""
+    known = row(kind)
+    forms = known["forms"] if known else {}
+    return next((form for form, names in forms.items() if attribute in names), "text")
+
+
+def arn_format(kind: str) -> str | None:
+    """Return IAM's ARN format, with variables (``${Account}``, ``${Name}``)."""
+    known = row(kind)
+    return known["arn"] if known else None
+
+
 _VARIABLE = re.compile(r"\$\{\w+\}")
 #: The prefixes of EC2's and EFS's ids, by the end of the property's name.
 _PREFIXES = {
@@ -178,7 +173,7 @@ class Placeholder:
         self._given = given
         parts = kind.split("::")
         self._namespace = parts[1] if len(parts) > 2 else "custom"
-        self._service = _SERVICES.get(self._namespace, self._namespace.lower())
+        self._service = SERVICES.get(self._namespace, self._namespace.lower())
 
     def ref(self) -> Any:
         wanted = ref_property(self._kind)
@@ -198,39 +193,34 @@ class Placeholder:
         given = self._given(attribute)
         if given is not None:
             return given
-        described: Mapping[str, Any] = schema(self._kind)
-        for name in attribute.split("."):
-            described = (described.get("properties") or {}).get(name) or {}
-            definition = str(described.get("$ref", "")).removeprefix("#/definitions/")
-            if definition:
-                described = schema(self._kind).get("definitions", {}).get(definition) or {}
-        match described.get("type"):
-            case "array" if attribute == "DnsEntries":
+        form = value_form(self._kind, attribute)
+        if form.startswith("list of "):
+            if attribute == "DnsEntries":
                 # ``zone:name``, which templates split:
                 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ec2-vpcendpoint.html
                 return [f"Z0123456789:{self._host()}"]
-            case "array":
-                return [self._text(attribute, described.get("items") or {})]
-            case "integer" | "number":
+            return [self._text(attribute, form.removeprefix("list of "))]
+        match form:
+            case "number":
                 return str(self._number(attribute))
             case "boolean":
                 return "false"
-        return self._text(attribute, described)
+        return self._text(attribute, form)
 
-    def _text(self, attribute: str, described: Any) -> str:
+    def _text(self, attribute: str, form: str) -> str:
         last = attribute.rpartition(".")[2]
         return (
             self._cognito(last)
-            or self._as_arn(last.lower(), str(described.get("pattern", "")))
+            or self._as_arn(last.lower(), form)
             or self._as_address(last.lower())
             or self._id_or_name(attribute)
         )
 
-    def _as_arn(self, attribute: str, pattern: str) -> str | None:
+    def _as_arn(self, attribute: str, form: str) -> str | None:
         if attribute.endswith("secretarn"):
             return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self._name}"
         stack_id = self._kind in _REF_IS_ARN and attribute == "stackid"
-        if stack_id or attribute.endswith("arn") or pattern.lstrip("^").startswith("arn"):
+        if stack_id or attribute.endswith("arn") or form == "arn":
             return self._arn()
         return None
 
@@ -274,7 +264,7 @@ class Placeholder:
 
     def _arn(self) -> str:
         resource = self._kind.rpartition("::")[2]
-        arn = arn_format(self._service, resource) or (
+        arn = arn_format(self._kind) or (
             f"arn:aws:{self._service}:{REGION}:{ACCOUNT}:{resource.lower()}/${{Name}}"
         )
         for variable, value in (("Partition", "aws"), ("Region", REGION), ("Account", ACCOUNT)):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane_local.aws import real_aws
 from twolane_local.aws.lambda_.parent_death import die_with_parent
-from twolane_local.aws.moto import notifications, references
+from twolane_local.aws.moto import imports, notifications, references
 from twolane_local.aws.moto.dynamodb import Expiry, TableLog, one_request_at_a_time
 from twolane_local.aws.moto.emulator import Emulator
 from twolane_local.aws.moto.faults import ServiceErrors
@@ -56,6 +56,7 @@ class Locked:
 
 def serve(directory: Path | None, secret: str) -> tuple[int, TableLog | None, ObjectFiles | None]:
     """Serve moto's APIs on a free loopback port, on threads; returns the port."""
+    imports.without_flask()
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
         create_backend_app,
@@ -161,7 +162,8 @@ def create_resources(
     name: str, template: dict[str, Any], *, partial: bool = False
 ) -> dict[str, Any]:
     """Create or update the stack in moto's CloudFormation; returns its outputs."""
-    from moto.cloudformation.models import cloudformation_backends
+    with imports.without_validator():
+        from moto.cloudformation.models import cloudformation_backends
 
     backend = cloudformation_backends[ACCOUNT][REGION]
     template.pop("Where", None)

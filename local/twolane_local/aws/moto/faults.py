@@ -12,6 +12,7 @@ import json
 import re
 import traceback
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
@@ -360,6 +361,11 @@ _INVALID = {
 def _of_exception(error: Exception, environ: dict[str, Any], body: bytes) -> Fault:
     call = _call_of(environ, body)
     raised = _one_line(error)
+    if isinstance(error, ModuleNotFoundError) and (part := _part_of_moto(error)):
+        package = str(error.name).partition(".")[0]
+        lacking = f"the package {package}, which is not installed here"
+        remedy = f"install it where twolane is: pip install 'moto[{part}]'"
+        return Fault(501, "NotImplemented", f"moto needs {lacking}, for {_shown(call)}; {remedy}")
     response = _response_in(error)
     if response is None:  # it failed before any service of moto's had the call
         where = traceback.extract_tb(error.__traceback__)[-1].name
@@ -381,8 +387,19 @@ def _of_exception(error: Exception, environ: dict[str, Any], body: bytes) -> Fau
     return Fault(500, "InternalFailure", f"moto failed on {_shown(call)}: {raised}; {_ADVICE}")
 
 
+#: A file of one of moto's services.
+_PART = re.compile(r"/moto/(\w+)/\w[\w/]*\.py$")
 #: The functions of moto that import a service.
 _IMPORTS = frozenset({"get_backend", "_import_backend", "import_module", "_find_and_load_unlocked"})
+
+
+def _part_of_moto(error: ModuleNotFoundError) -> str | None:
+    """The service whose code imports a package that moto's own extras name, if it is one."""
+    if error.name is None or error.name.startswith("moto"):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [each for frame in frames if (each := _PART.search(Path(frame.filename).as_posix()))]
+    return found[-1][1] if found else None
 
 
 def _one_line(error: BaseException) -> str:

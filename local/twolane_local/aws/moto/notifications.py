@@ -28,6 +28,7 @@ from twolane_local.aws.events.notifications import (
 )
 from twolane_local.aws.events.patterns import PatternError, compile_pattern, compile_policy
 from twolane_local.aws.invocation import service_in_arn
+from twolane_local.aws.moto import imports
 from twolane_local.aws.moto.emulator import log
 from twolane_local.model import ACCOUNT, REGION
 
@@ -472,7 +473,8 @@ def patch_moto(emulator: Emulator) -> None:
 
 def _patch_stack_resources() -> None:
     """List all resources of a stack in DescribeStackResources: moto creates only some of them."""
-    from moto.cloudformation import models as moto_models
+    with imports.without_validator():
+        from moto.cloudformation import models as moto_models
 
     models: Any = moto_models
 

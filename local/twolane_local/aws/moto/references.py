@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from twolane_local.aws.moto import imports
 from twolane_local.model import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def has_value(resources: Mapping[str, Any], value: Mapping[str, Any] | str) -> b
 
     Otherwise it would refuse the whole stack.
     """
-    from moto.cloudformation.parsing import resource_class_from_type
+    with imports.without_validator():
+        from moto.cloudformation.parsing import resource_class_from_type
 
     target = value.get("Fn::GetAtt") if isinstance(value, dict) else None
     if target is None:
