@@ -83,8 +83,9 @@ def test_the_two_are_released_together() -> None:
 
 def test_the_runtime_asks_for_nothing_of_the_emulators() -> None:
     runtime = project(ROOT)
-    assert set(runtime["optional-dependencies"]) == {"otel"}
-    everything = [*runtime["dependencies"], *runtime["optional-dependencies"]["otel"]]
+    extras = runtime["optional-dependencies"]
+    assert set(extras) == {"otel", "wsgi"}
+    everything = [*runtime["dependencies"], *extras["otel"], *extras["wsgi"]]
     assert not [one for one in everything if one.startswith(("moto", "boto", "pytest", "twolane"))]
 
 
