@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import boto3
 import httpx
 
 if TYPE_CHECKING:
@@ -123,6 +124,26 @@ class Running:
         assert done.returncode == 0, f"twolane {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def python(self, script: str) -> str:
+        """What a script prints that runs where the worker's code does, with its environment."""
+        worker = next(
+            each["name"] for each in self.command("functions")[0] if each["logicalId"] == "Worker"
+        )
+        client = boto3.client(
+            "lambda", endpoint_url=self.aws, region_name="us-east-1",
+            aws_access_key_id="local", aws_secret_access_key="local",
+        )  # fmt: skip
+        known = client.get_function_configuration(FunctionName=worker)["Environment"]["Variables"]
+        access = {"AWS_ENDPOINT_URL": self.aws, "AWS_REGION": "us-east-1",
+                  "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}  # fmt: skip
+        done = subprocess.run(
+            [str(self.bin / "python"), "-c", script],
+            cwd=self.code, capture_output=True, text=True, timeout=60, check=False,
+            env={**self.environ, **access, **known},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     def task(self, name: str) -> dict[str, int]:
         """How often a task was published, started, succeeded, failed, retried."""
         for each in self.command("tasks")[0]:
@@ -169,6 +190,11 @@ class Running:
         while text not in self.log.read_text(errors="replace"):
             assert time.monotonic() < deadline, f"{text!r} is not in {self.log}"
             time.sleep(0.2)
+
+    @staticmethod
+    def until(look: Callable[[], T], what: str, *, seconds: float = 60) -> T:
+        """Look until there is something to see."""
+        return until(look, what, seconds=seconds)
 
     def wrong(self) -> list[str]:
         """Lines of the log that no application of somebody's should make us say."""
@@ -250,9 +276,16 @@ class Folders:
 
 
 def _asked(app: Application, checkout: Path) -> Iterator[str]:
-    """The application's own requirements, line by line."""
+    """The application's own requirements, line by line: of files at its commit, or as written."""
     for each in app.requirements:
         path = checkout / each
+        if path.name == "uv.lock":
+            yield from subprocess.run(
+                [*UV, "export", "--quiet", "--frozen", "--no-hashes", "--no-dev",
+                 "--no-emit-project", "--no-header", "--no-annotate", "--project", path.parent],
+                check=True, capture_output=True, text=True,
+            ).stdout.splitlines()  # fmt: skip
+            continue
         if not path.is_file():
             yield each
             continue
