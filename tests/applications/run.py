@@ -47,6 +47,7 @@ ROOT = HERE.parents[1]
 UV = [shutil.which("uv") or "uv"]
 #: This checkout.
 OURS = ["-e", f"{ROOT}[local]"]
+PYPROJECT = ROOT / "pyproject.toml"
 #: Shown of the versions that an environment got.
 SHOWN = ("celery", "kombu", "redis", "django", "flask", "fastapi", "starlette", "pydantic")
 
@@ -262,7 +263,8 @@ class Folders:
         where = self.work / app.name / "venv"
         own = where / "own.txt"
         done = where / ".done"
-        if done.exists() and done.read_text() == app.commit:
+        made_of = "\n".join([app.commit, *app.requirements, *twolane, PYPROJECT.read_text()])
+        if done.exists() and done.read_text() == made_of:
             return where
         run([*UV, "venv", "--quiet", "--clear", "--python", app.python, str(where)])
         asked = where / "asked.txt"
@@ -270,8 +272,8 @@ class Folders:
         run([*UV, "pip", "compile", "--quiet", "--python", str(where), "--no-header",
              "--no-annotate", str(asked), "-o", str(own)])  # fmt: skip
         run([*UV, "pip", "install", "--quiet", "--python", str(where), "-r", str(own)])
-        run([*UV, "pip", "install", "--quiet", "--python", str(where), "--override", str(own), *twolane])
-        done.write_text(app.commit)
+        run([*UV, "pip", "install", "--quiet", "--python", str(where), "-c", str(own), *twolane])
+        done.write_text(made_of)
         return where
 
 
