@@ -255,24 +255,21 @@ class Folders:
         return code
 
     def environment(self, app: Application, checkout: Path, twolane: list[str]) -> Path:
-        """A virtual environment with the application's own versions, then ours beside them.
+        """A virtual environment with the versions that the application asks for, and ours beside.
 
-        The first resolution is the application's alone. Ours must fit it as it is: where it does
-        not, the second one fails, as it would for whoever tries.
+        Both are resolved at once: where ours does not fit theirs, this fails, as it would for
+        whoever tries.
         """
         where = self.work / app.name / "venv"
-        own = where / "own.txt"
+        asked = "".join(f"{line}\n" for line in _asked(app, checkout))
         done = where / ".done"
-        made_of = "\n".join([app.commit, *app.requirements, *twolane, PYPROJECT.read_text()])
+        made_of = "\n".join([app.commit, asked, *twolane, PYPROJECT.read_text()])
         if done.exists() and done.read_text() == made_of:
             return where
         run([*UV, "venv", "--quiet", "--clear", "--python", app.python, str(where)])
-        asked = where / "asked.txt"
-        asked.write_text("".join(f"{line}\n" for line in _asked(app, checkout)))
-        run([*UV, "pip", "compile", "--quiet", "--python", str(where), "--no-header",
-             "--no-annotate", str(asked), "-o", str(own)])  # fmt: skip
-        run([*UV, "pip", "install", "--quiet", "--python", str(where), "-r", str(own)])
-        run([*UV, "pip", "install", "--quiet", "--python", str(where), "-c", str(own), *twolane])
+        (where / "asked.txt").write_text(asked)
+        run([*UV, "pip", "install", "--quiet", "--python", str(where),
+             "-r", str(where / "asked.txt"), *twolane])  # fmt: skip
         done.write_text(made_of)
         return where
 
