@@ -406,7 +406,7 @@ def attempt(app: Application, folders: Folders, options: argparse.Namespace) -> 
     try:
         with up(app, code, venv) as running:
             exercise(app, running)
-    except AssertionError as exc:
+    except (AssertionError, httpx.HTTPError, subprocess.SubprocessError) as exc:
         where = traceback.extract_tb(exc.__traceback__)[-1]
         print(f"✗ {app.name}: {exc or where.line} ({Path(where.filename).name}:{where.lineno})")
         print(f"  {got}", flush=True)
