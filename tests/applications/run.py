@@ -45,9 +45,9 @@ _WRONG = re.compile(
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 UV = [shutil.which("uv") or "uv"]
-#: This checkout.
-OURS = ["-e", f"{ROOT}[local]"]
-PYPROJECT = ROOT / "pyproject.toml"
+#: The projects of this checkout. Their wheels are installed, not the checkout itself: in it is an
+#: application of its own, whose name is one that many have.
+OURS = [path for path in (ROOT, ROOT / "local") if (path / "pyproject.toml").is_file()]
 #: Shown of the versions that an environment got.
 SHOWN = ("celery", "kombu", "redis", "django", "flask", "fastapi", "starlette", "pydantic")
 
@@ -254,7 +254,15 @@ class Folders:
             shutil.copy(path, target)
         return code
 
-    def environment(self, app: Application, checkout: Path, twolane: list[str]) -> Path:
+    def wheels(self) -> list[Path]:
+        """What would be published of this checkout."""
+        where = self.work / "wheels"
+        shutil.rmtree(where, ignore_errors=True)
+        for project in OURS:
+            run([*UV, "build", "--quiet", "--wheel", "--out-dir", str(where), str(project)])
+        return sorted(where.glob("*.whl"))
+
+    def environment(self, app: Application, checkout: Path, wheels: list[Path]) -> Path:
         """A virtual environment with the versions that the application asks for, and ours beside.
 
         Both are resolved at once: where ours does not fit theirs, this fails, as it would for
@@ -263,14 +271,17 @@ class Folders:
         where = self.work / app.name / "venv"
         asked = "".join(f"{line}\n" for line in _asked(app, checkout))
         done = where / ".done"
-        made_of = "\n".join([app.commit, asked, *twolane, PYPROJECT.read_text()])
-        if done.exists() and done.read_text() == made_of:
-            return where
-        run([*UV, "venv", "--quiet", "--clear", "--python", app.python, str(where)])
-        (where / "asked.txt").write_text(asked)
-        run([*UV, "pip", "install", "--quiet", "--python", str(where),
-             "-r", str(where / "asked.txt"), *twolane])  # fmt: skip
-        done.write_text(made_of)
+        made_of = asked + "".join((path / "pyproject.toml").read_text() for path in OURS)
+        install = [*UV, "pip", "install", "--quiet", "--python", str(where)]
+        if not done.exists() or done.read_text() != made_of:
+            run([*UV, "venv", "--quiet", "--clear", "--python", app.python, str(where)])
+            (where / "asked.txt").write_text(asked)
+            extra = "[local]" if len(wheels) == 1 else ""
+            ours = [f"{wheel.name.split('-')[0]}{extra} @ file://{wheel}" for wheel in wheels]
+            run([*install, "-r", str(where / "asked.txt"), *ours])
+            done.write_text(made_of)
+        else:
+            run([*install, "--no-deps", "--reinstall", *map(str, wheels)])
         return where
 
 
@@ -378,10 +389,6 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a folder's name; may be repeated")
     parser.add_argument("--clone", action="store_true", help="clone what is missing, from GitHub")
     parser.add_argument("--table", action="store_true", help="print the table of the docs, and end")
-    parser.add_argument(
-        "--twolane", action="append",
-        help="what to install of ours; may be repeated (this checkout)",
-    )  # fmt: skip
     options = parser.parse_args()
     found = [app for app in applications() if not options.only or app.name in options.only]
     if options.table:
@@ -391,16 +398,19 @@ def main() -> int:
         parser.error("name a folder with checkouts")
     suite = options.suite.resolve()
     folders = Folders(suite, (options.work or suite / ".work").resolve())
-    failed = [app for app in found if not attempt(app, folders, options)]
+    wheels = folders.wheels()
+    failed = [
+        app for app in found
+        if not attempt(app, folders, folders.checkout(app, clone=options.clone), wheels)
+    ]  # fmt: skip
     print(f"{len(found) - len(failed)} of {len(found)} applications do what is expected")
     return 1 if failed else 0
 
 
-def attempt(app: Application, folders: Folders, options: argparse.Namespace) -> bool:
+def attempt(app: Application, folders: Folders, checkout: Path, wheels: list[Path]) -> bool:
     """Whether one application does what is expected; says so."""
     began = time.monotonic()
-    checkout = folders.checkout(app, clone=options.clone)
-    venv = folders.environment(app, checkout, options.twolane or OURS)
+    venv = folders.environment(app, checkout, wheels)
     code = folders.copy(app, checkout)
     got = " ".join(f"{name} {version}" for name, version in versions(venv).items())
     try:
