@@ -340,8 +340,8 @@ def up(app: Application, code: Path, venv: Path) -> Iterator[Running]:
 
     try:
         said = until(ready, f"start of {app.name}; see {log}")
-        with httpx.Client(base_url=said.get("api", ""), timeout=40, trust_env=False) as client:
-            yield Running(said.get("api", ""), said["aws"], code, venv / "bin", log, environ, client)
+        with httpx.Client(base_url=said["api"] or "", timeout=40, trust_env=False) as client:
+            yield Running(said["api"] or "", said["aws"], code, venv / "bin", log, environ, client)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
