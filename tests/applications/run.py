@@ -416,9 +416,9 @@ def attempt(app: Application, folders: Folders, checkout: Path, wheels: list[Pat
     try:
         with up(app, code, venv) as running:
             exercise(app, running)
-    except (AssertionError, httpx.HTTPError, subprocess.SubprocessError) as exc:
+    except Exception as exc:  # noqa: BLE001 - each says what it is, and the next one has its turn
         where = traceback.extract_tb(exc.__traceback__)[-1]
-        print(f"✗ {app.name}: {exc or where.line} ({Path(where.filename).name}:{where.lineno})")
+        print(f"✗ {app.name}: {exc!r} at {where.line} ({Path(where.filename).name}:{where.lineno})")
         print(f"  {got}", flush=True)
         return False
     print(f"✓ {app.name}: {time.monotonic() - began:.0f} s; {got}", flush=True)

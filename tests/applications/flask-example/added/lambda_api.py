@@ -1,5 +1,4 @@
-from a2wsgi import WSGIMiddleware
 from lambda_flask import app
 from twolane import ApiHandler
 
-handler = ApiHandler(WSGIMiddleware(app), lifespan="off")
+handler = ApiHandler(app)
