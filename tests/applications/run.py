@@ -152,12 +152,16 @@ class Running:
                 return dict(each["counts"])
         raise AssertionError(f"the worker does not know {name}")
 
-    def counted(self, name: str, *, seconds: float = 60, **counts: int) -> dict[str, int]:
-        """Wait until a task's counts are at least these: ``succeeded=1, retried=2``."""
+    def counted(
+        self, name: str, *, seconds: float = 60, more: bool = False, **counts: int
+    ) -> dict[str, int]:
+        """Wait until a task's counts are these, ``succeeded=1, retried=2``, or ``more``."""
         deadline = time.monotonic() + seconds
         while any((seen := self.task(name))[count] < least for count, least in counts.items()):
             assert time.monotonic() < deadline, f"{name} after {seconds} s: {seen}, not {counts}"
             time.sleep(0.3)
+        exactly = {count: seen[count] for count in counts}
+        assert more or exactly == counts, f"{name}: {exactly}, not {counts}"
         return seen
 
     def send(self, name: str, *args: Any, **kwargs: Any) -> str:
