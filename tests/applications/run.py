@@ -1,8 +1,9 @@
-"""Runs public applications, with their own pins, under ``twolane up``: ``make applications SUITE=DIR``.
+"""Runs public applications, with their own pins, under ``twolane up``.
 
-DIR holds their checkouts, each as OWNER+NAME, or what ``--clone`` clones; nothing of theirs is part
-of this repository. What we add to each, and the lines that change, are in the folder beside this
-file that has an ``application.toml``: handlers, a template, and a script that exercises it.
+Start it through ``make applications SUITE=DIR``. DIR holds their checkouts, each as OWNER+NAME, or
+what ``--clone`` clones; nothing of theirs is part of this repository. What we add to each, and the
+lines that change, are in the folder beside this file that has an ``application.toml``: handlers, a
+template, and a script that exercises it.
 
 For each: its checkout at the commit that is named, an environment of its own with the versions that
 it pins and twolane beside them, ``twolane up``, and ``exercise.py`` against it. Their code runs, so
@@ -17,8 +18,8 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ _WRONG = re.compile(
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-UV = [shutil.which("uv") or "uv"]
+UV = [found] if (found := shutil.which("uv")) else [sys.executable, "-m", "uv"]
 #: The projects of this checkout. Their wheels are installed, not the checkout itself: in it is an
 #: application of its own, whose name is one that many have.
 OURS = [path for path in (ROOT, ROOT / "local") if (path / "pyproject.toml").is_file()]
@@ -87,11 +88,19 @@ class Application:
         return sorted(path for path in (self.folder / "added").rglob("*") if path.is_file())
 
     @property
-    def lines(self) -> int:
-        """How many lines are added or changed; blank lines and comments are not counted."""
-        written = "\n".join(path.read_text() for path in self.added)
-        counted = [line for line in written.splitlines() if line.strip() and line.strip()[0] != "#"]
-        return len(counted) + len(self.edit)
+    def lines(self) -> tuple[int, int]:
+        """The lines of Python that are added or changed, and those of the template.
+
+        Blank lines and comments are not counted.
+        """
+        python = sum(_counted(path) for path in self.added if path.suffix == ".py")
+        template = sum(_counted(path) for path in self.added if path.suffix == ".yaml")
+        return python + len(self.edit), template
+
+
+def _counted(path: Path) -> int:
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return sum(1 for line in lines if line and not line.startswith("#"))
 
 
 def applications() -> list[Application]:
@@ -120,7 +129,8 @@ class Running:
     def _twolane(self, *arguments: str) -> str:
         done = subprocess.run(
             [str(self.bin / "twolane"), *arguments],
-            cwd=self.code, capture_output=True, text=True, timeout=60, check=False, env=self.environ,
+            cwd=self.code, capture_output=True, text=True, timeout=60, check=False,
+            env=self.environ,
         )  # fmt: skip
         assert done.returncode == 0, f"twolane {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -358,8 +368,11 @@ def up(app: Application, code: Path, venv: Path) -> Iterator[Running]:
 
 def exercise(app: Application, running: Running) -> None:
     """What ``exercise.py`` beside ``application.toml`` does; an assertion of it may fail."""
-    spec = importlib.util.spec_from_file_location(f"{app.name}.exercise", app.folder / "exercise.py")
-    assert spec is not None and spec.loader is not None
+    spec = importlib.util.spec_from_file_location(
+        f"{app.name}.exercise", app.folder / "exercise.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.exercise(running)
@@ -377,12 +390,16 @@ def versions(venv: Path) -> dict[str, str]:
 
 def table(found: list[Application]) -> str:
     """The table of docs/applications.md."""
-    rows = [
-        f"| [{app.repository}](https://github.com/{app.repository}) `{app.commit[:7]}` "
-        f"| {app.framework} | {app.pin} | {app.changed} | {app.lines} |"
-        for app in found
-    ]
-    head = "| application | framework | Celery | what had to change | lines |\n|---|---|---|---|---|"
+    rows = []
+    for app in sorted(found, key=lambda app: (app.framework, app.repository)):
+        python, template = app.lines
+        rows.append(
+            f"| [{app.repository}](https://github.com/{app.repository}) `{app.commit[:7]}` "
+            f"| {app.framework} | {app.pin} | {app.changed} | {python} + {template} |"
+        )
+    head = (
+        "| application | framework | Celery | what had to change | lines |\n|---|---|---|---|---|"
+    )
     return "\n".join([head, *rows])
 
 

@@ -1,4 +1,4 @@
-"""Uploads, compressed messages and results, a task class with hooks, a token, errors of handlers."""
+"""Uploads, compressed messages and results, a class of tasks with hooks, a token."""
 
 from __future__ import annotations
 
