@@ -26,7 +26,7 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite aws-suites sam-local
+.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite applications aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -169,6 +169,11 @@ mangum-suite: $(TEST) ## Run Mangum's own tests with ApiHandler in its place (SU
 
 sam-local: $(TEST) $(SAM_VENV)/.installed ## Prove `sam local` in Docker beside `twolane up --no-http`
 	@$(BIN)/python tests/sam_local/prove.py $(abspath $(SAM_VENV))/bin/sam
+
+applications: $(TEST) ## Run public applications with their own pins (SUITE=DIR: their checkouts, or ARGS=--clone; ARGS='--only flask-example')
+	@test -n "$(SUITE)" || { echo 'name a folder with checkouts: make applications SUITE=DIR' >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(BIN)/python tests/applications/run.py $(abspath $(SUITE)) $(ARGS)
 
 celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a checkout of celery/celery)
 	@test -n "$(SUITE)" || { echo 'name a checkout of celery/celery: make celery-suite SUITE=DIR' >&2; exit 2; }

@@ -30,7 +30,8 @@ Globals:
     Environment:
       Variables: {QUEUE: !Ref Tasks, STORE: !Ref RedisUrl}
 Parameters:
-  RedisUrl: {Type: String, Default: ""}
+  RedisUrl: {Type: String}
+  Owner: {Type: String}
 Resources:
   Tasks:
     Type: AWS::SQS::Queue
@@ -49,6 +50,11 @@ Resources:
           Properties:
             Queue: !GetAtt Tasks.Arn
             FunctionResponseTypes: [ReportBatchItemFailures]
+  Beat:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: shop.beat
+      Events: {Tick: {Type: ScheduleV2, Properties: {ScheduleExpression: cron(0 0 1 1 ? *)}}}
   Echo:
     Type: AWS::Serverless::Function
     Properties: {Handler: echo.handler, Events: {Any: {Type: HttpApi}}}
@@ -61,7 +67,7 @@ def handler(event, context):
 SHOP = """
 import os
 from celery import Celery
-from twolane import WorkerHandler
+from twolane import BeatHandler, WorkerHandler
 
 celery = Celery("shop", broker="sqs://", backend=os.environ["STORE"])
 celery.conf.update(
@@ -70,6 +76,7 @@ celery.conf.update(
         "region": "us-east-1", "predefined_queues": {"tasks": {"url": os.environ["QUEUE"]}},
         "sqs_base64_encoding": False,
     },
+    beat_schedule={"yearly": {"task": "shop.divide", "schedule": 3e7, "args": (9, 3)}},
 )
 
 @celery.task(name="shop.divide", acks_late=True, acks_on_failure_or_timeout=False)
@@ -77,6 +84,7 @@ def divide(total, parts, unit="EUR"):
     return f"{total / parts:g} {unit}"
 
 handler = WorkerHandler(celery)
+beat = BeatHandler(celery)
 """
 
 
@@ -155,7 +163,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     (folder / "src" / "echo.py").write_text(ECHO)
     (folder / "template.yaml").write_text(TEMPLATE)
     own = {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_RUNTIME_DIR": ""}
-    with up(folder, "--no-reload", cwd=folder, **own) as (_, said):
+    with up(folder, "--no-reload", "--parameter", "Owner=Ada", cwd=folder, **own) as (_, said):
         yield Shop(folder, said)
 
 
@@ -173,6 +181,14 @@ def test_a_task_is_sent_traced_and_run_again(shop: Shop) -> None:
     assert again["id"] != sent["taskId"]
     assert shop.state(again["id"], "ok")["args"] == [9, 3]
     assert "succeeded" in shop.run("tail", "--id", again["id"]).stdout
+
+
+def test_beats_entries_of_a_template_that_needs_parameters(shop: Shop) -> None:
+    # What runs has them; the command line of every command would have to repeat them.
+    (entry,) = shop.json("schedules", "list")
+    assert (entry["name"], entry["task"]) == ("yearly", "shop.divide")
+    sent = shop.json("schedules", "run", "yearly")
+    assert shop.state(sent["taskId"], "ok")["args"] == [9, 3]
 
 
 def test_a_request_is_run_again(shop: Shop) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from twolane.beat import BeatHandler
     from twolane_local.model import FunctionSpec
+    from twolane_local.remote.emulator import EmulatorSource
 
 FLAGS = ("template",)
 EXAMPLES = (
@@ -199,10 +200,16 @@ class LambdaCall:
 
 def _beat_call(options: argparse.Namespace) -> LambdaCall:
     name = options.function
+    if options.stack is None and not options.aws:
+        running = None if options.endpoint_url else _running(options)
+        if name is None and running is not None:
+            # What runs knows its parameters; the template alone may need values for them.
+            name = _running_beat(running)
+        if name is None:
+            name = beat_function(options.template, template_parameters(options)).name
+        return LambdaCall(name, _local_client(options, running), "is `twolane up` running?")
     if name is None and options.stack is None:
         name = beat_function(options.template, template_parameters(options)).name
-    if options.stack is None and not options.aws:
-        return LambdaCall(name, _local_client(options), "is `twolane up` running?")
     from twolane_local.remote import resources
     from twolane_local.remote.account import Account
 
@@ -213,28 +220,41 @@ def _beat_call(options: argparse.Namespace) -> LambdaCall:
     return LambdaCall(name, account.client("lambda"), "check the credentials")
 
 
-def _local_client(options: argparse.Namespace) -> Any:
-    import boto3
-
-    named = options.template if getattr(options, "template_named", False) else None
-    return boto3.client(
-        "lambda",
-        endpoint_url=options.endpoint_url or _running_endpoint(named),
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - it signs for this machine
-    )
-
-
-def _running_endpoint(named: Path | None) -> str:
-    """Return the AWS endpoint of the running emulator, or the default one."""
+def _running(options: argparse.Namespace) -> EmulatorSource | None:
+    """Return the running emulator of this project, if there is one."""
     from twolane_local.remote import open_emulator
     from twolane_local.remote.emulator import NotRunningError
 
     try:
-        return str(open_emulator(named).status()["addresses"]["aws"])
+        return open_emulator(options.template if options.template_named else None)
     except NotRunningError:
-        return "http://127.0.0.1:4566"
+        return None
+
+
+def _running_beat(running: EmulatorSource) -> str | None:
+    """Return the one function that a schedule invokes; of several, the one that has entries."""
+    functions = {each["name"] for each in running.functions()}
+    invoked = [each for each in running.schedules() if each["target"] in functions]
+    for found in ({each["target"] for each in invoked},
+                  {each["target"] for each in invoked if each["entries"]}):  # fmt: skip
+        if len(found) == 1:
+            return str(found.pop())
+    return None
+
+
+def _local_client(options: argparse.Namespace, running: EmulatorSource | None) -> Any:
+    import boto3
+
+    address = options.endpoint_url
+    if address is None:
+        address = running.status()["addresses"]["aws"] if running else "http://127.0.0.1:4566"
+    return boto3.client(
+        "lambda",
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - it signs for this machine
+    )
 
 
 def _run_now(options: argparse.Namespace) -> int:

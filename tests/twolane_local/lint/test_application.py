@@ -54,6 +54,17 @@ def test_worker_and_beat_are_imported_with_their_environment(project: Project) -
     assert sweep.line == project.line("@celery.task(time_limit=5)", file=TASKS)
 
 
+def test_an_application_that_needs_its_redis_is_read_without_one(project: Project) -> None:
+    # `twolane up` starts a Redis for this parameter, so that few templates have a default for it.
+    project.write_code()
+    project.change("Globals:", "Parameters:\n  RedisUrl: {Type: String}\nGlobals:")
+    project.change(
+        "TASK_QUEUE_URL: !Ref Tasks", "TASK_QUEUE_URL: !Ref Tasks\n        STORE: !Ref RedisUrl"
+    )
+    project.change('backend="cache+memory://"', 'backend=os.environ["STORE"]', file=TASKS)
+    assert [task.name for task in loaded(project)["Worker"].tasks] == ["shop.tasks.sweep"]
+
+
 def test_rules_see_it(project: Project) -> None:
     project.write_code()
     assert lint(project.template, {}) == []

@@ -232,14 +232,33 @@ def _problem(schema: Any, body: bytes) -> str | None:
     # Imported here: few APIs have models.
     from jsonschema import Draft4Validator
     from jsonschema.exceptions import SchemaError, UnknownType
-    from referencing.exceptions import Unresolvable
 
+    validator, unresolvable = _validator(Draft4Validator, schema)
     try:
         value = json.loads(body)
         Draft4Validator.check_schema(schema)
-        error = next(Draft4Validator(schema).iter_errors(value), None)
+        error = next(validator.iter_errors(value), None)
     except ValueError:
         return "the body is not JSON"
-    except (Unresolvable, SchemaError, UnknownType, re.error) as problem:
+    except (unresolvable, SchemaError, UnknownType, re.error) as problem:
         return f"the model cannot be read: {problem}"
     return None if error is None else error.message
+
+
+def _validator(kind: Any, schema: Any) -> tuple[Any, type[Exception]]:
+    """A validator that fetches nothing, and what it raises for a reference that leads nowhere."""
+    try:
+        from referencing.exceptions import Unresolvable
+    except ImportError:
+        # jsonschema before 4.18, which an application may have pinned, resolves by itself, from
+        # anywhere: https://python-jsonschema.readthedocs.io/en/stable/referencing/
+        from jsonschema import RefResolver
+        from jsonschema.exceptions import RefResolutionError
+
+        resolver = RefResolver.from_schema(schema, handlers=dict.fromkeys(("http", "https"), _away))
+        return kind(schema, resolver=resolver), RefResolutionError
+    return kind(schema), Unresolvable
+
+
+def _away(address: str) -> None:
+    raise LookupError(f"{address} is elsewhere")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Queue URLs begin as on AWS, so that the application accepts them.
 _SQS = "https://sqs.us-east-1.amazonaws.com"
 _MARKER = "twolane-unknown-"
+#: ``twolane up`` gives this parameter its own Redis. Nothing listens here: an import must not need
+#: one, but an application reads its address, and would not import without.
+_REDIS = {"RedisUrl": "redis://127.0.0.1:9/0"}
 
 
 class _Unknown:
@@ -135,7 +138,7 @@ def read_subject(path: Path, parameters: Mapping[str, str]) -> Subject:
             )
     # A value for each parameter without a default that was not given.
     made_up = {
-        name: str((declared.get("AllowedValues") or [f"{_MARKER}{name}"])[0])
+        name: str((declared.get("AllowedValues") or [_REDIS.get(name, f"{_MARKER}{name}")])[0])
         for name, declared in template.declared_parameters(path).items()
         if "Default" not in declared and name not in parameters
     }

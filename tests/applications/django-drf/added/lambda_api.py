@@ -1,0 +1,4 @@
+from app.wsgi import application
+from twolane import ApiHandler
+
+handler = ApiHandler(application)

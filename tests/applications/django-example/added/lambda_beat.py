@@ -1,0 +1,4 @@
+from proj.celery import app
+from twolane import BeatHandler
+
+handler = BeatHandler(app)

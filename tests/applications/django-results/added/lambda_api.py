@@ -1,0 +1,4 @@
+from core.wsgi import application
+from twolane import ApiHandler
+
+handler = ApiHandler(application)

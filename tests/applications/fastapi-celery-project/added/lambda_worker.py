@@ -1,0 +1,4 @@
+from lambda_fastapi import celery
+from twolane import WorkerHandler
+
+handler = WorkerHandler(celery)

@@ -1,0 +1,4 @@
+from app.main import app
+from twolane import ApiHandler
+
+handler = ApiHandler(app)

@@ -1,0 +1,4 @@
+from app.celery_app import celery_app
+from twolane import WorkerHandler
+
+handler = WorkerHandler(celery_app)

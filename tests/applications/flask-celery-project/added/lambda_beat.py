@@ -1,0 +1,4 @@
+from lambda_flask import celery
+from twolane import BeatHandler
+
+handler = BeatHandler(celery)

@@ -1,0 +1,4 @@
+from lambda_flask import celery
+from twolane import WorkerHandler
+
+handler = WorkerHandler(celery)
