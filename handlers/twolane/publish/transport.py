@@ -14,8 +14,8 @@ addresses of a region's services are here, too, and the list of networks that on
 from __future__ import annotations
 
 import os
-import threading
 import re
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from celery import _state, states
 from celery._state import get_current_worker_task
@@ -239,7 +239,7 @@ class _Pipeline:
         self._pipeline = pipeline
         self._ends = ends
 
-    def __enter__(self) -> _Pipeline:
+    def __enter__(self) -> Self:
         self._pipeline.__enter__()
         return self
 
