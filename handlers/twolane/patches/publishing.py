@@ -9,8 +9,8 @@ none of it: ``LazyBackend`` answers those touches, and becomes the stock backend
 **Groups.** Celery publishes a group's tasks one by one, over one producer, in
 ``group._apply_tasks``; it has no setting that makes them a batch (celery 5.7). That one method is
 wrapped: all it does runs inside a batch of kombu's producer. Groups in groups share the outermost
-batch. Of a group that is a generator the first task leaves at once, as with a stock publisher: the next
-may take long to be drawn.
+batch. Of a group that is a generator the first task leaves at once, as with a stock publisher: the
+next may take long to be drawn.
 """
 
 from __future__ import annotations

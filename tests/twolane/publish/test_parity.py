@@ -110,4 +110,5 @@ def test_the_same_message_makes_the_same_request(
     message["headers"].pop("eta", None)
     theirs = sent_by(StockTransport, options, copy.deepcopy(message))
     ours = sent_by(Transport, options, copy.deepcopy(message))
-    assert ours == theirs
+    # Before 5.7 kombu passes on that there is no delay.
+    assert ours == {name: value for name, value in theirs.items() if value is not None}
