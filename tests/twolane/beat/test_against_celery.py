@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 MINUTE, DAY = 60.0, 86_400.0
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
+if not since("celery", 5, 5):
+    # Celery then counts on the wall, and ``celery beat`` needs its five minutes to make up for it.
+    ZONES = ["UTC", "Asia/Kathmandu"]
 
 
 @pytest.fixture(autouse=True, scope="module")
