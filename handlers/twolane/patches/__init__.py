@@ -31,8 +31,8 @@ TESTED: dict[str, tuple[str, str]] = {
     "awslambdaric": ("3.0", "5"),
     "billiard": ("4.2", "4.4"),
     "botocore": ("1.35", "2"),
-    "celery": ("5.3", "5.8"),
-    "kombu": ("5.3", "5.8"),
+    "celery": ("5.4", "5.8"),
+    "kombu": ("5.4", "5.8"),
     "redis": ("4.5", "9"),
     "starlette": ("0.27", "2"),
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TESTED: dict[str, tuple[str, str]] = {
     "awslambdaric": ("3.0", "5"),
     "fakeredis": ("2.40", "3"),
-    "kombu": ("5.3", "5.8"),
+    "kombu": ("5.4", "5.8"),
     "moto": ("5.1", "5.3"),
     "redis": ("4.5", "9"),
 }
