@@ -14,8 +14,9 @@ import pytest
 
 from twolane.patches import TESTED
 from twolane.patches.catalogue import ENTRIES
+from twolane_local.patches import ENTRIES as LOCAL
 
-from ...installed import since  # noqa: TID252
+from ...installed import shape_of  # noqa: TID252
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -53,15 +54,7 @@ def test_what_is_replaced_or_used_has_the_shape_that_was_tested(
     shapes: dict[str, str], place: str
 ) -> None:
     found = "gone" if shapes[place].startswith("gone") else shapes[place]
-    assert found == expected(place)
-
-
-def expected(place: str) -> str:
-    for below, places in OLDER.items():
-        library, _, version = below.partition("<")
-        if place in places and not since(library, *map(int, version.split("."))):
-            return str(places[place])
-    return str(SHAPES[place])
+    assert found == shape_of(place, SHAPES, OLDER)
 
 
 def test_what_older_versions_lack_has_a_sentence_that_says_what_comes_of_it() -> None:
@@ -70,7 +63,7 @@ def test_what_older_versions_lack_has_a_sentence_that_says_what_comes_of_it() ->
     }
     silent = [place for one in ENTRIES for place in one.places if place in gone and not one.older]
     assert silent == []
-    assert gone <= set(PLACES)
+    assert gone <= {*PLACES, *(place for one in LOCAL for place in one.places)}
 
 
 def test_a_place_that_has_gone_is_seen() -> None:
