@@ -39,7 +39,7 @@ SHOWN = ("celery", "kombu", "redis", "fastapi", "starlette", "pydantic", "mangum
 #: The oldest release of each that the bounds of the two distributions allow, and of what comes with
 #: them. redis-py 4.5.0 is withdrawn.
 OLDEST = {
-    "awslambdaric": "3.0.0",
+    "awslambdaric": "4.0.0",
     "billiard": "4.2.0",
     "boto3": "1.35.0",
     "celery": "5.4.0",

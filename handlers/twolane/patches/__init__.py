@@ -107,7 +107,7 @@ def warn_of_untested() -> None:
         if library in _said or not isinstance(version, str):
             continue
         _said.add(library)
-        if not _release(first) <= _release(version) < _release(end):
+        if not release(first) <= release(version) < release(end):
             logger.warning(
                 "! %s %s is not a version that twolane was tested with: it replaces parts of it "
                 "that may have changed. Install %s>=%s,<%s, or run twolane's tests against yours",
@@ -115,5 +115,5 @@ def warn_of_untested() -> None:
             )  # fmt: skip
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -1,12 +1,16 @@
-"""What older versions of Celery and kombu lack of what the runtime asks for: the nearest that they
-have. Each function names the version that brought the thing; its stock form is used from there on.
+"""What older versions of Celery, kombu, redis-py and Starlette lack of what the runtime asks for:
+the nearest that they have. Each function names the version that brought the thing; its stock form
+is used from there on.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from twolane.patches import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +39,22 @@ def batch(producer: Any) -> Iterator[None]:
     finally:
         del channel.batches[thread]
     started.flush()
+
+
+def connection_of(pool: Any) -> Any:
+    """A connection of redis-py's pool. Before 5.3 it wants a command's name, of which newer ones
+    warn, and has no use for it.
+    """
+    from redis import __version__
+
+    named = release(__version__) < (5, 3)
+    return pool.get_connection("_") if named else pool.get_connection()
+
+
+def paths_have_root() -> bool:
+    """True if the application finds its routes below ``root_path``: Starlette does since 0.35."""
+    version = getattr(sys.modules.get("starlette"), "__version__", None)
+    return version is None or release(version) >= (0, 35)
 
 
 def acks_on_failure(task: Any) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: The versions that the replacements were tested with: from the first, up to, not with, the second.
 TESTED: dict[str, tuple[str, str]] = {
-    "awslambdaric": ("3.0", "5"),
+    "awslambdaric": ("4.0", "5"),
     "fakeredis": ("2.40", "3"),
     "kombu": ("5.4", "5.8"),
     "moto": ("5.1", "5.3"),

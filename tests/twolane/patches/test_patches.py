@@ -179,6 +179,7 @@ def test_what_is_patched_is_bounded_where_it_is_required() -> None:
     }  # fmt: skip
     for library in ("awslambdaric", "celery", "mangum", "redis"):
         assert "<" in bounds[library], bounds[library]
-        if library in TESTED:
+        # On AWS awslambdaric is Lambda's own, which may be older than the emulator's.
+        if library in TESTED and library != "awslambdaric":
             first, end = TESTED[library]
             assert bounds[library].endswith(f">={first},<{end}")
