@@ -30,8 +30,8 @@ def required() -> dict[str, SpecifierSet]:
 
 def rows() -> dict[str, dict[str, str]]:
     table = PAGE.partition(matrix.BEGIN)[2].partition(matrix.END)[0].strip().splitlines()
-    titles = [cell.strip() for cell in table[0].split("|")[1:-1]]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:]]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    titles, cells = (lines[0], lines[2:]) if lines else ([], [])
     return {line[0]: dict(zip(titles, line, strict=True)) for line in cells}
 
 

@@ -88,8 +88,11 @@ def run(arguments: Sequence[object], log: Path | None = None, **options: object)
         return subprocess.run(command, check=False, stdout=out, stderr=out, **options).returncode  # type: ignore[call-overload, no-any-return]
 
 
-def environment(name: str, python: str, requirements: Sequence[str]) -> Path:
+def environment(name: str, version: str, requirements: Sequence[str]) -> Path:
     """Make an environment anew, by uv if it is on the PATH; its interpreter."""
+    python = python_of(version)
+    if python is None:
+        raise MatrixError(f"{name}: there is no Python {version} on the PATH")
     folder = BUILD / re.sub(r"[^\w.]+", "-", name.lower())
     shutil.rmtree(folder, ignore_errors=True)
     interpreter = folder / "bin" / "python"
@@ -98,20 +101,26 @@ def environment(name: str, python: str, requirements: Sequence[str]) -> Path:
         made = run([uv, "venv", "--quiet", "--python", python, folder])
         install = [uv, "pip", "install", "--quiet", "--python", interpreter]
     else:
-        made = run([shutil.which(f"python{python}") or python, "-m", "venv", folder])
+        made = run([python, "-m", "venv", folder])
         install = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         made = made or run([*install, "pip>=25.1"])
     if made or run([*install, *requirements], cwd=ROOT):
-        raise MatrixError(f"{name}: the environment could not be made; Python {python} is needed")
+        raise MatrixError(f"{name}: the environment could not be made, see above")
     return interpreter
 
 
-def has_python(version: str) -> bool:
-    uv = shutil.which("uv")
-    if uv is None:
-        return shutil.which(f"python{version}") is not None
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return run([uv, "python", "find", "--no-python-downloads", version], **quiet) == 0
+def python_of(version: str) -> Path | None:
+    """An interpreter of this version: of the PATH, or one that pyenv keeps."""
+    name = f"python{version}"
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    if "PYENV_ROOT" in os.environ:
+        kept = Path(os.environ["PYENV_ROOT"], "versions").glob(f"{version}.*/bin")
+        folders += sorted(kept)
+    for folder in folders:
+        found = folder / name
+        if os.access(found, os.X_OK) and not run([found, "-c", ""], Path(os.devnull)):
+            return found  # a shim of pyenv's may lead nowhere
+    return None
 
 
 def versions(interpreter: Path) -> dict[str, str]:
@@ -272,7 +281,7 @@ def matrix(chosen: argparse.Namespace) -> int:
     for row in ROWS:
         if chosen.only and row.name not in chosen.only:
             continue
-        if not has_python(row.python):
+        if python_of(row.python) is None:
             print(f"! {row.name}: no Python {row.python} here; the row is left as it is")
             good = good and row.python == "3.14"
             continue
