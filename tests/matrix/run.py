@@ -209,7 +209,7 @@ def requirements(*, bounded: bool) -> list[str]:
                 if isinstance(one, str)
             ]  # fmt: skip
     if not bounded:
-        found = [re.sub(r"[<>=~!][^;]*", "", one) for one in found]
+        found = [re.sub(r"^([^<>=~!;]+)[^;]*", r"\1", one) for one in found]
     return [one for one in found if not re.match(r"twolane\b", one)]
 
 
