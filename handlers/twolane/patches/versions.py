@@ -1,6 +1,6 @@
-"""What older versions of Celery, kombu, redis-py and Starlette lack of what the runtime asks for:
-the nearest that they have. Each function names the version that brought the thing; its stock form
-is used from there on.
+"""Older versions of Celery, kombu, redis-py and Starlette lack some of the things that the runtime
+asks for; each function returns the nearest that there is, and names the version that brought the
+thing.
 """
 
 from __future__ import annotations
