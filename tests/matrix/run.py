@@ -165,7 +165,9 @@ def celery_suite(row: Row, celery: str) -> str:
     environ["PATH"] = f"{interpreter.parent}{os.pathsep}{environ['PATH']}"
     log = BUILD / f"{interpreter.parent.parent.name}.txt"
     plugins = ["-p", "celery.contrib.pytest", "-p", "plugin", "-p", "no:cacheprovider"]
-    command = [interpreter, "-m", "pytest", "-q", "--timeout", "300", *plugins, "t/integration"]
+    # Native tracebacks: Python 3.11 cannot parse a source from as deep as one of the tests goes.
+    options = ["-q", "--tb", "native", "--timeout", "300", *plugins]
+    command = [interpreter, "-m", "pytest", *options, "t/integration"]
     status = run(command, log, cwd=source / f"celery-{celery}", env=environ)
     found = re.search(r"^\d+ passed, \d+ did not, \d+ were skipped$", log.read_text(), re.MULTILINE)
     counts = found[0] if found and not status else f"failed; see {log.relative_to(ROOT)}"
