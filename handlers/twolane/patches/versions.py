@@ -45,10 +45,9 @@ def connection_of(pool: Any) -> Any:
     """A connection of redis-py's pool. Before 5.3 it wants a command's name, of which newer ones
     warn, and has no use for it.
     """
-    from redis import __version__
+    from redis import VERSION
 
-    named = release(__version__) < (5, 3)
-    return pool.get_connection("_") if named else pool.get_connection()
+    return pool.get_connection("_") if VERSION < (5, 3) else pool.get_connection()
 
 
 def paths_have_root() -> bool:
