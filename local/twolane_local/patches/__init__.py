@@ -147,6 +147,15 @@ ENTRIES = (
         ("celery._state:_on_app_finalizers", "celery._state:default_app"),
     ),
     Entry(
+        "logging before the application is imported",
+        "twolane_local.aws.lambda_.child",
+        "the fork server imports the application, which the runtime client sets up logging before",
+        (
+            "awslambdaric.bootstrap:{_setup_logging,create_log_sink}",
+            "awslambdaric.bootstrap:{_AWS_LAMBDA_LOG_FORMAT,_AWS_LAMBDA_LOG_LEVEL}",
+        ),
+    ),
+    Entry(
         "the points inside a task",
         "twolane_local.testing.task_points",
         "a fault strikes before or after a task's own code, and Celery keeps that in one place",
