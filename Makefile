@@ -26,7 +26,7 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite applications aws-suites sam-local
+.PHONY: help up test matrix canary test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite applications aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -183,6 +183,12 @@ celery-suite: ## Run Celery's own integration tests on our worker (SUITE=DIR: a 
 	cd $(SUITE) && PATH="$(abspath $(SUITE_VENV))/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/celery_suite" \
 	  "$(abspath $(SUITE_VENV))/bin/pytest" -q --timeout 300 -p celery.contrib.pytest -p plugin \
 	    -p no:cacheprovider t/integration
+
+matrix: ## Run the runtime's tests and Celery's own against each supported version (hours; ARGS='--only oldest'); writes docs/compatibility.md's table
+	@$(PYTHON) tests/matrix/run.py $(ARGS)
+
+canary: ## Install the newest of everything, pre-releases too, and say which patch breaks first
+	@$(PYTHON) tests/matrix/run.py --canary $(ARGS)
 
 aws-suites: $(TEST) ## Run public suites that passed against AWS on `twolane up` (SUITE=DIR: a checkout of localstack/localstack; ARGS='--only sqs -k fifo')
 	@test -n "$(SUITE)" || { echo 'name a checkout of localstack/localstack: make aws-suites SUITE=DIR' >&2; exit 2; }

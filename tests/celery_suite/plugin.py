@@ -198,7 +198,9 @@ def read_expected(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
     At most five tests may be given up because of our worker.
     """
-    listed = tomllib.loads(path.read_text())
+    release = ".".join(celery.__version__.split(".")[:2])
+    nothing: dict[str, dict[str, str]] = {"ours": {}, "elsewhere": {}, "slow": {}}
+    listed = {**nothing, **tomllib.loads(path.read_text()).get(release, {})}
     if len(listed["ours"]) > 5 or len(listed["slow"]) > 3:
         raise RuntimeError("more of Celery's suite is given up than may be; see expected.toml")
     return {**listed["ours"], **listed["elsewhere"]}, listed["slow"]

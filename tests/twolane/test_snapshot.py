@@ -73,6 +73,7 @@ WORKER = """
     from celery import Celery, signals
     with redis.Redis.from_url(os.environ["STORE"]) as first:  # other tests' connections
         others = first.info("clients")["connected_clients"] - 1 if first.ping() else 0
+        first.connection_pool.disconnect()  # redis-py before 5 does not by itself
     events = said["events"] = []
     for name in ("celeryd_init", "worker_init", "worker_process_init", "worker_ready"):
         getattr(signals, name).connect(lambda name=name, **_: events.append(name), weak=False)

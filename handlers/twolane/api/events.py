@@ -17,6 +17,7 @@ from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 from mangum.handlers import ALB, APIGateway, HTTPGateway, LambdaAtEdge
 
 from twolane.errors import TwolaneError
+from twolane.patches.versions import paths_have_root
 
 if TYPE_CHECKING:
     from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
@@ -135,8 +136,12 @@ class _Mounted(_Fixes):
             scope["headers"] = list(_separate(scope["headers"], self.event["multiValueHeaders"]))
         root_path = self._stage() + self._base
         if root_path:
-            scope["root_path"] = root_path
-            scope["path"] = root_path + (scope["path"] or "/")
+            self._mount(scope, root_path)
+
+    def _mount(self, scope: Scope, root_path: str) -> None:
+        scope["root_path"] = root_path
+        path = scope["path"] or "/"
+        scope["path"] = root_path + path if paths_have_root() else path
 
     def _stage(self) -> str:
         return ""
@@ -167,8 +172,7 @@ class HttpApi(_Mounted, HTTPGateway):
             # matches; behind a domain of one's own too, where links must not show it.
             scope["path"] = scope["path"][len(prefix) :] or "/"
             if ".execute-api." in self.event["requestContext"].get("domainName", ""):
-                scope["root_path"] = prefix
-                scope["path"] = prefix + scope["path"]
+                self._mount(scope, prefix)
         super()._repair(scope)
 
     def _finish(self, out: dict[str, Any], response: Response) -> dict[str, Any]:

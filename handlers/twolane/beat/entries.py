@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from celery import VERSION
 from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, solar
 
 from twolane.errors import ConfigurationError
@@ -179,6 +180,11 @@ _STEPS = 1_000
 _FIRST_WINDOW_S = 3_600.0
 
 
+#: Before 5.5 Celery answers with a difference of times on the wall. ``celery beat`` makes up for
+#: it, as it asks again every five minutes.
+_ON_THE_WALL = VERSION < (5, 5)
+
+
 class Slots:
     """The slots of one schedule. Not safe to share between threads: Celery's classes are not."""
 
@@ -254,7 +260,10 @@ class Slots:
 
     def _estimated(self, last: float) -> float:
         self._now = self._at(last)
-        return round(last + self._schedule.remaining_estimate(self._now).total_seconds(), 6)
+        remaining = self._schedule.remaining_estimate(self._now)
+        if _ON_THE_WALL and not isinstance(self._schedule, solar):
+            return round((self._now + remaining).timestamp(), 6)
+        return round(last + remaining.total_seconds(), 6)
 
     def _probed(self, last: float) -> float | None:
         """Ask as ``celery beat`` does: is it due, and if not, when is it worth asking again?"""

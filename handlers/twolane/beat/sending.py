@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twolane.beat.entries import iso
 from twolane.errors import PublishError
+from twolane.patches.versions import batch
 from twolane.publish.errors import EnqueueBatchError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _shared_producer(app: Celery) -> Iterator[Any]:
     """One producer for all; on SQS its messages leave as batches when the block ends."""
     with app.producer_or_acquire() as producer:
         light = producer.connection.transport.driver_type == "sqs"
-        with producer.batch() if light else nullcontext(), _declaring_once(producer):
+        with batch(producer) if light else nullcontext(), _declaring_once(producer):
             yield producer
 
 

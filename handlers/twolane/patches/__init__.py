@@ -8,7 +8,8 @@ besides; a test holds each entry against the installed versions.
 - ``tracing``: the context, the texts and the tracebacks that Celery's tracer makes for each task;
 - ``serving``: Starlette's background tasks, and the moment at which ``awslambdaric`` has answered;
 - ``clients``: what single result backends and clients of databases are given;
-- ``snapshot``: what Celery, kombu and boto3 keep open, before a snapshot and after it.
+- ``snapshot``: what Celery, kombu and boto3 keep open, before a snapshot and after it;
+- ``versions``: what older versions of Celery and kombu lack of what the runtime asks for.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ TESTED: dict[str, tuple[str, str]] = {
     "awslambdaric": ("3.0", "5"),
     "billiard": ("4.2", "4.4"),
     "botocore": ("1.35", "2"),
-    "celery": ("5.7", "5.8"),
-    "kombu": ("5.7", "5.8"),
-    "redis": ("5.2", "9"),
-    "starlette": ("0.40", "2"),
+    "celery": ("5.4", "5.8"),
+    "kombu": ("5.4", "5.8"),
+    "redis": ("4.5", "9"),
+    "starlette": ("0.27", "2"),
 }
 
 _ABSENT: Any = object()
@@ -106,7 +107,7 @@ def warn_of_untested() -> None:
         if library in _said or not isinstance(version, str):
             continue
         _said.add(library)
-        if not _release(first) <= _release(version) < _release(end):
+        if not release(first) <= release(version) < release(end):
             logger.warning(
                 "! %s %s is not a version that twolane was tested with: it replaces parts of it "
                 "that may have changed. Install %s>=%s,<%s, or run twolane's tests against yours",
@@ -114,5 +115,5 @@ def warn_of_untested() -> None:
             )  # fmt: skip
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -15,7 +15,8 @@ class Entry(NamedTuple):
 
     ``where``: ``module:attribute``, one for each thing that has to keep its shape; after a blank,
     what has to be in a function; ``{a,b}`` for several of one beginning. ``upstream``: an issue or
-    a page, where there is one. ``user``: the module of ours that does it.
+    a page, where there is one. ``user``: the module of ours that does it. ``older``: what comes of
+    it with the supported versions that lack something of it; docs/compatibility.md shows these.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Entry(NamedTuple):
     why: str
     where: tuple[str, ...]
     upstream: str = ""
+    older: str = ""
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -42,7 +44,12 @@ ENTRIES = (
         "groups in batches",
         "twolane.patches.publishing",
         "Celery publishes a group's tasks one by one, and has no setting that makes them a batch",
-        ("celery.canvas:group._apply_tasks", "celery.utils.functional:regen"),
+        (
+            "celery.canvas:group._apply_tasks",
+            "celery.utils.functional:regen",
+            "kombu.messaging:Producer.batch",
+        ),
+        older="kombu before 5.7 has no batches; groups and beat's ticks leave in tens all the same",
     ),
     Entry(
         "lazy result backends",
@@ -115,6 +122,10 @@ ENTRIES = (
             "celery.backends.base:Backend.{apply_chord,set_chord_size,_fail_chain,encode_result}",
             "celery.backends.base:KeyValueStoreBackend.{get,mget}",
         ),
+        older=(
+            "Celery before 5.7 fails the rest of a chain task by task, without the body of a chord "
+            "in it, and without what follows a chord that could not start"
+        ),
     ),
     Entry(
         "a cheaper task context",
@@ -167,6 +178,7 @@ ENTRIES = (
             "awslambdaric.lambda_runtime_client:BaseLambdaRuntimeClient.post_invocation_error",
         ),
         "https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-response",
+        older="awslambdaric before 4.0 has one class of clients, whose methods are taken",
     ),
     Entry(
         "redis-py's limits for each call",
@@ -177,6 +189,7 @@ ENTRIES = (
             "redis.connection:Connection().{_sock,_socket_timeout,_socket_connect_timeout}",
             "redis.connection:ConnectionPool().connection_class",
         ),
+        older="redis-py before 7.1 keeps its limits in public attributes; each call has its limit",
     ),
     Entry(
         "botocore's limit for each request",
@@ -281,6 +294,11 @@ ENTRIES = (
             "celery.backends.base:Backend.{chord_error_from_stack,mark_as_done,mark_as_retry}",
             "celery._state:get_current_worker_task",
         ),
+        older=(
+            "Celery before 5.7 does not claim a chord that is complete: two header tasks may "
+            "publish its body, which runs once, by its lease; a header task that comes again after "
+            "its chord has failed calls the errbacks again; `result_failure_expires` is not there"
+        ),
     ),
     Entry(
         "Celery's DynamoDB backend",
@@ -297,6 +315,10 @@ ENTRIES = (
             "celery.app.amqp:AMQP._retry_publish",
             "celery.result:GroupResult._failed_join_report",
         ),
+        older=(
+            "Celery before 5.7 does not wait between attempts to publish a chord's body, and has "
+            "no `result_chord_expires`"
+        ),
     ),
     Entry(
         "Mangum's parts",
@@ -311,6 +333,7 @@ ENTRIES = (
             "mangum.handlers:LambdaAtEdge.scope",
         ),
         "https://github.com/Kludex/mangum/issues/342",
+        older="Mangum before 0.21 has no loop of its own to be replaced",
     ),
     Entry(
         "threads that end before the interpreter waits for them",

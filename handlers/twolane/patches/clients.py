@@ -140,6 +140,12 @@ def patient_channel(channel: Any) -> Any:
     """kombu's SQS channel, with clients that take no longer than the invocation has time."""
 
     class Patient(channel):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            # Before kombu 5.7, all channels of the process share one, whose clients nobody closes.
+            if isinstance(channel._predefined_queue_clients, dict):  # noqa: SLF001
+                self._predefined_queue_clients: dict[str, Any] = {}
+            super().__init__(*args, **options)
+
         def new_sqs_client(self, *args: Any, **options: Any) -> Any:
             own = (self.transport_options.get("client-config") or {}).get("read_timeout")
             client = super().new_sqs_client(*args, **options)

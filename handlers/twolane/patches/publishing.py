@@ -8,9 +8,9 @@ none of it: ``LazyBackend`` answers those touches, and becomes the stock backend
 
 **Groups.** Celery publishes a group's tasks one by one, over one producer, in
 ``group._apply_tasks``; it has no setting that makes them a batch (celery 5.7). That one method is
-wrapped: all it does runs inside ``Producer.batch()``. Groups in groups share the outermost batch.
-Of a group that is a generator the first task leaves at once, as with a stock publisher: the next
-may take long to be drawn.
+wrapped: all it does runs inside a batch of kombu's producer. Groups in groups share the outermost
+batch. Of a group that is a generator the first task leaves at once, as with a stock publisher: the
+next may take long to be drawn.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from twolane.environment import snapshot
 from twolane.errors import ConfigurationError
 from twolane.patches import replace
 from twolane.patches.clients import guard, keep_connections, noting_trouble, stores_more
+from twolane.patches.versions import batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,7 +280,7 @@ def batch_groups() -> None:
                 # Celery keeps a generator that may have more in a list of its own
                 # (``celery.utils.functional.regen``, celery 5.7), which tells nobody how far it is.
                 shared.channel.drawing = getattr(self.tasks, "_regen__done", True) is False
-            with shared.batch() if light else nullcontext():
+            with batch(shared) if light else nullcontext():
                 yield from stock(self, tasks, shared, app, *args, **kwargs)
 
     setattr(apply_tasks, _BATCHED, True)

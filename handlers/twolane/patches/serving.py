@@ -77,7 +77,7 @@ def _leaves(tasks: Any) -> Iterator[Any]:
 
 
 _MODULE = "awslambdaric.lambda_runtime_client"
-#: The base class since 3.1; older runtimes have the second one only.
+#: The base class since 4.0; older runtimes have the second one only.
 _CLASSES = ("BaseLambdaRuntimeClient", "LambdaRuntimeClient")
 _METHODS = ("post_invocation_result", "post_invocation_error")
 

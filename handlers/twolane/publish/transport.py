@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -285,6 +286,8 @@ class Channel(virtual.Channel):
         self._stock: virtual.Channel | None = None
         #: Whether the group that is published next comes from a generator that is still drawn.
         self.drawing = False
+        #: The batch of each thread's group, where kombu's producer has none (before 5.7).
+        self.batches: dict[int, Batch] = {}
 
     @property
     def stock(self) -> virtual.Channel:
@@ -326,6 +329,7 @@ class Channel(virtual.Channel):
             now=time.time(),
         )
         entry = self._owner.fitting(entry)
+        batch = batch or self.batches.get(threading.get_ident())
         if batch is not None:
             batch.add(target, entry)
             return

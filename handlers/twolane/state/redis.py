@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twolane.environment import snapshot
 from twolane.environment.invocation import left_s
 from twolane.errors import StoreUnavailableError
+from twolane.patches.versions import connection_of
 from twolane.state.store import bounded
 
 if TYPE_CHECKING:
@@ -316,6 +317,6 @@ def _take(pool: Any) -> Any:
     from redis.exceptions import RedisError
 
     try:
-        return pool.get_connection()
+        return connection_of(pool)
     except (RedisError, OSError):
         return None  # the first command says so, in its own way

@@ -54,6 +54,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.errors import StoreUnavailableError
 from twolane.patches.clients import is_outage, patient_boto
+from twolane.patches.versions import chord_expires, publish_callback
 from twolane.state.dynamodb import TRIES, item_of, read_all, wait_s
 from twolane.state.store import LIMIT, digested
 from twolane.worker.lease import Change, FencedResults, Stored, read_lease, with_marked_body
@@ -293,7 +294,7 @@ class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
                     timeout=app.conf.result_chord_join_timeout, propagate=True
                 )
             reason = "Callback error: {!r}".format
-            app.amqp._retry_publish(callback.delay, results)  # noqa: SLF001 - as Celery's backend
+            publish_callback(app, callback.delay, results)
         except Exception as error:
             if is_outage(error) or is_late(error, since):
                 raise
@@ -347,8 +348,7 @@ class DynamoDBBackend(FencedResults, _Stock):  # type: ignore[misc]
         self.delete(key)
 
     def _until(self) -> str:
-        chord_expires = self.chord_expires
-        return str(int(time.time() + (chord_expires or 86_400)))
+        return str(int(time.time() + (chord_expires(self) or 86_400)))
 
 
 def _lost_a_race(response: dict[str, Any]) -> bool:

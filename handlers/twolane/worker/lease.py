@@ -63,6 +63,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from twolane.errors import StoreUnavailableError
 from twolane.patches.clients import FENCE, guard
+from twolane.patches.versions import acks_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -483,7 +484,7 @@ class FencedResults(_Mixin):  # type: ignore[misc]
         if alone and store_result:
             # Done if Celery acknowledges the failed message, rejected if it refuses it.
             task = self.app.tasks.get(getattr(request, "task", None))
-            rejects = task is not None and task.acks_late and not task.acks_on_failure
+            rejects = task is not None and task.acks_late and not acks_on_failure(task)
             ends = LeaseState.REJECTED if rejects else LeaseState.DONE
             self.store_result(task_id, exc, state, traceback=traceback, request=request, ends=ends)
             store_result = False

@@ -38,6 +38,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from twolane.environment import forks
 from twolane.patches.clients import Trouble, trouble_of
+from twolane.patches.versions import acks_on_failure
 from twolane.worker.limits import (
     Alarms,
     Deadline,
@@ -272,7 +273,7 @@ def acknowledge(request: Any) -> None:
     if request.acknowledged:
         return
     task = request.task
-    if task.acks_late and not task.acks_on_failure:
+    if task.acks_late and not acks_on_failure(task):
         request.reject(requeue=False)
     else:
         request.acknowledge()

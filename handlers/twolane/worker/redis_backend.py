@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from celery import _state, states
 from celery._state import get_current_worker_task
@@ -28,11 +28,14 @@ from kombu.utils.functional import retry_over_time
 
 from twolane.environment.invocation import LONGEST_S, left_s
 from twolane.patches.clients import impatient_redis, is_outage, patient_redis
+from twolane.patches.versions import failure_expires
 from twolane.state.redis import key_prefix, run
 from twolane.worker.lease import Change, FencedResults, Stored, read_lease, with_marked_body
 from twolane.worker.limits import is_late, struck
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twolane.worker.lease import LeaseFence
 
 #: celery-types leaves out the methods that are overridden below.
@@ -99,7 +102,7 @@ class RedisBackend(FencedResults, _CeleryBackend):  # type: ignore[misc]
         return _stored(result, lease)
 
     def _write(self, change: Change) -> Stored | None:
-        expires = self.failure_expires if change.state == states.FAILURE else None
+        expires = failure_expires(self) if change.state == states.FAILURE else None
         expires = self.expires if expires is None else expires
         keys, args = [change.key], [change.value, expires or 0, change.seen or ""]
         fence, ended = change.fence, change.ended
@@ -152,7 +155,7 @@ class _ChordPart:
         self.claim = hashlib.blake2b(member.encode(errors="replace"), digest_size=16).hexdigest()
         self._struck = struck()
         self._comes_again = False
-        self.client = _Client(self._backend.client, self._delete)
+        self.client = _Client(self._backend.client, self._delete, self._ends)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -179,12 +182,15 @@ class _ChordPart:
         return self._run(script, keys, args, 0)
 
     def _chord_cleanup_script(self, keys: Any, args: Any, client: Any) -> Any:  # noqa: ARG002
-        # Celery ends the chord even if the publish failed; one that comes back has not ended.
-        error = sys.exc_info()[1]
-        if error is not None and is_late(error, self._struck):
+        if not self._ends():
             return True
         script = self._backend._chord_cleanup_script  # noqa: SLF001 - Celery's own, in its backend
         return self._run(script, keys, args, 0)
+
+    def _ends(self) -> bool:
+        # Celery ends the chord even if the publish failed; one that comes back has not ended.
+        error = sys.exc_info()[1]
+        return error is None or not is_late(error, self._struck)
 
     def _run(self, script: Any, keys: Any, args: Any, place: int) -> Any:
         """Run one of Celery's scripts, which has the claim's name at ``place``."""
@@ -214,12 +220,39 @@ class _ChordPart:
 class _Client:
     """A Redis client whose deletes are another function."""
 
-    def __init__(self, client: Any, delete: Any) -> None:
+    def __init__(self, client: Any, delete: Any, ends: Callable[[], bool]) -> None:
         self._client = client
+        self._ends = ends
         self.delete = delete
+
+    def pipeline(self, *args: Any, **options: Any) -> Any:
+        return _Pipeline(self._client.pipeline(*args, **options), self._ends)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
+
+
+class _Pipeline:
+    """In a pipeline Celery before 5.7 deletes what it has kept of a chord; ``ends``: it may."""
+
+    def __init__(self, pipeline: Any, ends: Callable[[], bool]) -> None:
+        self._pipeline = pipeline
+        self._ends = ends
+
+    def __enter__(self) -> Self:
+        self._pipeline.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> Any:
+        return self._pipeline.__exit__(*raised)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+    def delete(self, *keys: Any) -> _Pipeline:
+        if self._ends():
+            self._pipeline.delete(*keys)
+        return self
 
 
 def _is_clients(error: BaseException) -> bool:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 #: The versions that the replacements were tested with: from the first, up to, not with, the second.
 TESTED: dict[str, tuple[str, str]] = {
-    "awslambdaric": ("3.0", "5"),
+    "awslambdaric": ("4.0", "5"),
     "fakeredis": ("2.40", "3"),
-    "kombu": ("5.7", "5.8"),
+    "kombu": ("5.4", "5.8"),
     "moto": ("5.1", "5.3"),
-    "redis": ("5.2", "9"),
+    "redis": ("4.5", "9"),
 }
 
 
@@ -170,6 +170,15 @@ ENTRIES = (
         "twolane_local.testing.application_code",
         "Celery offers the tasks of each application to each later one in the process",
         ("celery._state:_on_app_finalizers", "celery._state:default_app"),
+    ),
+    Entry(
+        "logging before the application is imported",
+        "twolane_local.aws.lambda_.child",
+        "the fork server imports the application, which the runtime client sets up logging before",
+        (
+            "awslambdaric.bootstrap:{_setup_logging,create_log_sink}",
+            "awslambdaric.bootstrap:{_AWS_LAMBDA_LOG_FORMAT,_AWS_LAMBDA_LOG_LEVEL}",
+        ),
     ),
     Entry(
         "the points inside a task",

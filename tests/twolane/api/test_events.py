@@ -8,6 +8,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import starlette  # noqa: F401 - which one is loaded counts
+
+from ...installed import since  # noqa: TID252
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -369,6 +372,8 @@ def at(event: dict[str, Any], path: str, /, **context: Any) -> dict[str, Any]:
 def test_stage_and_base_path_become_the_root_path(ask, event, base, path, root_path) -> None:
     """As under ``uvicorn --root-path``. https://github.com/Kludex/mangum/issues/318"""
     scope, _ = ask(event, api_gateway_base_path=base)
+    if not since("starlette", 0, 35):  # its routes are looked up by a path without the root
+        path = path.removeprefix(root_path) or "/"
     assert (scope["path"], scope["root_path"]) == (path, root_path)
 
 

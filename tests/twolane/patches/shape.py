@@ -56,11 +56,16 @@ def _inner(function: Any, name: str) -> str:
     return "sets state" if "state" in stored else "is there"
 
 
-if __name__ == "__main__":
-    shapes = {}
-    for place in json.load(sys.stdin):
+def shapes(places: list[str]) -> dict[str, str]:
+    """Every place with its shape; whatever goes wrong, the place is not there."""
+    found = {}
+    for place in places:
         try:
-            shapes[place] = shape(place)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the place is not there
-            shapes[place] = f"gone: {error!r}"
-    json.dump(shapes, sys.stdout, indent=1)
+            found[place] = shape(place)
+        except Exception as error:  # noqa: BLE001
+            found[place] = f"gone: {error!r}"
+    return found
+
+
+if __name__ == "__main__":
+    json.dump(shapes(json.load(sys.stdin)), sys.stdout, indent=1)

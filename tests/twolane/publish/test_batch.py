@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import group
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
@@ -160,6 +160,7 @@ def test_a_slow_generator_holds_nothing_back() -> None:
 sizes = st.lists(st.integers(1, 600_000) | st.integers(1, 2_000), max_size=40)
 
 
+@settings(deadline=None)
 @given(sizes=sizes, refused=st.sets(st.integers(0, 39)))
 def test_whatever_the_sizes_every_message_goes_once_in_order_within_the_limits(
     sizes: list[int], refused: set[int]

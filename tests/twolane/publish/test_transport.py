@@ -15,6 +15,8 @@ from kombu.transport.SQS import Transport as StockTransport
 from twolane.publish.errors import EnqueueError
 from twolane.publish.transport import Transport
 
+from ...installed import since  # noqa: TID252
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -76,7 +78,10 @@ def test_envelopes_are_those_of_kombu_to_the_byte(
     their_tag = json.loads(text(theirs))["properties"]["delivery_tag"]
     assert text(ours).replace(tag, their_tag) == text(theirs)
     assert ours.get("MessageAttributes") == theirs.get("MessageAttributes")
-    assert ours["Attributes"].get("MessageGroupId") == theirs["Attributes"].get("MessageGroupId")
+    # kombu passes the group to a queue that is not FIFO since 5.7.
+    theirs_has = since("kombu", 5, 7) or "MessageGroupId" not in options
+    group = theirs["Attributes"].get("MessageGroupId") if theirs_has else options["MessageGroupId"]
+    assert ours["Attributes"].get("MessageGroupId") == group
 
 
 def test_a_countdown_is_a_delay_on_the_queue(app: Celery, queue: Any) -> None:

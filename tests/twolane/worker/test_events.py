@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
+import pytest
 from celery import Celery
 
 from twolane import WorkerHandler
@@ -14,8 +15,8 @@ from twolane.worker.events import events_url
 
 from .conftest import RecordedQueues, body, event, record
 
-if TYPE_CHECKING:
-    import pytest
+# kombu before 5.5 asks redis-py for a connection as it was done before 5.3.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to 'get_connection':DeprecationWarning")
 
 
 def application(url: str | None, **settings: Any) -> Celery:

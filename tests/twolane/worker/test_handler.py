@@ -12,6 +12,7 @@ from twolane import WorkerHandler
 from twolane.errors import ConfigurationError
 from twolane.worker.lease import lease_key
 
+from ...installed import REJECTED  # noqa: TID252
 from .conftest import Context, RecordedQueues, body, event, make_app, record
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def test_a_rejected_message_runs_once_and_goes_to_the_dead_letter_queue(
         assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert queues.visibility == {"m1/1": 0, "m1/2": 0, "m1/3": 0}
     assert ran == ["never"]
-    assert app.AsyncResult("t1").state == "FAILURE"
+    assert app.AsyncResult("t1").state == REJECTED
 
 
 def test_no_time_left_goes_back_untouched(

@@ -25,6 +25,7 @@ from twolane.worker.lease import (
 )
 from twolane.worker.redis_backend import RedisBackend
 
+from ...installed import celery_5_7  # noqa: TID252
 from .conftest import HELD_UP
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def test_a_success_is_never_overwritten_anything_else_is(backend: Any) -> None:
     assert backend.get_result("t1") == 1
 
 
+@celery_5_7
 @pytest.mark.parametrize("seen_before", [False, True])
 def test_a_failure_has_its_own_expiry(backend: Any, seen_before: bool) -> None:
     if seen_before:
@@ -247,9 +249,8 @@ def test_a_failure_with_consequences_ends_its_lease_after_them(
 ) -> None:
     for name in ("on_chord_part_return", "_fail_chain", "_call_task_errbacks"):
         monkeypatch.setattr(backend, name, lambda *_, **__: None)
-    backend.mark_as_failure(
-        "t1", ValueError("no"), request=failing(fence, **{what: [{"task": "x"}]})
-    )
+    after = {what: [{"task": "x", "options": {"task_id": None}}]}
+    backend.mark_as_failure("t1", ValueError("no"), request=failing(fence, **after))
     assert lease_state(backend) is LeaseState.RUNNING
     assert fence.ended is None
 

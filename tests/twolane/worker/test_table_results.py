@@ -197,9 +197,8 @@ def test_a_failure_with_consequences_ends_its_lease_after_them(
 ) -> None:
     for name in ("on_chord_part_return", "_fail_chain", "_call_task_errbacks"):
         monkeypatch.setattr(backend, name, lambda *_, **__: None)
-    backend.mark_as_failure(
-        "t1", ValueError("no"), request=failing(fence, **{what: [{"task": "x"}]})
-    )
+    after = {what: [{"task": "x", "options": {"task_id": None}}]}
+    backend.mark_as_failure("t1", ValueError("no"), request=failing(fence, **after))
     assert backend.get_state("t1") == "FAILURE"
     assert store.get_many([KEY])[KEY] == fence.held.text
     assert fence.ended is None

@@ -10,7 +10,7 @@ import pytest
 #: a line with the time at which it was written, on the clock that this process shares.
 SOURCE = """
 import asyncio, contextvars, json, os, threading, time
-from awslambdaric.lambda_runtime_client import BaseLambdaRuntimeClient
+from awslambdaric import lambda_runtime_client
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask, BackgroundTasks
@@ -72,7 +72,8 @@ class SlowMarshaller(LambdaMarshaller):
         time.sleep(float(os.environ.get("SERIALISE_S", "0")))
         return super().marshal_response(response)
 
-BaseLambdaRuntimeClient.marshaller = SlowMarshaller()
+base = getattr(lambda_runtime_client, "BaseLambdaRuntimeClient", None)  # since 4.0
+(base or lambda_runtime_client.LambdaRuntimeClient).marshaller = SlowMarshaller()
 
 app = Starlette(routes=[
     Route(f"/{f.__name__}", f, methods=["GET"])

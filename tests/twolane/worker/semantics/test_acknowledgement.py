@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery.exceptions import Ignore, Reject
 
+from ....installed import REJECTED  # noqa: TID252
 from .conftest import MAX_RECEIVE_COUNT, Lane
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def test_reject_without_requeue_goes_to_the_dead_letter_queue(
     result = never.delay()
     worker.drain()
     assert ran == [1]
-    assert result.state == "FAILURE"
+    assert result.state == REJECTED
     assert len(worker.answers) == MAX_RECEIVE_COUNT
     (body,) = worker.dead_letters()
     assert str(result.id) in body

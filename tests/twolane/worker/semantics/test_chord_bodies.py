@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import redis
 from celery import chain, chord, group, signals
+from celery.canvas import Signature
 from kombu.serialization import register
 
 from .conftest import VISIBILITY_S, Lane
@@ -91,14 +92,13 @@ def counted(lane: Lane) -> None:
 
 def published(lane: Lane) -> None:
     """A poll that is killed once it has published the body, and has done nothing after it."""
-    amqp: Any = lane.app.amqp
-    publish = amqp._retry_publish
+    publish = Signature.delay
 
     def publish_and_die(*args: Any, **options: Any) -> None:
         publish(*args, **options)
         die()
 
-    in_a_process_that_dies(lane, lambda: setattr(amqp, "_retry_publish", publish_and_die))
+    in_a_process_that_dies(lane, lambda: setattr(Signature, "delay", publish_and_die))
 
 
 def forget_claim(app: Celery) -> None:
@@ -160,13 +160,12 @@ def test_a_chord_that_two_tasks_complete_has_one_body(  # noqa: PLR0917 - fixtur
 
 
 def test_a_task_that_dies_as_it_completes_its_chord_completes_it_when_it_comes_back(
-    app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
+    tasks: Any, lane: Callable[..., Lane], noted: list[Any]
 ) -> None:
     """At once, too: it is in nobody's way but its own."""
     worker = lane()
     result = chord([tasks.part.s(1)])(tasks.total.s())
-    amqp: Any = app.amqp
-    in_a_process_that_dies(worker, lambda: setattr(amqp, "_retry_publish", die))
+    in_a_process_that_dies(worker, lambda: setattr(Signature, "delay", die))
     worker.run(VISIBILITY_S * 2, step=VISIBILITY_S)
     assert noted == [1]
     assert result.result == 1

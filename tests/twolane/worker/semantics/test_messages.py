@@ -9,6 +9,7 @@ import pytest
 
 from twolane.publish.claimcheck import MAX_MESSAGE_BYTES, read_pointer
 
+from ....installed import since  # noqa: TID252
 from .conftest import Lane, create_queue, to_event
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def test_bound_class_based_and_custom_state(app: Celery, lane: Callable[..., Lan
     assert (result.result, Counting.calls) == (4, 1)
 
 
+@pytest.mark.skipif(not since("celery", 5, 5), reason="Celery has this since 5.5")
 def test_pydantic_task(app: Celery, lane: Callable[..., Lane]) -> None:
     from pydantic import BaseModel
 
@@ -194,6 +196,7 @@ def make_certificate(folder: Path) -> None:
     (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
 
 
+@pytest.mark.skipif(not since("celery", 5, 5), reason="Celery 5.4 cannot tell a certificate's age")
 def test_signed_messages(app: Celery, lane: Callable[..., Lane], tmp_path: Path) -> None:
     from kombu.serialization import registry
 
