@@ -30,7 +30,7 @@ logger = logging.getLogger("twolane.patches")
 TESTED: dict[str, tuple[str, str]] = {
     "awslambdaric": ("3.0", "5"),
     "billiard": ("4.2", "4.4"),
-    "botocore": ("1.35", "2"),
+    "botocore": ("1.34", "2"),
     "celery": ("5.4", "5.8"),
     "kombu": ("5.4", "5.8"),
     "redis": ("4.5", "9"),

@@ -47,15 +47,6 @@ def _release(version: str) -> tuple[int, ...]:
 
 ENTRIES = (
     Entry(
-        "Lambda's log handler before a fork server's imports",
-        "twolane_local.aws.lambda_.child",
-        "an application that sets up its own logging finds Lambda's handler there, as on Lambda",
-        (
-            "awslambdaric.bootstrap:{_setup_logging,create_log_sink}",
-            "awslambdaric.bootstrap:{_AWS_LAMBDA_LOG_FORMAT,_AWS_LAMBDA_LOG_LEVEL}",
-        ),
-    ),
-    Entry(
         "DynamoDB, one request at a time",
         "twolane_local.aws.moto.dynamodb",
         "moto checks a condition and writes in two steps, and restores whole tables when one fails",
