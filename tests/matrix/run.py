@@ -41,7 +41,7 @@ SHOWN = ("celery", "kombu", "redis", "fastapi", "starlette", "pydantic", "mangum
 OLDEST = {
     "awslambdaric": "4.0.0",
     "billiard": "4.2.0",
-    "boto3": "1.35.0",
+    "boto3": "1.34.0",
     "celery": "5.4.0",
     "fastapi": "0.100.0",
     "kombu": "5.4.0",
