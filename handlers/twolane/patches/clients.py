@@ -46,6 +46,15 @@ def patient_redis(client: Any, *, longest: float = LONGEST_S) -> Any:
     return client
 
 
+def connection_of(pool: Any) -> Any:
+    """A connection of redis-py's pool. Before 5.3 it wants a command's name, of which newer ones
+    warn, and has no use for it.
+    """
+    from redis import VERSION
+
+    return pool.get_connection("_") if VERSION < (5, 3) else pool.get_connection()
+
+
 def impatient_redis(client: Any) -> Any:
     """For a client of redis-py's own making: one more attempt, at once. From version 6 on, it would
     sleep for seconds, whatever time is left, also where nothing was answered.

@@ -1,4 +1,4 @@
-"""Older versions of Celery, kombu, redis-py and Starlette lack some of the things that the runtime
+"""Older versions of Celery, kombu and Starlette lack some of the things that the runtime
 asks for; each function returns the nearest that there is, and names the version that brought the
 thing.
 """
@@ -39,15 +39,6 @@ def batch(producer: Any) -> Iterator[None]:
     finally:
         del channel.batches[thread]
     started.flush()
-
-
-def connection_of(pool: Any) -> Any:
-    """A connection of redis-py's pool. Before 5.3 it wants a command's name, of which newer ones
-    warn, and has no use for it.
-    """
-    from redis import VERSION
-
-    return pool.get_connection("_") if VERSION < (5, 3) else pool.get_connection()
 
 
 def paths_have_root() -> bool:

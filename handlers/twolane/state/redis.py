@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twolane.environment import snapshot
 from twolane.environment.invocation import left_s
 from twolane.errors import StoreUnavailableError
-from twolane.patches.versions import connection_of
+from twolane.patches.clients import connection_of
 from twolane.state.store import bounded
 
 if TYPE_CHECKING:

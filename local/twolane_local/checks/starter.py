@@ -665,8 +665,6 @@ Resources:
       TimeToLiveSpecification: {AttributeName: ttl, Enabled: true}
 """
 NEW["code/requirements.txt"] = """\
-celery
-fastapi
 twolane
 """
 NEW["tests/test_hello.py"] = """\

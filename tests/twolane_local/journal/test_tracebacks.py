@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import traceback
 
 import anyio
@@ -61,7 +62,10 @@ def test_a_tasks_begins_in_the_task() -> None:
     app = Celery("shop", broker="memory://", backend="cache+memory://")
     app.conf.update(task_always_eager=True, task_store_eager_result=True)
     text = str(app.task(broken).apply().traceback)
-    assert frames_of(fold(text)) == ["… 1 frame of celery", "broken"]
+    folded, own = frames_of(fold(text))
+    # A worker in this process, as other tests make one, adds a frame of Celery's.
+    assert re.fullmatch("… (1 frame|2 frames) of celery", folded)
+    assert own == "broken"
 
 
 def test_the_frames_of_a_cause_fold_by_themselves_and_what_is_between_stays() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
 from twolane_local.checks.lint import probe
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def recorder(name: str, app: Any) -> Any:
@@ -31,7 +35,11 @@ def test_a_worker_is_described() -> None:
     assert described["entries"] == [{"name": "tick", "task": "one"}]
 
 
-def test_an_api_has_no_celery_of_its_own() -> None:
+def test_an_api_has_no_celery_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests have made an application that is this process's own.
+    monkeypatch.setattr("celery._state.default_app", None)
+    monkeypatch.setattr("celery._state._tls", threading.local())
+    monkeypatch.setattr("celery._state._tls.current_app", None, raising=False)
     assert probe.describe(recorder("ApiHandler", object())) == {"adapter": "ApiHandler"}
 
 

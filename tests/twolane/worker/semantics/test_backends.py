@@ -324,4 +324,5 @@ def test_mongodb_is_made_when_a_result_is_asked_for(aws: str, redis_url: str) ->
     with pytest.raises(pymongo.errors.ServerSelectionTimeoutError) as caught:
         cast("Any", app.backend).store_result("t1", 1, "SUCCESS")
     assert trouble_of(caught.value) is Trouble.DOWN
+    cast("Any", app.backend).let_go()
     app.close()
