@@ -1,0 +1,4 @@
+from tasks import celery
+from twolane import WorkerHandler
+
+handler = WorkerHandler(celery)
