@@ -2,8 +2,9 @@ from datetime import datetime
 
 from fastapi import FastAPI
 from pydantic import AwareDatetime, BaseModel
-from tasks import celery, remind, report
 from twolane import ApiHandler, tasks_router
+
+from tasks import celery, remind, report
 
 app = FastAPI()
 app.include_router(tasks_router(celery))

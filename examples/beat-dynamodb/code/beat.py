@@ -1,4 +1,5 @@
-from tasks import celery
 from twolane import BeatHandler
+
+from tasks import celery
 
 handler = BeatHandler(celery)

@@ -1,10 +1,11 @@
 from typing import Annotated
 
-from database import Order, get_session
 from fastapi import Depends, FastAPI, HTTPException
 from sqlalchemy.orm import Session
-from tasks import pay
 from twolane import ApiHandler
+
+from database import Order, get_session
+from tasks import pay
 
 app = FastAPI()
 OpenSession = Annotated[Session, Depends(get_session)]

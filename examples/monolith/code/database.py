@@ -1,8 +1,9 @@
 from collections.abc import Iterator
 
-from settings import DATABASE_URL
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from settings import DATABASE_URL
 
 # A frozen environment does not notice that the database has closed its connections.
 engine = create_engine(DATABASE_URL, pool_pre_ping=True)

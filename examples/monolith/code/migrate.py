@@ -1,4 +1,4 @@
-"""Migrations as a function: ``twolane invoke Migrate``, or ``aws lambda invoke`` in a deployment."""
+"""``alembic upgrade`` as a function: ``twolane invoke Migrate --running``."""
 
 from pathlib import Path
 from typing import Any

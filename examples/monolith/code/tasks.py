@@ -1,4 +1,5 @@
 from celery import Celery
+
 from database import Order, new_session
 from settings import REDIS_URL, TASK_QUEUE_URL
 

@@ -4,6 +4,6 @@ import pytest
 @pytest.fixture
 def shop(twolane):
     """The stack with a migrated database."""
-    twolane.invoke("Migrate", {})
+    assert twolane.invoke("Migrate", {}).error is None
     yield twolane
-    twolane.invoke("Migrate", {"revision": "base"})
+    assert twolane.invoke("Migrate", {"revision": "base"}).error is None

@@ -1,8 +1,9 @@
 from celery import group
 from celery.result import GroupResult
 from fastapi import FastAPI, HTTPException
-from tasks import book, celery, send_mail, thumbnail
 from twolane import ApiHandler
+
+from tasks import book, celery, send_mail, thumbnail
 
 app = FastAPI()
 

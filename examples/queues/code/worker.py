@@ -1,4 +1,5 @@
-from tasks import celery
 from twolane import WorkerHandler
+
+from tasks import celery
 
 handler = WorkerHandler(celery)

@@ -22,9 +22,7 @@ def test_bookings_of_an_account_stay_in_order(twolane):
     sent = {"ann": [], "bob": []}
     for cents in range(6):
         for account, identities in sent.items():
-            answer = twolane.client.post(
-                f"/accounts/{account}/bookings", params={"cents": cents}
-            )
+            answer = twolane.client.post(f"/accounts/{account}/bookings", params={"cents": cents})
             identities.append(answer.json()["id"])
 
     twolane.deferred.run_until_idle()

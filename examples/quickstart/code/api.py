@@ -1,8 +1,9 @@
 import logging
 
 from fastapi import BackgroundTasks, FastAPI
-from tasks import celery, send_welcome
 from twolane import ApiHandler, tasks_router
+
+from tasks import celery, send_welcome
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ of its own, it gives as ``Seams``.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -322,9 +323,13 @@ class Machinery:
         """How many execution environments run anything, those that Lambda has given up included."""
         return sum(each.busy or each.lingers for each in self._live)
 
-    def invoke(self, function: str, event: bytes) -> Invocation:
-        """Invoke a function as ``aws lambda invoke`` does, to the end of what it leaves."""
-        invocation = self.world.run(self.invoker.invoke(function, event))
+    def invoke(self, function: str, event: object) -> Invocation:
+        """Invoke a function as ``aws lambda invoke`` does, to the end of what it leaves.
+
+        ``event`` is JSON: bytes, or what becomes it.
+        """
+        payload = event if isinstance(event, bytes) else json.dumps(event).encode()
+        invocation = self.world.run(self.invoker.invoke(function, payload))
         self.finish()
         return invocation
 

@@ -145,6 +145,12 @@ def test_boto3_invokes_functions(stack: Twolane) -> None:
     assert json.loads(answer["Payload"].read()) == {"batchItemFailures": []}
 
 
+@pytest.mark.parametrize("event", [{"Records": []}, b'{"Records": []}'])
+def test_an_event_is_json_or_what_becomes_it(stack: Twolane, event: Any) -> None:
+    done = stack.invoke("Worker", event)
+    assert (done.error, json.loads(done.payload)) == (None, {"batchItemFailures": []})
+
+
 def test_two_runs_of_a_seed_tell_the_same_story(make: Callable[..., Twolane]) -> None:
     def story(seed: int) -> tuple[str, list[Any]]:
         stack = make(seed=seed)

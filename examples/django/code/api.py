@@ -1,0 +1,5 @@
+from twolane import ApiHandler
+
+from shop.asgi import application
+
+handler = ApiHandler(application)

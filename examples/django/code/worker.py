@@ -1,0 +1,5 @@
+from twolane import WorkerHandler
+
+from shop.celery import app
+
+handler = WorkerHandler(app)
