@@ -26,7 +26,7 @@ BUILD_DIR ?= .aws-sam/build
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test matrix canary test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build bench aws-proof mutants screenshots requirements mangum-suite celery-suite applications aws-suites sam-local
+.PHONY: help up test matrix canary test-slow coverage fuzz fuzz-templates fuzz-endpoint templates simulate exhaustive campaign resource-types check check-infra build dist bench aws-proof mutants screenshots requirements mangum-suite celery-suite applications aws-suites sam-local
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -130,7 +130,8 @@ check-infra: $(CHECK) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	$(CHECKOV_VENV)/bin/checkov --quiet --compact --skip-download \
 	  --framework cloudformation dockerfile \
 	  -f build/expanded.json infra/*.yaml infra/pipeline/role.yaml infra/long-lane/Dockerfile
-	@mkdir -p build/workflow/.github/workflows && cp infra/pipeline/deploy.yml build/workflow/.github/workflows
+	@rm -rf build/workflow && mkdir -p build/workflow/.github/workflows
+	@cp infra/pipeline/deploy.yml .github/workflows/*.yml build/workflow/.github/workflows
 	$(CHECKOV_VENV)/bin/checkov --quiet --compact --skip-download --framework github_actions -d build/workflow
 	$(MAKE) build RUNTIME=$$($(BIN)/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])') \
 	  ARCHITECTURE=$$(uname -m | sed -e s/aarch64/arm64/ -e s/amd64/x86_64/) \
@@ -141,6 +142,11 @@ build: $(RUN) $(SAM_VENV)/.installed ## Build the functions' artifact: `sam buil
 	$(SAM_VENV)/bin/sam build --build-dir $(BUILD_DIR) \
 	  --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
 	$(BIN)/twolane artifact --python $(RUNTIME) $(BUILD_DIR)
+
+dist: $(TEST) ## Build both distributions into dist/, as a release does
+	@rm -rf dist
+	$(BIN)/hatchling build -d $(CURDIR)/dist
+	cd local && $(abspath $(BIN))/hatchling build -d $(CURDIR)/dist
 
 bench: $(TEST) ## Run every benchmark
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done

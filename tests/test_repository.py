@@ -7,11 +7,14 @@ import importlib.metadata
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from twolane_local.checks import doctor, starter
 
 ROOT = Path(__file__).parent.parent
 HANDLERS = ROOT / "handlers"
@@ -213,7 +216,8 @@ def test_readme_shell_lines_are_tested_but_for_deployment() -> None:
 
 
 def test_readme_points_to_files_that_are_there() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
+    documents = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
+    for document in [*documents, *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")]:
         text = document.read_text()
         for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", text):
             path = document.parent / (target[0] or target[1])
@@ -249,3 +253,86 @@ def test_the_map_of_the_worker_names_its_modules() -> None:
     (_, text), *_ = docstrings(folder / "__init__.py")
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert modules == set(re.findall(r"``([a-z_]+)``", text)) - {"inspect"}
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def workflow(path: Path) -> dict[str, Any]:
+    # BaseLoader: `on` is a key, not a truth value, and "3.10" is no number.
+    read: dict[str, Any] = yaml.load(path.read_text(), Loader=yaml.BaseLoader)
+    return read
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    return [step for job in workflow(path)["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize(
+    "path", [*WORKFLOWS, ROOT / "infra" / "pipeline" / "deploy.yml"], ids=lambda path: path.name
+)
+def test_a_workflow_names_targets_that_are_there(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    lines = "\n".join(step.get("run", "") for step in steps(path))
+    named = re.findall(r"^make ([a-z-]+)", lines, re.MULTILINE)
+    assert named
+    assert set(named) <= targets
+
+
+@pytest.mark.parametrize(
+    "path", [*WORKFLOWS, ROOT / "infra" / "pipeline" / "deploy.yml"], ids=lambda path: path.name
+)
+def test_a_workflow_can_do_little(path: Path) -> None:
+    """Actions by commit and version, no token that stays on disk, no right that is not named."""
+    read = workflow(path)
+    assert read["permissions"] in ({}, {"contents": "read"})
+    for job in read["jobs"].values():
+        rights = job.get("permissions", {})
+        assert rights.items() <= {"contents": "read", "id-token": "write"}.items()
+        assert "id-token" not in rights or "environment" in job
+        assert int(job["timeout-minutes"]) <= 60
+    for line in path.read_text().splitlines():
+        if "uses:" in line:
+            assert re.search(r"uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+    for step in steps(path):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] == "false"
+
+
+def test_what_is_published_is_not_built_where_it_is_published() -> None:
+    jobs = workflow(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    assert not [step for step in jobs["publish"]["steps"] if "run" in step]
+    assert "id-token" not in jobs["build"]["permissions"]
+
+
+def test_one_list_of_pythons() -> None:
+    """Classifiers, template, CI, `twolane doctor` and `twolane init` name the same versions."""
+    read = workflow(ROOT / ".github" / "workflows" / "tests.yml")
+    tested = read["jobs"]["test"]["strategy"]["matrix"]["python-version"]
+    for file in (ROOT / "pyproject.toml", ROOT / "local" / "pyproject.toml"):
+        project = tomllib.loads(file.read_text())["project"]
+        prefix = "Programming Language :: Python :: 3."
+        versions = [
+            each.removeprefix(prefix[:-2]) for each in project["classifiers"] if prefix in each
+        ]
+        assert versions == tested
+        assert project["requires-python"] == f">={tested[0]}"
+    parameters = yaml.load((ROOT / "template.yaml").read_text(), Loader=_Loader)["Parameters"]
+    assert parameters["Runtime"]["AllowedValues"] == [f"python{version}" for version in tested]
+    assert list(starter.RUNTIMES) == tested
+    assert [f"3.{minor}" for minor in range(doctor.OLDEST[1], doctor.NEWEST[1] + 1)] == tested
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name
+)
+def test_forms_and_workflows_are_yaml(path: Path) -> None:
+    assert isinstance(workflow(path), dict)
+
+
+def test_each_hook_that_is_ours_runs_what_check_installs() -> None:
+    read = workflow(ROOT / ".pre-commit-config.yaml")
+    (local,) = [repository for repository in read["repos"] if repository["repo"] == "local"]
+    for hook in local["hooks"]:
+        command, verb, *_ = hook["entry"].split()
+        assert f"$(BIN)/{Path(command).name} {verb}" in (ROOT / "Makefile").read_text()

@@ -74,8 +74,6 @@ def own_database(name: str, folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_its_own_tests_pass(name: str, tmp_path: Path) -> None:
-    if name == "django":
-        pytest.importorskip("django")
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     for parameter in own_database(name, tmp_path):
         command += ["-o", f"twolane_parameters={parameter}"]
@@ -155,8 +153,6 @@ USES: dict[str, Callable[[Service], None]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_starts_and_both_lanes_run(name: str, tmp_path: Path) -> None:
-    if name == "django":
-        pytest.importorskip("django")
     flags = [
         flag for parameter in own_database(name, tmp_path) for flag in ("--parameter", parameter)
     ]

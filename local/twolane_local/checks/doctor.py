@@ -56,19 +56,17 @@ def ok(check: str, what: str) -> CheckResult:
 
 #: The versions that Lambda offers and that twolane is tested with:
 #: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Iterator[CheckResult]:
     name = ".".join(map(str, version))
     if version < OLDEST:
-        yield CheckResult(
-            "python", "error", f"this is Python {name}", "use Python 3.11, 3.12 or 3.13"
-        )
+        yield CheckResult("python", "error", f"this is Python {name}", "use Python 3.11 to 3.14")
     elif version > NEWEST:
         yield CheckResult(
             "python", "warning", f"Python {name} is newer than the versions that Lambda runs and "
-            "twolane is tested with", "use Python 3.11, 3.12 or 3.13",
+            "twolane is tested with", "use Python 3.11 to 3.14",
         )  # fmt: skip
     else:
         yield ok("python", f"Python {name}")

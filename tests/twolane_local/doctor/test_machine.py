@@ -21,7 +21,7 @@ def levels(findings: Iterable[CheckResult]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("version", "level"),
-    [((3, 10), "error"), ((3, 11), "ok"), ((3, 13), "ok"), ((3, 14), "warning")],
+    [((3, 10), "error"), ((3, 11), "ok"), ((3, 14), "ok"), ((3, 15), "warning")],
 )
 def test_python(version: tuple[int, int], level: str) -> None:
     assert levels(doctor.check_python(version)) == [level]
