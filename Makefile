@@ -122,7 +122,7 @@ $(CHECKOV_VENV)/.installed: infra/tools/checkov.txt
 check-infra: $(CHECK) $(SAM_VENV)/.installed $(CHECKOV_VENV)/.installed
 	$(SAM_VENV)/bin/sam validate --lint
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- template.yaml infra/*.yaml infra/pipeline/role.yaml
-	$(BIN)/cfn-lint -- infra/proof/template.yaml
+	$(BIN)/cfn-lint -- infra/proof/template.yaml examples/*/template.yaml
 	@mkdir -p build
 	$(BIN)/twolane template > build/expanded.json
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules < build/expanded.json

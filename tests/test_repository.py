@@ -290,7 +290,7 @@ def test_a_workflow_can_do_little(path: Path) -> None:
         rights = job.get("permissions", {})
         assert rights.items() <= {"contents": "read", "id-token": "write"}.items()
         assert "id-token" not in rights or "environment" in job
-        assert int(job["timeout-minutes"]) <= 60
+        assert int(job["timeout-minutes"]) <= 180
     for line in path.read_text().splitlines():
         if "uses:" in line:
             assert re.search(r"uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -321,6 +321,14 @@ def test_one_list_of_pythons() -> None:
     assert parameters["Runtime"]["AllowedValues"] == [f"python{version}" for version in tested]
     assert list(starter.RUNTIMES) == tested
     assert [f"3.{minor}" for minor in range(doctor.OLDEST[1], doctor.NEWEST[1] + 1)] == tested
+
+
+def test_each_row_of_the_matrix_has_a_job_with_its_python() -> None:
+    jobs = workflow(ROOT / ".github" / "workflows" / "versions.yml")["jobs"]
+    rows = jobs["matrix"]["strategy"]["matrix"]["include"]
+    runner = (ROOT / "tests" / "matrix" / "run.py").read_text()
+    wanted = re.findall(r'^    Row\("([^"]+)", "([^"]+)"', runner, re.MULTILINE)
+    assert [(row["row"], row["python-version"]) for row in rows] == wanted
 
 
 @pytest.mark.parametrize(
