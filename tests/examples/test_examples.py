@@ -42,7 +42,7 @@ def test_templates_and_applications_have_no_finding_above_a_note() -> None:
 
 
 def test_the_index_names_each() -> None:
-    assert set(NAMES) == {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert set(NAMES) == {path.parent.name for path in EXAMPLES.glob("*/README.md")}
     index = (EXAMPLES / "README.md").read_text()
     assert set(NAMES) == set(re.findall(r"]\(([a-z-]+)/\)", index))
 
@@ -83,6 +83,27 @@ def test_its_own_tests_pass(name: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^[0-9]+ passed in", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("django", ["-m manage makemigrations --check --dry-run"]),
+        ("monolith", ["-m alembic upgrade head", "-m alembic check"]),
+    ],
+)
+def test_its_migrations_are_those_of_its_models(
+    name: str, commands: list[str], tmp_path: Path
+) -> None:
+    database = f"{tmp_path}/shop.sqlite3"
+    environ = clean_environ(DATABASE_NAME=database, DATABASE_URL=f"sqlite:///{database}")
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, *command.split()], cwd=EXAMPLES / name / "code", env=environ,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def ask(service: Service, method: str, path: str, **options: Any) -> Any:

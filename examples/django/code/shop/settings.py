@@ -5,6 +5,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "shop.urls"
 INSTALLED_APPS = ["orders"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 DATABASES = {
     "default": {
