@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 BLOCKED = {"spam.example.com"}
 
 
-# What fails is not acknowledged: the queue delivers it again, and then dead-letters it.
+# What fails is not acknowledged: its message ends on the dead-letter queue.
 @celery.task(acks_late=True, acks_on_failure_or_timeout=False, time_limit=3)
 def send_mail(address: str) -> None:
     if address.partition("@")[2] in BLOCKED:
