@@ -218,6 +218,7 @@ def slow():
 """
 
 
+@pytest.mark.slow
 def test_it_is_tested_in_virtual_time(tmp_path: Path) -> None:
     for folder in ("src", "tests"):
         (tmp_path / folder).mkdir()

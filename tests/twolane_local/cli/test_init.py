@@ -248,6 +248,7 @@ DJANGO: dict[str, str] = {
 }
 
 
+@pytest.mark.slow
 def test_a_django_project(tmp_path: Path, run: Run) -> None:
     write(tmp_path, DJANGO)
     found: Any = json.loads(run("twolane", "init", "--json").stdout)
