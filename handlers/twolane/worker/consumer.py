@@ -22,6 +22,13 @@ from celery.worker.consumer import Consumer
 
 from twolane.errors import ConfigurationError
 from twolane.patches.clients import guard
+from twolane.patches.coroutines import (
+    awaiting_tracer,
+    can_await,
+    is_coroutine_task,
+    prepare,
+    refuse_generators,
+)
 from twolane.worker.pool import guard_body
 from twolane.worker.records import Outcome, run_of
 
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from celery.app.task import Task
     from kombu.message import Message
 
+    from twolane.worker.concurrency import SideBySide
     from twolane.worker.pool import Pool
 
 
@@ -63,13 +71,23 @@ class LazyStrategies(dict[str, Any]):
         if own._backend is not None:  # noqa: SLF001 - the application's has its guard already
             guard(own.backend)
         strategy = task.start_strategy(consumer.app, consumer)
-        guard_body(task)
-        # Looked up now: Sentry and other monitors replace it as they are set up.
-        task.__trace__ = trace.build_tracer(
-            name, task, consumer.app.loader, consumer.hostname, app=consumer.app
-        )
+        task.__trace__ = self._tracer(name, task)
         self[name] = strategy
         return strategy
+
+    def _tracer(self, name: str, task: Any) -> Callable[..., Any]:
+        consumer = self._consumer
+        options: dict[str, Any] = {
+            "loader": consumer.app.loader, "hostname": consumer.hostname, "app": consumer.app,
+        }  # fmt: skip
+        task.run = refuse_generators(task)
+        if consumer.awaits(name):
+            return awaiting_tracer(name, task, lambda one: consumer.several().enter(one), **options)
+        if is_coroutine_task(task):
+            prepare(task)
+        guard_body(task, lambda one: consumer.several().drive(one))
+        # Looked up now: Sentry and other monitors replace it as they are set up.
+        return trace.build_tracer(name, task, **options)
 
 
 class Controller:
@@ -129,8 +147,12 @@ class TaskConsumer(Consumer):
         pool: Pool,
         timer: Timer,
         on_task_request: Callable[[Any], object],
+        several: Callable[[], SideBySide],
     ) -> None:
+        """``several``: where coroutines run, made when there is one."""
         self.controller: Controller
+        self.several = several
+        self._awaits: dict[str, bool] = {}
         super().__init__(
             on_task_request,
             hostname=hostname,
@@ -144,6 +166,16 @@ class TaskConsumer(Consumer):
         self.strategies = LazyStrategies(self)
         at_once: Any = _at_once
         self.receive: Callable[[Message], object] = self.create_task_handler(promise=at_once)
+
+    def awaits(self, name: str) -> bool:
+        """True if it is a coroutine task, which goes beside others."""
+        known = self._awaits.get(name)
+        if known is None:
+            task: Any = dict.get(self.app.tasks, name)
+            known = task is not None and is_coroutine_task(task) and can_await()
+            if task is not None:
+                self._awaits[name] = known
+        return known
 
     def rename(self, hostname: str) -> None:
         """Be another node; tracers have the name and the result backend in them."""

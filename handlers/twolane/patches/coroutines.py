@@ -1,0 +1,396 @@
+"""``async def`` tasks: Celery's own tracer with one ``await`` in it, and its stacks for each task.
+
+Celery calls a task's body and takes what that returns for the result; of an ``async def`` task that
+is a coroutine that nobody awaits.
+
+**In a worker function**, coroutine tasks take turns on one event loop. ``awaiting_tracer`` compiles
+the source of Celery's tracer again, with ``await`` before the call of the body. Everything around
+the body is Celery's own code, in Celery's order. Where the source is not there, or has another
+shape, coroutine tasks run one after the other, see ``driven``.
+
+**Elsewhere** (a stock ``celery worker``, ``task.apply()``) the tracer stays as it is, and the body
+that it calls waits for the coroutine, which runs on a loop of the process, on a thread of its own.
+
+**Stacks.** ``current_task`` and ``task.request`` are the top of stacks that Celery keeps for each
+thread. Coroutines of one thread would find each other's. So these stacks ask a context variable
+first, which each coroutine task has a value of its own in, and all that it starts with it.
+
+**Retries.** ``autoretry_for`` wraps the body in a function that catches what it raises; a coroutine
+raises nothing when it is called. Here Celery's wrapper gets the error once the coroutine has ended.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import logging
+import os
+import threading
+from concurrent.futures import CancelledError as FutureCancelledError
+from contextvars import ContextVar, copy_context
+from functools import cache, wraps
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from celery import _state
+from celery.app import trace
+from celery.utils.threads import get_ident
+
+from twolane.patches import replace
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Generator
+    from types import CodeType
+
+logger = logging.getLogger("twolane.patches")
+
+#: Whose stacks these are: a coroutine task's own; ``None``: the thread's, as in stock Celery.
+stack_owner: ContextVar[object | None] = ContextVar("twolane_stack_owner", default=None)
+
+_MARK = "_twolane_coroutine"
+
+
+def is_coroutine_task(task: Any) -> bool:
+    """True if calling the task's body gives a coroutine."""
+    is_one = inspect.iscoroutinefunction
+    return (
+        is_one(task.run) or is_one(getattr(task, "_orig_run", None)) or is_one(type(task).__call__)
+    )
+
+
+def _owner() -> object:
+    owner = stack_owner.get()
+    return get_ident() if owner is None else owner
+
+
+def prepare(task: Any) -> None:
+    """Give a coroutine task stacks of its own, and Celery's retries. Idempotent."""
+    stacks: tuple[Any, ...] = (vars(_state)["_task_stack"], task.request_stack)
+    for stack in stacks:
+        stack.__ident_func__ = _owner
+    _retry_behind(task)
+
+
+_raised: ContextVar[BaseException] = ContextVar("twolane_raised")
+
+
+def _retry_behind(task: Any) -> None:
+    """Have Celery's ``autoretry_for`` see what the coroutine raises."""
+    body = getattr(task, "_orig_run", None)
+    if not inspect.iscoroutinefunction(body) or inspect.iscoroutinefunction(task.run):
+        return
+    decide = task.run
+
+    @wraps(body)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await body(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - Celery's wrapper raises it, or what comes of it
+            token = _raised.set(error)
+            try:
+                return decide(*args, **kwargs)
+            finally:
+                _raised.reset(token)
+
+    def raises(*_: Any, **__: Any) -> Any:
+        raise _raised.get()
+
+    task._orig_run, task.run = raises, run  # noqa: SLF001 - where Celery's wrapper finds the body
+
+
+class Body:
+    """A task's coroutine while it runs, which can be interrupted at its next ``await``.
+
+    An ``Exception`` is raised there, as a soft time limit is. Any other error cancels the coroutine
+    first, as ``asyncio`` does it, and is what comes out of it in the end. ``entered`` and ``left``
+    are called around each step.
+    """
+
+    __slots__ = ("_coroutine", "_pending", "_reason", "ended", "task")
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+        self._pending: list[BaseException] = []
+        self._reason: BaseException | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.ended = False
+
+    def interrupt(self, error: BaseException) -> None:
+        """On the loop's thread: raise ``error`` in the coroutine, if it still runs."""
+        if self.ended:
+            return
+        self._pending.append(error)
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True if it was cancelled, and goes on nevertheless, or has not heard of it yet."""
+        return self._reason is not None or any(
+            not isinstance(error, Exception) for error in self._pending
+        )
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        from asyncio import current_task
+
+        self.task = current_task()
+        if self._pending:
+            self._coroutine.close()
+            self.ended = True
+            raise self._pending.pop(0)
+        return self
+
+    def __iter__(self) -> Body:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._coroutine.send, value)
+
+    def throw(self, error: Any, value: Any = None, _: Any = None) -> Any:
+        if value is not None:
+            error = value
+        elif isinstance(error, type):
+            error = error()
+        from asyncio import CancelledError
+
+        if isinstance(error, CancelledError) and self._pending:
+            pending = self._pending.pop(0)
+            if isinstance(pending, Exception):
+                if self.task is not None:
+                    self.task.uncancel()
+                error = pending
+            else:
+                self._reason = pending
+        return self._step(self._coroutine.throw, error)
+
+    def close(self) -> None:
+        self.ended = True
+        self._coroutine.close()
+
+    def entered(self) -> None:
+        """A step of the coroutine begins."""
+
+    def left(self) -> None:
+        """A step of the coroutine has ended."""
+
+    def _step(self, go: Callable[[Any], Any], value: Any) -> Any:
+        self.entered()
+        try:
+            return go(value)
+        except StopIteration:
+            self.ended = True
+            if self._reason is not None:  # it was cancelled: what it returns comes too late
+                raise self._reason from None
+            raise
+        except BaseException as error:
+            self.ended = True
+            from asyncio import CancelledError
+
+            cancelled = isinstance(error, CancelledError)
+            if self._reason is not None and error is not self._reason:
+                raise self._reason from (None if cancelled else error)
+            if cancelled:
+                # Its own, or of something that it awaited: to Celery, a failure like any other.
+                raise FutureCancelledError(*error.args) from error
+            raise
+        finally:
+            self.left()
+
+
+def refuse_generators(task: Any) -> Any:
+    """A body that says why an async generator cannot be a task."""
+    if not inspect.isasyncgenfunction(task.run):
+        return task.run
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise TypeError(
+            f"the task {task.name} is an async generator (an async def with yield): Celery has one "
+            "result for a task. Return a list, or publish a task for each value"
+        )
+
+    return refused
+
+
+def awaiting_tracer(
+    name: str, task: Any, enter: Callable[[Any], Body], **options: Any
+) -> Callable[..., tuple[None, None, None, Coroutine[Any, Any, Any]]]:
+    """Celery's tracer of a coroutine task, where one ``can_await``. As Celery's, it is called with
+    a request; in the place of the text of the result stands a coroutine, whose result is what a
+    tracer returns. ``enter`` makes a body of the task's coroutine.
+    """
+    build = _awaiting_build()
+    prepare(task)
+    tracer = build(name, task, **options)
+    called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
+    fun = called.cell_contents
+
+    async def plain(value: Any) -> Any:
+        return value
+
+    def begin(*args: Any, **kwargs: Any) -> Any:
+        found = fun(*args, **kwargs)
+        if inspect.iscoroutine(found):
+            return enter(found)
+        return found if inspect.isawaitable(found) else plain(found)
+
+    called.cell_contents = begin
+
+    def traces(*args: Any, **kwargs: Any) -> Any:
+        return None, None, None, tracer(*args, **kwargs)
+
+    return traces
+
+
+def can_await() -> bool:
+    """``False``: Celery's source is not there, or not as tested; one warning says so."""
+    return _awaiting_build() is not None
+
+
+@cache
+def _awaiting_build() -> Any:
+    try:
+        code = trace.build_tracer.__code__
+        # Not ``inspect.getsource``, which takes longer than all the rest to find the last line.
+        source = linecache.getlines(trace.__file__)[code.co_firstlineno - 1 : _last_line(code)]
+        if not source:
+            raise OSError("its source is not there")
+        tree = ast.parse("".join(source))
+        ast.increment_lineno(tree, code.co_firstlineno - 1)
+        awaiting = _Awaiting()
+        tree = ast.fix_missing_locations(awaiting.visit(tree))
+        if awaiting.found != 1:
+            raise ValueError(f"the body is called at {awaiting.found} places")
+        made: dict[str, Any] = {}
+        # Celery's own globals, so that what is replaced there is replaced here.
+        exec(compile(tree, str(trace.__file__), "exec"), vars(trace), made)  # noqa: S102 - Celery's code
+        return made["build_tracer"]
+    except (OSError, TypeError, ValueError, SyntaxError) as error:
+        logger.warning(
+            "! Celery's tracer cannot be made to await (%s): async def tasks run one after the "
+            "other. Ship Celery's .py files, and a version that twolane was tested with", error,
+        )  # fmt: skip
+        return None
+
+
+def _last_line(code: CodeType) -> int:
+    inner = [each for each in code.co_consts if inspect.iscode(each)]
+    lines = [line for *_, line in code.co_lines() if line is not None]
+    return max(*lines, *map(_last_line, inner))
+
+
+class _Awaiting(ast.NodeTransformer):
+    """``trace_task`` as a coroutine function that awaits the body."""
+
+    def __init__(self) -> None:
+        self.found = 0
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if node.name != "trace_task":
+            return self.generic_visit(node)
+        changed = self.generic_visit(node)
+        fields = {name: getattr(changed, name) for name in node._fields}
+        return ast.copy_location(ast.AsyncFunctionDef(**fields), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if not (isinstance(node.func, ast.Name) and node.func.id == "fun"):
+            return node
+        self.found += 1
+        return ast.copy_location(ast.Await(node), node)
+
+
+class ProcessLoop:
+    """The event loop of a process, on a thread of its own, for bodies that threads wait for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Any) -> Any:
+        """Wait for a coroutine that runs there; what interrupts the wait is raised in it."""
+        body = Body(coroutine)
+        context = copy_context()
+        if context.get(stack_owner) is None:
+            context.run(stack_owner.set, get_ident())
+        loop = self._running()
+        over = threading.Event()
+        ends: list[asyncio.Task[Any]] = []
+
+        async def runs() -> Any:
+            return await body
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            ends.append(task)
+            over.set()
+
+        def start() -> None:
+            loop.create_task(runs(), context=context).add_done_callback(ended)
+
+        loop.call_soon_threadsafe(start)
+        while not over.is_set():
+            try:
+                over.wait()
+            except BaseException as error:  # noqa: BLE001 - a time limit: it is the coroutine's
+                loop.call_soon_threadsafe(body.interrupt, error)
+        return ends[0].result()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                import asyncio
+
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="twolane-coroutines", daemon=True
+                ).start()
+            return self._loop
+
+    def forget(self) -> None:
+        """In a forked process: the thread is the parent's."""
+        self._lock, self._loop = threading.Lock(), None
+
+
+process_loop = ProcessLoop()
+os.register_at_fork(after_in_child=process_loop.forget)
+
+
+def driven(tracer: Any, drive: Callable[[Any], Any]) -> Any:
+    """A tracer of Celery's whose body waits for its coroutine, by ``drive``."""
+    called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
+    fun = called.cell_contents
+
+    def body(*args: Any, **kwargs: Any) -> Any:
+        found = fun(*args, **kwargs)
+        return drive(found) if inspect.iscoroutine(found) else found
+
+    called.cell_contents = body
+    return tracer
+
+
+def install() -> None:
+    """Have each tracer that Celery makes in this process run coroutine tasks. Idempotent."""
+    tracing: Any = trace
+    stock = tracing.build_tracer
+    if hasattr(stock, _MARK):
+        return
+
+    @wraps(stock)
+    def build_tracer(name: str, task: Any, *args: Any, **options: Any) -> Any:
+        if inspect.isasyncgenfunction(task.run):
+            task.run = refuse_generators(task)
+        tracer = stock(name, task, *args, **options)
+        if not is_coroutine_task(task):
+            return tracer
+        prepare(task)
+        # ``prepare`` may have put another body there.
+        return driven(stock(name, task, *args, **options), process_loop.run)
+
+    setattr(build_tracer, _MARK, True)
+    replace(tracing, "build_tracer", build_tracer)
+    consumer: Any = import_module("celery.worker.consumer.consumer")
+    replace(consumer, "build_tracer", build_tracer)
