@@ -240,14 +240,13 @@ class SideBySide:
         """Drive the loop until ``over()``, asked after each ``loop.stop()``."""
         while at_least_once or not over():
             at_least_once = False
-            try:
-                asyncio.get_running_loop()
-            except RuntimeError:
+            if not in_a_loop():
                 self._drive()
-            else:  # the handler was called from a coroutine: no second loop can run in its thread
-                thread = threading.Thread(target=self._drive, name="twolane-loop", daemon=True)
-                thread.start()
-                thread.join()
+                continue
+            # The handler was called from a coroutine: no second loop can run in its thread.
+            thread = threading.Thread(target=self._drive, name="twolane-loop", daemon=True)
+            thread.start()
+            thread.join()
 
     def _drive(self) -> None:
         self._thread = threading.get_ident()
@@ -289,6 +288,15 @@ class SideBySide:
         struck, self._struck = self._struck, None
         if struck is not None and struck[0] is self.at:
             raise struck[1]
+
+
+def in_a_loop() -> bool:
+    """True if this thread runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _watch(of: weakref.ref[SideBySide], awake: threading.Event) -> None:

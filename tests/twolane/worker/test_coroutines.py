@@ -7,6 +7,7 @@ import functools
 import logging
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twolane.state.memory import MemoryStore
+
+
+class NotNow(Exception):  # noqa: N818
+    """What a task is tried again for."""
 
 
 @pytest.fixture
@@ -140,9 +145,6 @@ def test_it_fails_retries_ignores_and_rejects_as_any_other(
 ) -> None:
     sent: list[tuple[Any, ...]] = []
 
-    class NotNow(Exception):  # noqa: N818
-        pass
-
     @app.task(shared=False, name="fail")
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -228,14 +230,15 @@ def test_every_shape_of_a_coroutine_task_runs(app: Celery, handler: WorkerHandle
         await asyncio.sleep(0)
         return x + y
 
-    part = functools.partial(add, 10)
-    part.__name__ = part.__qualname__ = "part"  # type: ignore[attr-defined]
-    part.__module__, part.__annotations__ = __name__, {}
+    class Part(Task):
+        name = "partial"
+        run = staticmethod(functools.partial(add, 10))
+
     app.register_task(Async())
+    app.register_task(Part())
     app.task(shared=False, name="call", base=AsyncCall)(add)
     app.task(shared=False, name="super", base=Call)(add)
     app.task(shared=False, name="wrapped")(wrapped(add))
-    app.task(shared=False, name="partial", typing=False)(part)
 
     @app.task(shared=False, name="own-loop")
     def own_loop() -> int:
@@ -396,10 +399,8 @@ def test_one_that_cannot_be_stopped_is_named_and_comes_back(
     @app.task(shared=False, name="stubborn")
     async def stubborn() -> None:
         for _ in range(300):
-            try:
+            with suppress(BaseException):
                 await asyncio.sleep(0.1)
-            except BaseException:  # noqa: BLE001, PERF203, S110
-                pass
 
     @app.task(shared=False, name="quick")
     async def quick() -> str:
