@@ -17,14 +17,13 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from twolane import WorkerHandler
 from twolane.environment.logs import correlation
+from twolane.state.memory import MemoryStore
 from twolane.worker.lookup import Revocation, revoked_key, write_revocation
 
 from .conftest import Context, RecordedQueues, body, event, make_app, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from twolane.state.memory import MemoryStore
 
 
 class NotNow(Exception):  # noqa: N818
@@ -381,7 +380,7 @@ def test_the_deadline_returns_what_has_not_started_and_stops_the_rest(
     async def wait() -> None:
         await asyncio.sleep(30)
 
-    handler = WorkerHandler(app, queues=RecordedQueues(), environ={}, store=None)
+    handler = WorkerHandler(app, queues=RecordedQueues(), environ={}, store=MemoryStore())
     began = time.monotonic()
     answer = handler(
         event(*(record(body("wait", task_id=f"t{n}"), f"m{n}") for n in range(3))), Context(1500)
@@ -465,7 +464,7 @@ def test_worker_concurrency_is_how_many_at_once(app: Celery, queues: RecordedQue
         await asyncio.sleep(0.02)
         running -= 1
 
-    handler = WorkerHandler(app, queues=queues, environ={})
+    handler = WorkerHandler(app, queues=queues, environ={}, store=MemoryStore())
     handler(event(*(record(body("wait", task_id=name)) for name in ids("t", 10))), Context())
     assert most == 3
 
@@ -482,7 +481,7 @@ def test_a_fifo_group_keeps_its_order(app: Celery, queues: RecordedQueues) -> No
             raise Reject(requeue=True)
 
     step.acks_late = True
-    handler = WorkerHandler(app, queues=queues, environ={})
+    handler = WorkerHandler(app, queues=queues, environ={}, store=MemoryStore())
     arn = "arn:aws:sqs:us-east-1:123456789012:tasks.fifo"
     answer = handler(
         event(

@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from celery import Celery, current_task
@@ -15,12 +15,10 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from twolane import WorkerHandler
 from twolane.environment.logs import correlation
+from twolane.state.memory import MemoryStore
 from twolane.worker.lookup import Revocation, revoked_key, write_revocation
 
 from .conftest import Context, RecordedQueues, body, event, make_app, record
-
-if TYPE_CHECKING:
-    from twolane.state.memory import MemoryStore
 
 
 @pytest.fixture
@@ -79,7 +77,7 @@ def test_worker_concurrency_is_how_many_at_once(app: Celery, queues: RecordedQue
         with lock:
             running -= 1
 
-    handler = WorkerHandler(app, queues=queues, environ={})
+    handler = WorkerHandler(app, queues=queues, environ={}, store=MemoryStore())
     handler(event(*(record(body("wait", task_id=f"t{n}")) for n in range(8))), Context())
     assert most == 3
 
@@ -98,7 +96,7 @@ def test_solo_runs_one_after_the_other_beside_coroutines(queues: RecordedQueues)
         await asyncio.sleep(0.02)
         log.append("coroutine")
 
-    handler = WorkerHandler(app, queues=queues, environ={})
+    handler = WorkerHandler(app, queues=queues, environ={}, store=MemoryStore())
     names = ["here", "there", "here", "there"]
     records = [record(body(name, task_id=f"t{n}")) for n, name in enumerate(names)]
     assert handler(event(*records), Context()) == {"batchItemFailures": []}
@@ -249,7 +247,7 @@ def test_a_rate_limit_holds(app: Celery, queues: RecordedQueues) -> None:
         starts.append(time.monotonic())
         time.sleep(0.3)
 
-    handler = WorkerHandler(app, queues=queues, environ={})
+    handler = WorkerHandler(app, queues=queues, environ={}, store=MemoryStore())
     began = time.monotonic()
     handler(event(*(record(body("limited", task_id=f"t{n}")) for n in range(4))), Context())
     assert time.monotonic() - began < 1.1  # they overlap
