@@ -118,27 +118,50 @@ def deep(frames: int) -> None:
     raise ValueError("it does not work")
 
 
-def ours(redis: str | None, *, results: bool, fails: bool = False) -> Any:
-    """A handler and a round: seconds a task, over ``count`` tasks."""
+_ids = iter(range(0, 1_000_000_000_000, 10_000_000))
+
+
+def ours(
+    redis: str | None, *, results: bool, fails: bool = False, kind: str = "def", wait_s: float = 0
+) -> Any:
+    """A handler and a round: seconds a task, over ``count`` tasks, in batches of ten.
+
+    ``kind``: ``def`` tasks one after the other, on ``threads``, or ``async def`` tasks; each waits.
+    """
+    import asyncio
+
     from celery import Celery
 
     from twolane import WorkerHandler
 
-    app = Celery(f"ours-{bool(redis)}-{results}-{fails}", set_as_current=False)
+    app = Celery(f"ours-{bool(redis)}-{results}-{fails}-{kind}-{wait_s}", set_as_current=False)
     app.conf.update(
         broker_url="sqs://",
         task_default_queue="tasks",
         task_ignore_result=not results,
         result_backend=f"{redis}/0" if redis else None,
     )
+    if kind == "threads":
+        app.conf.update(worker_pool="threads", worker_concurrency=10)
+    if kind == "async def":
 
-    @app.task(shared=False, name="noop")
-    def noop() -> None:
-        if fails:
-            deep(4)
+        @app.task(shared=False, name="noop")
+        async def noop() -> None:
+            if wait_s:
+                await asyncio.sleep(wait_s)
+
+    else:
+
+        @app.task(shared=False, name="noop")
+        def noop() -> None:
+            if wait_s:
+                time.sleep(wait_s)
+            if fails:
+                deep(4)
 
     handler = WorkerHandler(app, environ={})
-    numbers = iter(range(10_000_000 * fails, 20_000_000))  # ids of its own
+    first = next(_ids)
+    numbers = iter(range(first, first + 10_000_000))  # ids of its own
 
     def round_(count: int) -> float:
         context = Context()
@@ -241,13 +264,22 @@ def main() -> None:
         rounds: dict[str, tuple[Any, int]] = {
             "tracer": (tracer(), 5_000),
             "ours": (ours(None, results=False), 4_000),
+            "ours, async def": (ours(None, results=False, kind="async def"), 4_000),
+            "ours, threads": (ours(None, results=False, kind="threads"), 1_000),
         }
         if redis is not None:
             rounds["ours, Redis results and leases"] = (ours(redis, results=True), 1_000)
             rounds["ours, failing"] = (ours(redis, results=True, fails=True), 300)
+            for kind in ("async def", "threads"):
+                rounds[f"ours, {kind}, Redis results and leases"] = (
+                    ours(redis, results=True, kind=kind), 1_000,
+                )  # fmt: skip
+                rounds[f"ours, {kind}, waiting"] = (
+                    ours(redis, results=True, kind=kind, wait_s=1), 10,
+                )  # fmt: skip
         samples: dict[str, list[float]] = {name: [] for name in rounds}
-        for round_, _ in rounds.values():
-            round_(500)
+        for round_, count in rounds.values():
+            round_(min(count, 500))
         for _ in range(options.rounds):
             for name, (round_, count) in rounds.items():
                 samples[name].append(round_(count))

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import _state
 from celery.app import trace
+from celery.utils import threads
 from celery.utils.threads import get_ident
 
 from twolane.patches import replace
@@ -46,8 +47,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("twolane.patches")
 
-#: Whose stacks these are: a coroutine task's own; ``None``: the thread's, as in stock Celery.
-stack_owner: ContextVar[object | None] = ContextVar("twolane_stack_owner", default=None)
+#: Whose stacks Celery's are at the moment; ``None``: the thread's, as in stock Celery.
+stack_owner: ContextVar[Owner | None] = ContextVar("twolane_stack_owner", default=None)
+
+
+class Owner:
+    """A run of a task that has stacks of its own."""
+
+    __slots__ = ("stacks",)
+
+    def __init__(self) -> None:
+        self.stacks: dict[int, list[Any]] = {}
+
 
 _MARK = "_twolane_coroutine"
 
@@ -61,15 +72,55 @@ def is_coroutine_task(task: Any) -> bool:
 
 
 def _owner() -> object:
-    owner = stack_owner.get()
-    return get_ident() if owner is None else owner
+    return stack_owner.get() or get_ident()
+
+
+_FastStack: Any = vars(threads)["_FastLocalStack"]
+
+
+class OwnedStack(_FastStack):  # type: ignore[misc]
+    """Celery's faster stack, each time that of the owner or the thread at hand. Celery's hands out
+    the methods of the list that the thread has which asks first.
+    """
+
+    def __init__(self) -> None:
+        """In each thread, as it first comes here."""
+        self.__dict__["stack"] = []
+
+    @property
+    def stack(self) -> list[Any]:
+        owner = stack_owner.get()
+        own: list[Any] = vars(self)["stack"]
+        return own if owner is None else owner.stacks.setdefault(id(self), [])
+
+    @property
+    def push(self) -> Callable[[Any], None]:
+        return self._push
+
+    @property
+    def pop(self) -> Callable[[], Any]:
+        return self._pop
+
+    def _push(self, item: Any) -> None:
+        self.stack.append(item)
+
+    def _pop(self) -> Any:
+        return self.stack.pop()
+
+
+def own_stacks(task: Any) -> None:
+    """Give each owner, and each thread, stacks of its own for this task. Idempotent."""
+    stacks: tuple[Any, ...] = (vars(_state)["_task_stack"], task.request_stack)
+    for stack in stacks:
+        if hasattr(stack, "__ident_func__"):
+            stack.__ident_func__ = _owner
+        else:
+            stack.__class__ = OwnedStack
 
 
 def prepare(task: Any) -> None:
     """Give a coroutine task stacks of its own, and Celery's retries. Idempotent."""
-    stacks: tuple[Any, ...] = (vars(_state)["_task_stack"], task.request_stack)
-    for stack in stacks:
-        stack.__ident_func__ = _owner
+    own_stacks(task)
     _retry_behind(task)
 
 
@@ -315,8 +366,6 @@ class ProcessLoop:
         """Wait for a coroutine that runs there; what interrupts the wait is raised in it."""
         body = Body(coroutine)
         context = copy_context()
-        if context.get(stack_owner) is None:
-            context.run(stack_owner.set, get_ident())
         loop = self._running()
         over = threading.Event()
         ends: list[asyncio.Task[Any]] = []
@@ -369,7 +418,15 @@ def driven(tracer: Any, drive: Callable[[Any], Any]) -> Any:
         return drive(found) if inspect.iscoroutine(found) else found
 
     called.cell_contents = body
-    return tracer
+
+    def traces(*args: Any, **kwargs: Any) -> Any:
+        token = stack_owner.set(Owner())
+        try:
+            return tracer(*args, **kwargs)
+        finally:
+            stack_owner.reset(token)
+
+    return traces
 
 
 def install() -> None:

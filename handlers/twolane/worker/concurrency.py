@@ -38,14 +38,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from twolane.environment import forks
 from twolane.environment.logs import emit
 from twolane.errors import StoreUnavailableError
-from twolane.patches.coroutines import Body, stack_owner
+from twolane.patches.coroutines import Body, Owner, stack_owner
 from twolane.worker.limits import DeadlineReached, alarms_call, raise_in
 from twolane.worker.pool import check_process
 from twolane.worker.records import Outcome, is_stopper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextvars import Context
 
     from celery import Celery
 
@@ -75,12 +74,11 @@ _current: ContextVar[Flight | None] = ContextVar("twolane_flight", default=None)
 class Flight:
     """A run that goes on beside others."""
 
-    def __init__(self, batch: Batch, call: Call, context: Context) -> None:
-        self.batch, self.call, self.run, self.context = batch, call, call.run, context
+    def __init__(self, batch: Batch, run: Run) -> None:
+        self.batch, self.run = batch, run
         self.keys: frozenset[object] = frozenset()
         self.body: FlightBody | None = None
-        self.left = False
-        self.future: asyncio.Future[Settled] | None = None
+        self.left = self.has_ended = False
         self.blocked_s = 0.0
         self._loop = batch.several.loop
         self._waiting: list[BaseException] = []
@@ -98,7 +96,8 @@ class Flight:
     def strike(self, error: type[BaseException]) -> None:
         """On the loop's thread: as ``interrupt``."""
         if self.body is None:
-            self._waiting.append(error())
+            if not self.has_ended:
+                self._waiting.append(error())
             return
         if self.body.ended:
             return
@@ -126,6 +125,8 @@ class Flight:
     def __exit__(self, *_: object) -> None:
         for timer in self._timers:
             timer.cancel()
+        self.has_ended = True
+        self.body = None  # no circle of references is left for the garbage collector
         if self.blocked_s:
             emit(
                 logger,
@@ -221,7 +222,6 @@ class SideBySide:
         """Run the coroutine of a body that is not an ``async def`` itself, and wait for it."""
         if self.loop.is_running():
             context = copy_context()
-            context.run(stack_owner.set, threading.get_ident())
 
             async def runs() -> Any:
                 return await coroutine
@@ -514,21 +514,21 @@ class Batch:
     def _take(self, kind: str, keys: frozenset[object], call: Call) -> None:
         """Celery's request is made, and its lease taken: off it goes."""
         context = copy_context()
-        flight = Flight(self, call, context)
+        flight = Flight(self, call.run)
         flight.keys = keys
-        call.run.in_flight = True
+        call.run.in_flight, call.run.take = True, None
         self._flights[flight] = None
         self._counts[kind] += 1
         loop = self.several.loop
         context.run(_current.set, flight)
+        context.run(stack_owner.set, Owner())
         if kind == "thread":
             on_thread = partial(context.run, self.worker.execute, call, flight)
-            flight.future = loop.run_in_executor(self.several.threads, on_thread)
+            future: asyncio.Future[Settled] = loop.run_in_executor(self.several.threads, on_thread)
         else:
-            context.run(stack_owner.set, flight)
             flying = self.worker.execute_awaiting(call, flight)
-            flight.future = loop.create_task(flying, context=context)
-        flight.future.add_done_callback(partial(self._landed, flight, kind))
+            future = loop.create_task(flying, context=context)
+        future.add_done_callback(partial(self._landed, flight, kind))
 
     def _landed(self, flight: Flight, kind: str, future: asyncio.Future[Settled]) -> None:
         self.several.left.discard(flight)

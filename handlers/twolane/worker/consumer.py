@@ -26,6 +26,7 @@ from twolane.patches.coroutines import (
     awaiting_tracer,
     can_await,
     is_coroutine_task,
+    own_stacks,
     prepare,
     refuse_generators,
 )
@@ -83,6 +84,8 @@ class LazyStrategies(dict[str, Any]):
         task.run = refuse_generators(task)
         if consumer.awaits(name):
             return awaiting_tracer(name, task, lambda one: consumer.several().enter(one), **options)
+        if consumer.pool.threads:
+            own_stacks(task)
         if is_coroutine_task(task):
             prepare(task)
         guard_body(task, lambda one: consumer.several().drive(one))

@@ -99,6 +99,8 @@ class Pool(BasePool):
 
     body_can_be_buffer = True
     watch: Watch | None = None
+    #: How many threads run ``def`` tasks; 0: the handler's runs one after the other.
+    threads = 0
 
     def apply_async(  # type: ignore[override]
         self,

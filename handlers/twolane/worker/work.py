@@ -123,6 +123,7 @@ class Worker:
         # Not accepted even on request.
         self._accept = (prepare_accept_content(app.conf.accept_content) or set()) - REFUSED.keys()
         self.pool = Pool(limit=max(1, self._threads), app=app)
+        self.pool.threads = self._threads
         self._timer = Timer()
         #: How long a run takes, in seconds, by the last batch; infinite before the first one.
         self._pace_s = math.inf

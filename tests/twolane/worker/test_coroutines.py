@@ -383,9 +383,9 @@ def test_the_deadline_returns_what_has_not_started_and_stops_the_rest(
     handler = WorkerHandler(app, queues=RecordedQueues(), environ={}, store=MemoryStore())
     began = time.monotonic()
     answer = handler(
-        event(*(record(body("wait", task_id=f"t{n}"), f"m{n}") for n in range(3))), Context(1500)
+        event(*(record(body("wait", task_id=f"t{n}"), f"m{n}") for n in range(3))), Context(2500)
     )
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2.5
     assert failed(answer) == ["m2"]
     assert [type(state(app, f"t{n}")[1]).__name__ for n in range(2)] == [
         "SoftTimeLimitExceeded"
@@ -409,9 +409,9 @@ def test_one_that_cannot_be_stopped_is_named_and_comes_back(
     with caplog.at_level(logging.WARNING):
         answer = handler(
             event(record(body("stubborn", task_id="s"), "m-s"), record(body("quick", task_id="q"))),
-            Context(1500),
+            Context(2500),
         )
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2.5
     assert failed(answer) == ["m-s"]
     assert queues.visibility["m-s/1"] >= 1
     told = [one.twolane["event"] for one in caplog.records if hasattr(one, "twolane")]  # type: ignore[attr-defined]

@@ -186,9 +186,9 @@ def test_what_cannot_be_interrupted_is_named_and_comes_back(
     with caplog.at_level(logging.WARNING):
         answer = handler(
             event(record(body("stuck", task_id="s"), "m-s"), record(body("quick", task_id="q"))),
-            Context(1500),
+            Context(2500),
         )
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2.5
     assert failed(answer) == ["m-s"]
     assert queues.visibility["m-s/1"] >= 1
     told = [one.twolane for one in caplog.records if hasattr(one, "twolane")]  # type: ignore[attr-defined]
