@@ -144,6 +144,34 @@ ENTRIES = (
         ),
     ),
     Entry(
+        "Celery's tracer with an await",
+        "twolane.patches.coroutines",
+        "Celery calls a task's body and takes the coroutine of an async def task for its result",
+        (
+            "celery.app.trace:build_tracer",
+            "celery.worker.consumer.consumer:build_tracer",
+            "celery.app.task:Task.{apply,run,__call__}",
+        ),
+        "https://github.com/celery/celery/issues/3884",
+    ),
+    Entry(
+        "stacks of each coroutine task",
+        "twolane.patches.coroutines",
+        "current_task and task.request are kept for each thread; coroutines share one",
+        (
+            "celery._state:_task_stack",
+            "celery.app.task:Task.request_stack",
+            "celery.utils.threads:{_LocalStack,_FastLocalStack}",
+            "celery.utils.threads:_LocalStack.{push,pop,stack,top,__ident_func__}",
+        ),
+    ),
+    Entry(
+        "autoretry_for of a coroutine",
+        "twolane.patches.coroutines",
+        "Celery's wrapper catches what calling the body raises, and a coroutine raises later",
+        ("celery.app.autoretry:add_autoretry_behaviour task._orig_run",),
+    ),
+    Entry(
         "the run of a record as its message's channel",
         "twolane.worker.records",
         "Celery gives us requests and messages, and kombu acknowledges a message on its channel",

@@ -258,6 +258,7 @@ def refuse_generators(task: Any) -> Any:
     if not inspect.isasyncgenfunction(task.run):
         return task.run
 
+    @wraps(task.run)
     def refused(*_: Any, **__: Any) -> Any:
         raise TypeError(
             f"the task {task.name} is an async generator (an async def with yield): Celery has one "
@@ -305,7 +306,7 @@ def can_await() -> bool:
 @cache
 def _awaiting_build() -> Any:
     try:
-        code = trace.build_tracer.__code__
+        code = inspect.unwrap(trace.build_tracer).__code__
         # Not ``inspect.getsource``, which takes longer than all the rest to find the last line.
         source = linecache.getlines(trace.__file__)[code.co_firstlineno - 1 : _last_line(code)]
         if not source:
@@ -438,13 +439,10 @@ def install() -> None:
 
     @wraps(stock)
     def build_tracer(name: str, task: Any, *args: Any, **options: Any) -> Any:
-        if inspect.isasyncgenfunction(task.run):
-            task.run = refuse_generators(task)
-        tracer = stock(name, task, *args, **options)
+        task.run = refuse_generators(task)
         if not is_coroutine_task(task):
-            return tracer
+            return stock(name, task, *args, **options)
         prepare(task)
-        # ``prepare`` may have put another body there.
         return driven(stock(name, task, *args, **options), process_loop.run)
 
     setattr(build_tracer, _MARK, True)

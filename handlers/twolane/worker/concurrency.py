@@ -140,7 +140,7 @@ class Flight:
             )
 
     def overdue(self, now: float) -> type[BaseException] | None:
-        """What should have been raised by now; each alarm once."""
+        """The error that should have been raised by now; each alarm once."""
         alarms = self._alarms + self.batch.alarms
         due = [pair for pair in alarms if pair[0] <= now]
         if not due:
@@ -573,7 +573,7 @@ class Batch:
 
 
 def _keys(run: Run) -> frozenset[object]:
-    """What only one run at a time may have."""
+    """Keys that only one run at a time may have."""
     keys: list[object] = [run.publish_key, run.lease_key, run.prior_key]
     if run.record.is_fifo and run.record.group_id is not None:
         keys.append((run.record.queue_arn, run.record.group_id))

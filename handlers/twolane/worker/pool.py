@@ -72,7 +72,7 @@ _ENDS: tuple[tuple[type[BaseException], str], ...] = (
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """What Celery asks the pool for: one run of one task."""
+    """One run of one task, as Celery asks the pool for it."""
 
     run: Run
     request: Any

@@ -171,7 +171,7 @@ class Worker:
         return self._threads > 0 or any(self._kind_of(run) == "coroutine" for run in runs)
 
     def _kind_of(self, run: Run) -> str:
-        """Where its task runs: as a ``coroutine``, on a ``thread``, or ``here``."""
+        """The way in which its task runs: as a ``coroutine``, on a ``thread``, or ``here``."""
         if run.facts is not None and self.consumer.awaits(run.facts.name):
             return "coroutine"
         virtual = run.deadline is not None and not run.deadline.takes_threads
