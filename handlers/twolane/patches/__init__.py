@@ -77,7 +77,7 @@ def install(
 
 
 def run_coroutine_tasks() -> None:
-    """Have ``async def`` tasks run in a stock ``celery worker``, and by ``task.apply()``. Costs next
+    """Have ``async def`` tasks run in a stock ``celery worker`` and by ``task.apply()``. Costs next
     to nothing in a process that does neither.
     """
     from celery import signals
