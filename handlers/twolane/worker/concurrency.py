@@ -207,7 +207,7 @@ class SideBySide:
         # What puts the loop's time and waits in its own way (a test's) does so as it first runs.
         self.loop.call_soon(self.loop.stop)
         self.until(lambda: True, at_least_once=True)
-        weakref.finalize(self, _close, self.loop, self.threads)
+        weakref.finalize(self, _close, self.loop, self.threads, self._awake)
 
     def enter(self, coroutine: Any) -> Body:
         """The body of a coroutine that Celery's tracer awaits."""
@@ -319,8 +319,9 @@ def _copy_end(future: Future[Any], task: asyncio.Task[Any]) -> None:
         future.set_result(task.result())
 
 
-def _close(loop: asyncio.AbstractEventLoop, threads: Threads) -> None:
+def _close(loop: asyncio.AbstractEventLoop, threads: Threads, awake: threading.Event) -> None:
     threads.shutdown()
+    awake.set()
     if not loop.is_running():
         loop.close()
 
