@@ -166,10 +166,19 @@ ENTRIES = (
         ),
     ),
     Entry(
-        "autoretry_for of a coroutine",
+        "Celery's wrappers around a coroutine",
         "twolane.patches.coroutines",
-        "Celery's wrapper catches what calling the body raises, and a coroutine raises later",
-        ("celery.app.autoretry:add_autoretry_behaviour task._orig_run",),
+        "they look at what calling the body raises or returns, and a coroutine does that later",
+        (
+            "celery.app.autoretry:add_autoretry_behaviour task._orig_run",
+            "celery.app.base:pydantic_wrapper",
+        ),
+    ),
+    Entry(
+        "coroutine tasks that Celery calls in place",
+        "twolane.patches.coroutines",
+        "errbacks that take three arguments are called as functions, and nobody awaits them",
+        ("celery.backends.base:Backend._call_task_errbacks", "celery.canvas:Signature.__call__"),
     ),
     Entry(
         "the run of a record as its message's channel",

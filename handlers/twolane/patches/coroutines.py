@@ -15,8 +15,14 @@ that it calls waits for the coroutine, which runs on a loop of the process, on a
 thread. Coroutines of one thread would find each other's. So these stacks ask a context variable
 first, which each coroutine task has a value of its own in, and all that it starts with it.
 
-**Retries.** ``autoretry_for`` wraps the body in a function that catches what it raises; a coroutine
-raises nothing when it is called. Here Celery's wrapper gets the error once the coroutine has ended.
+**Wrappers.** ``autoretry_for`` and ``pydantic`` wrap the body in a function of Celery's that looks
+at what it raises or returns; a coroutine does neither when it is called. Here Celery's wrapper gets
+the error, or the value, once the coroutine has ended.
+
+**Calls in place.** Celery calls some tasks as functions: those of ``map``, ``starmap`` and
+``chunks``, and errbacks that take the request, the error and the traceback. The coroutines that
+come of that are awaited one after the other; those of errbacks on the loop of the process, as the
+other one may be what is waiting.
 """
 
 from __future__ import annotations
@@ -31,10 +37,13 @@ from concurrent.futures import CancelledError as FutureCancelledError
 from contextvars import ContextVar, copy_context
 from functools import cache, wraps
 from importlib import import_module
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from celery import _state
 from celery.app import trace
+from celery.backends.base import Backend
+from celery.canvas import Signature
 from celery.utils import threads
 from celery.utils.threads import get_ident
 
@@ -43,7 +52,7 @@ from twolane.patches import replace
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Generator
-    from types import CodeType
+    from types import CellType, CodeType
 
 logger = logging.getLogger("twolane.patches")
 
@@ -66,8 +75,11 @@ _MARK = "_twolane_coroutine"
 def is_coroutine_task(task: Any) -> bool:
     """True if calling the task's body gives a coroutine."""
     is_one = inspect.iscoroutinefunction
+    bodies = task.run, getattr(task, "_orig_run", None)
     return (
-        is_one(task.run) or is_one(getattr(task, "_orig_run", None)) or is_one(type(task).__call__)
+        any(map(is_one, bodies))
+        or is_one(type(task).__call__)
+        or any(_validated(body) is not None for body in bodies)
     )
 
 
@@ -119,9 +131,98 @@ def own_stacks(task: Any) -> None:
 
 
 def prepare(task: Any) -> None:
-    """Give a coroutine task stacks of its own, and Celery's retries. Idempotent."""
+    """Give a coroutine task stacks of its own, and Celery's wrappers. Idempotent."""
     own_stacks(task)
+    for name in ("run", "_orig_run"):
+        body = getattr(task, name, None)
+        cell = _validated(body)
+        if cell is not None:
+            setattr(task, name, _validating(body, cell))
     _retry_behind(task)
+    _await_errbacks()
+
+
+_returned: ContextVar[tuple[Any] | None] = ContextVar("twolane_returned", default=None)
+
+
+def _validated(body: Any) -> CellType | None:
+    """The place in Celery's pydantic wrapper that holds the body, if that is ``async def``."""
+    body = getattr(body, "__func__", body)
+    code = getattr(body, "__code__", None)
+    if code is None or "task_fun" not in code.co_freevars:
+        return None
+    cell: CellType = body.__closure__[code.co_freevars.index("task_fun")]
+    return cell if inspect.iscoroutinefunction(cell.cell_contents) else None
+
+
+def _validating(wrapper: Any, cell: CellType) -> Callable[..., Any]:
+    """Celery's wrapper, which validates the arguments, and then sees the value."""
+    body = cell.cell_contents
+
+    def found(*args: Any, **kwargs: Any) -> Any:
+        value = _returned.get()
+        return body(*args, **kwargs) if value is None else value[0]
+
+    cell.cell_contents = found
+
+    @wraps(body)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        value = await wrapper(*args, **kwargs)
+        token = _returned.set((value,))
+        try:
+            return wrapper(*args, **kwargs)
+        finally:
+            _returned.reset(token)
+
+    return run
+
+
+_IN_PLACE = frozenset({"celery.map", "celery.starmap"})
+
+
+def awaited(name: str, found: Any) -> Any:
+    """A coroutine whose result is the one of the body that returned ``found``; ``None`` if that is
+    a result itself.
+    """
+    if type(found) is CoroutineType:
+        return found
+    if name in _IN_PLACE and any(type(each) is CoroutineType for each in found):
+        return _each(found)
+    return None
+
+
+async def _each(found: list[Any]) -> list[Any]:
+    return [await each if type(each) is CoroutineType else each for each in found]
+
+
+_in_errbacks: ContextVar[bool] = ContextVar("twolane_in_errbacks", default=False)
+
+
+def _await_errbacks() -> None:
+    """Have errbacks that Celery calls in place run to their end."""
+    if hasattr(Backend._call_task_errbacks, _MARK):  # type: ignore[attr-defined]  # noqa: SLF001
+        return
+    seams: tuple[Any, Any] = (Backend, Signature)
+    errbacks, call = seams[0]._call_task_errbacks, seams[1].__call__  # noqa: SLF001
+
+    @wraps(errbacks)
+    def call_task_errbacks(*args: Any, **options: Any) -> Any:
+        token = _in_errbacks.set(True)
+        try:
+            return errbacks(*args, **options)
+        finally:
+            _in_errbacks.reset(token)
+
+    @wraps(call)
+    def called(*args: Any, **options: Any) -> Any:
+        found = call(*args, **options)
+        if _in_errbacks.get() and type(found) is CoroutineType:
+            return process_loop.run(found)
+        return found
+
+    setattr(call_task_errbacks, _MARK, True)
+    replace(Backend, "_call_task_errbacks", call_task_errbacks)
+    replace(Signature, "__call__", called)
 
 
 _raised: ContextVar[BaseException] = ContextVar("twolane_raised")
@@ -409,14 +510,15 @@ process_loop = ProcessLoop()
 os.register_at_fork(after_in_child=process_loop.forget)
 
 
-def driven(tracer: Any, drive: Callable[[Any], Any]) -> Any:
+def driven(name: str, tracer: Any, drive: Callable[[Any], Any]) -> Any:
     """A tracer of Celery's whose body waits for its coroutine, by ``drive``."""
     called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
     fun = called.cell_contents
 
     def body(*args: Any, **kwargs: Any) -> Any:
         found = fun(*args, **kwargs)
-        return drive(found) if inspect.iscoroutine(found) else found
+        coroutine = awaited(name, found)
+        return found if coroutine is None else drive(coroutine)
 
     called.cell_contents = body
 
@@ -440,10 +542,10 @@ def install() -> None:
     @wraps(stock)
     def build_tracer(name: str, task: Any, *args: Any, **options: Any) -> Any:
         task.run = refuse_generators(task)
-        if not is_coroutine_task(task):
+        if not (name in _IN_PLACE or is_coroutine_task(task)):
             return stock(name, task, *args, **options)
         prepare(task)
-        return driven(stock(name, task, *args, **options), process_loop.run)
+        return driven(name, stock(name, task, *args, **options), process_loop.run)
 
     setattr(build_tracer, _MARK, True)
     replace(tracing, "build_tracer", build_tracer)

@@ -29,7 +29,6 @@ import time
 from dataclasses import dataclass
 from fcntl import F_GETFL, F_SETFL, fcntl
 from functools import partial
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
@@ -40,6 +39,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from twolane.environment import forks
 from twolane.patches.clients import Trouble, trouble_of
+from twolane.patches.coroutines import awaited
 from twolane.patches.versions import acks_on_failure
 from twolane.worker.limits import (
     Alarms,
@@ -419,8 +419,8 @@ def _guarded(run: Callable[..., Any], name: str, drive: Callable[[Any], Any]) ->
         returned = False
         try:
             result = run(*args, **kwargs)
-            if type(result) is CoroutineType:
-                result = drive(result)
+            if (coroutine := awaited(name, result)) is not None:
+                result = drive(coroutine)
             returned = True
         finally:
             if forks.count != forked:

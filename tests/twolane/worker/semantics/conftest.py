@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import time
 import urllib.request
@@ -239,9 +240,12 @@ def as_coroutines(decorator: Any) -> Any:
             await asyncio.sleep(0)
             return value
 
+        vars(body)["__signature__"] = inspect.signature(fun)  # Celery asks how many it takes
         return body
 
     def task(*args: Any, **options: Any) -> Any:
+        if options.get("name", "").startswith("celery."):
+            return decorator(*args, **options)
         if args and callable(args[0]):
             return decorator(rewritten(args[0]), **options)
         return lambda fun: decorator(*args, **options)(rewritten(fun))
