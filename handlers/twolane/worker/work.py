@@ -174,8 +174,7 @@ class Worker:
         """The way in which its task runs: as a ``coroutine``, on a ``thread``, or ``here``."""
         if run.facts is not None and self.consumer.awaits(run.facts.name):
             return "coroutine"
-        virtual = run.deadline is not None and not run.deadline.takes_threads
-        return "thread" if self._threads > 0 and not virtual else "here"
+        return "thread" if self._threads > 0 and _takes_threads(run) else "here"
 
     def _side_by_side(self) -> SideBySide:
         if self._several is None:
@@ -233,8 +232,9 @@ class Worker:
             return
         wanted = [(str(run.task_id), key, run.delivery) for key, run in chosen.items()]
         fences = leases.hold_many(
-            wanted, for_s=self._lease_s(runs[0].deadline), worker=self.consumer.hostname
-        )
+            wanted, for_s=self._lease_s(runs[0].deadline), worker=self.consumer.hostname,
+            side_by_side=at_once > 0 and _takes_threads(runs[0]),
+        )  # fmt: skip
         for run, fence in zip(chosen.values(), fences, strict=True):
             run.ahead = fence
 
@@ -483,6 +483,10 @@ class Worker:
                 sent = self._deferral.defer(run.record, delay_s, self._clock())
                 run.outcome = Outcome.DEFERRED if sent else Outcome.POSTPONED
                 run.wait_s = delay_s
+
+
+def _takes_threads(run: Run) -> bool:
+    return run.deadline is None or run.deadline.takes_threads
 
 
 #: How many coroutine tasks go side by side where ``worker_concurrency`` does not say.
