@@ -52,7 +52,7 @@ from twolane.patches import replace
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Generator
-    from types import CellType, CodeType
+    from types import CellType
 
 logger = logging.getLogger("twolane.patches")
 
@@ -233,7 +233,36 @@ def _retry_behind(task: Any) -> None:
     body = getattr(task, "_orig_run", None)
     if not inspect.iscoroutinefunction(body) or inspect.iscoroutinefunction(task.run):
         return
-    decide = task.run
+    task._orig_run, task.run = _raises, _seen_by(task.run, body)  # noqa: SLF001 - where Celery's wrapper finds the body
+
+
+def _tell_monitors(name: str, task: Any, **options: Any) -> None:
+    """Have a monitor that replaces Celery's tracer (Sentry) see what the coroutine raises: it wraps
+    the body as it makes the tracer.
+    """
+    build, body = trace.build_tracer, task.run
+    code = getattr(inspect.unwrap(build), "__code__", None)
+    if getattr(code, "co_filename", None) == trace.__file__:
+        return
+    own = vars(task).get("run")
+    task.run = _raises
+    build(name, task, **options)
+    if task.run is not _raises:
+        task.run = _seen_by(task.run, body)
+    elif own is None:
+        del task.run
+    else:
+        task.run = own
+
+
+def _raises(*_: Any, **__: Any) -> Any:
+    raise _raised.get()
+
+
+def _seen_by(decide: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    """The coroutine function ``body``, whose error goes through ``decide``, a wrapper of
+    ``_raises``.
+    """
 
     @wraps(body)
     async def run(*args: Any, **kwargs: Any) -> Any:
@@ -246,10 +275,7 @@ def _retry_behind(task: Any) -> None:
             finally:
                 _raised.reset(token)
 
-    def raises(*_: Any, **__: Any) -> Any:
-        raise _raised.get()
-
-    task._orig_run, task.run = raises, run  # noqa: SLF001 - where Celery's wrapper finds the body
+    return run
 
 
 class Body:
@@ -378,6 +404,7 @@ def awaiting_tracer(
     """
     build = _awaiting_build()
     prepare(task)
+    _tell_monitors(name, task, **options)
     tracer = build(name, task, **options)
     called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
     fun = called.cell_contents
@@ -407,13 +434,16 @@ def can_await() -> bool:
 @cache
 def _awaiting_build() -> Any:
     try:
-        code = inspect.unwrap(trace.build_tracer).__code__
-        # Not ``inspect.getsource``, which takes longer than all the rest to find the last line.
-        source = linecache.getlines(trace.__file__)[code.co_firstlineno - 1 : _last_line(code)]
-        if not source:
-            raise OSError("its source is not there")
+        # By its name: what monitors put in its place is not Celery's tracer.
+        lines = linecache.getlines(trace.__file__)
+        first = lines.index(next(line for line in lines if line.startswith("def build_tracer(")))
+        source = lines[first : first + 1]
+        for line in lines[first + 1 :]:
+            if line[:1].isalpha():
+                break
+            source.append(line)
         tree = ast.parse("".join(source))
-        ast.increment_lineno(tree, code.co_firstlineno - 1)
+        ast.increment_lineno(tree, first)
         awaiting = _Awaiting()
         tree = ast.fix_missing_locations(awaiting.visit(tree))
         if awaiting.found != 1:
@@ -422,18 +452,12 @@ def _awaiting_build() -> Any:
         # Celery's own globals, so that what is replaced there is replaced here.
         exec(compile(tree, str(trace.__file__), "exec"), vars(trace), made)  # noqa: S102 - Celery's code
         return made["build_tracer"]
-    except (OSError, TypeError, ValueError, SyntaxError) as error:
+    except (StopIteration, TypeError, ValueError, SyntaxError) as error:
         logger.warning(
             "! Celery's tracer cannot be made to await (%s): async def tasks run one after the "
             "other. Ship Celery's .py files, and a version that twolane was tested with", error,
         )  # fmt: skip
         return None
-
-
-def _last_line(code: CodeType) -> int:
-    inner = [each for each in code.co_consts if inspect.iscode(each)]
-    lines = [line for *_, line in code.co_lines() if line is not None]
-    return max(*lines, *map(_last_line, inner))
 
 
 class _Awaiting(ast.NodeTransformer):

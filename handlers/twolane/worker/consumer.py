@@ -56,6 +56,21 @@ class NoPrefetch:
         """Nothing is prefetched."""
 
 
+class Awaits(dict[str, bool]):
+    """Task name → ``True`` for a coroutine task, which goes beside others."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__()
+        self._app = app
+
+    def __missing__(self, name: str) -> bool:
+        task: Any = dict.get(self._app.tasks, name)
+        if task is None:  # it may be registered later
+            return False
+        self[name] = is_coroutine_task(task) and can_await()
+        return self[name]
+
+
 class LazyStrategies(dict[str, Any]):
     """Strategy and tracer of a task, built when its first message comes: a cold start pays for the
     tasks that it runs only, and a task that is registered later runs as well.
@@ -82,7 +97,7 @@ class LazyStrategies(dict[str, Any]):
             "loader": consumer.app.loader, "hostname": consumer.hostname, "app": consumer.app,
         }  # fmt: skip
         task.run = refuse_generators(task)
-        if consumer.awaits(name):
+        if consumer.awaits[name]:
             return awaiting_tracer(name, task, lambda one: consumer.several().enter(one), **options)
         if consumer.pool.threads:
             own_stacks(task)
@@ -155,7 +170,7 @@ class TaskConsumer(Consumer):
         """``several``: where coroutines run, made when there is one."""
         self.controller: Controller
         self.several = several
-        self._awaits: dict[str, bool] = {}
+        self.awaits = Awaits(app)
         super().__init__(
             on_task_request,
             hostname=hostname,
@@ -169,16 +184,6 @@ class TaskConsumer(Consumer):
         self.strategies = LazyStrategies(self)
         at_once: Any = _at_once
         self.receive: Callable[[Message], object] = self.create_task_handler(promise=at_once)
-
-    def awaits(self, name: str) -> bool:
-        """True if it is a coroutine task, which goes beside others."""
-        known = self._awaits.get(name)
-        if known is None:
-            task: Any = dict.get(self.app.tasks, name)
-            known = task is not None and is_coroutine_task(task) and can_await()
-            if task is not None:
-                self._awaits[name] = known
-        return known
 
     def rename(self, hostname: str) -> None:
         """Be another node; tracers have the name and the result backend in them."""

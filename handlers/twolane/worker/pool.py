@@ -29,6 +29,7 @@ import time
 from dataclasses import dataclass
 from fcntl import F_GETFL, F_SETFL, fcntl
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
@@ -373,6 +374,8 @@ def _trace_frame(
 
 _MARK = "_twolane_guarded"
 
+_MAY_AWAIT = frozenset({CoroutineType, list})
+
 #: ``EX_SOFTWARE``: https://man.freebsd.org/cgi/man.cgi?query=sysexits
 _UNSOUND = 70
 
@@ -419,7 +422,7 @@ def _guarded(run: Callable[..., Any], name: str, drive: Callable[[Any], Any]) ->
         returned = False
         try:
             result = run(*args, **kwargs)
-            if (coroutine := awaited(name, result)) is not None:
+            if type(result) in _MAY_AWAIT and (coroutine := awaited(name, result)) is not None:
                 result = drive(coroutine)
             returned = True
         finally:

@@ -168,11 +168,14 @@ class Worker:
         return settled
 
     def _goes_side_by_side(self, runs: Sequence[Run]) -> bool:
-        return self._threads > 0 or any(self._kind_of(run) == "coroutine" for run in runs)
+        if self._threads > 0:
+            return True
+        awaits = self.consumer.awaits
+        return any([awaits[run.facts.name] for run in runs if run.facts is not None])  # noqa: C419 - quicker
 
     def _kind_of(self, run: Run) -> str:
         """The way in which its task runs: as a ``coroutine``, on a ``thread``, or ``here``."""
-        if run.facts is not None and self.consumer.awaits(run.facts.name):
+        if run.facts is not None and self.consumer.awaits[run.facts.name]:
             return "coroutine"
         return "thread" if self._threads > 0 and _takes_threads(run) else "here"
 

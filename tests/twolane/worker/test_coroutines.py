@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery, Task, current_task, signals
+from celery.app import trace
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from twolane import WorkerHandler
@@ -556,3 +557,39 @@ def test_a_handler_that_is_called_in_a_loop(app: Celery, handler: WorkerHandler)
 
     asyncio.run(call_in_a_loop(handler, body("quick", task_id="q")))
     assert state(app, "q") == ("SUCCESS", "quick")
+
+
+def test_a_monitor_that_replaces_celerys_tracer_sees_the_error(
+    app: Celery, handler: WorkerHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Sentry's integration does it."""
+    stock, seen = trace.build_tracer, []
+
+    def build_tracer(name: str, task: Any, *args: Any, **options: Any) -> Any:
+        run = task.run
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return run(*args, **kwargs)
+            except Exception as error:
+                seen.append(repr(error))
+                raise
+
+        task.run = watched
+        return stock(name, task, *args, **options)
+
+    monkeypatch.setattr(trace, "build_tracer", build_tracer)
+
+    @app.task(shared=False, name="maybe")
+    async def maybe(fails: bool) -> str:
+        await asyncio.sleep(0.2)
+        if fails:
+            raise ValueError("seen")
+        return "fine"
+
+    began = time.monotonic()
+    records = [record(body("maybe", number == 1, task_id=f"t{number}")) for number in range(5)]
+    handler(event(*records), Context())
+    assert time.monotonic() - began < 0.9
+    assert seen == ["ValueError('seen')"]
+    assert [state(app, f"t{number}")[0] for number in (0, 1)] == ["SUCCESS", "FAILURE"]

@@ -245,12 +245,12 @@ def test_a_rate_limit_holds(app: Celery, queues: RecordedQueues) -> None:
     @app.task(shared=False, name="limited", rate_limit="10/s")
     def limited() -> None:
         starts.append(time.monotonic())
-        time.sleep(0.3)
+        time.sleep(1)
 
     handler = WorkerHandler(app, queues=queues, environ={}, store=MemoryStore())
     began = time.monotonic()
     handler(event(*(record(body("limited", task_id=f"t{n}")) for n in range(4))), Context())
-    assert time.monotonic() - began < 1.1  # they overlap
+    assert time.monotonic() - began < 3  # they overlap
     gaps = [later - one for one, later in itertools.pairwise(starts)]
     assert len(starts) == 4
     assert min(gaps) > 0.08
