@@ -82,7 +82,8 @@ class Flight:
         self.blocked_s = 0.0
         self._loop = batch.several.loop
         self._waiting: list[BaseException] = []
-        self._alarms: Alarms = []
+        #: What is still to be raised, by a timer of the loop or by the thread that watches it.
+        self._alarms: Alarms = list(batch.alarms)
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -105,6 +106,12 @@ class Flight:
         if not issubclass(error, Exception):
             self._timers.append(self._loop.call_later(_HEEDS_S, self._heeds))
 
+    def alarm(self, at: float, error: type[BaseException]) -> None:
+        """On the loop's thread: as ``strike``, unless it was raised where the coroutine blocked."""
+        if (at, error) in self._alarms:
+            self._alarms.remove((at, error))
+            self.strike(error)
+
     def entered(self, body: FlightBody) -> None:
         """The task's body is at hand."""
         self.body = body
@@ -113,10 +120,9 @@ class Flight:
 
     def limits(self, alarms: Alarms, now: float) -> Flight:
         """A context in whose block the task's own limits hold."""
-        if alarms:
-            self._alarms = alarms
-            for at, error in alarms:
-                self._timers.append(self._loop.call_later(at - now, self.strike, error))
+        for at, error in alarms:
+            self._alarms.append((at, error))
+            self._timers.append(self._loop.call_later(at - now, self.alarm, at, error))
         return self
 
     def __enter__(self) -> Self:
@@ -141,13 +147,12 @@ class Flight:
 
     def overdue(self, now: float) -> type[BaseException] | None:
         """The error that should have been raised by now; each alarm once."""
-        alarms = self._alarms + self.batch.alarms
-        due = [pair for pair in alarms if pair[0] <= now]
+        due = [pair for pair in self._alarms if pair[0] <= now]
         if not due:
             return None
-        at, error = min(due, key=lambda pair: pair[0])
-        self._alarms = [pair for pair in self._alarms if pair != (at, error)]
-        return error
+        first = min(due, key=lambda pair: pair[0])
+        self._alarms.remove(first)
+        return first[1]
 
     def _heeds(self) -> None:
         if self.body is None or self.body.ended:
@@ -220,21 +225,24 @@ class SideBySide:
 
     def drive(self, coroutine: Any) -> Any:
         """Run the coroutine of a body that is not an ``async def`` itself, and wait for it."""
-        if self.loop.is_running():
-            context = copy_context()
+        context = copy_context()
 
-            async def runs() -> Any:
-                return await coroutine
+        async def runs() -> Any:
+            return await coroutine
 
-            future: Future[Any] = Future()
+        if _current.get() is None:  # in the handler's thread, with nothing in the air
+            task = self.loop.create_task(runs(), context=context)
+            task.add_done_callback(lambda _: self.loop.stop())
+            self.until(task.done)
+            return task.result()
+        future: Future[Any] = Future()
 
-            def start() -> None:
-                task = self.loop.create_task(runs(), context=context)
-                task.add_done_callback(partial(_copy_end, future))
+        def start() -> None:
+            task = self.loop.create_task(runs(), context=context)
+            task.add_done_callback(partial(_copy_end, future))
 
-            self.loop.call_soon_threadsafe(start)
-            return future.result()
-        return self.loop.run_until_complete(coroutine)
+        self.loop.call_soon_threadsafe(start)
+        return future.result()
 
     def until(self, over: Callable[[], bool], *, at_least_once: bool = False) -> None:
         """Drive the loop until ``over()``, asked after each ``loop.stop()``."""
@@ -430,14 +438,14 @@ class Batch:
             return
         loop, now = self.several.loop, deadline.monotonic()
         for at, error in self.alarms:
-            yield loop.call_later(max(0.0, at - now), self._strike_all, error)
+            yield loop.call_later(max(0.0, at - now), self._strike_all, at, error)
         ends = deadline.at - _ANSWER * deadline.reserve_s
         yield loop.call_later(max(0.0, ends - now), self._end)
 
-    def _strike_all(self, error: type[BaseException]) -> None:
+    def _strike_all(self, at: float, error: type[BaseException]) -> None:
         for flight in tuple(self._flights):
             if self._kind_of(flight.run) == "coroutine":  # a thread has its own
-                flight.strike(error)
+                flight.alarm(at, error)
 
     def _end(self) -> None:
         self._is_over = True
@@ -467,12 +475,17 @@ class Batch:
         return self._is_over or len(self._flights) < flying
 
     def _give_up(self, outcome: Outcome) -> None:
-        waiting, self._waiting = self._waiting, []
-        for run, _ in waiting:
-            self._settle(run, self.worker.settled(run, outcome))
+        """End what has not started: what waits, and what the store has kept from starting."""
+        self._waiting = []
+        flying = {id(flight.run) for flight in self._flights}
+        for run in self._runs:
+            if id(run) not in self.settled and id(run) not in flying:
+                self._settle(run, self.worker.settled(run, outcome))
 
     def _start_next(self) -> bool:
         """Start the first run that may start; ``False`` if none may."""
+        if self._flights and all(self._counts[kind] >= self._most[kind] for kind in self._counts):
+            return False
         held: set[object] = set()
         for flight in self._flights:
             held |= flight.keys
@@ -496,11 +509,12 @@ class Batch:
             self._settle(run, self.worker.settled(run, Outcome.UNTOUCHED))
             return
         worker, kind = self.worker, self._kind_of(run)
-        next_ones = [run, *(each for each, _ in self._waiting)]
-        worker.refresh(next_ones)
-        if run.ahead is None:
+        if run.ahead is None or not worker.has_looked_up:
+            next_ones = [run, *(each for each, _ in self._waiting)]
+            worker.refresh(next_ones)
             room = 0 if kind == "here" else self._most[kind] - self._counts[kind]
-            worker.hold_ahead(next_ones, at_once=room)
+            if run.ahead is None:
+                worker.hold_ahead(next_ones, at_once=room)
         if kind != "here":
             run.take = partial(self._take, kind, keys)
         settled = worker.begin(run)

@@ -337,7 +337,13 @@ class Worker:
         finally:
             correlation.reset(token)
 
+    @property
+    def has_looked_up(self) -> bool:
+        """True if the store was asked a moment ago."""
+        return self._lookup.is_fresh
+
     def refresh(self, runs: Sequence[Run]) -> None:
+        """Ask the store again for these, if that is due. Raises ``StoreUnavailableError``."""
         self._lookup.refresh(runs)
 
     @staticmethod

@@ -18,6 +18,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from twolane import WorkerHandler
 from twolane.environment.logs import correlation
+from twolane.errors import StoreUnavailableError
 from twolane.state.memory import MemoryStore
 from twolane.worker.lookup import Revocation, revoked_key, write_revocation
 
@@ -593,3 +594,52 @@ def test_a_monitor_that_replaces_celerys_tracer_sees_the_error(
     assert time.monotonic() - began < 0.9
     assert seen == ["ValueError('seen')"]
     assert [state(app, f"t{number}")[0] for number in (0, 1)] == ["SUCCESS", "FAILURE"]
+
+
+def test_a_limit_strikes_once_though_what_follows_blocks(
+    app: Celery, handler: WorkerHandler
+) -> None:
+    heard: list[str] = []
+
+    @app.task(shared=False, name="tidy")
+    async def tidy(blocks: bool) -> str:
+        try:
+            if blocks:
+                until = time.monotonic() + 20
+                while time.monotonic() < until:
+                    time.sleep(0.01)
+            await asyncio.sleep(20)
+        except SoftTimeLimitExceeded:
+            heard.append("soft")
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                time.sleep(0.01)
+            await asyncio.sleep(0.05)
+        return "tidied"
+
+    for name, blocks in (("t0", False), ("t1", True)):
+        text = body("tidy", blocks, task_id=name, timelimit=[None, 0.2])
+        handler(event(record(text)), Context())
+        assert state(app, name) == ("SUCCESS", "tidied")
+    assert heard == ["soft", "soft"]
+
+
+def test_a_store_that_goes_down_within_a_batch_brings_back_the_rest(
+    app: Celery, queues: RecordedQueues
+) -> None:
+    app.conf.worker_concurrency = 1
+    store = MemoryStore()
+    handler = WorkerHandler(app, queues=queues, environ={}, store=store)
+
+    @app.task(shared=False, name="wait")
+    async def wait() -> None:
+        await asyncio.sleep(1.1)  # the answer of the look-up is old by then
+        store.get_many = down  # type: ignore[method-assign]
+
+    def down(keys: Any) -> dict[str, str]:
+        raise StoreUnavailableError("it is down")
+
+    answer = handler(
+        event(*(record(body("wait", task_id=f"t{n}"), f"m{n}") for n in range(3))), Context()
+    )
+    assert failed(answer) == ["m1", "m2"]
