@@ -398,7 +398,7 @@ class Batch:
         self._counts = {"coroutine": 0, "thread": 0}
         self._groups: set[str | None] = set()
         self._stops_at_landing = False
-        self._is_over = False
+        self._is_over = self._has_ended = False
         self._deadline = runs[0].deadline if runs else None
         deadline = self._deadline
         self.alarms: Alarms = (
@@ -409,11 +409,14 @@ class Batch:
 
     def run(self) -> list[Settled]:
         """Run all; returns the ends in the order of the records."""
+        timers: list[asyncio.TimerHandle] = []
         with self.several.watched():
-            timers = list(self._set_timers())
+            # On the loop, as it runs: a test's has its time from the world that it runs in.
+            self.several.loop.call_soon(lambda: timers.extend(self._set_timers()))
             try:
                 self._go()
             finally:
+                self._has_ended = True
                 for timer in timers:
                     timer.cancel()
         return [self.settled[id(run)] for run in self._runs]
@@ -426,15 +429,15 @@ class Batch:
             over.append(True)
             self.several.loop.stop()
 
-        timer = self.several.loop.call_later(seconds, wake)
+        loop = self.several.loop
+        loop.call_soon(loop.call_later, seconds, wake)  # on the loop, as above
         self.several.until(lambda: bool(over) or self._is_over)
-        timer.cancel()
 
     def _set_timers(self) -> Iterator[asyncio.TimerHandle]:
         for flight in tuple(self.several.left):
             flight.strike(DeadlineReached)
         deadline = self._deadline
-        if deadline is None:
+        if deadline is None or self._has_ended:
             return
         loop, now = self.several.loop, deadline.monotonic()
         for at, error in self.alarms:
