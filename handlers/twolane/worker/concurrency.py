@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from twolane.worker.limits import Alarms
+    from twolane.worker.limits import Alarms, Interrupter
     from twolane.worker.pool import Call
     from twolane.worker.records import Run, Settled
     from twolane.worker.work import Worker
@@ -78,6 +78,8 @@ class Flight:
         self.batch, self.run = batch, run
         self.keys: frozenset[object] = frozenset()
         self.body: FlightBody | None = None
+        #: The way into its thread, if it has one.
+        self.thread: Interrupter | None = None
         self.left = self.has_ended = False
         self.blocked_s = 0.0
         self._loop = batch.several.loop
@@ -447,7 +449,9 @@ class Batch:
 
     def _strike_all(self, at: float, error: type[BaseException]) -> None:
         for flight in tuple(self._flights):
-            if self._kind_of(flight.run) == "coroutine":  # a thread has its own
+            if flight.thread is not None:
+                flight.thread.interrupt(error)
+            else:
                 flight.alarm(at, error)
 
     def _end(self) -> None:

@@ -128,16 +128,18 @@ class Pool(BasePool):
         else:
             run.take(call)
 
-    def execute(self, call: Call) -> None:
-        """Run the task in this thread."""
+    def execute(self, call: Call, flight: Flight | None = None) -> None:
+        """Run the task in this thread; the invocation's limits reach a ``flight`` by its batch."""
         deadline = call.run.deadline
         monotonic, limits_of = _waits(deadline)
         started = monotonic()
         call.accept_callback(forks.pid, started)
         watching = None
         try:
-            alarms = _alarms(deadline, started, call.soft, call.hard)
+            alarms = _alarms(None if flight else deadline, started, call.soft, call.hard)
             with limits_of(alarms) as interrupter:
+                if flight is not None:
+                    flight.thread = interrupter
                 if self.watch is not None:
                     watching = self.watch.begin(call.request.id, interrupter)
                 result = call.start()

@@ -298,7 +298,7 @@ class Worker:
         run = call.run
         with self._lookup.store_at_hand():
             try:
-                self.pool.execute(call)
+                self.pool.execute(call, flight)
                 outcome = run.outcome or Outcome.BROKEN
             except BaseException as error:  # noqa: BLE001 - what is not known is raised again
                 outcome = self._failed(run, error)

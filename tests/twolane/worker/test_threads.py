@@ -254,3 +254,27 @@ def test_a_rate_limit_holds(app: Celery, queues: RecordedQueues) -> None:
     gaps = [later - one for one, later in itertools.pairwise(starts)]
     assert len(starts) == 4
     assert min(gaps) > 0.08
+
+
+def test_the_deadline_strikes_in_every_thread(app: Celery, handler: WorkerHandler) -> None:
+    @app.task(shared=False, name="spin")
+    def spin(tidies: bool) -> str:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                while time.monotonic() < until:
+                    time.sleep(0.01)
+            except SoftTimeLimitExceeded:
+                if tidies:
+                    return "tidied"
+        return "never"
+
+    began = time.monotonic()
+    answer = handler(
+        event(record(body("spin", True, task_id="t")), record(body("spin", False, task_id="f"))),
+        Context(2500),
+    )
+    assert time.monotonic() - began < 2.5
+    assert answer == {"batchItemFailures": []}
+    assert state(app, "t") == ("SUCCESS", "tidied")
+    assert type(state(app, "f")[1]).__name__ == "WorkerLostError"
