@@ -26,11 +26,10 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass
 from fcntl import F_GETFL, F_SETFL, fcntl
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import Terminated, WorkerLostError
@@ -71,8 +70,7 @@ _ENDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-@dataclass(eq=False, slots=True)
-class Call:
+class Call(NamedTuple):
     """One run of one task, as Celery asks the pool for it."""
 
     run: Run
@@ -86,9 +84,8 @@ class Call:
     soft: float | None
     hard: float | None
 
-    def start(self) -> tuple[int, Any, float | None]:
-        """Trace the task; of a coroutine task, the text of the result is the tracer's coroutine."""
-        return self.target(*_decoded(self.args, self.request.message), **self.kwargs)
+
+_new: Any = tuple.__new__
 
 
 class Pool(BasePool):
@@ -119,9 +116,13 @@ class Pool(BasePool):
         # Celery passes methods of the request, and not the request itself.
         request: Any = getattr(accept_callback, "__self__", None)
         run = run_of(request.message)
-        call = Call(
-            run, request, target, args, kwargs or {}, callback, accept_callback, timeout_callback,
-            soft_timeout, timeout,
+        # As ``Call(…)``, without a function of Python's in between: each task comes here.
+        call = _new(
+            Call,
+            (
+                run, request, target, _decoded(args, request.message), kwargs or {}, callback,
+                accept_callback, timeout_callback, soft_timeout, timeout,
+            ),
         )  # fmt: skip
         if run.take is None:
             self.execute(call)
@@ -142,7 +143,7 @@ class Pool(BasePool):
                     flight.thread = interrupter
                 if self.watch is not None:
                     watching = self.watch.begin(call.request.id, interrupter)
-                result = call.start()
+                result = call.target(*call.args, **call.kwargs)
         except BaseException as error:  # noqa: BLE001 - Celery decides
             self._raised(call, error, monotonic() - started)
         else:
@@ -161,7 +162,8 @@ class Pool(BasePool):
             with flight.limits(_alarms(None, started, call.soft, call.hard), started):
                 if self.watch is not None:
                     watching = self.watch.begin(call.request.id, flight)
-                _, tracing, _ = call.start()
+                # In the place of the text of the result, it is the tracer's coroutine.
+                _, tracing, _ = call.target(*call.args, **call.kwargs)
                 result, info, runtime, text = await tracing
         except BaseException as error:  # noqa: BLE001 - Celery decides
             self._raised(call, error, monotonic() - started)

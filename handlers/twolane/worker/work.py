@@ -214,7 +214,8 @@ class Worker:
                 self._lookup.refresh(runs, number)
                 if run.ahead is None:
                     self.hold_ahead(runs[number:])
-                settled.append(self._run_one(run))
+                one: Any = self.begin(run)  # which is taken nowhere
+                settled.append(one)
                 self._pace_s = (self._clock() - began) / (number + 1)
             if is_fifo and is_stopper(settled[-1].outcome):
                 waiting_groups.add(record.group_id)
@@ -265,11 +266,6 @@ class Worker:
             self._leases.release_many({fence.key: fence.held for fence in fences})
         except StoreUnavailableError as error:
             logger.warning("%s", error)
-
-    def _run_one(self, run: Run) -> Settled:
-        settled = self.begin(run)
-        assert settled is not None  # noqa: S101 - it is taken nowhere
-        return settled
 
     def begin(self, run: Run) -> Settled | None:
         """Run one; ``None`` if it goes on somewhere else, with a copy of this context."""
