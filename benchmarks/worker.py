@@ -118,27 +118,50 @@ def deep(frames: int) -> None:
     raise ValueError("it does not work")
 
 
-def ours(redis: str | None, *, results: bool, fails: bool = False) -> Any:
-    """A handler and a round: seconds a task, over ``count`` tasks."""
+_ids = iter(range(0, 1_000_000_000_000, 10_000_000))
+
+
+def ours(
+    redis: str | None, *, results: bool, fails: bool = False, kind: str = "def", wait_s: float = 0
+) -> Any:
+    """A handler and a round: seconds a task, over ``count`` tasks, in batches of ten.
+
+    ``kind``: ``def`` tasks one after the other, on ``threads``, or ``async def`` tasks; each waits.
+    """
+    import asyncio
+
     from celery import Celery
 
     from twolane import WorkerHandler
 
-    app = Celery(f"ours-{bool(redis)}-{results}-{fails}", set_as_current=False)
+    app = Celery(f"ours-{bool(redis)}-{results}-{fails}-{kind}-{wait_s}", set_as_current=False)
     app.conf.update(
         broker_url="sqs://",
         task_default_queue="tasks",
         task_ignore_result=not results,
         result_backend=f"{redis}/0" if redis else None,
     )
+    if kind == "threads":
+        app.conf.update(worker_pool="threads", worker_concurrency=10)
+    if kind == "async def":
 
-    @app.task(shared=False, name="noop")
-    def noop() -> None:
-        if fails:
-            deep(4)
+        @app.task(shared=False, name="noop")
+        async def noop() -> None:
+            if wait_s:
+                await asyncio.sleep(wait_s)
+
+    else:
+
+        @app.task(shared=False, name="noop")
+        def noop() -> None:
+            if wait_s:
+                time.sleep(wait_s)
+            if fails:
+                deep(4)
 
     handler = WorkerHandler(app, environ={})
-    numbers = iter(range(10_000_000 * fails, 20_000_000))  # ids of its own
+    first = next(_ids)
+    numbers = iter(range(first, first + 10_000_000))  # ids of its own
 
     def round_(count: int) -> float:
         context = Context()
@@ -232,35 +255,65 @@ def _time_of_the_middle(broker: Any, count: int) -> float:
     raise RuntimeError("the stock worker did not finish within 120 s")
 
 
+def _rounds(redis: str | None) -> dict[str, tuple[Any, int]]:
+    rounds: dict[str, tuple[Any, int]] = {
+        "tracer": (tracer(), 5_000),
+        "ours": (ours(None, results=False), 4_000),
+        "ours, async def": (ours(None, results=False, kind="async def"), 4_000),
+    }
+    if redis is None:
+        return rounds
+    rounds["ours, Redis results and leases"] = (ours(redis, results=True), 1_000)
+    rounds["ours, failing"] = (ours(redis, results=True, fails=True), 300)
+    for kind in ("async def", "threads"):
+        rounds[f"ours, {kind}, Redis"] = (ours(redis, results=True, kind=kind), 1_000)
+        waiting = ours(redis, results=True, kind=kind, wait_s=1)
+        rounds[f"ours, {kind}, waiting"] = (waiting, 10)
+    return rounds
+
+
+def _peers(redis: str) -> dict[str, float]:
+    pools = (
+        ("solo", ["--pool", "solo"], False),
+        ("prefork x4", ["--pool", "prefork", "-c", "4"], False),
+        ("prefork x4, Redis results", ["--pool", "prefork", "-c", "4"], True),
+        ("threads x10, Redis results", ["--pool", "threads", "-c", "10"], True),
+    )
+    return {
+        name: statistics.median(stock(redis, pool, 2_000, results=results) for _ in range(3))
+        for name, pool, results in pools
+    }
+
+
+def _several(median: dict[str, float]) -> list[Any]:
+    """Rows of tasks side by side, with Redis results and leases."""
+    one = median["ours, Redis results and leases"]
+    return [
+        row("ten async def tasks that await 1 s", median["ours, async def, waiting"] * 10, "s",
+            "<= 1.15"),
+        row("ten def tasks that block 1 s, threads", median["ours, threads, waiting"] * 10, "s",
+            "<= 1.25"),
+        row("a no-op async def task to a def one", median["ours, async def, Redis"] / one, "x",
+            "<= 1.3"),
+        row("the same, without results", median["ours, async def"] / median["ours"], "x"),
+        row("a no-op task on a thread to one in solo", median["ours, threads, Redis"] / one, "x"),
+    ]  # fmt: skip
+
+
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--rounds", type=int, default=5)
     options = flags.parse_args()
     logging.disable(logging.ERROR)  # the tasks that fail would say so
     with redis_server() as redis:
-        rounds: dict[str, tuple[Any, int]] = {
-            "tracer": (tracer(), 5_000),
-            "ours": (ours(None, results=False), 4_000),
-        }
-        if redis is not None:
-            rounds["ours, Redis results and leases"] = (ours(redis, results=True), 1_000)
-            rounds["ours, failing"] = (ours(redis, results=True, fails=True), 300)
+        rounds = _rounds(redis)
         samples: dict[str, list[float]] = {name: [] for name in rounds}
-        for round_, _ in rounds.values():
-            round_(500)
+        for round_, count in rounds.values():
+            round_(min(count, 500))
         for _ in range(options.rounds):
             for name, (round_, count) in rounds.items():
                 samples[name].append(round_(count))
-        peers: dict[str, float] = {}
-        if redis is not None:
-            for name, pool, results in (
-                ("solo", ["--pool", "solo"], False),
-                ("prefork x4", ["--pool", "prefork", "-c", "4"], False),
-                ("prefork x4, Redis results", ["--pool", "prefork", "-c", "4"], True),
-            ):
-                peers[name] = statistics.median(
-                    stock(redis, pool, 2_000, results=results) for _ in range(3)
-                )
+        peers = _peers(redis) if redis is not None else {}
     median = {name: statistics.median(values) for name, values in samples.items()}
     rows = [
         row("no-op tasks, in-process, without results", 1 / median["ours"], "tasks/s", ">= 8000"),
@@ -280,9 +333,11 @@ def main() -> None:
                 median["ours, failing"] * 1e6,
                 "µs",
             ),
+            *_several(median),
         ]
     for name, seconds in peers.items():
         mine = durable if durable and "results" in name else median["ours"]
+        mine = median["ours, threads, Redis"] if "threads" in name else mine
         rows.append(row(f"stock worker, {name}", 1 / seconds, "tasks/s"))
         rows.append(row(f"ours to stock {name}", seconds / mine, "x"))
     if not peers:

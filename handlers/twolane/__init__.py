@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from twolane.environment import init_phase
+from twolane.patches import run_coroutine_tasks
 
 if TYPE_CHECKING:
     from twolane.api import ApiHandler
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from twolane.worker import WorkerHandler
 
 init_phase.begin(os.environ)
+if "celery" in sys.modules:  # as it is under ``celery worker``, whatever the order of imports
+    run_coroutine_tasks()
 
 __all__ = [
     "ApiHandler",

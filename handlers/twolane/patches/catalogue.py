@@ -144,6 +144,43 @@ ENTRIES = (
         ),
     ),
     Entry(
+        "Celery's tracer with an await",
+        "twolane.patches.coroutines",
+        "Celery calls a task's body and takes the coroutine of an async def task for its result",
+        (
+            "celery.app.trace:build_tracer",
+            "celery.worker.consumer.consumer:build_tracer",
+            "celery.app.task:Task.{apply,run,__call__}",
+        ),
+        "https://github.com/celery/celery/issues/3884",
+    ),
+    Entry(
+        "stacks of each coroutine task",
+        "twolane.patches.coroutines",
+        "current_task and task.request are kept for each thread; coroutines share one",
+        (
+            "celery._state:_task_stack",
+            "celery.app.task:Task.request_stack",
+            "celery.utils.threads:{_LocalStack,_FastLocalStack}",
+            "celery.utils.threads:_LocalStack.{push,pop,stack,top,__ident_func__}",
+        ),
+    ),
+    Entry(
+        "Celery's wrappers around a coroutine",
+        "twolane.patches.coroutines",
+        "they look at what calling the body raises or returns, and a coroutine does that later",
+        (
+            "celery.app.autoretry:add_autoretry_behaviour task._orig_run",
+            "celery.app.base:pydantic_wrapper",
+        ),
+    ),
+    Entry(
+        "coroutine tasks that Celery calls in place",
+        "twolane.patches.coroutines",
+        "errbacks that take three arguments are called as functions, and nobody awaits them",
+        ("celery.backends.base:Backend._call_task_errbacks", "celery.canvas:Signature.__call__"),
+    ),
+    Entry(
         "the run of a record as its message's channel",
         "twolane.worker.records",
         "Celery gives us requests and messages, and kombu acknowledges a message on its channel",

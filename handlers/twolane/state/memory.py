@@ -41,7 +41,9 @@ class MemoryStore:
             self._items[key] = (value, self._clock() + ttl_s)
             return None
 
-    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:
+    def add_many(
+        self, values: Mapping[str, str], *, ttl_s: float, side_by_side: bool = False,  # noqa: ARG002
+    ) -> set[str]:  # fmt: skip
         return {
             key for key, value in values.items() if self.swap(key, None, value, ttl_s=ttl_s) is None
         }

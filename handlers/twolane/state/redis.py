@@ -106,7 +106,9 @@ class RedisStore:
                 return None
             return _text(client.get(key) or b"")
 
-    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:
+    def add_many(
+        self, values: Mapping[str, str], *, ttl_s: float, side_by_side: bool = False,  # noqa: ARG002
+    ) -> set[str]:  # fmt: skip
         lifetime = _milliseconds(ttl_s)
         written: set[str] = set()
         keys = list(values)

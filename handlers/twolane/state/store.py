@@ -49,10 +49,12 @@ class StateStore(Protocol):
         characters, so that only these are compared, and the rest need not travel.
         """
 
-    def add_many(self, values: Mapping[str, str], *, ttl_s: float) -> set[str]:
+    def add_many(
+        self, values: Mapping[str, str], *, ttl_s: float, side_by_side: bool = False
+    ) -> set[str]:
         """Write those of the values that no live value stands in the way of, each by itself, in one
         round trip per 100. Returns the keys that were written; none where the store would need a
-        round trip for each.
+        round trip for each, unless these may go ``side_by_side``, on threads.
         """
 
     def delete(self, key: str, *, expected: str | None = None) -> bool:

@@ -13,8 +13,8 @@ The way of one record, and the modules on it:
    not due is sent again with a delay (``delay``).
 6. ``work``: takes the lease, if it was not taken together with others. Its fence goes with the
    request, so that a result can be stored only while the lease is held.
-7. ``pool``: runs the task within its ``limits``. A second thread looks whether it is revoked
-   meanwhile (``lookup``).
+7. ``pool``: runs the task within its ``limits``, at once or beside others (``concurrency``). A
+   second thread looks whether it is revoked meanwhile (``lookup``).
 8. ``redis_backend`` or ``dynamodb_backend``: the result and the end of the lease, in one write.
 9. ``records``: Celery has acknowledged or rejected the message on its run. The outcome is logged,
    goes into the partial batch response, and says when a returned message is to come back; ``aws``

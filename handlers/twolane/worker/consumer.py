@@ -22,6 +22,14 @@ from celery.worker.consumer import Consumer
 
 from twolane.errors import ConfigurationError
 from twolane.patches.clients import guard
+from twolane.patches.coroutines import (
+    awaiting_tracer,
+    can_await,
+    is_coroutine_task,
+    own_stacks,
+    prepare,
+    refuse_generators,
+)
 from twolane.worker.pool import guard_body
 from twolane.worker.records import Outcome, run_of
 
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from celery.app.task import Task
     from kombu.message import Message
 
+    from twolane.worker.concurrency import SideBySide
     from twolane.worker.pool import Pool
 
 
@@ -45,6 +54,21 @@ class NoPrefetch:
 
     def decrement_eventually(self, n: int = 1) -> None:
         """Nothing is prefetched."""
+
+
+class Awaits(dict[str, bool]):
+    """Task name → ``True`` for a coroutine task, which goes beside others."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__()
+        self._app = app
+
+    def __missing__(self, name: str) -> bool:
+        task: Any = dict.get(self._app.tasks, name)
+        if task is None:  # it may be registered later
+            return False
+        self[name] = is_coroutine_task(task) and can_await()
+        return self[name]
 
 
 class LazyStrategies(dict[str, Any]):
@@ -63,13 +87,25 @@ class LazyStrategies(dict[str, Any]):
         if own._backend is not None:  # noqa: SLF001 - the application's has its guard already
             guard(own.backend)
         strategy = task.start_strategy(consumer.app, consumer)
-        guard_body(task)
-        # Looked up now: Sentry and other monitors replace it as they are set up.
-        task.__trace__ = trace.build_tracer(
-            name, task, consumer.app.loader, consumer.hostname, app=consumer.app
-        )
+        task.__trace__ = self._tracer(name, task)
         self[name] = strategy
         return strategy
+
+    def _tracer(self, name: str, task: Any) -> Callable[..., Any]:
+        consumer = self._consumer
+        options: dict[str, Any] = {
+            "loader": consumer.app.loader, "hostname": consumer.hostname, "app": consumer.app,
+        }  # fmt: skip
+        task.run = refuse_generators(task)
+        if consumer.awaits[name]:
+            return awaiting_tracer(name, task, lambda one: consumer.several().enter(one), **options)
+        if consumer.pool.threads:
+            own_stacks(task)
+        if is_coroutine_task(task):
+            prepare(task)
+        guard_body(task, lambda one: consumer.several().drive(one))
+        # Looked up now: Sentry and other monitors replace it as they are set up.
+        return trace.build_tracer(name, task, **options)
 
 
 class Controller:
@@ -129,8 +165,12 @@ class TaskConsumer(Consumer):
         pool: Pool,
         timer: Timer,
         on_task_request: Callable[[Any], object],
+        several: Callable[[], SideBySide],
     ) -> None:
+        """``several``: where coroutines run, made when there is one."""
         self.controller: Controller
+        self.several = several
+        self.awaits = Awaits(app)
         super().__init__(
             on_task_request,
             hostname=hostname,

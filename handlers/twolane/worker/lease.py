@@ -274,10 +274,11 @@ class Leases:
         return LeaseFence(task_id, key, wanted, self) if stood is None else stood
 
     def hold_many(
-        self, wanted: Sequence[tuple[str, str, Delivery]], *, for_s: float, worker: str
-    ) -> list[LeaseFence | None]:
-        """Take leases that nobody has, of (task id, key, delivery), in one round trip. ``None``:
-        this one is not taken, and ``hold`` says why.
+        self, wanted: Sequence[tuple[str, str, Delivery]], *, for_s: float, worker: str,
+        side_by_side: bool = False,
+    ) -> list[LeaseFence | None]:  # fmt: skip
+        """Take leases that nobody has, of (task id, key, delivery), in one round trip, or in round
+        trips ``side_by_side``. ``None``: this one is not taken, and ``hold`` says why.
         """
         now = self.clock()
         running = [
@@ -285,7 +286,7 @@ class Leases:
             for _, _, delivery in wanted
         ]
         values = {key: lease.text for (_, key, _), lease in zip(wanted, running, strict=True)}
-        written = self._store.add_many(values, ttl_s=max(1.0, for_s))
+        written = self._store.add_many(values, ttl_s=max(1.0, for_s), side_by_side=side_by_side)
         return [
             LeaseFence(task_id, key, lease, self) if key in written else None
             for (task_id, key, _), lease in zip(wanted, running, strict=True)

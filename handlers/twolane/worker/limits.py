@@ -117,6 +117,37 @@ def alarms_at_hand() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+class _Called:
+    """Has another function called when SIGALRM comes."""
+
+    def __init__(self, on_alarm: Callable[[], None]) -> None:
+        self.on_alarm = on_alarm
+
+
+@contextmanager
+def alarms_call(on_alarm: Callable[[], None]) -> Iterator[None]:
+    """Inside, in the main thread, ``raise_in`` ends in ``on_alarm()`` between two bytecodes."""
+    if not _Signalled.at_hand:
+        yield
+        return
+    _Signalled.running = _Signalled.between = _Called(on_alarm)
+    try:
+        yield
+    finally:
+        _Signalled.running = _Signalled.between = None
+
+
+def raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise ``error`` in a thread at its next bytecode; in the main thread, have ``alarms_call``
+    decide.
+    """
+    if thread == threading.main_thread().ident and _Signalled.at_hand:
+        signal.pthread_kill(thread, signal.SIGALRM)
+        return
+    # https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
 class Limits(Protocol):
     """A context in whose block the limits hold."""
 
@@ -132,7 +163,9 @@ class _Signalled:
     """
 
     at_hand = False
-    running: _Signalled | None = None
+    running: Any = None
+    #: What runs where no block does.
+    between: Any = None
     #: When the timer goes off, if it is armed.
     timer_at: float | None = None
 
@@ -157,7 +190,7 @@ class _Signalled:
     def __exit__(self, *_: object) -> None:
         # A signal that was on its way while the block ended must not hit what comes after it.
         self._armed = False
-        _Signalled.running = None
+        _Signalled.running = _Signalled.between
         if not self.at_hand:
             self.disarm()
             signal.signal(signal.SIGALRM, self._before)
@@ -248,11 +281,7 @@ class _Watched:
         with self._lock:
             if not self._done.is_set():
                 self._strikes[0] += 1
-                # Raised at the thread's next bytecode:
-                # https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._target), ctypes.py_object(error)
-                )
+                raise_in(self._target, error)
 
     def _watch(self) -> None:
         for at, error in self._pending:
@@ -290,6 +319,8 @@ class Deadline:
     reserve_s: float
     monotonic: Callable[[], float] = time.monotonic
     limits: Callable[[Alarms], Limits] = limits
+    #: ``False`` on virtual time: real threads would make two runs of one test differ.
+    takes_threads: bool = True
 
     @cached_property
     def soft(self) -> float:
@@ -318,5 +349,6 @@ def deadline_of(context: Any, monotonic: Callable[[], float] = time.monotonic) -
     left_s = remaining() / 1000
     reserve_s = min(max(0.05 * left_s, 0.25), 5.0)
     if isinstance(context, Waits):
-        return Deadline(context.monotonic() + left_s, reserve_s, context.monotonic, context.limits)
+        at = context.monotonic() + left_s
+        return Deadline(at, reserve_s, context.monotonic, context.limits, takes_threads=False)
     return Deadline(monotonic() + left_s, reserve_s, monotonic)

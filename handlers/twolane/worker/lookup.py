@@ -209,6 +209,11 @@ class Lookup:
         self._at = -math.inf
         self.refresh(runs)
 
+    @property
+    def is_fresh(self) -> bool:
+        """True if the answer is not old yet."""
+        return self._store is None or self._clock() - self._at < _FRESH_S
+
     def refresh(self, runs: Sequence[Run], start: int = 0) -> None:
         """Ask again for the rest, if the answer is old. Raises ``StoreUnavailableError``."""
         now = self._clock()

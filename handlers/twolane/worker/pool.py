@@ -28,7 +28,8 @@ import sys
 import time
 from fcntl import F_GETFL, F_SETFL, fcntl
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import Terminated, WorkerLostError
@@ -38,6 +39,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from twolane.environment import forks
 from twolane.patches.clients import Trouble, trouble_of
+from twolane.patches.coroutines import awaited
 from twolane.patches.versions import acks_on_failure
 from twolane.worker.limits import (
     Alarms,
@@ -53,8 +55,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
 
+    from twolane.worker.concurrency import Flight
     from twolane.worker.limits import Limits
     from twolane.worker.lookup import Watch
+    from twolane.worker.records import Run
 
 logger = logging.getLogger("twolane.worker")
 
@@ -66,14 +70,35 @@ _ENDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+class Call(NamedTuple):
+    """One run of one task, as Celery asks the pool for it."""
+
+    run: Run
+    request: Any
+    target: Callable[..., tuple[int, Any, float | None]]
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    callback: Callable[..., object]
+    accept_callback: Callable[..., object]
+    timeout_callback: Callable[..., object]
+    soft: float | None
+    hard: float | None
+
+
+_new: Any = tuple.__new__
+
+
 class Pool(BasePool):
-    """The pool on which Celery's requests are executed, at once and in the caller's thread. An
-    error *under* the task (a result store that is down) is raised to the caller, who returns the
-    message; any other one after the body has ended is the end of the task.
+    """The pool on which Celery's requests are executed: at once and in the caller's thread, or
+    where the run has them taken. An error *under* the task (a result store that is down) is raised
+    to the caller, who returns the message; any other one after the body has ended is the end of the
+    task.
     """
 
     body_can_be_buffer = True
     watch: Watch | None = None
+    #: How many threads run ``def`` tasks; 0: the handler's runs one after the other.
+    threads = 0
 
     def apply_async(  # type: ignore[override]
         self,
@@ -86,49 +111,97 @@ class Pool(BasePool):
         timeout_callback: Callable[..., object],
         soft_timeout: float | None = None,
         timeout: float | None = None,
-        correlation_id: str = "",
         **_: Any,
     ) -> None:
         # Celery passes methods of the request, and not the request itself.
         request: Any = getattr(accept_callback, "__self__", None)
-        message = request.message
-        run = run_of(message)
-        monotonic, limits_of = _waits(run.deadline)
+        run = run_of(request.message)
+        # As ``Call(…)``, without a function of Python's in between: each task comes here.
+        call = _new(
+            Call,
+            (
+                run, request, target, _decoded(args, request.message), kwargs or {}, callback,
+                accept_callback, timeout_callback, soft_timeout, timeout,
+            ),
+        )  # fmt: skip
+        if run.take is None:
+            self.execute(call)
+        else:
+            run.take(call)
+
+    def execute(self, call: Call, flight: Flight | None = None) -> None:
+        """Run the task in this thread; the invocation's limits reach a ``flight`` by its batch."""
+        deadline = call.run.deadline
+        monotonic, limits_of = _waits(deadline)
         started = monotonic()
-        accept_callback(forks.pid, started)
+        call.accept_callback(forks.pid, started)
         watching = None
         try:
-            alarms = _alarms(run.deadline, started, soft_timeout, timeout)
+            alarms = _alarms(None if flight else deadline, started, call.soft, call.hard)
             with limits_of(alarms) as interrupter:
+                if flight is not None:
+                    flight.thread = interrupter
                 if self.watch is not None:
-                    watching = self.watch.begin(correlation_id, interrupter)
-                result = target(*_decoded(args, message), **(kwargs or {}))
-        except HardLimitReached as error:
-            run.end = TaskEnd("failed", monotonic() - started, error)
-            settle(request, timeout_callback, False, timeout)  # Celery's signature: soft, timeout
-        except Exception as error:
-            run.end = TaskEnd("broken", monotonic() - started)
-            # Raised outside of Celery's tracer, the message was not even understood.
-            traced = _trace_frame(error.__traceback__) is not None
-            if not traced or trouble_of(error) is not Trouble.NONE:
-                raise
-            run.end = TaskEnd("failed", run.end.runtime_s, error)
-            self._fail(request, error)
-        except BaseException as error:  # noqa: BLE001 - handed to Celery, which decides
-            how = "terminated" if isinstance(error, TaskTerminated) else "lost"
-            run.end = TaskEnd(how, monotonic() - started, error)
-            self._lose(request, error)
+                    watching = self.watch.begin(call.request.id, interrupter)
+                result = call.target(*call.args, **call.kwargs)
+        except BaseException as error:  # noqa: BLE001 - Celery decides
+            self._raised(call, error, monotonic() - started)
         else:
-            run.end = _end_of(result, monotonic() - started)
-            if soft_timeout and isinstance(run.end.error, SoftTimeLimitExceeded):
-                timeout_callback(True, soft_timeout)
-            if isinstance(run.end.error, MemoryError):
-                # Celery ends its worker here. The failure is recorded; the batch can go on.
-                result[1].exception = RuntimeError("the task ran out of memory")
-            settle(request, callback, result)
+            self._returned(call, result, monotonic() - started)
         finally:
             if self.watch is not None and watching is not None:
                 self.watch.end(watching)
+
+    async def execute_awaiting(self, call: Call, flight: Flight) -> None:
+        """Run a coroutine task; ``flight`` is where its limits reach it."""
+        monotonic, _ = _waits(call.run.deadline)
+        started = monotonic()
+        call.accept_callback(forks.pid, started)
+        watching = None
+        try:
+            with flight.limits(_alarms(None, started, call.soft, call.hard), started):
+                if self.watch is not None:
+                    watching = self.watch.begin(call.request.id, flight)
+                # In the place of the text of the result, it is the tracer's coroutine.
+                _, tracing, _ = call.target(*call.args, **call.kwargs)
+                result, info, runtime, text = await tracing
+        except BaseException as error:  # noqa: BLE001 - Celery decides
+            self._raised(call, error, monotonic() - started)
+        else:
+            traced = (1, result, runtime) if info else (0, text, runtime)
+            self._returned(call, traced, monotonic() - started)
+        finally:
+            if self.watch is not None and watching is not None:
+                self.watch.end(watching)
+
+    def _returned(self, call: Call, result: tuple[int, Any, float | None], took_s: float) -> None:
+        """Settle a run that Celery's tracer has returned of."""
+        end = call.run.end = _end_of(result, took_s)
+        if call.soft and isinstance(end.error, SoftTimeLimitExceeded):
+            call.timeout_callback(True, call.soft)
+        if isinstance(end.error, MemoryError):
+            # Celery ends its worker here. The failure is recorded; the batch can go on.
+            result[1].exception = RuntimeError("the task ran out of memory")
+        settle(call.request, call.callback, result)
+
+    def _raised(self, call: Call, error: BaseException, took_s: float) -> None:
+        """Settle a run that something was raised from, or raise it again."""
+        run, request = call.run, call.request
+        if isinstance(error, HardLimitReached):
+            run.end = TaskEnd("failed", took_s, error)
+            settle(request, call.timeout_callback, False, call.hard)  # Celery's: soft, timeout
+        elif isinstance(error, Exception):
+            run.end = TaskEnd("broken", took_s)
+            # Raised outside of Celery's tracer, the message was not even understood.
+            traced = _trace_frame(error.__traceback__) is not None
+            if not traced or trouble_of(error) is not Trouble.NONE:
+                raise error
+            run.end = TaskEnd("failed", took_s, error)
+            self._fail(request, error)
+        else:
+            how = "terminated" if isinstance(error, TaskTerminated) else "lost"
+            run.end = TaskEnd(how, took_s, error)
+            self._lose(request, error)
 
     def _fail(self, request: Any, error: BaseException) -> None:
         """End a task with an error from after its body, which Celery could not record."""
@@ -156,7 +229,7 @@ class Pool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         return {
             **super()._get_info(),  # type: ignore[misc]
-            "max-concurrency": 1,
+            "max-concurrency": self.limit,
             "processes": [os.getpid()],
             "max-tasks-per-child": None,
             "put-guarded-by-semaphore": True,
@@ -305,6 +378,8 @@ def _trace_frame(
 
 _MARK = "_twolane_guarded"
 
+_MAY_AWAIT = frozenset({CoroutineType, list})
+
 #: ``EX_SOFTWARE``: https://man.freebsd.org/cgi/man.cgi?query=sysexits
 _UNSOUND = 70
 
@@ -327,13 +402,22 @@ def _witness() -> Callable[[], bool]:
     return is_there
 
 
-def guard_body(task: Any) -> None:
-    """Check the process after each run of a task's body. Idempotent."""
+def guard_body(task: Any, drive: Callable[[Any], Any]) -> None:
+    """Check the process after each run of a task's body. Idempotent.
+
+    ``drive`` runs the coroutine that a body may return that is not an ``async def`` itself.
+    """
     if not hasattr(task.run, _MARK):
-        task.run = _guarded(task.run, str(task.name))
+        task.run = _guarded(task.run, str(task.name), drive)
 
 
-def _guarded(run: Callable[..., Any], name: str) -> Callable[..., Any]:
+def check_process(name: str) -> None:
+    """End this process if the task has closed descriptors that were not its own."""
+    if not _witness()():
+        _end_process(name)
+
+
+def _guarded(run: Callable[..., Any], name: str, drive: Callable[[Any], Any]) -> Callable[..., Any]:
     is_there = _witness()
 
     @functools.wraps(run)
@@ -342,6 +426,8 @@ def _guarded(run: Callable[..., Any], name: str) -> Callable[..., Any]:
         returned = False
         try:
             result = run(*args, **kwargs)
+            if type(result) in _MAY_AWAIT and (coroutine := awaited(name, result)) is not None:
+                result = drive(coroutine)
             returned = True
         finally:
             if forks.count != forked:

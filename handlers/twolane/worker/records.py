@@ -399,7 +399,8 @@ class Run:
     """One record on its way, from its event to the answer for it. ``problem``: why the message
     cannot be read, without ``envelope`` and ``facts``. ``fence``: the lease, once taken; ``ahead``:
     the lease, taken before the run's turn has come; ``end``: how the task ended; ``outcome``: what
-    is said of the message, ``wait_s``: how long it should stay away.
+    is said of the message, ``wait_s``: how long it should stay away. ``take``: where the pool has
+    its task run; ``None``: at once. ``in_flight``: its task was taken there.
     """
 
     record: Record
@@ -412,6 +413,8 @@ class Run:
     end: TaskEnd | None = None
     outcome: Outcome | None = None
     wait_s: float | None = None
+    take: Callable[[Any], object] | None = None
+    in_flight: bool = False
 
     #: kombu asks a channel for the consumers that need no acknowledgement; there are none.
     no_ack_consumers: ClassVar[None] = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import time
 from contextlib import suppress
@@ -57,10 +58,12 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from twolane.worker.concurrency import Batch, Flight, SideBySide
     from twolane.worker.delay import Deferral
     from twolane.worker.descent import Descent
     from twolane.worker.lease import Lease, Leases
     from twolane.worker.limits import Deadline
+    from twolane.worker.pool import Call
     from twolane.worker.records import Record
 
 logger = logging.getLogger("twolane.worker")
@@ -112,10 +115,15 @@ class Worker:
         self._redeem = redeem
         self._clock = clock
         self._sleep = sleep
+        self._app = app
+        self._threads, self._most = concurrency(app)
+        self._several: SideBySide | None = None
+        self._batch: Batch | None = None
         self._max_body = max_body_size(app)
         # Not accepted even on request.
         self._accept = (prepare_accept_content(app.conf.accept_content) or set()) - REFUSED.keys()
-        self.pool = Pool(limit=1, app=app)
+        self.pool = Pool(limit=max(1, self._threads), app=app)
+        self.pool.threads = self._threads
         self._timer = Timer()
         #: How long a run takes, in seconds, by the last batch; infinite before the first one.
         self._pace_s = math.inf
@@ -125,6 +133,7 @@ class Worker:
             pool=self.pool,
             timer=self._timer,
             on_task_request=self._on_task_request,
+            several=self._side_by_side,
         )
 
     def run(
@@ -146,14 +155,51 @@ class Worker:
             with self._lookup.store_at_hand(), alarms_at_hand():
                 self._lookup.begin(runs)
                 announce(runs)
-                self._run_in_order(runs, settled)
+                if self._goes_side_by_side(runs):
+                    settled = self._run_side_by_side(runs)
+                else:
+                    self._run_in_order(runs, settled)
                 if all(one.outcome is not Outcome.BROKEN for one in settled):
                     # A store that has failed is not asked again: the leases run out by themselves.
                     self._release([run.ahead for run in runs if run.ahead is not None])
         except StoreUnavailableError as error:
             logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
-            settled += [_settled(run, Outcome.BROKEN) for run in runs[len(settled) :]]
+            settled += [self.settled(run, Outcome.BROKEN) for run in runs[len(settled) :]]
         return settled
+
+    def _goes_side_by_side(self, runs: Sequence[Run]) -> bool:
+        if self._threads > 0:
+            return True
+        awaits = self.consumer.awaits
+        return any([awaits[run.facts.name] for run in runs if run.facts is not None])  # noqa: C419 - quicker
+
+    def _kind_of(self, run: Run) -> str:
+        """The way in which its task runs: as a ``coroutine``, on a ``thread``, or ``here``."""
+        if run.facts is not None and self.consumer.awaits[run.facts.name]:
+            return "coroutine"
+        return "thread" if self._threads > 0 and _takes_threads(run) else "here"
+
+    def _side_by_side(self) -> SideBySide:
+        if self._several is None:
+            # Most environments run neither: they need not import asyncio.
+            from twolane.worker.concurrency import SideBySide
+
+            self._several = SideBySide(self._app)
+        return self._several
+
+    def _run_side_by_side(self, runs: Sequence[Run]) -> list[Settled]:
+        from twolane.worker.concurrency import Batch
+
+        began = self._clock()
+        self._batch = Batch(
+            self, self._side_by_side(), runs,
+            kind_of=self._kind_of, most=self._most, most_threads=self._threads,
+        )  # fmt: skip
+        try:
+            return self._batch.run()
+        finally:
+            self._batch = None
+            self._pace_s = (self._clock() - began) / max(1, len(runs))
 
     def _run_in_order(self, runs: Sequence[Run], settled: list[Settled]) -> None:
         waiting_groups: set[str | None] = set()
@@ -163,19 +209,22 @@ class Worker:
             is_fifo = record.is_fifo
             waits = is_fifo and record.group_id in waiting_groups
             if waits or (deadline is not None and deadline.too_late_to_start):
-                settled.append(_settled(run, Outcome.UNTOUCHED))
+                settled.append(self.settled(run, Outcome.UNTOUCHED))
             else:
                 self._lookup.refresh(runs, number)
                 if run.ahead is None:
-                    self._hold_ahead(runs[number:])
-                settled.append(self._run_one(run))
+                    self.hold_ahead(runs[number:])
+                one: Any = self.begin(run)  # which is taken nowhere
+                settled.append(one)
                 self._pace_s = (self._clock() - began) / (number + 1)
             if is_fifo and is_stopper(settled[-1].outcome):
                 waiting_groups.add(record.group_id)
 
-    def _hold_ahead(self, runs: Sequence[Run]) -> None:
-        """Take the leases of the next runs together, if there are several that start soon."""
-        most = min(len(runs), int(_AHEAD_S / max(self._pace_s, 1e-6)))
+    def hold_ahead(self, runs: Sequence[Run], at_once: int = 0) -> None:
+        """Take the leases of the next runs together, if there are several that start soon; as many
+        as start ``at_once`` at least.
+        """
+        most = min(len(runs), max(at_once, int(_AHEAD_S / max(self._pace_s, 1e-6))))
         leases = self._leases
         if leases is None or most < 2:
             return
@@ -187,8 +236,9 @@ class Worker:
             return
         wanted = [(str(run.task_id), key, run.delivery) for key, run in chosen.items()]
         fences = leases.hold_many(
-            wanted, for_s=self._lease_s(runs[0].deadline), worker=self.consumer.hostname
-        )
+            wanted, for_s=self._lease_s(runs[0].deadline), worker=self.consumer.hostname,
+            side_by_side=at_once > 0 and _takes_threads(runs[0]),
+        )  # fmt: skip
         for run, fence in zip(chosen.values(), fences, strict=True):
             run.ahead = fence
 
@@ -217,23 +267,88 @@ class Worker:
         except StoreUnavailableError as error:
             logger.warning("%s", error)
 
-    def _run_one(self, run: Run) -> Settled:
+    def begin(self, run: Run) -> Settled | None:
+        """Run one; ``None`` if it goes on somewhere else, with a copy of this context."""
         token = log_context(run.facts)
         marks = running.set(partial(self._mark, run))
         try:
             outcome = self._settle(run)
-            if self._leases is None and outcome is Outcome.ACKNOWLEDGED:
-                self._finished.remember(run)
-            if run.fence is not None:
-                try:
-                    run.fence.end(_LEASE_ENDS.get(outcome))
-                except StoreUnavailableError as error:
-                    # The work itself is settled; only a second delivery would not be recognised.
-                    logger.warning("%s", error)
-            return _settled(run, outcome)
+            return None if run.in_flight else self._end(run, outcome)
         finally:
             running.reset(marks)
             correlation.reset(token)
+
+    def _end(self, run: Run, outcome: Outcome) -> Settled:
+        if self._leases is None and outcome is Outcome.ACKNOWLEDGED:
+            self._finished.remember(run)
+        if run.fence is not None:
+            try:
+                run.fence.end(_LEASE_ENDS.get(outcome))
+            except StoreUnavailableError as error:
+                # The work itself is settled; only a second delivery would not be recognised.
+                logger.warning("%s", error)
+        return self.settled(run, outcome)
+
+    def execute(self, call: Call, flight: Flight) -> Settled:
+        """Run what was taken to a thread, there."""
+        run = call.run
+        with self._lookup.store_at_hand():
+            try:
+                self.pool.execute(call, flight)
+                outcome = run.outcome or Outcome.BROKEN
+            except BaseException as error:  # noqa: BLE001 - what is not known is raised again
+                outcome = self._failed(run, error)
+            return self._end(run, outcome) if not flight.left else self._end_late(run, outcome)
+
+    async def execute_awaiting(self, call: Call, flight: Flight) -> Settled:
+        """Run what was taken to the loop, there."""
+        run = call.run
+        try:
+            await self.pool.execute_awaiting(call, flight)
+            outcome = run.outcome or Outcome.BROKEN
+        except BaseException as error:  # noqa: BLE001 - what is not known is raised again
+            outcome = self._failed(run, error)
+        return self._end(run, outcome) if not flight.left else self._end_late(run, outcome)
+
+    def _end_late(self, run: Run, outcome: Outcome) -> Settled:
+        """The end of a run whose invocation has been answered without it."""
+        logger.warning(
+            "task %s has ended after its invocation; its message is delivered again, and finds its "
+            "work done if the lease was still held", run.task_id,
+        )  # fmt: skip
+        if run.fence is not None:
+            try:
+                run.fence.end(_LEASE_ENDS.get(outcome))
+            except StoreUnavailableError as error:
+                logger.warning("%s", error)
+        return Settled(run.record, outcome, run.wait_s)
+
+    def left_behind(self, run: Run) -> Settled:
+        """The end of a message whose task goes on: it comes back once the lease has run out."""
+        if run.fence is not None:
+            run.wait_s = self._left_s(run.fence.held)
+        token = log_context(run.facts)
+        try:
+            return self.settled(run, Outcome.BROKEN)
+        finally:
+            correlation.reset(token)
+
+    @property
+    def has_looked_up(self) -> bool:
+        """True if the store was asked a moment ago."""
+        return self._lookup.is_fresh
+
+    def refresh(self, runs: Sequence[Run]) -> None:
+        """Ask the store again for these, if that is due. Raises ``StoreUnavailableError``."""
+        self._lookup.refresh(runs)
+
+    @staticmethod
+    def settled(run: Run, outcome: Outcome) -> Settled:
+        """The end of a run, which is logged."""
+        run.outcome = outcome
+        settled = Settled(run.record, outcome, run.wait_s)
+        log_settled(settled, run.facts, run.end)
+        return settled
 
     def _mark(self, run: Run, headers: dict[str, Any]) -> None:
         """Mark the headers of a task that the run's task publishes."""
@@ -243,30 +358,36 @@ class Worker:
 
     def _settle(self, run: Run) -> Outcome:
         """Let Celery have the message, unless a lease or the message itself is against it."""
-        record = run.record
         try:
             if run.problem is not None:
                 raise run.problem
             if run.facts is not None and DEPTH in run.facts.headers:
                 self._descent.check(run)
             return self._obstacle(run) or self._receive(run)
-        except MalformedMessageError as error:
-            log_malformed(record, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is about this message only
+            return self._failed(run, error)
+
+    @staticmethod
+    def _failed(run: Run, error: BaseException) -> Outcome:
+        """The outcome of a run that raised this; raises what is no matter of one run."""
+        if isinstance(error, MalformedMessageError):
+            log_malformed(run.record, error)
             return Outcome.MALFORMED
-        except RunawayError as error:
-            logger.error("%s", error)  # noqa: TRY400 - it says all
+        if isinstance(error, RunawayError):
+            logger.error("%s", error)
             return Outcome.RUNAWAY
-        except ConfigurationError as error:
-            name = run.facts.name if run.facts else record.message_id
-            logger.error("%s cannot run: %s", name, error)  # noqa: TRY400 - it says all
+        if isinstance(error, ConfigurationError):
+            name = run.facts.name if run.facts else run.record.message_id
+            logger.error("%s cannot run: %s", name, error)
             return Outcome.MALFORMED
-        except (Exception, SystemExit):
-            # An error under Celery, or one that ends its worker there, is about this message only;
-            # the message comes back.
-            logger.exception(
-                "message %s was not settled; it will be delivered again", record.message_id
-            )
-            return Outcome.BROKEN
+        if not isinstance(error, Exception | SystemExit):
+            raise error
+        # Under Celery, or one that ends its worker there: the message comes back.
+        logger.error(
+            "message %s was not settled; it will be delivered again", run.record.message_id,
+            exc_info=error,
+        )  # fmt: skip
+        return Outcome.BROKEN
 
     def _obstacle(self, run: Run) -> Outcome | None:
         """The outcome of a message whose work another delivery does or has done."""
@@ -357,7 +478,7 @@ class Worker:
         """Run the requests that are nearly due, and put the others off."""
         for delay_s, entry in self._timer.take():
             if 0 < delay_s <= _IN_PLACE_S:
-                self._sleep(delay_s)
+                (self._batch.sleep if self._batch is not None else self._sleep)(delay_s)
             if delay_s <= _IN_PLACE_S:
                 entry()
                 continue
@@ -369,12 +490,23 @@ class Worker:
                 run.wait_s = delay_s
 
 
-def _settled(run: Run, outcome: Outcome) -> Settled:
-    """The end of a run, which is logged."""
-    run.outcome = outcome
-    settled = Settled(run.record, outcome, run.wait_s)
-    log_settled(settled, run.facts, run.end)
-    return settled
+def _takes_threads(run: Run) -> bool:
+    return run.deadline is None or run.deadline.takes_threads
+
+
+#: How many coroutine tasks go side by side where ``worker_concurrency`` does not say.
+_COROUTINES = 100
+
+_THREADS = frozenset({"threads", "celery.concurrency.thread:TaskPool"})
+
+
+def concurrency(app: Celery) -> tuple[int, int]:
+    """How many threads (0: none, as in Celery's ``solo``) and how many coroutine tasks at once."""
+    conf: Any = app.conf
+    wanted = int(conf.worker_concurrency or 0)
+    if conf.worker_pool not in _THREADS:
+        return 0, wanted or _COROUTINES
+    return wanted or os.cpu_count() or 1, wanted or _COROUTINES  # as Celery
 
 
 def _waiting(waiting: Any) -> list[Any]:

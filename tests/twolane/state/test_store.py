@@ -57,6 +57,14 @@ def test_get_many_beyond_one_round_trip(store: StateStore) -> None:
     assert store.get_many([*keys, "none"]) == {key: key for key in keys}
 
 
+def test_several_are_added_side_by_side_where_nothing_stands(store: StateStore) -> None:
+    store.put("k3", "there", ttl_s=60)
+    wanted = {f"k{number}": f"v{number}" for number in range(12)}
+    written = store.add_many(wanted, ttl_s=60, side_by_side=True)
+    assert written == wanted.keys() - {"k3"}
+    assert store.get_many(wanted) == {**wanted, "k3": "there"}
+
+
 def test_swap_of_an_absent_key_writes_once(store: StateStore) -> None:
     assert store.swap("k", None, "mine", ttl_s=60) is None
     assert store.swap("k", None, "yours", ttl_s=60) == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -250,3 +251,33 @@ def test_no_api_is_said(make: Callable[..., Twolane], application: Any) -> None:
     stack = make(of_handlers(worker=application.worker))
     with pytest.raises(TestingError, match="no API"):
         _ = stack.client
+
+
+def test_coroutine_tasks_wait_side_by_side_in_virtual_time(
+    stack: Twolane, application: Any
+) -> None:
+    @application.celery.task(shared=False, name="small.wait", bind=True)  # type: ignore[untyped-decorator]
+    async def wait(self: Any, seconds: float) -> str:
+        application.calls.append((f"begins {seconds:g}", time.time()))
+        await asyncio.sleep(seconds)
+        application.calls.append((f"ends {seconds:g}", time.time()))
+        return str(self.request.id)
+
+    ids = [stack.client.post("/run/wait", json=[seconds]).json()["id"] for seconds in (20, 10, 15)]
+    assert stack.deferred.run() == 3
+    assert application.calls == [
+        ("begins 20", NEW_YEAR), ("begins 10", NEW_YEAR), ("begins 15", NEW_YEAR),
+        ("ends 10", NEW_YEAR + 10), ("ends 15", NEW_YEAR + 15), ("ends 20", NEW_YEAR + 20),
+    ]  # fmt: skip
+    assert [application.celery.AsyncResult(one).result for one in ids] == ids
+
+
+def test_a_coroutine_task_has_the_functions_timeout(stack: Twolane, application: Any) -> None:
+    @application.celery.task(shared=False, name="small.forever")  # type: ignore[untyped-decorator]
+    async def forever(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    answer = stack.client.post("/run/forever", json=[10_000])
+    stack.deferred.run()
+    result = application.celery.AsyncResult(answer.json()["id"])
+    assert (result.state, type(result.result).__name__) == ("FAILURE", "SoftTimeLimitExceeded")

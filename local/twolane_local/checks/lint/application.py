@@ -33,7 +33,9 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task. Limits are in seconds; ``queue_url`` is the configured one."""
+    """One task. Limits are in seconds; ``queue_url`` is the configured one; ``awaits``: it is an
+    ``async def`` task.
+    """
 
     name: str
     queue: str
@@ -42,6 +44,7 @@ class Task:
     soft_limit_s: float | None
     file: Path | None
     line: int
+    awaits: bool = False
 
     @property
     def worst_s(self) -> float | None:

@@ -115,6 +115,8 @@ def _store_limits(app: Celery) -> dict[str, float]:
 
 
 def _task(app: Celery, task: Any) -> dict[str, Any]:
+    from twolane.patches.coroutines import is_coroutine_task
+
     route = app.amqp.router.route({"queue": task.queue} if getattr(task, "queue", None) else {},
                                   task.name)  # fmt: skip
     queue = route.get("queue") or app.conf.task_default_queue
@@ -130,6 +132,7 @@ def _task(app: Celery, task: Any) -> dict[str, Any]:
         "soft_limit_s": task.soft_time_limit or app.conf.task_soft_time_limit,
         "file": code.co_filename if code else None,
         "line": code.co_firstlineno if code else 1,
+        "awaits": is_coroutine_task(task),
     }
 
 

@@ -5,6 +5,9 @@ Time is virtual (time-machine): delays, back-off and visibility timeouts pass wh
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import os
 import time
 import urllib.request
@@ -214,10 +217,61 @@ def results(request: pytest.FixtureRequest, aws: str) -> str:
     return "dynamodb://@us-east-1/results?ttl_seconds=86400"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On DynamoDB only the canvas runs in every mode: the store sees no difference."""
+
+    def is_chosen(item: pytest.Item) -> bool:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        twice = params.get("results") == "dynamodb" and params.get("mode", "solo") != "solo"
+        return not twice or item.path.name == "test_canvas.py"
+
+    items[:] = [item for item in items if is_chosen(item)]
+
+
+@pytest.fixture(
+    params=[
+        "solo",
+        pytest.param("threads", marks=pytest.mark.slow),
+        pytest.param("coroutine", marks=pytest.mark.slow),
+    ]
+)
+def mode(request: pytest.FixtureRequest) -> str:
+    """How tasks run: one after the other, on threads, or rewritten to ``async def``."""
+    return cast("str", request.param)
+
+
+def as_coroutines(decorator: Any) -> Any:
+    """``app.task`` that makes an ``async def`` task of each function."""
+
+    def rewritten(fun: Any) -> Any:
+        @functools.wraps(fun)
+        async def body(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            value = fun(*args, **kwargs)
+            await asyncio.sleep(0)
+            return value
+
+        vars(body)["__signature__"] = inspect.signature(fun)  # Celery asks how many it takes
+        return body
+
+    def task(*args: Any, **options: Any) -> Any:
+        if options.get("name", "").startswith("celery."):
+            return decorator(*args, **options)
+        if args and callable(args[0]):
+            return decorator(rewritten(args[0]), **options)
+        return lambda fun: decorator(*args, **options)(rewritten(fun))
+
+    return task
+
+
 @pytest.fixture
-def app(aws: str, results: str, clock: Any) -> Iterator[Celery]:
+def app(aws: str, results: str, clock: Any, mode: str) -> Iterator[Celery]:
     """An application as its author writes it; a test adds tasks, then asks for ``lane``."""
     app = Celery("semantics", set_as_current=False)
+    if mode == "threads":
+        app.conf.update(worker_pool="threads", worker_concurrency=4)
+    elif mode == "coroutine":
+        app.task = as_coroutines(app.task)
     app.conf.update(
         broker_url="sqs://",
         broker_transport_options={

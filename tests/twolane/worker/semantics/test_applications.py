@@ -92,6 +92,7 @@ def test_the_hooks_of_a_class_of_ones_own(
         assert calls == expected
 
 
+@pytest.mark.parametrize("mode", ["solo", "threads"], indirect=True)
 def test_decorators_around_a_task(app: Celery, lane: Callable[..., Lane], calls: list[str]) -> None:
     def logged(name: str) -> Callable[..., Any]:
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -195,6 +195,7 @@ def test_chords_in_chords_run_each_body_once(
     assert result.result == 6
 
 
+@pytest.mark.parametrize("mode", ["solo", "coroutine"], indirect=True)
 def test_a_chain_that_fails_in_a_chord_counts_though_it_dies_before_that(
     app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_chain_that_fails_in_a_chord_counts_though_it_dies_before_that(
     assert result.state == "FAILURE"
 
 
+@pytest.mark.parametrize("mode", ["solo", "coroutine"], indirect=True)
 @pytest.mark.parametrize("results", ["redis"], indirect=True)
 def test_a_chord_that_redis_does_not_answer_for_is_completed_later(
     app: Celery, tasks: Any, lane: Callable[..., Lane], noted: list[Any]
@@ -235,6 +237,7 @@ def test_a_chord_that_redis_does_not_answer_for_is_completed_later(
     assert (refused, result.state, noted) == ([True], "SUCCESS", [3])
 
 
+@pytest.mark.parametrize("mode", ["solo"], indirect=True)
 @pytest.mark.parametrize("where", ["joins", "publishes"])
 def test_a_time_limit_that_strikes_as_a_chord_is_completed_fails_no_chord(
     app: Celery, lane: Callable[..., Lane], noted: list[Any], where: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from twolane.worker.control import Control
 
 from ....installed import since  # noqa: TID252
@@ -89,6 +91,7 @@ def test_revoke_by_stamped_headers(app: Celery, lane: Callable[..., Lane]) -> No
     assert ran == ["other"]
 
 
+@pytest.mark.parametrize("mode", ["solo"], indirect=True)
 def test_a_revoke_is_seen_within_a_long_batch(app: Celery, lane: Callable[..., Lane]) -> None:
     ran: list[str] = []
     results: list[Any] = []
@@ -124,6 +127,7 @@ def test_terminate_stops_a_running_task(app: Celery, lane: Callable[..., Lane]) 
     assert worker.is_empty
 
 
+@pytest.mark.parametrize("mode", ["solo"], indirect=True)
 def test_inspect(app: Celery, lane: Callable[..., Lane]) -> None:
     replies: dict[str, Any] = {}
 

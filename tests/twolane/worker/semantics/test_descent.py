@@ -165,6 +165,7 @@ def test_the_depth_survives_all_that_publishes(app: Celery, lane: Callable[..., 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("mode", ["solo", "coroutine"], indirect=True)
 @pytest.mark.slow
 def test_work_that_has_an_end_is_never_hit(app: Celery, lane: Callable[..., Lane]) -> None:
     """A chain of hundreds, at the settings' defaults, in no time at all."""

@@ -103,3 +103,13 @@ def test_a_template_without_a_queue_may_have_any_broker(project: Project) -> Non
     start, _, rest = project.template.read_text().partition("      Events:\n        Tasks:\n")
     project.template.write_text(start + rest.partition("[ReportBatchItemFailures]\n")[2])
     assert "TL204" not in {one.rule.id for one in lint(project.template, {})}
+
+
+def test_coroutine_tasks_want_twolane_imported(project: Project) -> None:
+    project.write_code()
+    project.change("def sweep():", "async def sweep():", file=TASKS)
+    (finding,) = found(project)
+    assert (finding.rule.id, finding.severity) == ("TL208", Severity.NOTE)
+    assert "shop.tasks.sweep" in finding.message
+    project.change("import os", "import os\nimport twolane", file=TASKS)
+    assert found(project) == []

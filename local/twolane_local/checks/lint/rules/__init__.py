@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     settings.eager,
     settings.serializer,
     settings.results,
+    settings.coroutine_tasks,
     functions.store_limits,
     functions.recursive_loop,
     batches.inline_budget,

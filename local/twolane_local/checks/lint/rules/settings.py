@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from twolane_local.checks.lint.findings import Severity, Violation, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from twolane_local.checks.lint.application import Problem
     from twolane_local.checks.lint.subject import Subject
@@ -93,3 +95,38 @@ def serializer(subject: Subject) -> Iterator[Violation]:
 def results(subject: Subject) -> Iterator[Violation]:
     for function, problem in _problems(subject, "results"):
         yield Violation(function, problem.what, problem.fix)
+
+
+_IMPORT = re.compile(r"^\s*(import|from)\s+twolane\b", re.MULTILINE)
+
+
+@rule(
+    "TL208",
+    "coroutine-tasks",
+    Severity.NOTE,
+    "Where there are `async def` tasks, the module of the application imports twolane.",
+    "https://github.com/celery/celery/issues/3884",
+    needs="application",
+)
+def coroutine_tasks(subject: Subject) -> Iterator[Violation]:
+    for function, application in subject.applications.items():
+        awaits = [task for task in application.tasks if task.awaits]
+        files = {task.file for task in application.tasks if task.file is not None}
+        if not awaits or any(map(_imports_twolane, files)):
+            continue
+        names = ", ".join(sorted(task.name for task in awaits)[:3])
+        yield Violation(
+            function,
+            f"{len(awaits)} async def tasks ({names}) run here, but a stock celery worker and "
+            "task.apply() take their coroutines for results: none of the tasks' modules imports "
+            "twolane",
+            "`import twolane` beside the application, if it runs there as well",
+        )
+        return
+
+
+def _imports_twolane(file: Path) -> bool:
+    try:
+        return _IMPORT.search(file.read_text("utf-8")) is not None
+    except (OSError, UnicodeDecodeError):
+        return False
