@@ -3,7 +3,8 @@
 Starlette awaits ``response.background()`` inside of the ASGI call and offers no hook around it, so
 the two ``__call__`` methods are wrapped, once: background tasks enter the inline lane. Outside of a
 request of ours, under uvicorn in the same process for example, there is no lane and they behave as
-before. https://github.com/Kludex/starlette/blob/main/starlette/background.py
+before. Everywhere an ``async def`` task of Celery's is awaited.
+https://github.com/Kludex/starlette/blob/main/starlette/background.py
 
 A response has left when ``awslambdaric`` has posted it to the Runtime API. The handler's own
 ``return`` is too early: the runtime still has to serialise and post the response, which takes tens
@@ -16,6 +17,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-resp
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,8 @@ def enter_lanes(current: ContextVar[Any]) -> bool:
 def _one(original: Call, current: ContextVar[Any]) -> Call:
     @functools.wraps(original)
     async def call(self: Any) -> None:
+        if not self.is_async and _is_coroutine_task(self.func):
+            self.is_async = True
         lane = current.get()
         if lane is None:
             await original(self)
@@ -53,6 +57,13 @@ def _one(original: Call, current: ContextVar[Any]) -> Call:
 
     setattr(call, _MARK, True)
     return call
+
+
+def _is_coroutine_task(work: Any) -> bool:
+    """True for an ``async def`` task of Celery's. It is no coroutine function itself: Starlette
+    would call it in a thread, and leave its coroutine there.
+    """
+    return hasattr(work, "apply_async") and inspect.iscoroutinefunction(work.run)
 
 
 def _several(original: Call, current: ContextVar[Any]) -> Call:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 
+from celery import Celery
+from fastapi import BackgroundTasks as BackgroundTasksOfFastAPI
+from fastapi import FastAPI
 from starlette.background import BackgroundTask, BackgroundTasks
 
 from twolane.api import inline
 from twolane.patches import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twolane import ApiHandler
 
 
 def _lane() -> inline.Lane:
@@ -39,6 +48,38 @@ def test_in_a_request_each_task_is_run_in_its_lane(caplog) -> None:
     assert ran == [1, 2]
     events = [record.twolane["event"] for record in caplog.records]
     assert events == ["inline.started", "inline.succeeded"] * 2
+
+
+def test_an_async_def_task_of_celerys_is_awaited(
+    api: Callable[..., ApiHandler], http_event: Callable[..., dict[str, Any]], context: Any, caplog
+) -> None:
+    """Celery's task is no coroutine function: stock Starlette drops its coroutine."""
+    celery = Celery("inline", broker="memory://", set_as_current=False)
+    ran: list[object] = []
+
+    @celery.task(shared=False)
+    async def note(x: int) -> None:
+        await asyncio.sleep(0)
+        ran.append(x)
+
+    @celery.task(shared=False, bind=True)
+    async def bound(self: Any, x: int) -> None:
+        await asyncio.sleep(0)
+        ran.append((self.name, x))
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def add(background_tasks: BackgroundTasksOfFastAPI) -> None:
+        background_tasks.add_task(note, 1)
+        background_tasks.add_task(bound, x=2)
+
+    handler = api(app)
+    with caplog.at_level("INFO", "twolane"):
+        assert handler(http_event(), context)["statusCode"] == 200
+    assert ran == [1, (bound.name, 2)]
+    events = [record.twolane["event"] for record in caplog.records if hasattr(record, "twolane")]
+    assert events.count("inline.succeeded") == 2
 
 
 def test_it_is_wrapped_once() -> None:
