@@ -55,8 +55,10 @@ def wanted(logger: logging.Logger, level: int = logging.INFO) -> bool:
 
 
 def _is_logged(logger: logging.Logger, level: int) -> bool:
-    # Not by `isEnabledFor`: `disable_existing_loggers`, the default of `dictConfig`, disables these
-    # loggers in passing. A level of theirs is meant.
+    if not logger.disabled:
+        return logger.isEnabledFor(level)
+    # `disable_existing_loggers`, the default of `dictConfig`, disables these loggers in passing. A
+    # level of theirs is meant.
     return level >= logger.getEffectiveLevel() and logger.manager.disable < level
 
 
