@@ -281,13 +281,18 @@ class Worker:
     def _end(self, run: Run, outcome: Outcome) -> Settled:
         if self._leases is None and outcome is Outcome.ACKNOWLEDGED:
             self._finished.remember(run)
-        if run.fence is not None:
-            try:
-                run.fence.end(_LEASE_ENDS.get(outcome))
-            except StoreUnavailableError as error:
-                # The work itself is settled; only a second delivery would not be recognised.
-                logger.warning("%s", error)
+        self._end_lease(run, outcome)
         return self.settled(run, outcome)
+
+    @staticmethod
+    def _end_lease(run: Run, outcome: Outcome) -> None:
+        if run.fence is None:
+            return
+        try:
+            run.fence.end(_LEASE_ENDS.get(outcome))
+        except StoreUnavailableError as error:
+            # The work itself is settled; only a second delivery would not be recognised.
+            logger.warning("%s", error)
 
     def execute(self, call: Call, flight: Flight) -> Settled:
         """Run what was taken to a thread, there."""
@@ -316,11 +321,7 @@ class Worker:
             "task %s has ended after its invocation; its message is delivered again, and finds its "
             "work done if the lease was still held", run.task_id,
         )  # fmt: skip
-        if run.fence is not None:
-            try:
-                run.fence.end(_LEASE_ENDS.get(outcome))
-            except StoreUnavailableError as error:
-                logger.warning("%s", error)
+        self._end_lease(run, outcome)
         return Settled(run.record, outcome, run.wait_s)
 
     def left_behind(self, run: Run) -> Settled:
