@@ -398,9 +398,10 @@ def _where(record: Record) -> dict[str, Any]:
 class Run:
     """One record on its way, from its event to the answer for it. ``problem``: why the message
     cannot be read, without ``envelope`` and ``facts``. ``fence``: the lease, once taken; ``ahead``:
-    the lease, taken before the run's turn has come; ``end``: how the task ended; ``outcome``: what
-    is said of the message, ``wait_s``: how long it should stay away. ``take``: where the pool has
-    its task run; ``None``: at once. ``in_flight``: its task was taken there.
+    the lease, taken before the run's turn has come; ``end``: how the task ended; ``store_failed``:
+    the state store or the result store did not do what it was asked; ``outcome``: what is said of
+    the message, ``wait_s``: how long it should stay away. ``take``: where the pool has its task
+    run; ``None``: at once. ``in_flight``: its task was taken there.
     """
 
     record: Record
@@ -410,6 +411,7 @@ class Run:
     deadline: Deadline | None = None
     fence: LeaseFence | None = None
     ahead: LeaseFence | None = None
+    store_failed: bool = False
     end: TaskEnd | None = None
     outcome: Outcome | None = None
     wait_s: float | None = None

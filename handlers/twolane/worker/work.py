@@ -30,7 +30,7 @@ from twolane.errors import (
     RunawayError,
     StoreUnavailableError,
 )
-from twolane.patches.clients import FENCE
+from twolane.patches.clients import FENCE, Trouble, trouble_of
 from twolane.publish.application import REFUSED, refusal
 from twolane.publish.claimcheck import max_body_size
 from twolane.publish.message import DEPTH, running
@@ -159,8 +159,8 @@ class Worker:
                     settled = self._run_side_by_side(runs)
                 else:
                     self._run_in_order(runs, settled)
-                if all(one.outcome is not Outcome.BROKEN for one in settled):
-                    # A store that has failed is not asked again: the leases run out by themselves.
+                if not any(run.store_failed for run in runs):
+                    # Else it is not asked again: the leases run out by themselves.
                     self._release([run.ahead for run in runs if run.ahead is not None])
         except StoreUnavailableError as error:
             logger.error("%s", error)  # noqa: TRY400 - the store's state, not a fault in the code
@@ -293,6 +293,7 @@ class Worker:
         except StoreUnavailableError as error:
             # The work itself is settled; only a second delivery would not be recognised.
             logger.warning("%s", error)
+            run.store_failed = True
 
     def execute(self, call: Call, flight: Flight) -> Settled:
         """Run what was taken to a thread, there."""
@@ -371,6 +372,10 @@ class Worker:
     @staticmethod
     def _failed(run: Run, error: BaseException) -> Outcome:
         """The outcome of a run that raised this; raises what is no matter of one run."""
+        if isinstance(error, StoreUnavailableError) or (
+            isinstance(error, Exception) and trouble_of(error) is not Trouble.NONE
+        ):
+            run.store_failed = True
         if isinstance(error, MalformedMessageError):
             log_malformed(run.record, error)
             return Outcome.MALFORMED

@@ -140,6 +140,24 @@ def test_a_lease_that_was_taken_ahead_is_given_back_if_its_task_does_not_start(
     assert leases(client) == ["a done", "c done", "warm done"]
 
 
+def test_a_lease_is_given_back_though_another_message_of_the_batch_is_broken(
+    app: Celery, client: Any, seen: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that came back would find its own lease, and wait until that runs out."""
+    handler = paced(app, 0.0)
+    handler(event(look("warm")))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("under Celery")
+
+    monkeypatch.setitem(handler._worker.consumer.strategies, "noop", fails)
+    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    broken = record(body("noop", task_id="n"), "m-n")
+    answer = handler(event(look("a"), broken, look("late", expires=past)))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m-n"}]}
+    assert leases(client) == ["a done", "warm done"]
+
+
 def test_the_second_copy_in_a_batch_finds_the_work_done(
     app: Celery, client: Any, seen: dict[str, list[str]]
 ) -> None:
