@@ -230,7 +230,7 @@ class Worker:
             return
         chosen: dict[str, Run] = {}
         for run in runs[:most]:
-            if run.lease_key is not None and self._starts(run):
+            if run.ahead is None and run.lease_key is not None and self._starts(run):
                 chosen.setdefault(run.lease_key, run)
         if len(chosen) < 2:
             return
@@ -282,6 +282,10 @@ class Worker:
         if self._leases is None and outcome is Outcome.ACKNOWLEDGED:
             self._finished.remember(run)
         self._end_lease(run, outcome)
+        if run.ahead is not None and not run.store_failed:
+            # Its task has not started. Another message of the batch may be of the same work.
+            self._release([run.ahead])
+            run.ahead = None
         return self.settled(run, outcome)
 
     @staticmethod
@@ -372,10 +376,6 @@ class Worker:
     @staticmethod
     def _failed(run: Run, error: BaseException) -> Outcome:
         """The outcome of a run that raised this; raises what is no matter of one run."""
-        if isinstance(error, StoreUnavailableError) or (
-            isinstance(error, Exception) and trouble_of(error) is not Trouble.NONE
-        ):
-            run.store_failed = True
         if isinstance(error, MalformedMessageError):
             log_malformed(run.record, error)
             return Outcome.MALFORMED
@@ -388,6 +388,8 @@ class Worker:
             return Outcome.MALFORMED
         if not isinstance(error, Exception | SystemExit):
             raise error
+        if isinstance(error, StoreUnavailableError) or trouble_of(error) is not Trouble.NONE:
+            run.store_failed = True
         # Under Celery, or one that ends its worker there: the message comes back.
         logger.error(
             "message %s was not settled; it will be delivered again", run.record.message_id,

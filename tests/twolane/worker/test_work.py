@@ -137,6 +137,7 @@ def test_a_lease_that_was_taken_ahead_is_given_back_if_its_task_does_not_start(
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     handler(event(look("a"), look("late", expires=past), look("c")))
     assert seen["a"] == ["a running", "c running", "late running", "warm done"]
+    assert seen["c"] == ["a done", "c running", "warm done"]
     assert leases(client) == ["a done", "c done", "warm done"]
 
 
@@ -156,6 +157,19 @@ def test_a_lease_is_given_back_though_another_message_of_the_batch_is_broken(
     answer = handler(event(look("a"), broken, look("late", expires=past)))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-n"}]}
     assert leases(client) == ["a done", "warm done"]
+
+
+def test_what_is_taken_ahead_is_kept_when_more_is_taken(
+    app: Celery, client: Any, seen: dict[str, list[str]]
+) -> None:
+    """The batch takes leases a second time, since one run of it takes none ahead."""
+    handler = paced(app, 0.0)
+    handler(event(look("warm")))
+    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    soon = datetime.now(UTC).isoformat()
+    handler(event(look("a"), look("b", eta=soon), look("late", expires=past), look("d")))
+    assert set(seen) == {"warm", "a", "b", "d"}
+    assert leases(client) == ["a done", "b done", "d done", "warm done"]
 
 
 def test_the_second_copy_in_a_batch_finds_the_work_done(
