@@ -406,7 +406,10 @@ def awaiting_tracer(
     prepare(task)
     _tell_monitors(name, task, **options)
     tracer = build(name, task, **options)
-    called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
+    free = getattr(getattr(tracer, "__code__", None), "co_freevars", ())
+    if "fun" not in free:
+        return tracer  # it waits already, or is another's, who has put it around Celery's
+    called = tracer.__closure__[free.index("fun")]
     fun = called.cell_contents
 
     async def plain(value: Any) -> Any:
@@ -536,7 +539,10 @@ os.register_at_fork(after_in_child=process_loop.forget)
 
 def driven(name: str, tracer: Any, drive: Callable[[Any], Any]) -> Any:
     """A tracer of Celery's whose body waits for its coroutine, by ``drive``."""
-    called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
+    free = getattr(getattr(tracer, "__code__", None), "co_freevars", ())
+    if "fun" not in free:
+        return tracer  # it waits already, or is another's, who has put it around Celery's
+    called = tracer.__closure__[free.index("fun")]
     fun = called.cell_contents
 
     def body(*args: Any, **kwargs: Any) -> Any:

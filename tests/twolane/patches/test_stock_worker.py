@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, chord
 
+from twolane.patches import coroutines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -134,3 +136,11 @@ def test_eager_tasks_run_in_a_loop_and_out_of_one() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.stdout == "[1, 't'] 2\n", ran.stderr
+
+
+def test_a_tracer_that_is_not_celerys_own_stays_as_it_is() -> None:
+    """A stock worker must start beside whatever has put itself around Celery's tracer."""
+
+    def others(*_: object) -> None: ...
+
+    assert coroutines.driven("t", others, lambda found: found) is others
