@@ -406,10 +406,7 @@ def awaiting_tracer(
     prepare(task)
     _tell_monitors(name, task, **options)
     tracer = build(name, task, **options)
-    free = getattr(getattr(tracer, "__code__", None), "co_freevars", ())
-    if "fun" not in free:
-        return tracer  # it waits already, or is another's, who has put it around Celery's
-    called = tracer.__closure__[free.index("fun")]
+    called = tracer.__closure__[tracer.__code__.co_freevars.index("fun")]
     fun = called.cell_contents
 
     async def plain(value: Any) -> Any:
