@@ -19,6 +19,7 @@ from twolane_local.aws.http_api.gateways import Gateways
 from twolane_local.aws.lambda_ import mounts
 from twolane_local.aws.lambda_.asynchronous import AsyncInvocations, EventLog
 from twolane_local.aws.lambda_.code import CodeStore, UnpackedCode, remove_abandoned
+from twolane_local.aws.lambda_.code_signing import CodeSigningOperations
 from twolane_local.aws.lambda_.control import FunctionOperations
 from twolane_local.aws.lambda_.functions import MAX_ENVIRONMENTS, Functions
 from twolane_local.aws.lambda_.inprocess import InProcessEnvironment, captured
@@ -29,7 +30,7 @@ from twolane_local.aws.lambda_.launchers import ForkLauncher, launcher, snapstar
 from twolane_local.aws.lambda_.layers import LayerOperations
 from twolane_local.aws.lambda_.mappings import EventSourceMappingOperations
 from twolane_local.aws.lambda_.report import import_problem
-from twolane_local.aws.lambda_.settings import CodeSigningOperations, SettingOperations
+from twolane_local.aws.lambda_.settings import SettingOperations
 from twolane_local.aws.lambda_.unrunnable import InitChecks, UnrunnableEnvironment, init_failure
 from twolane_local.aws.logs.api import LogsApi
 from twolane_local.aws.logs.groups import Groups, KeptGroups, stream_name

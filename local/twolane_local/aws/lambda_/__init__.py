@@ -3,8 +3,8 @@
 ``functions``      Runs functions by name, each in its pool of environments.
 ``asynchronous``   Asynchronous invocation: retries, destinations, dead letters.
 ``api``            The Lambda API: invocations, with streamed responses; its other calls are in
-                   ``control`` (functions, versions, aliases), ``settings``, ``layers`` and
-                   ``mappings``.
+                   ``control`` (functions, versions, aliases), ``settings``, ``layers``,
+                   ``code_signing`` and ``mappings``.
 ``resources``      Functions, versions and aliases as the API's calls name them; from a function's
                    properties to what runs.
 ``code``           Code in archives: unpacks and keeps it.
